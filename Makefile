@@ -1,0 +1,57 @@
+# Everything a developer or a user does here, one word each. The first call sets up .venv from the locked packages.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run-$(shell cat locks/run.txt pyproject.toml | cksum | cut -d' ' -f1)
+DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint types contracts proto docs lock collector bench torture clean
+
+demo: $(RUN) ## the whole road on this machine: simulator -> bridge -> OTLP endpoint
+	$(BIN)/otelbridge demo
+
+test: $(DEV) ## the everyday suite, under five minutes
+	$(BIN)/python -m pytest -n 2 -m "not torture and not collector" $(ARGS)
+
+lint: $(DEV) ## style, types and the import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+proto: $(DEV) ## otelbridge/pb from proto/
+	$(BIN)/python -m grpc_tools.protoc -Iotelbridge/pb=proto --python_out=. --pyi_out=. --grpc_python_out=. proto/kubearmor.proto
+
+docs: $(DEV) ## the generated tables of the documentation
+	$(BIN)/python docs/generate.py
+
+collector: ## the genuine OpenTelemetry Collector, built from Go modules
+	tests/collector/build
+
+bench: $(DEV) ## benchmarks/results.json and its pictures
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+torture: $(DEV) ## the long fault campaigns; writes torture.json
+	$(BIN)/python -m pytest -m torture -p no:randomly --timeout 3600 $(ARGS)
+
+lock: $(DEV) ## the lock files from pyproject.toml
+	$(PIP) install uv
+	$(BIN)/uv pip compile pyproject.toml --group build --universal --generate-hashes --no-annotate --no-header -q -o locks/run.txt
+	$(BIN)/uv pip compile pyproject.toml --group build --group test --group lint --group proto --universal --generate-hashes --no-annotate --no-header -q -o locks/dev.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN): | $(BIN)/python
+	$(PIP) install --require-hashes -r locks/run.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+$(DEV): | $(BIN)/python
+	$(PIP) install --require-hashes -r locks/dev.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@ $(RUN)

@@ -1,0 +1,3 @@
+"""Joins the rooms: starts them in order, and drains them in order."""
+
+from __future__ import annotations

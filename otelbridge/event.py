@@ -1,0 +1,71 @@
+"""The words that every room shares: a stream, a raw event, a stretch of blindness. Nothing in here does anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Stream(StrEnum):
+    """Where a record comes from: one of KubeArmor's three streams, or the bridge itself."""
+
+    ALERTS = "alerts"
+    LOGS = "logs"
+    MESSAGES = "messages"
+    GAPS = "gaps"
+    """The bridge's own records about what it could not see."""
+
+
+UPSTREAM_STREAMS = (Stream.ALERTS, Stream.LOGS, Stream.MESSAGES)
+
+
+class RawEvent(NamedTuple):
+    """One event as it came off the wire. A named tuple: one is made for every event, and it is the cheapest to make."""
+
+    stream: Stream
+    body: bytes
+    """The encoded protobuf message, not looked at yet."""
+    received_unix_nano: int
+    upstream: str
+    """The configured address that it came from, `host:port`."""
+    connection_id: str
+
+
+class GapCause(StrEnum):
+    """Why a stretch of time could not be seen."""
+
+    DISCONNECT = "disconnect"
+    HEARTBEAT_LOSS = "heartbeat_loss"
+    THROTTLED = "throttled"
+    """KubeArmor itself stopped reporting alerts for a container."""
+    OVERFLOW = "overflow"
+    """Events arrived faster than the bridge could take them to disk."""
+    RESTART = "restart"
+    """The bridge itself was not running."""
+    CORRUPTION = "corruption"
+    """Records that were held on disk could not be read back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A stretch of blindness: it becomes the log record `otelbridge.gap`."""
+
+    stream: Stream
+    upstream: str
+    """The configured address, or empty when no upstream was involved (corruption)."""
+    cause: GapCause
+    started_unix_nano: int
+    ended_unix_nano: int
+    attempts: int = 0
+    """Connection attempts that it took to see again."""
+    lost_records: int | None = None
+    """Exact, where the bridge counted them itself."""
+    estimated_records: int | None = None
+    """The stream's recent rate times the duration, where there was a rate."""
+    node: str = ""
+    namespace: str = ""
+    pod: str = ""
+    container: str = ""
+    detail: str = ""
+    """One sentence for a human: the status text, the limit that was hit, the file set aside."""

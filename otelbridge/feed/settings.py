@@ -1,0 +1,110 @@
+"""What an operator can say about the subscriptions to KubeArmor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from otelbridge.event import UPSTREAM_STREAMS, Stream
+
+DEFAULT_ENDPOINT = "localhost:32767"
+DEFAULT_PORT = 32767
+"""KubeArmor's and the relay's gRPC port."""
+
+
+class FeedTlsSettings(BaseModel):
+    """TLS towards KubeArmor. The files are read again whenever their content changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(default=False, description="Speak TLS. KubeArmor's own default is plaintext.")
+    ca_file: Path | None = Field(default=None, description="CA bundle (PEM) that the server is checked against.")
+    cert_file: Path | None = Field(default=None, description="Client certificate (PEM), for mutual TLS.")
+    key_file: Path | None = Field(default=None, description="Key of the client certificate (PEM).")
+    server_name: str = Field(
+        default="", description="Name to expect in the server's certificate, where it is not the address dialled."
+    )
+
+
+class KeepaliveSettings(BaseModel):
+    """HTTP/2 keepalive of the connection itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time_seconds: float = Field(
+        default=15,
+        ge=10,
+        description="Ping after so much silence. Below 10 s a relay (which pings every 5 s) would police us.",
+    )
+    timeout_seconds: float = Field(default=5, gt=0, description="A ping unanswered for so long means a dead peer.")
+
+
+class HeartbeatSettings(BaseModel):
+    """The HealthCheck call on the stream's own channel."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interval_seconds: float = Field(default=15, gt=0, description="Time between health checks, give or take 10 %.")
+    timeout_seconds: float = Field(default=5, gt=0, description="Deadline of one health check.")
+
+
+class RetrySettings(BaseModel):
+    """The ladder of delays between connection attempts: equal jitter, doubling."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    initial_seconds: float = Field(default=1, gt=0, description="First step of the ladder.")
+    max_seconds: float = Field(default=30, gt=0, description="Last step of the ladder.")
+    healthy_after_seconds: float = Field(
+        default=30, ge=0, description="A stream that lived so long starts the ladder anew."
+    )
+    operator_initial_seconds: float = Field(
+        default=30, gt=0, description="First step where only an operator can cure the cause."
+    )
+    operator_max_seconds: float = Field(
+        default=300, gt=0, description="Last step where only an operator can cure the cause."
+    )
+    initial_spread_seconds: float = Field(
+        default=0,
+        ge=0,
+        description="The first connect waits a random part of this, so that a DaemonSet does not dial in one second.",
+    )
+
+
+class FeedSettings(BaseModel):
+    """Where KubeArmor is and what to subscribe to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoints: tuple[str, ...] = Field(
+        default=(DEFAULT_ENDPOINT,),
+        min_length=1,
+        description="Relays or nodes, `host:port`; one subscription each. Port 32767 where none is given.",
+    )
+    resolve: Literal["first", "all"] = Field(
+        default="first",
+        description="`all` opens one subscription per address behind a name (a headless service), and follows the name as it changes.",
+    )
+    streams: tuple[Stream, ...] = Field(
+        default=UPSTREAM_STREAMS, min_length=1, description="Which of alerts, logs and messages to subscribe to."
+    )
+    tls: FeedTlsSettings = Field(default_factory=FeedTlsSettings)
+    keepalive: KeepaliveSettings = Field(default_factory=KeepaliveSettings)
+    heartbeat: HeartbeatSettings = Field(default_factory=HeartbeatSettings)
+    retry: RetrySettings = Field(default_factory=RetrySettings)
+    max_message_bytes: int = Field(
+        default=16 * 1024 * 1024,
+        ge=4 * 1024 * 1024,
+        description="Largest event taken; a larger one ends the stream, and it is opened again.",
+    )
+    handoff_max_events: int = Field(
+        default=100_000,
+        ge=1_000,
+        description="Events that may wait between a reader and the disk; more are dropped, counted and reported as a gap.",
+    )
+    handoff_max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, description="The same bound in bytes.")
+    single_threaded_streams: bool = Field(
+        default=True, description="Read streams with grpcio's cheaper (experimental) single-threaded mode."
+    )

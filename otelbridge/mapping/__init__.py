@@ -1,0 +1,1 @@
+"""TO OTLP: an event becomes an encoded LogRecord and its resource. Pure functions."""

@@ -1,0 +1,64 @@
+"""What an operator can say about how an event becomes a log record."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class MappingSettings(BaseModel):
+    """The shape of the records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cluster_name: str = Field(
+        default="", description="Name of the cluster, where KubeArmor only knows it as `default`."
+    )
+    resource_granularity: Literal["container", "pod", "node"] = Field(
+        default="container",
+        description="How much of the workload stands on the resource; the rest stands on the record.",
+    )
+    resource_attributes: dict[str, str] = Field(
+        default_factory=dict, description="Added to every resource, such as `deployment.environment.name`."
+    )
+    service_name: str = Field(
+        default="kubearmor",
+        description="`service.name` of the records, or `workload` to take each workload's own name.",
+    )
+    kubernetes: bool = Field(default=True, description="HostName is also the Kubernetes node's name.")
+    body: Literal["text", "json", "map"] = Field(
+        default="text",
+        description="One line for a human, the event as JSON text, or the event as a map (as the existing adapter sends it).",
+    )
+    keep_original: bool = Field(
+        default=False, description="Also keep the whole event as JSON in `log.record.original`."
+    )
+    keep_raw: bool = Field(
+        default=True,
+        description="Keep Resource, Data and Source as KubeArmor wrote them beside what is parsed out of them.",
+    )
+    parse_labels: bool = Field(
+        default=False, description="Pod labels as `k8s.pod.label.<key>` on the resource, beside `kubearmor.labels`."
+    )
+    label_keys: tuple[str, ...] = Field(default=(), description="With parse_labels: only these keys; empty means all.")
+    max_value_bytes: int = Field(
+        default=8192,
+        ge=256,
+        description="Longest attribute value; the rest is cut off and `kubearmor.truncated` names the attribute.",
+    )
+    max_body_bytes: int = Field(default=1024, ge=128, description="Longest text body.")
+    severity: dict[str, dict[str, int]] = Field(
+        default_factory=dict,
+        description="Overrides of the severity table: situation, then KubeArmor severity (`1` to `10` or `none`) to OTLP severity number (1 to 24).",
+    )
+    exec_session_trace: bool = Field(
+        default=False, description="Give the events of one `kubectl exec` session a common trace id."
+    )
+    event_name_attribute: bool = Field(
+        default=False,
+        description="Also write the deprecated attribute `event.name`, for back-ends that ignore the field.",
+    )
+    mitre_techniques: bool = Field(
+        default=True, description="MITRE technique ids found in the tags as `kubearmor.mitre.technique.ids`."
+    )

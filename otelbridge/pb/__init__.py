@@ -1,0 +1,1 @@
+"""Generated from proto/kubearmor.proto by `make proto`; not edited by hand."""

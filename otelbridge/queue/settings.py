@@ -1,0 +1,45 @@
+"""What an operator can say about the durable queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MIB = 1024 * 1024
+
+
+class QueueSettings(BaseModel):
+    """Where records wait, how many, and for how long."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    directory: Path = Field(
+        default=Path("/var/lib/otelbridge"), description="Folder of the queue file; one bridge at a time."
+    )
+    max_bytes: int = Field(default=512 * MIB, ge=4 * MIB, description="Most bytes held on disk.")
+    max_age_seconds: float = Field(
+        default=24 * 3600, gt=0, description="Records older than this are dropped, and counted."
+    )
+    overflow: Literal["drop_oldest", "drop_newest", "logs_first"] = Field(
+        default="logs_first",
+        description="What goes when the queue is full: the oldest, the newest, or logs (oldest first) before messages before alerts.",
+    )
+    synchronous: Literal["normal", "full"] = Field(
+        default="normal",
+        description="`full` survives a power cut to the last record, at the price of one disk sync per batch.",
+    )
+    order: Literal["in_order", "fresh_first"] = Field(
+        default="in_order", description="After an outage: oldest first, or new records before the backlog."
+    )
+    memory_max_bytes: int = Field(
+        default=32 * MIB, ge=MIB, description="Most bytes that wait in memory while the disk does not take writes."
+    )
+    dead_letter_max_bytes: int = Field(
+        default=16 * MIB, ge=0, description="Most bytes of dead letters kept; the oldest go first."
+    )
+    retain_seconds: float = Field(
+        default=0, ge=0, description="Flight recorder: delivered batches are kept so long for `queue replay`."
+    )
+    retain_max_bytes: int = Field(default=64 * MIB, ge=0, description="Most bytes that the flight recorder keeps.")

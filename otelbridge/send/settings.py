@@ -1,0 +1,69 @@
+"""What an operator can say about the OTLP endpoint that the events go to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MIB = 1024 * 1024
+
+
+class SendSettings(BaseModel):
+    """Where the records go, and how. The `OTEL_EXPORTER_OTLP_*` variables (and their `_LOGS_` forms) set these too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: Literal["grpc", "http/protobuf", "console"] = Field(
+        default="grpc", description="OTLP over gRPC, OTLP over HTTP, or OTLP JSON lines on stdout."
+    )
+    endpoint: str = Field(
+        default="",
+        description="URL of the endpoint; empty means http://localhost:4317 for gRPC, http://localhost:4318/v1/logs for HTTP. Used as it is for HTTP.",
+    )
+    insecure: bool | None = Field(
+        default=None, description="gRPC without TLS, where the endpoint has no scheme to say so."
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="Sent with each request. Values are secrets: never shown.", repr=False
+    )
+    headers_file: Path | None = Field(
+        default=None, description="A file of further headers, `name=value` per line; read again when it changes."
+    )
+    token_file: Path | None = Field(
+        default=None,
+        description="A bearer token for the `authorization` header; read again when it changes and on 401.",
+    )
+    allow_plaintext_credentials: bool = Field(
+        default=False, description="Send credentials over an unencrypted connection."
+    )
+    compression: Literal["gzip", "none"] = Field(default="gzip", description="Compression of requests.")
+    timeout_seconds: float = Field(default=10, gt=0, description="Deadline of one request.")
+    ca_file: Path | None = Field(default=None, description="CA bundle (PEM) that the endpoint is checked against.")
+    cert_file: Path | None = Field(default=None, description="Client certificate (PEM), for mutual TLS.")
+    key_file: Path | None = Field(default=None, description="Key of the client certificate (PEM).")
+    server_name: str = Field(
+        default="", description="Name to expect in the endpoint's certificate, where it is not the one dialled."
+    )
+    max_request_bytes: int = Field(
+        default=MIB, ge=16 * 1024, le=64 * MIB, description="Batches are joined up to this size (uncompressed)."
+    )
+    max_request_records: int = Field(default=8192, ge=1, description="Batches are joined up to so many records.")
+    concurrency: int = Field(default=2, ge=1, le=64, description="Requests in flight at once.")
+    retry_initial_seconds: float = Field(
+        default=1, gt=0, description="First step of the ladder after a retryable answer (full jitter)."
+    )
+    retry_max_seconds: float = Field(default=60, gt=0, description="Last step of that ladder.")
+    server_delay_max_seconds: float = Field(
+        default=600, gt=0, description="Longest delay honoured when a server asks for one."
+    )
+    hold_initial_seconds: float = Field(
+        default=30, gt=0, description="First step of the ladder after an answer that only an operator can cure."
+    )
+    hold_max_seconds: float = Field(default=300, gt=0, description="Last step of that ladder.")
+    replay_rate_factor: float = Field(
+        default=4,
+        ge=0,
+        description="After an outage the backlog is sent at most so many times as fast as new records arrive; 0 means without limit.",
+    )

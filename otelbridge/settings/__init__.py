@@ -1,0 +1,1 @@
+"""What the operator asked for: flags, environment and file become one checked tree."""

@@ -1,0 +1,37 @@
+"""What an operator can say about the status server."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_STATUS_PORT = 32799
+"""Next to KubeArmor's 32766 and 32767, and used by none of the field's tools."""
+
+
+class StatusSettings(BaseModel):
+    """Probes, metrics and the status page."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(default=True, description="Serve probes, metrics and status at all.")
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on; in Kubernetes `0.0.0.0`, so that the kubelet can probe."
+    )
+    port: int = Field(default=DEFAULT_STATUS_PORT, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    page: bool = Field(default=True, description="Serve /status and the status page beside the probes and /metrics.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Further values of the Host header to answer on /, /status; addresses and localhost are always answered.",
+    )
+    show_events: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="How many of the latest events the page shows: they may hold secrets, so none by default.",
+    )
+    livez_max_silence_seconds: float = Field(
+        default=60, gt=0, description="A thread that has not turned for so long makes /livez fail."
+    )
+    ready_grace_seconds: float = Field(
+        default=120, ge=0, description="A subscription may be down so long before /readyz fails."
+    )

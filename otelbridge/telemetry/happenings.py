@@ -1,0 +1,300 @@
+"""What can happen to the bridge, as past-tense dataclasses: the only way in which a room speaks.
+
+A room calls `tell(StreamLost(...))`; the narrator turns each happening into its log line, its metric and its span. No
+happening is told per event: what happens thousands of times a second is counted in plain integers instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from otelbridge.event import Gap, Stream
+
+
+class Happening(Protocol):
+    """Any of the dataclasses below."""
+
+    __dataclass_fields__: Mapping[str, object]  # type: ignore[misc]  # how typeshed marks a dataclass
+
+
+Tell = Callable[[Happening], None]
+"""Passed into every room; never raises, never blocks, may be called from any thread."""
+
+
+# --- feed ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChanged:
+    """A subscription moved from one state of its state machine to another."""
+
+    upstream: str
+    before: str
+    after: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a connection attempt: resolve, connect, tls, health, subscribe."""
+
+    name: str
+    started_unix_nano: int
+    ended_unix_nano: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionAttempted:
+    """An attempt to subscribe ended: with a watched upstream, or with an error."""
+
+    upstream: str
+    connection_id: str
+    attempt: int
+    """1 for the first one after a healthy spell."""
+    started_unix_nano: int
+    ended_unix_nano: int
+    steps: tuple[Step, ...] = ()
+    status_code: str = "OK"
+    """A gRPC status name; `OK` when the upstream is being watched."""
+    error: str = ""
+    error_class: str = ""
+    """`transient`, `ended`, `permanent`, `configuration`, or empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOpened:
+    """The server answered a Watch call, or its first event arrived."""
+
+    upstream: str
+    stream: Stream
+    connection_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLost:
+    """A Watch call ended without our asking."""
+
+    upstream: str
+    stream: Stream
+    connection_id: str
+    status_code: str
+    detail: str
+    error_class: str
+    events: int
+    """Events received on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionEnded:
+    """A connection's life is over; written once, at its end."""
+
+    upstream: str
+    connection_id: str
+    started_unix_nano: int
+    ended_unix_nano: int
+    events: Mapping[str, int]
+    """Events received per stream."""
+    last_event_unix_nano: int
+    status_code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryScheduled:
+    """The next attempt will start in so many seconds."""
+
+    upstream: str
+    attempt: int
+    delay_seconds: float
+    error_class: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatAnswered:
+    """The upstream answered a health check."""
+
+    upstream: str
+    seconds: float
+    method: str
+    """`nonce`, `grpc.health.v1` or `keepalive`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatMissed:
+    """The upstream did not answer a health check in time."""
+
+    upstream: str
+    misses: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapEnded:
+    """A stretch of blindness is over, and its extent is known."""
+
+    gap: Gap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsOverflowed:
+    """The hand-off between readers and encoder was full: events were dropped, and counted."""
+
+    stream: Stream
+    events: int
+
+
+# --- encoder: gate and mapping ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventDamaged:
+    """An event did not parse as it should; it travels on, decoded leniently or as raw bytes."""
+
+    stream: Stream
+    upstream: str
+    how: str
+    """`lenient` or `raw`."""
+    why: str
+
+
+# --- queue --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOpened:
+    """The queue is open; what an earlier life left in it will be delivered."""
+
+    path: str
+    held_records: int
+    held_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsShed:
+    """Records were dropped from the queue, by its bounds."""
+
+    stream: Stream
+    reason: str
+    """`queue_full`, `expired` or `corrupt`."""
+    records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDegraded:
+    """The disk does not take writes; batches wait in bounded memory."""
+
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRecovered:
+    """The disk takes writes again."""
+
+    path: str
+    degraded_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSalvaged:
+    """The queue file was damaged: what could be read was kept, the file was set aside."""
+
+    path: str
+    set_aside: str
+    kept_records: int
+    lost_records: int | None
+
+
+# --- send ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchAccepted:
+    """The endpoint said yes."""
+
+    endpoint: str
+    stream: Stream
+    records: int
+    rejected: int
+    """Of those, rejected by a partial success: counted, not sent again."""
+    message: str
+    request_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryDelayed:
+    """The endpoint, or the way to it, asks for patience; the batch stays where it is."""
+
+    endpoint: str
+    stream: Stream
+    records: int
+    code: str
+    why: str
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryHeld:
+    """Only an operator can cure this (credentials, wrong address); the batch stays where it is."""
+
+    endpoint: str
+    stream: Stream
+    records: int
+    code: str
+    why: str
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSplit:
+    """The endpoint found a request too large, or faulty in part; it is sent again in halves."""
+
+    endpoint: str
+    stream: Stream
+    records: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRefused:
+    """The endpoint refused records for good; they are set aside as dead letters."""
+
+    endpoint: str
+    stream: Stream
+    records: int
+    code: str
+    why: str
+
+
+# --- bridge -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeStarted:
+    """All rooms are open."""
+
+    version: str
+    upstreams: tuple[str, ...]
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainStarted:
+    """The bridge was asked to stop: it stops reading and delivers what it holds until the deadline."""
+
+    why: str
+    deadline_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeStopped:
+    """All rooms are closed; what is left waits for the next start."""
+
+    held_records: int
+    seconds: float
+    details: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,57 @@
+"""What an operator can say about the bridge's own spans, metrics and log lines."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Exporter = Literal["otlp", "console", "none"]
+
+
+class SignalSettings(BaseModel):
+    """Where one of the bridge's own signals goes by OTLP. Set by the standard `OTEL_EXPORTER_OTLP_*` variables too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exporter: Exporter = Field(
+        default="otlp", description="`otlp`, `console` or `none`. `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`."
+    )
+    protocol: Literal["grpc", "http/protobuf"] = Field(default="grpc", description="OTLP over gRPC or HTTP.")
+    endpoint: str = Field(default="", description="URL; empty means the same server as the events go to.")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="Sent with each request. Values are secrets: never shown.", repr=False
+    )
+    insecure: bool | None = Field(
+        default=None, description="gRPC without TLS, where the endpoint has no scheme to say so."
+    )
+    ca_file: str = Field(default="", description="CA bundle (PEM).")
+    cert_file: str = Field(default="", description="Client certificate (PEM).")
+    key_file: str = Field(default="", description="Key of the client certificate (PEM).")
+    compression: Literal["gzip", "none"] = Field(default="gzip", description="Compression of requests.")
+    timeout_seconds: float = Field(default=10, gt=0, description="Deadline of one request.")
+
+
+class TelemetrySettings(BaseModel):
+    """The bridge's own telemetry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    disabled: bool = Field(default=False, description="No spans and no metrics by OTLP. `OTEL_SDK_DISABLED`.")
+    service_name: str = Field(
+        default="otelbridge", description="`service.name` of the bridge's own telemetry. `OTEL_SERVICE_NAME`."
+    )
+    resource_attributes: dict[str, str] = Field(
+        default_factory=dict, description="Added to the bridge's own resource. `OTEL_RESOURCE_ATTRIBUTES`."
+    )
+    traces: SignalSettings = Field(default_factory=SignalSettings)
+    metrics: SignalSettings = Field(default_factory=SignalSettings)
+    metrics_interval_seconds: float = Field(
+        default=60, gt=0, description="Time between metric exports. `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds)."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level of the bridge's own log lines. `OTEL_LOG_LEVEL`."
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="How the log lines on stderr look.")
+    max_nodes: int = Field(default=1000, ge=0, description="Most nodes that get a series of their own.")
+    alert_policies: bool = Field(default=False, description="Add the policy's name to the metric `kubearmor.alerts`.")
