@@ -1,0 +1,41 @@
+"""Writes the documentation's tables from the code that they describe; `--check` only compares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# File, the name between its markers, and the function that makes what stands between them.
+TABLES: list[tuple[str, str, Callable[[], str]]] = []
+
+
+def between(text: str, name: str, content: str) -> str:
+    """The text with what stands between the two markers of that name replaced."""
+    start, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
+    head, found, rest = text.partition(start)
+    if not found or end not in rest:
+        raise ValueError(f"no markers for {name!r}: it needs the lines {start.strip()!r} and {end!r}")
+    return head + start + content.rstrip("\n") + "\n" + rest[rest.index(end) :]
+
+
+def main(*, check: bool) -> int:
+    """Generates every table; with `check`, returns 1 if a file would change."""
+    stale = []
+    for file, name, make in TABLES:
+        path = ROOT / file
+        before = path.read_text(encoding="utf-8")
+        after = between(before, name, make())
+        if after != before:
+            stale.append(f"{file} ({name})")
+            if not check:
+                path.write_text(after, encoding="utf-8")
+    for place in stale:
+        print(("stale: " if check else "written: ") + place)
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(check="--check" in sys.argv[1:]))
