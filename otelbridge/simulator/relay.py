@@ -1,0 +1,210 @@
+"""A KubeArmor LogService on a real socket: events are published into it, clients subscribe to it, faults happen to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Protocol, Self
+
+import grpc
+
+from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.simulator.fanout import Counts, Fanout
+from otelbridge.simulator.log_service import Call, LogService
+from otelbridge.simulator.manners import RELAY, Ending, Manners, Profile, ServerTls
+
+MAX_SERVING_THREADS = 1_024
+"""One is taken by each open stream; they are started when needed."""
+REBIND_SECONDS = 10.0
+"""How long `start` tries to get a port back that it had before: an outgoing connection may have borrowed it."""
+REBIND_PAUSE_SECONDS = 0.05
+
+
+class Encodable(Protocol):
+    """A protobuf message."""
+
+    def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
+
+
+class Relay:
+    """A relay, or a node, of KubeArmor. All methods may be called from any thread, `start`, `stop` and `kill` from one at a time.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one at the first start, and later starts take the same.
+        profile: `RELAY` or `NODE`: queue lengths and server pings.
+        manners: What it answers; may be replaced at any time by setting the attribute.
+        tls: Certificate files for TLS and mutual TLS.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        profile: Profile = RELAY,
+        manners: Manners | None = None,
+        tls: ServerTls | None = None,
+    ) -> None:
+        self.manners = manners or Manners()
+        self._host = host
+        self._port = port
+        self._profile = profile
+        self._tls = tls
+        self._fanouts = {stream: Fanout(stream, profile.queue_limits[stream]) for stream in UPSTREAM_STREAMS}
+        self._service = LogService(self._fanouts, lambda: self.manners)
+        self._server: grpc.Server | None = None
+        self._threads: ThreadPoolExecutor | None = None
+
+    def start(self) -> Self:
+        """Listens. After `stop` or `kill` it comes back on the same port.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        if self._server is not None:
+            raise RuntimeError("this relay is running already")
+        self._service.thaw()
+        self._threads = ThreadPoolExecutor(MAX_SERVING_THREADS, thread_name_prefix="simulator-relay")
+        try:
+            self._server, self._port = self._bind(self._threads)
+        except OSError:
+            self._threads.shutdown()
+            raise
+        self._server.start()
+        return self
+
+    def stop(self, grace_seconds: float = 0) -> None:
+        """Ends politely: sends GOAWAY, lets the open streams live on for the grace, then cancels them."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        stopped = server.stop(grace_seconds)
+        self._service.thaw()
+        stopped.wait()
+        server.wait_for_termination()
+        if self._threads is not None:
+            self._threads.shutdown()
+
+    def kill(self) -> None:
+        """Ends abruptly: every connection is closed at once, what waits in the queues is discarded."""
+        self.stop(0)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def endpoint(self) -> str:
+        """`host:port`, known from the first start on."""
+        return f"{self._host}:{self._port}"
+
+    def publish(self, stream: Stream, event: bytes | Encodable) -> None:
+        """Sends an event to all who are subscribed at this instant; bytes need not be a message, or parse at all."""
+        body = event if isinstance(event, bytes) else event.SerializeToString()
+        self._fanouts[stream].publish(body)
+
+    def end_streams(
+        self,
+        code: grpc.StatusCode = grpc.StatusCode.OK,
+        details: str = "",
+        streams: Iterable[Stream] = UPSTREAM_STREAMS,
+    ) -> int:
+        """Ends the open streams with a status, after their headers and what waits for them; returns how many."""
+        return sum(self._fanouts[stream].end(Ending(code=code, details=details)) for stream in streams)
+
+    def freeze(self) -> None:
+        """Hangs as an application: connections stay, HTTP/2 pings are answered, calls and streams are not."""
+        self._service.freeze()
+
+    def thaw(self) -> None:
+        """Ends a `freeze`."""
+        self._service.thaw()
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The last calls that came in, oldest first."""
+        return tuple(self._service.calls)
+
+    def subscribers(self, stream: Stream) -> int:
+        """How many clients are subscribed to a stream now."""
+        return self._fanouts[stream].subscribers()
+
+    def wait_for_subscribers(
+        self, number: int = 1, *, streams: Iterable[Stream] = UPSTREAM_STREAMS, within_seconds: float = 10
+    ) -> None:
+        """Waits until at least `number` clients (for 0: no client any more) are subscribed to each of the streams.
+
+        Raises:
+            TimeoutError: Not so within that time.
+        """
+        deadline = time.monotonic() + within_seconds
+        for stream in streams:
+            if not self._fanouts[stream].wait_for_subscribers(number, deadline):
+                now = self.subscribers(stream)
+                raise TimeoutError(f"{stream} has {now} subscribers after {within_seconds} s, not {number}")
+
+    def wait_until_sent(self, *, within_seconds: float = 10) -> None:
+        """Waits until no event waits for any subscriber.
+
+        Raises:
+            TimeoutError: Not so within that time.
+        """
+        deadline = time.monotonic() + within_seconds
+        for stream, fanout in self._fanouts.items():
+            if not fanout.wait_until_sent(deadline):
+                raise TimeoutError(f"{fanout.counts().waiting} {stream} still wait after {within_seconds} s")
+
+    def counts(self) -> Mapping[Stream, Counts]:
+        """What became of everything published, per stream."""
+        return {stream: fanout.counts() for stream, fanout in self._fanouts.items()}
+
+    @property
+    def published(self) -> int:
+        """Events published on all streams."""
+        return sum(counts.published for counts in self.counts().values())
+
+    @property
+    def dropped(self) -> int:
+        """Events dropped because a subscriber's queue was full, on all streams and for all subscribers."""
+        return sum(counts.dropped for counts in self.counts().values())
+
+    def _bind(self, threads: ThreadPoolExecutor) -> tuple[grpc.Server, int]:
+        deadline = time.monotonic() + REBIND_SECONDS
+        while True:
+            server = grpc.server(threads, handlers=self._service.handlers(), options=self._options())
+            try:
+                return server, self._listen(server)
+            except RuntimeError as error:
+                server.stop(None)
+                if time.monotonic() >= deadline:
+                    raise OSError(f"cannot listen on {self.endpoint}: {error}") from error
+            time.sleep(REBIND_PAUSE_SECONDS)
+
+    def _listen(self, server: grpc.Server) -> int:
+        if self._tls is None:
+            return server.add_insecure_port(self.endpoint)
+        client_ca = self._tls.client_ca_file
+        credentials = grpc.ssl_server_credentials(
+            [(self._tls.key_file.read_bytes(), self._tls.cert_file.read_bytes())],
+            root_certificates=client_ca.read_bytes() if client_ca else None,
+            require_client_auth=client_ca is not None,
+        )
+        return server.add_secure_port(self.endpoint, credentials)
+
+    def _options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not take half of the connections
+            ("grpc.max_send_message_length", -1),
+            ("grpc.keepalive_time_ms", round(self._profile.ping_seconds * 1_000)),
+            ("grpc.keepalive_timeout_ms", round(self._profile.ping_timeout_seconds * 1_000)),
+            ("grpc.http2.ping_timeout_ms", round(self._profile.ping_timeout_seconds * 1_000)),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
