@@ -1,0 +1,207 @@
+"""An OTLP endpoint to run against: takes logs, traces and metrics over gRPC and HTTP, and answers by a script."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from otelbridge.simulator.endpoint_answers import Answer, Answers, Request, Status, in_turn, sized
+from otelbridge.simulator.endpoint_grpc import start_grpc
+from otelbridge.simulator.endpoint_http import OtlpHttpServer
+from otelbridge.simulator.endpoint_inbox import Counts, Inbox, ReceivedLog, ReceivedMetric, ReceivedSpan
+
+MIB = 1024 * 1024
+POLL_SECONDS = 0.05
+"""How soon the HTTP listener notices that it shall stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointTls:
+    """The endpoint's certificate and key (PEM files), and the CA that clients must come with, for mutual TLS."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+
+
+class OtlpEndpoint:
+    """Listens from the start (or `start()` after `stop()`) on real sockets; use it as a context manager.
+
+    Args:
+        grpc_port: 0 takes a free port, None speaks no gRPC.
+        http_port: 0 takes a free port, None speaks no HTTP.
+        answers: asked for each request that has the right token; or answers for the log requests in turn, then Ok.
+        keep: False only counts what arrives (fast mode).
+        token: a bearer token that each request must carry, or UNAUTHENTICATED / 401.
+        max_request_bytes: larger requests are refused, as the Collector does (its limit for gRPC is the default).
+    """
+
+    def __init__(
+        self,
+        grpc_port: int | None = 0,
+        http_port: int | None = 0,
+        *,
+        host: str = "127.0.0.1",
+        answers: Answers | Iterable[Answer] = (),
+        keep: bool = True,
+        token: str = "",
+        tls: EndpointTls | None = None,
+        max_request_bytes: int = 4 * MIB,
+        workers: int = 8,
+    ) -> None:
+        self._host, self._grpc_port, self._http_port = host, grpc_port, http_port
+        self._tls = tls
+        self._max_request_bytes, self._workers = max_request_bytes, workers
+        self.inbox = Inbox(keep=keep)
+        self.token = token
+        self.answers: Answers = answers if callable(answers) else in_turn(answers)
+        self.seen = 0
+        """Requests that arrived, whatever was answered."""
+        self._seen_lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._running = threading.Event()
+        self._grpc: grpc.Server | None = None
+        self._http: OtlpHttpServer | None = None
+        self._http_thread: threading.Thread | None = None
+        self.start()
+
+    @property
+    def grpc_endpoint(self) -> str:
+        """`http://host:port`, or https."""
+        return f"{self._scheme}://{self._host}:{self._grpc_port}"
+
+    @property
+    def http_endpoint(self) -> str:
+        """`http://host:port`, or https: the base, without /v1/logs."""
+        return f"{self._scheme}://{self._host}:{self._http_port}"
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self._tls else "http"
+
+    def start(self) -> None:
+        """Listens (again, on the same ports)."""
+        self._stopping.clear()
+        self._running.set()
+        if self._grpc_port is not None:
+            self._grpc, self._grpc_port = start_grpc(
+                host=self._host,
+                port=self._grpc_port,
+                judge=self._judge,
+                take=self._take,
+                wait=self._stopping.wait,
+                credentials=_grpc_credentials(self._tls),
+                max_request_bytes=self._max_request_bytes,
+                workers=self._workers,
+            )
+        if self._http_port is not None:
+            self._http = OtlpHttpServer(
+                (self._host, self._http_port),
+                judge=self._judge,
+                take=self._take,
+                wait=self._stopping.wait,
+                tls=_tls_context(self._tls),
+                max_request_bytes=self._max_request_bytes,
+            )
+            self._http_port = self._http.server_address[1]
+            self._http_thread = threading.Thread(
+                target=self._http.serve_forever, args=(POLL_SECONDS,), name="simulator-otlp-http"
+            )
+            self._http_thread.start()
+
+    def stop(self) -> None:
+        """Stops listening and breaks what is under way: connections are refused until `start()`."""
+        self._stopping.set()
+        self._running.set()
+        if self._grpc is not None:
+            self._grpc.stop(None).wait()
+            self._grpc = None
+        if self._http is not None and self._http_thread is not None:
+            self._http.shutdown()
+            self._http.end_connections()
+            self._http.server_close()
+            self._http_thread.join()
+            self._http = self._http_thread = None
+
+    def pause(self) -> None:
+        """Goes on listening but answers nothing, like a frozen process, until `resume()`."""
+        self._running.clear()
+
+    def resume(self) -> None:
+        """Answers again, those that waited first."""
+        self._running.set()
+
+    def close(self) -> None:
+        """Stops for good; what was taken can still be read."""
+        self.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def counts(self) -> Counts:
+        """How much was taken so far; also in fast mode."""
+        return self.inbox.counts()
+
+    def log_records(self) -> list[ReceivedLog]:
+        """All log records taken, with their resources and scopes."""
+        return self.inbox.logs()
+
+    def spans(self) -> list[ReceivedSpan]:
+        """All spans taken."""
+        return self.inbox.spans()
+
+    def metrics(self) -> list[ReceivedMetric]:
+        """All metrics taken, one entry per export of each."""
+        return self.inbox.metrics()
+
+    def wait_for_records(self, number: int, within: float) -> list[ReceivedLog]:
+        """Waits until at least so many log records were taken, and returns all of them (none in fast mode).
+
+        Raises:
+            TimeoutError: there are fewer after `within` seconds.
+        """
+        if not self.inbox.wait_for("logs", number, within_seconds=within):
+            raise TimeoutError(f"{self.counts().records} of {number} log records within {within} s")
+        return self.log_records()
+
+    def _judge(self, request: Request) -> Answer:
+        with self._seen_lock:
+            self.seen += 1
+        self._running.wait()
+        if self._stopping.is_set():
+            return Status(code=grpc.StatusCode.UNAVAILABLE, details="the endpoint stopped")
+        if self.token and request.metadata.get("authorization") != f"Bearer {self.token}":
+            return Status(code=grpc.StatusCode.UNAUTHENTICATED, details="missing or wrong bearer token")
+        return sized(self.answers(request), request)
+
+    def _take(self, request: Request, rejected: int) -> None:
+        self.inbox.take(request, rejected=rejected)
+
+
+def _grpc_credentials(tls: EndpointTls | None) -> grpc.ServerCredentials | None:
+    if tls is None:
+        return None
+    ca = tls.client_ca_file.read_bytes() if tls.client_ca_file else None
+    pair = (tls.key_file.read_bytes(), tls.cert_file.read_bytes())
+    return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
+
+
+def _tls_context(tls: EndpointTls | None) -> ssl.SSLContext | None:
+    if tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls.cert_file, tls.key_file)
+    if tls.client_ca_file:
+        context.load_verify_locations(tls.client_ca_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -1,0 +1,158 @@
+"""The HTTP half of the scripted OTLP endpoint: a small threaded server for /v1/logs, /v1/traces and /v1/metrics."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import socket
+import ssl
+import struct
+import threading
+import zlib
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
+
+from otelbridge.simulator import endpoint_answers as answer_kinds
+from otelbridge.simulator.endpoint_answers import HTTP_OF_GRPC, Request
+from otelbridge.simulator.endpoint_grpc import Judge, Take, Wait, partial_success
+
+PATHS: Mapping[str, str] = {"/v1/logs": "logs", "/v1/traces": "traces", "/v1/metrics": "metrics"}
+PROTOBUF = "application/x-protobuf"
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER with a linger time of 0: closing sends RST instead of FIN."""
+
+
+class OtlpHttpServer(ThreadingHTTPServer):
+    """The listening socket, and what its handlers need. Closing it ends idle keep-alive connections too."""
+
+    daemon_threads = False
+    block_on_close = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        *,
+        judge: Judge,
+        take: Take,
+        wait: Wait,
+        tls: ssl.SSLContext | None,
+        max_request_bytes: int,
+    ) -> None:
+        super().__init__(address, _Handler)
+        self.judge, self.take, self.wait = judge, take, wait
+        self.max_request_bytes = max_request_bytes
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Runs in the connection's own thread, so that a slow TLS handshake holds up nobody else."""
+        with self._lock:
+            self._open.add(request)
+        connection = request
+        try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(request, server_side=True)
+                with self._lock:
+                    self._open.add(connection)
+            super().finish_request(connection, client_address)
+        finally:
+            with self._lock:
+                self._open -= {request, connection}
+            if connection is not request:
+                connection.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away, or fails the handshake, is everyday business here."""
+
+    def end_connections(self) -> None:
+        """Wakes the handlers that wait for a next request."""
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # it went away by itself meanwhile
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: OtlpHttpServer
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("content-length", "0"))
+        raw = self.rfile.read(length)
+        signal = PATHS.get(self.path)
+        if signal is None:
+            self._answer(404, b"no such path")
+            return
+        try:
+            body = gzip.decompress(raw) if self.headers.get("content-encoding") == "gzip" else raw
+        except (OSError, EOFError, zlib.error):
+            self._answer(400, b"not gzip")
+            return
+        if len(body) > self.server.max_request_bytes:
+            self._answer(413, b"request body too large")
+            return
+        metadata = {name.lower(): value for name, value in self.headers.items()}
+        self._judged(Request(signal, body, metadata, "http"))
+
+    def _judged(self, request: Request) -> None:
+        match self.server.judge(request):
+            case answer_kinds.Ok():
+                self._taken(request)
+            case answer_kinds.Partial(rejected=rejected, message=message):
+                self._taken(request, rejected=rejected, answer=partial_success(request.signal, rejected, message))
+            case answer_kinds.Status() as status:
+                delay = status.retry_delay_seconds
+                headers = {} if delay is None else {"Retry-After": str(math.ceil(delay))}
+                details = status_pb2.Status(code=status.code.value[0], message=status.details).SerializeToString()
+                self._answer(HTTP_OF_GRPC.get(status.code, 500), details, headers)
+            case answer_kinds.Http(status=http_status, headers=headers, body=body):
+                self._answer(http_status, body, headers)
+            case answer_kinds.Hang(seconds=seconds):
+                if self.server.wait(seconds):
+                    self._reset()
+                else:
+                    self._taken(request)
+            case answer_kinds.Reset():
+                self._reset()
+            case answer_kinds.LoseAnswer():
+                self.server.take(request, 0)
+                self._reset()
+
+    def _taken(self, request: Request, *, rejected: int = 0, answer: bytes = b"") -> None:
+        try:
+            self.server.take(request, rejected)
+        except DecodeError as error:
+            self._answer(400, f"not an OTLP request: {error}".encode())
+            return
+        if request.metadata.get("content-type", "") == "application/json":
+            answer = json.dumps({}).encode()
+        self._answer(200, answer)
+
+    def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", PROTOBUF)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self.connection.close()
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name of the parameter is inherited
+        """Nothing: what arrives is in the inbox."""
