@@ -1,4 +1,4 @@
-"""Events in, one bounded queue per subscriber out: full queues drop silently, as KubeArmor's do, but here they are counted."""
+"""Events in, one bounded queue per subscriber out: a full one drops silently, as KubeArmor's do, but counted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Counts:
     dropped: int
     """Not accepted, because that subscriber's queue was full."""
     sent: int
-    """Written to the connection. What the peer's kernel had not been given yet when a connection broke is lost all the same."""
+    """Written to the connection. What had not left this machine when the connection broke is lost all the same."""
     waiting: int
     discarded: int
     """Accepted, and still unsent when the subscriber left."""
@@ -89,6 +89,13 @@ class Fanout:
             for subscriber in self._subscribers:
                 subscriber.queue.put(ending)
             return len(self._subscribers)
+
+    def close(self) -> None:
+        """Lets everyone leave."""
+        with self._changed:
+            subscribers = list(self._subscribers)
+        for subscriber in subscribers:
+            self.leave(subscriber)
 
     def tell_sent(self) -> None:
         """A serving thread says that it has sent all that it had."""

@@ -1,4 +1,4 @@
-"""Calls of `feeder.LogService` in, answers out, as a `Manners` says; every message leaves as the very bytes published."""
+"""Calls of `feeder.LogService` in, answers out, as a `Manners` says; each event leaves as the very bytes published."""
 
 from __future__ import annotations
 
@@ -148,4 +148,3 @@ class LogService:
 def _end(context: grpc.ServicerContext, ending: Ending) -> None:
     if ending.code is not grpc.StatusCode.OK:
         context.abort(ending.code, ending.details)
-    context.set_details(ending.details)

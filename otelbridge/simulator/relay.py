@@ -1,4 +1,4 @@
-"""A KubeArmor LogService on a real socket: events are published into it, clients subscribe to it, faults happen to it."""
+"""A KubeArmor LogService on a real socket: events are published into it, clients subscribe, faults happen to it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ REBIND_PAUSE_SECONDS = 0.05
 class Encodable(Protocol):
     """A protobuf message."""
 
-    def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
+    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+        """The encoded message."""
+        ...
 
 
 class Relay:
-    """A relay, or a node, of KubeArmor. All methods may be called from any thread, `start`, `stop` and `kill` from one at a time.
+    """A relay, or a node, of KubeArmor.
+
+    All methods may be called from any thread; `start`, `stop` and `kill` by one at a time.
 
     Args:
         host: Address to listen on.
@@ -84,9 +88,10 @@ class Relay:
         stopped = server.stop(grace_seconds)
         self._service.thaw()
         stopped.wait()
-        server.wait_for_termination()
         if self._threads is not None:
             self._threads.shutdown()
+        for fanout in self._fanouts.values():
+            fanout.close()
 
     def kill(self) -> None:
         """Ends abruptly: every connection is closed at once, what waits in the queues is discarded."""
@@ -189,14 +194,14 @@ class Relay:
 
     def _listen(self, server: grpc.Server) -> int:
         if self._tls is None:
-            return server.add_insecure_port(self.endpoint)
+            return int(server.add_insecure_port(self.endpoint))
         client_ca = self._tls.client_ca_file
         credentials = grpc.ssl_server_credentials(
             [(self._tls.key_file.read_bytes(), self._tls.cert_file.read_bytes())],
             root_certificates=client_ca.read_bytes() if client_ca else None,
             require_client_auth=client_ca is not None,
         )
-        return server.add_secure_port(self.endpoint, credentials)
+        return int(server.add_secure_port(self.endpoint, credentials))
 
     def _options(self) -> list[tuple[str, int]]:
         return [

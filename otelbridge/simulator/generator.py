@@ -1,0 +1,156 @@
+"""A seed in, an endless stream of events out that looks like a busy cluster, made so that it flatters no cache.
+
+Every event has its own PIDs, and its own path, arguments or peer; pods, images and labels repeat as in a cluster.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping
+
+from otelbridge.event import Stream
+from otelbridge.pb import kubearmor_pb2
+from otelbridge.simulator.cluster import NODES, PODS, Pod, invent_pods
+from otelbridge.simulator.event_json import KubeArmorMessage
+
+Observed = kubearmor_pb2.Alert | kubearmor_pb2.Log
+Act = Callable[[random.Random, int, Pod, Observed], None]
+
+SHELL_COMMANDS = ("/bin/sh -c", "/usr/bin/curl -sS", "/usr/bin/find", "/bin/cat", "/usr/bin/psql -c", "/bin/tar czf")
+OPEN_FLAGS = ("O_RDONLY", "O_RDONLY|O_CLOEXEC", "O_WRONLY|O_CREAT|O_TRUNC", "O_RDWR|O_CREAT|O_CLOEXEC")
+DOMAINS = ("svc.cluster.local", "amazonaws.com", "example.net", "corp.example")
+POLICIES = (
+    ("ksp-block-pkg-mgmt-tools-exec", "MITRE,MITRE_T1553_Subvert_Trust_Controls,PCI_DSS", "5"),
+    ("ksp-block-service-account-token", "MITRE,MITRE_T1552_Unsecured_Credentials", "7"),
+    ("ksp-audit-write-under-etc", "NIST,NIST_800-53_CM-7(4)", "3"),
+    ("DefaultPosture", "", ""),
+)
+WEIGHTS: Mapping[Stream, int] = {Stream.ALERTS: 6, Stream.LOGS: 93, Stream.MESSAGES: 1}
+"""Of a hundred events, as visibility logs outnumber alerts where all visibility is on."""
+
+
+def generate(
+    seed: int, *, streams: tuple[Stream, ...] = (Stream.ALERTS, Stream.LOGS), nodes: int = NODES, pods: int = PODS
+) -> Iterator[tuple[Stream, KubeArmorMessage]]:
+    """Endless events of the given streams; the same for the same arguments. Their times are not set."""
+    chance = random.Random(seed)  # noqa: S311 - made up, not secret
+    cluster = invent_pods(seed, nodes=nodes, pods=pods)
+    weights = tuple(itertools.accumulate(WEIGHTS[stream] for stream in streams))
+    for number in itertools.count():
+        stream = chance.choices(streams, cum_weights=weights)[0]
+        yield stream, MAKERS[stream](chance, number, cluster[chance.randrange(pods)])
+
+
+def _log(chance: random.Random, number: int, pod: Pod) -> kubearmor_pb2.Log:
+    log = kubearmor_pb2.Log(Type="ContainerLog", Result="Passed", Cwd="/")
+    _describe(log, chance, number, pod)
+    chance.choices((_execute, _open, _connect, _resolve), cum_weights=(25, 70, 90, 100))[0](chance, number, pod, log)
+    return log
+
+
+def _alert(chance: random.Random, number: int, pod: Pod) -> kubearmor_pb2.Alert:
+    policy, tags, severity = chance.choice(POLICIES)
+    blocked = chance.random() < 1 / 2
+    alert = kubearmor_pb2.Alert(
+        Type="MatchedPolicy",
+        PolicyName=policy,
+        Severity=severity,
+        Tags=tags,
+        ATags=tags.split(",") if tags else (),
+        Message="" if policy == "DefaultPosture" else f"Alert! {policy} was violated",
+        Enforcer="BPFLSM" if blocked else "eBPF Monitor",
+        Action="Block" if blocked else "Audit",
+        Result="Permission denied" if blocked else "Passed",
+        Cwd="/",
+        KubeArmorVersion="v1.7.4",
+    )
+    _describe(alert, chance, number, pod)
+    chance.choice((_execute, _open, _connect))(chance, number, pod, alert)
+    return alert
+
+
+def _message(chance: random.Random, number: int, pod: Pod) -> kubearmor_pb2.Message:
+    return kubearmor_pb2.Message(
+        ClusterName="default",
+        HostName=pod.node.name,
+        HostIP=f"10.0.{number >> 8 & 255}.{number & 255}",
+        Type="Message",
+        Level=chance.choice(("DEBUG", "INFO", "WARN", "ERROR")),
+        Message=f"Detected a container (added/{pod.container_id[:12]}/pidns={chance.getrandbits(32)})",
+    )
+
+
+MAKERS: Mapping[Stream, Callable[[random.Random, int, Pod], KubeArmorMessage]] = {
+    Stream.ALERTS: _alert,
+    Stream.LOGS: _log,
+    Stream.MESSAGES: _message,
+}
+
+
+def _describe(event: Observed, chance: random.Random, number: int, pod: Pod) -> None:
+    """Says where it happened and which process did it."""
+    workload = pod.workload
+    event.ClusterName = "default"
+    event.HostName = pod.node.name
+    event.NodeID = pod.node.node_id
+    event.NamespaceName = workload.namespace
+    event.PodName = pod.name
+    event.Labels = pod.labels
+    event.ContainerID = pod.container_id
+    event.ContainerName = workload.container
+    event.ContainerImage = pod.image
+    event.Owner.Ref = workload.kind
+    event.Owner.Name = workload.name
+    event.Owner.Namespace = workload.namespace
+    event.HostPPID = pod.main_host_pid
+    event.HostPID = 4_194_304 + number % 2_000_000_000  # above the kernel's largest PID: no two events share one
+    event.PPID = 1
+    event.PID = 2 + number % 4_194_302
+    event.UID = chance.choice((0, 33, 101, 999, 1000))
+    event.ParentProcessName = workload.process
+    event.ProcessName = workload.process
+    event.ExecEvent.ExecID = "0"
+    event.ExecEvent.ExecutableName = workload.process.rpartition("/")[2][:15]
+
+
+def _execute(chance: random.Random, number: int, pod: Pod, event: Observed) -> None:
+    command = chance.choice(SHELL_COMMANDS)
+    event.Operation = "Process"
+    event.Source = pod.workload.process
+    event.ProcessName = command.partition(" ")[0]
+    event.Resource = f"{command} {chance.choice(pod.workload.folders)}/job-{number} --id={chance.getrandbits(32):08x}"
+    event.Data = "syscall=SYS_EXECVE"
+    event.EventData["Syscall"] = "SYS_EXECVE"
+
+
+def _open(chance: random.Random, number: int, pod: Pod, event: Observed) -> None:
+    flags = chance.choice(OPEN_FLAGS)
+    event.Operation = "File"
+    event.Source = f"{pod.workload.process} --worker {number % 64}"
+    event.Resource = f"{chance.choice(pod.workload.folders)}/{chance.getrandbits(40):010x}/{number}.dat"
+    event.Data = f"syscall=SYS_OPENAT fd=-100 flags={flags}"
+    for key, value in (("Syscall", "SYS_OPENAT"), ("Fd", "-100"), ("Flags", flags)):
+        event.EventData[key] = value
+
+
+def _connect(chance: random.Random, number: int, pod: Pod, event: Observed) -> None:
+    peer = f"10.{chance.randrange(40, 44)}.{number >> 8 & 255}.{number & 255}"
+    port = str(chance.choice((53, 80, 443, 5432, 6379, 8080)))
+    event.Operation = "Network"
+    event.Source = pod.workload.process
+    event.Resource = f"remoteip={peer} port={port} protocol=TCP"
+    event.Data = "kprobe=tcp_connect domain=AF_INET"
+    pairs = ("Kprobe", "tcp_connect"), ("Domain", "AF_INET"), ("Remoteip", peer), ("Port", port), ("Protocol", "TCP")
+    for key, value in pairs:
+        event.EventData[key] = value
+
+
+def _resolve(chance: random.Random, number: int, pod: Pod, event: Observed) -> None:
+    domain = f"host-{number}.{chance.choice(DOMAINS)}"
+    event.Operation = "Network"
+    event.Source = pod.workload.process
+    event.Resource = "sa_family=AF_INET sin_port=53"
+    event.Data = f"kfunc=UDP_SENDSKB domain={domain} daddr=10.43.0.10 qtype=A"
+    event.EventData["Kfunc"] = "UDP_SENDSKB"
+    event.EventData["Domain"] = domain
