@@ -6,7 +6,7 @@ RUN := $(VENV)/.run-$(shell cat locks/run.txt pyproject.toml | cksum | cut -d' '
 DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types contracts proto docs lock collector bench torture clean
+.PHONY: demo test lint types contracts proto docs lock collector peers k8s bench torture clean
 
 demo: $(RUN) ## the whole road on this machine: simulator -> bridge -> OTLP endpoint
 	$(BIN)/otelbridge demo
@@ -29,6 +29,13 @@ docs: $(DEV) ## the generated tables of the documentation
 collector: ## the genuine OpenTelemetry Collector, built from Go modules
 	tests/collector/build
 
+peers: $(BIN)/python ## rotel, the other collector that the tests run
+	rm -rf build/peers
+	$(PIP) install --no-deps --require-hashes --target build/peers -r locks/peers.txt
+
+k8s: ## the rendered examples under k8s/rendered
+	tests/deploy/render k8s/rendered
+
 bench: $(DEV) ## benchmarks/results.json and its pictures
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
@@ -38,7 +45,8 @@ torture: $(DEV) ## the long fault campaigns; writes torture.json
 lock: $(DEV) ## the lock files from pyproject.toml
 	$(PIP) install uv
 	$(BIN)/uv pip compile pyproject.toml --group build --universal --generate-hashes --no-annotate --no-header -q -o locks/run.txt
-	$(BIN)/uv pip compile pyproject.toml --group build --group test --group lint --group proto --universal --generate-hashes --no-annotate --no-header -q -o locks/dev.txt
+	$(BIN)/uv pip compile pyproject.toml --group build --group test --group lint --group proto --group deploy --universal --generate-hashes --no-annotate --no-header -q -o locks/dev.txt
+	$(BIN)/uv pip compile --group peers --no-deps --universal --generate-hashes --no-annotate --no-header -q -o locks/peers.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

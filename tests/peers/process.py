@@ -1,0 +1,123 @@
+"""A real program under test's control: started, waited for, frozen, ended kindly or not, started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.waiting import eventually
+
+START_SECONDS = 30
+STOP_SECONDS = 20
+
+
+class PeerProcess:
+    """One program with its output in a file.
+
+    Args:
+        argv: the command line; the same at each start.
+        output: where its stdout and stderr go, appended to at each start.
+        is_up: asked until it says yes after each start.
+    """
+
+    def __init__(self, argv: Sequence[str], *, output: Path, is_up: Callable[[], bool]) -> None:
+        self._argv, self._output, self._is_up = list(argv), output, is_up
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the program that runs."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
+    def output(self) -> str:
+        """All that it printed so far."""
+        return self._output.read_text(encoding="utf-8", errors="replace") if self._output.exists() else ""
+
+    def start(self) -> None:
+        """Starts it and returns once it is up.
+
+        Raises:
+            AssertionError: it ended by itself or was not up in time; with what it printed.
+        """
+        assert self._process is None, "it runs already"
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            eventually(self._up_or_ended, within_seconds=START_SECONDS, why=f"{self._argv[0]} is up")
+        except AssertionError as late:
+            self.kill()
+            raise AssertionError(f"{late}\n{self.output()}") from late
+
+    def stop(self) -> None:
+        """Asks it to end (SIGTERM) and waits until it has; harmless when it does not run."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it at once (SIGKILL); harmless when it does not run."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Its sockets stay open and nothing answers, until `thaw`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Goes on after `freeze`."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _up_or_ended(self) -> bool:
+        assert self._process is not None
+        code = self._process.poll()
+        if code is not None:
+            self._process = None
+            raise AssertionError(f"{self._argv[0]} ended by itself with {code}:\n{self.output()}")
+        return self._is_up()
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        process.send_signal(signal.SIGCONT)  # one that is frozen would never notice the SIGTERM
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{self._argv[0]} did not end within {STOP_SECONDS} s:\n{self.output()}") from None
+
+
+def free_ports(number: int) -> tuple[int, ...]:
+    """So many different TCP ports of the loopback address that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    try:
+        return tuple(listening.getsockname()[1] for listening in sockets)
+    finally:
+        for listening in sockets:
+            listening.close()
+
+
+def accepts(port: int) -> bool:
+    """Whether someone takes TCP connections on a port of the loopback address."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def answers_ok(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
