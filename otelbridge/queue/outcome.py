@@ -22,6 +22,8 @@ class RetryLater:
     why: str
     after_seconds: float | None = None
     """The least delay that the server asked for, where it did."""
+    perhaps_its_own_fault: bool = False
+    """An answer such as INTERNAL or 500: the endpoint may be ill, or this very request may make it so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

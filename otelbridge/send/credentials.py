@@ -1,0 +1,140 @@
+"""The headers that go with each request: from settings, a headers file and a token file; secrets stay in here."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+from otelbridge.queue.outcome import Hold
+from otelbridge.send.settings import SendSettings
+from otelbridge.send.target import SendSettingsError, Target
+from otelbridge.send.watched import WatchedFiles
+
+HEADER_NAME = re.compile(r"[0-9a-z!#$%&'*+.^_`|~-]+")
+"""A token of RFC 9110, in lower case as HTTP/2 wants it."""
+CREDENTIAL_NAME = re.compile(r"auth|token|secret|key|passw|credential|cookie|session")
+"""Header names that carry something to log in with. `x-scope-orgid` and the like may go in the clear."""
+OWN_HEADERS = frozenset(
+    {"content-type", "content-length", "content-encoding", "host", "te", "grpc-timeout", "connection"}
+)
+MIN_HIDDEN_CHARS = 4
+"""Shorter values are not blacked out in texts: every second word would match."""
+
+
+class Credentials:
+    """Headers in force now. Its repr, its errors and what it hides show no values.
+
+    Args:
+        settings: where headers come from.
+        target: where they go; decides whether credentials may.
+        clock: monotonic seconds, for how often files are read.
+
+    Raises:
+        SendSettingsError: a file cannot be read, a header is malformed, or credentials would go over plaintext.
+    """
+
+    def __init__(self, settings: SendSettings, target: Target, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fixed = {name.lower(): value for name, value in settings.headers.items()}
+        # On this very machine nobody on the network can listen: a sidecar or a local agent needs no TLS.
+        self._may_be_sent = target.tls or target.loopback or settings.allow_plaintext_credentials
+        self._url = target.url
+        self._headers_file = _watched(settings.headers_file, clock)
+        self._token_file = _watched(settings.token_file, clock)
+        self._headers_path, self._token_path = settings.headers_file, settings.token_file
+        try:
+            self._headers = self._read(doubted=True)
+        except OSError as error:
+            place = "send.token_file" if error.filename == str(self._token_path) else "send.headers_file"
+            raise SendSettingsError(
+                f"{place} is {error.filename!r}: {error.strerror}; give a file that the bridge can read"
+            ) from None
+
+    def headers(self, *, doubted: bool = False) -> Mapping[str, str] | Hold:
+        """The headers to send now, or why nothing may be sent.
+
+        Args:
+            doubted: the endpoint just refused them: read the files again now.
+        """
+        try:
+            self._headers = self._read(doubted=doubted)
+        except SendSettingsError as error:
+            return Hold(code="credentials", why=str(error), cure="correct the file; it is read again")
+        return self._headers
+
+    def trouble(self) -> str:
+        """Why a file could not be read again lately, or empty: what it held before is in force."""
+        files = (self._headers_file, self._token_file)
+        return "; ".join(file.error for file in files if file is not None and file.error)
+
+    def hide(self, text: str) -> str:
+        """The text without any of the values: an endpoint may echo what it was sent."""
+        secrets = [part for value in self._headers.values() for part in (value, value.partition(" ")[2])]
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= MIN_HIDDEN_CHARS:
+                text = text.replace(secret, "[hidden]")
+        return text
+
+    def _read(self, *, doubted: bool) -> Mapping[str, str]:
+        headers = dict(self._fixed)
+        if self._headers_file is not None:
+            (content,) = self._headers_file.contents(doubted=doubted)
+            headers |= parse_headers(content, place=f"send.headers_file ({self._headers_path})")
+        if self._token_file is not None:
+            (content,) = self._token_file.contents(doubted=doubted)
+            headers["authorization"] = f"Bearer {_token(content, self._token_path)}"
+        for name, value in headers.items():
+            _check(name, value)
+            if CREDENTIAL_NAME.search(name) and not self._may_be_sent:
+                raise SendSettingsError(
+                    f"the header {name!r} would be sent unencrypted to {self._url}; "
+                    "use https://, or set send.allow_plaintext_credentials"
+                )
+        return headers
+
+
+def parse_headers(content: bytes, *, place: str) -> dict[str, str]:
+    """A headers file: `name=value` (value percent-encoded, as in OTEL_EXPORTER_OTLP_HEADERS) per line; # comments.
+
+    Raises:
+        SendSettingsError: a line is something else. Its content is not shown: it may be a secret.
+    """
+    headers = {}
+    for number, line in enumerate(_text(content, place).splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, separator, value = line.partition("=")
+        if not separator or not name.strip():
+            raise SendSettingsError(f"{place} line {number} is not name=value; write one header per line")
+        headers[name.strip().lower()] = unquote(value.strip())
+    return headers
+
+
+def _token(content: bytes, path: Path | None) -> str:
+    place = f"send.token_file ({path})"
+    token = _text(content, place).strip().removeprefix("Bearer ").strip()
+    if not token or any(c.isspace() for c in token):
+        raise SendSettingsError(f"{place} holds no token; it must hold one word and nothing else")
+    return token
+
+
+def _text(content: bytes, place: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SendSettingsError(f"{place} is not text; write it as UTF-8") from None
+
+
+def _check(name: str, value: str) -> None:
+    if not HEADER_NAME.fullmatch(name):
+        raise SendSettingsError(f"send.headers has the name {name!r}; letters, digits, - and _ make a header's name")
+    if name in OWN_HEADERS or name.startswith("grpc-") or name.endswith("-bin"):
+        raise SendSettingsError(f"send.headers sets {name!r}, which the protocol sets itself; leave it out")
+    if not value.isascii() or not value.isprintable():
+        raise SendSettingsError(f"send.headers: the value of {name!r} has characters that a header cannot carry")
+
+
+def _watched(path: Path | None, clock: Callable[[], float]) -> WatchedFiles | None:
+    return None if path is None else WatchedFiles(path, clock=clock)

@@ -1,0 +1,180 @@
+"""OTLP over gRPC: an encoded request in, an Outcome out. Bytes go in as they are; no message object is made."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import grpc
+
+from otelbridge.queue.outcome import Hold, Outcome, RetryLater
+from otelbridge.send import answers
+from otelbridge.send.certificates import Certificates, TlsFiles
+from otelbridge.send.credentials import Credentials
+from otelbridge.send.hiding import hidden
+from otelbridge.send.settings import MIB, SendSettings
+from otelbridge.send.target import grpc_target
+
+EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+MAX_ANSWER_BYTES = 4 * MIB
+"""What the OTLP specification lets a client demand of answers."""
+KEEPALIVE_MS = 30_000
+"""Only while a call is under way. Its real use: it makes C-core set TCP_USER_TIMEOUT, so that a cut network is noticed
+within the timeout below instead of after the kernel's quarter of an hour."""
+KEEPALIVE_TIMEOUT_MS = 10_000
+RECONNECT_BACKOFF_MS = 1_000
+"""C-core's own ladder (to 120 s) would otherwise stack on top of ours, and answer for the endpoint meanwhile."""
+DEADLINES_UNTIL_NEW_CHANNEL = 2
+"""So many deadlines missed in a row, and the connection itself is under suspicion (a frozen peer, a lost route)."""
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED.name
+
+
+class _Channel:
+    """A channel and the number of calls on it, so that it is closed after the last one when it is replaced."""
+
+    __slots__ = ("calls", "channel", "export", "retired", "tls")
+
+    def __init__(self, channel: grpc.Channel, tls: TlsFiles | None) -> None:
+        self.channel, self.tls = channel, tls
+        self.export = channel.unary_unary(EXPORT)  # no serializers: bytes in, bytes out
+        self.calls = 0
+        self.retired = False
+
+
+class GrpcSender:
+    """Keeps one channel to the endpoint, for all couriers; replaces it when certificates change or it looks dead.
+
+    Raises:
+        SendSettingsError: a setting cannot work.
+    """
+
+    def __init__(self, settings: SendSettings, *, version: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._target = grpc_target(settings)
+        self._credentials = Credentials(settings, self._target, clock=clock)
+        self._certificates = Certificates(settings, clock=clock) if self._target.tls else None
+        self._options = _options(settings, version)
+        self._compression = grpc.Compression.Gzip if settings.compression == "gzip" else grpc.Compression.NoCompression
+        self._timeout_seconds = settings.timeout_seconds
+        self._lock = threading.Lock()
+        self._channel: _Channel | None = None
+        self._deadlines_missed = 0
+        self._closed = False
+
+    @property
+    def endpoint(self) -> str:
+        """`http(s)://host:port`."""
+        return self._target.url
+
+    def send(self, request: bytes, *, records: int) -> Outcome:  # noqa: ARG002  # part of the contract; others show it
+        """One Export call; a second one at once when the credentials turn out to have been renewed."""
+        headers = self._credentials.headers()
+        if isinstance(headers, Hold):
+            return headers
+        outcome = self._attempt(request, headers)
+        if isinstance(outcome, Hold) and outcome.code == UNAUTHENTICATED:
+            renewed = self._credentials.headers(doubted=True)
+            if not isinstance(renewed, Hold) and renewed != headers:
+                outcome = self._attempt(request, renewed)
+        return hidden(outcome, self._credentials)
+
+    def close(self) -> None:
+        """Closes the channel; calls under way end with CANCELLED."""
+        with self._lock:
+            self._closed = True
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.channel.close()
+
+    def _attempt(self, request: bytes, headers: Mapping[str, str]) -> Outcome:
+        with self._calling() as channel:
+            if channel is None:
+                return RetryLater(code="CANCELLED", why="the bridge is closing")
+            try:
+                response = channel.export(
+                    request,
+                    timeout=self._timeout_seconds,
+                    metadata=tuple(headers.items()),
+                    compression=self._compression,
+                )
+            except grpc.RpcError as error:
+                self._suspect(error.code(), channel)
+                return answers.of_grpc(error.code(), error.details() or "", _status_details(error))
+            except ValueError:
+                # grpc's word for a channel that was closed between our taking it and its starting the call.
+                return RetryLater(code="CANCELLED", why="the channel was closed")
+        self._deadlines_missed = 0
+        return answers.of_response(response)
+
+    @contextmanager
+    def _calling(self) -> Iterator[_Channel | None]:
+        """The channel in force, counted as in use; None once closed."""
+        tls = self._certificates.current() if self._certificates else None
+        with self._lock:
+            if self._channel is not None and self._channel.tls != tls:
+                self._retire(self._channel)
+            if self._channel is None and not self._closed:
+                self._channel = _Channel(self._opened(tls), tls)
+            channel = self._channel
+            if channel is not None:
+                channel.calls += 1
+        try:
+            yield channel
+        finally:
+            if channel is not None:
+                with self._lock:
+                    channel.calls -= 1
+                    if channel.retired and not channel.calls:
+                        channel.channel.close()
+
+    def _retire(self, channel: _Channel) -> None:
+        """With the lock held: no new calls on it, and it is closed after the last."""
+        channel.retired = True
+        if self._channel is channel:
+            self._channel = None
+        if not channel.calls:
+            channel.channel.close()
+
+    def _suspect(self, code: grpc.StatusCode, channel: _Channel) -> None:
+        with self._lock:
+            late = code is grpc.StatusCode.DEADLINE_EXCEEDED
+            self._deadlines_missed = self._deadlines_missed + 1 if late else 0
+            if self._deadlines_missed >= DEADLINES_UNTIL_NEW_CHANNEL and not channel.retired:
+                self._deadlines_missed = 0
+                self._retire(channel)
+
+    def _opened(self, tls: TlsFiles | None) -> grpc.Channel:
+        address = self._target.authority
+        if tls is None:
+            return grpc.insecure_channel(address, options=self._options)
+        credentials = grpc.ssl_channel_credentials(tls.ca, private_key=tls.key, certificate_chain=tls.cert)
+        return grpc.secure_channel(address, credentials, options=self._options)
+
+
+def _options(settings: SendSettings, version: str) -> list[tuple[str, str | int]]:
+    options: dict[str, str | int] = {  # a dictionary, as of two equal names grpc takes the first without a word
+        "grpc.primary_user_agent": f"otelbridge/{version}",
+        "grpc.max_receive_message_length": MAX_ANSWER_BYTES,
+        "grpc.max_send_message_length": -1,
+        "grpc.keepalive_time_ms": KEEPALIVE_MS,
+        "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+        "grpc.http2.ping_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+        "grpc.keepalive_permit_without_calls": 0,
+        "grpc.initial_reconnect_backoff_ms": RECONNECT_BACKOFF_MS,
+        "grpc.max_reconnect_backoff_ms": RECONNECT_BACKOFF_MS,
+        "grpc.min_reconnect_backoff_ms": round(settings.timeout_seconds * 1000),  # how long one connect may take
+        "grpc.enable_retries": 0,  # retrying is the couriers' business, who know what is worth it
+        "grpc.use_local_subchannel_pool": 1,  # a replaced channel must not inherit the old connection
+    }
+    if settings.server_name:
+        options["grpc.ssl_target_name_override"] = settings.server_name
+        options["grpc.default_authority"] = settings.server_name
+    return list(options.items())
+
+
+def _status_details(error: grpc.RpcError) -> bytes:
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            return bytes(value)
+    return b""

@@ -1,0 +1,51 @@
+"""The one verb of this room, `send`: an encoded request in, what the endpoint made of it out."""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+
+from otelbridge.queue.outcome import Outcome
+from otelbridge.send.console_sender import ConsoleSender
+from otelbridge.send.grpc_sender import GrpcSender
+from otelbridge.send.http_sender import HttpSender
+from otelbridge.send.settings import SendSettings
+
+
+class Sender(Protocol):
+    """A way to an endpoint. Thread-safe: several couriers send at once."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where it goes, for people: no secrets in it."""
+        ...
+
+    def send(self, request: bytes, *, records: int) -> Outcome:
+        """Sends an encoded ExportLogsServiceRequest and waits for the answer, at most until its deadline.
+
+        Never raises for what can happen to a connection or an endpoint: that is an outcome.
+        """
+        ...
+
+    def close(self) -> None:
+        """Breaks what is under way (its outcome is RetryLater) and frees the connections."""
+        ...
+
+
+def open_sender(settings: SendSettings, *, version: str) -> Sender:
+    """A sender for the protocol of the settings; it connects when it first sends.
+
+    Args:
+        settings: where to, and how.
+        version: the bridge's own, for the User-Agent.
+
+    Raises:
+        SendSettingsError: a URL, file or header that cannot work. Names the setting, its value and the cure.
+    """
+    match settings.protocol:
+        case "grpc":
+            return GrpcSender(settings, version=version)
+        case "http/protobuf":
+            return HttpSender(settings, version=version)
+        case "console":
+            return ConsoleSender(sys.stdout)
