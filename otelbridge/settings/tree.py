@@ -1,0 +1,102 @@
+"""The settings of every room as one frozen tree, and a walk over its leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from otelbridge.feed.settings import FeedSettings
+from otelbridge.gate.settings import GateSettings
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.queue.settings import QueueSettings
+from otelbridge.send.settings import SendSettings
+from otelbridge.status.settings import StatusSettings
+from otelbridge.telemetry.settings import TelemetrySettings
+
+ENVIRONMENT_PREFIX = "OTELBRIDGE_"
+ENVIRONMENT_SEPARATOR = "__"
+
+
+class BridgeSettings(BaseModel):
+    """What concerns the bridge as a whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    drain_seconds: float = Field(
+        default=25,
+        ge=0,
+        description="On SIGTERM, deliver what is held for so long; what is left waits on disk for the next start. "
+        "Kubernetes' grace period must be longer.",
+    )
+
+
+class Settings(BaseModel):
+    """Everything that an operator can say, in the order in which an event meets it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bridge: BridgeSettings = Field(default_factory=BridgeSettings)
+    feed: FeedSettings = Field(default_factory=FeedSettings)
+    gate: GateSettings = Field(default_factory=GateSettings)
+    mapping: MappingSettings = Field(default_factory=MappingSettings)
+    queue: QueueSettings = Field(default_factory=QueueSettings)
+    send: SendSettings = Field(default_factory=SendSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    status: StatusSettings = Field(default_factory=StatusSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """One setting: where it stands, and what may stand there."""
+
+    path: str
+    annotation: Any
+    default: Any
+    description: str
+
+    @property
+    def environment_name(self) -> str:
+        """Its variable: `feed.retry.max_seconds` is `OTELBRIDGE_FEED__RETRY__MAX_SECONDS`."""
+        return ENVIRONMENT_PREFIX + self.path.upper().replace(".", ENVIRONMENT_SEPARATOR)
+
+
+def section_at(path: str, root: type[BaseModel] = Settings) -> type[BaseModel] | None:
+    """The model of a section (`feed.retry`), or None where the path is a leaf or unknown."""
+    model = root
+    for name in path.split(".") if path else ():
+        field = model.model_fields.get(name)
+        if field is None or not is_section(field.annotation):
+            return None
+        model = field.annotation  # type: ignore[assignment]  # is_section has just said so
+    return model
+
+
+def is_section(annotation: Any) -> bool:
+    """Whether a field holds further settings rather than a value."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def leaves(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Leaf]:
+    """Every setting, in the tree's order."""
+    for name, field in model.model_fields.items():
+        path = prefix + name
+        if is_section(field.annotation):
+            yield from leaves(field.annotation, path + ".")  # type: ignore[arg-type]  # as above
+        else:
+            yield Leaf(
+                path=path,
+                annotation=field.annotation,
+                default=field.get_default(call_default_factory=True, validated_data={}),
+                description=field.description or "",
+            )
+
+
+def value_at(settings: BaseModel, path: str) -> Any:
+    """What stands at a path of a settings object."""
+    value: Any = settings
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
