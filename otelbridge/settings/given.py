@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DEFAULT_ORIGIN = "default"
+CLOSE_ENOUGH = 0.7
+"""Of 1: a slip of the pen is above it, another word below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,5 +65,5 @@ class Layer:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The closest known word as a sentence, or empty when none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=CLOSE_ENOUGH)
     return f"Did you mean {close[0]}?" if close else ""

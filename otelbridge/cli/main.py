@@ -1,0 +1,75 @@
+"""The command line's entry: `otelbridge COMMAND`. Each command is a file of its own beside this one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from otelbridge import __version__
+from otelbridge.cli import config, run, version
+from otelbridge.cli.exits import Exit
+from otelbridge.cli.output import quiet_broken_pipe
+
+Commands = tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...]
+
+COMMANDS: Commands = (
+    ("run", run.run, run.EXAMPLES),
+    ("version", version.version, version.EXAMPLES),
+)
+"""Name, function, and the two examples that its help ends with."""
+
+GROUPS: tuple[tuple[str, str, Commands], ...] = (
+    ("config", "The settings: what is in force, what is wrong, what there is.", config.COMMANDS),
+)
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def application() -> typer.Typer:
+    """The whole command line."""
+    app = _typer("Brings KubeArmor's security events to OpenTelemetry, with nothing lost on the way.")
+    app.callback()(_top)
+    _add(app, COMMANDS)
+    for name, help_text, commands in GROUPS:
+        group = _typer(help_text)
+        _add(group, commands)
+        app.add_typer(group, name=name)
+    return app
+
+
+def _typer(help_text: str) -> typer.Typer:
+    # Rich would cost a third of a second at every start, and only some commands draw.
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=CONTEXT,
+    )
+
+
+def _add(app: typer.Typer, commands: Commands) -> None:
+    for name, function, examples in commands:
+        epilog = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
+        app.command(name, epilog=epilog, context_settings=CONTEXT)(function)
+
+
+def _top(
+    *,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if show_version:
+        print(__version__)
+        raise typer.Exit(Exit.DONE)
+
+
+def main() -> None:
+    """Runs the command line and exits."""
+    try:
+        application()()
+    except BrokenPipeError:
+        quiet_broken_pipe()
+        sys.exit(Exit.DONE)

@@ -1,0 +1,85 @@
+"""`otelbridge run`: the bridge itself, until SIGTERM or SIGINT drains it; a second signal stops it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from otelbridge.cli.exits import Exit
+from otelbridge.cli.output import fail
+from otelbridge.cli.settings_options import (
+    ConfigOption,
+    EndpointOption,
+    KubeArmorOption,
+    LogLevelOption,
+    ProtocolOption,
+    QueueDirectoryOption,
+    SetOption,
+    StatusPortOption,
+    load_or_exit,
+)
+
+EXAMPLES = (
+    "otelbridge run --kubearmor kubearmor.kubearmor:32767 --endpoint http://collector:4317",
+    "otelbridge run --config bridge.yaml --set feed.streams=alerts",
+)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(
+    *,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    kubearmor: KubeArmorOption = None,
+    endpoint: EndpointOption = None,
+    protocol: ProtocolOption = None,
+    queue_directory: QueueDirectoryOption = None,
+    status_port: StatusPortOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Run the bridge until it is told to stop (SIGTERM, Ctrl-C); it drains first, a second signal stops it at once."""
+    loaded = load_or_exit(
+        config,
+        sets,
+        kubearmor=kubearmor,
+        endpoint=endpoint,
+        protocol=protocol,
+        queue_directory=queue_directory,
+        status_port=status_port,
+        log_level=log_level,
+    )
+    stop = threading.Event()
+    stop_on_signals(stop)
+    from otelbridge.bridge import Bridge  # noqa: PLC0415  # everything heavy: only who runs the bridge pays for it
+    from otelbridge.queue.errors import QueueInUse, QueueUnusable  # noqa: PLC0415
+
+    try:
+        bridge = Bridge(loaded)
+    except ValueError as error:
+        fail(f"The settings cannot be used: {error}", Exit.WRONG_USAGE)
+    except (QueueInUse, QueueUnusable, OSError) as error:
+        fail(f"The bridge cannot start: {error}", Exit.UNREACHABLE)
+    raise typer.Exit(bridge.run(stop))
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """Sets `stop` at the first SIGTERM or SIGINT; the second ends the process there and then, as `kill -9` would."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            _stop_now()
+        stop.set()
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, on_signal)
+
+
+def _stop_now() -> NoReturn:
+    # Neither print nor sys.exit: a handler may stand inside either. What is on disk waits there for the next start.
+    os.write(2, b"Stopped without draining; what is on disk will be delivered after the next start.\n")
+    os._exit(Exit.FAILED)
