@@ -35,9 +35,8 @@ def request_of(number: int, *, event_name: str) -> ExportLogsServiceRequest:
 def export_grpc(endpoint: str, request: ExportLogsServiceRequest) -> ExportLogsServiceResponse:
     """Exports over gRPC without TLS; raises grpc.RpcError when the endpoint does not take it."""
     with grpc.insecure_channel(endpoint.removeprefix("http://")) as channel:
-        answer: ExportLogsServiceResponse = LogsServiceStub(channel).Export(
-            request, timeout=TIMEOUT_SECONDS, wait_for_ready=True
-        )
+        stub = LogsServiceStub(channel)  # type: ignore[no-untyped-call]
+        answer: ExportLogsServiceResponse = stub.Export(request, timeout=TIMEOUT_SECONDS, wait_for_ready=True)
     return answer
 
 

@@ -1,0 +1,98 @@
+"""A genuine Prometheus: it scrapes what it is told to, and answers queries and alerts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.peers.presence import required
+from tests.peers.process import PeerProcess, answers_ok, free_ports
+
+QUERY_SECONDS = 10
+CURE = "apt-get install prometheus"
+
+
+def promtool_binary() -> Path:
+    """promtool; the test ends here when it is not installed."""
+    return required(_on_path("promtool"), name="promtool", cure=CURE)
+
+
+class PrometheusServer:
+    """A Prometheus that runs, asked over its HTTP API."""
+
+    def __init__(self, process: PeerProcess, *, url: str) -> None:
+        self.process, self.url = process, url
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The instant vector of an expression: one {metric, value} for each series.
+
+        Raises:
+            urllib.error.HTTPError: Prometheus refuses the expression.
+        """
+        result: list[dict[str, Any]] = self._get("/api/v1/query?" + urllib.parse.urlencode({"query": expression}))[
+            "result"
+        ]
+        return result
+
+    def alerts(self) -> dict[str, str]:
+        """The alerts that are active, by name: `pending` or `firing`; firing where one name is both."""
+        active = sorted(
+            (alert["labels"]["alertname"], alert["state"]) for alert in self._get("/api/v1/alerts")["alerts"]
+        )
+        return dict(reversed(active))
+
+    def targets(self) -> dict[str, str]:
+        """The health (`up`, `down`, `unknown`) of each scrape address."""
+        return {target["scrapeUrl"]: target["health"] for target in self._get("/api/v1/targets")["activeTargets"]}
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=QUERY_SECONDS) as answer:
+            return json.load(answer)["data"]
+
+
+@contextmanager
+def start_prometheus(
+    folder: Path, *, scrape: Sequence[str], rules: Sequence[Path] = (), interval: str = "1s"
+) -> Iterator[PrometheusServer]:
+    """A running Prometheus, ended with the context.
+
+    Args:
+        folder: for its files; it must exist.
+        scrape: `host:port` of each target; its /metrics is scraped.
+        rules: files of alerting and recording rules.
+        interval: between scrapes, and between evaluations of the rules.
+    """
+    binary = required(_on_path("prometheus"), name="Prometheus", cure=CURE)
+    (port,) = free_ports(1)
+    config = {
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+        "rule_files": [str(rule) for rule in rules],
+        "scrape_configs": [{"job_name": "otelbridge", "static_configs": [{"targets": list(scrape)}]}],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    argv = [
+        str(binary),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    url = f"http://127.0.0.1:{port}"
+    process = PeerProcess(argv, output=folder / "prometheus.log", is_up=lambda: answers_ok(f"{url}/-/ready"))
+    process.start()
+    try:
+        yield PrometheusServer(process, url=url)
+    finally:
+        process.stop()
+
+
+def _on_path(name: str) -> Path | None:
+    found = shutil.which(name)
+    return Path(found) if found else None

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import ast
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "otelbridge"
+WALK = ("feed", "gate", "mapping", "queue", "send")
+
+MAX_LINES = 300
+"""A longer file has more than one idea."""
+
+JUNK_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "core", "types", "misc"}
+"""Each hides a missing noun or verb."""
+
+SDK = ("opentelemetry.sdk", "opentelemetry.exporter")
+
+
+def modules() -> list[Path]:
+    """Our own modules; those that protoc writes have rules of their own."""
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if "pb" not in path.relative_to(PACKAGE).parts]
+
+
+def room(path: Path) -> str:
+    """The room that a module stands in; its own name for those in the hall."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes(), filename=str(path))
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """The line and the dotted name of each import, wherever it stands in the file."""
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Import(names=names):
+                yield from ((node.lineno, alias.name) for alias in names)
+            case ast.ImportFrom(module=str(module), names=names):
+                yield from ((node.lineno, f"{module}.{alias.name}") for alias in names)
+
+
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` for a chain of names, the empty string for anything else."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=attribute) if prefix := dotted(value):
+            return f"{prefix}.{attribute}"
+        case _:
+            return ""
+
+
+def places(found: Iterator[tuple[Path, int]] | list[tuple[Path, int]]) -> str:
+    return ", ".join(f"{path.relative_to(ROOT)}:{line}" for path, line in found)
+
+
+def importers(*, of: tuple[str, ...], but: tuple[str, ...]) -> str:
+    """Where modules outside some rooms import a package or what is in it."""
+    return places(
+        (path, line)
+        for path in modules()
+        if room(path) not in but
+        for line, name in imported(path)
+        if any(name == package or name.startswith(f"{package}.") for package in of)
+    )
+
+
+def users(*, of: tuple[str, ...], within: tuple[str, ...] = (), but: tuple[str, ...] = ()) -> str:
+    """Where modules use one of some dotted names (or import it), inside some rooms or outside some."""
+    rooms = [path for path in modules() if (not within or room(path) in within) and room(path) not in but]
+    used = [
+        (path, node.lineno)
+        for path in rooms
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute | ast.Name) and dotted(node) in of
+    ]
+    taken = [(path, line) for path in rooms for line, name in imported(path) if name in of]
+    return places(used + taken)
+
+
+def test_the_opentelemetry_sdk_is_imported_in_telemetry_only() -> None:
+    assert not importers(of=SDK, but=("telemetry",))
+
+
+def test_the_environment_is_read_in_settings_only() -> None:
+    assert not users(of=("os.environ", "os.getenv", "os.environb", "os.putenv"), but=("settings",))
+
+
+def test_logging_is_imported_in_telemetry_only() -> None:
+    assert not importers(of=("logging",), but=("telemetry",))
+
+
+def test_printing_is_for_the_command_line() -> None:
+    assert not users(of=("print",), but=("cli",)), "rooms tell happenings"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_opens_with_one_sentence(path: Path) -> None:
+    docstring = ast.get_docstring(tree(path)) or ""
+    assert re.match(r"[^\n]+[.?!](\n|$)", docstring), f"its first line is no whole sentence: {docstring[:120]!r}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_has_at_most_300_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    names = [(path, 1) for path in modules() if JUNK_NAMES & set(path.relative_to(PACKAGE).with_suffix("").parts)]
+    assert not places(names)
+
+
+def test_no_broad_exception_is_passed_over() -> None:
+    silent = [
+        (path, node.lineno)
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or dotted(node.type) in {"Exception", "BaseException"})
+        and all(isinstance(statement, ast.Pass | ast.Continue) for statement in node.body)
+    ]
+    assert not places(silent)
+
+
+def test_the_walk_never_sleeps() -> None:
+    assert not users(of=("time.sleep",), within=WALK), "wait on an event that ends the wait too"
+
+
+def test_every_thread_has_a_name() -> None:
+    nameless = [
+        (path, node.lineno)
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+        and dotted(node.func).rpartition(".")[2] in {"Thread", "Timer"}
+        and not any(keyword.arg in {"name", None} for keyword in node.keywords)
+    ]
+    pools = [
+        (path, node.lineno)
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+        and dotted(node.func).rpartition(".")[2] == "ThreadPoolExecutor"
+        and not any(keyword.arg == "thread_name_prefix" for keyword in node.keywords)
+    ]
+    assert not places(nameless + pools)
+
+
+def test_our_classes_inherit_only_from_others() -> None:
+    ours = {node.name for path in modules() for node in tree(path).body if isinstance(node, ast.ClassDef)}
+    heirs = [
+        (path, node.lineno)
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ClassDef) and any(dotted(base).rpartition(".")[2] in ours for base in node.bases)
+    ]
+    assert not places(heirs), "no inheritance between our own classes"
+
+
+def test_nothing_is_left_to_do_without_a_decision() -> None:
+    left = []
+    for path in modules():
+        with tokenize.open(path) as source:
+            left += [
+                (path, token.start[0])
+                for token in tokenize.generate_tokens(source.readline)
+                if token.type == tokenize.COMMENT and re.search(r"\b(TODO|FIXME|XXX|HACK)\b", token.string)
+            ]
+    assert not places(left)
+
+
+def test_the_product_names_no_folder_of_its_workshop() -> None:
+    text = [path for path in modules() if re.search(r"\.\./shared|/work/", path.read_text(encoding="utf-8"))]
+    assert not text
+
+
+def test_test_folders_are_no_packages() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_every_room_is_where_the_design_puts_it() -> None:
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
+    assert rooms == {*WALK, "telemetry", "status", "settings", "cli", "simulator", "pb"}
