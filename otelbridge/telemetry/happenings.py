@@ -7,8 +7,8 @@ happening is told per event: what happens thousands of times a second is counted
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import Field, dataclass, field
+from typing import Any, ClassVar, Protocol
 
 from otelbridge.event import Gap, Stream
 
@@ -16,7 +16,7 @@ from otelbridge.event import Gap, Stream
 class Happening(Protocol):
     """Any of the dataclasses below."""
 
-    __dataclass_fields__: Mapping[str, object]  # type: ignore[misc]  # how typeshed marks a dataclass
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # how typeshed marks a dataclass
 
 
 Tell = Callable[[Happening], None]
@@ -298,3 +298,42 @@ class BridgeStopped:
     held_records: int
     seconds: float
     details: Mapping[str, str] = field(default_factory=dict)
+
+
+# --- telemetry itself, from the happenings above ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossDetected:
+    """A connection was found to be lost, so many seconds after its last sign of life (an event or a heartbeat)."""
+
+    upstream: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamRecovered:
+    """An upstream is watched again, so many seconds after its loss was noticed."""
+
+    upstream: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryResumed:
+    """The endpoint takes records again, after it asked for a delay or had to be held."""
+
+    endpoint: str
+    away_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibrarySpoke:
+    """A library (the SDK, its exporters, waitress, grpc) had something to complain about, by way of `logging`."""
+
+    library: str
+    level: str
+    """`warning` or `error`."""
+    template: str
+    """The message before its values are put in: what makes two complaints the same."""
+    message: str

@@ -1,0 +1,144 @@
+"""A request goes in, a probe's answer, the metrics, the status document or the page comes out: plain WSGI.
+
+It reads nothing but the method, the path, the query's `verbose` and the Host header, and never gives any of them back.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from otelbridge.status.hosts import is_allowed
+from otelbridge.status.page.assets import ASSETS, Asset
+from otelbridge.status.probes import ProbeResult
+from otelbridge.telemetry.escape import Json, escape, escape_json
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json; charset=utf-8"
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+)
+"""On every answer. The page's script and style are files of their own, so nothing inline is ever allowed."""
+
+Section = Callable[[], Json]
+Probe = Callable[[], ProbeResult]
+Answer = tuple[str, str, bytes]
+"""Status line, content type, body."""
+
+
+class StatusApp:
+    """The WSGI application."""
+
+    def __init__(
+        self,
+        *,
+        sections: Mapping[str, Section],
+        probes: Mapping[str, Probe],
+        metrics: Callable[[], bytes],
+        page: bool,
+        allowed_hosts: Iterable[str],
+    ) -> None:
+        """Takes what it answers from.
+
+        Args:
+            sections: the parts of the status document, by key; called at every request.
+            probes: by name: `livez`, `readyz`, `startupz`.
+            metrics: the text of /metrics.
+            page: whether /status and the page are answered at all.
+            allowed_hosts: names in the Host header beside `localhost` and addresses.
+        """
+        self._sections = sections
+        self._probes = probes
+        self._metrics = metrics
+        self._page = page
+        self._allowed_hosts = frozenset(allowed_hosts)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answers one request."""
+        method = environ["REQUEST_METHOD"]
+        status, content_type, body = self._answer(environ, method)
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), *HEADERS]
+        if status.startswith("405"):
+            headers.append(("Allow", "GET, HEAD"))
+        start_response(status, headers)
+        return [] if method == "HEAD" else [body]
+
+    def _answer(self, environ: WSGIEnvironment, method: str) -> Answer:
+        if method not in {"GET", "HEAD"}:
+            return "405 Method Not Allowed", TEXT, b"Only GET and HEAD are answered.\n"
+        path = environ.get("PATH_INFO", "/")
+        probe = self._probes.get(path.removeprefix("/"))
+        if probe is not None:
+            return _probe(probe(), verbose="verbose" in environ.get("QUERY_STRING", "").split("&"))
+        if path == "/metrics":
+            return "200 OK", METRICS_TYPE, self._metrics()
+        return self._show(path, environ.get("HTTP_HOST", "")) if self._page else _NOT_FOUND
+
+    def _show(self, path: str, host: str) -> Answer:
+        """What may hold secrets of the cluster, so answers only under a name that cannot be rebound."""
+        if not is_allowed(host, self._allowed_hosts):
+            return "421 Misdirected Request", TEXT, _WRONG_HOST
+        if path == "/status":
+            document = json.dumps(self._document(), ensure_ascii=False, allow_nan=False)
+            return "200 OK", JSON, document.encode() + b"\n"
+        asset: Asset | None = ASSETS.get(path)
+        return _NOT_FOUND if asset is None else ("200 OK", asset.content_type, asset.body)
+
+    def _document(self) -> Json:
+        document: dict[str, Json] = {"now_unix_seconds": time.time()}
+        for name, section in self._sections.items():
+            document[name] = escape_json(_section(section))
+        document["probes"] = {name: _as_json(probe()) for name, probe in self._probes.items()}
+        return document
+
+
+_NOT_FOUND: Answer = (
+    "404 Not Found",
+    TEXT,
+    b"Nothing here. There are /, /status, /livez, /readyz, /startupz, /metrics.\n",
+)
+_WRONG_HOST = (
+    b"This name is not answered here, against DNS rebinding. "
+    b"Use an address or localhost, or add the name to status.allowed_hosts.\n"
+)
+
+
+def _probe(result: ProbeResult, *, verbose: bool) -> Answer:
+    """200 or 503; with the reasons where it is no, or where they are asked for."""
+    status = "200 OK" if result.ok else "503 Service Unavailable"
+    shown = result.checks if verbose else tuple(check for check in result.checks if not check.ok)
+    lines = [f"[{'+' if check.ok else '-'}] {escape(check.name)}: {escape(check.why)}" for check in shown]
+    text = "\n".join([*lines, "ok" if result.ok else "failed"])
+    return status, TEXT, text.encode("utf-8", "replace") + b"\n"
+
+
+def _as_json(result: ProbeResult) -> Json:
+    return {
+        "ok": result.ok,
+        "checks": [{"name": escape(check.name), "ok": check.ok, "why": escape(check.why)} for check in result.checks],
+    }
+
+
+def _section(section: Section) -> Json:
+    """A section's value; one that fails says so in its place, and the others are shown all the same."""
+    try:
+        return section()
+    except Exception as error:  # noqa: BLE001 - it becomes part of the answer
+        return {"error": f"{type(error).__name__}: {error}"}

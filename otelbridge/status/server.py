@@ -1,0 +1,121 @@
+"""The status server: waitress behind a loop of our own, which keeps slow and hostile clients from delaying a probe.
+
+waitress parses and answers; what it leaves open is how long a client may take to send its request, and what happens
+when all connections are taken. Our loop closes, after every turn, what took too long, and at the limit the oldest
+connection that waits for its client; so a new one, a probe's, is always taken (docs/decisions/status-server.md).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+
+from otelbridge.status.app import Probe, Section, StatusApp
+from otelbridge.status.settings import StatusSettings
+
+MAX_CONNECTIONS = 32
+MAX_HEADER_BYTES = 8 * 1024
+MAX_BODY_BYTES = 1
+"""waitress wants a positive number; no request here has a body."""
+THREADS = 4
+CLIENT_SECONDS = 5.0
+"""A client may take so long to send its request or to fetch its answer, and keep an idle connection for so long."""
+TURN_SECONDS = 0.5
+"""Longest turn of the loop; a request or an answer ends it at once."""
+BACKLOG = 128
+
+
+class StatusServer:
+    """Serves probes, metrics, the status document and the page."""
+
+    def __init__(
+        self,
+        settings: StatusSettings,
+        *,
+        sections: Mapping[str, Section],
+        livez: Probe,
+        readyz: Probe,
+        startupz: Probe,
+        metrics: Callable[[], bytes],
+    ) -> None:
+        self._settings = settings
+        self._app = StatusApp(
+            sections=sections,
+            probes={"livez": livez, "readyz": readyz, "startupz": startupz},
+            metrics=metrics,
+            page=settings.page,
+            allowed_hosts=settings.allowed_hosts,
+        )
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="otelbridge-status", daemon=True)
+        self._map: dict[int, object] = {}
+        self._active: dict[HTTPChannel, float] = {}
+        """Connections, and when they last had a complete request in hand (or came in), monotonic."""
+        self.port = 0
+        """The port listened on, after `start`."""
+
+    def start(self) -> None:
+        """Listens and serves.
+
+        Raises:
+            OSError: the address cannot be listened on; the message names it and the setting.
+        """
+        listener = _listen(self._settings.host, self._settings.port)
+        self.port = listener.getsockname()[1]
+        self._server = create_server(
+            self._app,
+            map=self._map,
+            sockets=[listener],
+            threads=THREADS,
+            ident="",
+            # Never reached: our loop makes room first. waitress would stop accepting, probes too.
+            connection_limit=MAX_CONNECTIONS * 4,
+            max_request_header_size=MAX_HEADER_BYTES,
+            max_request_body_size=MAX_BODY_BYTES,
+            log_socket_errors=False,
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops listening and closes every connection; answers that are under way may be cut off."""
+        if not self.port:
+            return
+        self._stopping.set()
+        self._server.pull_trigger()
+        self._thread.join()
+        self._server.task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(self._map, ignore_all=True)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            wasyncore.loop(timeout=TURN_SECONDS, use_poll=True, map=self._map, count=1)
+            self._make_room(time.monotonic())
+
+    def _make_room(self, now: float) -> None:
+        channels = list(self._server.active_channels.values())
+        self._active = {channel: now if channel.requests else self._active.get(channel, now) for channel in channels}
+        waiting = sorted(
+            (since, id(channel), channel) for channel, since in self._active.items() if not channel.requests
+        )
+        surplus = len(channels) - MAX_CONNECTIONS
+        for place, (since, _, channel) in enumerate(waiting):
+            if place < surplus or now - since > CLIENT_SECONDS:
+                channel.handle_close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::")
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"the status server cannot listen on {host} port {port}: {error.strerror}; "
+            "set status.port (0 takes a free one) or status.host, or stop what is listening there",
+        ) from error

@@ -1,0 +1,162 @@
+"""Words: a happening goes in, the sentence and the fields of its log line come out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any
+
+from otelbridge.event import Gap
+from otelbridge.telemetry import happenings as h
+
+
+class Level(IntEnum):
+    """OpenTelemetry's severity numbers."""
+
+    DEBUG = 5
+    INFO = 9
+    WARNING = 13
+    ERROR = 17
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What is said about one happening."""
+
+    level: Level
+    event: str
+    """The happening's name, `otelbridge.stream_lost`."""
+    sentence: str
+    fields: Mapping[str, object]
+    reason: tuple[object, ...]
+    """Lines with the same reason are limited together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Narrative:
+    """How one type of happening is told, where `when` holds."""
+
+    level: Level
+    sentence: str
+    reason: tuple[str, ...] = ()
+    """The fields that make it another reason, beside the sentence."""
+    hidden: tuple[str, ...] = ()
+    """Fields that the line does not show."""
+    when: Callable[[Any], bool] | None = None
+
+
+_DEBUG, _INFO, _WARNING, _ERROR = Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR
+_CURABLE = frozenset({"permanent", "configuration"})
+_TIMES = ("started_unix_nano", "ended_unix_nano")
+
+# The first row whose condition holds is told.
+NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
+    h.StateChanged: (Narrative(_DEBUG, "The subscription changed its state.", ("upstream", "after")),),
+    h.ConnectionAttempted: (
+        Narrative(
+            _INFO,
+            "The upstream is being watched.",
+            ("upstream",),
+            ("steps", *_TIMES, "status_code", "error", "error_class"),
+            lambda attempt: attempt.status_code == "OK",
+        ),
+        Narrative(
+            _ERROR,
+            "The upstream refuses us until an operator changes something.",
+            ("upstream", "status_code"),
+            ("steps", *_TIMES),
+            lambda attempt: attempt.error_class in _CURABLE,
+        ),
+        Narrative(_WARNING, "The upstream could not be reached.", ("upstream", "status_code"), ("steps", *_TIMES)),
+    ),
+    h.StreamOpened: (Narrative(_DEBUG, "A stream opened.", ("upstream", "stream")),),
+    h.StreamLost: (Narrative(_WARNING, "A stream was lost.", ("upstream", "stream", "status_code")),),
+    h.ConnectionEnded: (Narrative(_INFO, "A connection ended.", ("upstream", "status_code"), _TIMES),),
+    h.RetryScheduled: (Narrative(_DEBUG, "The next attempt is scheduled.", ("upstream", "error_class")),),
+    h.LossDetected: (Narrative(_DEBUG, "A loss was noticed.", ("upstream",)),),
+    h.UpstreamRecovered: (Narrative(_INFO, "The upstream is back.", ("upstream",)),),
+    h.HeartbeatAnswered: (Narrative(_DEBUG, "A health check was answered.", ("upstream",)),),
+    h.HeartbeatMissed: (Narrative(_WARNING, "A health check was not answered.", ("upstream",)),),
+    h.GapEnded: (Narrative(_WARNING, "Events could not be seen for a while.", ("stream", "upstream", "cause")),),
+    h.EventsOverflowed: (
+        Narrative(_ERROR, "Events came faster than they could be taken to disk, and were dropped.", ("stream",)),
+    ),
+    h.EventDamaged: (Narrative(_WARNING, "An event did not parse as it should.", ("stream", "upstream", "how")),),
+    h.QueueOpened: (Narrative(_INFO, "The queue is open.", ("path",)),),
+    h.RecordsShed: (Narrative(_ERROR, "The queue dropped records.", ("stream", "reason")),),
+    h.QueueDegraded: (Narrative(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",)),),
+    h.QueueRecovered: (Narrative(_INFO, "The disk takes writes again.", ("path",)),),
+    h.QueueSalvaged: (Narrative(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),
+    h.BatchAccepted: (
+        Narrative(
+            _WARNING,
+            "The endpoint rejected some records of a request.",
+            ("endpoint", "stream"),
+            when=lambda batch: batch.rejected > 0,
+        ),
+        Narrative(_DEBUG, "The endpoint took a request.", ("endpoint", "stream")),
+    ),
+    h.DeliveryDelayed: (Narrative(_WARNING, "The endpoint does not take records for now.", ("endpoint", "code")),),
+    h.DeliveryHeld: (
+        Narrative(_ERROR, "The endpoint takes no records until an operator changes something.", ("endpoint", "code")),
+    ),
+    h.DeliveryResumed: (Narrative(_INFO, "The endpoint takes records again.", ("endpoint",)),),
+    h.BatchSplit: (Narrative(_INFO, "A request is sent again in halves.", ("endpoint", "stream")),),
+    h.BatchRefused: (
+        Narrative(
+            _ERROR, "The endpoint refused records for good; they are dead letters.", ("endpoint", "stream", "code")
+        ),
+    ),
+    h.BridgeStarted: (Narrative(_INFO, "The bridge is running."),),
+    h.DrainStarted: (Narrative(_INFO, "The bridge stops: it delivers what it holds until the deadline."),),
+    h.BridgeStopped: (Narrative(_INFO, "The bridge has stopped."),),
+    h.LibrarySpoke: (
+        Narrative(
+            _ERROR,
+            "A library reported an error.",
+            ("library", "template"),
+            ("template", "level"),
+            lambda spoken: spoken.level == "error",
+        ),
+        Narrative(_WARNING, "A library warned.", ("library", "template"), ("template", "level")),
+    ),
+}
+
+
+def event_name(kind: type) -> str:
+    """`StreamLost` -> `otelbridge.stream_lost`."""
+    return "otelbridge." + re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def narrate(happening: h.Happening) -> Line:
+    """The line of a happening; a type without a row is told by its bare name, so that nothing goes unsaid."""
+    kind = type(happening)
+    shown = _flat(happening)
+    rows = NARRATIVES.get(kind, ())
+    row = next((row for row in rows if row.when is None or row.when(happening)), None)
+    if row is None:
+        row = Narrative(_INFO, f"{kind.__name__}.")
+    return Line(
+        level=row.level,
+        event=event_name(kind),
+        sentence=row.sentence,
+        fields={name: value for name, value in shown.items() if name not in row.hidden and value not in ("", None, ())},
+        reason=(kind, row.sentence, *(shown.get(name) for name in row.reason)),
+    )
+
+
+def _flat(happening: h.Happening) -> dict[str, object]:
+    """The happening's fields by name; a gap inside it is laid open, times of its kind become a duration."""
+    values: dict[str, object] = {}
+    for field in fields(happening):
+        value = getattr(happening, field.name)
+        if isinstance(value, Gap):
+            values |= {inner.name: getattr(value, inner.name) for inner in fields(value) if inner.name not in _TIMES}
+        else:
+            values[field.name] = value
+    holder: Any = getattr(happening, "gap", happening)
+    if all(hasattr(holder, name) for name in _TIMES):
+        values["seconds"] = round((holder.ended_unix_nano - holder.started_unix_nano) / 1e9, 3)
+    return values

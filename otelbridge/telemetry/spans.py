@@ -1,0 +1,213 @@
+"""Spans: the life of a connection goes in as happenings, spans with its true times come out.
+
+A stream lives for days, and a span that is open cannot be seen. So one short span is written per attempt, with its
+steps as children and a link to the attempt before; and when a stream or a connection ends, its whole life is written.
+All spans of one connection are one trace.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, Tracer
+
+from otelbridge.telemetry import happenings as h
+from otelbridge.telemetry import names as n
+
+EVENTS_PER_CONNECTION = 64
+"""Changes of state and missed heartbeats kept for a connection's span; the latest stay."""
+
+Attributes = Mapping[str, str | int]
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What is remembered of an upstream's present connection until its spans can be written."""
+
+    context: SpanContext
+    opened: dict[str, int] = field(default_factory=dict)
+    """When each stream opened, Unix nanoseconds."""
+    events: deque[tuple[int, str, Attributes]] = field(default_factory=lambda: deque(maxlen=EVENTS_PER_CONNECTION))
+
+
+class Spans:
+    """Writes the spans. Used by one thread."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._connections: dict[str, _Connection] = {}
+        """By upstream: the latest attempt's context is what the next one links to."""
+        self._write: Mapping[type, Callable[[Any, int], None]] = {
+            h.ConnectionAttempted: self._attempted,
+            h.StateChanged: self._changed,
+            h.HeartbeatMissed: self._missed,
+            h.StreamOpened: self._opened,
+            h.StreamLost: self._lost,
+            h.ConnectionEnded: self._ended,
+        }
+
+    def apply(self, happening: h.Happening, unix_nano: int) -> None:
+        """Writes what can be written now, remembers the rest."""
+        write = self._write.get(type(happening))
+        if write is not None:
+            write(happening, unix_nano)
+
+    def _attempted(self, told: h.ConnectionAttempted, _now: int) -> None:
+        before = self._connections.get(told.upstream)
+        server = n.server(told.upstream)
+        failed = told.status_code != "OK"
+        span = self._tracer.start_span(
+            n.CONNECT,
+            context=trace.set_span_in_context(trace.INVALID_SPAN),
+            kind=SpanKind.INTERNAL,
+            attributes={
+                **server,
+                n.ATTEMPT: told.attempt,
+                n.CONNECTION_ID: told.connection_id,
+                n.STATUS_CODE: told.status_code,
+                **({n.ERROR_TYPE: told.status_code, n.ERROR_CLASS: told.error_class} if failed else {}),
+            },
+            links=[Link(before.context)] if before else [],
+            start_time=told.started_unix_nano,
+        )
+        self._connections[told.upstream] = _Connection(span.get_span_context())
+        parent = trace.set_span_in_context(span)
+        for step in told.steps:
+            name = n.STEPS.get(step.name, n.OTHER_STEP)
+            is_call = name in _CALLS
+            child = self._tracer.start_span(
+                name,
+                context=parent,
+                kind=SpanKind.CLIENT if is_call else SpanKind.INTERNAL,
+                attributes={
+                    **server,
+                    **(_rpc(name, told.status_code if step.error else "OK") if is_call else {}),
+                    **({n.ERROR_TYPE: told.status_code} if step.error else {}),
+                },
+                start_time=step.started_unix_nano,
+            )
+            if step.error:
+                child.set_status(Status(StatusCode.ERROR, step.error))
+            child.end(step.ended_unix_nano)
+        if failed:
+            span.set_status(Status(StatusCode.ERROR, told.error))
+        span.end(told.ended_unix_nano)
+
+    def _changed(self, told: h.StateChanged, now: int) -> None:
+        connection = self._connections.get(told.upstream)
+        if connection:
+            connection.events.append((now, "otelbridge.state_changed", {n.STATE: told.after, "why": told.why}))
+
+    def _missed(self, told: h.HeartbeatMissed, now: int) -> None:
+        connection = self._connections.get(told.upstream)
+        if connection:
+            connection.events.append((now, "otelbridge.heartbeat_missed", {"misses": told.misses, "why": told.why}))
+
+    def _opened(self, told: h.StreamOpened, now: int) -> None:
+        connection = self._connections.get(told.upstream)
+        if connection:
+            connection.opened[told.stream.value] = now
+
+    def _lost(self, told: h.StreamLost, now: int) -> None:
+        connection = self._connections.get(told.upstream)
+        if connection:
+            started = connection.opened.pop(told.stream.value, now)
+            self._watched(
+                connection,
+                told.upstream,
+                told.stream.value,
+                times=(started, now),
+                events=told.events,
+                status_code=told.status_code,
+                detail=told.detail,
+                asked_for=False,
+            )
+
+    def _ended(self, told: h.ConnectionEnded, _now: int) -> None:
+        connection = self._connections.get(told.upstream)
+        if connection is None:
+            return
+        for stream, started in connection.opened.items():
+            self._watched(
+                connection,
+                told.upstream,
+                stream,
+                times=(started, max(started, told.ended_unix_nano)),
+                events=told.events.get(stream, 0),
+                status_code=told.status_code,
+                detail=told.detail,
+                asked_for=told.status_code in _ASKED_FOR,
+            )
+        connection.opened.clear()
+        failed = told.status_code not in _ASKED_FOR
+        span = self._tracer.start_span(
+            n.CONNECTION,
+            context=_under(connection),
+            kind=SpanKind.INTERNAL,
+            attributes={
+                **n.server(told.upstream),
+                n.CONNECTION_ID: told.connection_id,
+                n.STATUS_CODE: told.status_code,
+                n.EVENTS: sum(told.events.values()),
+                n.LAST_EVENT: told.last_event_unix_nano,
+                **({n.ERROR_TYPE: told.status_code} if failed else {}),
+            },
+            start_time=told.started_unix_nano,
+        )
+        for unix_nano, name, attributes in connection.events:
+            span.add_event(name, attributes, unix_nano)
+        connection.events.clear()
+        if failed:
+            span.set_status(Status(StatusCode.ERROR, told.detail))
+        span.end(told.ended_unix_nano)
+
+    def _watched(
+        self,
+        connection: _Connection,
+        upstream: str,
+        stream: str,
+        *,
+        times: tuple[int, int],
+        events: int,
+        status_code: str,
+        detail: str,
+        asked_for: bool,
+    ) -> None:
+        method = n.WATCH.get(stream)
+        if method is None:
+            return
+        span = self._tracer.start_span(
+            method,
+            context=_under(connection),
+            kind=SpanKind.CLIENT,
+            attributes={
+                **n.server(upstream),
+                **_rpc(method, status_code),
+                n.STREAM: stream,
+                n.EVENTS: events,
+                **({} if asked_for else {n.ERROR_TYPE: status_code}),
+            },
+            start_time=times[0],
+        )
+        if not asked_for:
+            span.set_status(Status(StatusCode.ERROR, detail))
+        span.end(times[1])
+
+
+_CALLS = frozenset({n.STEPS["health"]})
+"""Steps that are one call, so spans of kind CLIENT."""
+_ASKED_FOR = frozenset({"OK", "CANCELLED"})
+"""How a connection ends that we closed. A stream that the server ends was never asked to, not even with OK."""
+
+
+def _under(connection: _Connection) -> Context:
+    return trace.set_span_in_context(trace.NonRecordingSpan(connection.context))
+
+
+def _rpc(method: str, status_code: str) -> Attributes:
+    return {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, n.STATUS_CODE: status_code}

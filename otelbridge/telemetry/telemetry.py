@@ -1,0 +1,199 @@
+"""Happenings go in by `tell`; log lines, metrics, spans and the history come out. Opened and closed by bridge.py.
+
+`tell` only puts the happening into a queue: it takes no lock and waits for nothing, so a reader of events and a signal
+handler may call it. One thread turns happenings into everything else, in the order in which they were told.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from prometheus_client import CollectorRegistry, generate_latest
+
+from otelbridge.telemetry.happenings import Happening
+from otelbridge.telemetry.history import Entry, History
+from otelbridge.telemetry.instruments import Instruments
+from otelbridge.telemetry.libraries import Libraries
+from otelbridge.telemetry.limit import Limit
+from otelbridge.telemetry.lines import FORMATS, LineWriter
+from otelbridge.telemetry.names import SCOPE
+from otelbridge.telemetry.narrator import Level, Line, narrate
+from otelbridge.telemetry.providers import Providers
+from otelbridge.telemetry.readings import Reading, of_process, of_states
+from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
+from otelbridge.telemetry.spans import Spans
+from otelbridge.telemetry.states import States
+
+MAX_WAITING_HAPPENINGS = 20_000
+"""Happenings that wait to be handled; beyond it they are dropped, and counted."""
+TICK_SECONDS = 1.0
+"""How often the lines that were held back are looked at."""
+LEVELS = {"debug": Level.DEBUG, "info": Level.INFO, "warning": Level.WARNING, "error": Level.ERROR}
+DISABLED = b"# Metrics are off: telemetry.disabled or OTEL_SDK_DISABLED is set.\n"
+
+_Told = tuple[int, Happening] | threading.Event | None
+"""What waits: a happening with its time, a flush that waits for its turn, or the end."""
+
+
+class Telemetry:
+    """What the bridge says about itself."""
+
+    def __init__(
+        self,
+        settings: TelemetrySettings,
+        *,
+        version: str,
+        instance_id: str,
+        default_endpoint: SignalSettings | None,
+        stderr: TextIO,
+    ) -> None:
+        self._registry = CollectorRegistry()
+        self._scrape_lock = threading.Lock()
+        self._disabled = settings.disabled
+        self._providers = Providers(
+            settings,
+            identity={"service.version": version, "service.instance.id": instance_id},
+            default_endpoint=default_endpoint,
+            pull=PrometheusMetricReader(scope_info_enabled=False, registry=self._registry),
+            console=stderr,
+        )
+        self.history = History()
+        self.states = States()
+        self._instruments = Instruments(self._providers.meters.get_meter(SCOPE, version))
+        self._spans = Spans(self._providers.tracers.get_tracer(SCOPE, version))
+        self._level = LEVELS[settings.log_level]
+        self._format = FORMATS[settings.log_format]
+        self._limit: Limit[tuple[int, Line]] = Limit()
+        self._writer = LineWriter(stderr)
+        self._waiting: queue.SimpleQueue[_Told] = queue.SimpleQueue()
+        self._dropped = 0
+        for name, reading in {**of_states(self.states), **of_process()}.items():
+            self.observe(name, reading)
+        self.observe("otelbridge.telemetry.dropped", lambda: [(self._dropped + self._writer.dropped, {})])
+        self._libraries = Libraries(self.tell)
+        self._thread = threading.Thread(target=self._run, name="otelbridge-telemetry", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(
+        cls,
+        settings: TelemetrySettings,
+        *,
+        version: str,
+        instance_id: str,
+        default_endpoint: SignalSettings | None = None,
+        stderr: TextIO,
+    ) -> Telemetry:
+        """Opens everything and starts the thread.
+
+        Args:
+            settings: what the operator said.
+            version: `service.version`.
+            instance_id: `service.instance.id`.
+            default_endpoint: where a signal goes that has no endpoint of its own: the events' server.
+            stderr: where log lines go.
+
+        Raises:
+            ValueError: a certificate or key cannot be read; names the setting and the file.
+        """
+        return cls(settings, version=version, instance_id=instance_id, default_endpoint=default_endpoint, stderr=stderr)
+
+    def tell(self, happening: Happening) -> None:
+        """Takes a happening. Never raises, never blocks, any thread, also from a signal handler."""
+        if self._waiting.qsize() < MAX_WAITING_HAPPENINGS:
+            self._waiting.put((time.time_ns(), happening))
+        else:
+            self._dropped += 1
+
+    def observe(self, name: str, reading: Reading) -> None:
+        """Binds an observable instrument to plain counters of another room.
+
+        Args:
+            name: declared in `names.py`.
+            reading: gives value and attributes of each series, at every collection, from any thread.
+
+        Raises:
+            ValueError: the instrument is not declared, not observable, or bound already.
+        """
+        self._instruments.observe(name, reading)
+
+    def unbound(self) -> list[str]:
+        """Observable instruments that nobody feeds."""
+        return self._instruments.unbound()
+
+    def prometheus(self) -> bytes:
+        """The text of /metrics, Prometheus' format 0.0.4."""
+        if self._disabled:
+            return DISABLED
+        with self._scrape_lock:  # the reader's collector mixes up two scrapes at once
+            return generate_latest(self._registry)
+
+    def settle(self, timeout_seconds: float) -> bool:
+        """Waits until everything told so far is in the metrics, spans, history and lines."""
+        handled = threading.Event()
+        self._waiting.put(handled)
+        return handled.wait(timeout_seconds)
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Exports what was told so far; False when that was not done in time."""
+        deadline = time.monotonic() + timeout_seconds
+        return self.settle(timeout_seconds) and self._providers.flush(max(0.0, deadline - time.monotonic()))
+
+    def close(self, timeout_seconds: float) -> None:
+        """Says the last words, exports what waits, ends the threads; returns at the latest after so long."""
+        deadline = time.monotonic() + timeout_seconds
+        self._waiting.put(None)
+        self._thread.join(timeout_seconds)
+        if self._providers.close(max(0.0, deadline - time.monotonic())):
+            self._libraries.close()  # else a thread of the SDK was left behind, and nobody wants to hear it complain
+        self._writer.close(max(0.0, deadline - time.monotonic()))
+
+    def _run(self) -> None:
+        next_tick = time.monotonic() + TICK_SECONDS
+        while True:
+            try:
+                told = self._waiting.get(timeout=max(0.0, next_tick - time.monotonic()))
+            except queue.Empty:
+                next_tick = time.monotonic() + TICK_SECONDS
+                self._say_held_back()
+                continue
+            match told:
+                case None:
+                    self._say_held_back(everything=True)
+                    return
+                case threading.Event():
+                    told.set()
+                case unix_nano, happening:
+                    self._guarded(self._handle, unix_nano, happening)
+
+    def _guarded(self, handle: Callable[[int, Happening], None], unix_nano: int, happening: Happening) -> None:
+        """The boundary of the thread: a happening that cannot be handled is said, and the next one has its turn."""
+        try:
+            handle(unix_nano, happening)
+        except Exception as error:  # noqa: BLE001 - see above
+            self._dropped += 1
+            self._writer.write(f"{type(happening).__name__} could not be told: {error!r}")
+
+    def _handle(self, unix_nano: int, happening: Happening) -> None:
+        for told in (happening, *self.states.apply(happening, unix_nano)):
+            self._instruments.count(told)
+            self._spans.apply(told, unix_nano)
+            self.history.note(told)
+            line = narrate(told)
+            if line.level >= self._level and self._limit.admit(
+                line.reason, (unix_nano, line), now_seconds=time.monotonic()
+            ):
+                self._say(unix_nano, line, 0)
+
+    def _say_held_back(self, *, everything: bool = False) -> None:
+        for (unix_nano, line), held in self._limit.due(now_seconds=time.monotonic(), all_windows=everything):
+            self._say(unix_nano, line, held - 1)
+
+    def _say(self, unix_nano: int, line: Line, more: int) -> None:
+        self.history.add(Entry(unix_nano=unix_nano, line=line, more=more))
+        self._writer.write(self._format(line, unix_nano, more))
