@@ -7,15 +7,19 @@ room for what it sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from otelbridge.feed.states import StreamState, SubscriptionState
+from otelbridge.feed.subscription_status import SubscriptionStatus
+from otelbridge.queue.depth import Depth
 from otelbridge.telemetry.pulse import Pulse
 
 QUEUE_FULL_SHARE = 0.9
 """A queue filled so far is about to drop records."""
-SEEING = frozenset({"watching", "suspect"})
-ENDING = frozenset({"draining", "closed"})
+ENDING = frozenset({SubscriptionState.DRAINING, SubscriptionState.CLOSED})
+NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +44,6 @@ class ProbeResult:
         return all(check.ok for check in self.checks)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """What the readiness probe needs to know of one subscription."""
-
-    upstream: str
-    state: str
-    """A state of the feed's state machine."""
-    blind_seconds: float
-    """How long it has not been watching; 0 while it is."""
-    why: str = ""
-
-
 def livez(pulses: Iterable[Pulse], *, max_silence_seconds: float) -> ProbeResult:
     """Alive: each thread of ours has turned lately."""
     return ProbeResult(
@@ -68,41 +60,55 @@ def livez(pulses: Iterable[Pulse], *, max_silence_seconds: float) -> ProbeResult
 
 
 def readyz(
-    watches: Iterable[Watch],
+    subscriptions: Iterable[SubscriptionStatus],
+    depth: Depth,
     *,
-    queue_bytes: int,
-    queue_max_bytes: int,
+    max_bytes: int,
     grace_seconds: float,
+    clock: Callable[[], int] = time.time_ns,
 ) -> ProbeResult:
-    """Ready: every upstream is watched, or on the fast ladder for less than the grace time; the queue has room."""
-    subscriptions = [_watch(watch, grace_seconds) for watch in watches]
-    if not subscriptions:
-        subscriptions = [Check(name="subscriptions", ok=False, why="there is none yet")]
-    share = queue_bytes / queue_max_bytes if queue_max_bytes else 0.0
-    room = Check(
-        name="queue",
-        ok=share < QUEUE_FULL_SHARE,
-        why=f"{share:.0%} full" + ("" if share < QUEUE_FULL_SHARE else f", ready below {QUEUE_FULL_SHARE:.0%}"),
-    )
-    return ProbeResult(checks=(*subscriptions, room))
+    """Ready: each stream is watched, or on the fast ladder within the grace time, and the queue has room.
+
+    Args:
+        subscriptions: what the feed says of each upstream.
+        depth: what the queue holds.
+        max_bytes: what it may hold.
+        grace_seconds: how long a stream may be blind while it is being reconnected.
+        clock: Unix nanoseconds.
+    """
+    now = clock()
+    watched = [_subscription(subscription, grace_seconds, now) for subscription in subscriptions]
+    if not watched:
+        watched = [Check(name="subscriptions", ok=False, why="there is none yet")]
+    share = depth.bytes / max_bytes
+    full = share >= QUEUE_FULL_SHARE
+    limit = f", ready below {QUEUE_FULL_SHARE:.0%}" if full else ""
+    return ProbeResult(checks=(*watched, Check(name="queue", ok=not full, why=f"{share:.0%} full{limit}")))
 
 
-def startupz(*, rooms: Iterable[tuple[str, bool]]) -> ProbeResult:
-    """Started: each room is open (settings checked, queue recovered, feed running)."""
-    return ProbeResult(
-        checks=tuple(Check(name=name, ok=is_open, why="open" if is_open else "not open yet") for name, is_open in rooms)
-    )
+def startupz(*, started: bool) -> ProbeResult:
+    """Started: settings checked, queue recovered, every thread running."""
+    why = "every room is open" if started else "rooms are still being opened"
+    return ProbeResult(checks=(Check(name="bridge", ok=started, why=why),))
 
 
-def _watch(watch: Watch, grace_seconds: float) -> Check:
-    name = f"subscription {watch.upstream}"
-    because = f": {watch.why}" if watch.why else ""
-    if watch.state in SEEING:
-        return Check(name=name, ok=True, why=watch.state)
-    if watch.state in ENDING:
-        return Check(name=name, ok=False, why=f"{watch.state}{because}")
-    if watch.state == "holding":
-        return Check(name=name, ok=False, why=f"holding, only an operator can cure it{because}")
-    within = watch.blind_seconds <= grace_seconds
-    limit = f", {'within' if within else 'beyond'} the grace time of {grace_seconds:g} s"
-    return Check(name=name, ok=within, why=f"{watch.state}, blind for {watch.blind_seconds:.0f} s{limit}{because}")
+def _subscription(status: SubscriptionStatus, grace_seconds: float, now_unix_nano: int) -> Check:
+    ok, why = _seeing(status, grace_seconds, now_unix_nano)
+    return Check(name=f"subscription {status.upstream}", ok=ok, why=why)
+
+
+def _seeing(status: SubscriptionStatus, grace_seconds: float, now_unix_nano: int) -> tuple[bool, str]:
+    because = f": {status.last_error}" if status.last_error else ""
+    if status.state in ENDING:
+        return False, f"{status.state}"
+    if status.state is SubscriptionState.HOLDING:
+        return False, f"holding, only an operator can cure it{because}"
+    held = [f"{name}: {stream.error}" for name, stream in status.streams.items() if stream.state is StreamState.HOLDING]
+    if held:
+        return False, f"the server does not give us {'; '.join(held)}"
+    if status.blind_since_unix_nano is None:
+        return True, f"{status.state}"
+    blind_seconds = max(0.0, (now_unix_nano - status.blind_since_unix_nano) / NANOSECONDS)
+    within = blind_seconds <= grace_seconds
+    limit = f"{'within' if within else 'beyond'} the grace time of {grace_seconds:g} s"
+    return within, f"{status.state}, blind for {blind_seconds:.0f} s, {limit}{because}"

@@ -140,6 +140,14 @@ class GapEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFellSilent:
+    """A node behind a relay that fed before has been silent for long, while others go on."""
+
+    node: str
+    last_event_unix_nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventsOverflowed:
     """The hand-off between readers and encoder was full: events were dropped, and counted."""
 
@@ -281,6 +289,14 @@ class BridgeStarted:
     version: str
     upstreams: tuple[str, ...]
     endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerUnbalanced:
+    """Records are missing from the ledger, or there are too many: a fault of the bridge itself."""
+
+    residue: Mapping[str, int]
+    """Per stream: received minus everything accounted for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,7 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
     h.HeartbeatAnswered: (Narrative(_DEBUG, "A health check was answered.", ("upstream",)),),
     h.HeartbeatMissed: (Narrative(_WARNING, "A health check was not answered.", ("upstream",)),),
     h.GapEnded: (Narrative(_WARNING, "Events could not be seen for a while.", ("stream", "upstream", "cause")),),
+    h.NodeFellSilent: (Narrative(_WARNING, "A node has fallen silent while others go on.", ("node",)),),
     h.EventsOverflowed: (
         Narrative(_ERROR, "Events came faster than they could be taken to disk, and were dropped.", ("stream",)),
     ),
@@ -110,6 +111,7 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
         ),
     ),
     h.BridgeStarted: (Narrative(_INFO, "The bridge is running."),),
+    h.LedgerUnbalanced: (Narrative(_ERROR, "The ledger does not balance: this is a fault of the bridge."),),
     h.DrainStarted: (Narrative(_INFO, "The bridge stops: it delivers what it holds until the deadline."),),
     h.BridgeStopped: (Narrative(_INFO, "The bridge has stopped."),),
     h.LibrarySpoke: (

@@ -101,6 +101,12 @@ class States:
                 for s in self._subscriptions.values()
             ]
 
+    def timeline(self, upstream: str) -> list[Change]:
+        """An upstream's changes of state, oldest first."""
+        with self._lock:
+            mirror = self._subscriptions.get(upstream)
+            return list(mirror.timeline) if mirror else []
+
     def deliveries(self) -> list[Delivery]:
         """A copy of each mirror."""
         with self._lock:

@@ -1,0 +1,303 @@
+"""The status document, /status: its shape, and the parts of it that are made from what telemetry remembers.
+
+Times are Unix seconds as floating-point numbers (JavaScript has no 64-bit integers), ages and delays are seconds,
+`null` is "never" or "not known". Every key of the document is optional for a reader: an older or a newer bridge has others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
+
+from otelbridge.event import Gap, Stream
+from otelbridge.feed.subscription_status import SubscriptionStatus
+from otelbridge.telemetry.escape import Json, escape_json
+from otelbridge.telemetry.history import Entry
+from otelbridge.telemetry.ledger import Account, Posting
+from otelbridge.telemetry.narrator import Level
+from otelbridge.telemetry.states import Change, Delivery
+
+NANOSECONDS = 1_000_000_000
+
+
+class StreamDocument(TypedDict):
+    """One stream of a subscription."""
+
+    state: str
+    events: int
+    last_event_unix_seconds: float | None
+    error: str
+
+
+class ChangeDocument(TypedDict):
+    """A subscription entered a state."""
+
+    unix_seconds: float
+    state: str
+    why: str
+
+
+class SubscriptionDocument(TypedDict):
+    """One upstream."""
+
+    upstream: str
+    state: str
+    since_unix_seconds: float
+    blind_since_unix_seconds: float | None
+    attempts: int
+    attempts_in_a_row: int
+    next_attempt_in_seconds: float | None
+    last_error: str
+    error_class: str
+    heartbeat: str
+    """How the upstream is asked whether it lives."""
+    last_heartbeat_unix_seconds: float | None
+    nodes_seen: int
+    streams: dict[str, StreamDocument]
+    timeline: list[ChangeDocument]
+
+
+class HandoffDocument(TypedDict):
+    """What waits between the readers and the encoder."""
+
+    events: int
+    bytes: int
+    max_events: int
+    max_bytes: int
+    dropped: int
+
+
+class QueueDocument(TypedDict):
+    """What waits on disk."""
+
+    path: str
+    records: int
+    bytes: int
+    max_bytes: int
+    oldest_age_seconds: float | None
+    degraded: bool
+    memory_records: int
+    dead_letters: int
+    streams: dict[str, int]
+
+
+class DeliveryDocument(TypedDict):
+    """One endpoint."""
+
+    endpoint: str
+    state: str
+    since_unix_seconds: float
+    requests: int
+    records: int
+    rejected: int
+    delay_seconds: float
+    last_accepted_unix_seconds: float | None
+    code: str
+    why: str
+
+
+class AccountsDocument(TypedDict):
+    """One stream's side of the ledger."""
+
+    received: int
+    delivered: int
+    rejected: int
+    dropped: dict[str, int]
+    filtered: dict[str, int]
+    held: int
+    residue: int
+
+
+class LedgerDocument(TypedDict):
+    """The ledger."""
+
+    balanced: bool
+    streams: dict[str, AccountsDocument]
+
+
+class GapDocument(TypedDict):
+    """A stretch of blindness that is over."""
+
+    stream: str
+    upstream: str
+    cause: str
+    started_unix_seconds: float
+    ended_unix_seconds: float
+    attempts: int
+    lost_records: int | None
+    estimated_records: int | None
+    detail: str
+
+
+class EntryDocument(TypedDict):
+    """A log line."""
+
+    unix_seconds: float
+    level: str
+    event: str
+    sentence: str
+    fields: Json
+    more: int
+
+
+class CertificateDocument(TypedDict):
+    """A certificate in use."""
+
+    server: str
+    use: str
+    expires_unix_seconds: float
+
+
+class EventDocument(TypedDict):
+    """One of the latest events, where the operator asked for them."""
+
+    unix_seconds: float
+    stream: str
+    text: str
+
+
+class StatusDocument(TypedDict, total=False):
+    """Everything. `now_unix_seconds` and `probes` are put in by the server itself."""
+
+    now_unix_seconds: float
+    version: str
+    instance: str
+    started_unix_seconds: float
+    state: str
+    """`starting`, `running`, `draining` or `stopped`."""
+    subscriptions: list[SubscriptionDocument]
+    handoff: HandoffDocument
+    queue: QueueDocument
+    delivery: list[DeliveryDocument]
+    ledger: LedgerDocument
+    gaps: list[GapDocument]
+    history: list[EntryDocument]
+    certificates: list[CertificateDocument]
+    settings: Mapping[str, Json]
+    """As the operator wrote them, secrets hidden."""
+    events: list[EventDocument]
+    probes: Mapping[str, Json]
+
+
+def seconds(unix_nano: int | None) -> float | None:
+    """Nanoseconds as seconds; 0 and None are "never"."""
+    return unix_nano / NANOSECONDS if unix_nano else None
+
+
+def gap_document(gap: Gap) -> GapDocument:
+    """A gap as the page shows it."""
+    return {
+        "stream": gap.stream.value,
+        "upstream": gap.upstream,
+        "cause": gap.cause.value,
+        "started_unix_seconds": gap.started_unix_nano / NANOSECONDS,
+        "ended_unix_seconds": gap.ended_unix_nano / NANOSECONDS,
+        "attempts": gap.attempts,
+        "lost_records": gap.lost_records,
+        "estimated_records": gap.estimated_records,
+        "detail": gap.detail,
+    }
+
+
+def entry_document(entry: Entry) -> EntryDocument:
+    """A log line as the page shows it."""
+    return {
+        "unix_seconds": entry.unix_nano / NANOSECONDS,
+        "level": Level(entry.line.level).name.lower(),
+        "event": entry.line.event,
+        "sentence": entry.line.sentence,
+        "fields": escape_json(entry.line.fields),
+        "more": entry.more,
+    }
+
+
+def subscription_document(status: SubscriptionStatus, timeline: Iterable[Change]) -> SubscriptionDocument:
+    """A subscription as the page shows it.
+
+    Args:
+        status: what the feed says of it.
+        timeline: its changes of state, from telemetry's mirror.
+    """
+    return {
+        "upstream": status.upstream,
+        "state": status.state.value,
+        "since_unix_seconds": status.since_unix_nano / NANOSECONDS,
+        "blind_since_unix_seconds": seconds(status.blind_since_unix_nano),
+        "attempts": status.attempts,
+        "attempts_in_a_row": status.attempts_in_a_row,
+        "next_attempt_in_seconds": status.next_attempt_in_seconds,
+        "last_error": status.last_error,
+        "error_class": status.error_class,
+        "heartbeat": status.heartbeat_method,
+        "last_heartbeat_unix_seconds": seconds(status.last_heartbeat_unix_nano),
+        "nodes_seen": status.nodes_seen,
+        "streams": {
+            name.value: {
+                "state": stream.state.value,
+                "events": stream.events,
+                "last_event_unix_seconds": seconds(stream.last_event_unix_nano),
+                "error": stream.error,
+            }
+            for name, stream in status.streams.items()
+        },
+        "timeline": timeline_document(timeline),
+    }
+
+
+def timeline_document(timeline: Iterable[Change]) -> list[ChangeDocument]:
+    """The changes of a subscription's state, oldest first."""
+    return [{"unix_seconds": c.unix_nano / NANOSECONDS, "state": c.state, "why": c.why} for c in timeline]
+
+
+def delivery_document(delivery: Delivery) -> DeliveryDocument:
+    """An endpoint as the page shows it."""
+    return {
+        "endpoint": delivery.endpoint,
+        "state": delivery.state,
+        "since_unix_seconds": delivery.since_unix_nano / NANOSECONDS,
+        "requests": delivery.requests,
+        "records": delivery.records,
+        "rejected": delivery.rejected,
+        "delay_seconds": delivery.delay_seconds,
+        "last_accepted_unix_seconds": seconds(delivery.last_accepted_unix_nano),
+        "code": delivery.code,
+        "why": delivery.why,
+    }
+
+
+def ledger_document(
+    postings: Iterable[Posting], *, held: Mapping[Stream, int], residue: Mapping[Stream, int]
+) -> LedgerDocument:
+    """The ledger, stream by stream.
+
+    Args:
+        postings: the sums, from `Ledger.postings`.
+        held: records in the bridge's hands.
+        residue: from `Ledger.residue`.
+    """
+    streams: dict[str, AccountsDocument] = {
+        stream.value: {
+            "received": 0,
+            "delivered": 0,
+            "rejected": 0,
+            "dropped": {},
+            "filtered": {},
+            "held": held.get(stream, 0),
+            "residue": residue.get(stream, 0),
+        }
+        for stream in Stream
+    }
+    for stream, account, reason, records in postings:
+        accounts = streams[stream.value]
+        match account:
+            case Account.RECEIVED:
+                accounts["received"] += records
+            case Account.DELIVERED:
+                accounts["delivered"] += records
+            case Account.REJECTED:
+                accounts["rejected"] += records
+            case Account.DROPPED:
+                accounts["dropped"][reason] = accounts["dropped"].get(reason, 0) + records
+            case Account.FILTERED:
+                accounts["filtered"][reason] = accounts["filtered"].get(reason, 0) + records
+    return {"balanced": not any(residue.values()), "streams": streams}
