@@ -1,0 +1,119 @@
+"""Is there room? Newcomers and the bounds go in; what has to go for them comes out as part of the same change."""
+
+from __future__ import annotations
+
+from otelbridge.event import Stream
+from otelbridge.queue.batch import Batch
+from otelbridge.queue.change import Change
+from otelbridge.queue.holding import Holding
+from otelbridge.queue.overflow import shed_from
+from otelbridge.queue.rows import Row, Span, row_id, sequence_of, span_of
+from otelbridge.queue.settings import QueueSettings
+from otelbridge.queue.weather import Weather
+from otelbridge.telemetry.ledger import Account, Posting
+
+GAPS_ROOM_BYTES = 1024 * 1024  # beyond the bound, for the records that say what was lost by it
+
+
+class Admission:
+    """Admits batches within the bounds, by the operator's overflow policy."""
+
+    def __init__(self, settings: QueueSettings, holding: Holding) -> None:
+        self._settings = settings
+        self._holding = holding
+        self.shed: dict[tuple[Stream, str], int] = {}
+        """Records dropped since somebody last said so, per stream and reason."""
+
+    def admit(self, batch: Batch, change: Change, passed: dict[Stream, int]) -> None:
+        """Adds a batch to the change, and the deletion of what has to make room for it; or drops the batch.
+
+        Args:
+            batch: the newcomer.
+            change: what will be written.
+            passed: per stream, the first id that this change has not shed yet; kept by us from call to call.
+        """
+        holding = self._holding
+        size = len(batch.request)
+        bound = self._settings.max_bytes + (GAPS_ROOM_BYTES if batch.stream is Stream.GAPS else 0)
+        excess = holding.counts.total_bytes() + size - bound
+        memory_only = False
+        if holding.weather is not None:
+            in_memory = holding.room.bytes + size - self._settings.memory_max_bytes
+            memory_only = in_memory > 0
+            excess = max(excess, in_memory)
+        if excess > 0 and not self._make_room(batch.stream, excess, change, passed, memory_only=memory_only):
+            self.drop(batch.stream, batch.records, self._reason())
+            return
+        batch_id = row_id(batch.stream, holding.books.next_sequence)
+        holding.books.next_sequence += 1
+        change.inserts[batch_id] = batch
+        holding.counts.add(batch.stream, Row(batch_id, batch.records, size, batch.oldest_received_unix_nano))
+
+    def drop(self, stream: Stream, records: int, reason: str) -> None:
+        """Posts records as dropped."""
+        self._holding.books.ledger.post(Posting(stream, Account.DROPPED, reason, records))
+        self.shed[stream, reason] = self.shed.get((stream, reason), 0) + records
+
+    def expire(self, now_unix_nano: int, change: Change, most: int) -> bool:
+        """Adds the deletion of batches past their age to the change; True when there may be more."""
+        holding = self._holding
+        cutoff = now_unix_nano - int(self._settings.max_age_seconds * 1e9)
+        more = False
+        for stream in Stream:
+            for gap in holding.desk.gaps(stream):
+                rows = holding.rows(gap, most)
+                old = []
+                for row in rows:
+                    if row.oldest_received_unix_nano >= cutoff:
+                        break
+                    old.append(row)
+                if old:
+                    self._discard(stream, Span(gap.first, old[-1].id), old, "expired", change)
+                    more = more or len(old) == most
+                if rows:
+                    break
+        return more
+
+    def _reason(self) -> str:
+        return "disk_error" if self._holding.weather in (Weather.TROUBLE, Weather.DAMAGE) else "queue_full"
+
+    def _make_room(
+        self, newcomer: Stream, excess: int, change: Change, passed: dict[Stream, int], *, memory_only: bool
+    ) -> bool:
+        for group in shed_from(self._settings.overflow, newcomer):
+            while excess > 0:
+                victim = self._oldest(group, passed, memory_only=memory_only)
+                if victim is None:
+                    break
+                stream, first, row = victim
+                self._discard(stream, Span(first, row.id), [row], self._reason(), change)
+                passed[stream] = row.id + 1
+                excess -= row.bytes
+        return excess <= 0
+
+    def _oldest(
+        self, group: tuple[Stream, ...], passed: dict[Stream, int], *, memory_only: bool
+    ) -> tuple[Stream, int, Row] | None:
+        holding = self._holding
+        found: list[tuple[int, Stream, int, Row]] = []
+        for stream in group:
+            if not holding.counts.batches[stream]:
+                continue
+            for gap in holding.desk.gaps(stream, passed.get(stream, span_of(stream).first)):
+                rows = holding.room.measures(gap, 1) if memory_only else holding.rows(gap, 1)
+                if rows:
+                    first = rows[0].id if memory_only or holding.store is None else gap.first
+                    found.append((sequence_of(rows[0].id), stream, first, rows[0]))
+                    break
+        if not found:
+            return None
+        _, stream, first, row = min(found)
+        return stream, first, row
+
+    def _discard(self, stream: Stream, span: Span, rows: list[Row], reason: str, change: Change) -> None:
+        holding = self._holding
+        on_disk = any(row.id not in holding.room for row in rows)
+        holding.room.remove(span)
+        if on_disk:
+            change.deletes.append(span)
+        self.drop(stream, holding.counts.remove(stream, rows), reason)

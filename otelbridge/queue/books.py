@@ -1,0 +1,100 @@
+"""The queue's books: the ledger, the next number and small notes; written as one sealed page with every change.
+
+The page goes into the database, in the same transaction as the rows that it speaks of, and into a small mirror file
+beside it. The mirror tells what a damaged database once held: without it, a tail that SQLite discards from a damaged
+write-ahead log would be a silent loss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from otelbridge.event import Stream
+from otelbridge.telemetry.ledger import Account, Ledger, Posting
+
+SEAL_BYTES = 4
+
+
+@dataclass(slots=True, kw_only=True)
+class Books:
+    """What the queue remembers beside the batches."""
+
+    revision: int = 0
+    """Counts the changes; the higher of two pages is the later one."""
+    next_sequence: int = 1
+    ledger: Ledger = field(default_factory=Ledger)
+    floor: dict[Stream, int] = field(default_factory=dict)
+    """Per stream, an id below which every batch is settled."""
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def page(self) -> bytes:
+        """The books, encoded and sealed."""
+        text = json.dumps(
+            {
+                "revision": self.revision,
+                "next_sequence": self.next_sequence,
+                "ledger": self.ledger.postings(),
+                "floor": self.floor,
+                "notes": self.notes,
+            },
+            separators=(",", ":"),
+        ).encode()
+        return zlib.crc32(text).to_bytes(SEAL_BYTES, "big") + text
+
+
+def read_page(page: bytes | None) -> Books | None:
+    """The books of a page; None when it is missing or not what was written."""
+    if page is None or len(page) <= SEAL_BYTES:
+        return None
+    text = page[SEAL_BYTES:]
+    if zlib.crc32(text).to_bytes(SEAL_BYTES, "big") != page[:SEAL_BYTES]:
+        return None
+    tree = json.loads(text)
+    return Books(
+        revision=tree["revision"],
+        next_sequence=tree["next_sequence"],
+        ledger=Ledger(Posting(Stream(s), Account(a), reason, n) for s, a, reason, n in tree["ledger"]),
+        floor={Stream(stream): first for stream, first in tree["floor"].items()},
+        notes=tree["notes"],
+    )
+
+
+MIRROR_BYTES = 16 * 1024  # reserved at once, so that a full disk does not keep it from being overwritten
+
+
+class Mirror:
+    """The file with the copy. Not worth a failure: when it can't be written, the database still is."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def read(self) -> Books | None:
+        """The copy of the last life, if there is a whole one."""
+        try:
+            content = self._path.read_bytes()
+        except OSError:
+            return None
+        length = int.from_bytes(content[:SEAL_BYTES], "big")
+        return read_page(content[SEAL_BYTES : SEAL_BYTES + length])
+
+    def write(self, page: bytes) -> None:
+        """Overwrites the copy in place."""
+        content = len(page).to_bytes(SEAL_BYTES, "big") + page
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                content = content.ljust(MIRROR_BYTES, b"\0")
+            os.pwrite(self._descriptor, content, 0)
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Releases the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,348 @@
+"""The durable queue: batches are put, taken and settled, each in one transaction that the ledger is part of.
+
+Nothing that the disk does makes a call raise: while it takes no writes, batches and acknowledgements wait in memory, and
+a thread of the queue's own writes them when it does again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from otelbridge.event import Stream
+from otelbridge.queue.admission import Admission
+from otelbridge.queue.batch import Batch, Lease
+from otelbridge.queue.change import Change, DeadLetter
+from otelbridge.queue.depth import Depth
+from otelbridge.queue.errors import QueueUnusable
+from otelbridge.queue.holding import Holding
+from otelbridge.queue.lending import Lending
+from otelbridge.queue.letters import Letters
+from otelbridge.queue.outcome import Accepted, Outcome, Refused, TooLarge
+from otelbridge.queue.owner import CURE, own
+from otelbridge.queue.rows import piece_ids
+from otelbridge.queue.settings import QueueSettings
+from otelbridge.queue.store import Connect, connect, open_store
+from otelbridge.queue.upkeep import Upkeep
+from otelbridge.queue.waiting_room import measure
+from otelbridge.queue.weather import Weather, sentence, weather_of
+from otelbridge.telemetry.happenings import Happening, QueueOpened, RecordsShed, Tell
+from otelbridge.telemetry.ledger import Account, Ledger, Posting
+
+QUEUE_FILE = "queue.db"
+FILE_SLACK = 1.25  # pages are filled to four fifths at worst, with batches of the sizes that we make
+FILE_ROOM_BYTES = 16 * 1024 * 1024  # the tables' own pages, gap records beyond the bound, room to delete in
+WATCHING = "watching"
+EXPIRE_AT_ONCE = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watching:
+    """When an earlier life of the bridge last had its eyes on the upstreams."""
+
+    unix_nano: int
+    upstreams: tuple[str, ...]
+
+
+class DurableQueue:
+    """One per process. Thread-safe. Made by `open`, given up by `close`."""
+
+    def __init__(self, settings: QueueSettings, *, tell: Tell, clock: Callable[[], int], connect: Connect) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._clock = clock
+        self._turn = threading.Condition()
+        self._news: list[Happening] = []
+        self._woken = False
+        self._closed = False
+        self._owned = own(settings.directory)
+        self.path = settings.directory / QUEUE_FILE
+        space = (
+            settings.max_bytes
+            + settings.dead_letter_max_bytes
+            + settings.retain_max_bytes * bool(settings.retain_seconds)
+        )
+        make_store = partial(
+            open_store,
+            max_file_bytes=int(space * FILE_SLACK) + FILE_ROOM_BYTES,
+            synchronous=settings.synchronous,
+            connect=connect,
+        )
+        self._holding = Holding(self.path, make_store, self._news.append, clock)
+        self._admission = Admission(settings, self._holding)
+        self._lending = Lending(settings.order, self._holding)
+        self._letters = Letters(settings, self._holding, clock)
+
+    @classmethod
+    def open(
+        cls,
+        settings: QueueSettings,
+        *,
+        tell: Tell,
+        clock: Callable[[], int] = time.time_ns,
+        connect: Connect = connect,
+    ) -> DurableQueue:
+        """Opens the queue in its folder, makes it where there is none, salvages it where it is damaged.
+
+        Args:
+            settings: the operator's.
+            tell: is told what happens to the queue.
+            clock: unix time in nanoseconds.
+            connect: makes the connection to the file; tests pass one that fails.
+
+        Raises:
+            QueueInUse: another process has it.
+            QueueUnusable: the folder or the file can't be made, read or written.
+        """
+        queue = cls(settings, tell=tell, clock=clock, connect=connect)
+        try:
+            with queue._changing():
+                queue._start()
+        except BaseException:
+            os.close(queue._owned)
+            raise
+        queue.upkeep = Upkeep(queue.tend)
+        return queue
+
+    upkeep: Upkeep
+    """The thread that tends the queue; its pulse says that it lives."""
+
+    def _start(self) -> None:
+        try:
+            self._holding.open()
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, sqlite3.Error) and weather_of(error) is Weather.FULL:
+                self._holding.degrade(error)
+            else:
+                self._holding.close()
+                raise QueueUnusable(self._settings.directory, sentence(error), CURE) from error
+        self._letters.count()
+        counts = self._holding.counts
+        self._news.append(
+            QueueOpened(path=str(self.path), held_records=sum(counts.records.values()), held_bytes=counts.total_bytes())
+        )
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The lock; what happened meanwhile is told after it is let go."""
+        with self._turn:
+            try:
+                yield
+            finally:
+                news, shed = self._news[:], dict(self._admission.shed)
+                self._news.clear()
+                self._admission.shed.clear()
+        for (stream, reason), records in shed.items():
+            self._tell(RecordsShed(stream=stream, reason=reason, records=records))
+        for happening in news:
+            self._tell(happening)
+
+    # --- the walk ---
+
+    def put(self, batches: Sequence[Batch], postings: Sequence[Posting] = ()) -> None:
+        """Holds batches, and posts to the ledger in the same transaction. Never raises for what the disk does.
+
+        Args:
+            batches: what was received and encoded.
+            postings: their receipts (`RECEIVED`), and what was filtered or dropped before.
+        """
+        with self._changing():
+            ledger = self._holding.books.ledger
+            for posting in postings:
+                ledger.post(posting)
+            self._lending.note_arrival(self._clock(), self._holding.books.next_sequence)
+            change = Change()
+            passed: dict[Stream, int] = {}
+            for batch in batches:
+                self._admission.admit(batch, change, passed)
+            self._holding.write(change)
+            self._turn.notify_all()
+
+    def take(self, *, max_bytes: int, max_records: int) -> Lease | None:
+        """Lends the next batches of one stream, joined; None when nothing is free.
+
+        A batch larger than the limits is lent alone. A lease is out until it is settled, replaced or dead-lettered.
+        """
+        with self._changing():
+            return self._lending.lend(self._clock(), max_bytes=max_bytes, max_records=max_records)
+
+    def settle(self, lease: Lease, outcome: Outcome) -> None:
+        """Ends a lease: accepted batches are gone and counted, all others are given back.
+
+        Raises:
+            ValueError: the lease is not out.
+        """
+        with self._changing():
+            loan = self._holding.desk.take_back(lease)
+            if not isinstance(outcome, Accepted):
+                self._holding.desk.release(lease.stream, loan.span)
+                self._holding.desk.count_try(lease)
+                self._turn.notify_all()
+                return
+            rejected = min(outcome.rejected, lease.records)
+            ledger = self._holding.books.ledger
+            ledger.post(Posting(lease.stream, Account.DELIVERED, "", lease.records - rejected))
+            if rejected:
+                ledger.post(Posting(lease.stream, Account.REJECTED, "partial_success", rejected))
+            change = Change()
+            self._letters.retain(loan, change)
+            self._holding.discharge(loan, change)
+
+    def dead_letter(self, lease: Lease, outcome: Refused | TooLarge) -> None:
+        """Ends a lease on records that the endpoint will never take: they are set aside as a dead letter.
+
+        Raises:
+            ValueError: the lease is not out.
+        """
+        with self._changing():
+            loan = self._holding.desk.take_back(lease)
+            self._holding.books.ledger.post(Posting(lease.stream, Account.REJECTED, outcome.code, lease.records))
+            change = Change()
+            self._letters.refuse(lease, outcome, change)
+            self._holding.discharge(loan, change)
+
+    def replace(self, lease: Lease, batches: Sequence[Batch]) -> None:
+        """Ends a lease by putting smaller batches in its place, in one transaction; they are free at once, in order.
+
+        Raises:
+            ValueError: the lease is not out, or the batches do not hold as many records of the same stream.
+        """
+        if sum(batch.records for batch in batches) != lease.records or any(b.stream != lease.stream for b in batches):
+            raise ValueError(f"the pieces must hold the lease's {lease.records} records of {lease.stream}")
+        with self._changing():
+            holding = self._holding
+            loan = holding.desk.loan_of(lease)
+            numbers = piece_ids(holding.room_for_pieces(loan), len(batches))
+            holding.desk.take_back(lease)
+            change = Change(inserts=dict(zip(numbers, batches, strict=True)))
+            for batch_id, batch in change.inserts.items():
+                holding.counts.add(batch.stream, measure(batch_id, batch))
+            holding.discharge(loan, change)
+            self._turn.notify_all()
+
+    def wait_for_work(self, timeout_seconds: float) -> bool:
+        """Waits until something is free to be taken, `wake` is called, or time is up; True when something is free."""
+        deadline = time.monotonic() + timeout_seconds
+        with self._turn:
+            while not self._has_work():
+                left = deadline - time.monotonic()
+                if self._woken or left <= 0:
+                    break
+                self._turn.wait(left)
+            self._woken = False
+            return self._has_work()
+
+    def _has_work(self) -> bool:
+        held = sum(self._holding.counts.batches.values())
+        return held > sum(len(loan.rows) for loan in self._holding.desk.loans())
+
+    def wake(self) -> None:
+        """Ends every `wait_for_work` that is under way."""
+        with self._turn:
+            self._woken = True
+            self._turn.notify_all()
+
+    # --- asking ---
+
+    def depth(self) -> Depth:
+        """What is held at this instant; from counters."""
+        with self._changing():
+            holding = self._holding
+            return Depth(
+                batches=sum(holding.counts.batches.values()),
+                records=sum(holding.counts.records.values()),
+                bytes=holding.counts.total_bytes(),
+                leased_records=sum(loan.lease.records for loan in holding.desk.loans()),
+                memory_records=holding.room.records,
+                oldest_received_unix_nano=holding.oldest_received_unix_nano(),
+                by_stream=dict(holding.counts.records),
+                dead_letter_bytes=self._letters.dead_letter_bytes,
+                retained_bytes=self._letters.retained_bytes,
+                degraded=holding.weather is not None,
+            )
+
+    def ledger(self) -> Ledger:
+        """A copy of the ledger."""
+        with self._turn:
+            return Ledger(self._holding.books.ledger.postings())
+
+    def held(self) -> Mapping[Stream, int]:
+        """Records held per stream, counted apart from the ledger."""
+        with self._turn:
+            return dict(self._holding.counts.records)
+
+    def balance(self) -> tuple[Ledger, Mapping[Stream, int]]:
+        """Ledger and held records of one instant: `ledger.residue(held)` is 0 everywhere."""
+        with self._turn:
+            return Ledger(self._holding.books.ledger.postings()), dict(self._holding.counts.records)
+
+    def dead_letters(self, numbers: Sequence[int] | None = None) -> list[DeadLetter]:
+        """The dead letters, oldest first: those asked for, or all. Bounded by `dead_letter_max_bytes`."""
+        with self._changing():
+            found = self._holding.dead_letters()
+        return found if numbers is None else [letter for letter in found if letter.id in set(numbers)]
+
+    def resend(self, numbers: Sequence[int]) -> int:
+        """Puts dead letters back into the queue; returns their records."""
+        letters = self.dead_letters(numbers)
+        with self._changing():
+            records = self._letters.resend(letters)
+            self._turn.notify_all()
+        return records
+
+    def discard_dead_letters(self, numbers: Sequence[int]) -> None:
+        """Deletes dead letters for good."""
+        with self._changing():
+            self._letters.discard(numbers)
+
+    # --- notes for the next life ---
+
+    def checkpoint_watching(self, unix_nano: int, upstreams: Sequence[str]) -> None:
+        """Remembers that these upstreams were being watched at that time."""
+        with self._changing():
+            note = json.dumps({"unix_nano": unix_nano, "upstreams": list(upstreams)})
+            self._holding.books.notes[WATCHING] = note
+            self._holding.write(Change())
+
+    def last_watching(self) -> Watching | None:
+        """What was last remembered so, in this life or an earlier one."""
+        with self._turn:
+            note = self._holding.books.notes.get(WATCHING)
+        if note is None:
+            return None
+        tree = json.loads(note)
+        return Watching(unix_nano=tree["unix_nano"], upstreams=tuple(tree["upstreams"]))
+
+    # --- tending ---
+
+    def tend(self) -> bool:
+        """One round of upkeep: writes what waits, drops what is too old; True when there is more to do at once."""
+        with self._changing():
+            if self._closed:
+                return False
+            more = self._holding.weather is not None and self._holding.recover()
+            change = Change()
+            more = self._admission.expire(self._clock(), change, EXPIRE_AT_ONCE) or more
+            if change:
+                self._holding.write(change)
+            more = self._letters.trim() or more
+            self._turn.notify_all()
+            return more
+
+    def close(self) -> None:
+        """Gives the queue up; what is held waits for the next start. Leases that are out are given back."""
+        self.upkeep.stop()
+        with self._changing():
+            if self._closed:
+                return
+            self._closed = True
+            self._holding.close()
+            os.close(self._owned)
+            self._turn.notify_all()

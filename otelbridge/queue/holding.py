@@ -1,0 +1,369 @@
+"""What is held, wherever it is: changes come in, and are on disk when it takes writes, in memory while it does not.
+
+The counts and the books in memory are the truth of the running process; the file follows them, at once or later. So a
+full disk or a failing one changes where a batch waits and nothing else. Not thread-safe: `durable.py` holds the lock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from otelbridge.event import Gap, GapCause, Stream
+from otelbridge.queue.batch import Batch
+from otelbridge.queue.books import Books, Mirror, read_page
+from otelbridge.queue.change import Change, DeadLetter
+from otelbridge.queue.depth import Counts
+from otelbridge.queue.desk import Desk, Loan
+from otelbridge.queue.rows import PIECE_BITS, Row, Span, span_of, stream_of
+from otelbridge.queue.salvage import salvage
+from otelbridge.queue.store import Store
+from otelbridge.queue.waiting_room import WaitingRoom, measure
+from otelbridge.queue.weather import Weather, sentence, weather_of
+from otelbridge.telemetry.happenings import GapEnded, QueueDegraded, QueueRecovered, QueueSalvaged, RecordsShed, Tell
+from otelbridge.telemetry.ledger import Account, Posting
+
+FLUSH_BYTES = 1024 * 1024  # one transaction of the recovery: short enough not to hold up a put
+SALVAGES_IN_A_ROW = 2  # a disk that damages every new file is trouble, not damage: wait in memory
+
+MakeStore = Callable[[Path], Store]
+
+
+class Holding:
+    """The batches, the books and the counts."""
+
+    def __init__(self, path: Path, make_store: MakeStore, tell: Tell, clock: Callable[[], int]) -> None:
+        self.path = path
+        self.books = Books()
+        self.counts = Counts()
+        self.desk = Desk()
+        self.room = WaitingRoom()
+        self.store: Store | None = None
+        self.weather: Weather | None = None
+        """Why the disk takes no writes; None when it does."""
+        self._make_store = make_store
+        self._tell = tell
+        self._clock = clock
+        self._mirror = Mirror(path.with_suffix(".books"))
+        self._pending = Change()
+        self._blocked: list[tuple[Stream, Span]] = []
+        self._degraded_since = 0.0
+        self._recount_due = False
+
+    # --- opening ---
+
+    def open(self) -> None:
+        """Opens the file of an earlier life, or makes one; a damaged one is salvaged.
+
+        Raises:
+            sqlite3.Error: the file can't be opened or made, and it is not damage.
+        """
+        mirrored = self._mirror.read()
+        if mirrored:
+            self.books = mirrored
+        store = self._open_store()
+        stored = read_page(store.page())
+        if stored and (mirrored is None or stored.revision >= mirrored.revision):
+            self.books = stored
+        self._recount_due = True
+        for stream, owed in self.books.ledger.residue({}).items():
+            self.counts.put(stream, 0, owed, 0)
+        self.books.next_sequence = max(self.books.next_sequence, store.last_sequence() + 1)
+        if self.books is not stored:
+            # The mirror is ahead of the file: batches settled since then came back to life with the old file.
+            for stream, floor in self.books.floor.items():
+                self._pending.deletes.append(Span(span_of(stream).first, floor - 1))
+        try:
+            self._flush()
+        except sqlite3.Error as error:
+            self.degrade(error)
+
+    def _open_store(self) -> Store:
+        """The file, opened; salvaged first where it must be."""
+        for _ in range(SALVAGES_IN_A_ROW):
+            try:
+                self.store = self._make_store(self.path)
+                self.store.page()
+                self.store.sums()
+            except sqlite3.Error as error:
+                if weather_of(error) is not Weather.DAMAGE:
+                    raise
+                self._salvage()
+            else:
+                return self.store
+        self.store = self._make_store(self.path)
+        return self.store
+
+    def _salvage(self) -> None:
+        """Makes a new file of what can be read of the broken one."""
+        self.shut()
+        salvaged = salvage(self.path, self._make_store, self.books.floor)
+        self._recount_due = True
+        self._tell(
+            QueueSalvaged(
+                path=str(self.path),
+                set_aside=str(salvaged.set_aside),
+                kept_records=salvaged.records,
+                lost_records=None,
+            )
+        )
+
+    def _restore_loans(self, store: Store) -> None:
+        """Batches on loan that the salvage did not find are in memory still: they are written again, as one."""
+        for loan in self.desk.loans():
+            lease = loan.lease
+            kept = {row.id for row in store.measures(loan.span, -1)}
+            if all(row.id in kept or row.id in self.room for row in loan.rows):
+                continue
+            for row in loan.rows:
+                self.room.remove(Span(row.id, row.id))
+            self._pending.deletes += [Span(row_id, row_id) for row_id in kept]
+            batch = Batch(
+                stream=lease.stream,
+                request=lease.request,
+                records=lease.records,
+                oldest_received_unix_nano=lease.oldest_received_unix_nano,
+            )
+            row = measure(loan.rows[0].id, batch)
+            self.room.add(row.id, batch)
+            self.desk.amend(replace(loan, rows=(row,)))
+
+    # --- writing ---
+
+    def write(self, change: Change) -> bool:
+        """Writes a change with the books; False when it has to wait in memory for the disk."""
+        self.books.revision += 1
+        for span in change.deletes:
+            stream = stream_of(span.first)
+            if span.first <= self.books.floor.get(stream, span_of(stream).first):
+                self.books.floor[stream] = span.last + 1
+        if self.weather is not None:
+            self._wait(change)
+            return False
+        try:
+            self._apply(change)
+        except sqlite3.Error as error:
+            self._wait(change)
+            return self._weathered(error)
+        return True
+
+    def _apply(self, change: Change) -> None:
+        assert self.store is not None
+        page = self.books.page()
+        self.store.apply(change, page)
+        self._mirror.write(page)
+
+    def _wait(self, change: Change) -> None:
+        pending = self._pending
+        for batch_id, batch in change.inserts.items():
+            self.room.add(batch_id, batch)
+        pending.retain += change.retain
+        pending.deletes += change.deletes
+        pending.dead_letters += change.dead_letters
+        pending.dead_letter_deletes += change.dead_letter_deletes
+
+    def discharge(self, loan: Loan, change: Change) -> None:
+        """Ends a loan for good: its rows go with the change; not handed out again even if that has to wait."""
+        stream = loan.lease.stream
+        self.counts.remove(stream, loan.rows)
+        self.desk.forget_tries(loan.lease)
+        in_memory = [row for row in loan.rows if row.id in self.room]
+        for row in in_memory:
+            self.room.remove(Span(row.id, row.id))
+        if len(in_memory) < len(loan.rows):
+            change.deletes += loan.spans()
+        if self.write(change) or len(in_memory) == len(loan.rows):
+            self.desk.release(stream, loan.span)
+        else:
+            self._blocked.append((stream, loan.span))
+
+    def room_for_pieces(self, loan: Loan) -> Span:
+        """The unused ids between a loan's last row and the next one."""
+        last = loan.rows[-1].id
+        room = Span(last + 1, last | (1 << PIECE_BITS) - 1)
+        following = self.rows(room, 1)
+        return Span(room.first, following[0].id - 1) if following else room
+
+    def _weathered(self, error: sqlite3.Error) -> bool:
+        """Deals with an error of the disk; True when all is on disk now, in a new file."""
+        if weather_of(error) is not Weather.DAMAGE:
+            self.degrade(error)
+            return False
+        try:
+            self._salvage()
+            self._restore_loans(self._open_store())
+            self._flush()
+        except (sqlite3.Error, OSError) as failure:
+            self.degrade(failure)
+            return False
+        return True
+
+    def degrade(self, error: Exception) -> None:
+        """From now on changes wait in memory, until `recover` succeeds."""
+        weather = weather_of(error) if isinstance(error, sqlite3.Error) else Weather.TROUBLE
+        if self.weather is None:
+            self._degraded_since = time.monotonic()
+            self._tell(QueueDegraded(path=str(self.path), error=sentence(error)))
+        self.weather = weather
+
+    # --- recovering ---
+
+    def recover(self) -> bool:
+        """Tries the disk again, a piece at a time; True when more can be done at once."""
+        try:
+            if self.store is None or self.weather is not Weather.FULL:
+                self.shut()
+                self._open_store()
+            done = self._flush_some()
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, sqlite3.Error) and weather_of(error) is Weather.DAMAGE:
+                return self._weathered(error)
+            self.degrade(error)
+            return False
+        if done:
+            self.weather = None
+            self._tell(QueueRecovered(path=str(self.path), degraded_seconds=time.monotonic() - self._degraded_since))
+        return not done
+
+    def _flush(self) -> None:
+        while not self._flush_some():
+            pass
+
+    def _flush_some(self) -> bool:
+        """Writes what waits, deletions first because they make room; True when nothing is left."""
+        assert self.store is not None
+        if self._pending or not self.room or self._recount_due:
+            self._apply(self._pending)
+            self._pending = Change()
+            for stream, span in self._blocked:
+                self.desk.release(stream, span)
+            self._blocked.clear()
+            if self._recount_due:
+                self._recount()
+        if self.room:
+            some = self.room.some(FLUSH_BYTES)
+            self._apply(Change(inserts=some))
+            for batch_id in some:
+                self.room.remove(Span(batch_id, batch_id))
+        return not self.room
+
+    def _recount(self) -> None:
+        """Counts what is really there; what is missing is lost, and said."""
+        assert self.store is not None
+        owed = dict(self.counts.records)
+        found = self.store.sums()
+        for stream in Stream:
+            batches, records, size = found.get(stream, (0, 0, 0))
+            self.counts.put(stream, batches, records, size)
+            for row in self.room.measures(span_of(stream)):
+                self.counts.add(stream, row)
+            self._post_lost(stream, owed[stream] - self.counts.records[stream])
+        self._recount_due = False
+        self.books.revision += 1
+        self._apply(Change())
+
+    def _post_lost(self, stream: Stream, lost: int) -> None:
+        ledger = self.books.ledger
+        if lost > 0:
+            ledger.post(Posting(stream, Account.DROPPED, "corrupt", lost))
+            self._tell(RecordsShed(stream=stream, reason="corrupt", records=lost))
+            now = self._clock()
+            self._tell(
+                GapEnded(
+                    gap=Gap(
+                        stream=stream,
+                        upstream="",
+                        cause=GapCause.CORRUPTION,
+                        started_unix_nano=now,
+                        ended_unix_nano=now,
+                        lost_records=lost,
+                        detail=f"The queue file {self.path} was damaged.",
+                    )
+                )
+            )
+        elif lost < 0:
+            # Batches that were delivered came back with an older state of the file: they are held again.
+            delivered = min(-lost, ledger.total(stream, Account.DELIVERED))
+            ledger.post(Posting(stream, Account.DELIVERED, "", -delivered))
+            ledger.post(Posting(stream, Account.RECEIVED, "", -lost - delivered))
+
+    # --- reading ---
+
+    def rows(self, span: Span, limit: int) -> list[Row]:
+        """The first rows of a span, on disk and in memory; the file's are left out while it can't be read."""
+        found: list[Row] = []
+        if self.store is not None:
+            try:
+                found = self.store.measures(span, limit)
+            except sqlite3.Error as error:
+                if self._weathered(error):
+                    return self.rows(span, limit)
+                self.shut()
+        if len(self.room):
+            found = sorted([*found, *self.room.measures(span, limit)])[:limit]
+        return found
+
+    def batches(self, rows: list[Row]) -> dict[int, Batch]:
+        """The batches behind rows of one span; a damaged one is missing, and counted as lost."""
+        found: dict[int, Batch] = {}
+        for row in rows:
+            batch = self.room.get(row.id)
+            if batch is not None:
+                found[row.id] = batch
+        if len(found) == len(rows) or self.store is None:
+            return found
+        damaged = []
+        try:
+            for batch_id, batch in self.store.batches(Span(rows[0].id, rows[-1].id)):
+                if batch is None:
+                    damaged.append(Span(batch_id, batch_id))
+                else:
+                    found[batch_id] = batch
+        except sqlite3.Error as error:
+            if self._weathered(error):
+                return {}
+            self.shut()
+            return found
+        if damaged:
+            self._recount_due = True
+            self._pending.deletes += damaged
+            try:
+                self._flush()
+            except sqlite3.Error as error:
+                self._weathered(error)
+        return found
+
+    def oldest_received_unix_nano(self) -> int | None:
+        """When the oldest record that is held was received."""
+        heads = [
+            row.oldest_received_unix_nano
+            for stream in Stream
+            if self.counts.batches[stream]
+            for row in self.rows(span_of(stream), 1)
+        ]
+        return min(heads, default=None)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Those on disk and those that wait for it, oldest first."""
+        found: list[DeadLetter] = []
+        if self.store is not None:
+            try:
+                found = list(self.store.dead_letters())
+            except (sqlite3.Error, ValueError) as error:
+                self._weathered(error if isinstance(error, sqlite3.Error) else sqlite3.DataError(str(error)))
+        gone = set(self._pending.dead_letter_deletes)
+        return [letter for letter in (*found, *self._pending.dead_letters) if letter.id not in gone]
+
+    def shut(self) -> None:
+        """Closes the file; what is in memory stays."""
+        if self.store is not None:
+            self.store.close()
+            self.store = None
+
+    def close(self) -> None:
+        """Closes everything."""
+        self.shut()
+        self._mirror.close()

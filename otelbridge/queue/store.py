@@ -1,0 +1,305 @@
+"""The queue file: changes go in as transactions, rows come out by id. One connection, and no other one ever writes.
+
+Raises sqlite3.Error for whatever happens to the disk; `weather.py` knows what it means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from otelbridge.event import Stream
+from otelbridge.queue.batch import Batch
+from otelbridge.queue.change import Change, DeadLetter, Retained
+from otelbridge.queue.rows import (
+    RANK_BITS,
+    STREAM_BY_RANK,
+    Row,
+    Span,
+    checksum,
+    sequence_of,
+    span_of,
+    stream_of,
+)
+
+Connect = Callable[[Path], sqlite3.Connection]
+Synchronous = Literal["normal", "full"]
+
+APPLICATION_ID = 0x6F74656C  # "otel": `file queue.db` and salvage tell it by that
+SCHEMA_VERSION = 1
+PAGE_BYTES = (
+    8192  # measured (docs/decisions/queue.md): 4 KiB wastes half of the space at 2 KB a batch, 16 KiB costs CPU
+)
+CACHE_KIB = 4096  # the part of the file that stays in memory, whatever the backlog
+CHECKPOINT_PAGES = 512  # 4 MiB of write-ahead log, then its pages move into the file; a stall of milliseconds
+WAL_LIMIT_BYTES = 8 * 1024 * 1024  # a log that grew beyond is cut back
+READ_WAIT_SECONDS = 2  # a reader may have to wait for the writer's recovery of the log
+
+SCHEMA = """
+CREATE TABLE batches (
+  id INTEGER PRIMARY KEY, records INTEGER NOT NULL, oldest INTEGER NOT NULL, checksum INTEGER NOT NULL,
+  request BLOB NOT NULL);
+CREATE TABLE books (id INTEGER PRIMARY KEY, page BLOB NOT NULL);
+CREATE TABLE dead_letters (
+  id INTEGER PRIMARY KEY, stream TEXT NOT NULL, records INTEGER NOT NULL, oldest INTEGER NOT NULL,
+  refused INTEGER NOT NULL, code TEXT NOT NULL, why TEXT NOT NULL, request BLOB NOT NULL);
+CREATE TABLE retained (
+  id INTEGER PRIMARY KEY, stream TEXT NOT NULL, records INTEGER NOT NULL, oldest INTEGER NOT NULL,
+  delivered INTEGER NOT NULL, request BLOB NOT NULL);
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """The connection that the queue uses: autocommit, waits for no lock, used by one thread at a time."""
+    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def open_store(
+    path: Path, *, max_file_bytes: int, synchronous: Synchronous = "normal", connect: Connect = connect
+) -> Store:
+    """Opens the file for writing, making it where there is none."""
+    connection = connect(path)
+    try:
+        execute = connection.execute
+        execute(f"PRAGMA page_size={PAGE_BYTES}")
+        execute("PRAGMA auto_vacuum=INCREMENTAL")
+        execute("PRAGMA journal_mode=WAL")
+        execute(f"PRAGMA synchronous={synchronous}")
+        execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+        execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+        execute("PRAGMA secure_delete=OFF")
+        execute("PRAGMA cell_size_check=ON")
+        execute("PRAGMA trusted_schema=OFF")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID};"
+                f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+            )
+        elif version != SCHEMA_VERSION:
+            raise sqlite3.DataError(  # noqa: TRY301  # it is damage like any other
+                f"schema version {version}, not {SCHEMA_VERSION}"
+            )
+        execute(f"PRAGMA max_page_count={max_file_bytes // PAGE_BYTES}")
+    except BaseException:
+        connection.close()
+        raise
+    return Store(connection, synchronous=synchronous)
+
+
+def read_store(path: Path) -> Store:
+    """Opens the file to look at it only: nothing is written, no lock is left, whether its bridge runs or not."""
+    # A log beside the file must be read too; without one, nobody writes, and SQLite need not make files to share locks.
+    immutable = "" if Path(f"{path}-wal").exists() else "&immutable=1"
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro{immutable}",
+        uri=True,
+        timeout=READ_WAIT_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    return Store(connection, synchronous="normal")
+
+
+class Store:
+    """The open file. Not thread-safe."""
+
+    def __init__(self, connection: sqlite3.Connection, *, synchronous: Synchronous) -> None:
+        self._connection = connection
+        self._synchronous = synchronous
+
+    def close(self) -> None:
+        """Releases the file; moves the log into it where it can."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+
+    # --- writing ---
+
+    def apply(self, change: Change, page: bytes) -> None:
+        """One transaction: the change and the books that go with it."""
+        execute = self._connection.execute
+        if self._synchronous == "full":
+            # What only forgets batches need not reach the platter: lost, it costs a duplicate. The next put syncs it.
+            execute(f"PRAGMA synchronous={'FULL' if change.inserts or not change.deletes else 'NORMAL'}")
+        execute("BEGIN IMMEDIATE")
+        try:
+            self._write(change)
+            execute("INSERT OR REPLACE INTO books VALUES (1, ?)", (page,))
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    execute("ROLLBACK")
+            raise
+
+    def _write(self, change: Change) -> None:
+        execute = self._connection.execute
+        for span, delivered in change.retain:
+            for row in self._full_rows(span):
+                execute(
+                    "INSERT INTO retained (stream, records, oldest, delivered, request) VALUES (?, ?, ?, ?, ?)",
+                    (stream_of(row[0]), row[1], row[2], delivered, row[4]),
+                )
+        for kept in change.retained:
+            execute(
+                "INSERT INTO retained (stream, records, oldest, delivered, request) VALUES (?, ?, ?, ?, ?)",
+                (kept.stream, kept.records, kept.oldest_received_unix_nano, kept.delivered_unix_nano, kept.request),
+            )
+        for span in change.deletes:
+            execute("DELETE FROM batches WHERE id BETWEEN ? AND ?", span)
+        for batch_id, batch in change.inserts.items():
+            execute(
+                "INSERT INTO batches VALUES (?, ?, ?, ?, ?)",
+                (
+                    batch_id,
+                    batch.records,
+                    batch.oldest_received_unix_nano,
+                    checksum(batch_id, batch),
+                    batch.request,
+                ),
+            )
+        for letter in change.dead_letters:
+            execute(
+                "INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    letter.id,
+                    letter.stream,
+                    letter.records,
+                    letter.oldest_received_unix_nano,
+                    letter.refused_unix_nano,
+                    letter.code,
+                    letter.why,
+                    letter.request,
+                ),
+            )
+        for letter_id in change.dead_letter_deletes:
+            execute("DELETE FROM dead_letters WHERE id = ?", (letter_id,))
+
+    def checkpoint(self) -> bool:
+        """Moves the whole log into the file and starts it anew; True when nothing was left in it."""
+        busy, log, moved = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        return not busy and bool(log == moved)
+
+    def give_back_space(self, pages: int) -> None:
+        """Cuts so many unused pages off the file."""
+        self._connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+
+    def limit(self, max_file_bytes: int) -> None:
+        """Bounds the file; never below what it has already."""
+        self._connection.execute(f"PRAGMA max_page_count={max(1, max_file_bytes // PAGE_BYTES)}")
+
+    # --- reading ---
+
+    def file_pages(self) -> tuple[int, int]:
+        """Pages of the file, and how many of them are unused."""
+        pages = self._connection.execute("PRAGMA page_count").fetchone()[0]
+        return pages, self._connection.execute("PRAGMA freelist_count").fetchone()[0]
+
+    def page(self) -> bytes | None:
+        """The books' page as it is stored; None when there is none yet."""
+        row = self._connection.execute("SELECT page FROM books WHERE id = 1").fetchone()
+        return row[0] if row and isinstance(row[0], bytes) else None
+
+    def measures(self, span: Span, limit: int) -> list[Row]:
+        """The first rows of a span in order, without their bytes."""
+        found = self._connection.execute(
+            "SELECT id, records, length(request), oldest FROM batches WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+            (*span, limit),
+        )
+        return [Row._make(row) for row in found]
+
+    def _full_rows(self, span: Span) -> Iterator[tuple[int, int, int, int, bytes]]:
+        yield from self._connection.execute(
+            "SELECT id, records, oldest, checksum, request FROM batches WHERE id BETWEEN ? AND ? ORDER BY id", span
+        )
+
+    def batches(self, span: Span) -> Iterator[tuple[int, Batch | None]]:
+        """The batches of a span in order; None for one that is not what was written."""
+        for row_id, records, oldest, expected, request in self._full_rows(span):
+            batch = None
+            if isinstance(request, bytes) and isinstance(records, int) and isinstance(oldest, int):
+                batch = Batch(
+                    stream=stream_of(row_id), request=request, records=records, oldest_received_unix_nano=oldest
+                )
+                if checksum(row_id, batch) != expected:
+                    batch = None
+            yield row_id, batch
+
+    def sums(self) -> dict[Stream, tuple[int, int, int]]:
+        """Batches, records and bytes per stream, counted row by row."""
+        rows = self._connection.execute(
+            f"SELECT id >> {RANK_BITS}, count(*), sum(records), sum(length(request)) FROM batches GROUP BY 1"  # noqa: S608  # a number of ours
+        )
+        return {STREAM_BY_RANK[rank]: (batches, records, size) for rank, batches, records, size in rows}
+
+    def last_sequence(self) -> int:
+        """The highest place in the order of arrival that any row has."""
+        found = 0
+        for stream in STREAM_BY_RANK:
+            last = self._connection.execute(
+                "SELECT max(id) FROM batches WHERE id BETWEEN ? AND ?", span_of(stream)
+            ).fetchone()[0]
+            found = max(found, sequence_of(last or 0))
+        return found
+
+    def dead_letters(self, *, after: int = 0) -> Iterator[DeadLetter]:
+        """The dead letters, oldest first."""
+        for row in self._connection.execute("SELECT * FROM dead_letters WHERE id > ? ORDER BY id", (after,)):
+            number, stream, records, oldest, refused, code, why, request = row
+            yield DeadLetter(
+                id=number,
+                stream=Stream(stream),
+                request=request,
+                records=records,
+                oldest_received_unix_nano=oldest,
+                refused_unix_nano=refused,
+                code=code,
+                why=why,
+            )
+
+    def dead_letter_sizes(self) -> list[tuple[int, int]]:
+        """Number and bytes of each dead letter, oldest first."""
+        return self._connection.execute("SELECT id, length(request) FROM dead_letters ORDER BY id").fetchall()
+
+    def retained(self, since_unix_nano: int, until_unix_nano: int, *, after: int = 0) -> Iterator[tuple[int, Retained]]:
+        """Delivered batches that were received in a stretch of time, in the order of delivery."""
+        for row in self._connection.execute(
+            "SELECT * FROM retained WHERE id > ? AND oldest BETWEEN ? AND ? ORDER BY id",
+            (after, since_unix_nano, until_unix_nano),
+        ):
+            number, stream, records, oldest, delivered, request = row
+            yield (
+                number,
+                Retained(
+                    stream=Stream(stream),
+                    request=request,
+                    records=records,
+                    oldest_received_unix_nano=oldest,
+                    delivered_unix_nano=delivered,
+                ),
+            )
+
+    def retained_bytes(self) -> int:
+        """Bytes that the flight recorder holds."""
+        size = self._connection.execute("SELECT sum(length(request)) FROM retained").fetchone()[0]
+        return int(size or 0)
+
+    def trim_retained(self, *, delivered_before_unix_nano: int, free_bytes: int, most: int) -> int:
+        """Forgets the oldest retained batches, those too old and more for the space; returns the bytes freed."""
+        freed = 0
+        last = None
+        for number, delivered, size in self._connection.execute(
+            "SELECT id, delivered, length(request) FROM retained ORDER BY id LIMIT ?", (most,)
+        ):
+            if delivered >= delivered_before_unix_nano and freed >= free_bytes:
+                break
+            freed += size
+            last = number
+        if last is not None:
+            self._connection.execute("DELETE FROM retained WHERE id <= ?", (last,))
+        return freed

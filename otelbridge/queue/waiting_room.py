@@ -1,0 +1,72 @@
+"""Batches that wait in memory while the disk does not take writes: in order, bounded by whoever admits them."""
+
+from __future__ import annotations
+
+import bisect
+
+from otelbridge.event import Stream
+from otelbridge.queue.batch import Batch
+from otelbridge.queue.rows import Row, Span, stream_of
+
+
+def measure(batch_id: int, batch: Batch) -> Row:
+    """A batch's measures."""
+    return Row(batch_id, batch.records, len(batch.request), batch.oldest_received_unix_nano)
+
+
+class WaitingRoom:
+    """The batches in memory. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._batches: dict[int, Batch] = {}
+        self._order: dict[Stream, list[int]] = {stream: [] for stream in Stream}
+        self.bytes = 0
+        self.records = 0
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __contains__(self, batch_id: int) -> bool:
+        return batch_id in self._batches
+
+    def add(self, batch_id: int, batch: Batch) -> None:
+        """Takes a batch in."""
+        self._batches[batch_id] = batch
+        bisect.insort(self._order[batch.stream], batch_id)
+        self.bytes += len(batch.request)
+        self.records += batch.records
+
+    def remove(self, span: Span) -> list[Batch]:
+        """Lets go of all batches in a span."""
+        order = self._order[stream_of(span.first)]
+        start, end = bisect.bisect_left(order, span.first), bisect.bisect_right(order, span.last)
+        gone = [self._batches.pop(batch_id) for batch_id in order[start:end]]
+        del order[start:end]
+        self.bytes -= sum(len(batch.request) for batch in gone)
+        self.records -= sum(batch.records for batch in gone)
+        return gone
+
+    def get(self, batch_id: int) -> Batch | None:
+        """The batch with that id, if it is here."""
+        return self._batches.get(batch_id)
+
+    def measures(self, span: Span, limit: int | None = None) -> list[Row]:
+        """The first batches of a span in order, without their bytes."""
+        order = self._order[stream_of(span.first)]
+        start, end = bisect.bisect_left(order, span.first), bisect.bisect_right(order, span.last)
+        if limit is not None:
+            end = min(end, start + limit)
+        return [measure(batch_id, self._batches[batch_id]) for batch_id in order[start:end]]
+
+    def some(self, max_bytes: int) -> dict[int, Batch]:
+        """The first batches up to a size, at least one: what the next write to the recovering disk takes."""
+        chosen: dict[int, Batch] = {}
+        size = 0
+        for order in self._order.values():
+            for batch_id in order:
+                batch = self._batches[batch_id]
+                if chosen and size + len(batch.request) > max_bytes:
+                    return chosen
+                chosen[batch_id] = batch
+                size += len(batch.request)
+        return chosen
