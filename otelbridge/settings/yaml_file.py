@@ -33,6 +33,13 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # typeshed: no ClassVar
 
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuses aliases: a few lines of them can stand for billions of values, or for themselves."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the stubs leave it out
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken: write the value out", mark)
+        return super().compose_node(parent, index)
+
 
 for _tag, _pattern, _starts in _RESOLVERS:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_starts))
@@ -97,8 +104,9 @@ def read(path: Path) -> YamlFile:
 
 
 def _parse(text: str) -> YamlFile:
-    loader = _Loader(text)
+    loader: _Loader | None = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         values = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -110,30 +118,25 @@ def _parse(text: str) -> YamlFile:
     except RecursionError:
         raise YamlFileError("it is nested too deeply") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if node is None or values is None:
         return YamlFile(values={}, lines={})
     if not isinstance(values, dict):
         raise YamlFileError("it does not hold `section:` keys at its top", node.start_mark.line + 1)
     lines: dict[str, int] = {}
-    _collect_lines(node, "", lines, depth=0)
+    _collect_lines(node, "", lines)
     return YamlFile(values=values, lines=lines)
 
 
-MAX_SECTION_DEPTH = 6
-"""Deeper than any setting; also what ends an alias that holds itself."""
-
-
-def _collect_lines(node: yaml.Node, prefix: str, lines: dict[str, int], *, depth: int) -> None:
-    if depth > MAX_SECTION_DEPTH:
-        return
+def _collect_lines(node: yaml.Node, prefix: str, lines: dict[str, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             path = f"{prefix}.{key.value}" if prefix else str(key.value)
             lines[path] = key.start_mark.line + 1
-            _collect_lines(value, path, lines, depth=depth + 1)
+            _collect_lines(value, path, lines)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
             path = f"{prefix}[{i}]"
             lines[path] = value.start_mark.line + 1
-            _collect_lines(value, path, lines, depth=depth + 1)
+            _collect_lines(value, path, lines)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from otelbridge.settings.load import load
+from tests.unit.settings.loading import loaded, problems
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "wrong"),
+    [
+        ("feed: {endpoints: ['a:1', 'a:1']}", "feed.endpoints", "is there twice"),
+        ("feed: {endpoints: ['a:x']}", "feed.endpoints[0]", "has no valid port"),
+        ("feed: {endpoints: ['a:70000']}", "feed.endpoints[0]", "has no valid port"),
+        ("feed: {endpoints: [':1']}", "feed.endpoints[0]", "has no valid host name"),
+        ("feed: {endpoints: ['[x]:1']}", "feed.endpoints[0]", "has no IPv6 address"),
+        ("feed: {endpoints: ['a b']}", "feed.endpoints[0]", "has no valid host name"),
+        ("feed: {endpoints: []}", "feed.endpoints", "is empty"),
+        ("feed: {streams: [alert]}", "feed.streams[0]", "must be one of alerts, logs, messages"),
+        ("feed: {retry: {initial_seconds: 60}}", "feed.retry.initial_seconds", "is above feed.retry.max_seconds"),
+        ("send: {retry_initial_seconds: 90}", "send.retry_initial_seconds", "is above send.retry_max_seconds"),
+        ("feed: {heartbeat: {timeout_seconds: 60}}", "feed.heartbeat.timeout_seconds", "is above feed.heartbeat"),
+        ("feed: {keepalive: {time_seconds: 1}}", "feed.keepalive.time_seconds", "must be at least 10"),
+        ("feed: {tls: {ca_file: /x}}", "feed.tls.ca_file", "is given, but feed.tls.enabled is false"),
+        ("feed: {tls: {enabled: true, cert_file: /x}}", "feed.tls.cert_file", "is given without key_file"),
+        ("send: {key_file: /x}", "send.key_file", "is given without cert_file"),
+        ("send: {endpoint: 'http://c'}", "send.endpoint", "has no port"),
+        ("send: {endpoint: c}", "send.endpoint", "has no port"),
+        ("send: {endpoint: 'tcp://c:1'}", "send.endpoint", "has the scheme tcp"),
+        ("send: {endpoint: 'http://:4317'}", "send.endpoint", "has no host"),
+        ("send: {endpoint: 'http://c:4317/v1/logs'}", "send.endpoint", "has the path /v1/logs"),
+        ("send: {endpoint: 'http://c:99999'}", "send.endpoint", "is not a valid URL"),
+        ("send: {endpoint: 'https://u:hunter2@c:1'}", "send.endpoint", "carries a user or password"),
+        ("send: {endpoint: 'c:4318', protocol: http/protobuf}", "send.endpoint", "has no scheme"),
+        ("send: {headers: {authorization: 'Bearer hunter2'}}", "send.endpoint", "is not encrypted, and credentials"),
+        ("send: {headers: {'a b': c}}", "send.headers", "'a b' is not a header's name"),
+        ('send: {headers: {x: "a\\n"}}', "send.headers", "the value of x holds a line break"),
+        ("telemetry: {traces: {endpoint: 'c'}}", "telemetry.traces.endpoint", "has no port"),
+        ("gate: {rules: [{name: a, action: drop}, {name: a, action: keep}]}", "gate.rules", "names two entries"),
+        ("gate: {redact: [{name: a, pattern: '('}]}", "gate.redact[0].pattern", "is not a regular expression"),
+        ("gate: {rules: [{name: a, action: drop, min_severity: 5, max_severity: 2}]}",
+         "gate.rules[0].min_severity", ""),
+        ("mapping: {severity: {x: {11: 9}}}", "mapping.severity.x.11", "is not one of KubeArmor's severities"),
+        ("mapping: {severity: {x: {1: 25}}}", "mapping.severity.x.1", "is not an OTLP severity number"),
+        ("mapping: {resource_attributes: {v: 1.10}}", "mapping.resource_attributes.v", "is not text"),
+        ("queue: {directory: /dev/null}", "queue.directory", "is not a folder"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_named_with_its_path(tmp_path: Path, text: str, path: str, wrong: str) -> None:
+    found = problems(text, folder=tmp_path)
+    assert wrong in found[path].wrong
+    assert found[path].cure
+    assert found[path].origin.startswith("file ")
+    assert "hunter2" not in str(found[path])
+
+
+def test_credentials_in_plaintext_are_taken_when_told(tmp_path: Path) -> None:
+    text = "send: {headers: {authorization: a}, allow_plaintext_credentials: true}"
+    assert loaded(text, folder=tmp_path).settings.send.headers == {"authorization": "a"}
+
+
+def test_a_fault_behind_several_settings_is_reported_once() -> None:
+    found = problems(environment={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"})
+    assert list(found) == ["send.endpoint"]
+
+
+@pytest.mark.parametrize("key", ["feed.tls.ca_file", "send.ca_file", "send.token_file", "telemetry.traces.ca_file"])
+def test_a_file_that_is_not_there_or_empty_is_named(tmp_path: Path, key: str) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    for file, wrong in ((tmp_path / "nowhere", "cannot be read: No such file"), (empty, "is empty")):
+        sets = [f"{key}={file}", "feed.tls.enabled=true", "send.endpoint=https://c:4317"]
+        assert wrong in problems(flags={"--set": sets})[key].wrong
+
+
+def test_files_are_left_alone_where_nothing_is_dialled() -> None:
+    found = load(environment={}, flags={"--set": ["send.ca_file=/nowhere"]}, check_files=False)
+    assert found.settings.send.ca_file == Path("/nowhere")
+
+
+def test_a_certificate_and_a_key_must_belong_together(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    for name in ("one", "two"):
+        issued = authority.issue_cert(name)
+        issued.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.crt")
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    base = ["feed.tls.enabled=true", f"feed.tls.ca_file={tmp_path}/ca.crt", f"feed.tls.cert_file={tmp_path}/one.crt"]
+    assert loaded(flags={"--set": [*base, f"feed.tls.key_file={tmp_path}/one.key"]}).settings.feed.tls.enabled
+    found = problems(flags={"--set": [*base, f"feed.tls.key_file={tmp_path}/two.key"]})
+    assert "no valid pair" in found["feed.tls.cert_file"].wrong
+
+
+def test_garbage_is_no_ca_bundle(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("garbage", encoding="utf-8")
+    found = problems(flags={"--set": ["feed.tls.enabled=true", f"feed.tls.ca_file={tmp_path}/ca.crt"]})
+    assert "holds no valid certificate" in found["feed.tls.ca_file"].wrong
+
+
+@pytest.mark.parametrize(
+    ("sets", "note"),
+    [
+        (["send.endpoint=http://c:4318"], "send.protocol is grpc. Is http/protobuf meant?"),
+        (["send.endpoint=http://c:4317/v1/logs", "send.protocol=http/protobuf"], "Is grpc meant?"),
+        (["send.endpoint=http://c:4318", "send.protocol=http/protobuf"], "collectors take logs at /v1/logs"),
+        (["send.endpoint=https://c:4317", "send.insecure=true"], "the scheme wins"),
+    ],
+)
+def test_what_is_valid_but_seldom_meant_is_noted(sets: list[str], note: str) -> None:
+    assert any(note in one for one in loaded(flags={"--set": sets}).notes)
