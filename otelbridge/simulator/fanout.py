@@ -102,6 +102,11 @@ class Fanout:
         with self._changed:
             self._changed.notify_all()
 
+    def room(self) -> int:
+        """How many events the fullest queue would still take; the limit when nobody is subscribed."""
+        with self._changed:
+            return self._queue_limit - max((each.accepted - each.sent for each in self._subscribers), default=0)
+
     def subscribers(self) -> int:
         """How many are subscribed now."""
         with self._changed:

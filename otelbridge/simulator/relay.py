@@ -115,6 +115,10 @@ class Relay:
         body = event if isinstance(event, bytes) else event.SerializeToString()
         self._fanouts[stream].publish(body)
 
+    def room(self, stream: Stream) -> int:
+        """How many events of a stream can be published now before one is dropped."""
+        return self._fanouts[stream].room()
+
     def end_streams(
         self,
         code: grpc.StatusCode = grpc.StatusCode.OK,

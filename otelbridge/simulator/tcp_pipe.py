@@ -96,6 +96,11 @@ class Pipe:
         return max(self._chunks[0][0], self._may_send_at) if limited else self._chunks[0][0]
 
     @property
+    def waiting_bytes(self) -> int:
+        """Read from the sender and not written to the receiver yet."""
+        return self._buffered_bytes
+
+    @property
     def finished(self) -> bool:
         """All that will ever come has gone out, and the receiver may be told so."""
         return self.ended and not self._chunks and self.conditions.flow is Flow.OPEN

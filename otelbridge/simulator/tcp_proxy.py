@@ -24,6 +24,8 @@ class ProxyCounts:
     open: int
     passed_bytes: Mapping[Direction, int]
     swallowed_bytes: Mapping[Direction, int]
+    held_up: bool
+    """Whether bytes wait, or would: in the proxy, or behind a line that holds."""
 
 
 class TcpProxy:
@@ -160,6 +162,9 @@ class TcpProxy:
                 swallowed_bytes={
                     to: loop.swallowed_bytes[to] + sum(each[to].swallowed_bytes for each in pipes) for to in BOTH
                 },
+                held_up=any(
+                    pipe.waiting_bytes or pipe.conditions.flow is Flow.HOLD for each in pipes for pipe in each.values()
+                ),
             )
 
         return loop.order(count)

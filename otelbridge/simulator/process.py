@@ -1,0 +1,94 @@
+"""A simulator's arguments in, a child process out that can be stopped, continued and killed as a whole."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import IO, Any, Self
+
+END_SECONDS = 10.0
+
+
+class SimulatorProcess:
+    """`python -m otelbridge.simulator ARGUMENTS` as a context: started on entering, ended on leaving."""
+
+    def __init__(self, arguments: Sequence[str] = ()) -> None:
+        self._arguments = tuple(arguments)
+        self._child: subprocess.Popen[str] | None = None
+        self.endpoint = ""
+        """`host:port`, once started."""
+
+    def start(self) -> Self:
+        """Returns when clients may come.
+
+        Raises:
+            RuntimeError: It ended before; its own words are on stderr.
+        """
+        command = [sys.executable, "-m", "otelbridge.simulator", *self._arguments]
+        self._child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        first = self._stdout.readline()
+        if not first:
+            code = self._child.wait()
+            self._stdout.close()
+            raise RuntimeError(f"the simulator ended with exit code {code} before it listened")
+        self.endpoint = json.loads(first)["endpoint"]
+        return self
+
+    def freeze(self) -> None:
+        """SIGSTOP: the kernel still acknowledges what comes, nothing answers."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL: the kernel closes its connections."""
+        self._process.kill()
+        self._process.wait()
+        self._stdout.close()
+
+    def stop(self) -> dict[str, Any]:
+        """SIGTERM, also to a frozen one; returns its summary."""
+        self._process.send_signal(signal.SIGCONT)
+        self._process.terminate()
+        return self.wait()
+
+    def wait(self, within_seconds: float = END_SECONDS) -> dict[str, Any]:
+        """Waits for its end; returns its summary.
+
+        Raises:
+            RuntimeError: It failed; its own words are on stderr.
+            subprocess.TimeoutExpired: It runs on.
+        """
+        text, _ = self._process.communicate(timeout=within_seconds)
+        if self._process.returncode:
+            raise RuntimeError(f"the simulator ended with exit code {self._process.returncode}")
+        summary: dict[str, Any] = json.loads(text)
+        return summary
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self.kill()
+        self._stdout.close()
+
+    @property
+    def _process(self) -> subprocess.Popen[str]:
+        if self._child is None:
+            raise RuntimeError("this simulator has not been started")
+        return self._child
+
+    @property
+    def _stdout(self) -> IO[str]:
+        stdout = self._process.stdout
+        assert stdout is not None, "started with a pipe"
+        return stdout

@@ -1,0 +1,162 @@
+"""Options in, a running simulated KubeArmor until it has published everything or is told to stop; a summary out."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.simulator.event_stamp import stamp_sequence, stamp_time
+from otelbridge.simulator.fanout import Counts
+from otelbridge.simulator.fault_acts import act_of
+from otelbridge.simulator.fault_schedule import FaultSchedule
+from otelbridge.simulator.faults import Fault
+from otelbridge.simulator.manners import RELAY, Profile, ServerTls
+from otelbridge.simulator.pace import Pace, publish_at_pace
+from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.sources import SAMPLES, EventSource, SourcedEvent
+from otelbridge.simulator.tcp_proxy import ProxyCounts, TcpProxy
+
+LOOPBACK = "127.0.0.1"
+POLL_SECONDS = 0.05
+SUBSCRIBE_SECONDS = 2.0
+"""After the first subscription others of the same client have so long to come before events are published."""
+ROOM_POLL_SECONDS = 0.002
+DRAIN_SECONDS = 10.0
+"""How long events that wait for slow subscribers keep the simulator alive after the last was published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulateOptions:
+    """What to simulate."""
+
+    host: str = LOOPBACK
+    port: int = 0
+    profile: Profile = RELAY
+    tls: ServerTls | None = None
+    source: str = SAMPLES
+    """`samples`, `generated`, or the path of a file with one JSON object per line."""
+    streams: tuple[Stream, ...] = UPSTREAM_STREAMS
+    loop: bool = False
+    """Begin again at the end of the samples or of the file."""
+    seed: int = 1
+    """Of what is generated."""
+    pace: Pace = field(default_factory=lambda: Pace(per_second=10))
+    """Without a rate it is as fast as the slowest subscriber takes them; with one, full queues drop as KubeArmor's do."""
+    fresh_times: bool = True
+    """Events get the time at which they are published; else those they were recorded with."""
+    sequence: bool = False
+    """Each event carries its number, from 0; see `event_stamp`."""
+    wait_for_subscriber: bool = True
+    """Publish nothing before somebody is subscribed: nobody would hear it."""
+    stay: bool = False
+    """Keep serving after the last event."""
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What happened."""
+
+    published: int
+    counts: Mapping[Stream, Counts]
+    bad_lines: tuple[str, ...]
+    """`file:line: reason`, the first 100."""
+    bad_line_count: int
+    unknown_keys: tuple[str, ...]
+    """Keys of the source that no message has a field for."""
+
+
+def serve(
+    options: SimulateOptions,
+    *,
+    until: threading.Event,
+    ready: Callable[[str], None] = lambda _endpoint: None,
+    tell: Callable[[str], None] = lambda _fault: None,
+) -> Summary:
+    """Serves until everything is published and sent, or `until` is set.
+
+    Args:
+        options: What to simulate.
+        until: Stops it from another thread, or from a signal's handler.
+        ready: Is given `host:port` once, when clients may come.
+        tell: Is given the name of each fault when it happens.
+
+    Raises:
+        OSError: The port is taken, or a file cannot be read.
+        SourceError: The source has no event of these streams.
+    """
+    source = EventSource(options.source, streams=options.streams, loop=options.loop, seed=options.seed)
+    source.check()
+    with contextlib.ExitStack() as stack:
+        proxied = any(fault.needs_proxy for fault in options.faults)
+        host, port = (LOOPBACK, 0) if proxied else (options.host, options.port)
+        relay = stack.enter_context(Relay(host=host, port=port, profile=options.profile, tls=options.tls))
+        proxy = None
+        if proxied:
+            proxy = stack.enter_context(TcpProxy(relay.endpoint, host=options.host, port=options.port))
+        ready((proxy or relay).endpoint)
+        schedule = FaultSchedule([(fault, act_of(fault, relay, proxy)) for fault in options.faults], tell)
+        stack.callback(schedule.stop)
+        published = _publish(source, relay, options, until)
+        if options.stay:
+            until.wait()
+        elif not until.is_set():
+            _finish(relay, proxy, until)
+        if schedule.failure is not None:
+            raise schedule.failure
+        return Summary(
+            published=published,
+            counts=relay.counts(),
+            bad_lines=tuple(str(line) for line in source.bad_lines.values()),
+            bad_line_count=source.bad_line_count,
+            unknown_keys=tuple(source.unknown_keys),
+        )
+
+
+def _publish(source: EventSource, relay: Relay, options: SimulateOptions, until: threading.Event) -> int:
+    if options.wait_for_subscriber:
+        _wait(lambda: any(relay.subscribers(stream) for stream in options.streams), until)
+        most = time.monotonic() + SUBSCRIBE_SECONDS
+        _wait(
+            lambda: all(relay.subscribers(stream) for stream in options.streams) or time.monotonic() > most,
+            until,
+        )
+    number = 0
+
+    def publish(event: SourcedEvent) -> None:
+        nonlocal number
+        if options.fresh_times:
+            stamp_time(event.message, time.time_ns())
+        if options.sequence:
+            stamp_sequence(event.message, number)
+            number += 1
+        while options.pace.per_second is None and not relay.room(event.stream) and not until.wait(ROOM_POLL_SECONDS):
+            pass
+        relay.publish(event.stream, event.message)
+
+    return publish_at_pace(source, publish, options.pace, until=until)
+
+
+def _finish(relay: Relay, proxy: TcpProxy | None, until: threading.Event) -> None:
+    """Ends the streams behind their last event, and waits until that has arrived; who is too slow loses the rest.
+
+    With OK, because a client that gets an error throws away what it has received and not read yet.
+    """
+    deadline = time.monotonic() + DRAIN_SECONDS
+    relay.end_streams()
+    with contextlib.suppress(TimeoutError):
+        relay.wait_for_subscribers(0, within_seconds=DRAIN_SECONDS)
+    before: ProxyCounts | None = None
+    while proxy is not None and (now := proxy.counts()) != before and time.monotonic() < deadline:
+        # Bytes also wait in the kernel, between server and proxy: only a poll without any movement says that none do.
+        before = None if now.held_up else now
+        until.wait(POLL_SECONDS)
+
+
+def _wait(condition: Callable[[], bool], until: threading.Event) -> None:
+    while not condition() and not until.wait(POLL_SECONDS):
+        pass
