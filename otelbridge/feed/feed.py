@@ -1,0 +1,145 @@
+"""The feed: settings, in; a subscription per upstream that never gives up, and their events in the hand-off, out."""
+
+from __future__ import annotations
+
+import random as random_module
+import threading
+import time
+from collections.abc import Mapping
+
+from otelbridge.event import Stream
+from otelbridge.feed.address import Address, parse_address
+from otelbridge.feed.handoff import HandOff
+from otelbridge.feed.name_follower import NameFollower
+from otelbridge.feed.nodes import NodeRoster
+from otelbridge.feed.resolver import Resolve, resolve_by_system
+from otelbridge.feed.settings import FeedSettings
+from otelbridge.feed.subscription import Subscription
+from otelbridge.feed.subscription_status import SubscriptionStatus
+from otelbridge.telemetry.happenings import Tell
+from otelbridge.telemetry.pulse import Pulse
+
+STOP_SECONDS = 5.0
+"""Cancelled reads end within milliseconds, and DNS is not waited for: this is for a machine that crawls."""
+
+
+class Feed:
+    """All subscriptions. `start`, `stop_reading` and `close` are for one thread, the rest for any.
+
+    Args:
+        settings: what to subscribe to, and how.
+        handoff: where the events go.
+        tell: where the happenings go.
+        version: shown to KubeArmor as the user agent's.
+        random: for jitter, nonces and the initial spread.
+        resolve: who is asked for the addresses behind a name.
+        nodes: the roster that says how many nodes were seen behind an upstream, where there is one.
+    """
+
+    def __init__(
+        self,
+        settings: FeedSettings,
+        *,
+        handoff: HandOff,
+        tell: Tell,
+        version: str,
+        random: random_module.Random | None = None,
+        resolve: Resolve = resolve_by_system,
+        nodes: NodeRoster | None = None,
+    ) -> None:
+        self._settings = settings
+        self._handoff = handoff
+        self._tell = tell
+        self._version = version
+        self._random = random or random_module.Random()  # noqa: S311 jitter, no secret
+        self._resolve = resolve
+        self._nodes = nodes
+        self._watched_until: Mapping[tuple[str, Stream], int] = {}
+        self._lock = threading.Lock()  # between those who add, remove and list; never held while waiting
+        self._subscriptions: dict[Address, Subscription] = {}
+        self._addresses = [parse_address(endpoint) for endpoint in settings.endpoints]
+        self._followers: list[NameFollower] = []
+        if settings.resolve == "all":
+            names = [address for address in self._addresses if not address.is_ip]
+            self._addresses = [address for address in self._addresses if address.is_ip]
+            self._followers = [
+                NameFollower(name, resolve=resolve, add=self._add, remove=self._remove, tell=tell) for name in names
+            ]
+
+    def start(self, watched_until: Mapping[tuple[str, Stream], int] | None = None) -> None:
+        """Starts subscribing; returns at once.
+
+        Args:
+            watched_until: the Unix time in nanoseconds up to which an earlier life of the bridge watched an upstream's
+                stream. Where given, the first gap of that stream starts there, with the cause `restart`; where not, a
+                stream is blind from now on, which is worth a record only if its first attempt fails.
+        """
+        self._watched_until = watched_until or {}
+        for address in self._addresses:
+            self._add(address)
+        for follower in self._followers:
+            follower.start()
+
+    def stop_reading(self) -> None:
+        """Drains: cancels the streams and waits for the readers. All that was read is in the hand-off afterwards."""
+        for follower in self._followers:
+            follower.stop()
+        with self._lock:
+            subscriptions = list(self._subscriptions.values())
+        for subscription in subscriptions:
+            subscription.stop()
+        deadline = time.monotonic() + STOP_SECONDS
+        for follower in self._followers:
+            follower.join(max(0.0, deadline - time.monotonic()))
+        for subscription in subscriptions:
+            subscription.join(max(0.0, deadline - time.monotonic()))
+
+    def close(self) -> None:
+        """Releases everything. Nothing is left after `stop_reading`; without it, this does that first."""
+        self.stop_reading()
+        with self._lock:
+            self._subscriptions.clear()
+
+    def subscriptions(self) -> tuple[SubscriptionStatus, ...]:
+        """How each subscription stands right now, in the order in which they were added."""
+        with self._lock:
+            subscriptions = list(self._subscriptions.values())
+        return tuple(
+            subscription.status(nodes_seen=self._nodes.count(subscription.upstream) if self._nodes else 0)
+            for subscription in subscriptions
+        )
+
+    def pulses(self) -> list[Pulse]:
+        """The signs of life of the threads that turn by themselves.
+
+        A reader rests in grpcio while nothing comes, so it has none; its subscription watches over it.
+        """
+        with self._lock:
+            pulses = [subscription.pulse for subscription in self._subscriptions.values()]
+        return pulses + [follower.pulse for follower in self._followers]
+
+    def _add(self, address: Address) -> None:
+        subscription = Subscription(
+            address,
+            self._settings,
+            handoff=self._handoff,
+            tell=self._tell,
+            version=self._version,
+            random=random_module.Random(self._random.random()),  # noqa: S311 each thread its own
+            resolve=self._resolve,
+            watched_until={
+                stream: at for (upstream, stream), at in self._watched_until.items() if upstream == str(address)
+            },
+            spread_seconds=self._random.uniform(0, self._settings.retry.initial_spread_seconds),
+        )
+        with self._lock:
+            self._subscriptions[address] = subscription
+        subscription.start()
+
+    def _remove(self, address: Address) -> None:
+        with self._lock:
+            subscription = self._subscriptions.pop(address)
+        subscription.stop()
+        subscription.join(STOP_SECONDS)
+        if self._nodes:
+            self._nodes.forget_upstream(subscription.upstream)

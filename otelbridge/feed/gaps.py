@@ -1,0 +1,135 @@
+"""Moments at which a stream was watched, lost and watched again, in; gap records, out. No clock of its own.
+
+When does a gap start? At the last moment that is known to have been watched. Where the server itself ended the stream,
+or the connection goes on, that is the end itself: TCP is ordered, so everything sent before was received. Where the
+connection was lost (UNAVAILABLE), nothing proves that the peer was still reachable a moment before, so it is the later
+of the last event and the last health check that was answered. A gap may therefore claim up to one heartbeat too much,
+never too little. It ends when a health check has been answered after the Watch call was started, or at the first event.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from otelbridge.event import Gap, GapCause, Stream
+
+RATE_MEMORY_SECONDS = 60.0
+"""The time constant of the mean that estimates what a gap swallowed: outlasts a burst, and still is of the hour."""
+
+NANOSECONDS = 1_000_000_000
+
+
+class Rate:
+    """An exponentially weighted mean of events per second."""
+
+    __slots__ = ("_events", "_seconds", "per_second")
+
+    def __init__(self) -> None:
+        self._events = 0
+        self._seconds: float | None = None
+        self.per_second: float | None = None
+        """None until two observations were made."""
+
+    def observe(self, events: int, monotonic_seconds: float) -> None:
+        """Takes a running total in. While a stream is blind it must not be called: silence is then no rate."""
+        if self._seconds is not None and monotonic_seconds > self._seconds:
+            elapsed = monotonic_seconds - self._seconds
+            sample = (events - self._events) / elapsed
+            if self.per_second is None:
+                self.per_second = sample
+            else:
+                self.per_second += (1 - math.exp(-elapsed / RATE_MEMORY_SECONDS)) * (sample - self.per_second)
+        self._events, self._seconds = events, monotonic_seconds
+
+    def pause(self) -> None:
+        """The stream is blind: the time until the next observation does not count."""
+        self._seconds = None
+
+    def estimate(self, seconds: float) -> int | None:
+        """Events to expect in so many seconds; None where no rate was ever measured."""
+        return None if self.per_second is None else round(self.per_second * max(0.0, seconds))
+
+
+@dataclass(slots=True)
+class _Spell:
+    """A stretch of blindness that is not over."""
+
+    started_unix_nano: int
+    cause: GapCause
+    detail: str
+    attempts: int = 0
+    watching_again_unix_nano: int | None = None
+    """Set when watching again is likely but not yet proven; unset when the stream is lost again."""
+
+
+class Blindness:
+    """What one stream could not see: at most one spell at a time."""
+
+    __slots__ = ("_quiet_first_attempt", "_spell", "_stream", "_upstream", "rate")
+
+    def __init__(
+        self, stream: Stream, upstream: str, *, watched_until_unix_nano: int | None, now_unix_nano: int
+    ) -> None:
+        self._stream = stream
+        self._upstream = upstream
+        self.rate = Rate()
+        # Before its first connect a stream is blind too. Since when, an earlier life of the bridge may know; where it
+        # does not, the spell counts from now, and is worth a record only if the first attempt fails.
+        if watched_until_unix_nano is None:
+            self._spell: _Spell | None = _Spell(now_unix_nano, GapCause.DISCONNECT, "not connected since the start")
+        else:
+            self._spell = _Spell(watched_until_unix_nano, GapCause.RESTART, "the bridge was not running")
+        self._quiet_first_attempt = watched_until_unix_nano is None
+
+    @property
+    def since_unix_nano(self) -> int | None:
+        """Since when the stream is blind; None while it is being watched."""
+        return self._spell.started_unix_nano if self._spell else None
+
+    @property
+    def unproven(self) -> bool:
+        """Whether the stream is thought to be watched again, and `prove` is awaited."""
+        return self._spell is not None and self._spell.watching_again_unix_nano is not None
+
+    def lose(self, started_unix_nano: int, cause: GapCause, detail: str) -> None:
+        """The stream is lost; within a spell this changes nothing but that it goes on."""
+        self.rate.pause()
+        if self._spell is None:
+            self._spell = _Spell(started_unix_nano, cause, detail)
+        else:
+            self._spell.watching_again_unix_nano = None
+
+    def attempt(self) -> None:
+        """One attempt to see again was started."""
+        if self._spell:
+            self._spell.attempts += 1
+
+    def watch_again(self, unix_nano: int) -> None:
+        """The stream is thought to be watched from this moment on."""
+        if self._spell and self._spell.watching_again_unix_nano is None:
+            self._spell.watching_again_unix_nano = unix_nano
+
+    def prove(self) -> Gap | None:
+        """The stream has kept its promise: the spell ended when `watch_again` said so. Returns its record, if any."""
+        spell = self._spell
+        return self.end(spell.watching_again_unix_nano) if spell and spell.watching_again_unix_nano else None
+
+    def end(self, unix_nano: int) -> Gap | None:
+        """The spell is over at this moment. Returns its record; None for an unremarkable first connect."""
+        spell, self._spell = self._spell, None
+        quiet, self._quiet_first_attempt = self._quiet_first_attempt, False
+        if spell is None or (quiet and spell.attempts <= 1):
+            return None
+        seconds = (unix_nano - spell.started_unix_nano) / NANOSECONDS
+        return Gap(
+            stream=self._stream,
+            upstream=self._upstream,
+            cause=spell.cause,
+            started_unix_nano=spell.started_unix_nano,
+            # A clock that was set back must not make a gap end before it starts.
+            ended_unix_nano=max(unix_nano, spell.started_unix_nano),
+            attempts=spell.attempts,
+            estimated_records=self.rate.estimate(seconds),
+            detail=spell.detail,
+        )

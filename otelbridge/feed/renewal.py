@@ -1,0 +1,69 @@
+"""Certificate files that change under a running connection, in; checked certificates to renew it with, out."""
+
+from __future__ import annotations
+
+from otelbridge.feed.certificates import CertificateError, Certificates, read_certificates, read_digest
+from otelbridge.feed.settings import FeedTlsSettings
+
+CHECK_SECONDS = 5.0
+"""The content is compared this often: three small files."""
+
+SETTLE_SECONDS = 1.0
+"""Changed files must stay as they are for so long: the three are not replaced in one instant."""
+
+RENEW_PAUSE_SECONDS = 60.0
+"""Renewals are at least so far apart: relays have crashed when subscribers came and went under load."""
+
+
+class Renewal:
+    """Watches the files. Does nothing while TLS is off, or no file is configured. Times are monotonic."""
+
+    def __init__(self, settings: FeedTlsSettings) -> None:
+        self._settings = settings
+        self._watched = settings.enabled and any((settings.ca_file, settings.cert_file, settings.key_file))
+        self._used = ""
+        """Digest of what the present connection was made with, or of what was last refused."""
+        self._seen = ""
+        self._seen_at = 0.0
+        self._check_at = 0.0
+        self._renew_at = 0.0
+
+    def read(self) -> Certificates | None:
+        """The certificates for a new connection, read again; None while TLS is off.
+
+        Raises:
+            CertificateError: they cannot be used as they are.
+        """
+        if not self._settings.enabled:
+            return None
+        self._used = read_digest(self._settings)
+        certificates = read_certificates(self._settings)
+        self._used = certificates.digest
+        return certificates
+
+    def changed(self, now: float) -> bool:
+        """Whether the files differ from those that were last used or refused, and have settled."""
+        if not self._watched or now < self._check_at:
+            return False
+        self._check_at = now + CHECK_SECONDS
+        digest = read_digest(self._settings)
+        if not digest or digest == self._used:
+            return False
+        if digest != self._seen:
+            self._seen, self._seen_at, self._check_at = digest, now, now + SETTLE_SECONDS
+            return False
+        return now - self._seen_at >= SETTLE_SECONDS and now >= self._renew_at
+
+    def renew(self, now: float) -> Certificates | None:
+        """The changed certificates, for a connection beside the present one.
+
+        Raises:
+            CertificateError: they cannot be used; raised once per content, the present connection goes on.
+        """
+        self._renew_at = now + RENEW_PAUSE_SECONDS
+        try:
+            return self.read()
+        except CertificateError:
+            # A half-written pair is completed within moments: that must not wait for the pause.
+            self._renew_at = now
+            raise

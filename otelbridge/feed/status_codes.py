@@ -1,0 +1,125 @@
+"""How a stream or an attempt ended, in; what it means for the next try, out. The one place that reads statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from grpc import StatusCode
+
+from otelbridge.event import GapCause
+
+
+class ErrorClass(StrEnum):
+    """What kind of trouble an end is. The order is that of patience: the first of several ends decides the ladder."""
+
+    TRANSIENT = "transient"
+    """Expected weather: fast ladder."""
+    ENDED = "ended"
+    """The server ended the stream with OK, which is how this upstream shows a shutdown or a bad filter: fast ladder."""
+    PERMANENT = "permanent"
+    """The server will not have it until somebody changes something: slow ladder."""
+    CONFIGURATION = "configuration"
+    """TLS, a name or an address is wrong, on our side or on theirs: slow ladder, with the reason spelled out."""
+
+
+SLOW_CLASSES = frozenset({ErrorClass.PERMANENT, ErrorClass.CONFIGURATION})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What to make of an end."""
+
+    error_class: ErrorClass
+    quick: bool = False
+    """One bad event ended the stream, not the server's health: when events flowed before, try again within a second."""
+
+
+_TRANSIENT = Verdict(error_class=ErrorClass.TRANSIENT)
+_POISON = Verdict(error_class=ErrorClass.TRANSIENT, quick=True)
+_PERMANENT = Verdict(error_class=ErrorClass.PERMANENT)
+_CONFIGURATION = Verdict(error_class=ErrorClass.CONFIGURATION)
+
+VERDICTS: Mapping[StatusCode, Verdict] = {
+    # A wrong filter, a marshalling fault in the relay and a shutdown all look like this.
+    StatusCode.OK: Verdict(error_class=ErrorClass.ENDED),
+    # Not by us: our own cancellations never come here.
+    StatusCode.CANCELLED: _TRANSIENT,
+    StatusCode.UNKNOWN: _TRANSIENT,
+    StatusCode.INVALID_ARGUMENT: _PERMANENT,
+    StatusCode.DEADLINE_EXCEEDED: _TRANSIENT,
+    StatusCode.NOT_FOUND: _PERMANENT,
+    StatusCode.ALREADY_EXISTS: _PERMANENT,
+    StatusCode.PERMISSION_DENIED: _PERMANENT,
+    # Also what our own side says of an event larger than feed.max_message_bytes.
+    StatusCode.RESOURCE_EXHAUSTED: _POISON,
+    StatusCode.FAILED_PRECONDITION: _PERMANENT,
+    StatusCode.ABORTED: _TRANSIENT,
+    StatusCode.OUT_OF_RANGE: _PERMANENT,
+    StatusCode.UNIMPLEMENTED: _PERMANENT,
+    # Go refuses to marshal a string that is not UTF-8: the node's stream ends so for every subscriber.
+    StatusCode.INTERNAL: _POISON,
+    StatusCode.UNAVAILABLE: _TRANSIENT,
+    StatusCode.DATA_LOSS: _TRANSIENT,
+    StatusCode.UNAUTHENTICATED: _PERMANENT,
+}
+
+CONFIGURATION_WORDS: Mapping[str, str] = {
+    # What grpcio writes into the details of an UNAVAILABLE (measured), and what it means to an operator.
+    "CERTIFICATE_VERIFY_FAILED": "the server's certificate is not signed by the CA in feed.tls.ca_file, or has expired",
+    "Hostname Verification Check failed": "the server's certificate is for another name: set feed.tls.server_name",
+    "Failed to create security handshaker": "the certificate files in feed.tls cannot be used",
+    "TSI_PROTOCOL_FAILURE": "the server does not speak TLS on this port: set feed.tls.enabled to false",
+    "missing selected ALPN property": "the server does not offer HTTP/2 over TLS",
+    "Trying to connect an http1.x server": "the server speaks HTTP/1, not gRPC: is this the right port?",
+}
+
+SILENCE_WORDS = ("ping timeout", "keepalive", "Connection timed out", "settings timeout")
+"""In the details of an UNAVAILABLE: the connection fell silent, it was not closed."""
+
+TOO_MANY_PINGS = "too_many_pings"
+TOO_LARGE = "larger than max"
+
+BAD_FILTER_ENDS = 3
+BAD_FILTER_SECONDS = 2.0
+"""So many ends with OK, each within so many seconds of subscribing and without an event, mean a filter refused."""
+
+
+def classify(code: StatusCode, details: str) -> Verdict:
+    """What an end with this status means. Never called for ends that we asked for."""
+    if code is StatusCode.UNAVAILABLE and configuration_fault(details):
+        return _CONFIGURATION
+    return VERDICTS[code]
+
+
+def configuration_fault(details: str) -> str:
+    """The cure for a TLS or protocol fault that gRPC calls UNAVAILABLE, or nothing when it is none."""
+    return next((cure for words, cure in CONFIGURATION_WORDS.items() if words in details), "")
+
+
+def gap_cause(code: StatusCode, details: str) -> GapCause:
+    """Whether a connection fell silent or was cut."""
+    if code is StatusCode.UNAVAILABLE and any(words in details for words in SILENCE_WORDS):
+        return GapCause.HEARTBEAT_LOSS
+    return GapCause.DISCONNECT
+
+
+def gentlest(classes: list[ErrorClass]) -> ErrorClass:
+    """Of several ends, the class that is tried again soonest: one stream worth retrying is worth a connection."""
+    order = list(ErrorClass)
+    return min(classes, key=order.index, default=ErrorClass.TRANSIENT)
+
+
+def status_codes_table() -> str:
+    """The table in Markdown, for the documentation."""
+    lines = ["| status | class | next try |", "|---|---|---|"]
+    for code, verdict in VERDICTS.items():
+        ladder = "slow ladder" if verdict.error_class in SLOW_CLASSES else "fast ladder"
+        quick = ", within 1 s when events flowed before" if verdict.quick else ""
+        lines.append(f"| {code.name} | {verdict.error_class} | {ladder}{quick} |")
+    lines += [
+        f"| UNAVAILABLE with `{words}` | {ErrorClass.CONFIGURATION} | slow ladder: {cure} |"
+        for words, cure in CONFIGURATION_WORDS.items()
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,300 @@
+"""One upstream, held for as long as the bridge lives: attempt, watch, lose, wait, and again. Owns one thread.
+
+tenacity drives the attempts: every ending of `_live` is a `ConnectionLostError`, the wait is our ladder, the sleep can
+be interrupted. Each attempt gets a fresh channel, so that DNS, certificates and gRPC's own back-off start anew with it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from random import Random
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+
+from otelbridge.event import GapCause, Stream
+from otelbridge.feed.address import Address
+from otelbridge.feed.attempt import Attempts
+from otelbridge.feed.backoff import Ladder, LadderWait
+from otelbridge.feed.certificates import CertificateError
+from otelbridge.feed.handoff import HandOff
+from otelbridge.feed.loss import ConnectionLostError
+from otelbridge.feed.resolver import Resolve
+from otelbridge.feed.settings import FeedSettings
+from otelbridge.feed.states import SUBSCRIPTION_MOVES, Machine, StreamState, SubscriptionState
+from otelbridge.feed.status_codes import SLOW_CLASSES
+from otelbridge.feed.stream_watch import StreamWatch
+from otelbridge.feed.subscription_status import StreamStatus, SubscriptionStatus
+from otelbridge.feed.vigil import Vigil
+from otelbridge.telemetry.happenings import (
+    CertificatesRefused,
+    ConnectionEnded,
+    GapEnded,
+    RetryScheduled,
+    StateChanged,
+    Tell,
+)
+from otelbridge.telemetry.pulse import Pulse
+
+PULSE_SECONDS = 1.0
+
+OVERLAP_SECONDS = 1.0
+"""A renewed connection and the old one read side by side for so long, so that what is still under way on the old one
+arrives. Events of that second come twice: at least once is the promise."""
+
+
+class Subscription:
+    """Everything about one upstream. `start` and `stop` are for its owner, `status` for anyone."""
+
+    def __init__(
+        self,
+        address: Address,
+        settings: FeedSettings,
+        *,
+        handoff: HandOff,
+        tell: Tell,
+        version: str,
+        random: Random,
+        resolve: Resolve,
+        watched_until: Mapping[Stream, int],
+        spread_seconds: float,
+    ) -> None:
+        self.upstream = str(address)
+        self.pulse = Pulse(f"feed {self.upstream}")
+        self._stopping = threading.Event()
+        self._tell = tell
+        self._machine = Machine(SubscriptionState.IDLE, SUBSCRIPTION_MOVES)
+        self._watches = {
+            stream: StreamWatch(stream, self.upstream, settings, random, watched_until=watched_until.get(stream))
+            for stream in settings.streams
+        }
+        self._attempts = Attempts(
+            address,
+            settings,
+            watches=self._watches,
+            handoff=handoff,
+            tell=tell,
+            version=version,
+            random=random,
+            resolve=resolve,
+            stopping=self._stopping,
+            pulse=self.pulse,
+        )
+        self._ladder = Ladder(settings.retry, random)
+        self._spread_seconds = spread_seconds
+        self._vigil: Vigil | None = None
+        self._last_error = ""
+        self._error_class = ""
+        self._next_attempt_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name=f"feed {self.upstream}", daemon=True)
+
+    # --- for the owner ---
+
+    def start(self) -> None:
+        """Starts connecting."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Asks for the end: streams are cancelled, what they brought is in the hand-off. Does not wait."""
+        self._stopping.set()
+        vigil = self._vigil
+        if vigil is not None:
+            vigil.connection.nudge()
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Waits for that end; False when it has not come after the deadline."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        self._sleep(self._spread_seconds)
+        retrying = Retrying(
+            wait=LadderWait(self._ladder),
+            sleep=self._sleep,
+            retry=retry_if_exception_type(ConnectionLostError),
+            before_sleep=self._schedule,
+        )
+        retrying(self._live)
+        self._drain()
+        self._move(SubscriptionState.CLOSED)
+
+    def _live(self) -> None:
+        """One connection, from the attempt to its loss. Returns only when asked to stop."""
+        if self._stopping.is_set():
+            return
+        self._move(SubscriptionState.CONNECTING)
+        try:
+            self._vigil = vigil = self._attempts.attempt()
+        except ConnectionLostError as loss:
+            self._lose(loss, time.time_ns())
+            raise
+        if self._stopping.is_set():
+            return
+        self._last_error = self._error_class = ""
+        self._move(SubscriptionState.WATCHING)
+        try:
+            while not self._stopping.is_set():
+                vigil.keep(suspect=self._suspect, trust=self._trust, look=self._look)
+                if not self._stopping.is_set():
+                    self._vigil = vigil = self._renew(vigil)
+        except ConnectionLostError as loss:
+            self._end(self._vigil, loss)
+            raise
+
+    def _look(self) -> bool:
+        return not self._attempts.renewal.changed(time.monotonic())
+
+    def _suspect(self, why: str) -> None:
+        if self._machine.state is SubscriptionState.WATCHING:
+            self._move(SubscriptionState.SUSPECT, why)
+
+    def _trust(self) -> None:
+        if self._machine.state is SubscriptionState.SUSPECT:
+            self._move(SubscriptionState.WATCHING, "it answers again")
+
+    # --- ends ---
+
+    def _end(self, vigil: Vigil | None, loss: ConnectionLostError) -> None:
+        """A watched connection is over: what was seen last is worked out before anything is closed."""
+        assert vigil is not None, "what was watched has a vigil"
+        connection, noticed = vigil.connection, time.time_ns()
+        if loss.proven_until_end:
+            since = max((end.ended_unix_nano for end in loss.ends), default=noticed)
+        else:
+            since = max(connection.last_answer_unix_nano, connection.last_event_unix_nano) or noticed
+        self._attempts.heed(loss.details)
+        self._close(vigil, loss.code.name, loss.details, planned=False)
+        self._lose(loss, since)
+
+    def _lose(self, loss: ConnectionLostError, since_unix_nano: int) -> None:
+        self._last_error, self._error_class = str(loss), loss.error_class.value
+        for watch in self._watches.values():
+            watch.lose_with_connection(since_unix_nano, loss.cause, str(loss))
+
+    def _close(self, vigil: Vigil, status_code: str, detail: str, *, planned: bool) -> None:
+        connection = vigil.connection
+        connection.close()
+        if self._vigil is vigil:
+            self._vigil = None
+        self._tell(
+            ConnectionEnded(
+                upstream=self.upstream,
+                connection_id=connection.id,
+                started_unix_nano=connection.started_unix_nano,
+                ended_unix_nano=time.time_ns(),
+                events={stream.value: events for stream, events in connection.events.items()},
+                last_event_unix_nano=connection.last_event_unix_nano,
+                status_code=status_code,
+                detail=detail,
+                planned=planned,
+            )
+        )
+
+    def _drain(self) -> None:
+        self._move(SubscriptionState.DRAINING, "asked to stop")
+        for watch in self._watches.values():
+            if gap := watch.blindness.prove():
+                self._tell(GapEnded(gap=gap))
+        if self._vigil is not None:
+            self._close(self._vigil, "OK", "asked to stop", planned=True)
+        stopped = time.time_ns()
+        for watch in self._watches.values():
+            watch.lose_with_connection(stopped, GapCause.RESTART, "asked to stop")
+
+    # --- renewal ---
+
+    def _renew(self, old: Vigil) -> Vigil:
+        """Make before break: the new connection is watched before the old one is closed; or the old one stays."""
+        try:
+            new = self._attempts.replace()
+        except (CertificateError, ConnectionLostError) as error:
+            self._tell(CertificatesRefused(upstream=self.upstream, why=str(error)))
+            for stream, watch in self._watches.items():
+                if not old.connection.reads(stream):
+                    watch.open_later()
+            return old
+        if not self._stopping.is_set():
+            self._stopping.wait(OVERLAP_SECONDS)
+        self.pulse.beat()
+        old.hand_over(new)
+        self._close(old, "OK", "renewed with new certificates", planned=True)
+        return new
+
+    # --- waiting ---
+
+    def _schedule(self, retry_state: RetryCallState) -> None:
+        loss = retry_state.outcome.exception() if retry_state.outcome else None
+        assert isinstance(loss, ConnectionLostError), "retried on losses only"
+        if loss.healthy:
+            self._attempts.in_a_row = 0
+        slow = loss.error_class in SLOW_CLASSES
+        self._move(SubscriptionState.HOLDING if slow else SubscriptionState.WAITING, str(loss))
+        self._tell(
+            RetryScheduled(
+                upstream=self.upstream,
+                attempt=self._attempts.in_a_row + 1,
+                delay_seconds=retry_state.upcoming_sleep,
+                error_class=loss.error_class,
+                why=str(loss),
+            )
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        """Waits, but no longer than until the stop, or until what is waited for has been cured."""
+        self._next_attempt_at = deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self._stopping.wait(min(left, PULSE_SECONDS)):
+            self.pulse.beat()
+            if self._machine.state is SubscriptionState.HOLDING and self._attempts.cured(time.monotonic()):
+                break
+        self._next_attempt_at = None
+
+    def _move(self, after: SubscriptionState, why: str = "") -> None:
+        before = self._machine.move(after)
+        self._tell(StateChanged(upstream=self.upstream, before=before, after=after, why=why))
+
+    # --- for anyone ---
+
+    def status(self, *, nodes_seen: int = 0) -> SubscriptionStatus:
+        """How it stands right now."""
+        streams = {stream: _stream_status(watch) for stream, watch in self._watches.items()}
+        blind = [status.blind_since_unix_nano for status in streams.values() if status.blind_since_unix_nano]
+        next_attempt_at, vigil, attempts = self._next_attempt_at, self._vigil, self._attempts
+        return SubscriptionStatus(
+            upstream=self.upstream,
+            state=self._machine.state,
+            since_unix_nano=self._machine.since_unix_nano,
+            streams=streams,
+            attempts=attempts.total,
+            attempts_by_class=dict(attempts.by_class),
+            attempts_in_a_row=attempts.in_a_row,
+            last_error=self._last_error,
+            error_class=self._error_class,
+            next_attempt_in_seconds=None if next_attempt_at is None else max(0.0, next_attempt_at - time.monotonic()),
+            connection_id=vigil.connection.id if vigil else "",
+            blind_since_unix_nano=min(blind, default=None),
+            last_heartbeat_unix_nano=vigil.connection.last_answer_unix_nano if vigil else 0,
+            heartbeat_method=attempts.heartbeat.method,
+            keepalive_seconds=attempts.keepalive_seconds,
+            certificate_expires_unix_seconds=attempts.certificate_expires_unix_seconds,
+            nodes_seen=nodes_seen,
+        )
+
+
+def _stream_status(watch: StreamWatch) -> StreamStatus:
+    return StreamStatus(
+        state=watch.machine.state,
+        since_unix_nano=watch.machine.since_unix_nano,
+        events=watch.events,
+        bytes=watch.bytes,
+        last_event_unix_nano=watch.last_event_unix_nano,
+        blind_since_unix_nano=watch.blindness.since_unix_nano,
+        events_per_second=watch.blindness.rate.per_second,
+        ends=dict(watch.ends),
+        oversized=watch.oversized,
+        error="" if watch.machine.state is StreamState.WATCHING else watch.error,
+        error_class="" if watch.machine.state is StreamState.WATCHING else watch.error_class,
+    )
