@@ -100,6 +100,8 @@ class ConnectionEnded:
     last_event_unix_nano: int
     status_code: str
     detail: str = ""
+    planned: bool = False
+    """We ended it ourselves: another one took over before, or the bridge stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,39 @@ class HeartbeatMissed:
 
     upstream: str
     misses: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepaliveStretched:
+    """The upstream found our pings too many: it is pinged this rarely from now on."""
+
+    upstream: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificatesRefused:
+    """Certificate files changed, but nothing can be watched with them: the present connection goes on."""
+
+    upstream: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamsChanged:
+    """A name with many addresses behind it changed: subscriptions were added and removed."""
+
+    name: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamsUnknown:
+    """A name with many addresses behind it could not be resolved: the present subscriptions go on."""
+
+    name: str
     why: str
 
 

@@ -79,6 +79,16 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
     h.UpstreamRecovered: (Narrative(_INFO, "The upstream is back.", ("upstream",)),),
     h.HeartbeatAnswered: (Narrative(_DEBUG, "A health check was answered.", ("upstream",)),),
     h.HeartbeatMissed: (Narrative(_WARNING, "A health check was not answered.", ("upstream",)),),
+    h.KeepaliveStretched: (
+        Narrative(_WARNING, "The upstream found our pings too many: it is pinged less often.", ("upstream",)),
+    ),
+    h.CertificatesRefused: (
+        Narrative(
+            _ERROR, "Changed certificate files cannot be used; the present connection goes on.", ("upstream", "why")
+        ),
+    ),
+    h.UpstreamsChanged: (Narrative(_INFO, "The addresses behind a name have changed.", ("name",)),),
+    h.UpstreamsUnknown: (Narrative(_WARNING, "A name does not resolve; the present subscriptions go on.", ("name",)),),
     h.GapEnded: (Narrative(_WARNING, "Events could not be seen for a while.", ("stream", "upstream", "cause")),),
     h.NodeFellSilent: (Narrative(_WARNING, "A node has fallen silent while others go on.", ("node",)),),
     h.EventsOverflowed: (

@@ -158,7 +158,7 @@ class States:
                 mirror.last_alive_unix_nano = now
             case h.ConnectionEnded():
                 mirror.streams.clear()
-                if told.status_code != "OK" or mirror.state not in {"draining", "closed"}:
+                if not told.planned:
                     alive = max(told.last_event_unix_nano, mirror.last_alive_unix_nano or 0)
                     mirror.lost_unix_nano = told.ended_unix_nano
                     if alive:
