@@ -69,3 +69,14 @@ class Gap:
     container: str = ""
     detail: str = ""
     """One sentence for a human: the status text, the limit that was hit, the file set aside."""
+
+
+OUTCOME_BY_RESULT = {
+    "Passed": "allowed",
+    "Permission denied": "denied",
+    "Operation not permitted": "denied",
+    "Removed": "denied",  # a USB device that KubeArmor took off the bus
+}
+"""What came of an operation, by KubeArmor's Result. KubeArmor's Action is what was meant, not what happened."""
+OTHER_OUTCOME = "failed"
+"""Any other Result is an errno text: the operation failed for a reason of its own. An empty Result tells nothing."""

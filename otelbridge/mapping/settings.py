@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from otelbridge.mapping.severity import LEVELS, MAX_NUMBER, MIN_NUMBER, Situation
 
 
 class MappingSettings(BaseModel):
@@ -35,8 +37,7 @@ class MappingSettings(BaseModel):
         default=False, description="Also keep the whole event as JSON in `log.record.original`."
     )
     keep_raw: bool = Field(
-        default=True,
-        description="Keep Resource, Data and Source as KubeArmor wrote them beside what is parsed out of them.",
+        default=True, description="Keep Resource and Data as KubeArmor wrote them beside what is parsed out of them."
     )
     parse_labels: bool = Field(
         default=False, description="Pod labels as `k8s.pod.label.<key>` on the resource, beside `kubearmor.labels`."
@@ -45,9 +46,10 @@ class MappingSettings(BaseModel):
     max_value_bytes: int = Field(
         default=8192,
         ge=256,
+        le=65536,
         description="Longest attribute value; the rest is cut off and `kubearmor.truncated` names the attribute.",
     )
-    max_body_bytes: int = Field(default=1024, ge=128, description="Longest text body.")
+    max_body_bytes: int = Field(default=1024, ge=128, le=65536, description="Longest text body.")
     severity: dict[str, dict[str, int]] = Field(
         default_factory=dict,
         description="Overrides of the severity table: situation, then KubeArmor severity (`1` to `10` or `none`) to OTLP severity number (1 to 24).",
@@ -62,3 +64,28 @@ class MappingSettings(BaseModel):
     mitre_techniques: bool = Field(
         default=True, description="MITRE technique ids found in the tags as `kubearmor.mitre.technique.ids`."
     )
+
+    @field_validator("severity")
+    @classmethod
+    def _severity_is_known(cls, table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+        for situation, row in table.items():
+            if situation not in list(Situation):
+                raise ValueError(f"{situation!r} is not a situation; use one of {', '.join(Situation)}")
+            for level, number in row.items():
+                if level not in LEVELS:
+                    raise ValueError(f"{situation}.{level}: not one of KubeArmor's severities; use 1 to 10, or none")
+                if not MIN_NUMBER <= number <= MAX_NUMBER:
+                    raise ValueError(
+                        f"{situation}.{level}: {number} is not an OTLP severity number; "
+                        f"use {MIN_NUMBER} (TRACE) to {MAX_NUMBER} (FATAL4); 9 is INFO, 13 WARN, 17 ERROR"
+                    )
+        return table
+
+    @model_validator(mode="after")
+    def _workload_names_need_workloads(self) -> MappingSettings:
+        if self.service_name == "workload" and self.resource_granularity == "node":
+            raise ValueError(
+                "service_name `workload` needs the workload on the resource; "
+                "set resource_granularity to `container` or `pod`, or give service_name a fixed name"
+            )
+        return self

@@ -1,0 +1,90 @@
+"""Encoded event in, message out, whatever it takes: an event that does not parse is still evidence.
+
+Three ways, each for what the one before cannot take: the generated class (`strict`); a shadow of it whose texts are
+bytes, for invalid UTF-8, which KubeArmor copies out of command lines and socket paths (`lenient`); and the bytes as they
+are (`raw`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from otelbridge.event import Stream
+from otelbridge.mapping.lenient import parse_leniently, strip_nul
+from otelbridge.mapping.wire import Value
+from otelbridge.pb import kubearmor_pb2 as pb
+
+Event: TypeAlias = "pb.Alert | pb.Log | pb.Message"
+
+_GROUP_START = 3  # the wire type of groups, which no KubeArmor ever used
+
+
+class Decoded(NamedTuple):
+    """An event that can be mapped."""
+
+    message: Event
+    how: str
+    """`strict`, `lenient` or `raw`."""
+    why: str
+    """What the stricter ways complained about; empty for `strict`."""
+    unknown: Mapping[int, list[Value]]
+    """Values of fields that this bridge's KubeArmor does not have yet, by field number."""
+    sanitized: bool = False
+    """Zero bytes were taken out of texts."""
+    body: bytes = b""
+    """The bytes, where they are all that there is (`raw`)."""
+
+
+_NOTHING_UNKNOWN: Mapping[int, list[Value]] = {}
+
+
+def decode(stream: Stream, body: bytes) -> Decoded:
+    """Decodes one event of a stream; never raises."""
+    if stream is Stream.ALERTS:
+        kind: type[Event] = pb.Alert
+    elif stream is Stream.LOGS:
+        kind = pb.Log
+    else:
+        kind = pb.Message
+    try:
+        message = kind.FromString(body)
+    except DecodeError as error:
+        return _leniently(kind, body, str(error))
+    unknown = _NOTHING_UNKNOWN
+    if len(UnknownFieldSet(message)):
+        unknown = _unknown(message)
+    # A zero byte in the encoded event is a zero byte in a text, or the length of something empty: only then look closer.
+    sanitized = b"\0" in body and strip_nul(message)
+    return Decoded(message, "strict", "", unknown, sanitized)
+
+
+def _leniently(kind: type[Event], body: bytes, why: str) -> Decoded:
+    message = kind()
+    try:
+        bare = parse_leniently(message, body)
+    except DecodeError as error:
+        return Decoded(kind(), "raw", str(error), _NOTHING_UNKNOWN, body=body)
+    return Decoded(message, "lenient", why, _unknown(bare), strip_nul(message))
+
+
+def _unknown(message: Message) -> dict[int, list[Value]]:
+    fields: dict[int, list[Value]] = {}
+    for field in UnknownFieldSet(message):  # type: ignore[attr-defined]  # the stubs lack __iter__
+        fields.setdefault(field.field_number, []).append(_value(field.wire_type, field.data))
+    return fields
+
+
+def _value(wire_type: int, data: object) -> Value:
+    if wire_type == _GROUP_START:
+        return str(data)
+    if isinstance(data, bytes):
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return data
+    assert isinstance(data, int)
+    return data

@@ -1,0 +1,136 @@
+"""The table of the mapping: every field of KubeArmor's messages, once. To map a new field is to add one line here.
+
+A field belongs to a group. Fields of one group repeat together from event to event, so their encoded attributes are
+worked out once and remembered (`memo.py`). A field with an `as_is` kind needs no code: it is written under its first
+key. The others are parsed by their group's module; their keys are listed for the documentation and for `explain`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+
+class Group(StrEnum):
+    """Which fields repeat together, and which module works out their attributes."""
+
+    WORKLOAD = "workload"
+    """Where it happened: cluster, node, pod, container."""
+    RULE = "rule"
+    """What KubeArmor says about it: policy, action, result."""
+    PROCESS = "process"
+    """Who did it: executables, terminal, hashes."""
+    EVENT = "event"
+    """What is new with every event: times, process ids, command lines, paths."""
+
+
+class Kind(Enum):
+    """How a field becomes attributes."""
+
+    AS_IS = "as_is"
+    """Its value under its first key, when it is not empty."""
+    PARSED = "parsed"
+    """By code."""
+
+
+class Field(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    """The proto field, `Owner.Name` for one of a nested message."""
+    group: Group
+    kind: Kind
+    keys: tuple[str, ...]
+    """Where it goes: attribute keys (`<...>` stands for a variable part), or fields of the LogRecord in bold."""
+    note: str
+
+
+_W, _R, _P, _E = Group.WORKLOAD, Group.RULE, Group.PROCESS, Group.EVENT
+_IS, _BY = Kind.AS_IS, Kind.PARSED
+
+# fmt: off
+FIELDS: tuple[Field, ...] = (
+    Field("Timestamp", _E, _BY, ("**time_unix_nano**", "kubearmor.timestamp"), "In seconds; used where UpdatedTime does not tell, kept where it tells something else."),
+    Field("UpdatedTime", _E, _BY, ("**time_unix_nano**", "kubearmor.updated_time"), "With its microseconds; kept as text only where it is not a time."),
+    Field("ClusterName", _W, _BY, ("k8s.cluster.name", "kubearmor.cluster.name", "kubearmor.cluster.reported"), "A configured name wins; the placeholder `default` then goes."),
+    Field("HostName", _W, _BY, ("host.name", "k8s.node.name"), "The node's name too, in Kubernetes."),
+    Field("NodeID", _W, _BY, ("host.id", "host.name"), "Left out when it only repeats HostName."),
+    Field("NamespaceName", _W, _BY, ("k8s.namespace.name", "kubearmor.namespace"), ""),
+    Field("PodName", _W, _BY, ("k8s.pod.name", "kubearmor.pod"), ""),
+    Field("Owner.Ref", _W, _BY, ("k8s.<kind>.name", "kubearmor.owner.kind"), "The kind of the controller names the key."),
+    Field("Owner.Name", _W, _BY, ("k8s.<kind>.name", "k8s.pod.name", "kubearmor.owner.name"), "Under its kind for the six known ones; a bare pod owns itself."),
+    Field("Owner.Namespace", _W, _BY, ("k8s.namespace.name", "kubearmor.owner.namespace"), "Only where it is not the pod's own."),
+    Field("ContainerName", _W, _BY, ("k8s.container.name", "container.name", "k8s.pod.uid", "k8s.pod.name", "k8s.namespace.name", "k8s.container.restart_count"), "Docker's `k8s_...` form is taken apart and kept as `container.name`."),
+    Field("ContainerID", _W, _BY, ("container.id",), ""),
+    Field("ContainerImage", _W, _BY, ("container.image.name", "container.image.tags", "container.image.repo_digests", "kubearmor.container.image"), "Split; kept raw where splitting cannot be undone."),
+    Field("Labels", _W, _BY, ("kubearmor.labels", "k8s.pod.label.<key>", "container.label.<key>"), "As KubeArmor wrote them; parsed onto the resource by opt-in."),
+    Field("PolicyName", _R, _BY, ("security_rule.name", "security_rule.ruleset.name"), ""),
+    Field("Severity", _R, _BY, ("kubearmor.severity", "kubearmor.severity_text", "**severity_number**", "**severity_text**"), "A number; with the outcome it gives the record's severity."),
+    Field("Tags", _R, _BY, ("kubearmor.tags", "kubearmor.tags_text", "kubearmor.mitre.technique.ids"), "Used where ATags is empty; kept as text where it says something else."),
+    Field("ATags", _R, _BY, ("kubearmor.tags", "kubearmor.mitre.technique.ids"), ""),
+    Field("Message", _R, _BY, ("security_rule.description", "**body**"), "The policy's own words."),
+    Field("Type", _R, _BY, ("kubearmor.type", "security_rule.ruleset.name"), ""),
+    Field("Operation", _R, _BY, ("kubearmor.operation", "**event_name**"), "In lower case."),
+    Field("Action", _R, _BY, ("kubearmor.action",), "What KubeArmor meant to do; not what came of it."),
+    Field("Result", _R, _BY, ("kubearmor.result", "kubearmor.outcome", "**severity_number**"), "`allowed`, `denied` or `failed`."),
+    Field("Enforcer", _R, _BY, ("kubearmor.enforcer", "kubearmor.preset"), ""),
+    Field("MaxAlertsPerSec", _R, _IS, ("kubearmor.throttle.max_alerts_per_second",), "On throttling alerts."),
+    Field("DroppingAlertsInterval", _R, _IS, ("kubearmor.throttle.interval",), "In seconds."),
+    Field("KubeArmorVersion", _R, _IS, ("kubearmor.version",), "On some records only, so not on the resource."),
+    Field("ProcessName", _P, _BY, ("process.executable.path", "process.executable.name"), ""),
+    Field("ParentProcessName", _P, _IS, ("kubearmor.process.parent.executable.path",), ""),
+    Field("UserName", _P, _IS, ("process.real_user.name",), ""),
+    Field("TTY", _P, _BY, ("kubearmor.tty", "process.interactive"), ""),
+    Field("Cwd", _P, _BY, ("process.working_directory",), "Without its trailing slash; `/` says nothing on alerts of BPFLSM and the presets."),
+    Field("ExecEvent.ExecutableName", _P, _IS, ("kubearmor.exec.executable_name",), "The task's name; before the exec, on exec events."),
+    Field("ProcessHash", _P, _BY, ("kubearmor.process.hash.<algorithm>",), "All zero means unknown; base64 becomes hex."),
+    Field("ParentHash", _P, _BY, ("kubearmor.process.parent.hash.<algorithm>",), "The same."),
+    Field("ResourceHash", _P, _BY, ("kubearmor.resource.hash.<algorithm>",), "The same."),
+    Field("HashAlgo", _P, _BY, ("kubearmor.process.hash.<algorithm>", "kubearmor.process.parent.hash.<algorithm>", "kubearmor.resource.hash.<algorithm>", "kubearmor.hash.algorithm"), "Names the keys of the hashes."),
+    Field("HostPID", _E, _BY, ("process.pid",), "0 means that no process is known."),
+    Field("HostPPID", _E, _BY, ("process.parent_pid",), ""),
+    Field("PID", _E, _BY, ("process.vpid",), "In the container's own numbering."),
+    Field("PPID", _E, _BY, ("kubearmor.process.parent_vpid",), ""),
+    Field("UID", _E, _BY, ("process.real_user.id",), "0 is root where a process is known."),
+    Field("ExecEvent.ExecID", _E, _BY, ("kubearmor.exec.id", "kubearmor.exec.session_id", "**trace_id**"), "Not for 0; a session shares the low 32 bits."),
+    Field("Source", _E, _BY, ("process.command_line", "kubearmor.source", "kubearmor.process.parent.executable.path"), "The command line; on exec events the parent."),
+    Field("Resource", _E, _BY, ("kubearmor.resource", "process.command_line", "file.path", "file.name", "network.<...>", "source.<...>", "destination.<...>", "kubearmor.socket.<...>", "kubearmor.network.<...>", "kubearmor.capability", "**body**"), "What was touched: command line, path, peer."),
+    Field("Data", _E, _BY, ("kubearmor.data", "kubearmor.syscall.name", "kubearmor.lsm.hook", "kubearmor.kprobe", "kubearmor.kfunc", "kubearmor.file.open_flags", "kubearmor.capability", "file.mode", "file.owner.id", "file.group.id", "network.<...>", "source.<...>", "destination.<...>", "dns.question.name", "kubearmor.dns.question.type", "kubearmor.quota.<...>", "kubearmor.device.<...>"), "How it was seen."),
+    Field("EventData", _E, _BY, ("kubearmor.event_data.<key>",), "Only what Data and Resource do not say."),
+)
+
+MESSAGE_FIELDS: tuple[Field, ...] = (
+    Field("Timestamp", _E, _BY, ("**time_unix_nano**", "kubearmor.timestamp"), "As above."),
+    Field("UpdatedTime", _E, _BY, ("**time_unix_nano**", "kubearmor.updated_time"), "As above."),
+    Field("ClusterName", _W, _BY, ("k8s.cluster.name", "kubearmor.cluster.name", "kubearmor.cluster.reported"), "As above."),
+    Field("HostName", _W, _BY, ("host.name", "k8s.node.name"), "As above."),
+    Field("HostIP", _W, _BY, ("host.ip",), ""),
+    Field("Type", _R, _IS, ("kubearmor.type",), ""),
+    Field("Level", _R, _BY, ("kubearmor.level", "**severity_number**", "**severity_text**"), ""),
+    Field("Message", _E, _BY, ("**body**", "kubearmor.message"), "Kept as an attribute too where the body is not the whole of it."),
+)
+# fmt: on
+
+# What the bridge itself adds to a record.
+OWN_KEYS: tuple[tuple[str, str], ...] = (
+    ("service.name", "`kubearmor`, a configured name, or the workload's own. On the resource."),
+    ("kubearmor.stream", "`alerts`, `logs` or `messages`."),
+    ("log.record.uid", "A digest of the event: the same event has the same id on every road it takes."),
+    ("log.record.original", "The whole event as JSON, by opt-in."),
+    ("event.name", "The record's event name again, by opt-in."),
+    ("kubearmor.truncated", "Keys of attributes that were cut."),
+    ("kubearmor.sanitized", "`nul`: zero bytes were taken out of the event's texts."),
+    ("kubearmor.decode", "`lenient` or `raw`, where the event did not parse as it should."),
+    ("kubearmor.unknown_field.<number>", "A field of a KubeArmor that is newer than this bridge."),
+    ("kubearmor.network.peer.<...>", "What the relay knows about the other end: kind, namespace, name."),
+)
+
+
+def names(fields: tuple[Field, ...], group: Group) -> tuple[str, ...]:
+    """The names of one group's fields, in the table's order."""
+    return tuple(field.name for field in fields if field.group is group)
+
+
+def as_is(fields: tuple[Field, ...], group: Group) -> tuple[tuple[str, str], ...]:
+    """Key and name of those of a group's fields that need no code."""
+    return tuple((field.keys[0], field.name) for field in fields if field.group is group and field.kind is Kind.AS_IS)

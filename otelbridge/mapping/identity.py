@@ -1,0 +1,32 @@
+"""An event in, its id out: the same event has the same id through every relay, replica and resend.
+
+KubeArmor gives events no id, and two copies of one event need not be equal byte by byte: Go writes maps and labels in
+random order, and each relay appends its own ` remotehost=` to the Resource of tcp_ logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from otelbridge.mapping.values import Held
+
+DIGEST_BYTES = 16
+SEPARATOR = "\x1f"  # ASCII's unit separator
+
+
+def digest_of(pairs: Sequence[tuple[str, Held]]) -> str:
+    """A digest of named values, as 32 hex digits."""
+    return blake2b(repr(pairs).encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Texts as one, such that no two different sequences of the same length give the same."""
+    text = SEPARATOR.join(parts)
+    return text if text.count(SEPARATOR) == len(parts) - 1 else repr(parts) + SEPARATOR
+
+
+def uid(text: str) -> str:
+    """The id, in the text form of a UUID."""
+    digits = blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -1,0 +1,73 @@
+"""KubeArmor's two time fields in, nanoseconds since 1970 out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+SECOND = 1_000_000_000
+_MICROSECOND = 1_000
+_NANOSECOND_DIGITS = 9
+_LAST = (1 << 64) - 1  # OTLP's times are unsigned 64-bit integers
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Instant:
+    """Reads UpdatedTime, whose layout is fixed: `2006-01-02T15:04:05.000000Z`. Events of one second share its parse."""
+
+    __slots__ = ("_second", "_second_unix_nano")
+
+    def __init__(self) -> None:
+        self._second = ""
+        self._second_unix_nano = 0
+
+    def unix_nano(self, updated: str, timestamp: int) -> int:
+        """The time of the event, or 0 where neither field tells it.
+
+        Args:
+            updated: UpdatedTime, with its microseconds.
+            timestamp: Timestamp, in seconds: the same instant, and the fallback.
+        """
+        if len(updated) == 27 and updated[19::7] == ".Z":  # noqa: PLR2004  # the fixed layout, see above
+            micros = updated[20:26]
+            if micros.isdecimal():
+                second = updated[:19]
+                if second == self._second or self._parse(second):
+                    return self._second_unix_nano + int(micros) * _MICROSECOND
+        return self._otherwise(updated, timestamp)
+
+    def odd(self, updated: str, timestamp: int, unix_nano: int) -> list[tuple[str, str | int]]:
+        """What the two fields say beyond the time that was made of them, as attributes."""
+        pairs: list[tuple[str, str | int]] = []
+        if timestamp and timestamp != unix_nano // SECOND:
+            pairs.append(("kubearmor.timestamp", timestamp))
+        if updated and not self._otherwise(updated, 0):
+            pairs.append(("kubearmor.updated_time", updated))
+        return pairs
+
+    def _parse(self, second: str) -> bool:
+        whole = _whole_seconds(second + "+00:00")
+        if whole is None:
+            return False
+        self._second, self._second_unix_nano = second, whole * SECOND
+        return True
+
+    def _otherwise(self, updated: str, timestamp: int) -> int:
+        """Any other RFC 3339 text, to the nanosecond; else the seconds."""
+        head, dot, tail = updated.partition(".")
+        digits = tail[: len(tail) - len(tail.lstrip("0123456789"))] if dot else ""
+        whole = _whole_seconds(head + (tail[len(digits) :] if dot else ""))
+        if whole is not None:
+            return whole * SECOND + int(digits[:_NANOSECOND_DIGITS].ljust(_NANOSECOND_DIGITS, "0"))
+        nano = timestamp * SECOND
+        return nano if 0 < nano <= _LAST else 0
+
+
+def _whole_seconds(text: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    seconds = (moment - _EPOCH).days * 86_400 + (moment - _EPOCH).seconds
+    return seconds if 0 <= seconds <= _LAST // SECOND - 1 else None

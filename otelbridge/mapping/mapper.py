@@ -1,0 +1,92 @@
+"""TO OTLP: a decoded event in, an encoded LogRecord and its resource out; a gap becomes a record too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from otelbridge.event import Gap, Stream
+from otelbridge.mapping.decode import Decoded, Event
+from otelbridge.mapping.lane import Lane
+from otelbridge.mapping.leftovers import unknown_attributes
+from otelbridge.mapping.messages import MessageLane
+from otelbridge.mapping.oddities import gap_record, raw_record
+from otelbridge.mapping.request import Record, assemble
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.tally import Tally
+from otelbridge.mapping.wire import Attribute
+from otelbridge.pb import kubearmor_pb2 as pb
+
+__all__ = ["Mapper", "Record", "assemble"]
+
+
+class Mapper:
+    """Maps events one by one. It knows no clock and no socket; it is used by one thread, its counts are read by any."""
+
+    def __init__(self, settings: MappingSettings, *, version: str) -> None:
+        self._settings = settings
+        self._version = version
+        self.tally = Tally()
+        """What was odd about the events, as plain integers."""
+        alerts = Lane(settings, Stream.ALERTS, pb.Alert, self.tally)
+        logs = Lane(settings, Stream.LOGS, pb.Log, self.tally)
+        self._lanes: dict[Stream, Callable[..., Record]] = {
+            Stream.ALERTS: alerts.map,
+            Stream.LOGS: logs.map,
+            Stream.MESSAGES: MessageLane(settings, self.tally).map,
+        }
+        self._map_alert, self._map_log = alerts.map, logs.map
+        self._unix_nano = alerts.unix_nano
+
+    def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
+        """One event as a record; never raises.
+
+        Args:
+            stream: where it came from.
+            decoded: what `decode` made of it.
+            received_unix_nano: when the bridge received it.
+        """
+        if decoded.how == "strict" and not decoded.unknown and not decoded.sanitized:
+            if stream is Stream.LOGS:
+                return self._map_log(decoded.message, received_unix_nano, [], 0)
+            return self._lanes[stream](decoded.message, received_unix_nano, [], 0)
+        return self._map_odd(stream, decoded, received_unix_nano)
+
+    def gap(self, gap: Gap, *, observed_unix_nano: int = 0) -> Record:
+        """A stretch of blindness as a record; observed when it ended, unless told otherwise."""
+        return gap_record(gap, self._settings, observed_unix_nano or gap.ended_unix_nano)
+
+    def assemble(self, records: Sequence[Record]) -> bytes:
+        """An encoded ExportLogsServiceRequest."""
+        return assemble(records, version=self._version)
+
+    def event_unix_nano(self, message: Event) -> int:
+        """When the event happened, or 0 where it does not tell."""
+        return self._unix_nano(message.UpdatedTime, message.Timestamp)
+
+    def alert_counts(self) -> dict[tuple[str, str, str, str, str], int]:
+        """Alerts mapped so far by namespace, operation, action, outcome and policy; bounded."""
+        return {(namespace, *rest): count for (namespace, rest), count in self.tally.alerts.copy().items()}
+
+    def nodes(self) -> dict[str, int]:
+        """Node to the Unix time in nanoseconds at which its last event was received."""
+        nodes = self.tally.nodes.copy()
+        nodes.pop("", None)
+        return nodes
+
+    def _map_odd(self, stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
+        tally = self.tally
+        if decoded.how == "raw":
+            tally.raw += 1
+            record, truncated = raw_record(stream, decoded.body, decoded.why, self._settings, received_unix_nano)
+            tally.truncated += truncated
+            return record
+        tally.lenient += decoded.how == "lenient"
+        tally.sanitized += decoded.how == "lenient" or decoded.sanitized
+        tally.unknown_fields += len(decoded.unknown)
+        unknown, dropped = unknown_attributes(decoded.unknown)
+        rare: list[Attribute] = [
+            ("kubearmor.decode", "lenient" if decoded.how == "lenient" else ""),
+            ("kubearmor.sanitized", ["nul"] if decoded.sanitized else []),
+            *unknown,
+        ]
+        return self._lanes[stream](decoded.message, received_unix_nano, rare, dropped)

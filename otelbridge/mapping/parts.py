@@ -1,0 +1,246 @@
+"""What is remembered between events: for each group of fields, its attributes in encoded form and its words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from google.protobuf.message import Message
+
+from otelbridge.event import Stream
+from otelbridge.mapping.body import one_line
+from otelbridge.mapping.detail import Role, detail, detail_with_resource, event_data_of
+from otelbridge.mapping.fields import Field, Group, as_is
+from otelbridge.mapping.identity import digest_of
+from otelbridge.mapping.network import without_remote_host
+from otelbridge.mapping.plain import head
+from otelbridge.mapping.process import process_attributes
+from otelbridge.mapping.rule import Ruling, rule_on_alert, rule_on_log
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.severity import severity_table
+from otelbridge.mapping.shapes import GroupShape, shape
+from otelbridge.mapping.values import Held, Values
+from otelbridge.mapping.wire import (
+    RECORD_ATTRIBUTE,
+    RESOURCE_ATTRIBUTE,
+    Attribute,
+    attributes,
+    clip,
+)
+from otelbridge.mapping.workload import parse_labels, place
+
+ENTRY_OVERHEAD_BYTES = 1024  # of the Python objects around an entry's bytes and its key's texts, roughly
+MAX_WORDS_BYTES = 256  # of the words around what was touched; a policy's message may be longer
+# Only these become values of metric attributes: everything else in an event can be chosen by an attacker.
+METRIC_ACTIONS = frozenset({"Block", "Audit", "Audit (Block)", "Audit (Allow)", "Allow", "Remove", ""})
+OTHER = "other"
+
+Key = tuple[Held, ...]
+
+
+class WorkloadPart(NamedTuple):
+    """Where it happened."""
+
+    resource: bytes
+    attributes: bytes
+    where: str
+    digest: str
+    node: str
+    namespace: str
+    container: tuple[str, str, str]
+    """Cluster, node and container id: what an exec session's id is unique in."""
+    weight: int
+
+
+class RulePart(NamedTuple):
+    """What KubeArmor says about it."""
+
+    head: bytes
+    """Severity, its text and the event name: fields of the LogRecord."""
+    attributes: bytes
+    before: str
+    after: str
+    digest: str
+    operation: str
+    """As KubeArmor wrote it."""
+    counted: tuple[str, str, str, str]
+    """Operation, action, outcome and policy, for the metric."""
+    weight: int
+
+
+class ProcessPart(NamedTuple):
+    """Who did it."""
+
+    attributes: bytes
+    executable: str
+    parent: str
+    by_executable: str
+    by_parent: str
+    digest: str
+    weight: int
+
+
+class DetailPart(NamedTuple):
+    """How it was seen."""
+
+    attributes: bytes
+    role: Role
+    event_data_keys: tuple[str, ...]
+    event_data_values: tuple[str, ...]
+    """The EventData that says nothing new."""
+    resource: str
+    """As far as it identifies the event: without what a relay appended."""
+    weight: int
+
+
+class Parts:
+    """Works out the parts of one stream's events. A part with a value that had to be cut is not worth keeping."""
+
+    __slots__ = ("_admit_node", "_cut", "_fields", "_settings", "_severity", "_stream", "process", "rule", "workload")
+
+    def __init__(
+        self, settings: MappingSettings, stream: Stream, kind: type[Message], fields: tuple[Field, ...], cut: list[str],
+        admit_node: Callable[[str], str],
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._stream = stream
+        self._admit_node = admit_node
+        self._fields = fields
+        self._severity = severity_table(settings.severity)
+        self._cut = cut  # keys of values that had to be cut are appended here; the caller reports them
+        self.workload: GroupShape = shape(kind, fields, Group.WORKLOAD)
+        self.rule: GroupShape = shape(kind, fields, Group.RULE)
+        self.process: GroupShape = shape(kind, fields, Group.PROCESS, also=("Enforcer",))
+
+    def make_workload(self, key: Key) -> WorkloadPart:
+        """From the values of the group `workload`."""
+        values = Values(self.workload.names, key)
+        settings = self._settings
+        cut_before = len(self._cut)
+        node, pod, container, service_name, labels_left_out = place(values, settings)
+        levels = {
+            "node": (node, pod + container),
+            "pod": (node + pod, container),
+            "container": (node + pod + container, []),
+        }
+        on_resource, on_record = levels[settings.resource_granularity]
+        given = [*settings.resource_attributes.items()]
+        if "service.name" not in settings.resource_attributes:
+            given.append(("service.name", service_name))
+        on_resource = [pair for pair in on_resource if pair[0] not in settings.resource_attributes]
+        resource = self._encode(RESOURCE_ATTRIBUTE, [*given, *on_resource, *self._as_is(Group.WORKLOAD, values)])
+        record = self._encode(RECORD_ATTRIBUTE, [*on_record, ("kubearmor.labels", values.text("Labels"))])
+        if labels_left_out:
+            self._cut.append("k8s.pod.label")
+        namespace, pod_name = values.text("NamespaceName"), values.text("PodName")
+        inside = "/".join(name for name in (namespace, pod_name or values.text("ContainerName")) if name)
+        host = values.text("HostName")
+        where = f" in {inside}" if inside else f" on {host}" if host else ""
+        canonical = [(name, held) for name, held in values.canonical() if name != "Labels"]
+        labels = list(parse_labels(values.text("Labels")).items())
+        return WorkloadPart(
+            resource, record, _words(where), digest_of([*canonical, *labels]), self._admit_node(host),
+            clip(namespace, MAX_WORDS_BYTES),
+            (values.text("ClusterName"), host, values.text("ContainerID")),
+            self._weight(cut_before, key, len(resource) + len(record)),
+        )  # fmt: skip
+
+    def make_rule(self, key: Key) -> RulePart:
+        """From the values of the group `rule`."""
+        values = Values(self.rule.names, key)
+        settings = self._settings
+        cut_before = len(self._cut)
+        ruling = (
+            rule_on_alert(values, mitre=settings.mitre_techniques)
+            if self._stream is Stream.ALERTS
+            else rule_on_log(values)
+        )
+        pairs: list[Attribute] = [
+            ("kubearmor.stream", str(self._stream)),
+            ("event.name", ruling.event_name if settings.event_name_attribute else ""),
+            *ruling.attributes,
+            *self._as_is(Group.RULE, values),
+        ]
+        encoded = self._encode(RECORD_ATTRIBUTE, pairs)
+        return RulePart(
+            head(self._severity[ruling.situation][ruling.level], ruling.event_name), encoded, _words(ruling.before), _words(ruling.after), digest_of(values.canonical()),
+            values.text("Operation"), self._counted(ruling, values),
+            self._weight(cut_before, key, len(encoded)),
+        )  # fmt: skip
+
+    def make_process(self, key: Key) -> ProcessPart:
+        """From the values of the group `process`, and the enforcer."""
+        values = Values(self.process.names, key)
+        cut_before = len(self._cut)
+        pairs = [*process_attributes(values, values.text("Enforcer")), *self._as_is(Group.PROCESS, values)]
+        encoded = self._encode(RECORD_ATTRIBUTE, pairs)
+        executable, parent = values.text("ProcessName"), values.text("ParentProcessName")
+        canonical = [(name, held) for name, held in values.canonical() if name != "Enforcer"]
+        return ProcessPart(
+            encoded, executable, parent, _by(executable), _by(parent), digest_of(canonical),
+            self._weight(cut_before, key, len(encoded)),
+        )  # fmt: skip
+
+    def make_detail(self, key: tuple[str, str]) -> DetailPart:
+        """From Operation and Data."""
+        operation, data = key
+        cut_before = len(self._cut)
+        found = detail(operation, data)
+        pairs = [*found.attributes, *self._raw("kubearmor.data", data)]
+        return self._detail(key, found.role, pairs, cut_before, operation, data, "")
+
+    def make_detail_with_resource(self, key: tuple[str, str, str]) -> DetailPart:
+        """From Operation, Data and Resource, where they say something only together."""
+        operation, data, resource = key
+        cut_before = len(self._cut)
+        parsed = detail_with_resource(operation, data, resource)
+        pairs: list[Attribute] = [
+            *detail(operation, data).attributes,
+            *parsed,
+            *self._raw("kubearmor.data", data),
+            *([("kubearmor.resource", resource)] if self._settings.keep_raw or not any(v for _, v in parsed) else []),
+        ]
+        return self._detail(key, Role.PARSED, pairs, cut_before, operation, data, resource)
+
+    def _detail(
+        self, key: Key, role: Role, pairs: list[Attribute], cut_before: int, operation: str, data: str, resource: str
+    ) -> DetailPart:
+        encoded = self._encode(RECORD_ATTRIBUTE, pairs)
+        identifying = without_remote_host(resource)
+        # Without the raw texts EventData is the only place left for what is not parsed, so all of it is kept.
+        known = event_data_of(operation, data, identifying) if self._settings.keep_raw else {}
+        return DetailPart(
+            encoded, role, tuple(known), tuple(known.values()), identifying,
+            self._weight(cut_before, key, 2 * len(encoded)),
+        )  # fmt: skip
+
+    def _raw(self, key: str, text: str) -> list[Attribute]:
+        return [(key, text)] if self._settings.keep_raw else []
+
+    def _as_is(self, group: Group, values: Values) -> list[Attribute]:
+        return [(key, held) for key, name in as_is(self._fields, group) if (held := values.raw(name))]
+
+    def _encode(self, tag: bytes, pairs: list[Attribute]) -> bytes:
+        return attributes(tag, pairs, self._settings.max_value_bytes, self._cut)
+
+    def _weight(self, cut_before: int, key: Key, encoded_bytes: int) -> int:
+        if len(self._cut) > cut_before:
+            return 0
+        return ENTRY_OVERHEAD_BYTES + encoded_bytes + sum(len(held) for held in key if isinstance(held, str))
+
+    def _counted(self, ruling: Ruling, values: Values) -> tuple[str, str, str, str]:
+        action = values.text("Action")
+        return (
+            ruling.operation,
+            action if action in METRIC_ACTIONS else OTHER,
+            ruling.outcome,
+            clip(values.text("PolicyName"), MAX_WORDS_BYTES),
+        )
+
+
+def _words(text: str) -> str:
+    return clip(one_line(text), MAX_WORDS_BYTES)
+
+
+def _by(executable: str) -> str:
+    return _words(f" by {executable}") if executable else ""

@@ -1,0 +1,159 @@
+"""How bad is it? What an event is about goes in, an OTLP severity number and its name come out of a table.
+
+A policy's severity sets the base: 1-3 low is INFO, 4-6 medium WARN, 7-10 high ERROR, in rising numbers. What came of it
+sets the floor: an attack that was stopped is worth a warning, a policy that should have stopped one and did not is worse.
+FATAL is never used: nothing crashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeAlias
+
+Row: TypeAlias = tuple[int, ...]
+"""OTLP severity numbers: at 0 the one for an event whose policy names no severity, then those for 1 to 10."""
+
+MAX_POLICY_SEVERITY = 10
+MIN_NUMBER, MAX_NUMBER = 1, 24
+LEVELS = ("none", *(str(level) for level in range(1, MAX_POLICY_SEVERITY + 1)))
+_RANGES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+_NUMBERS_PER_RANGE = 4
+
+
+class Situation(StrEnum):
+    """What an event is about, as far as its severity goes; the first column of the severity table."""
+
+    AUDITED = "audited"
+    """A policy matched and let it pass."""
+    BLOCKED = "blocked"
+    """It was denied, by whichever enforcer, or failed although a policy would have blocked it."""
+    NOT_BLOCKED = "not_blocked"
+    """A policy says Block, and it passed: `Audit (Block)`, or Block with the result Passed."""
+    POSTURE_AUDITED = "posture_audited"
+    """No policy, only the default posture; it passed."""
+    POSTURE_BLOCKED = "posture_blocked"
+    """The default posture denied it."""
+    THROTTLED = "throttled"
+    """KubeArmor stops reporting: events are being lost. The severity that the alert carries is another event's."""
+    TELEMETRY = "telemetry"
+    """A log of something that was allowed or failed by itself."""
+    TELEMETRY_BULK = "telemetry_bulk"
+    """The same for files and network, the bulk of all logs. Set it to 5 to see it as DEBUG."""
+    TELEMETRY_DENIED = "telemetry_denied"
+    """A log of something that was denied."""
+    MESSAGE_DEBUG = "message_debug"
+    MESSAGE_INFO = "message_info"
+    MESSAGE_WARN = "message_warn"
+    MESSAGE_ERROR = "message_error"
+    UNDECODABLE = "undecodable"
+    """An event that could not be parsed at all."""
+    GAP = "gap"
+    """A stretch of blindness, recorded by the bridge."""
+
+
+def _flat(number: int) -> Row:
+    return (number,) * len(LEVELS)
+
+
+SEVERITY: Mapping[Situation, Row] = {
+    Situation.AUDITED: (9, 9, 10, 11, 13, 14, 15, 17, 18, 19, 20),
+    Situation.BLOCKED: (13, 13, 13, 13, 13, 14, 15, 17, 18, 19, 20),
+    Situation.NOT_BLOCKED: (14, 14, 14, 14, 14, 15, 16, 18, 19, 20, 20),
+    Situation.POSTURE_AUDITED: _flat(9),
+    Situation.POSTURE_BLOCKED: _flat(13),
+    Situation.THROTTLED: _flat(13),
+    Situation.TELEMETRY: _flat(9),
+    Situation.TELEMETRY_BULK: _flat(9),
+    Situation.TELEMETRY_DENIED: _flat(10),
+    Situation.MESSAGE_DEBUG: _flat(5),
+    Situation.MESSAGE_INFO: _flat(9),
+    Situation.MESSAGE_WARN: _flat(13),
+    Situation.MESSAGE_ERROR: _flat(17),
+    Situation.UNDECODABLE: _flat(13),
+    Situation.GAP: _flat(13),
+}
+
+MESSAGE_SITUATIONS = {
+    "DEBUG": Situation.MESSAGE_DEBUG,
+    "INFO": Situation.MESSAGE_INFO,
+    "WARN": Situation.MESSAGE_WARN,
+    "ERROR": Situation.MESSAGE_ERROR,
+}
+_BLOCKING_ACTIONS = frozenset({"Block", "Audit (Block)", "Remove"})
+_BULK_OPERATIONS = frozenset({"File", "Network"})
+DEFAULT_POSTURE = "DefaultPosture"
+THROTTLING_OPERATION = "AlertThreshold"
+NETWORK_POLICY_TYPE = "MatchedNetworkPolicy"
+
+
+def severity_table(overrides: Mapping[str, Mapping[str, int]]) -> dict[Situation, Row]:
+    """The table with an operator's overrides: situation, then `none` or `1` to `10`, to the number."""
+    table = dict(SEVERITY)
+    for situation, numbers in overrides.items():
+        row = table[Situation(situation)]
+        table[Situation(situation)] = tuple(
+            numbers.get(level, number) for level, number in zip(LEVELS, row, strict=True)
+        )
+    return table
+
+
+def severity_text(number: int) -> str:
+    """OpenTelemetry's short name: 9 is INFO, 10 INFO2, 13 WARN."""
+    kind, rank = divmod(number - 1, _NUMBERS_PER_RANGE)
+    return _RANGES[kind] + (str(rank + 1) if rank else "")
+
+
+def policy_severity(text: str) -> int:
+    """KubeArmor's Severity as a number from 1 to 10, or 0 where the policy names none."""
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    level = int(text[:3])
+    return level if level <= MAX_POLICY_SEVERITY else 0
+
+
+def alert_situation(*, policy: str, operation: str, action: str, outcome: str) -> Situation:
+    """What an alert is about.
+
+    Args:
+        policy: the policy's name, or `DefaultPosture`.
+        operation: KubeArmor's Operation.
+        action: what KubeArmor meant to do; empty on the presets of old builds.
+        outcome: what came of it: `allowed`, `denied`, `failed`, or empty where nothing tells.
+    """
+    if operation == THROTTLING_OPERATION:
+        return Situation.THROTTLED
+    blocking = action in _BLOCKING_ACTIONS
+    if blocking and outcome == "allowed":
+        return Situation.NOT_BLOCKED
+    blocked = outcome == "denied" or blocking
+    if policy == DEFAULT_POSTURE:
+        return Situation.POSTURE_BLOCKED if blocked else Situation.POSTURE_AUDITED
+    return Situation.BLOCKED if blocked else Situation.AUDITED
+
+
+def log_situation(*, kind: str, operation: str, outcome: str) -> Situation:
+    """What a log is about. Up to KubeArmor 1.7.3 the firewall's default posture speaks on this stream too.
+
+    Args:
+        kind: KubeArmor's Type.
+        operation: KubeArmor's Operation.
+        outcome: what came of it.
+    """
+    if kind == NETWORK_POLICY_TYPE:
+        return Situation.POSTURE_AUDITED if outcome == "allowed" else Situation.POSTURE_BLOCKED
+    if outcome == "denied":
+        return Situation.TELEMETRY_DENIED
+    return Situation.TELEMETRY_BULK if operation in _BULK_OPERATIONS else Situation.TELEMETRY
+
+
+def severity_markdown() -> str:
+    """The severity table for the documentation."""
+    lines = [
+        "| situation | " + " | ".join(LEVELS[1:]) + " | none |",
+        "|---|" + "---|" * len(LEVELS),
+    ]
+    for situation, (none, *rest) in SEVERITY.items():
+        cells = [f"{number} {severity_text(number)}" for number in (*rest, none)]
+        lines.append(f"| `{situation}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,186 @@
+"""Values in, protobuf wire bytes out: the few shapes that OTLP's log records are made of, written by hand.
+
+Field numbers are those of opentelemetry-proto 1.x, whose stability they share. A caller who wants to know what the bytes
+say parses them with `opentelemetry.proto`; the tests do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from struct import Struct
+from typing import TypeAlias
+
+Value: TypeAlias = "str | int | float | bool | bytes | Sequence[Value] | Mapping[str, Value]"
+"""What an attribute or a body can hold."""
+Attribute: TypeAlias = tuple[str, Value]
+
+RESOURCE_ATTRIBUTE = b"\x0a"  # Resource.attributes = 1
+RECORD_ATTRIBUTE = b"\x32"  # LogRecord.attributes = 6
+BODY = b"\x2a"  # LogRecord.body = 5
+SEVERITY_NUMBER = b"\x10"  # LogRecord.severity_number = 2
+SEVERITY_TEXT = b"\x1a"  # LogRecord.severity_text = 3
+DROPPED_ATTRIBUTES_COUNT = b"\x38"  # LogRecord.dropped_attributes_count = 7
+TRACE_ID = b"\x4a"  # LogRecord.trace_id = 9
+SPAN_ID = b"\x52"  # LogRecord.span_id = 10
+EVENT_NAME = b"\x62"  # LogRecord.event_name = 12
+
+MAX_DEPTH = (
+    4  # of nested arrays and maps; what is deeper is written as text: parsers downstream have limits of their own
+)
+_DOUBLE = Struct("<d").pack
+_UINT64 = (1 << 64) - 1
+_SHORT = tuple(bytes((n,)) for n in range(128))
+
+LONG_TEXT_BYTES = 1024  # the same for bodies
+SHORT_TEXT_BYTES = 256  # the heads of texts up to here are made once; paths and command lines are seldom longer
+
+
+def varint(number: int) -> bytes:
+    """A non-negative integer in base 128, low digits first."""
+    if number < 0x80:
+        return _SHORT[number]
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    if number < 0x20_0000:
+        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
+    digits = bytearray()
+    while number > 0x7F:  # noqa: PLR2004  # seven bits are what a digit holds
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)
+
+
+def delimited(tag: bytes, content: bytes) -> bytes:
+    """A length-delimited field: text, bytes or a nested message."""
+    return tag + varint(len(content)) + content
+
+
+def any_value(value: Value, depth: int = MAX_DEPTH) -> bytes:
+    """The content of an AnyValue."""
+    match value:
+        case str():
+            return delimited(b"\x0a", value.encode())
+        case bool():
+            return b"\x10\x01" if value else b"\x10\x00"
+        case int():
+            return b"\x18" + varint(value & _UINT64)
+        case float():
+            return b"\x21" + _DOUBLE(value)
+        case bytes():
+            return delimited(b"\x3a", value)
+        case _ if depth == 0:
+            return any_value(str(value))
+        case Mapping():
+            pairs = (delimited(b"\x0a", key_value(key, inner, depth - 1)) for key, inner in value.items())
+            return delimited(b"\x32", b"".join(pairs))
+        case _:
+            return delimited(b"\x2a", b"".join(delimited(b"\x0a", any_value(inner, depth - 1)) for inner in value))
+
+
+def key_value(key: str, value: Value, depth: int = MAX_DEPTH) -> bytes:
+    """The content of a KeyValue."""
+    return delimited(b"\x0a", key.encode()) + delimited(b"\x12", any_value(value, depth))
+
+
+def clip(text: str, limit_bytes: int) -> str:
+    """The longest beginning of the text that fits into so many bytes of UTF-8."""
+    raw = text.encode()
+    return text if len(raw) <= limit_bytes else raw[:limit_bytes].decode(errors="ignore")
+
+
+def head(tag: bytes, key: str, size: int) -> bytes:
+    """Everything of an attribute with a text value that stands before the text, whose length in bytes is given."""
+    inner = b"\x0a" + varint(size)
+    name = delimited(b"\x0a", key.encode())
+    value = b"\x12" + varint(len(inner) + size) + inner
+    return tag + varint(len(name) + len(value) + size) + name + value
+
+
+def text_attribute(key: str, limit_bytes: int, cut: list[str]) -> Callable[[str], bytes]:
+    """An encoder for one record attribute whose text is new with every event: most of the cost is one table look-up.
+
+    Args:
+        key: the attribute's key.
+        limit_bytes: longest value; a longer one is clipped and its key appended to `cut`.
+        cut: where the keys of clipped values are noted.
+    """
+    heads = [head(RECORD_ATTRIBUTE, key, size) for size in range(SHORT_TEXT_BYTES)]
+
+    def encode(text: str) -> bytes:
+        raw = text.encode()
+        size = len(raw)
+        if size < SHORT_TEXT_BYTES:
+            return heads[size] + raw
+        if size > limit_bytes:
+            cut.append(key)
+            raw = clip(text, limit_bytes).encode()
+            size = len(raw)
+        return head(RECORD_ATTRIBUTE, key, size) + raw
+
+    return encode
+
+
+def text_body() -> Callable[[bytes], bytes]:
+    """An encoder for a record's body, given as text in UTF-8."""
+    heads = [_body_head(size) for size in range(LONG_TEXT_BYTES)]
+
+    def encode(raw: bytes) -> bytes:
+        size = len(raw)
+        return (heads[size] if size < LONG_TEXT_BYTES else _body_head(size)) + raw
+
+    return encode
+
+
+def _body_head(size: int) -> bytes:
+    inner = b"\x0a" + varint(size)
+    return BODY + varint(len(inner) + size) + inner
+
+
+def int_attribute(key: str) -> Callable[[int], bytes]:
+    """An encoder for one record attribute whose integer is new with every event."""
+    name = delimited(b"\x0a", key.encode())
+    heads = [
+        RECORD_ATTRIBUTE + varint(len(name) + 3 + digits) + name + b"\x12" + varint(1 + digits) + b"\x18"
+        for digits in range(11)  # an int64 has at most ten digits in base 128
+    ]
+
+    def encode(number: int) -> bytes:
+        digits = varint(number) if number >= 0 else varint(number & _UINT64)
+        return heads[len(digits)] + digits
+
+    return encode
+
+
+def attributes(tag: bytes, pairs: Sequence[Attribute], limit_bytes: int, cut: list[str]) -> bytes:
+    """Encoded attributes. Empty values are left out; texts over the limit are clipped and their keys appended to `cut`."""
+    parts = []
+    for key, value in pairs:
+        if value == "" or value is None or value == [] or value == ():
+            continue
+        short = _clipped(value, limit_bytes)
+        if short != value:
+            cut.append(key)
+        parts.append(delimited(tag, key_value(key, short)))
+    return b"".join(parts)
+
+
+def _clipped(value: Value, limit_bytes: int) -> Value:
+    match value:
+        case str():
+            return clip(value, limit_bytes)
+        case bytes():
+            return value[:limit_bytes]
+        case list() | tuple():
+            kept: list[Value] = []
+            room = limit_bytes
+            for item in value:
+                short = _clipped(item, room)
+                size = len(str(short))
+                if short != item or size > room:
+                    break
+                room -= size
+                kept.append(short)
+            return value if len(kept) == len(value) else kept
+        case _:
+            return value
