@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from otelbridge import __version__
-from otelbridge.cli import config, run, version
+from otelbridge.cli import config, run, simulate, version
 from otelbridge.cli.exits import Exit
 from otelbridge.cli.output import quiet_broken_pipe
 
@@ -24,6 +24,7 @@ COMMANDS: Commands = (
 GROUPS: tuple[tuple[str, str, Commands], ...] = (
     ("config", "The settings: what is in force, what is wrong, what there is.", config.COMMANDS),
 )
+"""Name, help, and commands."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -37,14 +38,19 @@ def application() -> typer.Typer:
         group = _typer(help_text)
         _add(group, commands)
         app.add_typer(group, name=name)
+    simulator = _typer("", command_of_its_own=True)
+    simulator.callback(epilog=_epilog(simulate.EXAMPLES))(simulate.simulate)
+    _add(simulator, simulate.COMMANDS)
+    app.add_typer(simulator, name="simulate")
     return app
 
 
-def _typer(help_text: str) -> typer.Typer:
+def _typer(help_text: str, *, command_of_its_own: bool = False) -> typer.Typer:
     # Rich would cost a third of a second at every start, and only some commands draw.
     return typer.Typer(
-        help=help_text,
-        no_args_is_help=True,
+        help=help_text or None,
+        no_args_is_help=not command_of_its_own,
+        invoke_without_command=command_of_its_own,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings=CONTEXT,
@@ -53,8 +59,11 @@ def _typer(help_text: str) -> typer.Typer:
 
 def _add(app: typer.Typer, commands: Commands) -> None:
     for name, function, examples in commands:
-        epilog = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
-        app.command(name, epilog=epilog, context_settings=CONTEXT)(function)
+        app.command(name, epilog=_epilog(examples), context_settings=CONTEXT)(function)
+
+
+def _epilog(examples: tuple[str, str]) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
 
 
 def _top(

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-from types import FrameType
-from typing import NoReturn
 
 import typer
 
@@ -23,12 +19,13 @@ from otelbridge.cli.settings_options import (
     StatusPortOption,
     load_or_exit,
 )
+from otelbridge.cli.stopping import stop_on_signals
 
 EXAMPLES = (
     "otelbridge run --kubearmor kubearmor.kubearmor:32767 --endpoint http://collector:4317",
     "otelbridge run --config bridge.yaml --set feed.streams=alerts",
 )
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LAST_WORDS = "Stopped without draining; what is on disk will be delivered after the next start."
 
 
 def run(
@@ -54,7 +51,7 @@ def run(
         log_level=log_level,
     )
     stop = threading.Event()
-    stop_on_signals(stop)
+    stop_on_signals(stop, LAST_WORDS)
     from otelbridge.bridge import Bridge  # noqa: PLC0415  # everything heavy: only who runs the bridge pays for it
     from otelbridge.queue.errors import QueueInUse, QueueUnusable  # noqa: PLC0415
 
@@ -65,21 +62,3 @@ def run(
     except (QueueInUse, QueueUnusable, OSError) as error:
         fail(f"The bridge cannot start: {error}", Exit.UNREACHABLE)
     raise typer.Exit(bridge.run(stop))
-
-
-def stop_on_signals(stop: threading.Event) -> None:
-    """Sets `stop` at the first SIGTERM or SIGINT; the second ends the process there and then, as `kill -9` would."""
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            _stop_now()
-        stop.set()
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, on_signal)
-
-
-def _stop_now() -> NoReturn:
-    # Neither print nor sys.exit: a handler may stand inside either. What is on disk waits there for the next start.
-    os.write(2, b"Stopped without draining; what is on disk will be delivered after the next start.\n")
-    os._exit(Exit.FAILED)

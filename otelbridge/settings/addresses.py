@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from otelbridge.feed.settings import DEFAULT_PORT
+from otelbridge.feed.address import parse_address
 from otelbridge.settings.hiding import has_userinfo
 
 OTLP_GRPC_PORT = 4317
@@ -15,10 +15,6 @@ DEFAULT_ENDPOINTS = {
     "grpc": f"http://localhost:{OTLP_GRPC_PORT}",
     "http/protobuf": f"http://localhost:{OTLP_HTTP_PORT}",
 }
-MAX_PORT = 65535
-
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
-_IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?")
 
 
 class AddressError(ValueError):
@@ -34,39 +30,13 @@ def kubearmor_address(text: str) -> str:
     """`host:port` of a relay or node; the port is KubeArmor's own where none is given, IPv6 comes out in brackets.
 
     Raises:
-        AddressError: there is a scheme, no host, or no valid port.
+        AddressError: as `parse_address`.
     """
-    if "://" in text:
-        scheme, _, rest = text.partition("://")
-        tls = " Encryption is asked for with feed.tls.enabled." if scheme in ("https", "grpcs") else ""
-        raise AddressError(
-            "is a URL, but KubeArmor speaks plain gRPC", f"Write {rest.rstrip('/') or 'host:port'} only.{tls}"
-        )
-    host, port = _host_and_port(text)
-    return f"{host}:{DEFAULT_PORT if port is None else port}"
-
-
-def _host_and_port(text: str) -> tuple[str, int | None]:
-    bracketed = re.fullmatch(r"\[([^]]*)](?::(.*))?", text)
-    if bracketed:
-        inner, port = bracketed.groups()
-        if not _IPV6.fullmatch(inner):
-            raise AddressError("has no IPv6 address between its brackets", "Write, for example, [fd00::1]:32767.")
-        return f"[{inner}]", _port(port)
-    if _IPV6.fullmatch(text):
-        return f"[{text}]", None
-    host, colon, port = text.partition(":")
-    if not _HOST.fullmatch(host):
-        raise AddressError("has no valid host name", f"Write host:port, such as kubearmor.kubearmor:{DEFAULT_PORT}.")
-    return host, _port(port if colon else None)
-
-
-def _port(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_PORT):
-        raise AddressError("has no valid port", f"Write a number from 1 to {MAX_PORT} behind the colon.")
-    return int(text)
+    try:
+        return str(parse_address(text))
+    except ValueError as error:
+        wrong, _, cure = str(error).removeprefix(f"{text!r} ").partition(": ")
+        raise AddressError(wrong, f"{cure[:1].upper()}{cure[1:]}.") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +86,16 @@ def otlp_endpoint(text: str, protocol: str) -> Endpoint:
     return Endpoint(scheme=scheme if separator else "", host=host, port=port, path=parts.path)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether it is this very machine, by its address or as `localhost`: nobody on the network can listen."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def is_plaintext(endpoint: str, *, insecure: bool | None) -> bool:
-    """Whether what is sent there can be read on the way: the scheme decides, without one `insecure` does."""
+    """Whether what is sent there is not encrypted: the scheme decides, without one `insecure` does."""
     if "://" in endpoint:
         return endpoint.startswith("http://")
     return insecure is True

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from otelbridge.settings.addresses import AddressError, is_plaintext, kubearmor_address, otlp_endpoint
+from otelbridge.settings.addresses import AddressError, is_loopback, is_plaintext, kubearmor_address, otlp_endpoint
 from otelbridge.settings.complaint import Complaint
 from otelbridge.settings.hiding import is_secret
 from otelbridge.settings.tree import Settings, leaves, value_at
@@ -24,8 +24,6 @@ _LADDERS = (
     ("feed.heartbeat.timeout_seconds", "feed.heartbeat.interval_seconds"),
 )
 """The first of each pair must not exceed the second."""
-OTLP_SEVERITY_NUMBERS = range(1, 25)
-_SEVERITY_KEYS = frozenset({"none", *map(str, range(1, 11))})
 
 
 def complaints(settings: Settings) -> Iterator[Complaint]:
@@ -82,7 +80,11 @@ def _credentials_in_plaintext(settings: Settings) -> Iterator[Complaint]:
     send = settings.send
     if send.protocol == "console" or send.allow_plaintext_credentials:
         return
-    if not is_plaintext(send.endpoint, insecure=send.insecure):
+    try:
+        here = is_loopback(otlp_endpoint(send.endpoint, send.protocol).host)
+    except AddressError:
+        return  # reported by another check
+    if here or not is_plaintext(send.endpoint, insecure=send.insecure):
         return
     sources = [f"header {name}" for name in send.headers if is_secret(name)]
     if send.token_file:
@@ -145,27 +147,6 @@ def _rules(settings: Settings) -> Iterator[Complaint]:
             )
 
 
-def _severities(settings: Settings) -> Iterator[Complaint]:
-    for situation, row in settings.mapping.severity.items():
-        for key, number in row.items():
-            place = f".{situation}.{key}"
-            if key not in _SEVERITY_KEYS:
-                yield Complaint(
-                    paths=("mapping.severity",),
-                    at=place,
-                    wrong="is not one of KubeArmor's severities",
-                    cure="Use 1 to 10, or none.",
-                )
-            if number not in OTLP_SEVERITY_NUMBERS:
-                yield Complaint(
-                    paths=("mapping.severity",),
-                    at=place,
-                    value=number,
-                    wrong="is not an OTLP severity number",
-                    cure="Use 1 (TRACE) to 24 (FATAL4); 9 is INFO, 13 WARN, 17 ERROR.",
-                )
-
-
 def _finite(settings: Settings) -> Iterator[Complaint]:
     for leaf in leaves():
         value: Any = value_at(settings, leaf.path)
@@ -183,5 +164,4 @@ CHECKS: tuple[Callable[[Settings], Iterator[Complaint]], ...] = (
     _credentials_in_plaintext,
     _headers,
     _rules,
-    _severities,
 )

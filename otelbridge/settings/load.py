@@ -100,7 +100,8 @@ def _validated(given: Mapping[str, Given]) -> tuple[Settings, list[tuple[str, Pr
     except ValidationError as error:
         faults = problems_of(error, _origin_of(given))
         faulty = {path for path, _ in faults}
-        rest = {path: one for path, one in given.items() if path not in faulty}
+        sections = tuple(f"{path}." for path in faulty)  # a fault between the settings of one section
+        rest = {path: one for path, one in given.items() if path not in faulty and not path.startswith(sections)}
         if len(rest) == len(given):  # cannot be: every fault is somebody's; but never loop on it
             raise
         return _validated(rest)[0], faults
@@ -109,7 +110,8 @@ def _validated(given: Mapping[str, Given]) -> tuple[Settings, list[tuple[str, Pr
 def _origin_of(given: Mapping[str, Given]) -> Callable[[str], str]:
     def origin_of(path: str) -> str:
         found = [one for one in given.values() if path == one.path or path.startswith((one.path + ".", one.path + "["))]
-        return found[0].origin if found else DEFAULT_ORIGIN
+        within = [one for one in given.values() if one.path.startswith(path + ".")]
+        return ", ".join(dict.fromkeys(one.origin for one in found or within)) or DEFAULT_ORIGIN
 
     return origin_of
 

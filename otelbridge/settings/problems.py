@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from otelbridge.settings.given import Problem, did_you_mean
 from otelbridge.settings.hiding import hidden, is_secret
-from otelbridge.settings.tree import Settings, is_section
+from otelbridge.settings.tree import Settings, is_section, section_at
 
 MAX_SHOWN_CHARACTERS = 120
 """Of a faulty value: enough to recognise it."""
@@ -44,7 +44,8 @@ def problems_of(error: ValidationError, origin_of: Callable[[str], str]) -> list
 def _problem(details: ErrorDetails, origin_of: Callable[[str], str]) -> tuple[str, Problem]:
     setting, path = _paths(details["loc"])
     wrong, cure = _explained(details, path)
-    value = "" if details["type"] in ("missing", "extra_forbidden") else _shown(path, details["input"])
+    valueless = details["type"] in ("missing", "extra_forbidden") or section_at(setting) is not None
+    value = "" if valueless else _shown(path, details["input"])
     return setting, Problem(path=path, value=value, wrong=wrong, cure=cure, origin=origin_of(path))
 
 
@@ -75,7 +76,10 @@ def _explained(details: ErrorDetails, path: str) -> tuple[str, str]:
     if kind in _KINDS:
         wrong, cure = _KINDS[kind]
         return wrong.format(**context), _quantity_cure(name, details["input"]) or cure.format(**context)
-    message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if kind == "value_error":  # a room's own check: `what is wrong; the cure`
+        wrong, _, cure = details["msg"].removeprefix("Value error, ").partition("; ")
+        return wrong, f"{cure[:1].upper()}{cure[1:]}." if cure else "Correct the value."
+    message = details["msg"].removeprefix("Input should be ")
     return f"must be {message}" if details["msg"].startswith("Input should be ") else message, "Correct the value."
 
 

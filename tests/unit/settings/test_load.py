@@ -87,7 +87,10 @@ def test_all_problems_are_reported_at_once_each_with_place_and_cure(tmp_path: Pa
     assert {path: (one.wrong, one.cure) for path, one in found.items()} == {
         "feed.retry.max_second": ("there is no such setting", "Did you mean max_seconds?"),
         "feed.retry.initial_seconds": ("is not a number", "The unit stands in the name: write 30."),
-        "feed.endpoints[0]": ("is a URL, but KubeArmor speaks plain gRPC", "Write relay:1 only."),
+        "feed.endpoints[0]": (
+            "is a URL, but KubeArmor is dialled by host and port",
+            "Write `host`, `host:port`, `address:port` or `[IPv6 address]:port`.",
+        ),
         "quue": ("there is no such setting", "Did you mean queue?"),
         "send.protocol": ("must be one of grpc, http/protobuf, console", "Did you mean grpc?"),
         "send.headers.authorization": ("is not text", "Put it in quotes."),

@@ -1,0 +1,151 @@
+"""`otelbridge simulate`: a KubeArmor on a port, or (`simulate endpoint`) an OTLP endpoint that counts what it takes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from otelbridge.cli.exits import Exit
+from otelbridge.cli.output import Output, OutputOption, fail, print_json, print_table, say
+from otelbridge.cli.stopping import stop_on_signals
+from otelbridge.feed.settings import DEFAULT_PORT
+from otelbridge.settings.addresses import OTLP_GRPC_PORT, OTLP_HTTP_PORT
+
+if TYPE_CHECKING:
+    from otelbridge.simulator.serve import SimulateOptions, Summary
+
+EXAMPLES = (
+    "otelbridge simulate --source generated --rate 100",
+    "otelbridge simulate --source events.jsonl --loop --fault restart:5s-every:60s",
+)
+ENDPOINT_EXAMPLES = (
+    "otelbridge simulate endpoint",
+    "otelbridge simulate endpoint --grpc-port 0 --http-port 0 --token secret",
+)
+
+
+def simulate(
+    context: typer.Context,
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = DEFAULT_PORT,
+    node: Annotated[bool, typer.Option("--node", help="Behave as a node's KubeArmor, not as the relay.")] = False,
+    source: Annotated[str, typer.Option(help="samples, generated, or a file of one JSON event per line.")] = "samples",
+    streams: Annotated[str, typer.Option(help="Which of the streams to fill.")] = "alerts,logs,messages",
+    rate: Annotated[float, typer.Option(help="Events a second; 0 means as fast as possible.")] = 10,
+    burst: Annotated[int, typer.Option(help="Events that go out together.")] = 1,
+    count: Annotated[int | None, typer.Option(help="End after so many events.")] = None,
+    duration: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end of the source.")] = False,
+    stay: Annotated[bool, typer.Option("--stay", help="Keep serving after the last event.")] = False,
+    seed: Annotated[int, typer.Option(help="Of what is generated.")] = 1,
+    recorded_times: Annotated[bool, typer.Option("--recorded-times", help="Keep the events' own times.")] = False,
+    at_once: Annotated[bool, typer.Option("--at-once", help="Do not wait for a subscriber.")] = False,
+    fault: Annotated[
+        list[str] | None, typer.Option(metavar="FAULT", help="What goes wrong, such as freeze:20s@30s. Repeatable.")
+    ] = None,
+    cert_file: Annotated[Path | None, typer.Option(help="Server certificate, for TLS.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    client_ca_file: Annotated[Path | None, typer.Option(help="CA that clients must come with, for mutual TLS.")] = None,
+    list_faults: Annotated[bool, typer.Option("--list-faults", help="Print what --fault knows, and exit.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Serve KubeArmor's LogService: recorded, generated or given events, at a rate, with faults on schedule."""
+    if context.invoked_subcommand is not None:
+        return
+    from otelbridge.simulator.faults import FaultError, faults_table, parse_fault  # noqa: PLC0415  # with grpc
+
+    if list_faults:
+        print(faults_table())
+        return
+    from otelbridge.event import Stream  # noqa: PLC0415
+    from otelbridge.simulator.manners import NODE, RELAY, ServerTls  # noqa: PLC0415
+    from otelbridge.simulator.pace import Pace  # noqa: PLC0415
+    from otelbridge.simulator.serve import SimulateOptions  # noqa: PLC0415
+
+    if bool(cert_file) != bool(key_file) or (client_ca_file and not cert_file):
+        fail("Wrong usage: --cert-file and --key-file go together, and --client-ca-file needs them", Exit.WRONG_USAGE)
+    tls = None
+    if cert_file and key_file:
+        tls = ServerTls(cert_file=cert_file, key_file=key_file, client_ca_file=client_ca_file)
+    try:
+        options = SimulateOptions(
+            host=host,
+            port=port,
+            profile=NODE if node else RELAY,
+            tls=tls,
+            source=source,
+            streams=tuple(Stream(name.strip()) for name in streams.split(",")),
+            loop=loop,
+            seed=seed,
+            pace=Pace(per_second=rate or None, burst=burst, count=count, duration_seconds=duration),
+            fresh_times=not recorded_times,
+            wait_for_subscriber=not at_once,
+            stay=stay,
+            faults=tuple(map(parse_fault, fault or ())),
+        )
+    except (ValueError, FaultError) as error:
+        fail(f"Wrong usage: {error}", Exit.WRONG_USAGE)
+    _tell_summary(_served(options), output)
+
+
+def _served(options: SimulateOptions) -> Summary:
+    from otelbridge.simulator.serve import serve  # noqa: PLC0415
+    from otelbridge.simulator.sources import SourceError  # noqa: PLC0415
+
+    until = threading.Event()
+    stop_on_signals(until, "Stopped.")
+
+    def ready(endpoint: str) -> None:
+        say(f"Serving KubeArmor's LogService on {endpoint} (Ctrl-C ends it).")
+
+    try:
+        return serve(options, until=until, ready=ready, tell=lambda fault: say(f"Fault: {fault}"))
+    except SourceError as error:
+        fail(f"Nothing to send: {error}", Exit.FAILED)
+    except OSError as error:
+        fail(str(error), Exit.UNREACHABLE)
+
+
+def _tell_summary(summary: Summary, output: Output) -> None:
+    for line in summary.bad_lines:
+        say(f"Not an event: {line}")
+    if summary.unknown_keys:
+        say(f"Keys that KubeArmor has no field for, ignored: {', '.join(summary.unknown_keys)}")
+    if output is Output.JSON:
+        print_json(asdict(summary))
+    else:
+        rows = [(str(stream), c.published, c.sent, c.dropped, c.unheard) for stream, c in summary.counts.items()]
+        print_table(
+            ("stream", "published", "sent", "dropped", "unheard"), rows, numbers=("published", "sent", "dropped")
+        )
+    if summary.bad_line_count:
+        raise typer.Exit(Exit.FAILED)
+
+
+def endpoint(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(help="Port for OTLP/gRPC; 0 takes a free one.")] = OTLP_GRPC_PORT,
+    http_port: Annotated[int, typer.Option(help="Port for OTLP/HTTP; 0 takes a free one.")] = OTLP_HTTP_PORT,
+    token: Annotated[str, typer.Option(help="Bearer token that each request must carry.")] = "",
+) -> None:
+    """Take logs, traces and metrics by OTLP over gRPC and HTTP, count them, and print the counts at the end."""
+    from otelbridge.simulator.endpoint_serve import EndpointOptions, serve_endpoint  # noqa: PLC0415
+
+    until = threading.Event()
+    stop_on_signals(until, "Stopped.")
+    options = EndpointOptions(host=host, grpc_port=grpc_port, http_port=http_port, token=token)
+    try:
+        counts = serve_endpoint(options, until)
+    except (OSError, RuntimeError) as error:
+        fail(f"Cannot listen: {error}", Exit.UNREACHABLE)
+    print_json(asdict(counts))
+
+
+COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...] = (("endpoint", endpoint, ENDPOINT_EXAMPLES),)
