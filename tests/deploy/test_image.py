@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.metadata import requires, version
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.deploy.image import Image, built_image
+
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
+
+LIST_DISTRIBUTIONS = (
+    "import importlib.metadata as m, json; print(json.dumps(sorted(d.name for d in m.distributions())))"
+)
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[Image]:
+    with built_image() as built:
+        yield built
+
+
+def needed_by(name: str, extra: str = "", seen: frozenset[tuple[str, str]] = frozenset()) -> frozenset[tuple[str, str]]:
+    """A distribution and all that it needs at run time, each as its name and the extra that is asked for."""
+    if (name, extra) in seen:
+        return seen
+    seen |= {(name, extra)}
+    for line in requires(name) or []:
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            for wanted in {"", *requirement.extras}:
+                seen = needed_by(canonicalize_name(requirement.name), wanted, seen)
+    return seen
+
+
+def test_it_starts_as_its_own_user_on_a_read_only_root_without_a_shell(image: Image) -> None:
+    done = image.run("version")
+    assert done.returncode == 0, done.stderr
+    assert version("otelbridge") in done.stdout
+
+
+def test_the_jail_is_one(image: Image) -> None:
+    script = (
+        "import os\n"
+        "assert os.getuid() == os.getgid() == 65532 and not os.getgroups(), os.getgroups()\n"
+        "open('/var/lib/otelbridge/queue', 'w').close()\n"
+        "for attempt in (lambda: open('/opt/otelbridge/x', 'w'), lambda: os.execv('/bin/sh', ['sh'])):\n"
+        "    try: attempt()\n"
+        "    except OSError: continue\n"
+        "    raise SystemExit('it could')\n"
+    )
+    done = image.run_program(["/opt/otelbridge/bin/python", "-c", script])
+    assert done.returncode == 0, done.stderr
+
+
+def test_settings_are_checked_in_there_as_anywhere(image: Image) -> None:
+    done = image.run("config", "check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_wrong_command_line_ends_with_2(image: Image) -> None:
+    assert image.run("no-such-command").returncode == 2
+
+
+def test_it_holds_what_the_bridge_needs_and_no_more(image: Image) -> None:
+    done = image.run_program(["/opt/otelbridge/bin/python", "-c", LIST_DISTRIBUTIONS])
+    inside = {canonicalize_name(name) for name in json.loads(done.stdout)}
+    assert inside == {name for name, _ in needed_by("otelbridge")}
+
+
+def test_its_configuration_is_the_one_that_the_dockerfile_says(image: Image) -> None:
+    config = image.config
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"] == ["/opt/otelbridge/bin/otelbridge"]
+    assert config["Cmd"] == ["run"]
+    assert config["StopSignal"] == "SIGTERM"
+    assert set(config["Volumes"]) == {"/var/lib/otelbridge"}
+    assert set(config["ExposedPorts"]) == {"32799/tcp"}
+    assert config["Labels"]["org.opencontainers.image.title"] == "otelbridge"
+
+
+def test_nothing_in_it_belongs_to_the_user_but_the_folder_of_the_queue(image: Image) -> None:
+    product = image.root / "opt" / "otelbridge"
+    assert not [path for path in product.rglob("*") if path.lstat().st_uid != 0]
+    assert (image.root / "var" / "lib" / "otelbridge").stat().st_uid == 65532
