@@ -1,4 +1,4 @@
-"""The queue's books: the ledger, the next number and small notes; written as one sealed page with every change.
+"""The queue's books: the ledger and the next number; written as one sealed page with every change.
 
 The page goes into the database, in the same transaction as the rows that it speaks of, and into a small mirror file
 beside it. The mirror tells what a damaged database once held: without it, a tail that SQLite discards from a damaged
@@ -29,7 +29,6 @@ class Books:
     ledger: Ledger = field(default_factory=Ledger)
     floor: dict[Stream, int] = field(default_factory=dict)
     """Per stream, an id below which every batch is settled."""
-    notes: dict[str, str] = field(default_factory=dict)
 
     def page(self) -> bytes:
         """The books, encoded and sealed."""
@@ -39,7 +38,6 @@ class Books:
                 "next_sequence": self.next_sequence,
                 "ledger": self.ledger.postings(),
                 "floor": self.floor,
-                "notes": self.notes,
             },
             separators=(",", ":"),
         ).encode()
@@ -59,7 +57,6 @@ def read_page(page: bytes | None) -> Books | None:
         next_sequence=tree["next_sequence"],
         ledger=Ledger(Posting(Stream(s), Account(a), reason, n) for s, a, reason, n in tree["ledger"]),
         floor={Stream(stream): first for stream, first in tree["floor"].items()},
-        notes=tree["notes"],
     )
 
 

@@ -47,6 +47,7 @@ class Change:
     inserts: dict[int, Batch] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     dead_letter_deletes: list[int] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(
@@ -56,4 +57,5 @@ class Change:
             or self.inserts
             or self.dead_letters
             or self.dead_letter_deletes
+            or self.notes
         )

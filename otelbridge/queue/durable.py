@@ -1,19 +1,17 @@
 """The durable queue: batches are put, taken and settled, each in one transaction that the ledger is part of.
 
-Nothing that the disk does makes a call raise: while it takes no writes, batches and acknowledgements wait in memory, and
-a thread of the queue's own writes them when it does again.
+Nothing that the disk does makes a call raise: while it takes no writes, batches and acknowledgements wait in memory,
+and a thread of the queue's own writes them when it does again.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from otelbridge.event import Stream
@@ -21,6 +19,7 @@ from otelbridge.queue.admission import Admission
 from otelbridge.queue.batch import Batch, Lease
 from otelbridge.queue.change import Change, DeadLetter
 from otelbridge.queue.depth import Depth
+from otelbridge.queue.errands import collect
 from otelbridge.queue.errors import QueueUnusable
 from otelbridge.queue.holding import Holding
 from otelbridge.queue.lending import Lending
@@ -29,26 +28,17 @@ from otelbridge.queue.outcome import Accepted, Outcome, Refused, TooLarge
 from otelbridge.queue.owner import CURE, own
 from otelbridge.queue.rows import piece_ids
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.queue.store import Connect, connect, open_store
+from otelbridge.queue.store import QUEUE_FILE, Connect, connect, open_store
 from otelbridge.queue.upkeep import Upkeep
 from otelbridge.queue.waiting_room import measure
+from otelbridge.queue.watching import WATCHING, note_of, read_note
 from otelbridge.queue.weather import Weather, sentence, weather_of
 from otelbridge.telemetry.happenings import Happening, QueueOpened, RecordsShed, Tell
 from otelbridge.telemetry.ledger import Account, Ledger, Posting
 
-QUEUE_FILE = "queue.db"
 FILE_SLACK = 1.25  # pages are filled to four fifths at worst, with batches of the sizes that we make
 FILE_ROOM_BYTES = 16 * 1024 * 1024  # the tables' own pages, gap records beyond the bound, room to delete in
-WATCHING = "watching"
 EXPIRE_AT_ONCE = 512
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watching:
-    """When an earlier life of the bridge last had its eyes on the upstreams."""
-
-    unix_nano: int
-    upstreams: tuple[str, ...]
 
 
 class DurableQueue:
@@ -304,26 +294,26 @@ class DurableQueue:
 
     # --- notes for the next life ---
 
-    def checkpoint_watching(self, unix_nano: int, upstreams: Sequence[str]) -> None:
-        """Remembers that these upstreams were being watched at that time."""
+    def checkpoint_watching(self, watched_until: Mapping[tuple[str, Stream], int]) -> None:
+        """Remembers until when (Unix nanoseconds) streams of upstreams were watched; others keep their time."""
         with self._changing():
-            note = json.dumps({"unix_nano": unix_nano, "upstreams": list(upstreams)})
-            self._holding.books.notes[WATCHING] = note
-            self._holding.write(Change())
+            until = {**self._watched(), **watched_until}
+            self._holding.write(Change(notes={WATCHING: note_of(until)}))
 
-    def last_watching(self) -> Watching | None:
-        """What was last remembered so, in this life or an earlier one."""
+    def last_watching(self) -> dict[tuple[str, Stream], int]:
+        """Until when each upstream's stream was watched, in this life or an earlier one."""
         with self._turn:
-            note = self._holding.books.notes.get(WATCHING)
-        if note is None:
-            return None
-        tree = json.loads(note)
-        return Watching(unix_nano=tree["unix_nano"], upstreams=tuple(tree["upstreams"]))
+            return self._watched()
+
+    def _watched(self) -> dict[tuple[str, Stream], int]:
+        return read_note(self._holding.notes.get(WATCHING))
 
     # --- tending ---
 
     def tend(self) -> bool:
-        """One round of upkeep: writes what waits, drops what is too old; True when there is more to do at once."""
+        """One round of upkeep: errands, what waits for the disk, what is too old; True when there is more to do."""
+        for errand in collect(self._settings.directory):
+            {"resend": self.resend, "discard": self.discard_dead_letters}[errand.verb](errand.numbers)
         with self._changing():
             if self._closed:
                 return False

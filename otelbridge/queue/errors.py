@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: whoever re-raises an exception sets its traceback
 class QueueInUse(Exception):  # noqa: N818  # the name says what is the case, as the other values of the room do
     """Another process holds the queue in this folder; two writers would send everything twice."""
 
@@ -22,7 +22,7 @@ class QueueInUse(Exception):  # noqa: N818  # the name says what is the case, as
         )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: whoever re-raises an exception sets its traceback
 class QueueUnusable(Exception):  # noqa: N818  # the same
     """The queue's folder can't be made, or can't be written."""
 

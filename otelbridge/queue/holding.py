@@ -42,6 +42,8 @@ class Holding:
         self.desk = Desk()
         self.room = WaitingRoom()
         self.store: Store | None = None
+        self.notes: dict[str, str] = {}
+        """For the next life, kept with the file."""
         self.weather: Weather | None = None
         """Why the disk takes no writes; None when it does."""
         self._make_store = make_store
@@ -68,6 +70,7 @@ class Holding:
         stored = read_page(store.page())
         if stored and (mirrored is None or stored.revision >= mirrored.revision):
             self.books = stored
+        self.notes = store.notes()
         self._recount_due = True
         for stream, owed in self.books.ledger.residue({}).items():
             self.counts.put(stream, 0, owed, 0)
@@ -136,6 +139,7 @@ class Holding:
     def write(self, change: Change) -> bool:
         """Writes a change with the books; False when it has to wait in memory for the disk."""
         self.books.revision += 1
+        self.notes |= change.notes
         for span in change.deletes:
             stream = stream_of(span.first)
             if span.first <= self.books.floor.get(stream, span_of(stream).first):
@@ -164,6 +168,7 @@ class Holding:
         pending.deletes += change.deletes
         pending.dead_letters += change.dead_letters
         pending.dead_letter_deletes += change.dead_letter_deletes
+        pending.notes |= change.notes
 
     def discharge(self, loan: Loan, change: Change) -> None:
         """Ends a loan for good: its rows go with the change; not handed out again even if that has to wait."""
@@ -256,8 +261,7 @@ class Holding:
         owed = dict(self.counts.records)
         found = self.store.sums()
         for stream in Stream:
-            batches, records, size = found.get(stream, (0, 0, 0))
-            self.counts.put(stream, batches, records, size)
+            self.counts.put(stream, *found[stream])
             for row in self.room.measures(span_of(stream)):
                 self.counts.add(stream, row)
             self._post_lost(stream, owed[stream] - self.counts.records[stream])

@@ -14,7 +14,8 @@ from otelbridge.queue.rows import Row, Span, row_id, sequence_of, span_of
 
 FRESH_NANOS = 30_000_000_000  # with `fresh_first`, what arrived in this time goes before the backlog
 FRESH_STEP_NANOS = 1_000_000_000  # how exactly we remember what arrived when
-ROWS_AT_ONCE = 64  # most leases need less; a lease of many small batches reads on
+FIRST_ROWS = 8  # rows of a megabyte fill a lease soon
+MORE_ROWS = 512  # a lease of many small batches reads on
 
 
 class Lending:
@@ -66,7 +67,7 @@ class Lending:
             return
         first = row_id(stream, sequence) if sequence else span_of(stream).first
         for gap in holding.desk.gaps(stream, first):
-            rows = holding.rows(gap, ROWS_AT_ONCE)
+            rows = holding.rows(gap, FIRST_ROWS)
             if rows:
                 yield stream, gap, rows
                 return
@@ -75,6 +76,7 @@ class Lending:
         """As many of the rows as fit, at least one; reads on where many small ones fit."""
         chosen: list[Row] = []
         size = records = 0
+        asked = FIRST_ROWS
         while rows:
             for row in rows:
                 size += row.bytes
@@ -82,9 +84,10 @@ class Lending:
                 if chosen and (size > max_bytes or records > max_records):
                     return chosen
                 chosen.append(row)
-            if len(rows) < ROWS_AT_ONCE:
+            if len(rows) < asked:
                 break
-            rows = self._holding.rows(Span(rows[-1].id + 1, gap.last), ROWS_AT_ONCE)
+            asked = MORE_ROWS
+            rows = self._holding.rows(Span(rows[-1].id + 1, gap.last), asked)
         return chosen
 
     def _make(self, stream: Stream, gap: Span, rows: list[Row]) -> Lease | None:

@@ -127,5 +127,6 @@ def _keep_letters(path: Path, new: Store) -> None:
                 new.apply(Change(dead_letters=[letter]), b"")
             for _, kept in old.retained(0, 2**63 - 1):
                 new.apply(Change(retained=[kept]), b"")
+            new.apply(Change(notes=old.notes()), b"")
         finally:
             old.close()

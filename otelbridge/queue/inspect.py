@@ -1,0 +1,161 @@
+"""Looking at a queue from outside: its folder goes in; ledger, batches, dead letters and retained batches come out.
+
+Read-only and without locks, so it works beside a running bridge, without one, and on what a crash left behind. What a
+bridge holds in memory only, while its disk takes no writes, can't be seen from here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from otelbridge.event import Stream
+from otelbridge.queue.batch import Batch
+from otelbridge.queue.books import Books, read_page
+from otelbridge.queue.change import DeadLetter, Retained
+from otelbridge.queue.errors import QueueUnusable
+from otelbridge.queue.owner import owner_of
+from otelbridge.queue.rows import STREAM_BY_RANK, Row, Span, sequence_of, span_of
+from otelbridge.queue.store import QUEUE_FILE, Store, read_store
+from otelbridge.queue.watching import WATCHING, read_note
+from otelbridge.queue.weather import sentence
+from otelbridge.telemetry.ledger import Ledger
+
+ROWS_AT_ONCE = 1024
+END_OF_TIME = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A batch that is held, without its bytes."""
+
+    number: int
+    stream: Stream
+    sequence: int
+    """Its place in the order of arrival."""
+    records: int
+    bytes: int
+    oldest_received_unix_nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What a look at every byte found."""
+
+    batches: int
+    records: int
+    damaged: tuple[int, ...]
+    """Numbers of batches that are not what was written."""
+    file_error: str
+    """SQLite's own complaint; empty when it has none."""
+    residue: Mapping[Stream, int]
+    """Received minus accounted for, per stream; not 0 where the ledger does not balance."""
+
+    @property
+    def sound(self) -> bool:
+        """Nothing is wrong."""
+        return not self.damaged and not self.file_error and not any(self.residue.values())
+
+
+class Inspection:
+    """A queue file as it was at one instant. Methods raise sqlite3.Error where the file can't be read."""
+
+    def __init__(self, directory: Path, store: Store) -> None:
+        self.path = directory / QUEUE_FILE
+        self.owner_pid = owner_of(directory)
+        """The bridge that holds it now; 0 when its number can't be read, None when there is none."""
+        self._store = store
+        self._books = read_page(store.page())
+
+    @property
+    def books_readable(self) -> bool:
+        """Whether the ledger could be read; without it, it is empty."""
+        return self._books is not None
+
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        return (self._books or Books()).ledger
+
+    def held(self) -> dict[Stream, int]:
+        """Records held per stream, counted row by row."""
+        return {stream: records for stream, (_, records, _) in self._store.sums().items()}
+
+    def watching(self) -> dict[tuple[str, Stream], int]:
+        """Until when each upstream's stream was watched."""
+        return read_note(self._store.notes().get(WATCHING))
+
+    def batches(self) -> Iterator[Listed]:
+        """What is held, stream by stream, oldest first."""
+        for stream in STREAM_BY_RANK:
+            for row in self._rows(span_of(stream)):
+                yield Listed(
+                    number=row.id,
+                    stream=stream,
+                    sequence=sequence_of(row.id),
+                    records=row.records,
+                    bytes=row.bytes,
+                    oldest_received_unix_nano=row.oldest_received_unix_nano,
+                )
+
+    def batch(self, number: int) -> Batch | None:
+        """One batch with its bytes; None when it is not held any more, or is damaged."""
+        return next((batch for _, batch in self._store.batches(Span(number, number))), None)
+
+    def dead_letters(self) -> Iterator[DeadLetter]:
+        """What the endpoint refused for good, oldest first."""
+        return self._store.dead_letters()
+
+    def retained(self, since_unix_nano: int = 0, until_unix_nano: int = END_OF_TIME) -> Iterator[Retained]:
+        """What the flight recorder kept of the time between, in the order of delivery."""
+        return (kept for _, kept in self._store.retained(since_unix_nano, until_unix_nano))
+
+    def verify(self) -> Verification:
+        """Reads every byte: SQLite's own check, each batch against its seal, the ledger against the batches."""
+        batches = records = 0
+        damaged = []
+        file_error = self._store.quick_check()
+        try:
+            for stream in STREAM_BY_RANK:
+                for number, batch in self._store.batches(span_of(stream)):
+                    if batch is None:
+                        damaged.append(number)
+                    else:
+                        batches += 1
+                        records += batch.records
+            residue = self.ledger().residue(self.held())
+        except sqlite3.Error as error:
+            file_error = file_error or sentence(error)
+            residue = {}
+        return Verification(
+            batches=batches, records=records, damaged=tuple(damaged), file_error=file_error, residue=residue
+        )
+
+    def _rows(self, span: Span) -> Iterator[Row]:
+        while rows := self._store.measures(span, ROWS_AT_ONCE):
+            yield from rows
+            span = Span(rows[-1].id + 1, span.last)
+
+
+@contextmanager
+def inspect(directory: Path) -> Iterator[Inspection]:
+    """Opens a queue to look at it.
+
+    Raises:
+        QueueUnusable: there is no queue in the folder, or its file can't be read.
+    """
+    path = directory / QUEUE_FILE
+    if not path.exists():
+        raise QueueUnusable(directory, f"there is no {QUEUE_FILE} in it", "Name the folder of a bridge's queue.")
+    try:
+        store = read_store(path)
+        inspection = Inspection(directory, store)
+    except sqlite3.Error as error:
+        cure = "A bridge that starts on it salvages a damaged file; a missing permission is cured by its owner."
+        raise QueueUnusable(directory, sentence(error), cure) from error
+    try:
+        yield inspection
+    finally:
+        store.close()
