@@ -14,10 +14,15 @@ END_SECONDS = 10.0
 
 
 class SimulatorProcess:
-    """`python -m otelbridge.simulator ARGUMENTS` as a context: started on entering, ended on leaving."""
+    """`python -m otelbridge.simulator ARGUMENTS` as a context: started on entering, ended on leaving.
 
-    def __init__(self, arguments: Sequence[str] = ()) -> None:
-        self._arguments = tuple(arguments)
+    Args:
+        arguments: See `python -m otelbridge.simulator --help`.
+        prefix: A command to run it under that becomes it, such as `ip netns exec NAME`.
+    """
+
+    def __init__(self, arguments: Sequence[str] = (), *, prefix: Sequence[str] = ()) -> None:
+        self._command = (*prefix, sys.executable, "-m", "otelbridge.simulator", *arguments)
         self._child: subprocess.Popen[str] | None = None
         self.endpoint = ""
         """`host:port`, once started."""
@@ -28,8 +33,7 @@ class SimulatorProcess:
         Raises:
             RuntimeError: It ended before; its own words are on stderr.
         """
-        command = [sys.executable, "-m", "otelbridge.simulator", *self._arguments]
-        self._child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._child = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
         first = self._stdout.readline()
         if not first:
             code = self._child.wait()

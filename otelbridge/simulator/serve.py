@@ -45,7 +45,7 @@ class SimulateOptions:
     seed: int = 1
     """Of what is generated."""
     pace: Pace = field(default_factory=lambda: Pace(per_second=10))
-    """Without a rate it is as fast as the slowest subscriber takes them; with one, full queues drop as KubeArmor's do."""
+    """Without a rate: as fast as the slowest subscriber takes them. With one, full queues drop as KubeArmor's do."""
     fresh_times: bool = True
     """Events get the time at which they are published; else those they were recorded with."""
     sequence: bool = False

@@ -1,0 +1,194 @@
+"""One HTTP/2 connection of a policing server: frames in, frames out, and a word about all that the client did."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+
+from tests.peers.ping_policy import DEFAULT_MIN_INTERVAL_SECONDS, PingPolicy
+
+OK, UNIMPLEMENTED = b"0", b"12"
+HEADERS = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+READ_BYTES = 65_536
+UNCOMPRESSED = 0
+"""First byte of a gRPC message."""
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policing:
+    """How the server behaves; each time can be scaled down for a test."""
+
+    min_ping_interval_seconds: float | None = DEFAULT_MIN_INTERVAL_SECONDS
+    """None: pings are not policed."""
+    ping_after_seconds: float | None = None
+    """Silence after which the server pings: a relay 5, a node 1. None: never, as behind a proxy that eats pings."""
+    ping_timeout_seconds: float = 20
+    """5 for a node."""
+    health_implemented: bool = True
+    data_every_seconds: float | None = None
+    """An event on every open stream; headers go out with the first."""
+    event: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Something that happened on a connection."""
+
+    what: str
+    """`connected`, `ping`, `called`, `goaway`, `server_ping`, `ping_timeout`, `protocol_error`, `closed`."""
+    connection: int
+    at_seconds: float
+    """Since the server's start."""
+    detail: str = ""
+
+
+class PolicingConnection:
+    """Served by the thread that calls `serve`; the other methods may be called from any."""
+
+    def __init__(self, sock: socket.socket, policing: Policing, tell: Callable[[str, str], None]) -> None:
+        self._sock = sock
+        self._policing = policing
+        self._tell = tell
+        self._http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
+        self._policy = PingPolicy(policing.min_ping_interval_seconds or 0)
+        self._streams: dict[int, bool] = {}
+        """The open watches, and whether their headers have been sent."""
+        self._health_checks: set[int] = set()
+        self._frozen = threading.Event()
+        self._going_away = threading.Event()
+        self._closed = threading.Event()
+        self._read_at = self._data_at = time.monotonic()
+        self._ping_sent_at: float | None = None
+
+    def freeze(self) -> None:
+        """Neither reads nor writes from now on; the kernel still acknowledges."""
+        self._frozen.set()
+
+    def thaw(self) -> None:
+        """Goes on."""
+        self._frozen.clear()
+
+    def go_away(self) -> None:
+        """Says GOAWAY without an error and closes, as a server that shuts down."""
+        self._going_away.set()
+
+    def close(self) -> None:
+        """Ends the connection without a word."""
+        self._closed.set()
+
+    def serve(self) -> None:
+        """Returns when the connection has ended."""
+        self._tell("connected", "")
+        with self._sock:
+            self._http.initiate_connection()
+            self._flush()
+            while not self._closed.is_set():
+                if self._frozen.is_set():
+                    self._closed.wait(POLL_SECONDS)
+                    continue
+                readable, _, _ = select.select([self._sock], [], [], POLL_SECONDS)
+                if readable:
+                    self._read()
+                self._keep_time(time.monotonic())
+                self._flush()
+        self._tell("closed", "")
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(READ_BYTES)
+            events = self._http.receive_data(data) if data else []
+        except (OSError, h2.exceptions.ProtocolError) as error:
+            self._tell("protocol_error", repr(error))
+            data, events = b"", []
+        if not data:
+            self._closed.set()
+        self._read_at, self._ping_sent_at = time.monotonic(), None
+        for event in events:
+            if self._closed.is_set():
+                return
+            # A call may have been cancelled in the very bytes that opened it.
+            with contextlib.suppress(h2.exceptions.StreamClosedError):
+                self._take(event)
+
+    def _take(self, event: h2.events.Event) -> None:
+        match event:
+            case h2.events.PingReceived():
+                self._tell("ping", "")
+                if self._policing.min_ping_interval_seconds is not None and self._policy.pinged(time.monotonic()):
+                    self._end(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM, b"too_many_pings")
+            case h2.events.RequestReceived(stream_id=stream, headers=headers):
+                path = dict(headers)[b":path"].decode()
+                self._tell("called", path)
+                self._call(stream, path.rpartition("/")[2])
+            case h2.events.DataReceived(stream_id=stream, data=data, flow_controlled_length=length):
+                self._http.acknowledge_received_data(length, stream)
+                if stream in self._health_checks:
+                    self._health_checks.discard(stream)
+                    # NonceMessage and ReplyMessage have the same encoding: the answer is the question.
+                    self._write(stream, HEADERS)
+                    self._http.send_data(stream, data)
+                    self._write(stream, [(b"grpc-status", OK)], end=True)
+            case h2.events.StreamReset(stream_id=stream):
+                self._streams.pop(stream, None)
+
+    def _call(self, stream: int, method: str) -> None:
+        if method.startswith("Watch"):
+            self._streams[stream] = False
+        elif method == "HealthCheck" and self._policing.health_implemented:
+            self._health_checks.add(stream)
+        else:
+            self._write(stream, [*HEADERS, (b"grpc-status", UNIMPLEMENTED)], end=True)
+
+    def _keep_time(self, now: float) -> None:
+        after = self._policing.ping_after_seconds
+        if self._ping_sent_at is not None:
+            if now - self._ping_sent_at >= self._policing.ping_timeout_seconds:
+                self._tell("ping_timeout", "")
+                self._closed.set()
+        elif after is not None and now - self._read_at >= after:
+            self._tell("server_ping", "")
+            self._http.ping(b"keepaliv")
+            self._ping_sent_at = now
+        every = self._policing.data_every_seconds
+        if every is not None and now - self._data_at >= every:
+            self._data_at = now
+            self._send_events()
+        if self._going_away.is_set():
+            self._end(h2.errors.ErrorCodes.NO_ERROR, b"")
+
+    def _send_events(self) -> None:
+        body = struct.pack(">BI", UNCOMPRESSED, len(self._policing.event)) + self._policing.event
+        for stream, headers_sent in self._streams.items():
+            if not headers_sent:
+                self._write(stream, HEADERS)
+                self._streams[stream] = True
+            if self._http.local_flow_control_window(stream) >= len(body):
+                self._http.send_data(stream, body)
+                self._policy.wrote()
+
+    def _write(self, stream: int, headers: list[tuple[bytes, bytes]], *, end: bool = False) -> None:
+        self._http.send_headers(stream, headers, end_stream=end)
+        self._policy.wrote()
+
+    def _end(self, code: h2.errors.ErrorCodes, reason: bytes) -> None:
+        self._tell("goaway", reason.decode())
+        self._http.close_connection(code, additional_data=reason)
+        self._flush()
+        self._closed.set()
+
+    def _flush(self) -> None:
+        with contextlib.suppress(OSError):  # the next read tells that the client has gone
+            self._sock.sendall(self._http.data_to_send())
