@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from otelbridge import __version__
-from otelbridge.cli import config, run, simulate, version
+from otelbridge.cli import config, ledger, queue, run, simulate, version
 from otelbridge.cli.exits import Exit
 from otelbridge.cli.output import quiet_broken_pipe
 
@@ -17,12 +17,14 @@ Commands = tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...]
 
 COMMANDS: Commands = (
     ("run", run.run, run.EXAMPLES),
+    ("ledger", ledger.ledger, ledger.EXAMPLES),
     ("version", version.version, version.EXAMPLES),
 )
 """Name, function, and the two examples that its help ends with."""
 
 GROUPS: tuple[tuple[str, str, Commands], ...] = (
     ("config", "The settings: what is in force, what is wrong, what there is.", config.COMMANDS),
+    ("queue", "What is held on disk, and what the endpoint refused.", queue.COMMANDS),
 )
 """Name, help, and commands."""
 

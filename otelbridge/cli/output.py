@@ -12,6 +12,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from otelbridge.cli.exits import Exit
+from otelbridge.telemetry.escape import escape
+
+DELETE = "\x7f"
+"""The one control character that JSON leaves as it is."""
 
 
 class Output(StrEnum):
@@ -25,18 +29,18 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Text for p
 
 
 def say(text: str) -> None:
-    """Talk: one line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Talk: one line on stderr; what others say in it (servers, files, events) cannot steer the terminal."""
+    print(escape(text), file=sys.stderr, flush=True)
 
 
 def print_json(document: Any) -> None:
-    """Data: one JSON document on stdout, indented."""
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    """Data: one JSON document on stdout, indented, in ASCII: what stands in an event cannot steer a terminal."""
+    print(json.dumps(document, indent=2).replace(DELETE, "\\u007f"))
 
 
 def print_json_line(document: Any) -> None:
     """Data: one JSON document on one line."""
-    print(json.dumps(document, ensure_ascii=False, separators=(",", ":")), flush=True)
+    print(json.dumps(document, separators=(",", ":")).replace(DELETE, "\\u007f"), flush=True)
 
 
 def fail(text: str, code: Exit = Exit.FAILED) -> NoReturn:
@@ -47,7 +51,7 @@ def fail(text: str, code: Exit = Exit.FAILED) -> NoReturn:
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Iterable[str] = ()) -> None:
     """Data: an aligned table on stdout; the columns named in `numbers` are set flush right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[escape(str(cell)) for cell in row] for row in rows]
     right = {head.index(name) for name in numbers}
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     for row in [list(head), *cells]:

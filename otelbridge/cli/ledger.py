@@ -1,0 +1,109 @@
+"""`otelbridge ledger`: did I lose a security event? The balance of a queue or of a running bridge, and a yes or no."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from otelbridge.cli.exits import Exit
+from otelbridge.cli.output import Output, OutputOption, fail, print_json, print_table
+from otelbridge.cli.settings_options import ConfigOption, QueueDirectoryOption, SetOption, load_or_exit
+
+if TYPE_CHECKING:
+    from otelbridge.status.document import AccountsDocument, LedgerDocument
+
+EXAMPLES = ("otelbridge ledger --queue-directory /var/lib/otelbridge", "otelbridge ledger --url http://127.0.0.1:32799")
+STATUS_PATH = "/status"
+STATUS_SECONDS = 5.0
+MAX_STATUS_BYTES = 16 * 1024 * 1024
+COLUMNS = ("received", "delivered", "rejected", "dropped", "filtered", "held", "missing")
+
+
+def ledger(
+    *,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    queue_directory: QueueDirectoryOption = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask a running bridge at its status address instead.")
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Print the balance: received = delivered + rejected + dropped + filtered + held. Exit 1 if it does not balance."""
+    if url:
+        document = of_running_bridge(url)
+    else:
+        loaded = load_or_exit(config, sets, check_files=False, quiet=True, queue_directory=queue_directory)
+        document = of_queue(loaded.settings.queue.directory)
+    if output is Output.JSON:
+        print_json(document)
+    else:
+        print_ledger(document)
+    if not document["balanced"]:
+        raise typer.Exit(Exit.FAILED)
+
+
+def of_queue(directory: Path) -> LedgerDocument:
+    """The ledger in a queue folder, whether a bridge runs on it or not; ends the command when it cannot be read."""
+    from otelbridge.queue.errors import QueueUnusable  # noqa: PLC0415  # only this command pays for them
+    from otelbridge.queue.inspect import inspect  # noqa: PLC0415
+    from otelbridge.status.document import ledger_document  # noqa: PLC0415
+
+    try:
+        with inspect(directory) as found:
+            if not found.books_readable:
+                fail(f"The ledger in {found.path} cannot be read.", Exit.FAILED)
+            books, held = found.ledger(), found.held()
+            return ledger_document(books.postings(), held=held, residue=books.residue(held))
+    except QueueUnusable as error:
+        fail(str(error), Exit.UNREACHABLE)
+    except sqlite3.Error as error:
+        fail(f"The queue in {directory} cannot be read: {error}", Exit.UNREACHABLE)
+
+
+def of_running_bridge(url: str) -> LedgerDocument:
+    """The ledger of a bridge that is asked at its status address; ends the command when there is no answer."""
+    address = url.rstrip("/").removesuffix(STATUS_PATH) + STATUS_PATH
+    if not address.startswith(("http://", "https://")):
+        fail(f"{url} is no URL of a status server: write it like http://127.0.0.1:32799", Exit.WRONG_USAGE)
+    try:
+        with urllib.request.urlopen(address, timeout=STATUS_SECONDS) as answer:  # noqa: S310  # http(s), see above
+            document: Any = json.loads(answer.read(MAX_STATUS_BYTES))
+        found: LedgerDocument = document["ledger"]
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        fail(f"No status from {address}: {error}", Exit.UNREACHABLE)
+    except (KeyError, TypeError):
+        fail(f"{address} answers, but not with a bridge's status.", Exit.UNREACHABLE)
+    return found
+
+
+def print_ledger(document: LedgerDocument) -> None:
+    """The balance as a table, where dropped and filtered records went, and the verdict."""
+    streams = {name: accounts for name, accounts in document["streams"].items() if any(_row(accounts))}
+    rows = [(name, *_row(accounts)) for name, accounts in streams.items()]
+    rows.append(("all", *(sum(column) for column in zip(*map(_row, document["streams"].values()), strict=True))))
+    print_table(("stream", *COLUMNS), rows, numbers=COLUMNS)
+    for account in ("dropped", "filtered"):
+        for name, accounts in streams.items():
+            for reason, records in accounts[account].items():  # type: ignore[literal-required]  # the two just named
+                print(f"{name}: {records} {account} ({reason})")
+    print(verdict(document))
+
+
+def verdict(document: LedgerDocument) -> str:
+    """The answer in one sentence."""
+    residues = {name: accounts["residue"] for name, accounts in document["streams"].items() if accounts["residue"]}
+    faulty = [f"{records:+d} {name}" for name, records in residues.items()]
+    return f"The ledger does not balance: {', '.join(faulty)}." if faulty else "No record is missing."
+
+
+def _row(accounts: AccountsDocument) -> tuple[int, ...]:
+    dropped, filtered = sum(accounts["dropped"].values()), sum(accounts["filtered"].values())
+    left = (accounts["held"], accounts["residue"])
+    return (accounts["received"], accounts["delivered"], accounts["rejected"], dropped, filtered, *left)

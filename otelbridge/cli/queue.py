@@ -1,0 +1,252 @@
+"""`otelbridge queue list|show|verify|...`: what is held and what was refused, without disturbing who holds it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from otelbridge.cli.exits import Exit
+from otelbridge.cli.output import Output, OutputOption, fail, print_json, print_table, say
+from otelbridge.cli.queue_replay import REPLAY_EXAMPLES, replay
+from otelbridge.cli.settings_options import ConfigOption, QueueDirectoryOption, SetOption, load_or_exit
+from otelbridge.cli.times import NANOSECONDS, age_in_words, in_words, size_in_words
+
+if TYPE_CHECKING:
+    from otelbridge.queue.inspect import Inspection
+
+DEFAULT_LIMIT = 50
+
+DeadLetterOption = Annotated[bool, typer.Option("--dead-letter", help="The number is a dead letter's.")]
+LimitOption = Annotated[int, typer.Option(min=1, help="Show at most so many.")]
+
+
+class Part(StrEnum):
+    """What a queue folder holds."""
+
+    HELD = "held"
+    DEAD_LETTERS = "dead-letters"
+    RETAINED = "retained"
+
+
+def list_batches(
+    *,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    queue_directory: QueueDirectoryOption = None,
+    limit: LimitOption = DEFAULT_LIMIT,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """List the batches that wait for delivery, oldest first."""
+    with opened(_directory(config, sets, queue_directory)) as found:
+        held = found.held()
+        batches = [batch for _, batch in zip(range(limit), found.batches(), strict=False)]
+        owner = found.owner_pid
+    if output is Output.JSON:
+        records = {stream.value: count for stream, count in held.items()}
+        print_json({"held": records, "owner_pid": owner, "batches": [asdict(batch) for batch in batches]})
+        return
+    now = time.time_ns()
+    rows = [
+        (
+            b.number,
+            b.stream.value,
+            b.records,
+            size_in_words(b.bytes),
+            age_in_words((now - b.oldest_received_unix_nano) / NANOSECONDS),
+        )
+        for b in batches
+    ]
+    print_table(("batch", "stream", "records", "size", "age"), rows, numbers=("batch", "records", "size", "age"))
+    say(f"{sum(held.values())} records held; {_owner(owner)}.")
+
+
+def show(
+    number: Annotated[int, typer.Argument(help="The batch's number, from `list`.")],
+    *,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    queue_directory: QueueDirectoryOption = None,
+    dead_letter: DeadLetterOption = False,
+) -> None:
+    """Print a batch, or a dead letter, as OTLP JSON."""
+    from otelbridge.send.otlp_json import to_document  # noqa: PLC0415  # protobuf: only who prints it pays for it
+
+    with opened(_directory(config, sets, queue_directory)) as found:
+        if dead_letter:
+            letters = (letter for letter in found.dead_letters() if letter.id == number)
+            request = next((letter.request for letter in letters), None)
+        else:
+            batch = found.batch(number)
+            request = batch.request if batch else None
+    if request is None:
+        fail(f"There is no {'dead letter' if dead_letter else 'batch'} {number}, or it is damaged.")
+    print_json(to_document(request))
+
+
+def verify(
+    *,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    queue_directory: QueueDirectoryOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Read every byte: the file, each batch against its checksum, the ledger against the batches. Exit 1 on a fault."""
+    with opened(_directory(config, sets, queue_directory)) as found:
+        result = found.verify()
+    if output is Output.JSON:
+        print_json(asdict(result) | {"sound": result.sound})
+    else:
+        print(f"{result.batches} batches with {result.records} records read.")
+        for number in result.damaged:
+            print(f"Batch {number} is damaged.")
+        if result.file_error:
+            print(f"The file is damaged: {result.file_error}.")
+        for stream, records in result.residue.items():
+            if records:
+                print(f"The ledger of {stream.value} is out by {records:+d}.")
+        print(
+            "The queue is sound." if result.sound else "The queue is not sound; a bridge that starts on it salvages it."
+        )
+    if not result.sound:
+        raise typer.Exit(Exit.FAILED)
+
+
+def dead_letters(
+    *,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    queue_directory: QueueDirectoryOption = None,
+    limit: LimitOption = DEFAULT_LIMIT,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """List what the endpoint refused for good, and why."""
+    with opened(_directory(config, sets, queue_directory)) as found:
+        letters = [letter for _, letter in zip(range(limit), found.dead_letters(), strict=False)]
+    if output is Output.JSON:
+        print_json([{key: value for key, value in asdict(letter).items() if key != "request"} for letter in letters])
+        return
+    rows = [(x.id, x.stream.value, x.records, in_words(x.refused_unix_nano), x.code, x.why) for x in letters]
+    print_table(("letter", "stream", "records", "refused", "code", "why"), rows, numbers=("letter", "records"))
+
+
+def resend(
+    numbers: Annotated[list[int] | None, typer.Argument(help="Numbers of dead letters.")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    queue_directory: QueueDirectoryOption = None,
+) -> None:
+    """Put dead letters back into the queue. The bridge does it at once, or when it is started."""
+    _leave_errand("resend", numbers, _directory(config, sets, queue_directory), everything=everything)
+
+
+def discard(
+    numbers: Annotated[list[int] | None, typer.Argument(help="Numbers of dead letters.")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    queue_directory: QueueDirectoryOption = None,
+) -> None:
+    """Delete dead letters for good. They stay counted as rejected."""
+    _leave_errand("discard", numbers, _directory(config, sets, queue_directory), everything=everything)
+
+
+def _leave_errand(verb: Any, numbers: list[int] | None, directory: Path, *, everything: bool) -> None:
+    from otelbridge.queue.errands import leave  # noqa: PLC0415
+
+    if bool(numbers) == everything:
+        fail(
+            "Name the dead letters by their numbers (see `otelbridge queue dead-letters`), or --all.", Exit.WRONG_USAGE
+        )
+    with opened(directory) as found:
+        owner = found.owner_pid
+        known = [letter.id for letter in found.dead_letters()]
+    unknown = sorted(set(numbers or ()) - set(known))
+    if unknown:
+        fail(f"There is no dead letter {', '.join(map(str, unknown))}.")
+    if not known:
+        say("There are no dead letters.")
+        return
+    try:
+        leave(directory, verb, numbers or known)
+    except OSError as error:
+        fail(f"{directory} cannot be written: {error.strerror}", Exit.UNREACHABLE)
+    when = "within a second" if owner is not None else "when a bridge starts on this queue"
+    say(f"{len(numbers or known)} dead letters: {verb} {when}.")
+
+
+def export(
+    *,
+    part: Annotated[Part, typer.Option(help="Which part of the folder.")] = Part.HELD,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    queue_directory: QueueDirectoryOption = None,
+) -> None:
+    """Print what is held, refused, or retained as OTLP JSON, one request per line. Nothing is taken out."""
+    from otelbridge.send.otlp_json import to_line  # noqa: PLC0415  # protobuf: only who prints it pays for it
+
+    with opened(_directory(config, sets, queue_directory)) as found:
+        for request in _requests(found, part):
+            print(to_line(request))
+
+
+def _requests(found: Inspection, part: Part) -> Iterator[bytes]:
+    match part:
+        case Part.HELD:
+            for listed in found.batches():
+                batch = found.batch(listed.number)
+                if batch is None:
+                    say(f"Batch {listed.number} is damaged, or has just been delivered; left out.")
+                else:
+                    yield batch.request
+        case Part.DEAD_LETTERS:
+            yield from (letter.request for letter in found.dead_letters())
+        case Part.RETAINED:
+            yield from (kept.request for kept in found.retained())
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[Inspection]:
+    """The queue in that folder, read-only; ends the command where there is none."""
+    from otelbridge.queue.errors import QueueUnusable  # noqa: PLC0415  # only these commands pay for them
+    from otelbridge.queue.inspect import inspect  # noqa: PLC0415
+
+    try:
+        with inspect(directory) as found:
+            yield found
+    except QueueUnusable as error:
+        fail(str(error), Exit.UNREACHABLE)
+    except sqlite3.Error as error:
+        fail(f"The queue in {directory} cannot be read: {error}", Exit.UNREACHABLE)
+
+
+def _directory(config: Path | None, sets: list[str] | None, queue_directory: str | None) -> Path:
+    loaded = load_or_exit(config, sets, check_files=False, quiet=True, queue_directory=queue_directory)
+    return loaded.settings.queue.directory
+
+
+def _owner(pid: int | None) -> str:
+    return "no bridge runs on this queue" if pid is None else f"the bridge on it is process {pid or '?'}"
+
+
+_AT = "--queue-directory /var/lib/otelbridge"
+COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...] = (
+    ("list", list_batches, ("otelbridge queue list", f"otelbridge queue list {_AT} --limit 10 --output json")),
+    ("show", show, ("otelbridge queue show 4611686018427387905", "otelbridge queue show 12 --dead-letter")),
+    ("verify", verify, ("otelbridge queue verify", f"otelbridge queue verify {_AT} --output json")),
+    ("dead-letters", dead_letters, ("otelbridge queue dead-letters", f"otelbridge queue dead-letters {_AT}")),
+    ("resend", resend, ("otelbridge queue resend 12 13", "otelbridge queue resend --all")),
+    ("discard", discard, ("otelbridge queue discard 12", "otelbridge queue discard --all")),
+    ("export", export, ("otelbridge queue export > held.jsonl", "otelbridge queue export --part dead-letters")),
+    ("replay", replay, REPLAY_EXAMPLES),
+)
