@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from otelbridge.event import Stream
+
+# Fields of KubeArmor's messages that can hold arguments of a command.
+COMMAND_FIELDS = ("Source", "Resource", "Data", "ProcessName", "ParentProcessName", "EventData")
+REDACTABLE_FIELDS = (*COMMAND_FIELDS, "Cwd", "Message", "Labels", "Tags", "UserName")
 
 
 class RuleSettings(BaseModel):
@@ -34,6 +39,13 @@ class RuleSettings(BaseModel):
     )
     label: dict[str, str] = Field(default_factory=dict, description="Pod labels: key to shell pattern; all must hold.")
 
+    @field_validator("stream")
+    @classmethod
+    def _stream_comes_from_upstream(cls, streams: tuple[Stream, ...]) -> tuple[Stream, ...]:
+        if Stream.GAPS in streams:
+            raise ValueError("'gaps' are the bridge's own records and cannot be filtered; use alerts, logs or messages")
+        return streams
+
 
 class RedactSettings(BaseModel):
     """One kind of secret to black out in command lines and arguments."""
@@ -44,10 +56,28 @@ class RedactSettings(BaseModel):
     pattern: str = Field(
         min_length=1, description="A regular expression; where it has a group named `secret`, only that is blacked out."
     )
-    fields: tuple[str, ...] = Field(
-        default=("Source", "Resource", "Data", "ProcessName", "ParentProcessName", "EventData"),
-        description="KubeArmor fields to look into.",
-    )
+    fields: tuple[str, ...] = Field(default=COMMAND_FIELDS, min_length=1, description="KubeArmor fields to look into.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_is_a_regular_expression(cls, pattern: str) -> str:
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}; Python's syntax is meant") from error
+        if compiled.match("") and "secret" not in compiled.groupindex:
+            raise ValueError(
+                f"{pattern!r} matches the empty text, so it would black out nothing; make it match a secret"
+            )
+        return pattern
+
+    @field_validator("fields")
+    @classmethod
+    def _fields_exist(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
+        for field in fields:
+            if field not in REDACTABLE_FIELDS:
+                raise ValueError(f"{field!r} is not a field that can be redacted; use {', '.join(REDACTABLE_FIELDS)}")
+        return fields
 
 
 class GateSettings(BaseModel):
