@@ -57,9 +57,9 @@ class PeerProcess:
             self.kill()
             raise AssertionError(f"{late}\n{self.output()}") from late
 
-    def stop(self) -> None:
-        """Asks it to end (SIGTERM) and waits until it has; harmless when it does not run."""
-        self._end(signal.SIGTERM)
+    def stop(self) -> int | None:
+        """Asks it to end (SIGTERM) and returns its exit code; None, and harmless, when it does not run."""
+        return self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         """Ends it at once (SIGKILL); harmless when it does not run."""
@@ -81,14 +81,14 @@ class PeerProcess:
             raise AssertionError(f"{self._argv[0]} ended by itself with {code}:\n{self.output()}")
         return self._is_up()
 
-    def _end(self, how: signal.Signals) -> None:
+    def _end(self, how: signal.Signals) -> int | None:
         process, self._process = self._process, None
         if process is None:
-            return
+            return None
         process.send_signal(how)
         process.send_signal(signal.SIGCONT)  # one that is frozen would never notice the SIGTERM
         try:
-            process.wait(STOP_SECONDS)
+            return process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

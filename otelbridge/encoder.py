@@ -1,0 +1,220 @@
+"""The one thread between the readers and the disk: raw events come in, batches of encoded records go into the queue.
+
+It takes all that waits in the hand-off: under light load every event is on disk within milliseconds, under heavy load
+batches grow by themselves. What the readers had to drop, and every gap, is posted and recorded here too, so the ledger
+has one author.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from otelbridge.event import Gap, GapCause, RawEvent, Stream
+from otelbridge.feed.handoff import HandOff
+from otelbridge.gate.gate import Gate
+from otelbridge.mapping.decode import Decoded, decode
+from otelbridge.mapping.mapper import Mapper, Record
+from otelbridge.pb.kubearmor_pb2 import Alert
+from otelbridge.queue.batch import Batch
+from otelbridge.queue.durable import DurableQueue
+from otelbridge.telemetry.happenings import EventDamaged, EventsOverflowed, GapEnded, Tell
+from otelbridge.telemetry.ledger import Account, Posting
+from otelbridge.telemetry.pulse import Pulse
+
+TAKE_EVENTS = 2048
+"""Most events of one turn: large enough that a commit is cheap per event, small enough that the readers, who need the
+interpreter lock too, are not kept from it for longer than some milliseconds."""
+BATCH_TARGET_BYTES = 256 * 1024
+"""A batch is closed when it has grown to this: several of them are joined into a request of the default 1 MiB."""
+IDLE_SECONDS = 1.0
+"""Longest wait for an event, so that the thread's pulse beats and gaps go out on a quiet night."""
+DRAIN_JOIN_SECONDS = 10.0
+
+THROTTLING_OPERATION = "AlertThreshold"
+OVERFLOW_REASON = "handoff_full"
+
+
+class Encoder:
+    """Owns the thread `encoder`. Everything it is given is another room's; it closes none of it."""
+
+    def __init__(self, *, handoff: HandOff, gate: Gate, mapper: Mapper, queue: DurableQueue, tell: Tell) -> None:
+        self._handoff = handoff
+        self._gate = gate
+        self._mapper = mapper
+        self._queue = queue
+        self._tell = tell
+        self._gaps: deque[Gap] = deque()
+        self._draining = threading.Event()
+        self._in_hand: Counter[Stream] = Counter()
+        self.redacted = 0
+        """Events in which a secret was blacked out."""
+        self.lag_nanos: dict[Stream, int] = {}
+        """Receipt of a stream's latest event minus its own time stamp; negative when the clocks differ."""
+        self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
+        self.pulse = Pulse("encoder")
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def record_gap(self, gap: Gap) -> None:
+        """Puts a gap on the road to the endpoint. May be called from any thread."""
+        self._gaps.append(gap)
+        self._handoff.wake()
+
+    def in_hand(self) -> Mapping[Stream, int]:
+        """Records taken from the hand-off and not yet in the queue, per stream."""
+        return dict(self._in_hand)
+
+    def drain(self, timeout_seconds: float = DRAIN_JOIN_SECONDS) -> bool:
+        """Encodes all that waits, then ends the thread. True when it did so in time."""
+        self._draining.set()
+        self._handoff.wake()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            self.pulse.beat()
+            last_turn = self._draining.is_set()  # read before the take: what came before it is then surely taken
+            events = self._handoff.take(TAKE_EVENTS, 0.0 if last_turn else IDLE_SECONDS)
+            self._turn(events)
+            if last_turn and not events and not self._gaps:
+                return
+
+    def _turn(self, events: Sequence[RawEvent]) -> None:
+        self._in_hand.update(event.stream for event in events)
+        postings = Counter[tuple[Stream, Account, str]]()
+        batches = list(self._batches(events, postings))
+        for overflow in self._handoff.take_overflow():
+            postings[overflow.stream, Account.RECEIVED, ""] += overflow.events
+            postings[overflow.stream, Account.DROPPED, OVERFLOW_REASON] += overflow.events
+            self._tell(EventsOverflowed(stream=overflow.stream, events=overflow.events))
+            self._tell(
+                GapEnded(
+                    gap=Gap(
+                        stream=overflow.stream,
+                        upstream=overflow.upstream,
+                        cause=GapCause.OVERFLOW,
+                        started_unix_nano=overflow.first_unix_nano,
+                        ended_unix_nano=overflow.last_unix_nano,
+                        lost_records=overflow.events,
+                        detail="Events arrived faster than they could be encoded and written to disk.",
+                    )
+                )
+            )
+        batches.extend(self._gap_batches(postings))
+        if batches or postings:
+            self._queue.put(batches, [Posting(*key, records) for key, records in postings.items()])
+        self._in_hand.clear()
+
+    def _batches(self, events: Sequence[RawEvent], postings: Counter[tuple[Stream, Account, str]]) -> Iterable[Batch]:
+        open_batches: dict[Stream, OpenBatch] = {}
+        ungated, map_event = self._gate.open, self._mapper.map
+        for event in events:
+            stream = event.stream
+            decoded = decode(stream, event.body)
+            if decoded.how != "strict":
+                self._tell(EventDamaged(stream=stream, upstream=event.upstream, how=decoded.how, why=decoded.why))
+            if not ungated and not self._passes(stream, decoded, postings):
+                continue
+            if stream is Stream.ALERTS:
+                self._note_throttling(decoded, event)
+            batch = open_batches.get(stream)
+            if batch is None:
+                batch = open_batches[stream] = OpenBatch(stream)
+            batch.add(map_event(stream, decoded, event.received_unix_nano), event.received_unix_nano)
+            if batch.bytes >= BATCH_TARGET_BYTES:
+                yield self._close(open_batches.pop(stream))
+        for batch in open_batches.values():
+            yield self._close(batch)
+        for stream, count in self._in_hand.items():
+            postings[stream, Account.RECEIVED, ""] += count
+
+    def _passes(self, stream: Stream, decoded: Decoded, postings: Counter[tuple[Stream, Account, str]]) -> bool:
+        if decoded.how == "raw":
+            return True  # bytes that no rule can read are evidence all the same
+        verdict = self._gate.judge(stream, decoded.message)
+        self.redacted += verdict.redactions > 0
+        if not verdict.keep:
+            postings[stream, Account.FILTERED, verdict.rule] += 1
+        return verdict.keep
+
+    def _close(self, batch: OpenBatch) -> Batch:
+        lag = batch.latest_lag_nanos()
+        if lag is not None:
+            self.lag_nanos[batch.stream] = lag
+        return batch.close(self._mapper)
+
+    def _note_throttling(self, decoded: Decoded, event: RawEvent) -> None:
+        """KubeArmor says that it will report nothing of a container for a while: a gap whose extent is known."""
+        alert = decoded.message
+        if not isinstance(alert, Alert) or alert.Operation != THROTTLING_OPERATION:
+            return
+        started = self._mapper.event_unix_nano(alert) or event.received_unix_nano
+        limit = f" (limit: {alert.MaxAlertsPerSec} alerts a second)" if alert.MaxAlertsPerSec else ""
+        self._tell(
+            GapEnded(
+                gap=Gap(
+                    stream=event.stream,
+                    upstream=event.upstream,
+                    cause=GapCause.THROTTLED,
+                    started_unix_nano=started,
+                    ended_unix_nano=started + alert.DroppingAlertsInterval * 1_000_000_000,
+                    node=alert.HostName,
+                    namespace=alert.NamespaceName,
+                    pod=alert.PodName,
+                    container=alert.ContainerName,
+                    detail=f"KubeArmor throttles the alerts of this container{limit}.",
+                )
+            )
+        )
+
+    def _gap_batches(self, postings: Counter[tuple[Stream, Account, str]]) -> Iterable[Batch]:
+        if not self._gaps:
+            return
+        batch = OpenBatch(Stream.GAPS)
+        while self._gaps:
+            batch.add(self._mapper.gap(self._gaps.popleft()), time.time_ns())
+        postings[Stream.GAPS, Account.RECEIVED, ""] += len(batch.records)
+        self._in_hand[Stream.GAPS] += len(batch.records)
+        yield batch.close(self._mapper)
+
+
+class OpenBatch:
+    """Records of one stream that will become one batch."""
+
+    __slots__ = ("bytes", "latest_received_unix_nano", "oldest_received_unix_nano", "records", "stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.records: list[Record] = []
+        self.bytes = 0
+        self.oldest_received_unix_nano = 0
+        self.latest_received_unix_nano = 0
+
+    def add(self, record: Record, received_unix_nano: int) -> None:
+        """Adds one record; the first one gives the batch its age."""
+        if not self.records:
+            self.oldest_received_unix_nano = received_unix_nano
+        self.latest_received_unix_nano = received_unix_nano
+        self.records.append(record)
+        self.bytes += len(record.encoded)
+
+    def latest_lag_nanos(self) -> int | None:
+        """Receipt of the latest event minus its own time stamp, where it has one."""
+        happened = self.records[-1].time_unix_nano
+        return self.latest_received_unix_nano - happened if happened else None
+
+    def close(self, mapper: Mapper) -> Batch:
+        """The batch, encoded."""
+        return Batch(
+            stream=self.stream,
+            request=mapper.assemble(self.records),
+            records=len(self.records),
+            oldest_received_unix_nano=self.oldest_received_unix_nano,
+        )

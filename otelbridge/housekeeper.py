@@ -1,0 +1,69 @@
+"""The thread that looks round once a second: what is watched, which node fell silent, whether the ledger balances."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from otelbridge.rooms import Rooms
+from otelbridge.telemetry.happenings import LedgerUnbalanced, NodeFellSilent, Tell
+from otelbridge.telemetry.pulse import Pulse
+
+ROUND_SECONDS = 1.0
+"""How often the queue is told what is being watched: the gap of a restart is exact to this."""
+
+
+class Housekeeper:
+    """Owns the thread `housekeeper`."""
+
+    def __init__(self, rooms: Rooms, tell: Tell) -> None:
+        self._rooms = rooms
+        self._tell = tell
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
+        self.pulse = Pulse("housekeeper")
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread after a last note of what is being watched; harmless when it has ended, or never started."""
+        if self._stop.is_set() or self._thread.ident is None:
+            return
+        self._stop.set()
+        self._thread.join()
+        self._note_what_is_watched()
+
+    def _run(self) -> None:
+        while not self._stop.wait(ROUND_SECONDS):
+            self.pulse.beat()
+            self._note_what_is_watched()
+            self._call_the_roll()
+            self._check_the_balance()
+
+    def _note_what_is_watched(self) -> None:
+        now = time.time_ns()
+        watched = {
+            (subscription.upstream, name): now
+            for subscription in self._rooms.feed.subscriptions()
+            for name, stream in subscription.streams.items()
+            if stream.blind_since_unix_nano is None
+        }
+        if watched:
+            self._rooms.queue.checkpoint_watching(watched)
+
+    def _call_the_roll(self) -> None:
+        # The mapper does not know which upstream a node spoke through; with one upstream there is no question.
+        subscriptions = self._rooms.feed.subscriptions()
+        upstream = subscriptions[0].upstream if len(subscriptions) == 1 else ""
+        for node, seen in self._rooms.mapper.nodes().items():
+            self._rooms.roster.saw(node, seen, upstream=upstream)
+        for silent in self._rooms.roster.fallen_silent(time.time_ns()):
+            self._tell(NodeFellSilent(node=silent.node, last_event_unix_nano=silent.last_event_unix_nano))
+
+    def _check_the_balance(self) -> None:
+        ledger, held = self._rooms.queue.balance()
+        residue = {stream.value: records for stream, records in ledger.residue(held).items() if records}
+        if residue:
+            self._tell(LedgerUnbalanced(residue=residue))

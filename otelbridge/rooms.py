@@ -1,0 +1,66 @@
+"""The rooms of one bridge, opened: what bridge.py runs, and what its meters and its snapshot read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otelbridge import __version__
+from otelbridge.encoder import Encoder
+from otelbridge.feed.feed import Feed
+from otelbridge.feed.handoff import HandOff
+from otelbridge.feed.nodes import NodeRoster
+from otelbridge.gate.gate import Gate
+from otelbridge.mapping.mapper import Mapper
+from otelbridge.queue.durable import DurableQueue
+from otelbridge.send.courier import Couriers
+from otelbridge.send.sender import Sender, open_sender
+from otelbridge.settings.tree import Settings
+from otelbridge.telemetry.happenings import Tell
+from otelbridge.telemetry.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """In walking order; each is closed by bridge.py."""
+
+    settings: Settings
+    feed: Feed
+    roster: NodeRoster
+    handoff: HandOff
+    gate: Gate
+    mapper: Mapper
+    encoder: Encoder
+    queue: DurableQueue
+    couriers: Couriers
+    sender: Sender
+    telemetry: Telemetry
+
+
+def open_rooms(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> Rooms:
+    """Opens every room from the endpoint backwards; nothing runs yet, nobody is dialled.
+
+    Raises:
+        ValueError: settings that only opening a room can check (a certificate, a URL).
+        QueueInUse: another bridge has the queue.
+        QueueUnusable: the queue's folder cannot be written.
+    """
+    sender = open_sender(settings.send, version=__version__)
+    gate = Gate(settings.gate)
+    mapper = Mapper(settings.mapping, version=__version__)
+    handoff = HandOff(settings.feed.handoff_max_events, settings.feed.handoff_max_bytes)
+    roster = NodeRoster(settings.telemetry.max_nodes)
+    feed = Feed(settings.feed, handoff=handoff, tell=tell, version=__version__, nodes=roster)
+    queue = DurableQueue.open(settings.queue, tell=tell)  # the last that can fail: nothing has to be undone after it
+    return Rooms(
+        settings=settings,
+        feed=feed,
+        roster=roster,
+        handoff=handoff,
+        gate=gate,
+        mapper=mapper,
+        encoder=Encoder(handoff=handoff, gate=gate, mapper=mapper, queue=queue, tell=tell),
+        queue=queue,
+        couriers=Couriers(queue, sender, settings.send, tell),
+        sender=sender,
+        telemetry=telemetry,
+    )

@@ -1,0 +1,116 @@
+"""The status document's sections, each a function that reads the rooms at the moment it is asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from otelbridge import __version__
+from otelbridge.encoder import OVERFLOW_REASON
+from otelbridge.rooms import Rooms
+from otelbridge.settings.load import Loaded
+from otelbridge.settings.show import shown
+from otelbridge.status.app import Section
+from otelbridge.status.document import (
+    CertificateDocument,
+    DeliveryDocument,
+    HandoffDocument,
+    LedgerDocument,
+    QueueDocument,
+    SubscriptionDocument,
+    delivery_document,
+    entry_document,
+    gap_document,
+    ledger_document,
+    subscription_document,
+)
+from otelbridge.telemetry.ledger import Account
+
+NANOS_PER_SECOND = 1_000_000_000
+
+OVERFLOWED = (Account.DROPPED, OVERFLOW_REASON)
+
+
+@dataclass(slots=True, kw_only=True)
+class Life:
+    """Which life of the bridge this is, and how far it has come."""
+
+    instance_id: str
+    started_unix_nano: int
+    phase: str = "starting"
+    """`starting`, `running`, `draining` or `stopped`."""
+
+
+def sections(rooms: Rooms, loaded: Loaded, *, life: Life) -> Mapping[str, Section]:
+    """Name of a section to the function that makes it."""
+    settings = shown(loaded)
+    made: Mapping[str, Callable[[], object]] = {
+        "version": lambda: __version__,
+        "instance": lambda: life.instance_id,
+        "started_unix_seconds": lambda: life.started_unix_nano / NANOS_PER_SECOND,
+        "state": lambda: life.phase,
+        "subscriptions": lambda: _subscriptions(rooms),
+        "handoff": lambda: _handoff(rooms),
+        "queue": lambda: _queue(rooms),
+        "delivery": lambda: _delivery(rooms),
+        "ledger": lambda: _ledger(rooms),
+        "gaps": lambda: [gap_document(gap) for gap in rooms.telemetry.history.gaps()],
+        "history": lambda: [entry_document(entry) for entry in rooms.telemetry.history.entries()],
+        "certificates": lambda: _certificates(rooms),
+        "settings": lambda: settings,
+    }
+    return cast("Mapping[str, Section]", made)  # typed dictionaries are JSON, which the type checker cannot see
+
+
+def _subscriptions(rooms: Rooms) -> list[SubscriptionDocument]:
+    return [
+        subscription_document(status, rooms.telemetry.states.timeline(status.upstream))
+        for status in rooms.feed.subscriptions()
+    ]
+
+
+def _handoff(rooms: Rooms) -> HandoffDocument:
+    handoff = rooms.handoff
+    dropped = [p.records for p in rooms.queue.ledger().postings() if (p.account, p.reason) == OVERFLOWED]
+    return {
+        "events": handoff.waiting_events,
+        "bytes": handoff.waiting_bytes,
+        "max_events": handoff.max_events,
+        "max_bytes": handoff.max_bytes,
+        "dropped": sum(dropped),
+    }
+
+
+def _queue(rooms: Rooms) -> QueueDocument:
+    depth = rooms.queue.depth()
+    oldest = depth.oldest_received_unix_nano
+    return {
+        "path": str(rooms.queue.path),
+        "records": depth.records,
+        "bytes": depth.bytes,
+        "max_bytes": rooms.settings.queue.max_bytes,
+        "oldest_age_seconds": None if oldest is None else max(0.0, (time.time_ns() - oldest) / NANOS_PER_SECOND),
+        "degraded": depth.degraded,
+        "memory_records": depth.memory_records,
+        "dead_letters": depth.dead_letter_records,
+        "streams": {stream.value: records for stream, records in depth.by_stream.items()},
+    }
+
+
+def _delivery(rooms: Rooms) -> list[DeliveryDocument]:
+    return [delivery_document(delivery) for delivery in rooms.telemetry.states.deliveries()]
+
+
+def _ledger(rooms: Rooms) -> LedgerDocument:
+    ledger, held = rooms.queue.balance()
+    return ledger_document(ledger.postings(), held=held, residue=ledger.residue(held))
+
+
+def _certificates(rooms: Rooms) -> list[CertificateDocument]:
+    return [
+        {"server": status.upstream, "use": "kubearmor", "expires_unix_seconds": status.certificate_expires_unix_seconds}
+        for status in rooms.feed.subscriptions()
+        if status.certificate_expires_unix_seconds is not None
+    ]

@@ -1,0 +1,90 @@
+"""The bridge as users run it: a process of its own with a settings file, watched through its status port."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.peers.process import PeerProcess, answers_ok, free_ports
+from tests.waiting import eventually
+
+Json = dict[str, Any]
+
+COMMAND = Path(sys.executable).parent / "otelbridge"
+
+
+class BridgeProcess:
+    """`otelbridge run` with its queue in a folder of the test.
+
+    Args:
+        folder: for settings, queue and output.
+        settings: sections over the ones that every test needs.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Json]) -> None:
+        (self.status_port,) = free_ports(1)
+        self.queue_directory = folder / "queue"
+        sections: dict[str, Json] = {
+            "bridge": {"drain_seconds": 10},
+            "queue": {"directory": str(self.queue_directory)},
+            "status": {"port": self.status_port},
+            "telemetry": {"disabled": True},
+        }
+        for name, section in settings.items():
+            sections[name] = {**sections.get(name, {}), **section}
+        file = folder / "bridge.yaml"
+        file.write_text(yaml.safe_dump(sections), encoding="utf-8")
+        self.process = PeerProcess(
+            [str(COMMAND), "run", "--config", str(file)],
+            output=folder / "bridge.log",
+            is_up=lambda: answers_ok(self.url("/startupz")),
+        )
+
+    def url(self, path: str) -> str:
+        """Of its status server."""
+        return f"http://127.0.0.1:{self.status_port}{path}"
+
+    def status(self) -> Json:
+        """The document that /status shows."""
+        with urllib.request.urlopen(self.url("/status"), timeout=5) as answer:
+            document: Json = json.load(answer)
+            return document
+
+    def balance(self, stream: str) -> dict[str, int]:
+        """One stream's accounts: received, delivered, ..., held, residue."""
+        totals: dict[str, int] = self.status()["ledger"]["streams"][stream]
+        return totals
+
+    def wait_until_watching(self, *, within_seconds: float = 15) -> None:
+        """Returns once every subscription watches."""
+        eventually(
+            lambda: all(one["state"] == "watching" for one in self.status()["subscriptions"]),
+            within_seconds=within_seconds,
+            why="every subscription watches",
+        )
+
+    def stop(self) -> int | None:
+        """SIGTERM; returns the exit code."""
+        return self.process.stop()
+
+
+@contextmanager
+def running_bridge(folder: Path, **settings: Json) -> Iterator[BridgeProcess]:
+    """A bridge that is up, ended with the context; what it printed is shown when the test fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    bridge = BridgeProcess(folder, settings)
+    bridge.process.start()
+    try:
+        yield bridge
+    except BaseException as error:
+        error.add_note(f"The bridge printed:\n{bridge.process.output()}")
+        raise
+    finally:
+        bridge.process.kill()
