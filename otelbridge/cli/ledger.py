@@ -91,7 +91,7 @@ def print_ledger(document: LedgerDocument) -> None:
     print_table(("stream", *COLUMNS), rows, numbers=COLUMNS)
     for account in ("dropped", "filtered"):
         for name, accounts in streams.items():
-            for reason, records in accounts[account].items():  # type: ignore[literal-required]  # the two just named
+            for reason, records in accounts[account].items():
                 print(f"{name}: {records} {account} ({reason})")
     print(verdict(document))
 

@@ -85,7 +85,8 @@ def _send(sender: Sender, kept: Retained) -> int:
             fail(f"{sender.endpoint} does not take it: {outcome.code}: {outcome.why}")
         if attempt == MAX_TRIES:
             fail(
-                f"{sender.endpoint} did not take it in {attempt} tries: {outcome.code}: {outcome.why}", Exit.UNREACHABLE
+                f"{sender.endpoint} did not take it in {attempt} tries ({outcome.code}: {outcome.why})",
+                Exit.UNREACHABLE,
             )
         time.sleep(outcome.after_seconds or pause)
         pause *= 2
