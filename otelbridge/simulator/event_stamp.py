@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from otelbridge.pb import kubearmor_pb2
 from otelbridge.simulator.event_json import KubeArmorMessage
 
-SEQUENCE = re.compile(rb"\bseq=(\d+)\b")
-"""Finds the number in an encoded event, or in whatever record became of it."""
+SEQUENCE = re.compile(rb"seq=(\d+);")
+"""Finds the number in an encoded event or record; closed by `;` because the byte behind a text may be a digit too."""
 NANOS_PER_SECOND = 1_000_000_000
 NANOS_PER_MICROSECOND = 1_000
 
@@ -23,8 +23,8 @@ def stamp_time(message: KubeArmorMessage, unix_nano: int) -> None:
 
 
 def stamp_sequence(message: KubeArmorMessage, number: int) -> None:
-    """Hides `seq=number` at the end of Data (a Message has none: of its text)."""
-    mark = f"seq={number}"
+    """Hides `seq=number;` at the end of Data (a Message has none: of its text)."""
+    mark = f"seq={number};"
     if isinstance(message, kubearmor_pb2.Message):
         message.Message = f"{message.Message} {mark}".lstrip()
     else:

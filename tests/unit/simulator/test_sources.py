@@ -1,0 +1,60 @@
+"""Sources of events by name."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.simulator.sources import GENERATED, SAMPLES, EventSource, SourceError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "events.jsonl"
+    file.write_text('{"Type": "HostLog", "Mood": 1}\nnonsense\n{"Type": "MatchedPolicy"}\n')
+    return file
+
+
+def test_the_samples_come_once() -> None:
+    assert len(list(EventSource(SAMPLES, streams=UPSTREAM_STREAMS))) == 59
+
+
+def test_the_samples_come_again_and_whoever_changed_them_changed_copies() -> None:
+    events = islice(EventSource(SAMPLES, streams=(Stream.MESSAGES,), loop=True), 5)
+    texts = []
+    for event in events:
+        texts.append(event.message.Message)  # type: ignore[union-attr]
+        event.message.Message = "changed"  # type: ignore[union-attr]
+
+    assert len(set(texts)) == 2
+
+
+def test_what_is_generated_never_ends() -> None:
+    assert len(list(islice(EventSource(GENERATED, streams=(Stream.ALERTS,)), 500))) == 500
+
+
+def test_a_file_tells_its_bad_lines_and_unknown_keys_once_however_often_it_is_read(file: Path) -> None:
+    source = EventSource(str(file), streams=UPSTREAM_STREAMS, loop=True)
+
+    assert len(list(islice(source, 10))) == 10
+
+    assert list(source.bad_lines) == [f"{file}:2"]
+    assert source.bad_line_count == 1
+    assert list(source.unknown_keys) == ["Mood"]
+
+
+def test_only_the_streams_asked_for_come(file: Path) -> None:
+    assert [event.stream for event in EventSource(str(file), streams=(Stream.ALERTS,))] == [Stream.ALERTS]
+
+
+def test_a_source_without_an_event_is_an_error_not_an_endless_loop(file: Path) -> None:
+    with pytest.raises(SourceError, match="has no event of the streams messages"):
+        EventSource(str(file), streams=(Stream.MESSAGES,), loop=True).check()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.jsonl"):
+        EventSource(str(tmp_path / "nowhere.jsonl"), streams=UPSTREAM_STREAMS).check()
