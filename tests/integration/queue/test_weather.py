@@ -1,0 +1,240 @@
+"""A disk that is full, fails or is gone for a while: batches wait, exports go on, and the books balance all the time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otelbridge.event import Stream
+from otelbridge.queue.durable import DurableQueue
+from otelbridge.queue.outcome import Accepted, Refused, RetryLater
+from otelbridge.queue.settings import QueueSettings
+from otelbridge.telemetry.happenings import QueueDegraded, QueueRecovered
+from tests.integration.queue.oracle import (
+    RECORD_BYTES,
+    Disk,
+    Told,
+    assert_balanced,
+    batch_of,
+    drain,
+    dropped,
+    numbers_of,
+    open_queue,
+    put,
+    take,
+)
+from tests.waiting import eventually
+
+MIB = 1024 * 1024
+LATER = RetryLater(code="UNAVAILABLE", why="away")
+
+
+def open_on(disk: Disk, directory: Path, told: Told, **settings: object) -> DurableQueue:
+    return DurableQueue.open(
+        QueueSettings.model_validate({"directory": directory, **settings}), tell=told, connect=disk.connect
+    )
+
+
+@pytest.mark.parametrize("fault", ["full", "broken"])
+@pytest.mark.parametrize(
+    "words", [("INSERT",), ("DELETE",), ("COMMIT",), ("BEGIN",), ("INSERT", "DELETE", "SELECT", "PRAGMA")]
+)
+def test_the_queue_goes_on_while_the_disk_fails_and_recovers_by_itself(
+    tmp_path: Path, fault: str, words: tuple[str, ...]
+) -> None:
+    disk, told = Disk(), Told()
+    queue = open_on(disk, tmp_path, told)
+    for n in range(10):
+        put(queue, Stream.LOGS, [n])
+    out = take(queue, max_records=2)
+    getattr(disk, fault)(words=words)
+    for n in range(10, 20):
+        put(queue, Stream.LOGS, [n])
+        assert_balanced(queue)
+    queue.settle(out, Accepted())
+    assert_balanced(queue)
+    assert len(told.of(QueueDegraded)) == 1
+    assert queue.depth().degraded
+    got = numbers_of(out.request) + drain(queue, max_records=3)
+    assert_balanced(queue)
+    disk.well()
+    eventually(lambda: told.of(QueueRecovered), within_seconds=5, why="the queue's own thread tries again")
+    put(queue, Stream.LOGS, [20])
+    got += drain(queue)
+    assert sorted(got) == list(range(21)), "each exactly once within a life"
+    assert_balanced(queue)
+    queue.close()
+    queue = open_queue(tmp_path)
+    assert drain(queue) == [], "the acknowledgements came to disk"
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_batches_that_waited_in_memory_survive_a_restart_after_the_recovery(tmp_path: Path) -> None:
+    disk, told = Disk(), Told()
+    queue = open_on(disk, tmp_path, told)
+    put(queue, Stream.ALERTS, [0])
+    disk.full()
+    for n in range(1, 50):
+        put(queue, Stream.ALERTS if n % 2 else Stream.LOGS, [n])
+    assert queue.depth().memory_records == 49
+    disk.well()
+    eventually(lambda: queue.depth().memory_records == 0, why="written when the disk takes writes")
+    queue.close()
+    queue = open_queue(tmp_path)
+    assert sorted(drain(queue)) == list(range(50))
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_a_lease_from_memory_that_comes_back_is_written_too(tmp_path: Path) -> None:
+    disk, told = Disk(), Told()
+    queue = open_on(disk, tmp_path, told)
+    disk.broken()
+    put(queue, Stream.LOGS, range(8))
+    lease = take(queue)
+    disk.well()
+    eventually(lambda: told.of(QueueRecovered), why="recovery")
+    queue.replace(lease, [batch_of(Stream.LOGS, range(4)), batch_of(Stream.LOGS, range(4, 8))])
+    assert drain(queue, max_records=4) == list(range(8))
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_pieces_and_dead_letters_work_while_the_disk_is_full(tmp_path: Path) -> None:
+    disk, told = Disk(), Told()
+    queue = open_on(disk, tmp_path, told)
+    put(queue, Stream.LOGS, range(8))
+    put(queue, Stream.LOGS, [8])
+    disk.full()
+    queue.replace(take(queue, max_records=8), [batch_of(Stream.LOGS, range(4)), batch_of(Stream.LOGS, range(4, 8))])
+    queue.dead_letter(take(queue, max_records=4), Refused(code="400", why="no"))
+    assert_balanced(queue)
+    assert [numbers_of(letter.request) for letter in queue.dead_letters()] == [[0, 1, 2, 3]]
+    lease = take(queue)
+    assert numbers_of(lease.request) == [4, 5, 6, 7, 8]
+    queue.settle(lease, LATER)
+    disk.well()
+    eventually(lambda: told.of(QueueRecovered), why="recovery")
+    queue.close()
+    queue = open_queue(tmp_path)
+    assert drain(queue) == [4, 5, 6, 7, 8]
+    assert [numbers_of(letter.request) for letter in queue.dead_letters()] == [[0, 1, 2, 3]]
+    assert_balanced(queue)
+    queue.close()
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("full", "queue_full"), ("broken", "disk_error")])
+def test_memory_is_bounded_too_and_what_does_not_fit_is_counted(tmp_path: Path, fault: str, reason: str) -> None:
+    disk, told = Disk(), Told()
+    queue = open_on(disk, tmp_path, told, memory_max_bytes=MIB)
+    for n in range(10):
+        put(queue, Stream.LOGS, range(100 * n, 100 * n + 100))
+    getattr(disk, fault)()
+    for n in range(10, 40):
+        put(queue, Stream.LOGS, range(100 * n, 100 * n + 100))
+        assert_balanced(queue)
+    in_memory = queue.depth().memory_records
+    assert in_memory * RECORD_BYTES <= MIB < (in_memory + 100) * RECORD_BYTES
+    assert dropped(queue, reason) == {Stream.LOGS: 3000 - in_memory}
+    disk.well()
+    eventually(lambda: told.of(QueueRecovered), why="recovery")
+    assert drain(queue) == [*range(1000), *range(4000 - in_memory, 4000)]
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_the_disk_is_said_to_be_degraded_at_once(tmp_path: Path) -> None:
+    disk, told = Disk(), Told()
+    queue = open_on(disk, tmp_path, told)
+    disk.broken(words=("COMMIT",))
+    put(queue, Stream.LOGS, [1])
+    (degraded,) = told.of(QueueDegraded)
+    assert "disk I/O error" in degraded.error
+    disk.well()
+    (recovered,) = eventually(lambda: told.of(QueueRecovered), why="recovery")
+    assert recovered.degraded_seconds < 5
+    queue.close()
+
+
+# --- a real full disk ---
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=False, capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"tmpfs can't be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(place: Path) -> Path:
+    filler = place / "filler"
+    with filler.open("ab", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                continue
+    return filler
+
+
+def test_a_really_full_disk_loses_nothing_and_doubles_nothing(small_disk: Path) -> None:
+    told = Told()
+    queue = open_queue(small_disk / "queue", told)
+    number = 0
+    for _ in range(20):
+        put(queue, Stream.LOGS, range(number, number + 50))
+        number += 50
+    filler = fill(small_disk)
+    got: list[int] = []
+    while not told.of(QueueDegraded):
+        put(queue, Stream.LOGS, range(number, number + 50))
+        number += 50
+    for _ in range(30):
+        put(queue, Stream.LOGS, range(number, number + 50))
+        number += 50
+        lease = take(queue, max_records=50)
+        got += numbers_of(lease.request)
+        queue.settle(lease, Accepted())
+        assert_balanced(queue)
+    filler.unlink()
+    began = time.monotonic()
+    eventually(lambda: told.of(QueueRecovered) and not queue.depth().degraded, within_seconds=5, why="space is back")
+    assert time.monotonic() - began < 5
+    got += drain(queue)
+    assert got == list(range(number))
+    assert_balanced(queue)
+    queue.close()
+    queue = open_queue(small_disk / "queue")
+    assert drain(queue) == []
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_a_start_on_a_full_disk_works_from_memory(small_disk: Path) -> None:
+    told = Told()
+    filler = fill(small_disk)
+    queue = open_queue(small_disk, told)
+    put(queue, Stream.ALERTS, [1, 2, 3])
+    lease = take(queue)
+    assert numbers_of(lease.request) == [1, 2, 3]
+    queue.settle(lease, LATER)
+    filler.unlink()
+    eventually(lambda: queue.depth().memory_records == 0, within_seconds=5, why="space is back")
+    assert drain(queue) == [1, 2, 3]
+    assert_balanced(queue)
+    queue.close()
