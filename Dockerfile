@@ -24,7 +24,7 @@ COPY locks/run.txt locks/
 RUN ["/build/bin/pip", "install", "--require-hashes", "--only-binary=:all:", "-r", "locks/run.txt"]
 RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "install", "--require-hashes", "--only-binary=:all:", "-r", "locks/run.txt"]
 # What the lock has for building is of no use at run time.
-RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "uninstall", "-y", "hatchling", "editables", "trove-classifiers", "pathspec", "pluggy"]
+RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "uninstall", "-y", "hatchling", "editables", "trove-classifiers", "packaging", "pathspec", "pluggy", "tomlkit"]
 
 COPY pyproject.toml README.md LICENSE ./
 COPY otelbridge otelbridge/

@@ -35,8 +35,8 @@ peers: $(BIN)/python ## rotel, the other collector that the tests run
 	rm -rf build/peers
 	$(PIP) install --no-deps --require-hashes --target build/peers -r locks/peers.txt
 
-k8s: ## the rendered examples under k8s/rendered
-	tests/deploy/render k8s/rendered
+k8s: $(DEV) ## the rendered examples under k8s/rendered
+	$(BIN)/python tests/deploy/rendering.py
 
 bench: $(DEV) ## benchmarks/results.json and its pictures
 	$(BIN)/python benchmarks/run.py $(ARGS)
