@@ -105,6 +105,7 @@ class Lending:
             tries=holding.desk.tries(rows[0].id),
         )
         on_disk = holding.store is not None
-        span = Span(gap.first if on_disk else rows[0].id, rows[-1].id)
+        # From its own first row, not from the start of the gap: the pieces of an earlier lease may come to lie between.
+        span = Span(rows[0].id, rows[-1].id)
         holding.desk.lend(Loan(lease=lease, span=span, rows=tuple(rows), on_disk=on_disk))
         return lease
