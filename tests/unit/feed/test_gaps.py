@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from otelbridge.event import GapCause, Stream
+from otelbridge.feed.gaps import NANOSECONDS, Blindness, Rate
+
+SECOND = NANOSECONDS
+
+
+def blindness(*, watched_until: int | None = None, now: int = 0) -> Blindness:
+    return Blindness(Stream.ALERTS, "relay:1", watched_until_unix_nano=watched_until, now_unix_nano=now)
+
+
+def watched() -> Blindness:
+    blind = blindness()
+    blind.attempt()
+    blind.watch_again(SECOND)
+    assert blind.prove() is None
+    return blind
+
+
+def test_a_first_connect_at_the_first_attempt_is_no_gap() -> None:
+    assert watched().since_unix_nano is None
+
+
+def test_a_first_connect_that_took_several_attempts_is_a_gap_since_the_start() -> None:
+    blind = blindness(now=5 * SECOND)
+    blind.attempt()
+    blind.attempt()
+    blind.watch_again(9 * SECOND)
+    gap = blind.prove()
+    assert gap is not None
+    assert (gap.started_unix_nano, gap.ended_unix_nano, gap.attempts) == (5 * SECOND, 9 * SECOND, 2)
+
+
+def test_after_a_restart_the_gap_starts_when_the_earlier_life_last_watched() -> None:
+    blind = blindness(watched_until=SECOND, now=5 * SECOND)
+    blind.attempt()
+    blind.watch_again(6 * SECOND)
+    gap = blind.prove()
+    assert gap is not None
+    assert (gap.cause, gap.started_unix_nano, gap.ended_unix_nano) == (GapCause.RESTART, SECOND, 6 * SECOND)
+
+
+def test_a_stream_that_is_lost_before_it_has_proven_itself_stays_in_the_same_gap() -> None:
+    blind = watched()
+    blind.lose(10 * SECOND, GapCause.HEARTBEAT_LOSS, "silence")
+    for at in (11, 12, 13):
+        blind.attempt()
+        blind.watch_again(at * SECOND)
+        assert blind.unproven
+        if at < 13:
+            blind.lose(at * SECOND, GapCause.DISCONNECT, "again")
+    gap = blind.prove()
+    assert gap is not None
+    assert (gap.cause, gap.detail, gap.attempts) == (GapCause.HEARTBEAT_LOSS, "silence", 3)
+    assert (gap.started_unix_nano, gap.ended_unix_nano) == (10 * SECOND, 13 * SECOND)
+    assert blind.since_unix_nano is None
+
+
+def test_what_is_blind_right_now_can_be_asked() -> None:
+    blind = watched()
+    blind.lose(10 * SECOND, GapCause.DISCONNECT, "")
+    assert blind.since_unix_nano == 10 * SECOND
+
+
+def test_a_gap_does_not_end_before_it_starts_when_the_clock_is_set_back() -> None:
+    blind = watched()
+    blind.lose(10 * SECOND, GapCause.DISCONNECT, "")
+    blind.watch_again(3 * SECOND)
+    gap = blind.prove()
+    assert gap is not None
+    assert gap.ended_unix_nano == gap.started_unix_nano
+
+
+def test_the_estimate_is_the_recent_rate_times_the_time() -> None:
+    blind = watched()
+    for second in range(100):
+        blind.rate.observe(50 * second, float(second))
+    blind.lose(200 * SECOND, GapCause.DISCONNECT, "")
+    blind.watch_again(210 * SECOND)
+    gap = blind.prove()
+    assert gap is not None
+    assert gap.estimated_records == 500
+
+
+def test_without_a_rate_there_is_no_estimate() -> None:
+    blind = watched()
+    blind.lose(200 * SECOND, GapCause.DISCONNECT, "")
+    blind.watch_again(210 * SECOND)
+    gap = blind.prove()
+    assert gap is not None
+    assert gap.estimated_records is None
+
+
+def test_blind_time_does_not_pull_the_rate_down() -> None:
+    rate = Rate()
+    rate.observe(0, 0.0)
+    rate.observe(100, 1.0)
+    rate.pause()
+    rate.observe(100, 1000.0)
+    rate.observe(200, 1001.0)
+    assert rate.per_second == 100

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from otelbridge.event import RawEvent, Stream
+from otelbridge.feed.handoff import CREDIT_BYTES, HandOff
+from tests.waiting import eventually
+
+
+def event(number: int = 0, *, size: int = 8, stream: Stream = Stream.LOGS, upstream: str = "relay:1") -> RawEvent:
+    return RawEvent(stream, number.to_bytes(8, "big").ljust(size, b"."), number + 1, upstream, "c")
+
+
+def test_events_come_out_in_the_order_in_which_they_went_in() -> None:
+    handoff = HandOff(10, 1_000)
+    for number in range(5):
+        assert handoff.offer(event(number))
+    assert handoff.take(3, 0) == [event(0), event(1), event(2)]
+    assert handoff.take(3, 0) == [event(3), event(4)]
+
+
+def test_what_does_not_fit_by_number_is_dropped_and_counted() -> None:
+    handoff = HandOff(2, 1_000)
+    assert [handoff.offer(event(number)) for number in range(5)] == [True, True, False, False, False]
+    assert handoff.received() == {Stream.LOGS: 5}
+    (overflow,) = handoff.take_overflow()
+    assert (overflow.stream, overflow.upstream, overflow.events) == (Stream.LOGS, "relay:1", 3)
+    assert (overflow.first_unix_nano, overflow.last_unix_nano) == (3, 5)
+    assert handoff.take_overflow() == []
+
+
+def test_what_does_not_fit_by_bytes_is_dropped_until_there_is_room_again() -> None:
+    handoff = HandOff(1_000, 1_000)
+    kept = [handoff.offer(event(number, size=300)) for number in range(6)]
+    assert kept == [True, True, True, False, False, False]
+    assert handoff.waiting_bytes == 900
+    handoff.take(2, 0)
+    assert handoff.waiting_bytes == 300
+    assert handoff.offer(event(size=300))
+
+
+def test_an_event_larger_than_the_whole_bound_passes_when_it_is_alone() -> None:
+    handoff = HandOff(1_000, 1_000)
+    assert handoff.offer(event(size=5_000))
+    assert not handoff.offer(event(size=5_000))
+    assert len(handoff.take(10, 0)) == 1
+
+
+def test_the_byte_bound_is_kept_to_the_credit_of_each_lane() -> None:
+    bound = 1_000_000
+    handoff = HandOff(10**6, bound)
+    lanes = [handoff.open_lane(Stream.LOGS, f"relay:{number}") for number in range(3)]
+    for number in range(9_000):
+        lanes[number % 3].offer(event(number, size=500))
+    assert handoff.waiting_bytes <= bound + 3 * CREDIT_BYTES
+    assert handoff.waiting_bytes == 500 * handoff.waiting_events
+
+
+def test_taking_waits_for_the_first_event_and_wakes_at_once() -> None:
+    handoff = HandOff(10, 1_000)
+    taken: list[tuple[list[RawEvent], float]] = []
+
+    def take() -> None:
+        events = handoff.take(10, 30)
+        taken.append((events, time.monotonic()))
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    eventually(lambda: handoff.sleeping)
+    offered = time.monotonic()
+    handoff.offer(event(1))
+    thread.join(5)
+    assert taken[0][0] == [event(1)]
+    assert taken[0][1] - offered < 1
+
+
+def test_taking_returns_nothing_after_its_timeout() -> None:
+    assert HandOff(10, 1_000).take(10, 0.01) == []
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+def test_waking_makes_a_take_return_whether_it_sleeps_already_or_not(asleep: bool) -> None:
+    handoff = HandOff(10, 1_000)
+    results: list[list[RawEvent]] = []
+    thread = threading.Thread(target=lambda: results.append(handoff.take(10, 30)))
+    if asleep:
+        thread.start()
+        eventually(lambda: handoff.sleeping)
+        handoff.wake()
+    else:
+        handoff.wake()
+        thread.start()
+    thread.join(5)
+    assert results == [[]]
+
+
+def test_a_wake_is_used_up_by_one_take() -> None:
+    handoff = HandOff(10, 1_000)
+    handoff.wake()
+    assert handoff.take(10, 30) == []
+    started = time.monotonic()
+    assert handoff.take(10, 0.05) == []
+    assert time.monotonic() - started >= 0.04
+
+
+def test_counts_of_an_ended_lane_live_on() -> None:
+    handoff = HandOff(2, 1_000)
+    lane = handoff.open_lane(Stream.ALERTS, "relay:1")
+    for number in range(3):
+        lane.offer(event(number, stream=Stream.ALERTS))
+    handoff.end_lane(lane)
+    assert handoff.received() == {Stream.ALERTS: 3}
+    assert handoff.waiting_bytes == 16
+    assert [overflow.events for overflow in handoff.take_overflow()] == [1]
+    assert handoff.take_overflow() == []
+    handoff.take(10, 0)
+    assert handoff.waiting_bytes == 0
+
+
+def test_counters_are_exact_with_many_readers_and_one_encoder() -> None:
+    handoff = HandOff(500, 20_000)
+    readers, each = 6, 5_000
+    stop = threading.Event()
+    taken, dropped = 0, 0
+
+    def read(number: int) -> None:
+        for _ in range(5):  # five connections, one after the other
+            lane = handoff.open_lane(Stream.LOGS, f"relay:{number}")
+            for count in range(each // 5):
+                lane.offer(event(count, size=40))
+            handoff.end_lane(lane)
+
+    def encode() -> None:
+        nonlocal taken, dropped
+        while not stop.is_set() or handoff.waiting_events:
+            taken += len(handoff.take(100, 0.01))
+            dropped += sum(overflow.events for overflow in handoff.take_overflow())
+
+    encoder = threading.Thread(target=encode)
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(readers)]
+    for thread in [encoder, *threads]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    encoder.join()
+    dropped += sum(overflow.events for overflow in handoff.take_overflow())
+    assert handoff.received() == {Stream.LOGS: readers * each}
+    assert taken + dropped == readers * each
+    assert taken > 0
+    assert handoff.waiting_bytes == 0
