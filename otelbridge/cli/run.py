@@ -56,9 +56,9 @@ def run(
     from otelbridge.queue.errors import QueueInUse, QueueUnusable  # noqa: PLC0415
 
     try:
-        bridge = Bridge(loaded)
+        code = Bridge(loaded).run(stop)
     except ValueError as error:
         fail(f"The settings cannot be used: {error}", Exit.WRONG_USAGE)
     except (QueueInUse, QueueUnusable, OSError) as error:
-        fail(f"The bridge cannot start: {error}", Exit.UNREACHABLE)
-    raise typer.Exit(bridge.run(stop))
+        fail(f"The bridge cannot run: {error}", Exit.UNREACHABLE)
+    raise typer.Exit(code)
