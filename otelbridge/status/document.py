@@ -1,7 +1,7 @@
 """The status document, /status: its shape, and the parts of it that are made from what telemetry remembers.
 
 Times are Unix seconds as floating-point numbers (JavaScript has no 64-bit integers), ages and delays are seconds,
-`null` is "never" or "not known". Every key of the document is optional for a reader: an older or a newer bridge has others.
+`null` is "never" or "not known". Every key of the document is optional for a reader: another version has others.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ _DECLARED = (
     Instrument("otelbridge.queue.limit", _OU, "By", "Bytes that it may take."),
     Instrument("otelbridge.queue.oldest.age", _OG, "s", "Age of the oldest record held; 0 when there is none."),
     Instrument("otelbridge.queue.degraded", _OU, "1", "1 while the disk does not take writes."),
-    Instrument("otelbridge.queue.dead_letters", _OU, "{record}", "Refused records that are kept for a look."),
+    Instrument("otelbridge.queue.dead_letters", _OU, "{letter}", "Dead letters: what the endpoint refused for good, kept for a look."),
     Instrument("otelbridge.ledger.records", _OU, "{record}", "What stands on each account of the ledger; `otelbridge.reason` is the drop's reason or the rule.", (STREAM, ACCOUNT, REASON)),
     Instrument("otelbridge.ledger.residue", _OU, "{record}", "Received minus everything accounted for: 0 when the ledger balances.", (STREAM,)),
     # send

@@ -27,8 +27,9 @@ Attributes = Mapping[str, str | int]
 
 @dataclass(slots=True)
 class _Connection:
-    """What is remembered of an upstream's present connection until its spans can be written."""
+    """What is remembered of a connection until its spans can be written."""
 
+    upstream: str
     context: SpanContext
     opened: dict[str, int] = field(default_factory=dict)
     """When each stream opened, Unix nanoseconds."""
@@ -40,8 +41,10 @@ class Spans:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
+        self._attempts: dict[str, SpanContext] = {}
+        """By upstream: the latest attempt, which the next one links to."""
         self._connections: dict[str, _Connection] = {}
-        """By upstream: the latest attempt's context is what the next one links to."""
+        """By connection, for new certificates open a second one of an upstream before the first is closed."""
         self._write: Mapping[type, Callable[[Any, int], None]] = {
             h.ConnectionAttempted: self._attempted,
             h.StateChanged: self._changed,
@@ -58,7 +61,7 @@ class Spans:
             write(happening, unix_nano)
 
     def _attempted(self, told: h.ConnectionAttempted, _now: int) -> None:
-        before = self._connections.get(told.upstream)
+        before = self._attempts.get(told.upstream)
         server = n.server(told.upstream)
         failed = told.status_code != "OK"
         span = self._tracer.start_span(
@@ -72,10 +75,12 @@ class Spans:
                 n.STATUS_CODE: told.status_code,
                 **({n.ERROR_TYPE: told.status_code, n.ERROR_CLASS: told.error_class} if failed else {}),
             },
-            links=[Link(before.context)] if before else [],
+            links=[Link(before)] if before else [],
             start_time=told.started_unix_nano,
         )
-        self._connections[told.upstream] = _Connection(span.get_span_context())
+        self._attempts[told.upstream] = span.get_span_context()
+        if not failed:
+            self._connections[told.connection_id] = _Connection(told.upstream, span.get_span_context())
         parent = trace.set_span_in_context(span)
         for step in told.steps:
             name = n.STEPS.get(step.name, n.OTHER_STEP)
@@ -99,27 +104,29 @@ class Spans:
         span.end(told.ended_unix_nano)
 
     def _changed(self, told: h.StateChanged, now: int) -> None:
-        connection = self._connections.get(told.upstream)
-        if connection:
-            connection.events.append((now, "otelbridge.state_changed", {n.STATE: told.after, "why": told.why}))
+        self._note(told.upstream, now, "otelbridge.state_changed", {n.STATE: told.after, "why": told.why})
+        if told.after == "closed":
+            self._attempts.pop(told.upstream, None)
 
     def _missed(self, told: h.HeartbeatMissed, now: int) -> None:
-        connection = self._connections.get(told.upstream)
-        if connection:
-            connection.events.append((now, "otelbridge.heartbeat_missed", {"misses": told.misses, "why": told.why}))
+        self._note(told.upstream, now, "otelbridge.heartbeat_missed", {"misses": told.misses, "why": told.why})
+
+    def _note(self, upstream: str, now: int, name: str, attributes: Attributes) -> None:
+        for connection in self._connections.values():
+            if connection.upstream == upstream:
+                connection.events.append((now, name, attributes))
 
     def _opened(self, told: h.StreamOpened, now: int) -> None:
-        connection = self._connections.get(told.upstream)
+        connection = self._connections.get(told.connection_id)
         if connection:
             connection.opened[told.stream.value] = now
 
     def _lost(self, told: h.StreamLost, now: int) -> None:
-        connection = self._connections.get(told.upstream)
+        connection = self._connections.get(told.connection_id)
         if connection:
             started = connection.opened.pop(told.stream.value, now)
             self._watched(
                 connection,
-                told.upstream,
                 told.stream.value,
                 times=(started, now),
                 events=told.events,
@@ -129,22 +136,19 @@ class Spans:
             )
 
     def _ended(self, told: h.ConnectionEnded, _now: int) -> None:
-        connection = self._connections.get(told.upstream)
+        connection = self._connections.pop(told.connection_id, None)
         if connection is None:
             return
         for stream, started in connection.opened.items():
             self._watched(
                 connection,
-                told.upstream,
                 stream,
                 times=(started, max(started, told.ended_unix_nano)),
                 events=told.events.get(stream, 0),
                 status_code=told.status_code,
                 detail=told.detail,
-                asked_for=told.status_code in _ASKED_FOR,
+                asked_for=told.planned,
             )
-        connection.opened.clear()
-        failed = told.status_code not in _ASKED_FOR
         span = self._tracer.start_span(
             n.CONNECTION,
             context=_under(connection),
@@ -155,21 +159,19 @@ class Spans:
                 n.STATUS_CODE: told.status_code,
                 n.EVENTS: sum(told.events.values()),
                 n.LAST_EVENT: told.last_event_unix_nano,
-                **({n.ERROR_TYPE: told.status_code} if failed else {}),
+                **({} if told.planned else {n.ERROR_TYPE: told.status_code}),
             },
             start_time=told.started_unix_nano,
         )
         for unix_nano, name, attributes in connection.events:
             span.add_event(name, attributes, unix_nano)
-        connection.events.clear()
-        if failed:
+        if not told.planned:
             span.set_status(Status(StatusCode.ERROR, told.detail))
         span.end(told.ended_unix_nano)
 
     def _watched(
         self,
         connection: _Connection,
-        upstream: str,
         stream: str,
         *,
         times: tuple[int, int],
@@ -186,7 +188,7 @@ class Spans:
             context=_under(connection),
             kind=SpanKind.CLIENT,
             attributes={
-                **n.server(upstream),
+                **n.server(connection.upstream),
                 **_rpc(method, status_code),
                 n.STREAM: stream,
                 n.EVENTS: events,
@@ -201,8 +203,6 @@ class Spans:
 
 _CALLS = frozenset({n.STEPS["health"]})
 """Steps that are one call, so spans of kind CLIENT."""
-_ASKED_FOR = frozenset({"OK", "CANCELLED"})
-"""How a connection ends that we closed. A stream that the server ends was never asked to, not even with OK."""
 
 
 def _under(connection: _Connection) -> Context:

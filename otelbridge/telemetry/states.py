@@ -125,6 +125,8 @@ class States:
     ) -> Iterator[h.Happening]:
         mirror = self._subscriptions.get(told.upstream)
         if mirror is None:
+            if not isinstance(told, h.StateChanged | h.ConnectionAttempted):
+                return  # a late word of a subscription that is closed
             mirror = Subscription(upstream=told.upstream, since_unix_nano=now, blind_since_unix_nano=now)
             self._subscriptions[told.upstream] = mirror
         match told:
@@ -136,8 +138,11 @@ class States:
                 elif mirror.blind_since_unix_nano is None:
                     mirror.blind_since_unix_nano = now
                 if told.after == "closed":
-                    mirror.streams.clear()
+                    # Addresses behind a name come and go for ever: what is closed is forgotten.
+                    del self._subscriptions[told.upstream]
             case h.ConnectionAttempted():
+                if told.connection_id != mirror.connection_id:
+                    mirror.streams.clear()
                 mirror.attempt, mirror.connection_id = told.attempt, told.connection_id
                 mirror.status_code, mirror.error, mirror.error_class = told.status_code, told.error, told.error_class
                 mirror.next_attempt_unix_nano = None
@@ -152,12 +157,15 @@ class States:
                 mirror.attempt, mirror.error_class = told.attempt, told.error_class
             case h.StreamOpened():
                 mirror.streams.add(told.stream.value)
-            case h.StreamLost():
+            case h.StreamLost() if told.connection_id == mirror.connection_id:
                 mirror.streams.discard(told.stream.value)
+            case h.StreamLost():
+                pass  # the old connection's, while a new one has taken over
             case h.HeartbeatAnswered():
                 mirror.last_alive_unix_nano = now
             case h.ConnectionEnded():
-                mirror.streams.clear()
+                if told.connection_id == mirror.connection_id:
+                    mirror.streams.clear()
                 if not told.planned:
                     alive = max(told.last_event_unix_nano, mirror.last_alive_unix_nano or 0)
                     mirror.lost_unix_nano = told.ended_unix_nano

@@ -1,0 +1,220 @@
+// The status document's parts go in, what stands in each section comes out.
+
+import { timeline } from "/timeline.js";
+import { ago, badge, bytes, clock, count, date, duration, make, plural, rate, sum, table } from "/words.js";
+
+const STATE_MOODS = { watching: "good", suspect: "warn", connecting: "warn", waiting: "warn", holding: "bad", delivering: "good", delayed: "warn", held: "bad", opening: "warn" };
+const LEVEL_MOODS = { error: "bad", warning: "warn" };
+const EXPIRY_WARNING_SECONDS = 14 * 86400;
+const SHOWN = 30;
+
+const state = (name) => badge(name, STATE_MOODS[name] ?? "plain");
+const none = (text) => make("p", { class: "quiet" }, text);
+const facts = (...pairs) =>
+  make("dl", {}, ...pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+
+// The first question of everyone who opens this page, answered from the ledger, the gaps and the states.
+export function verdict(document) {
+  const streams = Object.entries(document.ledger?.streams ?? {});
+  const blindNow = (document.subscriptions ?? []).filter((one) => one.blind_since_unix_seconds);
+  const gaps = document.gaps ?? [];
+  const dropped = streams.map(([name, accounts]) => [name, sum(accounts.dropped)]).filter(([, records]) => records);
+  const rejected = streams.reduce((total, [, accounts]) => total + accounts.rejected, 0);
+  const held = streams.reduce((total, [, accounts]) => total + accounts.held, 0);
+  const said = [];
+  if (blindNow.length) said.push(["bad", `${plural(blindNow.length, "subscription is", "subscriptions are")} blind right now: ${blindNow.map((one) => one.upstream).join(", ")}.`]);
+  if (document.ledger && !document.ledger.balanced) said.push(["bad", "The ledger does not balance: records are missing. This is a fault of the bridge; please report it."]);
+  if (dropped.length) said.push(["bad", `Dropped by the bridge: ${dropped.map(([name, records]) => `${count(records)} of ${name}`).join(", ")}; the ledger names the reasons.`]);
+  if (rejected) said.push(["bad", `${plural(rejected, "record")} rejected by the endpoint.`]);
+  if (gaps.length) {
+    const longest = Math.max(...gaps.map((gap) => gap.ended_unix_seconds - gap.started_unix_seconds));
+    said.push(["warn", `${plural(gaps.length, "gap record")}, the longest of ${duration(longest)}: what KubeArmor said meanwhile was never received.`]);
+  }
+  if (document.ledger?.balanced) said.push(["good", "The ledger balances: every event that was received is accounted for."]);
+  if (held) said.push(["plain", `${plural(held, "record")} held on disk, to be delivered.`]);
+  const lost = dropped.length || rejected || (document.ledger && !document.ledger.balanced);
+  const [word, mood] = !document.ledger ? ["Not known yet.", "plain"] : lost ? ["Yes.", "bad"] : gaps.length || blindNow.length ? ["Perhaps, while blind.", "warn"] : ["No.", "good"];
+  return [make("p", { class: `word ${mood}` }, word), make("ul", { class: "reasons" }, ...said.map(([tone, text]) => make("li", { class: tone }, text)))];
+}
+
+export function subscriptions(document) {
+  const all = document.subscriptions ?? [];
+  if (!all.length) return [none("There is no subscription yet.")];
+  return all.map((one) => {
+    const streams = Object.entries(one.streams ?? {}).map(([name, stream]) => [
+      name,
+      state(stream.state),
+      count(stream.events),
+      ago(stream.last_event_unix_seconds),
+      stream.error ?? "",
+    ]);
+    return make(
+      "article",
+      { class: "card", "data-upstream": one.upstream },
+      make("h3", {}, make("span", { class: "mono" }, one.upstream), " ", state(one.state), " ", make("small", {}, "since ", clock(one.since_unix_seconds))),
+      one.last_error ? make("p", { class: "error" }, one.error_class ? `${one.error_class}: ` : "", one.last_error) : null,
+      Number.isFinite(one.next_attempt_in_seconds) ? make("p", {}, `Next attempt in ${duration(one.next_attempt_in_seconds)}, number ${count(one.attempts_in_a_row + 1)} in a row.`) : null,
+      timeline(one, document.gaps ?? [], document.started_unix_seconds ?? document.now_unix_seconds, document.now_unix_seconds),
+      table(`Streams of ${one.upstream}`, [["Stream"], ["State"], ["Events", "number"], ["Last event"], ["Trouble"]], streams),
+    );
+  });
+}
+
+export function ledger(document) {
+  if (!document.ledger?.streams) return [none("There are no figures yet.")];
+  const reasons = (named) => {
+    const items = Object.entries(named ?? {}).filter(([, records]) => records);
+    return items.length ? make("ul", { class: "named" }, ...items.map(([name, records]) => make("li", {}, `${count(records)} ${name}`))) : "0";
+  };
+  const rows = Object.entries(document.ledger.streams).map(([name, a]) => [
+    name,
+    count(a.received),
+    count(a.delivered),
+    count(a.rejected),
+    reasons(a.dropped),
+    reasons(a.filtered),
+    count(a.held),
+    a.residue ? badge(`no, ${count(a.residue)} off`, "bad") : badge("yes", "good"),
+  ]);
+  const columns = [["Stream"], ["Received", "number"], ["Delivered", "number"], ["Rejected", "number"], ["Dropped", "number"], ["Filtered", "number"], ["Held", "number"], ["Balances"]];
+  return [none("received = delivered + rejected + dropped + filtered + held"), table("Ledger", columns, rows)];
+}
+
+export function queue(document) {
+  const q = document.queue;
+  if (!q) return [none("There are no figures yet.")];
+  const share = q.max_bytes ? q.bytes / q.max_bytes : 0;
+  const meter = make("meter", { min: 0, max: 1, low: 0.7, high: 0.9, optimum: 0, value: share, "aria-label": "Queue filled" }, `${Math.round(share * 100)} %`);
+  return [
+    q.degraded ? make("p", { class: "error" }, "The disk does not take writes: records wait in memory.") : null,
+    meter,
+    facts(
+      ["Held", plural(q.records, "record")],
+      ["On disk", `${bytes(q.bytes)} of ${bytes(q.max_bytes)} (${Math.round(share * 100)} %)`],
+      ["Oldest", q.oldest_age_seconds === null ? "none held" : `${duration(q.oldest_age_seconds)} old`],
+      ["In memory only", q.memory_records ? count(q.memory_records) : ""],
+      ["Dead letters", count(q.dead_letters)],
+      ["File", make("span", { class: "mono" }, q.path ?? "")],
+    ),
+  ].filter(Boolean);
+}
+
+export function delivery(document) {
+  const all = document.delivery ?? [];
+  if (!all.length) return [none("Nothing has been sent yet.")];
+  return all.map((d) =>
+    make(
+      "article",
+      {},
+      make("h3", {}, make("span", { class: "mono" }, d.endpoint), " ", state(d.state)),
+      d.code || d.why ? make("p", { class: d.state === "delivering" ? "" : "error" }, [d.code, d.why].filter(Boolean).join(": ")) : null,
+      facts(
+        ["Taken", plural(d.records, "record")],
+        ["Rejected", count(d.rejected)],
+        ["Requests", count(d.requests)],
+        ["Last taken", ago(d.last_accepted_unix_seconds)],
+        ["Asked to wait", d.delay_seconds ? duration(d.delay_seconds) : ""],
+      ),
+    ),
+  );
+}
+
+export function gaps(document) {
+  const all = document.gaps ?? [];
+  if (!all.length) return [none("None since the start.")];
+  const lost = (gap) => (gap.lost_records !== null ? `${count(gap.lost_records)} lost` : gap.estimated_records !== null ? `about ${count(gap.estimated_records)}` : "unknown");
+  const rows = all.slice(-SHOWN).reverse().map((gap) => [
+    clock(gap.started_unix_seconds),
+    duration(gap.ended_unix_seconds - gap.started_unix_seconds),
+    gap.stream,
+    gap.upstream || "here",
+    gap.cause.replaceAll("_", " "),
+    lost(gap),
+    gap.detail,
+  ]);
+  return [table("Blind stretches", [["From"], ["Length", "number"], ["Stream"], ["Upstream"], ["Cause"], ["Records", "number"], ["Detail"]], rows)];
+}
+
+export function history(document) {
+  const all = document.history ?? [];
+  if (!all.length) return [none("Nothing has been said yet.")];
+  const items = all.slice(-SHOWN).reverse().map((entry) =>
+    make(
+      "li",
+      {},
+      make("time", {}, clock(entry.unix_seconds)),
+      badge(entry.level, LEVEL_MOODS[entry.level] ?? "plain"),
+      make("span", { class: "said" }, entry.sentence, " ", ...Object.entries(entry.fields ?? {}).map(([name, value]) => make("span", { class: "field" }, make("b", {}, `${name} `), typeof value === "string" ? value : JSON.stringify(value))), entry.more ? badge(`${entry.more} more`, "plain") : null),
+    ),
+  );
+  return [make("ul", { class: "log" }, ...items)];
+}
+
+export function events(document) {
+  const items = (document.events ?? []).slice().reverse().map((event) =>
+    make("li", {}, make("time", {}, clock(event.unix_seconds)), badge(event.stream, "plain"), make("span", { class: "said mono" }, event.text)),
+  );
+  return [make("ul", { class: "log" }, ...items)];
+}
+
+export function probes(document) {
+  const rows = Object.entries(document.probes ?? {}).map(([name, probe]) => [
+    make("a", { href: `/${name}?verbose` }, name),
+    badge(probe.ok ? "ok" : "no", probe.ok ? "good" : "bad"),
+    make("ul", { class: "named" }, ...probe.checks.filter((check) => !check.ok || name === "readyz").map((check) => make("li", {}, `${check.name}: ${check.why}`))),
+  ]);
+  return [table("Probes", [["Probe"], ["Answer"], ["Why"]], rows)];
+}
+
+export function certificates(document) {
+  const all = document.certificates ?? [];
+  if (!all.length) return [none("None in use: the connections are not encrypted, or use the system's.")];
+  const rows = all.map((one) => {
+    const left = one.expires_unix_seconds - document.now_unix_seconds;
+    const mood = left <= 0 ? "bad" : left < EXPIRY_WARNING_SECONDS ? "warn" : "good";
+    return [make("span", { class: "mono" }, one.server), one.use, badge(left <= 0 ? "expired" : `${duration(left)} left`, mood), date(one.expires_unix_seconds)];
+  });
+  return [table("Certificates", [["Server"], ["Use"], ["Expires"], ["On"]], rows)];
+}
+
+export function settings(document) {
+  const flat = [];
+  const walk = (path, value) => {
+    if (value && typeof value === "object" && !Array.isArray(value) && Object.keys(value).length) {
+      for (const [key, inner] of Object.entries(value)) walk(path ? `${path}.${key}` : key, inner);
+    } else {
+      flat.push([path, make("span", { class: "mono" }, typeof value === "string" ? value : JSON.stringify(value))]);
+    }
+  };
+  walk("", document.settings ?? {});
+  return [table("Settings", [["Setting"], ["Value"]], flat)];
+}
+
+export const SAMPLES = 60; // rates remembered, one a second
+
+// The rooms, each with the counter that its rate is made of.
+export const ROOMS = [
+  ["feed", "receives", "events/s", (d) => (d.subscriptions ?? []).reduce((total, one) => total + sum(Object.fromEntries(Object.entries(one.streams ?? {}).map(([name, s]) => [name, s.events]))), 0), (d) => plural((d.subscriptions ?? []).length, "subscription")],
+  ["gate", "filters", "dropped/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + sum(a.filtered), 0), () => "by your rules"],
+  ["mapping", "translates", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered), 0), (d) => `${plural(d.handoff?.events ?? 0, "event")} waiting`],
+  ["queue", "holds", "records/s out", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered) - a.held, 0), (d) => `${count(d.queue?.records ?? 0)} held`],
+  ["send", "delivers", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.delivered, 0), (d) => (d.delivery ?? []).map((one) => one.state).join(", ") || "idle"],
+];
+
+export function room([name, verb, unit, , note], document, history) {
+  const peak = Math.max(1, ...history);
+  const first = SAMPLES - history.length;
+  const points = history.map((value, at) => `${first + at},${(20 - (18 * value) / peak).toFixed(1)}`).join(" ");
+  const svg = window.document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  for (const [key, value] of Object.entries({ viewBox: `0 0 ${SAMPLES - 1} 21`, preserveAspectRatio: "none", "aria-hidden": "true", class: "spark" })) svg.setAttribute(key, value);
+  const line = window.document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+  line.setAttribute("points", points);
+  svg.append(line);
+  return [
+    make("span", { class: "room" }, name),
+    make("span", { class: "quiet" }, ` ${verb}`),
+    make("p", { class: "figure" }, make("b", {}, rate(history.at(-1))), ` ${unit}`),
+    svg,
+    make("p", { class: "quiet" }, note(document)),
+  ];
+}
