@@ -30,7 +30,8 @@ class _Connection:
     """What is remembered of a connection until its spans can be written."""
 
     upstream: str
-    context: SpanContext
+    context: SpanContext | None = None
+    """Of its attempt's span; None while the attempt goes on (its streams may open before)."""
     opened: dict[str, int] = field(default_factory=dict)
     """When each stream opened, Unix nanoseconds."""
     events: deque[tuple[int, str, Attributes]] = field(default_factory=lambda: deque(maxlen=EVENTS_PER_CONNECTION))
@@ -79,8 +80,10 @@ class Spans:
             start_time=told.started_unix_nano,
         )
         self._attempts[told.upstream] = span.get_span_context()
+        connection = self._connections.pop(told.connection_id, None) or _Connection(told.upstream)
         if not failed:
-            self._connections[told.connection_id] = _Connection(told.upstream, span.get_span_context())
+            connection.context = span.get_span_context()
+            self._connections[told.connection_id] = connection
         parent = trace.set_span_in_context(span)
         for step in told.steps:
             name = n.STEPS.get(step.name, n.OTHER_STEP)
@@ -117,13 +120,12 @@ class Spans:
                 connection.events.append((now, name, attributes))
 
     def _opened(self, told: h.StreamOpened, now: int) -> None:
-        connection = self._connections.get(told.connection_id)
-        if connection:
-            connection.opened[told.stream.value] = now
+        connection = self._connections.setdefault(told.connection_id, _Connection(told.upstream))
+        connection.opened[told.stream.value] = now
 
     def _lost(self, told: h.StreamLost, now: int) -> None:
         connection = self._connections.get(told.connection_id)
-        if connection:
+        if connection and connection.context:
             started = connection.opened.pop(told.stream.value, now)
             self._watched(
                 connection,
@@ -137,7 +139,7 @@ class Spans:
 
     def _ended(self, told: h.ConnectionEnded, _now: int) -> None:
         connection = self._connections.pop(told.connection_id, None)
-        if connection is None:
+        if connection is None or connection.context is None:
             return
         for stream, started in connection.opened.items():
             self._watched(
@@ -206,7 +208,7 @@ _CALLS = frozenset({n.STEPS["health"]})
 
 
 def _under(connection: _Connection) -> Context:
-    return trace.set_span_in_context(trace.NonRecordingSpan(connection.context))
+    return trace.set_span_in_context(trace.NonRecordingSpan(connection.context or trace.INVALID_SPAN_CONTEXT))
 
 
 def _rpc(method: str, status_code: str) -> Attributes:

@@ -46,8 +46,15 @@ class Subscription:
     next_attempt_unix_nano: int | None = None
     last_alive_unix_nano: int | None = None
     lost_unix_nano: int | None = None
-    streams: set[str] = field(default_factory=set)
+    streams: dict[str, str] = field(default_factory=dict)
+    """The streams that are open, each with the connection that it is open on."""
     timeline: deque[Change] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
+
+    def forget(self, connection_id: str, stream: str | None = None) -> None:
+        """A connection's streams (or one of them) are closed; those that another connection took over stay open."""
+        for name, holder in list(self.streams.items()):
+            if holder == connection_id and stream in {None, name}:
+                del self.streams[name]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,7 +104,7 @@ class States:
         """A copy of each mirror."""
         with self._lock:
             return [
-                replace(s, streams=set(s.streams), timeline=deque(s.timeline, maxlen=TIMELINE_LENGTH))
+                replace(s, streams=dict(s.streams), timeline=deque(s.timeline, maxlen=TIMELINE_LENGTH))
                 for s in self._subscriptions.values()
             ]
 
@@ -141,12 +148,12 @@ class States:
                     # Addresses behind a name come and go for ever: what is closed is forgotten.
                     del self._subscriptions[told.upstream]
             case h.ConnectionAttempted():
-                if told.connection_id != mirror.connection_id:
-                    mirror.streams.clear()
                 mirror.attempt, mirror.connection_id = told.attempt, told.connection_id
                 mirror.status_code, mirror.error, mirror.error_class = told.status_code, told.error, told.error_class
                 mirror.next_attempt_unix_nano = None
-                if told.status_code == "OK":
+                if told.status_code != "OK":
+                    mirror.forget(told.connection_id)
+                else:
                     mirror.last_alive_unix_nano = told.ended_unix_nano
                     if mirror.lost_unix_nano is not None:
                         seconds = (told.ended_unix_nano - mirror.lost_unix_nano) / NANOSECONDS
@@ -156,16 +163,13 @@ class States:
                 mirror.next_attempt_unix_nano = now + int(told.delay_seconds * NANOSECONDS)
                 mirror.attempt, mirror.error_class = told.attempt, told.error_class
             case h.StreamOpened():
-                mirror.streams.add(told.stream.value)
-            case h.StreamLost() if told.connection_id == mirror.connection_id:
-                mirror.streams.discard(told.stream.value)
+                mirror.streams[told.stream.value] = told.connection_id
             case h.StreamLost():
-                pass  # the old connection's, while a new one has taken over
+                mirror.forget(told.connection_id, told.stream.value)
             case h.HeartbeatAnswered():
                 mirror.last_alive_unix_nano = now
             case h.ConnectionEnded():
-                if told.connection_id == mirror.connection_id:
-                    mirror.streams.clear()
+                mirror.forget(told.connection_id)
                 if not told.planned:
                     alive = max(told.last_event_unix_nano, mirror.last_alive_unix_nano or 0)
                     mirror.lost_unix_nano = told.ended_unix_nano

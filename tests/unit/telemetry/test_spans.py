@@ -192,6 +192,15 @@ def test_a_connection_that_is_replaced_keeps_its_own_spans(written: Written) -> 
     assert [span.parent for span in (first, second)] == [attempt.context for attempt in attempts]
 
 
+def test_a_stream_that_opens_while_the_attempt_goes_on_counts_from_then(written: Written) -> None:
+    written.tell(h.StreamOpened(upstream="relay:32767", stream=Stream.ALERTS, connection_id="c1"), 1)
+    written.tell(_attempt())
+    written.tell(example(h.StreamLost, connection_id="c1", stream=Stream.ALERTS), 9)
+
+    (alerts,) = written.named(n.WATCH["alerts"])
+    assert (alerts.start_time, alerts.end_time) == (START + SECOND, START + 9 * SECOND)
+
+
 def test_what_is_remembered_of_a_long_life_is_bounded(written: Written) -> None:
     written.tell(_attempt())
     for _ in range(10 * EVENTS_PER_CONNECTION):

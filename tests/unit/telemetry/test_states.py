@@ -77,12 +77,22 @@ def test_a_connection_that_we_end_ourselves_is_no_loss() -> None:
 def test_the_end_of_a_replaced_connection_does_not_close_the_streams_of_the_new_one() -> None:
     states = States()
     for number in (1, 2):
-        states.apply(example(h.ConnectionAttempted, connection_id=f"c{number}", status_code="OK"), number)
+        states.apply(_moved("connecting"), number)
         states.apply(example(h.StreamOpened, connection_id=f"c{number}", stream=Stream.ALERTS), number)
+        states.apply(example(h.ConnectionAttempted, connection_id=f"c{number}", status_code="OK"), number)
     states.apply(example(h.StreamLost, connection_id="c1", stream=Stream.ALERTS), 3)
     states.apply(example(h.ConnectionEnded, connection_id="c1", planned=True), 3)
 
-    assert states.subscriptions()[0].streams == {"alerts"}
+    assert states.subscriptions()[0].streams == {"alerts": "c2"}
+
+
+def test_streams_that_opened_in_an_attempt_that_failed_are_closed() -> None:
+    states = States()
+    states.apply(_moved("connecting"), 1)
+    states.apply(example(h.StreamOpened, connection_id="c1", stream=Stream.ALERTS), 2)
+    states.apply(example(h.ConnectionAttempted, connection_id="c1", status_code="UNAVAILABLE"), 3)
+
+    assert not states.subscriptions()[0].streams
 
 
 def test_an_upstream_that_is_closed_is_forgotten() -> None:
