@@ -1,0 +1,98 @@
+"""A feed that runs against something, and a record of everything that it told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from otelbridge.event import Gap, RawEvent, Stream
+from otelbridge.feed.feed import Feed
+from otelbridge.feed.handoff import HandOff
+from otelbridge.feed.resolver import Resolve, resolve_by_system
+from otelbridge.feed.settings import FeedSettings
+from otelbridge.feed.states import SubscriptionState
+from otelbridge.feed.subscription_status import StreamStatus, SubscriptionStatus
+from otelbridge.telemetry.happenings import GapEnded, Happening, StateChanged
+from tests.waiting import eventually
+
+T = TypeVar("T")
+
+FAST = {"initial_seconds": 0.1, "max_seconds": 0.4, "operator_initial_seconds": 30, "operator_max_seconds": 60}
+"""A ladder for tests; the slow one is left slow, so that a test that stepped on it shows it."""
+
+
+class Running:
+    """The feed, what it told and what it brought."""
+
+    def __init__(self, settings: FeedSettings, resolve: Resolve) -> None:
+        self.told: list[Happening] = []
+        self.handoff = HandOff(settings.handoff_max_events, settings.handoff_max_bytes)
+        self.feed = Feed(settings, handoff=self.handoff, tell=self.told.append, version="9.9", resolve=resolve)
+        self._events: list[RawEvent] = []
+
+    @property
+    def status(self) -> SubscriptionStatus:
+        (status,) = self.feed.subscriptions()
+        return status
+
+    def stream(self, stream: Stream) -> StreamStatus:
+        return self.status.streams[stream]
+
+    def of(self, kind: type[T]) -> list[T]:
+        return [happening for happening in self.told if isinstance(happening, kind)]
+
+    def gaps(self, stream: Stream | None = None) -> list[Gap]:
+        return [told.gap for told in self.of(GapEnded) if stream in (None, told.gap.stream)]
+
+    def states(self) -> list[str]:
+        return [told.after for told in self.of(StateChanged)]
+
+    def events(self, number: int, *, within_seconds: float = 10) -> list[RawEvent]:
+        """Waits for so many events since the start, and returns all that came."""
+
+        def enough() -> bool:
+            self._events += self.handoff.take(100_000, 0.01)
+            return len(self._events) >= number
+
+        eventually(enough, within_seconds=within_seconds, why=f"{number} events")
+        return self._events
+
+    def until(self, *states: SubscriptionState, within_seconds: float = 10) -> SubscriptionStatus:
+        eventually(
+            lambda: self.status.state in states, within_seconds=within_seconds, why=f"{states}, not {self.status}"
+        )
+        return self.status
+
+    def until_watching(self, *, within_seconds: float = 10) -> SubscriptionStatus:
+        """Waits until every stream is watched for sure."""
+        eventually(
+            lambda: self.status.state is SubscriptionState.WATCHING and self.status.blind_since_unix_nano is None,
+            within_seconds=within_seconds,
+            why=f"watching, not {self.status}",
+        )
+        return self.status
+
+
+def settings_for(*endpoints: str, retry: Mapping[str, float] | None = None, **others: Any) -> FeedSettings:
+    return FeedSettings.model_validate({"endpoints": endpoints, "retry": {**FAST, **(retry or {})}, **others})
+
+
+@contextmanager
+def running(
+    settings: FeedSettings,
+    *,
+    resolve: Resolve = resolve_by_system,
+    watched_until: Mapping[tuple[str, Stream], int] | None = None,
+) -> Iterator[Running]:
+    before = set(threading.enumerate())
+    run = Running(settings, resolve)
+    run.feed.start(watched_until)
+    try:
+        yield run
+    finally:
+        run.feed.stop_reading()
+        run.feed.close()
+    left = [thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith(("read", "feed"))]
+    assert not left, f"threads are left: {left}"

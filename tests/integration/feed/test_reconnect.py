@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
+from otelbridge.feed.gaps import NANOSECONDS
+from otelbridge.feed.states import StreamState, SubscriptionState
+from otelbridge.feed.status_codes import ErrorClass, classify
+from otelbridge.simulator.manners import Ending, Manners
+from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.tcp_proxy import TcpProxy
+from otelbridge.telemetry.happenings import ConnectionAttempted, ConnectionEnded, RetryScheduled, StreamLost
+from tests.integration.feed.running import running, settings_for
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    with Relay() as relay:
+        yield relay
+
+
+@pytest.mark.parametrize("single_threaded", [True, False])
+def test_events_of_all_streams_arrive_as_the_bytes_that_were_sent(relay: Relay, single_threaded: bool) -> None:
+    with running(settings_for(relay.endpoint, single_threaded_streams=single_threaded)) as run:
+        relay.wait_for_subscribers()
+        for stream in UPSTREAM_STREAMS:
+            relay.publish(stream, b"\xff not a message " + stream.encode())
+        relay.publish(Stream.LOGS, b"")
+        events = run.events(4)
+        assert {(event.stream, event.body) for event in events} == {
+            *((stream, b"\xff not a message " + stream.encode()) for stream in UPSTREAM_STREAMS),
+            (Stream.LOGS, b""),
+        }
+        assert {event.upstream for event in events} == {relay.endpoint}
+        assert {event.connection_id for event in events} == {run.status.connection_id}
+        assert run.stream(Stream.LOGS).events == 2
+        assert "otelbridge/9.9" in relay.calls[0].user_agent
+
+
+def test_a_quiet_upstream_is_watched_though_it_sends_nothing(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint)) as run:
+        run.until_watching()
+        assert run.gaps() == []
+        assert [told.status_code for told in run.of(ConnectionAttempted)] == ["OK"]
+        assert [step.name for step in run.of(ConnectionAttempted)[0].steps] == ["health", "subscribe"]
+
+
+def test_an_upstream_that_is_not_there_yet_is_tried_until_it_is() -> None:
+    relay = Relay().start()
+    relay.stop()
+    with running(settings_for(relay.endpoint)) as run:
+        eventually(lambda: len(run.of(ConnectionAttempted)) >= 4)
+        # From the third UNAVAILABLE on, the way is walked by hand, and the step that fails is named.
+        eventually(lambda: run.status.last_error.startswith("connect: "))
+        relay.start()
+        run.until_watching()
+        assert run.status.last_error == ""
+        gaps = run.gaps()
+        assert {gap.stream for gap in gaps} == set(UPSTREAM_STREAMS)
+        assert all(gap.attempts >= 4 for gap in gaps)
+        relay.stop()
+
+
+def test_a_lost_connection_is_made_again_and_the_gap_between_is_recorded(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint)) as run:
+        relay.wait_for_subscribers()
+        for number in range(10):
+            relay.publish(Stream.ALERTS, b"%d" % number)
+        run.events(10)
+        run.until_watching()
+        lost = time.time_ns()
+        relay.kill()
+        run.until(SubscriptionState.WAITING)
+        assert run.status.blind_since_unix_nano is not None
+        assert run.status.blind_since_unix_nano <= time.time_ns()
+        relay.start()
+        run.until_watching()
+        back = time.time_ns()
+        relay.publish(Stream.ALERTS, b"again")
+        assert run.events(11)[-1].body == b"again"
+        (gap,) = run.gaps(Stream.ALERTS)
+        assert gap.cause is GapCause.DISCONNECT
+        assert gap.started_unix_nano <= lost + NANOSECONDS
+        assert lost < gap.ended_unix_nano <= back
+        assert gap.attempts >= 1
+        assert gap.estimated_records is not None
+        assert [told.attempt for told in run.of(ConnectionAttempted)][:2] == [1, 2]
+        (ended,) = run.of(ConnectionEnded)
+        assert ended.status_code == "UNAVAILABLE"
+        assert ended.events["alerts"] == 10
+        assert not ended.planned
+
+
+def test_a_planned_restart_of_the_relay_is_ridden_out(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint)) as run:
+        for round_number in range(3):
+            relay.wait_for_subscribers()
+            relay.publish(Stream.LOGS, b"%d" % round_number)
+            run.events(round_number + 1)
+            relay.stop(0.2)
+            run.until(SubscriptionState.WAITING, SubscriptionState.CONNECTING)
+            relay.start()
+        run.until_watching()
+        assert [event.body for event in run.events(3)] == [b"0", b"1", b"2"]
+        assert len(run.gaps(Stream.LOGS)) == 3
+
+
+def test_a_connection_reset_by_the_network_is_made_again(relay: Relay) -> None:
+    with TcpProxy(relay.endpoint) as proxy, running(settings_for(proxy.endpoint)) as run:
+        run.until_watching()
+        proxy.cut()
+        eventually(lambda: len(run.gaps()) == 3)
+        relay.publish(Stream.ALERTS, b"x")
+        run.events(1)
+
+
+def test_the_end_comes_at_once_and_leaves_nothing_behind(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint)) as run:
+        run.until_watching()
+        started = time.monotonic()
+        run.feed.stop_reading()
+        assert time.monotonic() - started < 2
+        relay.wait_for_subscribers(0)
+        assert run.states()[-2:] == ["draining", "closed"]
+        assert run.status.blind_since_unix_nano is not None
+        assert run.of(ConnectionEnded)[-1].planned
+
+
+def test_the_end_does_not_wait_for_a_ladder() -> None:
+    with running(settings_for("127.0.0.1:1", retry={"initial_seconds": 60, "max_seconds": 60})) as run:
+        run.until(SubscriptionState.WAITING)
+        assert run.status.next_attempt_in_seconds is not None
+        assert 25 < run.status.next_attempt_in_seconds <= 60
+        started = time.monotonic()
+        run.feed.stop_reading()
+        assert time.monotonic() - started < 2
+
+
+STATUSES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
+
+
+@pytest.mark.parametrize("code", STATUSES, ids=lambda code: code.name)
+@pytest.mark.parametrize("moment", ["before headers", "mid-stream"])
+def test_a_stream_that_ends_alone_leaves_the_others_untouched(relay: Relay, code: grpc.StatusCode, moment: str) -> None:
+    ending = Ending(code=code, details="for the test")
+    if moment == "before headers":
+        relay.manners = Manners(openings={Stream.MESSAGES: ending})
+    with running(settings_for(relay.endpoint)) as run:
+        relay.wait_for_subscribers(streams=(Stream.ALERTS, Stream.LOGS))
+        if moment == "mid-stream":
+            relay.wait_for_subscribers()
+            relay.publish(Stream.MESSAGES, b"one")
+            run.events(1)
+            relay.manners = Manners(openings={Stream.MESSAGES: ending})
+            relay.end_streams(code, "for the test", [Stream.MESSAGES])
+        slow = classify(code, "").error_class is ErrorClass.PERMANENT
+        expected = StreamState.HOLDING if slow else StreamState.WAITING
+        eventually(lambda: run.stream(Stream.MESSAGES).state is expected)
+        relay.publish(Stream.ALERTS, b"alert")
+        relay.publish(Stream.LOGS, b"log")
+        assert {b"alert", b"log"} <= {event.body for event in run.events(3 if moment == "mid-stream" else 2)}
+        lost = run.of(StreamLost)
+        assert {told.stream for told in lost} == {Stream.MESSAGES}
+        assert {told.status_code for told in lost} == {code.name}
+        assert {told.error_class for told in lost} == {classify(code, "").error_class.value}
+        assert run.status.attempts == 1, "the connection goes on"
+        assert run.stream(Stream.MESSAGES).ends[code.name] >= 1
+        assert code.name in run.stream(Stream.MESSAGES).error
+        if not slow:
+            relay.manners = Manners()
+            relay.wait_for_subscribers()
+            assert run.status.attempts == 1
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED])
+def test_when_no_stream_can_be_had_the_whole_subscription_holds(relay: Relay, code: grpc.StatusCode) -> None:
+    relay.manners = Manners(openings=dict.fromkeys(UPSTREAM_STREAMS, Ending(code=code, details="no")))
+    with running(settings_for(relay.endpoint)) as run:
+        status = run.until(SubscriptionState.HOLDING)
+        assert status.error_class == "permanent"
+        assert code.name in status.last_error
+        assert status.next_attempt_in_seconds is not None
+        assert status.next_attempt_in_seconds > 10
+
+
+def test_a_server_that_ends_every_stream_at_once_is_tried_by_the_ladder_and_found_to_refuse_our_filter(
+    relay: Relay,
+) -> None:
+    relay.manners = Manners(openings=dict.fromkeys(UPSTREAM_STREAMS, Ending()))
+    with running(settings_for(relay.endpoint)) as run:
+        status = run.until(SubscriptionState.HOLDING)
+        assert status.attempts == 3
+        assert "refuses our filter" in status.last_error
+        assert [told.error_class for told in run.of(RetryScheduled)] == ["ended", "ended", "permanent"]
+        assert run.gaps() == [], "never watched for long enough to end a gap"
+
+
+def test_a_poison_event_is_answered_within_a_second_also_high_on_the_ladder(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint, retry={"initial_seconds": 20, "max_seconds": 30})) as run:
+        relay.wait_for_subscribers()
+        for number in range(1, 4):
+            relay.publish(Stream.LOGS, b"good")
+            run.events(number)
+            relay.end_streams(grpc.StatusCode.INTERNAL, "string field contains invalid UTF-8", [Stream.LOGS])
+            eventually(lambda: relay.subscribers(Stream.LOGS) == 0, within_seconds=2)
+            relay.wait_for_subscribers(within_seconds=1.5)
+        eventually(lambda: len(run.gaps(Stream.LOGS)) >= 2)
+        assert {gap.attempts for gap in run.gaps(Stream.LOGS)} == {1}
+        assert run.gaps(Stream.ALERTS) == []
+
+
+def test_an_event_larger_than_we_take_is_counted_and_the_stream_is_opened_again(relay: Relay) -> None:
+    limit = 4 * 1024 * 1024
+    with running(settings_for(relay.endpoint, max_message_bytes=limit)) as run:
+        relay.wait_for_subscribers()
+        relay.publish(Stream.ALERTS, b"." * limit)
+        run.events(1)
+        relay.publish(Stream.ALERTS, b"." * (limit + 1))
+        eventually(lambda: run.stream(Stream.ALERTS).oversized == 1)
+        eventually(lambda: run.stream(Stream.ALERTS).state is StreamState.WATCHING, within_seconds=2)
+        relay.publish(Stream.ALERTS, b"next")
+        assert run.events(2)[-1].body == b"next"
+        assert run.status.attempts == 1
+
+
+def test_what_an_earlier_life_last_watched_starts_the_first_gap(relay: Relay) -> None:
+    last = time.time_ns() - 90 * NANOSECONDS
+    with running(settings_for(relay.endpoint), watched_until={(relay.endpoint, Stream.ALERTS): last}) as run:
+        run.until_watching()
+        (gap,) = run.gaps()
+        assert (gap.stream, gap.cause, gap.started_unix_nano) == (Stream.ALERTS, GapCause.RESTART, last)
+
+
+def test_a_stream_that_is_not_asked_for_is_not_subscribed_to(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint, streams=["alerts"])) as run:
+        run.until_watching()
+        assert {call.method for call in relay.calls} == {"HealthCheck", "WatchAlerts"}
+        assert set(run.status.streams) == {Stream.ALERTS}
