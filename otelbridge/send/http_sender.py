@@ -51,7 +51,7 @@ class HttpSender:
         self._lock = threading.Lock()
         self._idle: list[HttpConnection] = []
         self._busy: set[HttpConnection] = set()
-        self._closed = False
+        self._closed = threading.Event()
 
     @property
     def endpoint(self) -> str:
@@ -74,7 +74,7 @@ class HttpSender:
     def close(self) -> None:
         """Closes idle connections and breaks those under way."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             idle, self._idle = self._idle, []
             busy = list(self._busy)
         for connection in idle:
@@ -83,7 +83,7 @@ class HttpSender:
             connection.cancel()
 
     def _attempt(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
-        if self._closed:
+        if self._closed.is_set():
             return CLOSING
         deadline = time.monotonic() + self._timeout_seconds
         try:
@@ -97,7 +97,7 @@ class HttpSender:
         except TimeoutError as error:
             return RetryLater(code="timeout", why=str(error) or "no answer in time")
         except (OSError, HTTPException) as error:
-            if self._closed:
+            if self._closed.is_set():
                 return CLOSING
             return RetryLater(code=type(error).__name__, why=str(error) or "the connection broke")
         return answers.of_http(answer.status, answer.headers, answer.body)
@@ -125,7 +125,7 @@ class HttpSender:
         connection = HttpConnection(self._target, tls, server_name=self._server_name, deadline=deadline)
         with self._lock:
             self._busy.add(connection)
-            closed = self._closed
+            closed = self._closed.is_set()
         if closed:
             connection.cancel()
         return connection
@@ -133,7 +133,7 @@ class HttpSender:
     def _given_back(self, connection: HttpConnection, *, healthy: bool) -> None:
         with self._lock:
             self._busy.discard(connection)
-            if healthy and not self._closed:
+            if healthy and not self._closed.is_set():
                 self._idle.append(connection)
                 return
         connection.close()

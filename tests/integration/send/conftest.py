@@ -1,0 +1,88 @@
+"""A queue on disk, an endpoint on real sockets, and couriers between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from otelbridge.event import Stream
+from otelbridge.queue.batch import Batch
+from otelbridge.queue.durable import DurableQueue
+from otelbridge.queue.settings import QueueSettings
+from otelbridge.send.courier import Couriers
+from otelbridge.send.sender import open_sender
+from otelbridge.send.settings import SendSettings
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.telemetry.happenings import Happening
+from otelbridge.telemetry.ledger import Account, Posting
+
+
+class Road:
+    """Queue, couriers, endpoint; and what was told."""
+
+    def __init__(self, directory: Path) -> None:
+        self.told: list[Happening] = []
+        self.closing = ExitStack()
+        self.queue = DurableQueue.open(QueueSettings(directory=directory), tell=self.told.append)
+        self.closing.callback(self.queue.close)
+
+    def start(self, endpoint: OtlpEndpoint, *, protocol: str = "grpc", **settings: object) -> Couriers:
+        chosen: dict[str, object] = {
+            "protocol": protocol,
+            "endpoint": endpoint.grpc_endpoint if protocol == "grpc" else f"{endpoint.http_endpoint}/v1/logs",
+            "retry_initial_seconds": 0.02,
+            "retry_max_seconds": 0.05,
+            "hold_initial_seconds": 0.1,
+            "hold_max_seconds": 0.1,
+            "timeout_seconds": 5,
+        } | settings
+        checked = SendSettings.model_validate(chosen)
+        sender = open_sender(checked, version="test")
+        couriers = Couriers(self.queue, sender, checked, self.told.append)
+        self.closing.callback(couriers.close)
+        couriers.start()
+        return couriers
+
+    def put(self, *batches: Batch) -> None:
+        self.queue.put(batches, [Posting(batch.stream, Account.RECEIVED, "", batch.records) for batch in batches])
+
+    def held(self) -> int:
+        return sum(self.queue.held().values())
+
+    def total(self, account: Account, stream: Stream = Stream.ALERTS) -> int:
+        return self.queue.ledger().total(stream, account)
+
+    def kinds(self) -> list[str]:
+        return [type(happening).__name__ for happening in self.told]
+
+    def balanced(self) -> bool:
+        ledger, held = self.queue.balance()
+        return not any(ledger.residue(held).values())
+
+
+@pytest.fixture
+def road(tmp_path: Path) -> Iterator[Road]:
+    """Closed at the end, couriers first; the ledger must balance then."""
+    made = Road(tmp_path / "queue")
+    with made.closing:
+        yield made
+        assert made.balanced()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[OtlpEndpoint]:
+    with OtlpEndpoint() as made:
+        yield made
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Callable[[str], Path]:
+    def write(content: str) -> Path:
+        path = tmp_path / "secret"
+        path.write_text(content)
+        return path
+
+    return write

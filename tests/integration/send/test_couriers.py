@@ -1,0 +1,281 @@
+"""Queue, couriers and endpoint together: whatever the endpoint answers, each record ends in exactly one account."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import grpc
+import pytest
+
+from otelbridge.queue.outcome import Accepted
+from otelbridge.send.patience import EndpointState
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.endpoint_answers import (
+    OK,
+    Answer,
+    Hang,
+    Http,
+    LoseAnswer,
+    Partial,
+    Request,
+    Status,
+    TooLarge,
+    in_turn,
+)
+from otelbridge.telemetry.happenings import BatchRefused, DeliveryDelayed, DeliveryHeld
+from otelbridge.telemetry.ledger import Account
+from tests.integration.send.conftest import Road
+from tests.records import batch_of, bodies_of
+from tests.waiting import eventually
+
+INTERNAL = Status(code=grpc.StatusCode.INTERNAL, details="boom")
+INVALID = Status(code=grpc.StatusCode.INVALID_ARGUMENT, details="bad record")
+UNAVAILABLE = Status(code=grpc.StatusCode.UNAVAILABLE, details="busy")
+
+
+def names(number: int, prefix: str = "r") -> list[str]:
+    return [f"{prefix}{n}" for n in range(number)]
+
+
+def poison(word: str, answer: Answer) -> object:
+    def judge(request: Request) -> Answer:
+        return answer if word.encode() in request.body else OK
+
+    return judge
+
+
+def test_what_is_put_arrives_in_order_and_is_acknowledged(road: Road, endpoint: OtlpEndpoint) -> None:
+    couriers = road.start(endpoint, concurrency=1)
+    for name in names(20):
+        road.put(batch_of(name))
+    assert bodies_of(endpoint.wait_for_records(20, within=10)) == names(20)
+    eventually(lambda: road.held() == 0)
+    assert road.total(Account.DELIVERED) == 20
+    assert couriers.state().delivered_records == 20
+    assert sum(couriers.state().duration_counts) == couriers.state().requests
+
+
+def test_waiting_batches_are_joined_into_larger_requests(road: Road, endpoint: OtlpEndpoint) -> None:
+    road.put(*[batch_of(name) for name in names(100)])
+    road.start(endpoint, max_request_records=40, concurrency=1)
+    endpoint.wait_for_records(100, within=10)
+    assert endpoint.counts().requests == 3
+
+
+def test_partial_success_is_counted_and_not_sent_again(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.answers = in_turn([Partial(rejected=3, message="no thanks")])
+    road.start(endpoint)
+    road.put(batch_of(*names(10)))
+    eventually(lambda: road.held() == 0)
+    assert endpoint.seen == 1
+    assert (road.total(Account.DELIVERED), road.total(Account.REJECTED)) == (7, 3)
+
+
+@pytest.mark.parametrize("answer", [UNAVAILABLE, Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED), INTERNAL])
+def test_bad_weather_is_waited_out(road: Road, endpoint: OtlpEndpoint, answer: Answer) -> None:
+    endpoint.answers = in_turn([answer] * 3)
+    couriers = road.start(endpoint)
+    road.put(batch_of(*names(5)))
+    assert bodies_of(endpoint.wait_for_records(5, within=10)) == names(5)
+    eventually(lambda: couriers.state().state is EndpointState.OK)
+    assert couriers.state().retries == 3
+    assert "DeliveryDelayed" in road.kinds()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_the_delay_that_a_server_asks_for_is_kept(road: Road, endpoint: OtlpEndpoint, protocol: str) -> None:
+    moments = []
+
+    def judge(_: Request) -> Answer:
+        moments.append(time.monotonic())
+        return Status(code=grpc.StatusCode.UNAVAILABLE, retry_delay_seconds=1) if len(moments) == 1 else OK
+
+    endpoint.answers = judge
+    road.start(endpoint, protocol=protocol)
+    road.put(batch_of("a"))
+    endpoint.wait_for_records(1, within=10)
+    assert 1 <= moments[1] - moments[0] < 1.3
+    assert [t.delay_seconds for t in road.told if isinstance(t, DeliveryDelayed)][0] == pytest.approx(1, rel=0.1)
+
+
+def test_wrong_credentials_hold_everything_and_lose_nothing(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.token = "right"
+    couriers = road.start(endpoint, headers={"authorization": "Bearer wrong-token"})
+    road.put(batch_of(*names(5)))
+    eventually(lambda: couriers.state().state is EndpointState.HELD)
+    eventually(lambda: couriers.state().requests >= 3, why="it is tried again now and then")
+    assert road.held() == 5
+    assert any(isinstance(t, DeliveryHeld) and "token_file" in t.why for t in road.told)
+    assert "wrong-token" not in repr(road.told) + repr(couriers.state())
+    endpoint.token = "wrong-token"
+    endpoint.wait_for_records(5, within=10)
+    eventually(lambda: road.held() == 0)
+
+
+def test_an_endpoint_that_is_down_meets_one_probe_at_a_time(road: Road, endpoint: OtlpEndpoint) -> None:
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def judge(request: Request) -> Answer:
+        with lock:
+            now[0] += 1
+            if endpoint.seen > 16:  # those that were under way when it went down are gone
+                most[0] = max(most[0], now[0])
+        time.sleep(0.01)
+        with lock:
+            now[0] -= 1
+        return UNAVAILABLE
+
+    endpoint.answers = judge
+    road.put(*[batch_of(name) for name in names(50)])
+    road.start(endpoint, concurrency=8, max_request_records=1)
+    eventually(lambda: endpoint.seen > 20)
+    assert most[0] == 1
+
+
+def test_several_requests_are_in_flight_and_still_acknowledged_exactly(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.answers = lambda _: Hang(seconds=0.2)
+    road.put(*[batch_of(name) for name in names(8)])
+    began = time.monotonic()
+    couriers = road.start(endpoint, concurrency=8, max_request_records=1)
+    eventually(lambda: couriers.state().in_flight >= 4)
+    endpoint.wait_for_records(8, within=10)
+    assert time.monotonic() - began < 8 * 0.2
+    eventually(lambda: road.held() == 0)
+    assert sorted(bodies_of(endpoint.log_records())) == sorted(names(8))
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_what_is_too_large_is_sent_in_smaller_requests(road: Road, endpoint: OtlpEndpoint, protocol: str) -> None:
+    endpoint.answers = lambda _: TooLarge(limit_bytes=3000)
+    road.put(batch_of(*names(64), padding=100), batch_of(*names(64, "s"), padding=100))
+    couriers = road.start(endpoint, protocol=protocol)
+    endpoint.wait_for_records(128, within=20)
+    eventually(lambda: road.held() == 0)
+    assert sorted(bodies_of(endpoint.log_records())) == sorted(names(64) + names(64, "s"))
+    assert couriers.state().splits
+    assert road.total(Account.DELIVERED) == 128
+
+
+def test_the_halves_of_a_batch_survive_the_settlement_of_a_later_one(road: Road) -> None:
+    road.put(batch_of("a", "b"), batch_of("c"))
+    first, second = (road.queue.take(max_bytes=1, max_records=1) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    road.queue.replace(first, [batch_of("a"), batch_of("b")])
+    road.queue.settle(second, Accepted())
+    assert [road.queue.take(max_bytes=1, max_records=1) is not None for _ in range(3)] == [True, True, False]
+
+
+def test_one_record_that_is_too_large_is_set_aside(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.answers = lambda _: TooLarge(limit_bytes=3000)
+    road.put(batch_of(*names(4)), batch_of("huge", padding=4000), batch_of(*names(4, "s")))
+    road.start(endpoint)
+    eventually(lambda: road.held() == 0)
+    assert sorted(bodies_of(endpoint.log_records())) == sorted(names(4) + names(4, "s"))
+    assert road.total(Account.REJECTED) == 1
+
+
+@pytest.mark.parametrize("answer", [INVALID, INTERNAL, Http(status=400), Http(status=500)])
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_a_faulty_record_is_found_and_set_aside_alone(
+    road: Road, endpoint: OtlpEndpoint, answer: Answer, protocol: str
+) -> None:
+    endpoint.answers = poison("poison", answer)  # type: ignore[assignment]  # one of the forms that it takes
+    good = names(100)
+    road.put(batch_of(*good[:70], "poison", *good[70:]), *[batch_of(name) for name in names(20, "s")])
+    road.start(endpoint, protocol=protocol)
+    later = []
+
+    def set_aside() -> bool:
+        # INTERNAL and 500 may as well be the endpoint's own trouble: it takes a later record to tell.
+        later.append(f"later{len(later)}")
+        road.put(batch_of(later[-1]))
+        return road.total(Account.REJECTED) > 0
+
+    eventually(set_aside)
+    eventually(lambda: road.held() == 0)
+    assert sorted(bodies_of(endpoint.log_records())) == sorted(good + names(20, "s") + later)
+    assert road.total(Account.REJECTED) == 1
+    assert sum(t.records for t in road.told if isinstance(t, BatchRefused)) == 1
+
+
+def test_an_endpoint_that_fails_at_everything_destroys_nothing(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.answers = lambda _: INTERNAL
+    couriers = road.start(endpoint)
+    road.put(batch_of(*names(16)), batch_of(*names(16, "s")))
+    eventually(lambda: couriers.state().requests > 25)
+    assert road.held() == 32
+    endpoint.answers = lambda _: OK
+    endpoint.wait_for_records(32, within=10)
+    eventually(lambda: road.held() == 0)
+    assert sorted(bodies_of(endpoint.log_records())) == sorted(names(16) + names(16, "s"))
+
+
+def test_an_endpoint_that_refuses_everything_is_slowed_down(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.answers = lambda _: INVALID
+    couriers = road.start(endpoint, retry_initial_seconds=100, retry_max_seconds=100, concurrency=1)
+    road.put(*[batch_of(name) for name in names(64)])
+    eventually(lambda: couriers.state().state is EndpointState.DELAYED)
+    assert road.total(Account.REJECTED) <= 8
+
+
+def test_a_lost_answer_makes_duplicates_and_loses_nothing(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.answers = in_turn([LoseAnswer()])
+    road.start(endpoint)
+    road.put(batch_of(*names(5)))
+    endpoint.wait_for_records(10, within=10)
+    eventually(lambda: road.held() == 0)
+    assert bodies_of(endpoint.log_records()) == names(5) * 2
+
+
+def test_draining_delivers_what_is_held_and_returns(road: Road, endpoint: OtlpEndpoint) -> None:
+    road.put(*[batch_of(name) for name in names(200)])
+    couriers = road.start(endpoint, max_request_records=10)
+    assert couriers.drain(10)
+    assert endpoint.counts().records == 200
+
+
+def test_draining_tries_once_more_but_does_not_wait_for_a_try_beyond_its_deadline(
+    road: Road, endpoint: OtlpEndpoint
+) -> None:
+    endpoint.answers = lambda _: UNAVAILABLE
+    couriers = road.start(endpoint, retry_initial_seconds=1e6, retry_max_seconds=1e6)
+    road.put(batch_of("a"))
+    eventually(lambda: couriers.state().state is EndpointState.DELAYED)
+    seen, began = endpoint.seen, time.monotonic()
+    assert not couriers.drain(30)
+    assert time.monotonic() - began < 5
+    assert endpoint.seen == seen + 1
+
+
+def test_draining_stops_at_its_deadline_and_closing_gives_the_lease_back(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.answers = lambda _: Hang(seconds=30)
+    couriers = road.start(endpoint, timeout_seconds=30)
+    road.put(batch_of("a"))
+    eventually(lambda: couriers.state().in_flight == 1)
+    began = time.monotonic()
+    assert not couriers.drain(0.2)
+    couriers.close()
+    assert time.monotonic() - began < 3
+    assert road.held() == 1
+    assert road.queue.take(max_bytes=1000, max_records=10) is not None
+
+
+def test_an_endpoint_that_comes_back_on_its_port_is_found_again(road: Road, endpoint: OtlpEndpoint) -> None:
+    couriers = road.start(endpoint)
+    road.put(batch_of("a"))
+    eventually(lambda: road.held() == 0)
+    endpoint.stop()
+    road.put(batch_of("b"))
+    eventually(lambda: couriers.state().state is EndpointState.DELAYED)
+    endpoint.start()
+    assert bodies_of(endpoint.wait_for_records(2, within=10)) == ["a", "b"]
+
+
+def test_couriers_show_their_pulses_while_nothing_happens(road: Road, endpoint: OtlpEndpoint) -> None:
+    couriers = road.start(endpoint, concurrency=2)
+    started = time.monotonic()
+    eventually(lambda: time.monotonic() - started > 1.5)
+    assert [pulse.name for pulse in couriers.pulses()] == ["courier-1", "courier-2"]
+    assert all(pulse.age_seconds() < 1.5 for pulse in couriers.pulses())
