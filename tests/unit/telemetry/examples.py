@@ -46,7 +46,7 @@ _BY_NAME: dict[str, object] = {
 TYPES = [
     kind
     for _, kind in inspect.getmembers(happenings, inspect.isclass)
-    if is_dataclass(kind) and kind.__module__ == happenings.__name__ and kind is not happenings.Step
+    if is_dataclass(kind) and kind.__module__.startswith(happenings.__name__) and kind is not happenings.Step
 ]
 
 
