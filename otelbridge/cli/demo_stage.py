@@ -126,7 +126,7 @@ class Stage:
             delivered=delivered,
             arrived=self.endpoint.counts().records,
             gaps=gaps,
-            state=subscriptions[0].state.value if subscriptions else "idle",
+            state=subscriptions[0].state.value if subscriptions else "stopped",
             endpoint_up=self.endpoint_up,
         )
 

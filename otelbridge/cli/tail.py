@@ -1,0 +1,151 @@
+"""`otelbridge tail`: what KubeArmor sends, live, filtered, as `karmor logs` shows it, on one line, or as JSON lines."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from otelbridge.cli.exits import Exit
+from otelbridge.cli.output import fail, print_json_line, say
+from otelbridge.cli.settings_options import ConfigOption, KubeArmorOption, SetOption, load_or_exit
+from otelbridge.cli.stopping import stop_on_signals
+from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.settings.environment import colours_wanted, environment
+
+if TYPE_CHECKING:
+    from otelbridge.gate.gate import Gate
+    from otelbridge.settings.tree import Settings
+
+EXAMPLES = (
+    "otelbridge tail --kubearmor kubearmor.kubearmor:32767 --action Block",
+    "otelbridge tail --namespace 'shop-*' --min-severity 5 --output json | jq .Resource",
+)
+MAX_WAITING = 10_000
+"""Events between the readers and the terminal; a slow terminal then slows the reading, and KubeArmor drops."""
+POLL_SECONDS = 0.2
+MAX_VALUE_BYTES = 64 * 1024
+"""Of one field: more is no longer text for people."""
+
+
+class TailOutput(StrEnum):
+    """How an event is printed."""
+
+    TEXT = "text"
+    LINE = "line"
+    JSON = "json"
+
+
+Pattern = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Shell pattern. May be repeated.")]
+
+
+def tail(
+    *,
+    kubearmor: KubeArmorOption = None,
+    streams: Annotated[str, typer.Option(help="Which of the streams to show.")] = "alerts,logs,messages",
+    namespace: Pattern = None,
+    pod: Pattern = None,
+    container: Pattern = None,
+    policy: Pattern = None,
+    operation: Annotated[list[str] | None, typer.Option(help="Process, File, Network, ... Repeatable.")] = None,
+    action: Annotated[list[str] | None, typer.Option(help="Block, Audit, ... Repeatable.")] = None,
+    min_severity: Annotated[int | None, typer.Option(min=1, max=10, help="From this policy severity on.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=PATTERN", help="Pod label. Repeatable.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="End after so many events.")] = None,
+    output: Annotated[TailOutput, typer.Option("--output", "-o", help="text, line or json.")] = TailOutput.TEXT,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Show KubeArmor's events as they happen. Redactions of the settings apply; their rules do not, the filters do."""
+    loaded = load_or_exit(config, sets, quiet=True, kubearmor=kubearmor, streams=streams)
+    conditions = {
+        "namespace": namespace,
+        "pod": pod,
+        "container": container,
+        "policy": policy,
+        "operation": operation,
+        "action_taken": action,
+        "min_severity": min_severity,
+        "label": _labels(label or ()),
+    }
+    gate = _filter(loaded.settings, {key: value for key, value in conditions.items() if value})
+    stop = threading.Event()
+    stop_on_signals(stop, "Stopped.")
+    _show(loaded.settings, gate, stop, limit=limit, output=output)
+
+
+def _labels(given: Any) -> dict[str, str]:
+    found = {}
+    for text in given:
+        key, equals, pattern = text.partition("=")
+        if not equals:
+            fail(f"Wrong usage: --label {text} is not of the form KEY=PATTERN", Exit.WRONG_USAGE)
+        found[key] = pattern
+    return found
+
+
+def _filter(settings: Settings, conditions: dict[str, Any]) -> Gate:
+    """A gate that keeps what the filters hold for, and redacts as the settings say."""
+    from otelbridge.gate.gate import Gate  # noqa: PLC0415  # with protobuf: only this command pays for it
+    from otelbridge.gate.settings import RuleSettings  # noqa: PLC0415
+
+    rules: tuple[RuleSettings, ...] = ()
+    if conditions:
+        wanted = RuleSettings.model_validate({"name": "wanted", "action": "keep", **conditions})
+        rules = (wanted, RuleSettings(name="the rest", action="drop"))
+    return Gate(settings.gate.model_copy(update={"rules": rules}))
+
+
+def _show(settings: Settings, gate: Gate, stop: threading.Event, *, limit: int | None, output: TailOutput) -> None:
+    from otelbridge.cli.tail_print import printer  # noqa: PLC0415  # with protobuf: only this command pays for it
+    from otelbridge.cli.tail_read import Reader  # noqa: PLC0415
+    from otelbridge.mapping.decode import decode  # noqa: PLC0415
+
+    events: queue.Queue[tuple[Stream, bytes]] = queue.Queue(MAX_WAITING)
+    wanted = [stream for stream in UPSTREAM_STREAMS if stream in settings.feed.streams]
+    try:
+        readers = [
+            Reader(upstream, stream, settings.feed, events=events, stop=stop, say=say)
+            for upstream in settings.feed.endpoints
+            for stream in wanted
+        ]
+    except ValueError as error:
+        fail(f"The settings cannot be used: {error}", Exit.WRONG_USAGE)
+    colours = sys.stdout.isatty() and colours_wanted(environment())
+    show = (
+        print_json_line if output is TailOutput.JSON else printer(one_line=output is TailOutput.LINE, colours=colours)
+    )
+    for reader in readers:
+        reader.start()
+    shown = 0
+    try:
+        while not stop.is_set() and (limit is None or shown < limit):
+            if not any(reader.alive for reader in readers) and events.empty():
+                break
+            try:
+                stream, body = events.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            decoded = decode(stream, body)
+            if decoded.how == "raw":
+                say(f"An event of {stream} does not parse: {decoded.why}")
+            elif gate.judge(stream, decoded.message).keep:
+                show(_fields(stream, decoded.message))
+                shown += 1
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.close()
+    if any(reader.never_connected for reader in readers) and not shown:
+        fail("KubeArmor could not be reached; `otelbridge doctor` finds out why.", Exit.UNREACHABLE)
+
+
+def _fields(stream: Stream, message: Any) -> dict[str, Any]:
+    """The fields that are set, by KubeArmor's own names, in the order of its proto."""
+    from otelbridge.mapping.body import as_map  # noqa: PLC0415
+
+    return {"_kind": stream.value.removesuffix("s"), **as_map(message, MAX_VALUE_BYTES)}
