@@ -49,7 +49,6 @@ class NameFollower:
         add: Callable[[Address], None],
         remove: Callable[[Address], None],
         tell: Tell,
-        pause_seconds: float = RESOLVE_PAUSE_SECONDS,
     ) -> None:
         self.pulse = Pulse(f"follow {name}")
         self._name = name
@@ -57,7 +56,6 @@ class NameFollower:
         self._add = add
         self._remove = remove
         self._tell = tell
-        self._pause_seconds = pause_seconds
         self._membership = Membership()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=self.pulse.name, daemon=True)
@@ -79,7 +77,7 @@ class NameFollower:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._ask()
-            left = self._pause_seconds
+            left = RESOLVE_PAUSE_SECONDS
             while left > 0 and not self._stopping.wait(min(left, PULSE_SECONDS)):
                 self.pulse.beat()
                 left -= PULSE_SECONDS

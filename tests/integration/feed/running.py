@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from otelbridge.feed.feed import Feed
 from otelbridge.feed.handoff import HandOff
 from otelbridge.feed.resolver import Resolve, resolve_by_system
 from otelbridge.feed.settings import FeedSettings
-from otelbridge.feed.states import SubscriptionState
+from otelbridge.feed.states import StreamState, SubscriptionState
 from otelbridge.feed.subscription_status import StreamStatus, SubscriptionStatus
 from otelbridge.telemetry.happenings import GapEnded, Happening, StateChanged
 from tests.waiting import eventually
@@ -28,9 +28,15 @@ class Running:
 
     def __init__(self, settings: FeedSettings, resolve: Resolve) -> None:
         self.told: list[Happening] = []
+        self.react: Callable[[Happening], None] = lambda _: None
+        """Called with each happening as it is told, by the thread that tells it."""
         self.handoff = HandOff(settings.handoff_max_events, settings.handoff_max_bytes)
-        self.feed = Feed(settings, handoff=self.handoff, tell=self.told.append, version="9.9", resolve=resolve)
+        self.feed = Feed(settings, handoff=self.handoff, tell=self._tell, version="9.9", resolve=resolve)
         self._events: list[RawEvent] = []
+
+    def _tell(self, happening: Happening) -> None:
+        self.told.append(happening)
+        self.react(happening)
 
     @property
     def status(self) -> SubscriptionStatus:
@@ -66,13 +72,21 @@ class Running:
         return self.status
 
     def until_watching(self, *, within_seconds: float = 10) -> SubscriptionStatus:
-        """Waits until every stream is watched for sure."""
+        """Waits until every stream is watched."""
         eventually(
-            lambda: self.status.state is SubscriptionState.WATCHING and self.status.blind_since_unix_nano is None,
+            lambda: (
+                self.status.state is SubscriptionState.WATCHING
+                and {stream.state for stream in self.status.streams.values()} == {StreamState.WATCHING}
+            ),
             within_seconds=within_seconds,
-            why=f"watching, not {self.status}",
+            why="watching",
         )
         return self.status
+
+    def until_gaps(self, number: int, *, within_seconds: float = 10) -> list[Gap]:
+        """Waits until so many gaps were told of: on quiet streams up to 3 s after they are watched again."""
+        eventually(lambda: len(self.gaps()) >= number, within_seconds=within_seconds, why=f"{number} gaps")
+        return self.gaps()
 
 
 def settings_for(*endpoints: str, retry: Mapping[str, float] | None = None, **others: Any) -> FeedSettings:

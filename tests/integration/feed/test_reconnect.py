@@ -60,7 +60,7 @@ def test_an_upstream_that_is_not_there_yet_is_tried_until_it_is() -> None:
         relay.start()
         run.until_watching()
         assert run.status.last_error == ""
-        gaps = run.gaps()
+        gaps = run.until_gaps(3)
         assert {gap.stream for gap in gaps} == set(UPSTREAM_STREAMS)
         assert all(gap.attempts >= 4 for gap in gaps)
         relay.stop()
@@ -72,7 +72,7 @@ def test_a_lost_connection_is_made_again_and_the_gap_between_is_recorded(relay: 
         for number in range(10):
             relay.publish(Stream.ALERTS, b"%d" % number)
         run.events(10)
-        run.until_watching()
+        eventually(lambda: run.stream(Stream.ALERTS).events_per_second is not None)
         lost = time.time_ns()
         relay.kill()
         run.until(SubscriptionState.WAITING)
@@ -83,6 +83,7 @@ def test_a_lost_connection_is_made_again_and_the_gap_between_is_recorded(relay: 
         back = time.time_ns()
         relay.publish(Stream.ALERTS, b"again")
         assert run.events(11)[-1].body == b"again"
+        eventually(lambda: run.gaps(Stream.ALERTS))
         (gap,) = run.gaps(Stream.ALERTS)
         assert gap.cause is GapCause.DISCONNECT
         assert gap.started_unix_nano <= lost + NANOSECONDS
@@ -105,16 +106,18 @@ def test_a_planned_restart_of_the_relay_is_ridden_out(relay: Relay) -> None:
             relay.stop(0.2)
             run.until(SubscriptionState.WAITING, SubscriptionState.CONNECTING)
             relay.start()
-        run.until_watching()
-        assert [event.body for event in run.events(3)] == [b"0", b"1", b"2"]
-        assert len(run.gaps(Stream.LOGS)) == 3
+        relay.wait_for_subscribers()
+        relay.publish(Stream.LOGS, b"3")
+        assert [event.body for event in run.events(4)] == [b"0", b"1", b"2", b"3"]
+        eventually(lambda: len(run.gaps(Stream.LOGS)) == 3)
 
 
 def test_a_connection_reset_by_the_network_is_made_again(relay: Relay) -> None:
     with TcpProxy(relay.endpoint) as proxy, running(settings_for(proxy.endpoint)) as run:
         run.until_watching()
         proxy.cut()
-        eventually(lambda: len(run.gaps()) == 3)
+        run.until(SubscriptionState.WAITING)
+        run.until_watching()
         relay.publish(Stream.ALERTS, b"x")
         run.events(1)
 
@@ -231,8 +234,9 @@ def test_an_event_larger_than_we_take_is_counted_and_the_stream_is_opened_again(
 def test_what_an_earlier_life_last_watched_starts_the_first_gap(relay: Relay) -> None:
     last = time.time_ns() - 90 * NANOSECONDS
     with running(settings_for(relay.endpoint), watched_until={(relay.endpoint, Stream.ALERTS): last}) as run:
-        run.until_watching()
-        (gap,) = run.gaps()
+        relay.wait_for_subscribers()
+        relay.publish(Stream.ALERTS, b"x")
+        (gap,) = run.until_gaps(1)
         assert (gap.stream, gap.cause, gap.started_unix_nano) == (Stream.ALERTS, GapCause.RESTART, last)
 
 

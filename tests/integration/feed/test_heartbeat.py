@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
+from otelbridge.feed.gaps import NANOSECONDS
+from otelbridge.feed.states import SubscriptionState
+from otelbridge.simulator.manners import Ending, Health, Manners
+from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.tcp_proxy import TcpProxy
+from otelbridge.telemetry.happenings import ConnectionEnded, Happening, HeartbeatAnswered, HeartbeatMissed
+from tests.integration.feed.running import running, settings_for
+from tests.waiting import eventually
+
+QUICK = {"interval_seconds": 0.3, "timeout_seconds": 0.3}
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    with Relay() as relay:
+        yield relay
+
+
+def test_an_upstream_that_hangs_is_noticed_and_the_channel_closed_by_us(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint, heartbeat=QUICK)) as run:
+        run.until_watching()
+        relay.publish(Stream.ALERTS, b"x")
+        seen = run.events(1)[0].received_unix_nano
+        first = run.status.connection_id
+        relay.freeze()
+        frozen = time.time_ns()
+        run.until(SubscriptionState.WAITING)
+        assert time.time_ns() - frozen < 3 * NANOSECONDS
+        eventually(lambda: run.of(ConnectionEnded))
+        (ended,) = run.of(ConnectionEnded)
+        assert ended.connection_id == first
+        assert "closed by us" in ended.detail
+        assert run.of(HeartbeatMissed)[0].misses == 1
+        assert run.states()[:4] == ["connecting", "watching", "suspect", "waiting"]
+        relay.thaw()
+        run.until_watching()
+        run.until_gaps(3)
+        gap = run.gaps(Stream.ALERTS)[0]
+        assert gap.cause is GapCause.HEARTBEAT_LOSS
+        assert seen <= gap.started_unix_nano <= frozen + NANOSECONDS // 2
+
+
+def test_a_relay_that_sends_events_but_answers_no_health_check_is_suspected_before_it_is_given_up(
+    relay: Relay,
+) -> None:
+    with running(settings_for(relay.endpoint, heartbeat=QUICK)) as run:
+        run.until_watching()
+
+        def get_well_at_the_first_miss(happening: Happening) -> None:
+            if isinstance(happening, HeartbeatMissed):
+                relay.manners = Manners()
+
+        run.react = get_well_at_the_first_miss
+        relay.manners = Manners(health=Health.HANG)
+        deadline = time.monotonic() + 10
+        while len(run.states()) < 4 and time.monotonic() < deadline:
+            relay.publish(Stream.LOGS, b"alive")
+            run.handoff.take(100, 0.02)
+        assert run.states() == ["connecting", "watching", "suspect", "watching"]
+        assert run.of(ConnectionEnded) == []
+
+
+def test_two_misses_in_a_row_are_the_end_even_while_events_come(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint, heartbeat=QUICK)) as run:
+        run.until_watching()
+        relay.manners = Manners(health=Health.HANG)
+        deadline = time.monotonic() + 10
+        while not run.of(ConnectionEnded) and time.monotonic() < deadline:
+            relay.publish(Stream.LOGS, b"alive")
+            run.handoff.take(100, 0.02)
+        assert [told.misses for told in run.of(HeartbeatMissed)][:2] == [1, 2]
+        assert "2 health check(s)" in run.of(ConnectionEnded)[0].detail
+
+
+def test_an_answer_with_another_number_is_no_answer(relay: Relay) -> None:
+    relay.manners = Manners(health=Health.WRONG_NONCE)
+    with running(settings_for(relay.endpoint)) as run:
+        status = run.until(SubscriptionState.WAITING)
+        assert "is it KubeArmor?" in status.last_error
+
+
+@pytest.mark.parametrize(("standard", "method"), [(True, "grpc.health.v1"), (False, "keepalive")])
+def test_without_the_nonce_check_the_next_best_is_used_and_remembered(
+    relay: Relay, standard: bool, method: str
+) -> None:
+    relay.manners = Manners(health=Ending(code=grpc.StatusCode.UNIMPLEMENTED), standard_health=standard)
+    with running(settings_for(relay.endpoint, heartbeat=QUICK)) as run:
+        run.until_watching()
+        eventually(lambda: len(run.of(HeartbeatAnswered)) >= 4)
+        assert {told.method for told in run.of(HeartbeatAnswered)[2:]} == {method}
+        assert run.status.heartbeat_method == method
+        with_calls = len(relay.calls)
+        relay.kill()
+        run.until(SubscriptionState.WAITING)
+        relay.start()
+        run.until_watching()
+        assert relay.calls[with_calls].method == ("Check" if standard else "HealthCheck")
+        assert run.of(ConnectionEnded)[0].status_code == "UNAVAILABLE"
+
+
+def test_a_server_that_learns_the_nonce_check_is_asked_that_way_again(relay: Relay) -> None:
+    relay.manners = Manners(health=Ending(code=grpc.StatusCode.UNIMPLEMENTED))
+    with running(settings_for(relay.endpoint, heartbeat=QUICK)) as run:
+        eventually(lambda: run.status.heartbeat_method == "keepalive")
+        relay.manners = Manners()
+        eventually(lambda: run.status.heartbeat_method == "nonce")
+
+
+def test_a_network_that_swallows_everything_is_noticed_by_the_heartbeat(relay: Relay) -> None:
+    with TcpProxy(relay.endpoint) as proxy, running(settings_for(proxy.endpoint, heartbeat=QUICK)) as run:
+        run.until_watching()
+        for stream in UPSTREAM_STREAMS:
+            relay.publish(stream, b"x")
+        run.events(3)
+        proxy.swallow()
+        cut = time.time_ns()
+        run.until(SubscriptionState.WAITING)
+        noticed = time.time_ns()
+        assert noticed - cut < 3 * NANOSECONDS
+        proxy.open()
+        opened = time.time_ns()
+        run.until_gaps(3)
+        for gap in run.gaps():
+            assert gap.cause is GapCause.HEARTBEAT_LOSS
+            assert abs(gap.started_unix_nano - cut) < NANOSECONDS
+            assert gap.ended_unix_nano - opened < 3 * NANOSECONDS

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+
+from otelbridge.feed.certificates import CertificateError, read_certificates, read_digest
+from otelbridge.feed.settings import FeedTlsSettings
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(tmp_path: Path, authority: trustme.CA) -> FeedTlsSettings:
+    tls = FeedTlsSettings(
+        enabled=True, ca_file=tmp_path / "ca.crt", cert_file=tmp_path / "tls.crt", key_file=tmp_path / "tls.key"
+    )
+    write(tls, authority, authority.issue_cert("otelbridge"))
+    return tls
+
+
+def write(tls: FeedTlsSettings, authority: trustme.CA, leaf: trustme.LeafCert) -> None:
+    assert tls.ca_file
+    assert tls.cert_file
+    assert tls.key_file
+    tls.ca_file.write_bytes(authority.cert_pem.bytes())
+    tls.cert_file.write_bytes(leaf.cert_chain_pems[0].bytes())
+    tls.key_file.write_bytes(leaf.private_key_pem.bytes())
+
+
+def test_a_good_pair_is_handed_on_as_it_stands_and_the_key_is_not_shown(tls: FeedTlsSettings) -> None:
+    assert tls.key_file
+    certificates = read_certificates(tls)
+    assert certificates.key == tls.key_file.read_bytes()
+    assert "PRIVATE KEY" not in repr(certificates)
+    assert certificates.digest == read_digest(tls)
+
+
+def test_without_files_there_is_nothing_to_hand_on() -> None:
+    certificates = read_certificates(FeedTlsSettings(enabled=True))
+    assert (certificates.ca, certificates.cert, certificates.key) == (None, None, None)
+    assert certificates.expires_unix_seconds is None
+
+
+def test_the_expiry_is_that_of_whichever_ends_first(tls: FeedTlsSettings, authority: trustme.CA) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    write(tls, authority, authority.issue_cert("otelbridge", not_after=soon))
+    assert read_certificates(tls).expires_unix_seconds == int(soon.timestamp())
+
+
+def test_a_file_that_is_not_there_is_named(tls: FeedTlsSettings) -> None:
+    assert tls.key_file
+    tls.key_file.unlink()
+    with pytest.raises(CertificateError, match=r"tls\.key: cannot be read: No such file"):
+        read_certificates(tls)
+    assert read_digest(tls) == ""
+
+
+@pytest.mark.parametrize("name", ["ca.crt", "tls.crt", "tls.key"])
+def test_a_file_that_is_cut_short_or_not_pem_is_named(tls: FeedTlsSettings, name: str) -> None:
+    assert tls.ca_file
+    path = tls.ca_file.parent / name
+    whole = path.read_bytes()
+    for content in (b"", b"not pem", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(CertificateError, match=name.replace(".", r"\.")):
+            read_certificates(tls)
+
+
+def test_a_key_of_another_certificate_is_named(tls: FeedTlsSettings, authority: trustme.CA) -> None:
+    assert tls.key_file
+    tls.key_file.write_bytes(authority.issue_cert("other").private_key_pem.bytes())
+    with pytest.raises(CertificateError, match="half written"):
+        read_certificates(tls)
+
+
+def test_dates_are_checked_both_ways(tls: FeedTlsSettings) -> None:
+    with pytest.raises(CertificateError, match="expired on "):
+        read_certificates(tls, now=datetime(3500, 1, 1, tzinfo=UTC))
+    with pytest.raises(CertificateError, match="check this machine's clock"):
+        read_certificates(tls, now=datetime(1970, 1, 2, tzinfo=UTC))
+
+
+def test_a_bundle_is_good_while_one_authority_in_it_is(tls: FeedTlsSettings, authority: trustme.CA) -> None:
+    assert tls.ca_file
+    tls.ca_file.write_bytes(authority.cert_pem.bytes() + trustme.CA().cert_pem.bytes())
+    before = read_certificates(tls).digest
+    tls.ca_file.write_bytes(authority.cert_pem.bytes())
+    assert read_certificates(tls).digest != before
