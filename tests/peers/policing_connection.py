@@ -67,7 +67,9 @@ class PolicingConnection:
         self._streams: dict[int, bool] = {}
         """The open watches, and whether their headers have been sent."""
         self._health_checks: set[int] = set()
-        self._frozen = threading.Event()
+        self._turn = threading.Lock()
+        """Held while frames are taken and given, so that a freeze is in force when `freeze` returns."""
+        self._frozen = False
         self._going_away = threading.Event()
         self._closed = threading.Event()
         self._read_at = self._data_at = time.monotonic()
@@ -75,11 +77,12 @@ class PolicingConnection:
 
     def freeze(self) -> None:
         """Neither reads nor writes from now on; the kernel still acknowledges."""
-        self._frozen.set()
+        with self._turn:
+            self._frozen = True
 
     def thaw(self) -> None:
         """Goes on."""
-        self._frozen.clear()
+        self._frozen = False
 
     def go_away(self) -> None:
         """Says GOAWAY without an error and closes, as a server that shuts down."""
@@ -96,15 +99,17 @@ class PolicingConnection:
             self._http.initiate_connection()
             self._flush()
             while not self._closed.is_set():
-                if self._frozen.is_set():
-                    self._closed.wait(POLL_SECONDS)
-                    continue
-                readable, _, _ = select.select([self._sock], [], [], POLL_SECONDS)
-                if readable:
-                    self._read()
-                self._keep_time(time.monotonic())
-                self._flush()
+                readable, _, _ = select.select([] if self._frozen else [self._sock], [], [], POLL_SECONDS)
+                with self._turn:
+                    if not self._frozen:
+                        self._go_on(readable=bool(readable))
         self._tell("closed", "")
+
+    def _go_on(self, *, readable: bool) -> None:
+        if readable:
+            self._read()
+        self._keep_time(time.monotonic())
+        self._flush()
 
     def _read(self) -> None:
         try:
@@ -116,12 +121,16 @@ class PolicingConnection:
         if not data:
             self._closed.set()
         self._read_at, self._ping_sent_at = time.monotonic(), None
+        # A call may have been cancelled in the very bytes that opened it: such a stream takes no answer any more.
+        reset = {event.stream_id for event in events if isinstance(event, h2.events.StreamReset)}
         for event in events:
             if self._closed.is_set():
                 return
-            # A call may have been cancelled in the very bytes that opened it.
-            with contextlib.suppress(h2.exceptions.StreamClosedError):
+            if getattr(event, "stream_id", None) not in reset:
                 self._take(event)
+        for stream in reset:
+            self._streams.pop(stream, None)
+            self._health_checks.discard(stream)
 
     def _take(self, event: h2.events.Event) -> None:
         match event:
@@ -141,8 +150,6 @@ class PolicingConnection:
                     self._write(stream, HEADERS)
                     self._http.send_data(stream, data)
                     self._write(stream, [(b"grpc-status", OK)], end=True)
-            case h2.events.StreamReset(stream_id=stream):
-                self._streams.pop(stream, None)
 
     def _call(self, stream: int, method: str) -> None:
         if method.startswith("Watch"):

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.waiting import eventually
@@ -24,10 +24,13 @@ class PeerProcess:
         argv: the command line; the same at each start.
         output: where its stdout and stderr go, appended to at each start.
         is_up: asked until it says yes after each start.
+        env: the whole environment; None passes the test's own on.
     """
 
-    def __init__(self, argv: Sequence[str], *, output: Path, is_up: Callable[[], bool]) -> None:
-        self._argv, self._output, self._is_up = list(argv), output, is_up
+    def __init__(
+        self, argv: Sequence[str], *, output: Path, is_up: Callable[[], bool], env: Mapping[str, str] | None = None
+    ) -> None:
+        self._argv, self._output, self._is_up, self._env = list(argv), output, is_up, env
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -49,7 +52,12 @@ class PeerProcess:
         assert self._process is None, "it runs already"
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                self._argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                self._argv,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             eventually(self._up_or_ended, within_seconds=START_SECONDS, why=f"{self._argv[0]} is up")
