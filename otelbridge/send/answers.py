@@ -8,10 +8,12 @@ request is too large.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from http.client import HTTPException
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -102,6 +104,13 @@ TLS_FAULTS: Mapping[str, str] = {
     "TSI_PROTOCOL_FAILURE": "check send.endpoint: no TLS is spoken on that port; use http:// or another port",
     "Tls handshake failed": "check send.ca_file, send.cert_file, send.key_file and send.server_name",
 }
+# The same for the standard library's ssl, by parts of an error's reason.
+SSL_FAULTS: Mapping[str, str] = {
+    "CERTIFICATE_VERIFY_FAILED": "check send.ca_file and send.server_name, and the dates of the endpoint's certificate",
+    "WRONG_VERSION_NUMBER": TLS_FAULTS["TSI_PROTOCOL_FAILURE"],
+    "HTTP_REQUEST": TLS_FAULTS["TSI_PROTOCOL_FAILURE"],
+    "ALERT": "check send.cert_file and send.key_file: the endpoint did not like what it was shown",
+}
 TOO_LARGE_TEXTS = ("larger than max", "too large", "exceeds the maximum", "message size")
 OWN_LIMIT_TEXT = "CLIENT: Received message larger than max"
 """C-core's words when the *answer* was larger than we accept: a smaller request would not help."""
@@ -146,6 +155,18 @@ def of_http(status: int, headers: Mapping[str, str], body: bytes, *, now: dateti
     if status // 100 == 3 and "location" in headers:  # noqa: PLR2004  # redirects
         why = f"redirects to {headers['location'].partition('?')[0]}"
     return _outcome(meaning, str(status), why, after_seconds, cure)
+
+
+def of_broken_connection(error: OSError | HTTPException) -> Outcome:
+    """The outcome of an HTTP exchange that ended without an answer."""
+    if isinstance(error, TimeoutError):
+        return RetryLater(code="timeout", why=_short(str(error)) or "no answer in time")
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or ""
+        why = getattr(error, "verify_message", "") or reason or str(error)
+        cure = next((cure for part, cure in SSL_FAULTS.items() if part in reason), None)
+        return Hold(code="tls", why=why, cure=cure) if cure else RetryLater(code="tls", why=_short(why))
+    return RetryLater(code=type(error).__name__, why=_short(str(error)) or "the connection broke")
 
 
 def of_response(response: bytes) -> Accepted:

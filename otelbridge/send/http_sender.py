@@ -88,18 +88,8 @@ class HttpSender:
         deadline = time.monotonic() + self._timeout_seconds
         try:
             answer = self._exchange(body, {**self._headers, **headers}, deadline)
-        except ssl.SSLCertVerificationError as error:
-            return Hold(
-                code="tls",
-                why=error.verify_message,
-                cure="check send.ca_file and send.server_name, and the dates of the endpoint's certificate",
-            )
-        except TimeoutError as error:
-            return RetryLater(code="timeout", why=str(error) or "no answer in time")
         except (OSError, HTTPException) as error:
-            if self._closed.is_set():
-                return CLOSING
-            return RetryLater(code=type(error).__name__, why=str(error) or "the connection broke")
+            return CLOSING if self._closed.is_set() else answers.of_broken_connection(error)
         return answers.of_http(answer.status, answer.headers, answer.body)
 
     def _exchange(self, body: bytes, headers: Mapping[str, str], deadline: float) -> HttpAnswer:

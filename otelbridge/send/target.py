@@ -72,9 +72,9 @@ def http_target(settings: SendSettings) -> Target:
         SendSettingsError: it is none.
     """
     given = settings.endpoint or DEFAULT_HTTP_ENDPOINT
+    if not given.startswith(("http://", "https://")):
+        raise _bad(given, "it needs to begin with http:// or https://", like=DEFAULT_HTTP_ENDPOINT)
     scheme, host, port, path = _parts(given)
-    if scheme not in {"http", "https"}:
-        raise _bad(given, "it needs to begin with http:// or https://")
     return Target(host=host, port=port or DEFAULT_PORTS[scheme], path=path or "/", tls=scheme == "https")
 
 
@@ -94,6 +94,6 @@ def _parts(url: str) -> tuple[str, str, int | None, str]:
     return parts.scheme, parts.hostname, port, path
 
 
-def _bad(given: str, why: str) -> SendSettingsError:
+def _bad(given: str, why: str, *, like: str = DEFAULT_GRPC_ENDPOINT) -> SendSettingsError:
     shown = given.removeprefix("//").partition("?")[0]
-    return SendSettingsError(f"send.endpoint is {shown!r}: {why}; write it like {DEFAULT_GRPC_ENDPOINT}")
+    return SendSettingsError(f"send.endpoint is {shown!r}: {why}; write it like {like}")

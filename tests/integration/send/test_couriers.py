@@ -14,6 +14,7 @@ from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import (
     OK,
     Answer,
+    Answers,
     Hang,
     Http,
     LoseAnswer,
@@ -38,7 +39,7 @@ def names(number: int, prefix: str = "r") -> list[str]:
     return [f"{prefix}{n}" for n in range(number)]
 
 
-def poison(word: str, answer: Answer) -> object:
+def poison(word: str, answer: Answer) -> Answers:
     def judge(request: Request) -> Answer:
         return answer if word.encode() in request.body else OK
 
@@ -96,7 +97,7 @@ def test_the_delay_that_a_server_asks_for_is_kept(road: Road, endpoint: OtlpEndp
     road.put(batch_of("a"))
     endpoint.wait_for_records(1, within=10)
     assert 1 <= moments[1] - moments[0] < 1.3
-    assert [t.delay_seconds for t in road.told if isinstance(t, DeliveryDelayed)][0] == pytest.approx(1, rel=0.1)
+    assert next(t.delay_seconds for t in road.told if isinstance(t, DeliveryDelayed)) == pytest.approx(1, rel=0.1)
 
 
 def test_wrong_credentials_hold_everything_and_lose_nothing(road: Road, endpoint: OtlpEndpoint) -> None:
@@ -181,11 +182,11 @@ def test_one_record_that_is_too_large_is_set_aside(road: Road, endpoint: OtlpEnd
 def test_a_faulty_record_is_found_and_set_aside_alone(
     road: Road, endpoint: OtlpEndpoint, answer: Answer, protocol: str
 ) -> None:
-    endpoint.answers = poison("poison", answer)  # type: ignore[assignment]  # one of the forms that it takes
+    endpoint.answers = poison("poison", answer)
     good = names(100)
     road.put(batch_of(*good[:70], "poison", *good[70:]), *[batch_of(name) for name in names(20, "s")])
     road.start(endpoint, protocol=protocol)
-    later = []
+    later: list[str] = []
 
     def set_aside() -> bool:
         # INTERNAL and 500 may as well be the endpoint's own trouble: it takes a later record to tell.
