@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream
-from otelbridge.simulator.faults import FaultError, parse_fault
+from otelbridge.simulator.faults import Fault, FaultError, parse_fault
 from otelbridge.simulator.manners import NODE, RELAY, ServerTls
 from otelbridge.simulator.pace import Pace
 from otelbridge.simulator.serve import SimulateOptions, serve
@@ -50,7 +50,7 @@ def _options(arguments: list[str] | None) -> SimulateOptions:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--profile", choices=tuple(PROFILES), default="relay")
     parser.add_argument("--source", default="samples", metavar="samples|generated|FILE")
-    parser.add_argument("--streams", default=",".join(UPSTREAM_STREAMS), metavar="NAME,...")
+    parser.add_argument("--streams", type=_streams, default=UPSTREAM_STREAMS, metavar="NAME,...")
     parser.add_argument("--rate", type=float, default=10, metavar="EVENTS_PER_SECOND", help="0: as fast as possible")
     parser.add_argument("--burst", type=int, default=1)
     parser.add_argument("--count", type=int)
@@ -73,7 +73,7 @@ def _options(arguments: list[str] | None) -> SimulateOptions:
         profile=PROFILES[given.profile],
         tls=tls,
         source=given.source,
-        streams=tuple(Stream(name) for name in given.streams.split(",")),
+        streams=given.streams,
         loop=given.loop,
         seed=given.seed,
         pace=Pace(per_second=given.rate or None, burst=given.burst, count=given.count, duration_seconds=given.duration),
@@ -85,7 +85,14 @@ def _options(arguments: list[str] | None) -> SimulateOptions:
     )
 
 
-def _fault(text: str) -> object:
+def _streams(text: str) -> tuple[Stream, ...]:
+    for name in (names := text.split(",")):
+        if name not in tuple(UPSTREAM_STREAMS):
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(UPSTREAM_STREAMS)}")
+    return tuple(Stream(name) for name in names)
+
+
+def _fault(text: str) -> Fault:
     try:
         return parse_fault(text)
     except FaultError as error:

@@ -18,7 +18,7 @@ from otelbridge.simulator.manners import RELAY, Ending, Manners, Profile, Server
 MAX_SERVING_THREADS = 1_024
 """One is taken by each open stream; they are started when needed."""
 REBIND_SECONDS = 10.0
-"""How long `start` tries to get a port back that it had before: an outgoing connection may have borrowed it."""
+"""How long a later `start` tries to get the port back: somebody's outgoing connection may have borrowed it."""
 REBIND_PAUSE_SECONDS = 0.05
 
 
@@ -59,6 +59,7 @@ class Relay:
         self._tls = tls
         self._fanouts = {stream: Fanout(stream, profile.queue_limits[stream]) for stream in UPSTREAM_STREAMS}
         self._service = LogService(self._fanouts, lambda: self.manners)
+        self._had_port = False
         self._server: grpc.Server | None = None
         self._threads: ThreadPoolExecutor | None = None
 
@@ -66,7 +67,7 @@ class Relay:
         """Listens. After `stop` or `kill` it comes back on the same port.
 
         Raises:
-            OSError: The port is taken.
+            OSError: The port is taken, or a certificate file cannot be read.
         """
         if self._server is not None:
             raise RuntimeError("this relay is running already")
@@ -77,6 +78,7 @@ class Relay:
         except OSError:
             self._threads.shutdown()
             raise
+        self._had_port = True
         self._server.start()
         return self
 
@@ -185,15 +187,19 @@ class Relay:
         return sum(counts.dropped for counts in self.counts().values())
 
     def _bind(self, threads: ThreadPoolExecutor) -> tuple[grpc.Server, int]:
-        deadline = time.monotonic() + REBIND_SECONDS
+        deadline = time.monotonic() + (REBIND_SECONDS if self._had_port else 0)
         while True:
             server = grpc.server(threads, handlers=self._service.handlers(), options=self._options())
             try:
                 return server, self._listen(server)
+            except OSError:
+                server.stop(None)
+                raise
             except RuntimeError as error:
                 server.stop(None)
                 if time.monotonic() >= deadline:
-                    raise OSError(f"cannot listen on {self.endpoint}: {error}") from error
+                    cause = "the port is taken" + (", or certificate and key do not fit" if self._tls else "")
+                    raise OSError(f"cannot listen on {self.endpoint}: {cause}") from error
             time.sleep(REBIND_PAUSE_SECONDS)
 
     def _listen(self, server: grpc.Server) -> int:
