@@ -68,7 +68,7 @@ class Admission:
                         break
                     old.append(row)
                 if old:
-                    self._discard(stream, Span(gap.first, old[-1].id), old, "expired", change)
+                    self._discard(stream, gap.first, old, "expired", change)
                     more = more or len(old) == most
                 if rows:
                     break
@@ -86,7 +86,7 @@ class Admission:
                 if victim is None:
                     break
                 stream, first, row = victim
-                self._discard(stream, Span(first, row.id), [row], self._reason(), change)
+                self._discard(stream, first, [row], self._reason(), change)
                 passed[stream] = row.id + 1
                 excess -= row.bytes
         return excess <= 0
@@ -102,18 +102,18 @@ class Admission:
             for gap in holding.desk.gaps(stream, passed.get(stream, span_of(stream).first)):
                 rows = holding.room.measures(gap, 1) if memory_only else holding.rows(gap, 1)
                 if rows:
-                    first = rows[0].id if memory_only or holding.store is None else gap.first
-                    found.append((sequence_of(rows[0].id), stream, first, rows[0]))
+                    found.append((sequence_of(rows[0].id), stream, gap.first, rows[0]))
                     break
         if not found:
             return None
         _, stream, first, row = min(found)
         return stream, first, row
 
-    def _discard(self, stream: Stream, span: Span, rows: list[Row], reason: str, change: Change) -> None:
+    def _discard(self, stream: Stream, since: int, rows: list[Row], reason: str, change: Change) -> None:
         holding = self._holding
-        on_disk = any(row.id not in holding.room for row in rows)
-        holding.room.remove(span)
-        if on_disk:
+        span = Span(rows[0].id, rows[-1].id)
+        if any(row.id not in holding.room for row in rows):
             change.deletes.append(span)
+            holding.settled_up_to(stream, since, span.last)
+        holding.room.remove(span)
         self.drop(stream, holding.counts.remove(stream, rows), reason)

@@ -29,6 +29,9 @@ class Books:
     ledger: Ledger = field(default_factory=Ledger)
     floor: dict[Stream, int] = field(default_factory=dict)
     """Per stream, an id below which every batch is settled."""
+    written_unix_nano: int = 0
+    open_under_boot: str = ""
+    """The run of the machine under which the queue is open without syncing each change; empty when it was closed."""
 
     def page(self) -> bytes:
         """The books, encoded and sealed."""
@@ -38,6 +41,8 @@ class Books:
                 "next_sequence": self.next_sequence,
                 "ledger": self.ledger.postings(),
                 "floor": self.floor,
+                "written": self.written_unix_nano,
+                "boot": self.open_under_boot,
             },
             separators=(",", ":"),
         ).encode()
@@ -57,6 +62,8 @@ def read_page(page: bytes | None) -> Books | None:
         next_sequence=tree["next_sequence"],
         ledger=Ledger(Posting(Stream(s), Account(a), reason, n) for s, a, reason, n in tree["ledger"]),
         floor={Stream(stream): first for stream, first in tree["floor"].items()},
+        written_unix_nano=tree["written"],
+        open_under_boot=tree["boot"],
     )
 
 

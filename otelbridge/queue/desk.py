@@ -23,6 +23,8 @@ class Loan:
     span: Span
     """Nobody else gets a row in here while it is out."""
     rows: tuple[Row, ...]
+    since: int
+    """From this id up to the first row there was nothing that was free."""
     on_disk: bool
     """The disk was read when it was made: then every row in the span belongs to it."""
 

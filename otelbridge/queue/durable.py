@@ -26,6 +26,7 @@ from otelbridge.queue.lending import Lending
 from otelbridge.queue.letters import Letters
 from otelbridge.queue.outcome import Accepted, Outcome, Refused, TooLarge
 from otelbridge.queue.owner import CURE, own
+from otelbridge.queue.power import boot_id, sync_log, tell_of_power_cut
 from otelbridge.queue.rows import piece_ids
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.queue.store import QUEUE_FILE, Connect, connect, open_store
@@ -44,10 +45,14 @@ EXPIRE_AT_ONCE = 512
 class DurableQueue:
     """One per process. Thread-safe. Made by `open`, given up by `close`."""
 
-    def __init__(self, settings: QueueSettings, *, tell: Tell, clock: Callable[[], int], connect: Connect) -> None:
+    def __init__(
+        self, settings: QueueSettings, *, tell: Tell, clock: Callable[[], int], connect: Connect, boot: str
+    ) -> None:
         self._settings = settings
         self._tell = tell
         self._clock = clock
+        self._boot = boot
+        self._synced_revision = 0
         self._turn = threading.Condition()
         self._news: list[Happening] = []
         self._woken = False
@@ -78,6 +83,7 @@ class DurableQueue:
         tell: Tell,
         clock: Callable[[], int] = time.time_ns,
         connect: Connect = connect,
+        boot: str | None = None,
     ) -> DurableQueue:
         """Opens the queue in its folder, makes it where there is none, salvages it where it is damaged.
 
@@ -86,12 +92,13 @@ class DurableQueue:
             tell: is told what happens to the queue.
             clock: unix time in nanoseconds.
             connect: makes the connection to the file; tests pass one that fails.
+            boot: tells one run of the machine from another; the kernel's own id by default.
 
         Raises:
             QueueInUse: another process has it.
             QueueUnusable: the folder or the file can't be made, read or written.
         """
-        queue = cls(settings, tell=tell, clock=clock, connect=connect)
+        queue = cls(settings, tell=tell, clock=clock, connect=connect, boot=boot_id() if boot is None else boot)
         try:
             with queue._changing():
                 queue._start()
@@ -114,6 +121,10 @@ class DurableQueue:
                 self._holding.close()
                 raise QueueUnusable(self._settings.directory, sentence(error), CURE) from error
         self._letters.count()
+        books = self._holding.books
+        tell_of_power_cut(books, self._boot, self._news.append)
+        books.open_under_boot = self._boot if self._settings.synchronous == "normal" else ""
+        self._holding.write(Change())
         counts = self._holding.counts
         self._news.append(
             QueueOpened(path=str(self.path), held_records=sum(counts.records.values()), held_bytes=counts.total_bytes())
@@ -253,6 +264,7 @@ class DurableQueue:
                 memory_records=holding.room.records,
                 oldest_received_unix_nano=holding.oldest_received_unix_nano(),
                 by_stream=dict(holding.counts.records),
+                dead_letters=self._letters.dead_letters,
                 dead_letter_bytes=self._letters.dead_letter_bytes,
                 retained_bytes=self._letters.retained_bytes,
                 degraded=holding.weather is not None,
@@ -324,7 +336,21 @@ class DurableQueue:
                 self._holding.write(change)
             more = self._letters.trim() or more
             self._turn.notify_all()
-            return more
+        self._sync()
+        return more
+
+    def _sync(self) -> None:
+        """Brings what was written to the platter, beside the lock: a put goes on meanwhile."""
+        revision = self._holding.books.revision
+        if self._settings.synchronous == "full" or revision == self._synced_revision:
+            return
+        try:
+            sync_log(self.path)
+        except OSError as error:
+            with self._changing():
+                self._holding.degrade(error)
+        else:
+            self._synced_revision = revision
 
     def close(self) -> None:
         """Gives the queue up; what is held waits for the next start. Leases that are out are given back."""
@@ -333,6 +359,8 @@ class DurableQueue:
             if self._closed:
                 return
             self._closed = True
+            self._holding.books.open_under_boot = ""
+            self._holding.write(Change())
             self._holding.close()
             os.close(self._owned)
             self._turn.notify_all()

@@ -51,7 +51,6 @@ class Holding:
         self._clock = clock
         self._mirror = Mirror(path.with_suffix(".books"))
         self._pending = Change()
-        self._blocked: list[tuple[Stream, Span]] = []
         self._degraded_since = 0.0
         self._recount_due = False
 
@@ -78,7 +77,9 @@ class Holding:
         if self.books is not stored:
             # The mirror is ahead of the file: batches settled since then came back to life with the old file.
             for stream, floor in self.books.floor.items():
-                self._pending.deletes.append(Span(span_of(stream).first, floor - 1))
+                settled = Span(span_of(stream).first, floor - 1)
+                self._pending.deletes.append(settled)
+                self.desk.block(stream, settled)
         try:
             self._flush()
         except sqlite3.Error as error:
@@ -96,8 +97,11 @@ class Holding:
                     raise
                 self._salvage()
             else:
-                return self.store
-        self.store = self._make_store(self.path)
+                break
+        else:
+            self.store = self._make_store(self.path)
+        if self._recount_due:
+            self._restore_loans(self.store)
         return self.store
 
     def _salvage(self) -> None:
@@ -123,7 +127,9 @@ class Holding:
                 continue
             for row in loan.rows:
                 self.room.remove(Span(row.id, row.id))
-            self._pending.deletes += [Span(row_id, row_id) for row_id in kept]
+            for row_id in kept:
+                self._pending.deletes.append(Span(row_id, row_id))
+                self.desk.block(lease.stream, Span(row_id, row_id))
             batch = Batch(
                 stream=lease.stream,
                 request=lease.request,
@@ -140,10 +146,6 @@ class Holding:
         """Writes a change with the books; False when it has to wait in memory for the disk."""
         self.books.revision += 1
         self.notes |= change.notes
-        for span in change.deletes:
-            stream = stream_of(span.first)
-            if span.first <= self.books.floor.get(stream, span_of(stream).first):
-                self.books.floor[stream] = span.last + 1
         if self.weather is not None:
             self._wait(change)
             return False
@@ -156,6 +158,7 @@ class Holding:
 
     def _apply(self, change: Change) -> None:
         assert self.store is not None
+        self.books.written_unix_nano = self._clock()
         page = self.books.page()
         self.store.apply(change, page)
         self._mirror.write(page)
@@ -164,6 +167,8 @@ class Holding:
         pending = self._pending
         for batch_id, batch in change.inserts.items():
             self.room.add(batch_id, batch)
+        for span in change.deletes:  # not to be handed out again while their deletion waits
+            self.desk.block(stream_of(span.first), span)
         pending.retain += change.retain
         pending.deletes += change.deletes
         pending.dead_letters += change.dead_letters
@@ -180,10 +185,15 @@ class Holding:
             self.room.remove(Span(row.id, row.id))
         if len(in_memory) < len(loan.rows):
             change.deletes += loan.spans()
-        if self.write(change) or len(in_memory) == len(loan.rows):
-            self.desk.release(stream, loan.span)
-        else:
-            self._blocked.append((stream, loan.span))
+        self.desk.release(stream, loan.span)
+        if loan.on_disk and not change.inserts:  # pieces may lie anywhere beyond the loan's last row
+            self.settled_up_to(stream, loan.since, loan.rows[-1].id)
+        self.write(change)
+
+    def settled_up_to(self, stream: Stream, since: int, last: int) -> None:
+        """Nothing is left between two ids: raises the floor if nothing is left below them either."""
+        if since <= self.books.floor.get(stream, span_of(stream).first):
+            self.books.floor[stream] = last + 1
 
     def room_for_pieces(self, loan: Loan) -> Span:
         """The unused ids between a loan's last row and the next one."""
@@ -199,7 +209,7 @@ class Holding:
             return False
         try:
             self._salvage()
-            self._restore_loans(self._open_store())
+            self._open_store()
             self._flush()
         except (sqlite3.Error, OSError) as failure:
             self.degrade(failure)
@@ -241,11 +251,14 @@ class Holding:
         """Writes what waits, deletions first because they make room; True when nothing is left."""
         assert self.store is not None
         if self._pending or not self.room or self._recount_due:
-            self._apply(self._pending)
-            self._pending = Change()
-            for stream, span in self._blocked:
-                self.desk.release(stream, span)
-            self._blocked.clear()
+            done, self._pending = self._pending, Change()
+            try:
+                self._apply(done)
+            except sqlite3.Error:
+                self._pending = done
+                raise
+            for span in done.deletes:
+                self.desk.release(stream_of(span.first), span)
             if self._recount_due:
                 self._recount()
         if self.room:
@@ -320,10 +333,12 @@ class Holding:
         if len(found) == len(rows) or self.store is None:
             return found
         damaged = []
+        rows_stream = stream_of(rows[0].id)
         try:
             for batch_id, batch in self.store.batches(Span(rows[0].id, rows[-1].id)):
                 if batch is None:
                     damaged.append(Span(batch_id, batch_id))
+                    self.desk.block(rows_stream, damaged[-1])
                 else:
                     found[batch_id] = batch
         except sqlite3.Error as error:

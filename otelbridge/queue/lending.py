@@ -107,5 +107,5 @@ class Lending:
         on_disk = holding.store is not None
         # From its own first row, not from the start of the gap: the pieces of an earlier lease may come to lie between.
         span = Span(rows[0].id, rows[-1].id)
-        holding.desk.lend(Loan(lease=lease, span=span, rows=tuple(rows), on_disk=on_disk))
+        holding.desk.lend(Loan(lease=lease, span=span, rows=tuple(rows), since=gap.first, on_disk=on_disk))
         return lease

@@ -108,6 +108,18 @@ def read_store(path: Path) -> Store:
     return Store(connection, synchronous="normal")
 
 
+def _integers(row: tuple[object, ...]) -> tuple[int, int, int]:
+    """The row, if it holds what we write there."""
+    first, second, third = row
+    if isinstance(first, int) and isinstance(second, int) and isinstance(third, int):
+        return first, second, third
+    raise sqlite3.DataError(f"a row that nobody wrote: {row}")
+
+
+def _measured(row: tuple[int, object, object, object]) -> Row:
+    return Row(row[0], *_integers(row[1:]))
+
+
 class Store:
     """The open file. Not thread-safe."""
 
@@ -219,7 +231,7 @@ class Store:
             "SELECT id, records, length(request), oldest FROM batches WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
             (*span, limit),
         )
-        return [Row._make(row) for row in found]
+        return [_measured(row) for row in found]
 
     def _full_rows(self, span: Span) -> Iterator[tuple[int, int, int, int, bytes]]:
         yield from self._connection.execute(
@@ -241,14 +253,15 @@ class Store:
     def sums(self) -> dict[Stream, tuple[int, int, int]]:
         """Batches, records and bytes per stream, counted row by row."""
         # One query per stream: a GROUP BY would carry every request through SQLite's sorter.
-        return {
-            stream: self._connection.execute(
+        found = {}
+        for stream in STREAM_BY_RANK:
+            sums = self._connection.execute(
                 "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(request)), 0)"
                 " FROM batches WHERE id BETWEEN ? AND ?",
                 span_of(stream),
             ).fetchone()
-            for stream in STREAM_BY_RANK
-        }
+            found[stream] = _integers(sums)
+        return found
 
     def last_sequence(self) -> int:
         """The highest place in the order of arrival that any row has."""

@@ -1,0 +1,184 @@
+"""Sudden ends: a killed process, and a machine that loses power with writes that never reached the platter."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from otelbridge.event import GapCause, Stream
+from otelbridge.queue.durable import DurableQueue
+from otelbridge.queue.outcome import Accepted
+from otelbridge.queue.settings import QueueSettings
+from otelbridge.telemetry.happenings import GapEnded, QueueSalvaged
+from tests.integration.queue.oracle import Told, assert_balanced, drain, numbers_of, open_queue, put, take
+
+SECTOR_BYTES = 512
+
+WRITER = """
+import pathlib, sys
+from otelbridge.event import Stream
+from otelbridge.queue.outcome import Accepted
+from tests.integration.queue.oracle import open_queue, put, take, numbers_of
+queue = open_queue(pathlib.Path(sys.argv[1]))
+number = int(sys.argv[2])
+out = sys.stdout
+while True:
+    put(queue, Stream.LOGS, range(number, number + 20))
+    number += 20
+    out.write(f"owed {number}\\n"); out.flush()
+    if number % 60 == 0:
+        lease = queue.take(max_bytes=1 << 20, max_records=40)
+        out.write(f"sent {' '.join(map(str, numbers_of(lease.request)))}\\n"); out.flush()
+        queue.settle(lease, Accepted())
+        out.write("done\\n"); out.flush()
+"""
+
+
+class Sink:
+    """What the killed writers owed, and what they handed out."""
+
+    def __init__(self) -> None:
+        self.owed: set[int] = set()
+        self.sent: list[int] = []
+        self.in_flight: set[int] = set()
+        self.next = 0
+
+    def watch(self, directory: Path, dice: random.Random) -> None:
+        """Lets a child write for a while, and kills it at a random line."""
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(directory), str(self.next)], stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            lines = dice.randrange(1, 120)
+            sent: list[int] = []
+            for line in child.stdout:
+                word, *rest = line.split()
+                match word:
+                    case "owed":
+                        self.owed |= set(range(int(rest[0]) - 20, int(rest[0])))
+                        self.next = int(rest[0])
+                    case "sent":
+                        sent = [int(n) for n in rest]
+                        self.sent += sent
+                    case "done":
+                        sent = []
+                lines -= 1
+                if lines == 0:
+                    child.send_signal(signal.SIGKILL)
+            self.in_flight |= set(sent)
+            self.next += 20  # the put under way may be on disk too; its numbers are not used again
+
+    def judge(self, directory: Path) -> None:
+        told = Told()
+        queue = open_queue(directory, told)
+        assert_balanced(queue)
+        left = drain(queue)
+        assert_balanced(queue)
+        queue.close()
+        assert self.owed <= set(self.sent) | set(left), "owed and lost"
+        assert set(self.sent) & set(left) <= self.in_flight, "only what was in flight may come twice"
+        assert not told.of(QueueSalvaged)
+        assert not told.of(GapEnded)
+
+
+def test_a_killed_process_loses_nothing_and_repeats_only_what_was_in_flight(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    sink = Sink()
+    for _ in range(8):
+        sink.watch(tmp_path / "queue", dice)
+    sink.judge(tmp_path / "queue")
+
+
+# --- power cuts ---
+
+
+def snapshot(directory: Path, place: Path) -> Path:
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(directory, place)
+    return place
+
+
+def mixed(old: bytes, new: bytes, dice: random.Random) -> bytes:
+    """What the platter may hold: each sector written since the last sync is there, or is not; the last one is torn."""
+    old = old.ljust(len(new), b"\0")[: max(len(old), len(new))]
+    parts = []
+    keep = dice.random()
+    for start in range(0, len(new), SECTOR_BYTES):
+        sector = new[start : start + SECTOR_BYTES] if dice.random() < keep else old[start : start + SECTOR_BYTES]
+        parts.append(sector)
+    platter = b"".join(parts)
+    return platter[: dice.randrange(len(platter) // 2, len(platter) + 1)] if len(platter) > len(old) else platter
+
+
+def cut_power(directory: Path, synchronous: str, seed: int) -> None:
+    dice = random.Random(seed)
+    live = directory / "live"
+    queue = DurableQueue.open(
+        QueueSettings.model_validate({"directory": live, "synchronous": synchronous}), tell=Told(), boot="first"
+    )
+    number = 0
+    sent: list[int] = []
+
+    def work(turns: int) -> None:
+        nonlocal number
+        for _ in range(turns):
+            put(queue, Stream.LOGS, range(number, number + 20))
+            number += 20
+            if dice.random() < 0.3:
+                lease = take(queue, max_records=40)
+                sent.extend(numbers_of(lease.request))
+                queue.settle(lease, Accepted())
+
+    queue.upkeep.stop()  # the moments of syncing are ours
+    work(dice.randrange(1, 60))
+    if synchronous == "normal":
+        queue.tend()
+    else:
+        put(queue, Stream.LOGS, [number])  # in this mode a put is what syncs
+        number += 1
+    synced = snapshot(live, directory / "synced")
+    owed = set(range(number))
+    sent_before = set(sent)
+    work(dice.randrange(0, 40))
+    cut = snapshot(live, directory / "cut")
+    queue.close()
+    for name in ("queue.db-wal", "queue.books"):
+        old, new = synced / name, cut / name
+        if old.exists() and new.exists():
+            new.write_bytes(mixed(old.read_bytes(), new.read_bytes(), dice))
+    (cut / "queue.db-shm").unlink(missing_ok=True)  # it is memory; a machine that starts anew has none
+    told = Told()
+    queue = DurableQueue.open(
+        QueueSettings.model_validate({"directory": cut, "synchronous": synchronous}), tell=told, boot="second"
+    )
+    assert_balanced(queue)
+    got = drain(queue)
+    assert_balanced(queue)
+    queue.close()
+    assert len(got) == len(set(got))
+    assert set(got) <= set(range(number)), "nothing is made up"
+    assert owed <= set(got) | set(sent), "what was synced is not lost"
+    assert not (set(got) & sent_before), "what was settled before the sync does not come back"
+    if synchronous == "normal":
+        assert [h.gap.stream for h in told.of(GapEnded) if h.gap.cause is GapCause.CORRUPTION], "the cut is said"
+
+
+@pytest.mark.parametrize("synchronous", ["normal", "full"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_power_cut_takes_the_unsynced_tail_at_most(tmp_path: Path, synchronous: str, seed: int) -> None:
+    cut_power(tmp_path, synchronous, seed)
+
+
+def test_a_clean_end_is_not_taken_for_a_power_cut(tmp_path: Path) -> None:
+    for boot in ("first", "second"):
+        told = Told()
+        queue = DurableQueue.open(QueueSettings(directory=tmp_path), tell=told, boot=boot)
+        put(queue, Stream.LOGS, [1])
+        queue.close()
+        assert not told.of(GapEnded)

@@ -1,0 +1,171 @@
+"""A damaged file never stops a start: what is whole is kept, what is lost is counted and said, the file is set aside."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from otelbridge.event import Stream
+from otelbridge.queue.durable import DurableQueue
+from otelbridge.queue.outcome import Accepted, RetryLater
+from otelbridge.queue.settings import QueueSettings
+from otelbridge.telemetry.happenings import GapEnded, QueueSalvaged
+from tests.integration.queue.damage import DAMAGES, Damage, damage_file, judge_start
+from tests.integration.queue.oracle import (
+    Disk,
+    Told,
+    assert_balanced,
+    disk_error,
+    drain,
+    dropped,
+    numbers_of,
+    open_queue,
+    put,
+    take,
+)
+
+LATER = RetryLater(code="UNAVAILABLE", why="away")
+SEEDS = range(6)
+
+
+def kept(directory: Path, *, crashed: bool) -> tuple[set[int], set[int]]:
+    """A queue of an earlier life: the records that it owes, and those that it has delivered."""
+    queue = open_queue(directory)
+    for n in range(60):
+        put(queue, (Stream.LOGS, Stream.ALERTS, Stream.MESSAGES)[n % 3], range(20 * n, 20 * n + 20))
+    settled: set[int] = set()
+    for _ in range(3):
+        lease = take(queue, max_records=100)
+        settled |= set(numbers_of(lease.request))
+        queue.settle(lease, Accepted())
+    copy = directory.with_name("copy")
+    shutil.copytree(directory, copy)
+    queue.close()
+    if crashed:  # the files as a killed process leaves them: with a log that is not in the database yet
+        shutil.rmtree(directory)
+        copy.rename(directory)
+    else:
+        shutil.rmtree(copy)
+    return set(range(1200)) - settled, settled
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("file", ["queue.db", "queue.db-wal", "queue.books"])
+def test_a_start_survives(tmp_path: Path, file: str, damage: Damage, seed: int) -> None:
+    directory = tmp_path / "queue"
+    owed, settled = kept(directory, crashed=file != "queue.db" or bool(seed % 2))
+    damage_file(directory / file, damage, random.Random(f"{file} {damage.__name__} {seed}"))
+    judge_start(directory, owed, settled)
+
+
+def test_an_empty_and_a_missing_database_are_started_anew_and_the_loss_is_said(tmp_path: Path) -> None:
+    for number, spoil in enumerate((lambda path: path.write_bytes(b""), lambda path: path.unlink())):
+        directory = tmp_path / str(number)
+        owed, settled = kept(directory, crashed=False)
+        spoil(directory / "queue.db")
+        assert judge_start(directory, owed, settled) == len(owed)
+
+
+def test_a_lost_log_is_noticed_by_the_mirror_and_counted_exactly(tmp_path: Path) -> None:
+    directory = tmp_path / "queue"
+    kept(directory, crashed=True)
+    before = sqlite3.connect(f"file:{directory}/queue.db?mode=ro&immutable=1", uri=True)
+    tables = before.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    before.close()
+    (directory / "queue.db-wal").unlink()
+    told = Told()
+    queue = open_queue(directory, told)
+    got = drain(queue)
+    lost = 1200 - len(got) - sum(p.records for p in queue.ledger().postings() if p.account == "delivered") + len(got)
+    assert tables == 0 or got
+    assert sum(dropped(queue, "corrupt").values()) == lost > 0
+    assert sum(h.gap.lost_records or 0 for h in told.of(GapEnded)) == lost
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_broken_files_are_set_aside_and_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for _ in range(4):
+        told = Told()
+        queue = open_queue(tmp_path, told)
+        put(queue, Stream.LOGS, [1])
+        queue.close()
+        damage_file(tmp_path / "queue.db", DAMAGES[5], random.Random(1))
+        open_queue(tmp_path, told).close()
+        (salvaged,) = told.of(QueueSalvaged)
+        assert Path(salvaged.set_aside).exists()
+    assert len(list(tmp_path.glob("*.corrupt-*"))) == 2
+
+
+def test_a_database_with_a_broken_tree_gives_back_nearly_all(tmp_path: Path) -> None:
+    directory = tmp_path / "queue"
+    owed, settled = kept(directory, crashed=False)
+    content = bytearray((directory / "queue.db").read_bytes())
+    content[:8192] = bytes(8192)  # the header, the schema: SQLite has nothing left to go by
+    (directory / "queue.db").write_bytes(content)
+    assert judge_start(directory, owed, settled) == 0
+
+
+def test_damage_while_running_is_salvaged_and_what_is_on_loan_comes_along(tmp_path: Path) -> None:
+    told, disk = Told(), Disk()
+    queue = DurableQueue.open(QueueSettings(directory=tmp_path), tell=told, connect=disk.connect)
+    for n in range(40):
+        put(queue, Stream.LOGS, range(10 * n, 10 * n + 10))
+    lease = take(queue, max_records=100)
+    failures = iter([disk_error(sqlite3.SQLITE_CORRUPT, "database disk image is malformed")])
+    disk.fails = lambda sql: next(failures, None) if sql.startswith("INSERT") else None
+    put(queue, Stream.LOGS, range(400, 410))
+    assert len(told.of(QueueSalvaged)) == 1
+    queue.settle(lease, LATER)
+    assert drain(queue) == list(range(410))
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_a_file_overwritten_while_running_costs_what_was_not_on_loan_and_is_said(tmp_path: Path) -> None:
+    told = Told()
+    queue = open_queue(tmp_path, told)
+    for n in range(200):
+        put(queue, Stream.LOGS, range(100 * n, 100 * n + 100))
+    lease = take(queue, max_records=200)
+    for name in ("queue.db", "queue.db-wal"):
+        path = tmp_path / name
+        with path.open("r+b") as file:
+            file.write(random.Random(2).randbytes(path.stat().st_size))
+    for n in range(200, 210):
+        put(queue, Stream.LOGS, range(100 * n, 100 * n + 100))
+    got = numbers_of(lease.request)
+    queue.settle(lease, Accepted())
+    got += drain(queue)
+    assert len(got) == len(set(got))
+    lost = set(range(21000)) - set(got)
+    assert sum(dropped(queue, "corrupt").values()) == len(lost)
+    assert not lost or told.of(GapEnded)
+    assert set(range(20000, 21000)) <= set(got)
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_one_damaged_batch_costs_itself_only(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    for n in range(30):
+        put(queue, Stream.ALERTS, range(10 * n, 10 * n + 10))
+    queue.close()
+    base = sqlite3.connect(tmp_path / "queue.db")
+    ids = [row[0] for row in base.execute("SELECT id FROM batches ORDER BY id")]
+    base.execute("UPDATE batches SET request = zeroblob(5120) WHERE id = ?", (ids[3],))
+    base.execute("UPDATE batches SET records = 7 WHERE id = ?", (ids[9],))
+    base.commit()
+    base.close()
+    told = Told()
+    queue = open_queue(tmp_path, told)
+    assert drain(queue) == [n for n in range(300) if not (30 <= n < 40 or 90 <= n < 100)]
+    assert dropped(queue, "corrupt") == {Stream.ALERTS: 20}
+    assert sum(h.gap.lost_records or 0 for h in told.of(GapEnded)) == 20
+    assert_balanced(queue)
+    queue.close()
