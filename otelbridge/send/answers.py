@@ -162,7 +162,7 @@ def of_broken_connection(error: OSError | HTTPException) -> Outcome:
     if isinstance(error, TimeoutError):
         return RetryLater(code="timeout", why=_short(str(error)) or "no answer in time")
     if isinstance(error, ssl.SSLError):
-        reason = error.reason or ""
+        reason = getattr(error, "reason", None) or ""  # those that Python raises itself have none
         why = getattr(error, "verify_message", "") or reason or str(error)
         cure = next((cure for part, cure in SSL_FAULTS.items() if part in reason), None)
         return Hold(code="tls", why=why, cure=cure) if cure else RetryLater(code="tls", why=_short(why))
