@@ -1,12 +1,13 @@
-"""The yardstick: a straightforward bridge as one would write it first, on the SDK's log pipeline and default stream reading.
+"""The yardstick: the bridge that one would write first, on the SDK's log pipeline and default stream reading.
 
-It does what the tutorial says: iterate over the stub's stream, put the fields into a log record's attributes, hand it to a
-LoggerProvider with a BatchLogRecordProcessor and the OTLP/gRPC exporter. No disk, no reconnect, no ledger.
+It does what the tutorial says: iterate over the stub's stream, put the fields into a log record's attributes, hand it
+to a LoggerProvider with a BatchLogRecordProcessor and the OTLP/gRPC exporter. No disk, no reconnect, no ledger.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import threading
 import time
@@ -57,26 +58,30 @@ ATTRIBUTES = {
 
 def unix_nano(updated_time: str) -> int:
     """The event's own time."""
-    return int(datetime.fromisoformat(updated_time.replace("Z", "+00:00")).timestamp() * 1_000_000) * 1000
+    return int(datetime.fromisoformat(updated_time).timestamp() * 1_000_000) * 1000
 
 
 def carry(events: Any, logger: Any) -> None:
-    """Every event of a stream becomes a log record."""
-    for event in events:
-        attributes = {
-            attribute: value for field, attribute in ATTRIBUTES.items() if (value := getattr(event, field, None))
-        }
-        logger.emit(
-            LogRecord(
-                timestamp=unix_nano(event.UpdatedTime),
-                observed_timestamp=time.time_ns(),
-                severity_number=SeverityNumber.WARN,
-                severity_text="WARN",
-                body=f"{event.Operation} {event.Resource} by {event.Source}: {event.Result}",
-                attributes=attributes,
-                event_name="kubearmor.event",
-            )
+    """Every event of a stream becomes a log record, until the stream is cancelled."""
+    with contextlib.suppress(grpc.RpcError):
+        for event in events:
+            emit(event, logger)
+
+
+def emit(event: Any, logger: Any) -> None:
+    """One event becomes a log record."""
+    attributes = {attribute: value for field, attribute in ATTRIBUTES.items() if (value := getattr(event, field, None))}
+    logger.emit(
+        LogRecord(
+            timestamp=unix_nano(event.UpdatedTime),
+            observed_timestamp=time.time_ns(),
+            severity_number=SeverityNumber.WARN,
+            severity_text="WARN",
+            body=f"{event.Operation} {event.Resource} by {event.Source}: {event.Result}",
+            attributes=attributes,
+            event_name="kubearmor.event",
         )
+    )
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ def _queue(rooms: Rooms) -> QueueDocument:
         "oldest_age_seconds": None if oldest is None else max(0.0, (time.time_ns() - oldest) / NANOS_PER_SECOND),
         "degraded": depth.degraded,
         "memory_records": depth.memory_records,
-        "dead_letters": depth.dead_letter_records,
+        "dead_letters": depth.dead_letters,
         "streams": {stream.value: records for stream, records in depth.by_stream.items()},
     }
 

@@ -1,6 +1,6 @@
 """The judge of every fault test: it numbers events, knows which are owed, and looks for them at the endpoint.
 
-An event is *owed* from the moment that the bridge has it on disk, or has delivered it: from then on no fault may lose it.
+An event is *owed* once the bridge has it on disk, or has delivered it: from then on no fault may lose it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ class Publisher:
     seed: int = 1
     published: list[tuple[int, Stream]] = field(default_factory=list)
     """Number and stream of each event, in order."""
+    remember: bool = False
+    sent: list[bytes] = field(default_factory=list)
+    """The encoded events, in order, where they shall be remembered."""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def publish(self, number: int) -> None:
@@ -51,7 +54,10 @@ class Publisher:
             stamp_time(message, time.time_ns())
             stamp_sequence(message, sequence)
             self.published.append((sequence, stream))
-            self.relay.publish(stream, message)
+            body = message.SerializeToString()
+            if self.remember:
+                self.sent.append(body)
+            self.relay.publish(stream, body)
 
     @contextmanager
     def going_on(self) -> Iterator[None]:

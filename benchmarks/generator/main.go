@@ -29,6 +29,7 @@ import (
 
 // The field numbers that Alert and Log share, as wire tags.
 const (
+	tagTimestamp   = 1<<3 | 0
 	tagUpdatedTime = 2<<3 | 2
 	tagHostPID     = 9<<3 | 0
 )
@@ -171,10 +172,13 @@ func readCorpus(path string) ([]corpusEvent, error) {
 
 // fresh is the event with the time of now and a process id of its own: of a field that comes twice the last one counts.
 func (e corpusEvent) fresh(sequence int64) raw {
-	event := make(raw, 0, len(e.body)+40)
+	now := time.Now().UTC()
+	event := make(raw, 0, len(e.body)+48)
 	event = append(event, e.body...)
+	event = append(event, tagTimestamp)
+	event = binary.AppendUvarint(event, uint64(now.Unix()))
 	event = append(event, tagUpdatedTime, byte(len(updatedTimeLayout)))
-	event = time.Now().UTC().AppendFormat(event, updatedTimeLayout)
+	event = now.AppendFormat(event, updatedTimeLayout)
 	event = append(event, tagHostPID)
 	return binary.AppendUvarint(event, uint64(sequence&0x7fffffff)+1)
 }

@@ -23,6 +23,7 @@ class Depth:
     oldest_received_unix_nano: int | None
     by_stream: Mapping[Stream, int]
     """Records per stream."""
+    dead_letters: int = 0
     dead_letter_bytes: int = 0
     retained_bytes: int = 0
     degraded: bool = False

@@ -39,6 +39,11 @@ class Letters:
         self.dead_letter_bytes = sum(size for _, size in self._index)
         self.retained_bytes = store.retained_bytes()
 
+    @property
+    def dead_letters(self) -> int:
+        """How many are kept."""
+        return len(self._index)
+
     # --- dead letters ---
 
     def refuse(self, lease: Lease, outcome: Refused | TooLarge, change: Change) -> None:

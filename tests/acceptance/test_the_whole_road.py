@@ -11,13 +11,13 @@ from otelbridge.event import Stream
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.relay import Relay
 from tests.oracle import Publisher, duplicates_share_their_uid, gap_records, held_on_disk, numbers_of
-from tests.peers.bridge import running_bridge
+from tests.peers.bridge import Json, running_bridge
 from tests.waiting import eventually
 
 UPSTREAM = (Stream.ALERTS, Stream.LOGS, Stream.MESSAGES)
 
 
-def send_to(endpoint: OtlpEndpoint, protocol: str = "grpc") -> dict[str, object]:
+def send_to(endpoint: OtlpEndpoint, protocol: str = "grpc") -> Json:
     url = endpoint.grpc_endpoint if protocol == "grpc" else endpoint.http_endpoint + "/v1/logs"
     return {"protocol": protocol, "endpoint": url}
 
@@ -47,7 +47,7 @@ def test_every_event_of_every_stream_arrives_once_and_the_ledger_balances(
 def test_sigterm_puts_all_that_was_received_on_disk_and_the_next_start_delivers_it(
     relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path
 ) -> None:
-    settings = {
+    settings: dict[str, Json] = {
         "bridge": {"drain_seconds": 1},
         "feed": {"endpoints": [relay.endpoint]},
         "send": {**send_to(endpoint), "timeout_seconds": 1},
@@ -121,7 +121,7 @@ def test_kill_minus_nine_under_load_loses_nothing_that_was_on_disk(
 ) -> None:
     owed: set[int] = set()
     publisher = Publisher(relay, per_second=3000)
-    settings = {"feed": {"endpoints": [relay.endpoint]}, "send": send_to(endpoint)}
+    settings: dict[str, Json] = {"feed": {"endpoints": [relay.endpoint]}, "send": send_to(endpoint)}
     with publisher.going_on():
         for kill in range(KILLS):
             with running_bridge(tmp_path, **settings) as bridge:
