@@ -240,13 +240,8 @@ def subscription_document(status: SubscriptionStatus, timeline: Iterable[Change]
             }
             for name, stream in status.streams.items()
         },
-        "timeline": timeline_document(timeline),
+        "timeline": [{"unix_seconds": c.unix_nano / NANOSECONDS, "state": c.state, "why": c.why} for c in timeline],
     }
-
-
-def timeline_document(timeline: Iterable[Change]) -> list[ChangeDocument]:
-    """The changes of a subscription's state, oldest first."""
-    return [{"unix_seconds": c.unix_nano / NANOSECONDS, "state": c.state, "why": c.why} for c in timeline]
 
 
 def delivery_document(delivery: Delivery) -> DeliveryDocument:

@@ -6,6 +6,7 @@ marks turn text around. Records keep such text as it is; only what a human reads
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -23,8 +24,13 @@ def escape(text: str) -> str:
 
 
 def escape_json(value: object) -> Json:
-    """A JSON document with every string in it escaped, keys too; what JSON does not know becomes its text."""
+    """A JSON document with every string in it escaped, keys too.
+
+    What JSON does not know becomes its text, what is no finite number becomes null.
+    """
     match value:
+        case float() if not math.isfinite(value):
+            return None
         case None | bool() | int() | float():
             return value
         case str():

@@ -49,3 +49,7 @@ def test_a_document_is_escaped_to_its_last_leaf(document: object) -> None:
 
 def test_what_json_does_not_know_becomes_its_text() -> None:
     assert escape_json({"when": (1, {2}), 3: object}) == {"when": [1, "{2}"], "3": "<class 'object'>"}
+
+
+def test_numbers_that_json_does_not_know_are_null() -> None:
+    assert escape_json([float("nan"), float("inf"), 1.5]) == [None, None, 1.5]

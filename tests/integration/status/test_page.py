@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otelbridge.event import GapCause
+from otelbridge.feed.states import SubscriptionState
+from otelbridge.status.server import StatusServer
+from tests.integration.status.chromium import Page, find, open_page
+from tests.integration.status.scene import UPSTREAM, Scene, playing
+from tests.waiting import eventually
+
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+"""`npm install --prefix tests axe-core` puts it there."""
+HOSTILE = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> \x1b[31mred\x1b[0m\u202e"
+)
+SHOWN = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> \\x1b[31mred\\x1b[0m\\u202e"
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(find() is None, reason="no Chromium on this machine: `apt-get install chromium`"),
+    pytest.mark.timeout(120),
+    pytest.mark.xdist_group("browser"),
+]
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with open_page() as opened:
+        yield opened
+
+
+@pytest.fixture
+def shown(page: Page) -> Iterator[tuple[Scene, Page]]:
+    """A scene that is being watched, and shown."""
+    with playing() as (scene, server):
+        page.resize(1280, 900)
+        _open(page, server)
+        scene.move(SubscriptionState.CONNECTING)
+        scene.move(SubscriptionState.WATCHING)
+        eventually(lambda: "watching" in page.text("#subscriptions"), why="the page does not show the subscription")
+        yield scene, page
+        page.goto("about:blank")
+        assert page.problems == []
+
+
+def _open(page: Page, server: StatusServer) -> None:
+    page.problems.clear()
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    eventually(lambda: page.text("#freshness").startswith("live"), why="the page does not come alive")
+
+
+def test_figures_change_by_themselves(shown: tuple[Scene, Page]) -> None:
+    scene, page = shown
+
+    scene.flow(7, 1200, filtered=200)
+    eventually(lambda: "1,200" in page.text("#ledger") and "200 probe-noise" in page.text("#ledger"))
+    rate = eventually(lambda: float(page.text("[data-room=feed] .figure b") or 0), why="no rate is shown")
+    assert rate > 0
+    assert page.text("#verdict .word") == "No."
+
+    scene.flow(0, 34)
+    eventually(lambda: "1,234" in page.text("#ledger"), why="the new total is not shown")
+
+
+def test_a_disconnect_appears_on_the_timeline_and_in_the_verdict(shown: tuple[Scene, Page]) -> None:
+    scene, page = shown
+
+    scene.move(SubscriptionState.WAITING, "UNAVAILABLE: connection reset")
+    eventually(lambda: page.evaluate("document.querySelectorAll('.stretch.blind[data-state=waiting]').length"))
+    assert "blind right now" in page.text("#verdict")
+    assert "UNAVAILABLE: connection reset" in page.text(f"[data-upstream='{UPSTREAM}']")
+    assert page.evaluate("document.title") == "blind · otelbridge"
+
+    scene.move(SubscriptionState.CONNECTING)
+    scene.move(SubscriptionState.WATCHING)
+    scene.gap(1.5, GapCause.DISCONNECT, "UNAVAILABLE: connection reset")
+    eventually(lambda: "1.5 s" in page.text("#gaps"), why="the gap is not listed")
+    assert page.text("#verdict .word") == "Perhaps, while blind."
+    assert page.evaluate("document.querySelectorAll('.mark').length") == 2
+    assert "1 blind stretch in the last" in page.text("#subscriptions")
+
+
+def test_what_an_attacker_puts_into_an_event_stays_text(shown: tuple[Scene, Page]) -> None:
+    scene, page = shown
+
+    scene.events.append({"unix_seconds": time.time(), "stream": "alerts", "text": HOSTILE})
+    scene.move(SubscriptionState.WAITING, HOSTILE)
+    scene.gap(1, detail=HOSTILE)
+    for place in ("#events", "#subscriptions", "#gaps", "#history"):
+        eventually(lambda place=place: SHOWN in page.text(place), why=f"{place} does not show it as text")  # type: ignore[misc]
+    assert page.evaluate("document.querySelectorAll('main script, main img').length") == 0
+    assert page.evaluate("document.title") == "blind · otelbridge"
+
+
+def test_secrets_and_settings_are_folded_away(shown: tuple[Scene, Page]) -> None:
+    _, page = shown
+
+    assert not page.evaluate("document.querySelector('#settings').checkVisibility()")
+    page.evaluate("document.querySelector('details').open = true")
+    assert "(hidden)" in page.text("#settings")
+
+
+def test_a_bridge_that_goes_away_is_said_and_what_stands_there_is_marked_old(page: Page) -> None:
+    with playing() as (_, server):
+        _open(page, server)
+    eventually(lambda: "does not answer" in page.text("#trouble"), why="nothing is said")
+    assert page.text("#freshness") == "not live"
+
+
+def test_everything_is_reached_by_keyboard(shown: tuple[Scene, Page]) -> None:
+    _, page = shown
+    reached = []
+    for _press in range(30):
+        page.press("Tab")
+        reached.append(
+            page.evaluate(
+                "(document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent).trim()"
+            )
+        )
+
+    assert reached[0] == "Skip to the answer"
+    assert {"Ledger", f"Streams of {UPSTREAM}", "Show the settings in force, secrets hidden", "JSON"} <= set(reached)
+
+
+def test_focus_survives_new_figures(shown: tuple[Scene, Page]) -> None:
+    scene, page = shown
+    page.evaluate("document.querySelector('[aria-label=Ledger]').focus()")
+
+    scene.flow(0, 77)
+    eventually(lambda: "77" in page.text("#ledger"))
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Ledger"
+
+
+@pytest.mark.parametrize(("width", "dark"), [(360, False), (360, True), (768, False), (1920, True)])
+def test_nothing_is_wider_than_the_window(shown: tuple[Scene, Page], width: int, *, dark: bool) -> None:
+    scene, page = shown
+    scene.move(SubscriptionState.HOLDING, "a-word-without-any-blank-" * 20)
+    scene.gap(1, detail="/a/very/long/path" * 20)
+    page.resize(width, 800, dark=dark)
+
+    eventually(lambda: "/a/very/long/path" in page.text("#gaps"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="no axe-core: `npm install --prefix tests axe-core`")
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (360, True)])
+def test_axe_finds_no_accessibility_fault(shown: tuple[Scene, Page], width: int, *, dark: bool) -> None:
+    scene, page = shown
+    scene.flow(5, 10, filtered=2)
+    scene.events.append({"unix_seconds": time.time(), "stream": "alerts", "text": "an event"})
+    scene.gap(1, detail="reset")
+    scene.move(SubscriptionState.HOLDING, "certificate expired")
+    page.resize(width, 800, dark=dark)
+    eventually(lambda: "certificate expired" in page.text("#subscriptions"))
+    eventually(lambda: "an event" in page.text("#events"))
+
+    page.evaluate(AXE.read_text(encoding="utf-8") + ";1")
+    found = json.loads(
+        page.evaluate(
+            "axe.run().then(r => JSON.stringify(r.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html)])))"
+        )
+    )
+    assert found == []
