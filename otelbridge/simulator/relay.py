@@ -110,7 +110,7 @@ class Relay:
     @property
     def endpoint(self) -> str:
         """`host:port`, known from the first start on."""
-        return f"{self._host}:{self._port}"
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
     def publish(self, stream: Stream, event: bytes | Encodable) -> None:
         """Sends an event to all who are subscribed at this instant; bytes need not be a message, or parse at all."""

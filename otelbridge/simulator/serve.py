@@ -144,7 +144,7 @@ def _publish(source: EventSource, relay: Relay, options: SimulateOptions, until:
 def _finish(relay: Relay, proxy: TcpProxy | None, until: threading.Event) -> None:
     """Ends the streams behind their last event, and waits until that has arrived; who is too slow loses the rest.
 
-    With OK, because a client that gets an error throws away what it has received and not read yet.
+    Closing the connections at once would lose what is still on the way.
     """
     deadline = time.monotonic() + DRAIN_SECONDS
     relay.end_streams()

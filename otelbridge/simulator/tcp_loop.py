@@ -72,7 +72,8 @@ class TcpLoop:
     def listen(self, host: str, port: int) -> int:
         """Takes new connections from now on; returns the port."""
         if self._listener is None:
-            self._listener = socket.create_server((host, port), backlog=BACKLOG)
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
             self._listener.settimeout(0)
             self._selector.register(self._listener, selectors.EVENT_READ)
         return int(self._listener.getsockname()[1])

@@ -74,7 +74,7 @@ class TcpProxy:
     @property
     def endpoint(self) -> str:
         """`host:port` to give to the client, known from the first start on."""
-        return f"{self._host}:{self._port}"
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
     def shape(
         self, conditions: Conditions, *, directions: Iterable[Direction] = BOTH, connection: int | None = None

@@ -61,28 +61,29 @@ class PolicingRelay:
 
     def freeze(self) -> None:
         """Present and future connections hang, their kernel's side living on."""
-        with self._lock:
-            self._frozen = True
-            for connection in self._connections:
-                connection.freeze()
+        self._frozen = True
+        for connection in self._open():
+            connection.freeze()
 
     def thaw(self) -> None:
-        with self._lock:
-            self._frozen = False
-            for connection in self._connections:
-                connection.thaw()
+        self._frozen = False
+        for connection in self._open():
+            connection.thaw()
 
     def go_away(self) -> None:
         """Every connection is told GOAWAY and closed, as by a server that restarts."""
-        with self._lock:
-            for connection in self._connections:
-                connection.go_away()
+        for connection in self._open():
+            connection.go_away()
 
     def drop(self) -> None:
         """Every connection is closed without a word."""
+        for connection in self._open():
+            connection.close()
+
+    def _open(self) -> list[PolicingConnection]:
+        # A copy: what is done to a connection may wait for its thread, which may be waiting to tell something here.
         with self._lock:
-            for connection in self._connections:
-                connection.close()
+            return list(self._connections)
 
     def _accept(self) -> None:
         while not self._stopping:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import grpc
 import pytest
 
@@ -11,6 +13,7 @@ from tests.peers.policing_connection import Policing
 from tests.peers.policing_relay import PolicingRelay
 from tests.waiting import eventually
 
+PREFACE_AND_EMPTY_SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 KEEPALIVE = (
     ("grpc.keepalive_time_ms", 300),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -82,6 +85,11 @@ def test_it_can_end_connections(how: str) -> None:
 
 def test_a_client_that_answers_no_ping_is_dropped() -> None:
     policing = Policing(ping_after_seconds=0.1, ping_timeout_seconds=0.1)
-    with PolicingRelay(policing) as relay, channel_to(relay.endpoint) as channel, Watch(channel):
-        eventually(lambda: relay.seen("server_ping"))
-        assert relay.seen("ping_timeout") == []
+    with PolicingRelay(policing) as relay:
+        host, _, port = relay.endpoint.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as mute:
+            mute.sendall(PREFACE_AND_EMPTY_SETTINGS)
+            while mute.recv(1_024):
+                pass
+
+        assert len(relay.seen("server_ping")) == len(relay.seen("ping_timeout")) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.pb import kubearmor_pb2
 from otelbridge.simulator.manners import NODE, Ending, Health, Manners
 from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.tcp_proxy import TcpProxy
 from tests.integration.simulator.watching import Watch, channel_to, health_check
 from tests.waiting import eventually
 
@@ -246,6 +248,24 @@ def test_a_taken_port_is_an_error_that_names_it(relay: Relay) -> None:
 
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
         Relay(port=port).start()
+
+
+def has_ipv6_loopback() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no IPv6")
+def test_it_listens_on_ipv6_too_behind_a_proxy_or_not() -> None:
+    with (
+        Relay(host="::1") as relay,
+        TcpProxy(relay.endpoint, host="::1") as proxy,
+        channel_to(proxy.endpoint) as channel,
+    ):
+        assert health_check(channel, 6) == 6
 
 
 def test_nothing_is_left_running() -> None:
