@@ -1,0 +1,38 @@
+"""The endpoint's campaign at length: 70 % UNAVAILABLE, RetryInfo, 429, 401 spells, lost answers, partial successes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from tests.integration.send.conftest import Road
+from tests.integration.send.rough_weather import campaign
+from tests.torture_report import record
+
+ROUNDS = 20
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_through_all_moods_of_an_endpoint_nothing_is_lost(tmp_path: Path, protocol: str) -> None:
+    totals: Counter[str] = Counter()
+    seeds = [random.randrange(10**6) for _ in range(ROUNDS)]
+    figures: dict[str, object] = {"seeds": seeds}
+    passed = False
+    try:
+        for seed in seeds:
+            road = Road(tmp_path / str(seed))
+            with OtlpEndpoint() as endpoint, road.closing:
+                one = campaign(road, endpoint, protocol=protocol, seed=seed, batches=60)
+                assert road.balanced()
+            for name in ("owed", "lost", "set_aside", "duplicates"):
+                totals[name] += int(str(one[name]))
+            for name in ("delay_early_seconds", "delay_late_share"):
+                figures[name] = max(float(str(one[name])), float(str(figures.get(name, 0))))
+        passed = True
+    finally:
+        record(f"send/rough_weather/{protocol}", figures | dict(totals), passed)
