@@ -12,6 +12,7 @@ from hashlib import blake2b
 from otelbridge.mapping.values import Held
 
 DIGEST_BYTES = 16
+UID_BYTES = 36
 SEPARATOR = "\x1f"  # ASCII's unit separator
 
 
@@ -20,13 +21,7 @@ def digest_of(pairs: Sequence[tuple[str, Held]]) -> str:
     return blake2b(repr(pairs).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
-def joined(parts: Sequence[str]) -> str:
-    """Texts as one, such that no two different sequences of the same length give the same."""
-    text = SEPARATOR.join(parts)
-    return text if text.count(SEPARATOR) == len(parts) - 1 else repr(parts) + SEPARATOR
-
-
-def uid(text: str) -> str:
+def uid(text: str) -> bytes:
     """The id, in the text form of a UUID."""
     digits = blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()

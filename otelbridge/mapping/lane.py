@@ -17,14 +17,14 @@ from otelbridge.event import Stream
 from otelbridge.mapping.body import as_json, as_map, one_line, sentence
 from otelbridge.mapping.detail import Role
 from otelbridge.mapping.fields import FIELDS
-from otelbridge.mapping.identity import SEPARATOR, uid
+from otelbridge.mapping.identity import SEPARATOR, UID_BYTES, uid
 from otelbridge.mapping.instant import SECOND, Instant
 from otelbridge.mapping.leftovers import event_data_attributes, new_event_data
 from otelbridge.mapping.memo import Memo, V
 from otelbridge.mapping.parts import DetailPart, Parts, ProcessPart, RulePart, WorkloadPart
 from otelbridge.mapping.plain import MAX_RARE_BYTES, tail, times
 from otelbridge.mapping.request import Record
-from otelbridge.mapping.session import NO_SESSION, session, trace_context
+from otelbridge.mapping.session import NO_SESSION, low_half, trace_context
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.tally import Tally
 from otelbridge.mapping.wire import (
@@ -34,7 +34,8 @@ from otelbridge.mapping.wire import (
     any_value,
     attributes,
     delimited,
-    int_attribute,
+    head,
+    int_attributes,
     text_attribute,
     text_body,
 )
@@ -43,9 +44,10 @@ WORKLOADS, WORKLOADS_BYTES = 4096, 8 << 20  # 2,000 pods, with room for their su
 OTHERS, OTHERS_BYTES = 4096, 4 << 20
 
 _UID_SEPARATORS = 9  # in the text that an event's id is made of
-_EVENT = attrgetter(
-    "Timestamp", "UpdatedTime", "HostPID", "HostPPID", "PID", "PPID", "UID",
-    "Source", "Resource", "Data", "ExecEvent.ExecID", "EventData",
+_EVENT = attrgetter("Timestamp", "UpdatedTime", "Source", "Resource", "Data", "ExecEvent.ExecID", "EventData")
+_NUMBERS = attrgetter("HostPID", "HostPPID", "PID", "PPID", "UID")
+NUMBER_KEYS = (
+    "process.pid", "process.parent_pid", "process.vpid", "kubearmor.process.parent_vpid", "process.real_user.id"
 )  # fmt: skip
 
 
@@ -74,15 +76,18 @@ class Lane:
         self._processes: Memo[Any, ProcessPart] = _memo(parts.make_process)
         self._details: Memo[Any, DetailPart] = _memo(parts.make_detail)
         self._pair_details: Memo[Any, DetailPart] = _memo(parts.make_detail_with_resource)
-        self._host_pid, self._host_ppid = int_attribute("process.pid"), int_attribute("process.parent_pid")
-        self._pid, self._ppid = int_attribute("process.vpid"), int_attribute("kubearmor.process.parent_vpid")
-        self._user_id = int_attribute("process.real_user.id")
+        self._recall_workload, self._recall_rule = self._workloads.recall, self._rules.recall
+        self._recall_process, self._recall_detail = self._processes.recall, self._details.recall
+        self._numbers = int_attributes(NUMBER_KEYS)
+        self._root = attributes(RECORD_ATTRIBUTE, [("process.real_user.id", 0)], limit, [])
         self._command_line = text_attribute("process.command_line", limit, self._cut)
         self._source = text_attribute("kubearmor.source", limit, self._cut)
         self._resource = text_attribute("kubearmor.resource", limit, self._cut)
         self._file_path = text_attribute("file.path", limit, self._cut)
         self._file_name = text_attribute("file.name", limit, self._cut)
-        self._uid = text_attribute("log.record.uid", limit, self._cut)
+        self._exec_id = text_attribute("kubearmor.exec.id", limit, self._cut)
+        self._session_id = text_attribute("kubearmor.exec.session_id", limit, self._cut)
+        self._uid_head = head(RECORD_ATTRIBUTE, "log.record.uid", UID_BYTES)
         self._body = text_body()
 
     def unix_nano(self, updated: str, timestamp: int) -> int:
@@ -99,16 +104,16 @@ class Lane:
             dropped: attributes that the caller had to leave out.
         """
         settings = self._settings
-        (timestamp, updated, host_pid, host_ppid, pid, ppid, user_id,
-         source, resource, data, exec_id, event_data) = _EVENT(message)  # fmt: skip
+        timestamp, updated, source, resource, data, exec_id, event_data = _EVENT(message)
+        numbers = _NUMBERS(message)
         key = self._fetch_workload(message)
-        workload = self._workloads.recall(key) or self._workloads.learn(key)
+        workload = self._recall_workload(key) or self._workloads.learn(key)
         key = self._fetch_rule(message)
-        rule = self._rules.recall(key) or self._rules.learn(key)
+        rule = self._recall_rule(key) or self._rules.learn(key)
         key = self._fetch_process(message)
-        process = self._processes.recall(key) or self._processes.learn(key)
+        process = self._recall_process(key) or self._processes.learn(key)
         key = (rule.operation, data)
-        detail = self._details.recall(key) or self._details.learn(key)
+        detail = self._recall_detail(key) or self._details.learn(key)
         role = detail.role
         identifying = resource
         parts = [b"", rule.head, b"", workload.attributes, rule.attributes, process.attributes]
@@ -136,17 +141,10 @@ class Lane:
             by = process.by_parent
             if source and source != process.parent:
                 add(self._source(source))
-        if host_pid:
-            add(self._host_pid(host_pid))
-            add(self._user_id(user_id))
-        elif user_id:
-            add(self._user_id(user_id))
-        if host_ppid:
-            add(self._host_ppid(host_ppid))
-        if pid:
-            add(self._pid(pid))
-        if ppid:
-            add(self._ppid(ppid))
+        add(self._numbers(numbers))
+        host_pid = numbers[0]
+        if host_pid and not numbers[4]:
+            add(self._root)
         if exec_id not in NO_SESSION:
             add(self._session(exec_id, workload.container, host_pid))
 
@@ -158,7 +156,7 @@ class Lane:
 
         text = (
             f"{self._name}\x1f{workload.digest}\x1f{rule.digest}\x1f{process.digest}\x1f"
-            f"{timestamp},{host_pid},{host_ppid},{pid},{ppid},{user_id}\x1f"
+            f"{timestamp}{numbers}\x1f"
             f"{updated}\x1f{source}\x1f{identifying}\x1f{data}\x1f{exec_id}"
         )
         if text.count(SEPARATOR) != _UID_SEPARATORS:  # a value holds one: make it unmistakable
@@ -173,7 +171,7 @@ class Lane:
             rare += pairs
             dropped += left_out
             text += repr(entries)
-        add(self._uid(uid(text)))
+        add(self._uid_head + uid(text))
 
         if settings.body == "text":
             touched = resource or data
@@ -205,12 +203,12 @@ class Lane:
             parts.append(tail(self._cut, dropped))
 
     def _session(self, exec_id: str, container: tuple[str, str, str], host_pid: int) -> bytes:
-        found = session(exec_id)
-        if found is None:
-            return b""
-        encoded = attributes(RECORD_ATTRIBUTE, found.attributes, self._settings.max_value_bytes, self._cut)
-        if self._settings.exec_session_trace and found.low:
-            encoded += trace_context(container, found.low, host_pid)
+        low = low_half(exec_id)
+        if low is None:
+            return self._exec_id(exec_id)
+        encoded = self._exec_id(exec_id) + self._session_id(f"{low:08x}")
+        if self._settings.exec_session_trace:
+            encoded += trace_context(container, low, host_pid)
         return encoded
 
     def _by(self, source: str) -> str:

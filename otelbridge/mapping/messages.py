@@ -61,7 +61,7 @@ class MessageLane:
             ("kubearmor.message", text if body != text else ""),
             *self._instant.odd(message.UpdatedTime, message.Timestamp, unix_nano),
             ("log.record.original", bodies["json"] if settings.keep_original else ""),
-            ("log.record.uid", uid(digest_of([(str(value), "") for value in identity]))),
+            ("log.record.uid", uid(digest_of([(str(value), "") for value in identity])).decode()),
             *rare,
         ]
         truncated = bool(self._cut or dropped)

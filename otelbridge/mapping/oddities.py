@@ -60,7 +60,7 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
         *([("otelbridge.gap.attempts", gap.attempts)] if gap.attempts else []),
         *_count("otelbridge.gap.lost_records", gap.lost_records),
         *_count("otelbridge.gap.estimated_records", gap.estimated_records),
-        ("log.record.uid", uid(digest_of([(value, "") for value in identity]))),
+        ("log.record.uid", uid(digest_of([(value, "") for value in identity])).decode()),
     ]
     encoded = log_record(
         unix_nano=max(0, gap.started_unix_nano),
@@ -93,7 +93,7 @@ def raw_record(
             ("kubearmor.stream", str(stream)),
             ("kubearmor.decode", "raw"),
             ("kubearmor.decode.error", why),
-            ("log.record.uid", uid(digest_of([(str(stream), body.hex())]))),
+            ("log.record.uid", uid(digest_of([(str(stream), body.hex())])).decode()),
         ],
         limit_bytes=settings.max_value_bytes,
         cut=cut,

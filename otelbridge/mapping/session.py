@@ -1,11 +1,9 @@
-"""The `kubectl exec` session that a process belongs to: ExecID in, attributes and trace context out."""
+"""The `kubectl exec` session that a process belongs to: ExecID in, its session's id and trace context out."""
 
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import NamedTuple
-
-from otelbridge.mapping.wire import SPAN_ID, TRACE_ID, Attribute, delimited
+from otelbridge.mapping.wire import SPAN_ID, TRACE_ID, delimited
 
 NO_SESSION = ("", "0")
 _TRACE_ID_BYTES = 16
@@ -14,22 +12,14 @@ _LOW_32_BITS = 0xFFFF_FFFF
 _MAX_DIGITS = 20  # of a uint64
 
 
-class Session(NamedTuple):
-    """An exec session, as seen from one of its processes."""
+def low_half(exec_id: str) -> int | None:
+    """What all processes of a session share: a forked child carries its own pid in the id's high half.
 
-    attributes: list[Attribute]
-    low: int
-    """The part of ExecID that all processes of the session share: a forked child carries its own pid in the high half."""
-
-
-def session(exec_id: str) -> Session | None:
-    """The session, or none where the process is in none or the id is not one."""
-    if exec_id in NO_SESSION:
-        return None
+    None where the text is not an id. It is in none of NO_SESSION.
+    """
     if len(exec_id) > _MAX_DIGITS or not (exec_id.isascii() and exec_id.isdigit()):
-        return Session([("kubearmor.exec.id", exec_id)], 0)
-    low = int(exec_id) & _LOW_32_BITS
-    return Session([("kubearmor.exec.id", exec_id), ("kubearmor.exec.session_id", f"{low:08x}")], low)
+        return None
+    return int(exec_id) & _LOW_32_BITS
 
 
 def trace_context(container: tuple[str, str, str], low: int, host_pid: int) -> bytes:
