@@ -139,7 +139,7 @@ class Feed:
     def _remove(self, address: Address) -> None:
         with self._lock:
             subscription = self._subscriptions.pop(address)
-        subscription.stop()
+        subscription.stop(gone=True)
         subscription.join(STOP_SECONDS)
         if self._nodes:
             self._nodes.forget_upstream(subscription.upstream)

@@ -53,7 +53,8 @@ class Reader:
 
     def join(self, timeout_seconds: float) -> bool:
         """Waits for the thread; False when it is still running after the deadline."""
-        self._thread.join(timeout_seconds)
+        if self._thread.ident is not None:  # otherwise it could not be started: the process is out of threads
+            self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
     def _run(self) -> None:

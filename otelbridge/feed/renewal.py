@@ -41,6 +41,10 @@ class Renewal:
         self._used = certificates.digest
         return certificates
 
+    def due(self, now: float) -> bool:
+        """Whether a connection that is watched should be renewed."""
+        return now >= self._renew_at and self.changed(now)
+
     def changed(self, now: float) -> bool:
         """Whether the files differ from those that were last used or refused, and have settled."""
         if not self._watched or now < self._check_at:
@@ -52,7 +56,7 @@ class Renewal:
         if digest != self._seen:
             self._seen, self._seen_at, self._check_at = digest, now, now + SETTLE_SECONDS
             return False
-        return now - self._seen_at >= SETTLE_SECONDS and now >= self._renew_at
+        return now - self._seen_at >= SETTLE_SECONDS
 
     def renew(self, now: float) -> Certificates | None:
         """The changed certificates, for a connection beside the present one.

@@ -26,6 +26,7 @@ from otelbridge.feed.status_codes import (
     classify,
     gap_cause,
 )
+from otelbridge.feed.subscription_status import StreamStatus
 
 BAD_FILTER = Verdict(error_class=ErrorClass.PERMANENT)
 BAD_FILTER_DETAILS = "the server ends this stream with OK at once, again and again: it refuses our filter"
@@ -88,6 +89,23 @@ class StreamWatch:
     def last_event_unix_nano(self) -> int:
         """When the last one was received; 0 before the first."""
         return max([self._past_event_unix_nano, *(lane.last_event_unix_nano for lane in self._lanes)])
+
+    def status(self) -> StreamStatus:
+        """How it stands right now."""
+        watching = self.machine.state is StreamState.WATCHING
+        return StreamStatus(
+            state=self.machine.state,
+            since_unix_nano=self.machine.since_unix_nano,
+            events=self.events,
+            bytes=self.bytes,
+            last_event_unix_nano=self.last_event_unix_nano,
+            blind_since_unix_nano=self.blindness.since_unix_nano,
+            events_per_second=self.blindness.rate.per_second,
+            ends=dict(self.ends),
+            oversized=self.oversized,
+            error="" if watching else self.error,
+            error_class="" if watching else self.error_class,
+        )
 
     # --- life ---
 

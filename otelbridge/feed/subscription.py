@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from random import Random
 
+import grpc
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from otelbridge.event import GapCause, Stream
@@ -19,13 +20,13 @@ from otelbridge.feed.attempt import Attempts
 from otelbridge.feed.backoff import Ladder, LadderWait
 from otelbridge.feed.certificates import CertificateError
 from otelbridge.feed.handoff import HandOff
-from otelbridge.feed.loss import ConnectionLostError
+from otelbridge.feed.loss import ConnectionLostError, failed_step
 from otelbridge.feed.resolver import Resolve
 from otelbridge.feed.settings import FeedSettings
-from otelbridge.feed.states import SUBSCRIPTION_MOVES, Machine, StreamState, SubscriptionState
+from otelbridge.feed.states import SUBSCRIPTION_MOVES, IllegalMoveError, Machine, SubscriptionState
 from otelbridge.feed.status_codes import SLOW_CLASSES
 from otelbridge.feed.stream_watch import StreamWatch
-from otelbridge.feed.subscription_status import StreamStatus, SubscriptionStatus
+from otelbridge.feed.subscription_status import SubscriptionStatus
 from otelbridge.feed.vigil import Vigil
 from otelbridge.telemetry.happenings import (
     CertificatesRefused,
@@ -83,6 +84,7 @@ class Subscription:
         )
         self._ladder = Ladder(settings.retry, random)
         self._spread_seconds = spread_seconds
+        self._gone = False
         self._vigil: Vigil | None = None
         self._last_error = ""
         self._error_class = ""
@@ -95,8 +97,13 @@ class Subscription:
         """Starts connecting."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Asks for the end: streams are cancelled, what they brought is in the hand-off. Does not wait."""
+    def stop(self, *, gone: bool = False) -> None:
+        """Asks for the end: streams are cancelled, what they brought is in the hand-off. Does not wait.
+
+        Args:
+            gone: the upstream is no more, so that what is blind now will not be watched again.
+        """
+        self._gone = gone
         self._stopping.set()
         vigil = self._vigil
         if vigil is not None:
@@ -142,11 +149,19 @@ class Subscription:
                 if not self._stopping.is_set():
                     self._vigil = vigil = self._renew(vigil)
         except ConnectionLostError as loss:
-            self._end(self._vigil, loss)
+            self._end(vigil, loss)
             raise
+        except IllegalMoveError:
+            raise
+        # The connection's boundary: no thread to be had for a reader, no memory. The connection is given up, not the
+        # subscription.
+        except Exception as error:
+            fault = failed_step("", grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
+            self._end(vigil, fault)
+            raise fault from error
 
     def _look(self) -> bool:
-        return not self._attempts.renewal.changed(time.monotonic())
+        return not self._attempts.renewal.due(time.monotonic())
 
     def _suspect(self, why: str) -> None:
         if self._machine.state is SubscriptionState.WATCHING:
@@ -158,9 +173,8 @@ class Subscription:
 
     # --- ends ---
 
-    def _end(self, vigil: Vigil | None, loss: ConnectionLostError) -> None:
+    def _end(self, vigil: Vigil, loss: ConnectionLostError) -> None:
         """A watched connection is over: what was seen last is worked out before anything is closed."""
-        assert vigil is not None, "what was watched has a vigil"
         connection, noticed = vigil.connection, time.time_ns()
         if loss.proven_until_end:
             since = max((end.ended_unix_nano for end in loss.ends), default=noticed)
@@ -197,7 +211,8 @@ class Subscription:
     def _drain(self) -> None:
         self._move(SubscriptionState.DRAINING, "asked to stop")
         for watch in self._watches.values():
-            if gap := watch.blindness.prove():
+            gap = watch.blindness.end(time.time_ns()) if self._gone else watch.blindness.prove()
+            if gap is not None:
                 self._tell(GapEnded(gap=gap))
         if self._vigil is not None:
             self._close(self._vigil, "OK", "asked to stop", planned=True)
@@ -260,7 +275,7 @@ class Subscription:
 
     def status(self, *, nodes_seen: int = 0) -> SubscriptionStatus:
         """How it stands right now."""
-        streams = {stream: _stream_status(watch) for stream, watch in self._watches.items()}
+        streams = {stream: watch.status() for stream, watch in self._watches.items()}
         blind = [status.blind_since_unix_nano for status in streams.values() if status.blind_since_unix_nano]
         next_attempt_at, vigil, attempts = self._next_attempt_at, self._vigil, self._attempts
         return SubscriptionStatus(
@@ -282,19 +297,3 @@ class Subscription:
             certificate_expires_unix_seconds=attempts.certificate_expires_unix_seconds,
             nodes_seen=nodes_seen,
         )
-
-
-def _stream_status(watch: StreamWatch) -> StreamStatus:
-    return StreamStatus(
-        state=watch.machine.state,
-        since_unix_nano=watch.machine.since_unix_nano,
-        events=watch.events,
-        bytes=watch.bytes,
-        last_event_unix_nano=watch.last_event_unix_nano,
-        blind_since_unix_nano=watch.blindness.since_unix_nano,
-        events_per_second=watch.blindness.rate.per_second,
-        ends=dict(watch.ends),
-        oversized=watch.oversized,
-        error="" if watch.machine.state is StreamState.WATCHING else watch.error,
-        error_class="" if watch.machine.state is StreamState.WATCHING else watch.error_class,
-    )

@@ -38,6 +38,9 @@ SETTLE_SECONDS = 0.1
 
 TICK_SECONDS = 1.0
 
+STOP_CHECK_SECONDS = 0.2
+"""While a connection is being made nobody can nudge it, so it looks up this often whether it shall stop."""
+
 TRANSPORT_CODES = frozenset({grpc.StatusCode.UNAVAILABLE})
 """Ends that gRPC makes up when the connection is gone. All others came over it, in order, behind the last event."""
 
@@ -79,7 +82,7 @@ class Vigil:
         """
         self._ask()
         while not self._stopping.is_set():
-            message = self.connection.next_message(TICK_SECONDS)
+            message = self.connection.next_message(STOP_CHECK_SECONDS)
             self._pulse.beat()
             if isinstance(message, StreamEnd):
                 self._note(message)

@@ -63,9 +63,9 @@ def test_the_heartbeat_earns_forgiveness_for_pings_even_when_it_is_refused() -> 
         policing = Policing(health_implemented=implemented)
         with (
             PolicingRelay(policing) as relay,
-            running(fast_pings(relay.endpoint, interval_seconds=0.5)) as run,
+            running(fast_pings(relay.endpoint, interval_seconds=0.4)) as run,
         ):
-            eventually(lambda: len(run.of(HeartbeatAnswered)) >= 7)
+            eventually(lambda: len(run.of(HeartbeatAnswered)) >= 6)
             assert relay.seen("goaway") == []
             assert relay.seen("ping")
             assert run.stream(Stream.ALERTS).ends == {}

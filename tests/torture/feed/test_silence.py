@@ -32,7 +32,7 @@ def seconds(nanoseconds: int) -> float:
 @pytest.mark.torture
 @pytest.mark.parametrize("quiet", [False, True], ids=["events flow", "quiet"])
 def test_a_frozen_upstream_is_noticed_in_time_where_a_plain_client_is_not(quiet: bool) -> None:
-    arguments = () if quiet else ("--rate", RATE)
+    arguments = () if quiet else ("--rate", RATE, "--loop")
     keepalive = (("grpc.keepalive_time_ms", 15_000), ("grpc.keepalive_timeout_ms", 5_000))
     with (
         SimulatorProcess(arguments) as simulator,
@@ -69,7 +69,7 @@ def test_a_frozen_upstream_is_noticed_in_time_where_a_plain_client_is_not(quiet:
 @pytest.mark.netns
 @pytest.mark.parametrize("quiet", [False, True], ids=["events flow", "quiet"])
 def test_a_cable_that_is_cut_without_a_sound_is_noticed_in_time(quiet: bool) -> None:
-    arguments = ("--host", SERVER_ADDRESS) if quiet else ("--host", SERVER_ADDRESS, "--rate", RATE)
+    arguments = ("--host", SERVER_ADDRESS) if quiet else ("--host", SERVER_ADDRESS, "--rate", RATE, "--loop")
     with (
         network_pair() as pair,
         SimulatorProcess(arguments, prefix=pair.on_server) as simulator,
@@ -104,7 +104,7 @@ def test_a_cable_that_is_cut_without_a_sound_is_noticed_in_time(quiet: bool) -> 
 @pytest.mark.torture
 def test_a_blink_of_three_seconds_of_the_network_costs_nothing() -> None:
     with (
-        SimulatorProcess(("--rate", RATE)) as simulator,
+        SimulatorProcess(("--rate", RATE, "--loop")) as simulator,
         TcpProxy(simulator.endpoint) as proxy,
         Watcher(proxy.endpoint) as watcher,
     ):
