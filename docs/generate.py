@@ -6,10 +6,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from otelbridge.feed.states import states_table
+from otelbridge.feed.status_codes import status_codes_table
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # File, the name between its markers, and the function that makes what stands between them.
-TABLES: list[tuple[str, str, Callable[[], str]]] = []
+TABLES: list[tuple[str, str, Callable[[], str]]] = [
+    ("docs/feed.md", "states", states_table),
+    ("docs/feed.md", "status codes", status_codes_table),
+]
 
 
 def between(text: str, name: str, content: str) -> str:
