@@ -49,7 +49,7 @@ def doctor(
     endpoint: EndpointOption = None,
     protocol: ProtocolOption = None,
     queue_directory: QueueDirectoryOption = None,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a first event.")] = EVENT_SECONDS,
+    wait: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a first event.")] = EVENT_SECONDS,
     test_record: Annotated[bool, typer.Option(help="Send a test record to the endpoint.")] = True,
     output: OutputOption = Output.TEXT,
 ) -> None:

@@ -23,7 +23,7 @@ from otelbridge.mapping.decode import decode
 NANOSECONDS = 1_000_000_000
 STEP_SECONDS = 5.0
 SETTLE_SECONDS = 1.0
-"""A subscription that lives so long was accepted: both servers refuse at once."""
+"""A subscription that lives so long was accepted: both servers refuse at once. Less, where `--wait` is less."""
 NONCE = 20_26
 JOIN_SECONDS = 2.0
 
@@ -151,7 +151,7 @@ def _subscriptions(
     try:
         began = time.monotonic()
         with examination.step(Step.SUBSCRIPTION) as step:
-            events, ends = _until(heard, began + SETTLE_SECONDS, enough=len(wanted))
+            events, ends = _until(heard, began + min(SETTLE_SECONDS, event_seconds), enough=len(wanted))
             if ends:
                 raise StepError(*_refusal(ends, wanted))
             step.finding = f"Subscribed to {', '.join(wanted)}."

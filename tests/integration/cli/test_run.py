@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from otelbridge.event import Stream
+from otelbridge.pb import kubearmor_pb2 as pb
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.relay import Relay
+from tests.peers.bridge import running_bridge
+from tests.unit.cli.invoking import invoke
+from tests.waiting import eventually
+
+COMMAND = Path(sys.executable).parent / "otelbridge"
+
+
+def run(*arguments: str, within_seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    """Runs the installed command to its end."""
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=within_seconds, check=False)
+
+
+def test_run_delivers_and_sigterm_ends_it_with_0(tmp_path: Path) -> None:
+    with (
+        Relay() as relay,
+        OtlpEndpoint() as endpoint,
+        running_bridge(
+            tmp_path, feed={"endpoints": [relay.endpoint]}, send={"endpoint": endpoint.grpc_endpoint}
+        ) as bridge,
+    ):
+        relay.wait_for_subscribers()
+        relay.publish(Stream.ALERTS, pb.Alert(PodName="a"))
+        endpoint.wait_for_records(1, 10)
+        eventually(lambda: bridge.balance("alerts")["delivered"] == 1, why="the record is settled")
+        asked = invoke("ledger", "--url", bridge.url(""))
+        assert (asked.code, asked.data.splitlines()[-1]) == (0, "No record is missing.")
+        assert bridge.stop() == 0
+    after = invoke("ledger", "--queue-directory", str(bridge.queue_directory), "--output", "json").json()
+    assert after["streams"]["alerts"]["delivered"] == 1
+
+
+def test_a_second_bridge_on_the_same_queue_is_refused_with_3(tmp_path: Path) -> None:
+    with Relay() as relay, running_bridge(tmp_path, feed={"endpoints": [relay.endpoint]}) as bridge:
+        ended = run("run", "--queue-directory", str(bridge.queue_directory), "--status-port", "0")
+    assert ended.returncode == 3
+    assert "in use by process" in ended.stderr
+
+
+def test_a_taken_status_port_is_exit_3(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = run(
+            "run", "--queue-directory", str(tmp_path), "--status-port", port, "--set", "telemetry.disabled=true"
+        )
+    assert ended.returncode == 3
+    assert port in ended.stderr
+
+
+def test_wrong_settings_are_exit_2() -> None:
+    ended = run("run", "--set", "status.port=x")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "status.port = x: is not a whole number" in ended.stderr
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    with OtlpEndpoint() as endpoint, Relay() as relay:
+        refused = endpoint.grpc_endpoint
+        endpoint.stop()
+        with running_bridge(
+            tmp_path,
+            feed={"endpoints": [relay.endpoint]},
+            send={"endpoint": refused},
+            bridge={"drain_seconds": 60},
+        ) as bridge:
+            relay.wait_for_subscribers()
+            relay.publish(Stream.ALERTS, pb.Alert(PodName="a"))
+            eventually(lambda: bridge.balance("alerts")["held"] == 1, why="the record waits on disk")
+            os.kill(bridge.process.pid, signal.SIGTERM)
+            eventually(lambda: bridge.status()["state"] == "draining", why="it drains")
+            assert bridge.stop() == 1
+    ledger = invoke("ledger", "--queue-directory", str(bridge.queue_directory), "--output", "json").json()
+    assert ledger["streams"]["alerts"]["held"] == 1
+
+
+def test_the_demo_loses_nothing_and_says_so() -> None:
+    ended = run("demo", "--act-seconds", "0.5", "--output", "json", within_seconds=90)
+    outcome = json.loads(ended.stdout)
+    assert (ended.returncode, outcome["passed"]) == (0, True)
+    assert outcome["arrived_events"] == outcome["published"] > 0
+    assert outcome["arrived_gaps"] >= 3
+    assert "KubeArmor is killed" in ended.stderr
+
+
+def test_simulate_publishes_what_it_says(tmp_path: Path) -> None:
+    ended = run("simulate", "--port", "0", "--at-once", "--rate", "0", "--count", "25", "--output", "json")
+    assert (ended.returncode, json.loads(ended.stdout)["published"]) == (0, 25)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"PodName": "a", "Typ": 1}\nnonsense\n', encoding="utf-8")
+    partly = run("simulate", "--port", "0", "--at-once", "--rate", "0", "--source", str(bad))
+    assert partly.returncode == 1
+    assert f"Not an event: {bad}:2:" in partly.stderr
+    assert "ignored: Typ" in partly.stderr
+
+
+def test_simulate_refuses_what_it_does_not_know() -> None:
+    for wrong in (("--fault", "x"), ("--streams", "alert"), ("--cert-file", "x"), ("--rate", "-1")):
+        assert invoke("simulate", *wrong).code == 2
+    assert run("simulate", "--port", "0", "--source", "/nowhere").returncode == 3

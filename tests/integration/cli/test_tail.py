@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from otelbridge.event import Stream
+from otelbridge.pb import kubearmor_pb2 as pb
+from otelbridge.simulator.relay import Relay
+from tests.unit.cli.invoking import Ended, invoke
+
+ALERTS = (
+    pb.Alert(NamespaceName="shop", PodName="web-1", Action="Audit", Severity="3", Operation="File", Resource="/etc/a"),
+    pb.Alert(
+        NamespaceName="bank", PodName="d-1", Action="Block", Severity="8", Operation="Process", Resource="/bin/sh"
+    ),
+    pb.Alert(NamespaceName="bank", Action="Block", Operation="Network", Labels="app=db", Resource="\x1b[2J"),
+)
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    with Relay() as running:
+        yield running
+
+
+def tail(relay: Relay, *arguments: str) -> Ended:
+    """Runs tail, and publishes the alerts once it is subscribed."""
+
+    def publish() -> None:
+        relay.wait_for_subscribers(streams=[Stream.ALERTS])
+        for alert in ALERTS:
+            relay.publish(Stream.ALERTS, alert)
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    try:
+        return invoke("tail", "--kubearmor", relay.endpoint, "--streams", "alerts", *arguments)
+    finally:
+        publisher.join()
+
+
+def test_json_lines_carry_kubearmors_own_field_names(relay: Relay) -> None:
+    ended = tail(relay, "--limit", "3", "--output", "json")
+    events = [json.loads(line) for line in ended.data.splitlines()]
+    assert [event["Resource"] for event in events] == ["/etc/a", "/bin/sh", "\x1b[2J"]
+    assert events[0]["_kind"] == "alert"
+    assert ended.code == 0
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        ("--namespace", "b*", "--operation", "process"),
+        ("--min-severity", "5"),
+        ("--action", "block", "--pod", "d-?", "--operation", "Process"),
+    ],
+)
+def test_filters_let_through_what_all_of_them_hold_for(relay: Relay, filters: tuple[str, ...]) -> None:
+    ended = tail(relay, "--limit", "1", "--output", "json", *filters)
+    assert json.loads(ended.data)["Resource"] == "/bin/sh"
+
+
+def test_labels_are_filtered_too(relay: Relay) -> None:
+    ended = tail(relay, "--limit", "1", "--output", "json", "--label", "app=d*")
+    assert json.loads(ended.data)["Labels"] == "app=db"
+
+
+def test_text_is_a_block_per_event_and_cannot_steer_the_terminal(relay: Relay) -> None:
+    ended = tail(relay, "--limit", "3")
+    assert ended.data.startswith("== Alert / ")
+    assert "NamespaceName: shop\n" in ended.data
+    assert "Resource: \\x1b[2J\n" in ended.data
+    assert "\x1b" not in ended.data
+
+
+def test_a_line_per_event_when_asked_for(relay: Relay) -> None:
+    assert len(tail(relay, "--limit", "3", "--output", "line").data.splitlines()) == 3
+
+
+def test_an_event_that_does_not_parse_is_said_and_ends_nothing(relay: Relay) -> None:
+    def publish() -> None:
+        relay.wait_for_subscribers(streams=[Stream.ALERTS])
+        relay.publish(Stream.ALERTS, b"\xff\xff\xff")
+        relay.publish(Stream.ALERTS, ALERTS[0])
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    ended = invoke("tail", "--kubearmor", relay.endpoint, "--streams", "alerts", "--limit", "1", "--output", "json")
+    publisher.join()
+    assert "does not parse" in ended.talk
+    assert json.loads(ended.data)["Resource"] == "/etc/a"
+
+
+def test_nobody_there_is_exit_3() -> None:
+    relay = Relay()
+    relay.start()
+    relay.stop()
+    ended = invoke("tail", "--kubearmor", relay.endpoint)
+    assert ended.code == 3
+    assert "otelbridge doctor" in ended.talk
