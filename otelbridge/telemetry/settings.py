@@ -37,7 +37,9 @@ class TelemetrySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    disabled: bool = Field(default=False, description="No spans and no metrics by OTLP. `OTEL_SDK_DISABLED`.")
+    disabled: bool = Field(
+        default=False, description="No spans and no metrics, neither by OTLP nor on /metrics. `OTEL_SDK_DISABLED`."
+    )
     service_name: str = Field(
         default="otelbridge", description="`service.name` of the bridge's own telemetry. `OTEL_SERVICE_NAME`."
     )

@@ -72,6 +72,7 @@ class Telemetry:
         self._writer = LineWriter(stderr)
         self._waiting: queue.SimpleQueue[_Told] = queue.SimpleQueue()
         self._dropped = 0
+        self._closed = False
         for name, reading in {**of_states(self.states), **of_process()}.items():
             self.observe(name, reading)
         self.observe("otelbridge.telemetry.dropped", lambda: [(self._dropped + self._writer.dropped, {})])
@@ -146,6 +147,9 @@ class Telemetry:
 
     def close(self, timeout_seconds: float) -> None:
         """Says the last words, exports what waits, ends the threads; returns at the latest after so long."""
+        if self._closed:
+            return
+        self._closed = True
         deadline = time.monotonic() + timeout_seconds
         self._waiting.put(None)
         self._thread.join(timeout_seconds)

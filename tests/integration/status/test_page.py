@@ -15,7 +15,7 @@ from tests.integration.status.scene import UPSTREAM, Scene, playing
 from tests.waiting import eventually
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
-"""`npm install --prefix tests axe-core` puts it there."""
+"""`npm install --no-save --prefix tests axe-core@4.14.1` puts it there."""
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> \x1b[31mred\x1b[0m\u202e"
 )
@@ -150,7 +150,7 @@ def test_nothing_is_wider_than_the_window(shown: tuple[Scene, Page], width: int,
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="no axe-core: `npm install --prefix tests axe-core`")
+@pytest.mark.skipif(not AXE.exists(), reason="no axe-core: `npm install --no-save --prefix tests axe-core@4.14.1`")
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (360, True)])
 def test_axe_finds_no_accessibility_fault(shown: tuple[Scene, Page], width: int, *, dark: bool) -> None:
     scene, page = shown

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from otelbridge.telemetry import happenings as h
+from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
+from otelbridge.telemetry.telemetry import MAX_WAITING_HAPPENINGS, Telemetry
+from tests.unit.telemetry.examples import TYPES, example
+
+QUIET = SignalSettings(exporter="none")
+
+
+def _open(stderr: io.TextIOBase, **settings: object) -> Telemetry:
+    return Telemetry.open(
+        TelemetrySettings.model_validate({"traces": QUIET, "metrics": QUIET, **settings}),
+        version="1",
+        instance_id="i",
+        stderr=stderr,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def stderr() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def telemetry(stderr: io.StringIO) -> Iterator[Telemetry]:
+    opened = _open(stderr)
+    yield opened
+    opened.close(2)
+
+
+def test_every_happening_is_told_to_its_end(telemetry: Telemetry, stderr: io.StringIO) -> None:
+    for kind in TYPES:
+        telemetry.tell(example(kind))
+
+    assert telemetry.settle(5)
+    assert "could not be told" not in stderr.getvalue()
+
+
+def test_the_same_reason_is_said_once_and_its_count_at_the_end(stderr: io.StringIO) -> None:
+    telemetry = _open(stderr, log_format="json")
+    for _ in range(1000):
+        telemetry.tell(example(h.EventDamaged))
+    telemetry.close(2)
+
+    lines = [json.loads(line) for line in stderr.getvalue().splitlines()]
+    assert [line["body"] for line in lines] == ["An event did not parse as it should."] * 2
+    assert lines[1]["attributes"]["more"] == 998
+    assert len(telemetry.history.entries()) == 2
+
+
+def test_below_the_level_nothing_is_said_but_everything_counted(stderr: io.StringIO) -> None:
+    telemetry = _open(stderr, log_level="error")
+    telemetry.tell(example(h.StreamLost))
+    assert telemetry.settle(5)
+
+    assert b"otelbridge_source_stream_ends_total" in telemetry.prometheus()
+    telemetry.close(2)
+    assert stderr.getvalue() == ""
+
+
+def test_telling_never_waits_for_a_stderr_that_nobody_reads() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "w", encoding="utf-8") as stderr:
+        telemetry = _open(stderr)
+        longest = 0.0
+        for number in range(5_000):
+            began = time.monotonic()
+            telemetry.tell(example(h.BatchRefused, code=str(number), why="x" * 200))
+            longest = max(longest, time.monotonic() - began)
+
+        assert telemetry.settle(20)
+        assert longest < 1
+        assert b"otelbridge_telemetry_dropped_total 0.0" not in telemetry.prometheus()
+        began = time.monotonic()
+        telemetry.close(0.5)
+        assert time.monotonic() - began < 2
+        # Unblock the writer, which is a daemon, so that the pipe can be closed under it.
+        os.set_blocking(reading, False)
+        while telemetry._writer._thread.is_alive():
+            try:
+                os.read(reading, 1 << 16)
+            except BlockingIOError:
+                telemetry._writer._thread.join(0.01)
+
+
+def test_many_threads_may_tell_at_once(telemetry: Telemetry) -> None:
+    def tell() -> None:
+        for _ in range(500):
+            telemetry.tell(example(h.HeartbeatMissed))
+
+    threads = [threading.Thread(target=tell) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert telemetry.settle(10)
+    assert b'otelbridge_source_heartbeat_misses_total{server_address="relay",server_port="32767"} 4000.0' in (
+        telemetry.prometheus()
+    )
+
+
+def test_happenings_beyond_the_bound_are_dropped_and_counted(telemetry: Telemetry) -> None:
+    with telemetry.history._lock:  # the telemetry thread waits here, as it would for a busy processor
+        for _ in range(MAX_WAITING_HAPPENINGS + 500):
+            telemetry.tell(example(h.EventDamaged))
+
+    assert telemetry.settle(20)
+    dropped = next(
+        line for line in telemetry.prometheus().decode().splitlines() if line.startswith("otelbridge_telemetry_dropped")
+    )
+    assert float(dropped.split()[-1]) >= 400
+
+
+def test_a_happening_that_cannot_be_handled_does_not_silence_the_next(
+    telemetry: Telemetry, stderr: io.StringIO
+) -> None:
+    telemetry.tell(example(h.HeartbeatAnswered, seconds="soon"))
+    telemetry.tell(example(h.StreamLost))
+    telemetry.close(2)
+
+    assert "HeartbeatAnswered could not be told" in stderr.getvalue()
+    assert "A stream was lost." in stderr.getvalue()
+
+
+def test_telling_after_the_end_is_harmless(telemetry: Telemetry) -> None:
+    telemetry.close(2)
+    telemetry.tell(example(h.StreamLost))
+
+
+def test_what_libraries_log_is_told_and_limited(telemetry: Telemetry, stderr: io.StringIO) -> None:
+    for number in range(100):
+        logging.getLogger("opentelemetry.sdk.trace.export").warning("Failed, retrying in %.2fs\x1b[2J", number)
+    logging.getLogger("waitress.queue").error("Task queue depth is %d", 7)
+    telemetry.close(2)
+
+    lines = stderr.getvalue().splitlines()
+    assert len(lines) == 3
+    assert "retrying in 0.00s\\x1b[2J" in lines[0]
+    assert lines[2].endswith("more=98")
+    assert 'message="Task queue depth is 7"' in lines[1]
+
+
+def test_loggers_are_left_as_they_were_found(stderr: io.StringIO) -> None:
+    logger = logging.getLogger("opentelemetry")
+    before = (list(logger.handlers), logger.propagate)
+
+    _open(stderr).close(2)
+    assert (list(logger.handlers), logger.propagate) == before
+
+
+def test_no_thread_is_left_and_nothing_global_was_set() -> None:
+    from opentelemetry import metrics, trace  # noqa: PLC0415 - what the SDK's globals are is asked only here
+
+    threads = set(threading.enumerate())
+    providers = (trace.get_tracer_provider(), metrics.get_meter_provider())
+    _open(io.StringIO()).close(2)
+
+    assert set(threading.enumerate()) <= threads
+    assert (trace.get_tracer_provider(), metrics.get_meter_provider()) == providers
