@@ -8,11 +8,13 @@ from pathlib import Path
 
 from otelbridge.feed.states import states_table
 from otelbridge.feed.status_codes import status_codes_table
+from otelbridge.send import answers
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # File, the name between its markers, and the function that makes what stands between them.
 TABLES: list[tuple[str, str, Callable[[], str]]] = [
+    ("docs/delivery.md", "answers", answers.markdown),
     ("docs/feed.md", "states", states_table),
     ("docs/feed.md", "status codes", status_codes_table),
 ]

@@ -86,9 +86,14 @@ class Patience:
             return None
 
     def accepted(self, permit: Permit) -> float:
-        """The endpoint took a request. Returns the seconds of bad weather that this ends, 0 when there was none."""
+        """The endpoint took a request. Returns the seconds of bad weather that this ends, 0 when there was none.
+
+        A request that was sent before the weather changed says nothing about it: a delay asked for since then stands.
+        """
         with self._changed:
             self._give_back(permit)
+            if permit.era != self._era:
+                return 0.0
             self._step = 0
             if self._state is EndpointState.OK:
                 return 0.0

@@ -39,7 +39,12 @@ class SendSettings(BaseModel):
         default=False, description="Send credentials over an unencrypted connection."
     )
     compression: Literal["gzip", "none"] = Field(default="gzip", description="Compression of requests.")
-    timeout_seconds: float = Field(default=10, gt=0, description="Deadline of one request.")
+    timeout_seconds: float = Field(
+        default=10,
+        gt=0,
+        le=45,
+        description="Deadline of one request; below the silence after which /livez takes a thread for dead.",
+    )
     ca_file: Path | None = Field(default=None, description="CA bundle (PEM) that the endpoint is checked against.")
     cert_file: Path | None = Field(default=None, description="Client certificate (PEM), for mutual TLS.")
     key_file: Path | None = Field(default=None, description="Key of the client certificate (PEM).")

@@ -104,12 +104,15 @@ def test_several_failures_under_way_at_once_are_one_step() -> None:
     assert [patience.failed(one, BUSY) for one in three] == [1, None, None]
 
 
-def test_a_success_that_was_under_way_ends_the_bad_weather() -> None:
-    patience = patient(Clock())
+def test_a_success_sent_earlier_does_not_cut_short_a_delay_asked_for_since() -> None:
+    clock = Clock()
+    patience = patient(clock)
     slow, fast = permit(patience), permit(patience)
     patience.failed(fast, BUSY)
-    patience.accepted(slow)
-    assert patience.weather().state is EndpointState.OK
+    assert patience.accepted(slow) == 0
+    assert patience.weather().state is EndpointState.DELAYED
+    clock.now += 1
+    patience.accepted(permit(patience))
     assert patience.failed(permit(patience), BUSY) == 1
 
 
