@@ -24,7 +24,7 @@ def open_files() -> int:
 def test_reconnecting_leaves_no_thread_and_no_file_descriptor() -> None:
     retry = {"initial_seconds": 0.01, "max_seconds": 0.01}
     with (
-        SimulatorProcess() as simulator,
+        SimulatorProcess(("--rate", "0.001", "--stay")) as simulator,
         TcpProxy(simulator.endpoint) as proxy,
         running(settings_for(proxy.endpoint, retry=retry)) as run,
     ):

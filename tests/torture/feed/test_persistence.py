@@ -55,7 +55,7 @@ def reconnect(run: Running, proxy: TcpProxy, times: int) -> None:
 def test_a_thousand_reconnects_leave_nothing_behind() -> None:
     retry = {"initial_seconds": 0.01, "max_seconds": 0.01}
     with (
-        SimulatorProcess() as simulator,
+        SimulatorProcess(("--rate", "0.001", "--stay")) as simulator,
         TcpProxy(simulator.endpoint) as proxy,
         running(settings_for(proxy.endpoint, retry=retry)) as run,
     ):

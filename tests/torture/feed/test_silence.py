@@ -14,8 +14,9 @@ from tests.torture.feed.watcher import Watcher
 from tests.torture_report import record
 from tests.waiting import eventually
 
-RATE = "20"
-"""Events per second, so that the last event dates the silence."""
+FLOWING = ("--rate", "20", "--loop")
+"""So many events per second that the last one dates the silence."""
+QUIET = ("--rate", "0.001", "--stay")
 NOTICED_SECONDS = 21.0
 CUT_NOTICED_SECONDS = 20.5
 PLAIN_CLIENT_SECONDS = 90.0
@@ -32,7 +33,7 @@ def seconds(nanoseconds: int) -> float:
 @pytest.mark.torture
 @pytest.mark.parametrize("quiet", [False, True], ids=["events flow", "quiet"])
 def test_a_frozen_upstream_is_noticed_in_time_where_a_plain_client_is_not(quiet: bool) -> None:
-    arguments = () if quiet else ("--rate", RATE, "--loop")
+    arguments = QUIET if quiet else FLOWING
     keepalive = (("grpc.keepalive_time_ms", 15_000), ("grpc.keepalive_timeout_ms", 5_000))
     with (
         SimulatorProcess(arguments) as simulator,
@@ -69,7 +70,7 @@ def test_a_frozen_upstream_is_noticed_in_time_where_a_plain_client_is_not(quiet:
 @pytest.mark.netns
 @pytest.mark.parametrize("quiet", [False, True], ids=["events flow", "quiet"])
 def test_a_cable_that_is_cut_without_a_sound_is_noticed_in_time(quiet: bool) -> None:
-    arguments = ("--host", SERVER_ADDRESS) if quiet else ("--host", SERVER_ADDRESS, "--rate", RATE, "--loop")
+    arguments = ("--host", SERVER_ADDRESS, *(QUIET if quiet else FLOWING))
     with (
         network_pair() as pair,
         SimulatorProcess(arguments, prefix=pair.on_server) as simulator,
@@ -104,7 +105,7 @@ def test_a_cable_that_is_cut_without_a_sound_is_noticed_in_time(quiet: bool) -> 
 @pytest.mark.torture
 def test_a_blink_of_three_seconds_of_the_network_costs_nothing() -> None:
     with (
-        SimulatorProcess(("--rate", RATE, "--loop")) as simulator,
+        SimulatorProcess(FLOWING) as simulator,
         TcpProxy(simulator.endpoint) as proxy,
         Watcher(proxy.endpoint) as watcher,
     ):

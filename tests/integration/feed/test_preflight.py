@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from otelbridge.feed.address import parse_address
+from otelbridge.feed.preflight import Findings, preflight
+from otelbridge.feed.settings import FeedTlsSettings
+from otelbridge.feed.states import SubscriptionState
+from otelbridge.simulator.relay import Relay
+from tests.integration.feed.authority import Files
+from tests.integration.feed.running import running, settings_for
+
+PLAIN = FeedTlsSettings()
+
+
+def walk(endpoint: str, tls: FeedTlsSettings = PLAIN, *, timeout_seconds: float = 2) -> Findings:
+    return preflight(parse_address(endpoint), tls, timeout_seconds=timeout_seconds)
+
+
+@contextmanager
+def server(answer: Callable[[socket.socket], object]) -> Iterator[str]:
+    """Serves each connection with `answer`, then closes it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_a_good_way_is_walked_to_its_end(tmp_path: Path) -> None:
+    with Relay() as relay:
+        findings = walk(relay.endpoint)
+        assert [step.name for step in findings.steps] == ["resolve", "connect", "http2"]
+        assert (findings.failed_step, findings.error) == ("", "")
+    files = Files(tmp_path)
+    with Relay(tls=files.server()) as relay:
+        findings = walk(relay.endpoint, FeedTlsSettings.model_validate(files.settings()))
+        assert [step.name for step in findings.steps] == ["resolve", "connect", "tls", "http2"]
+        assert findings.failed_step == ""
+
+
+def test_a_name_without_an_address_fails_at_the_first_step() -> None:
+    def no_name(_host: str, _port: int) -> tuple[str, ...]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    findings = preflight(parse_address("nowhere.invalid"), PLAIN, timeout_seconds=2, resolve=no_name)
+    assert findings.failed_step == "resolve"
+    assert findings.error == "the name nowhere.invalid does not resolve: Name or service not known"
+    assert not findings.configuration, "names appear"
+
+
+def test_a_closed_port_fails_at_connecting() -> None:
+    findings = walk("127.0.0.1:1")
+    assert (findings.failed_step, findings.configuration) == ("connect", False)
+    assert findings.error == "127.0.0.1 port 1: Connection refused"
+
+
+def test_an_http1_server_is_recognised() -> None:
+    with server(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as endpoint:
+        findings = walk(endpoint)
+    assert (findings.failed_step, findings.configuration) == ("http2", True)
+    assert "HTTP/1" in findings.error
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_longer_than_asked() -> None:
+    said_enough = threading.Event()
+    with server(lambda _: said_enough.wait(10)) as endpoint:
+        started = time.monotonic()
+        findings = walk(endpoint, timeout_seconds=0.2)
+        said_enough.set()
+    assert time.monotonic() - started < 5
+    assert (findings.failed_step, findings.configuration) == ("http2", False)
+    assert "no HTTP/2 settings within 0.2 s" in findings.error
+
+
+@pytest.mark.parametrize(
+    ("tls", "error"),
+    [
+        ({"enabled": True}, "the server's certificate is refused"),
+        ({"server_name": "kubearmor"}, "the server's certificate is refused"),
+        ({"cert_file": None, "key_file": None}, "want a client certificate"),
+        ({"ca_file": "/nowhere"}, "the certificate files cannot be used"),
+    ],
+)
+def test_each_tls_fault_is_named_at_its_step(tmp_path: Path, tls: dict[str, object], error: str) -> None:
+    files = Files(tmp_path)
+    with Relay(tls=files.server()) as relay:
+        given = {**files.settings(), **tls} if tls != {"enabled": True} else tls
+        findings = walk(relay.endpoint, FeedTlsSettings.model_validate(given))
+    assert findings.configuration
+    assert error in findings.error
+
+
+def test_a_dns_that_hangs_delays_neither_the_attempts_for_ever_nor_the_end() -> None:
+    answered = threading.Event()
+
+    def hang(_host: str, _port: int) -> tuple[str, ...]:
+        answered.wait(60)
+        return ()
+
+    with running(settings_for("slow.invalid"), resolve=hang) as run:
+        run.until(SubscriptionState.CONNECTING)
+        started = time.monotonic()
+        run.feed.stop_reading()
+        assert time.monotonic() - started < 2
+        assert run.states()[-1] == "closed"
+    answered.set()
