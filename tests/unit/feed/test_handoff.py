@@ -32,6 +32,17 @@ def test_what_does_not_fit_by_number_is_dropped_and_counted() -> None:
     assert handoff.take_overflow() == []
 
 
+def test_drops_of_one_second_are_handed_out_as_one() -> None:
+    handoff = HandOff(1, 1_000)
+    now = time.time_ns()
+    for _ in range(4):
+        handoff.offer(RawEvent(Stream.LOGS, b"x", now, "relay:1", "c"))
+    assert handoff.take_overflow() == []
+    assert [overflow.events for overflow in handoff.take_overflow(at_once=True)] == [3]
+    handoff.offer(RawEvent(Stream.LOGS, b"x", now - 2_000_000_000, "relay:1", "c"))
+    assert [overflow.events for overflow in handoff.take_overflow()] == [1]
+
+
 def test_what_does_not_fit_by_bytes_is_dropped_until_there_is_room_again() -> None:
     handoff = HandOff(1_000, 1_000)
     kept = [handoff.offer(event(number, size=300)) for number in range(6)]
