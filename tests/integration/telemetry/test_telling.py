@@ -12,7 +12,7 @@ import pytest
 
 from otelbridge.telemetry import happenings as h
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
-from otelbridge.telemetry.telemetry import MAX_WAITING_HAPPENINGS, Telemetry
+from otelbridge.telemetry.telemetry import Telemetry
 from tests.unit.telemetry.examples import TYPES, example
 
 QUIET = SignalSettings(exporter="none")
@@ -111,9 +111,12 @@ def test_many_threads_may_tell_at_once(telemetry: Telemetry) -> None:
     )
 
 
-def test_happenings_beyond_the_bound_are_dropped_and_counted(telemetry: Telemetry) -> None:
+def test_happenings_beyond_the_bound_are_dropped_and_counted(
+    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("otelbridge.telemetry.telemetry.MAX_WAITING_HAPPENINGS", 100)
     with telemetry.history._lock:  # the telemetry thread waits here, as it would for a busy processor
-        for _ in range(MAX_WAITING_HAPPENINGS + 500):
+        for _ in range(600):
             telemetry.tell(example(h.EventDamaged))
 
     assert telemetry.settle(20)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otelbridge.telemetry.escape import escape, escape_json
@@ -38,6 +38,7 @@ def test_what_comes_out_always_prints_and_encodes(text: str) -> None:
     escape(text).encode("utf-8")
 
 
+@settings(max_examples=50)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
