@@ -231,7 +231,7 @@ class HandOff:
             ended, self._ending = self._ending, []
             lanes = self._books.lanes
         before = time.time_ns() - OVERFLOW_SPELL_NANOSECONDS
-        due = [lane for lane in lanes if at_once or 0 < lane.first_drop_unix_nano <= before]
+        due = [lane for lane in lanes if at_once or lane.first_drop_unix_nano <= before]
         return [overflow for lane in [*ended, *due] if (overflow := lane.take_overflow())]
 
     # --- anyone ---
