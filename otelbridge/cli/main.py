@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from otelbridge import __version__
-from otelbridge.cli import config, demo, doctor, ledger, queue, run, simulate, tail, version
+from otelbridge.cli import config, demo, doctor, explain, ledger, queue, run, simulate, tail, version
 from otelbridge.cli.exits import Exit
 from otelbridge.cli.output import quiet_broken_pipe
 
@@ -18,6 +18,7 @@ Commands = tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...]
 COMMANDS: Commands = (
     ("run", run.run, run.EXAMPLES),
     ("demo", demo.demo, demo.EXAMPLES),
+    ("explain", explain.explain, explain.EXAMPLES),
     ("doctor", doctor.doctor, doctor.EXAMPLES),
     ("tail", tail.tail, tail.EXAMPLES),
     ("ledger", ledger.ledger, ledger.EXAMPLES),

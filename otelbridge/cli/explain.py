@@ -1,0 +1,150 @@
+"""`otelbridge explain [FILE]`: KubeArmor's events as JSON lines in; the story of each, or what is sent for it, out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from otelbridge.cli.exits import Exit
+from otelbridge.cli.output import fail, print_json_line, say
+from otelbridge.cli.settings_options import ConfigOption, SetOption, load_or_exit
+from otelbridge.telemetry.escape import escape
+
+if TYPE_CHECKING:
+    from otelbridge.cli.explain_story import Story
+    from otelbridge.mapping.decode import Event
+    from otelbridge.settings.tree import Settings
+
+EXAMPLES = (
+    "otelbridge explain events.jsonl",
+    "otelbridge explain - --output otlp-json < events.jsonl",
+)
+STDIN = Path("-")
+
+
+class ExplainOutput(StrEnum):
+    """What is printed of an event."""
+
+    TEXT = "text"
+    JSON = "json"
+    OTLP_JSON = "otlp-json"
+
+
+def explain(
+    file: Annotated[Path, typer.Argument(help="One JSON event per line; - is stdin.")] = STDIN,
+    *,
+    output: Annotated[
+        ExplainOutput, typer.Option("--output", "-o", help="text, json, or otlp-json: the very request that is sent.")
+    ] = ExplainOutput.TEXT,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Tell what becomes of KubeArmor events: which field goes where and why, which rule drops or redacts.
+
+    Alerts, logs and messages are told apart by their fields. The gate and mapping settings apply. Exits with 1 when a
+    line is not an event; the others are explained all the same.
+    """
+    loaded = load_or_exit(config, sets, check_files=False, quiet=True)
+    bad = 0
+    with _opened(file) as lines:
+        explainer = _explainer(loaded.settings, output)
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                bad += not explainer(line, f"{file if file != STDIN else 'stdin'}:{number}")
+    if bad:
+        fail(f"{bad} {'line was' if bad == 1 else 'lines were'} not an event.")
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    if file == STDIN:
+        yield sys.stdin.buffer
+        return
+    try:
+        opened = file.open("rb")
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}", Exit.UNREACHABLE)
+    with opened:
+        yield opened
+
+
+def _explainer(settings: Settings, output: ExplainOutput) -> Any:
+    """A function that explains one line, and says whether it was an event."""
+    from otelbridge import __version__  # noqa: PLC0415  # with protobuf: only this command pays for it
+    from otelbridge.cli.explain_story import tell  # noqa: PLC0415
+    from otelbridge.gate.gate import Gate  # noqa: PLC0415
+    from otelbridge.mapping.decode import decode  # noqa: PLC0415
+    from otelbridge.mapping.mapper import Mapper  # noqa: PLC0415
+    from otelbridge.send.otlp_json import to_document  # noqa: PLC0415
+    from otelbridge.simulator.event_json import EventJsonError, event_from_json  # noqa: PLC0415
+
+    gate, mapper = Gate(settings.gate), Mapper(settings.mapping, version=__version__)
+
+    def explain_line(line: bytes, place: str) -> bool:
+        try:
+            parsed = event_from_json(line)
+        except EventJsonError as error:
+            say(f"{place}: {error}")
+            return False
+        if parsed.unknown_keys:
+            say(f"{place}: KubeArmor has no field for {', '.join(parsed.unknown_keys)}; ignored.")
+        decoded = decode(parsed.stream, parsed.message.SerializeToString())
+        verdict = gate.judge(parsed.stream, decoded.message)
+        # Received when it happened: the same line gives the same record, whenever it is explained.
+        received = mapper.event_unix_nano(decoded.message) or time.time_ns()
+
+        def document(message: Event) -> dict[str, Any]:
+            record = mapper.map(parsed.stream, decoded._replace(message=message), received)
+            return to_document(mapper.assemble([record]))
+
+        if output is not ExplainOutput.OTLP_JSON:
+            story = tell(place, parsed.stream, decoded.message, verdict, document)
+            (print_story if output is ExplainOutput.TEXT else _print_json)(story)
+        elif verdict.keep:
+            print_json_line(document(decoded.message))
+        else:
+            say(f"{place}: dropped by the rule {verdict.rule}.")
+        return True
+
+    return explain_line
+
+
+def _print_json(story: Story) -> None:
+    print_json_line(asdict(story))
+
+
+def print_story(story: Story) -> None:
+    """A story for people."""
+    print(f"{escape(story.place)}  {story.kind}")
+    if not story.kept:
+        print(f"  Dropped by the rule {escape(story.rule)}.\n")
+        return
+    if story.rule:
+        print(f"  Kept by the rule {escape(story.rule)}.")
+    if story.redactions:
+        print(f"  {story.redactions} secrets blacked out.")
+    width = max((len(one.field) for one in story.fields), default=0)
+    for one in story.fields:
+        print(f"  {one.field:{width}}  {_shown(one.value)}")
+        for key, value in one.went_to.items():
+            same = value == one.value
+            print(f"  {'':{width}}    -> {escape(key)}{'' if same else ' = ' + _shown(value)}")
+        if one.note:
+            print(f"  {'':{width}}    {one.note}")
+    print("  The record also carries")
+    for key, value in {**story.record, **story.made}.items():
+        print(f"    {escape(key)} = {_shown(value)}")
+    print()
+
+
+def _shown(value: Any) -> str:
+    return escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
