@@ -9,6 +9,7 @@ from pathlib import Path
 from otelbridge.feed.states import states_table
 from otelbridge.feed.status_codes import status_codes_table
 from otelbridge.send import answers
+from otelbridge.settings.tables import settings_table_markdown, standard_variables_table_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,6 +18,8 @@ TABLES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/delivery.md", "answers", answers.markdown),
     ("docs/feed.md", "states", states_table),
     ("docs/feed.md", "status codes", status_codes_table),
+    ("docs/settings.md", "settings", settings_table_markdown),
+    ("docs/settings.md", "standard variables", standard_variables_table_markdown),
 ]
 
 
