@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
 
-REQUIRED = "OTELBRIDGE_REQUIRE_PEERS"
+REQUIRED = "REQUIRE_PEERS"
 """Set to 1 where a missing peer must not go unnoticed, as in .ci/run."""
 
 
