@@ -1,8 +1,8 @@
 """Encoded event in, message out, whatever it takes: an event that does not parse is still evidence.
 
 Three ways, each for what the one before cannot take: the generated class (`strict`); a shadow of it whose texts are
-bytes, for invalid UTF-8, which KubeArmor copies out of command lines and socket paths (`lenient`); and the bytes as they
-are (`raw`).
+bytes, for invalid UTF-8, which KubeArmor copies out of command lines and socket paths (`lenient`); and the bytes as
+they are (`raw`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def decode(stream: Stream, body: bytes) -> Decoded:
     unknown = _NOTHING_UNKNOWN
     if len(UnknownFieldSet(message)):
         unknown = _unknown(message)
-    # A zero byte in the encoded event is a zero byte in a text, or the length of something empty: only then look closer.
+    # A zero byte of the encoded event is one of a text, or the length of something empty: only then look closer.
     sanitized = b"\0" in body and strip_nul(message)
     return Decoded(message, "strict", "", unknown, sanitized)
 

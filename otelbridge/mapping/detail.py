@@ -13,8 +13,10 @@ FILE_SYSCALLS = frozenset(
     {"open", "openat", "close", "unlink", "unlinkat", "rmdir", "mkdir", "chown", "fchownat", "rename", "truncate"}
 )
 EXEC_SYSCALLS = frozenset({"execve", "execveat"})
+OPENING_SYSCALLS = frozenset({"open", "openat"})
 OWNERSHIP_SYSCALLS = frozenset({"chown", "fchownat"})
 MAX_DEVICE_DIGITS = 9
+_SEEN_BY = {"lsm": "kubearmor.lsm.hook", "kprobe": "kubearmor.kprobe", "kfunc": "kubearmor.kfunc"}
 _DEVICE_KEYS = {
     "Class": "kubearmor.device.class",
     "SubClass": "kubearmor.device.subclass",
@@ -39,31 +41,31 @@ class Detail(NamedTuple):
 
     attributes: list[Attribute]
     role: Role
+    pairs: dict[str, str]
 
 
 def detail(operation: str, data: str) -> Detail:
     """What Data says by itself."""
     pairs = data_pairs(data)
     syscall = pairs.get("syscall", "").removeprefix("SYS_").lower()
-    attributes = [
-        ("kubearmor.syscall.name", syscall),
-        ("kubearmor.lsm.hook", pairs.get("lsm", "").lower()),
-        ("kubearmor.kprobe", pairs.get("kprobe", "")),
-        ("kubearmor.kfunc", pairs.get("kfunc", "").lower()),
-        *_more(operation, syscall, pairs),
-    ]
-    return Detail(attributes, _role(operation, syscall))
+    attributes: list[Attribute] = [(key, pairs[name].lower()) for name, key in _SEEN_BY.items() if name in pairs]
+    if syscall:
+        attributes.append(("kubearmor.syscall.name", syscall))
+        attributes += _syscall_arguments(syscall, pairs)
+    elif operation == "Device":
+        attributes += _device(pairs)
+    return Detail(attributes, _role(operation, syscall), pairs)
 
 
-def detail_with_resource(operation: str, data: str, resource: str) -> list[Attribute]:
+def detail_with_resource(operation: str, pairs: Mapping[str, str], data: str, resource: str) -> Iterator[Attribute]:
     """What Data and Resource say only together."""
     match operation:
         case "Network":
-            return list(network_attributes(data_pairs(data), resource))
+            return network_attributes(pairs, resource)
         case "NetworkFirewall":
-            return list(firewall_attributes(data_pairs(data), resource))
+            return firewall_attributes(pairs, resource)
         case _:
-            return [("kubearmor.capability", resource or _bare_word(data))]
+            return iter([("kubearmor.capability", resource or _bare_word(data))])
 
 
 def data_pairs(data: str) -> dict[str, str]:
@@ -84,14 +86,16 @@ def data_pairs(data: str) -> dict[str, str]:
     return pairs
 
 
-def event_data_of(operation: str, data: str, resource: str) -> dict[str, str]:
-    """The EventData that KubeArmor (1.6.4 and later) makes of Data and Resource: what is in it says nothing new."""
+def event_data_of(text: str) -> dict[str, str]:
+    """The EventData that KubeArmor (1.6.4 and later) makes of Data, and of a Network event's Resource.
+
+    What is in it says nothing new.
+    """
     made: dict[str, str] = {}
-    for text in (data, resource) if operation == "Network" else (data,):
-        for word in text.split(" "):
-            key, equals, value = word.partition("=")
-            if equals:
-                made[key[:1].upper() + key[1:]] = value
+    for word in text.split(" "):
+        key, equals, value = word.partition("=")
+        if equals:
+            made[key[:1].upper() + key[1:]] = value
     return made
 
 
@@ -105,19 +109,21 @@ def _role(operation: str, syscall: str) -> Role:
     return Role.OTHER
 
 
-def _more(operation: str, syscall: str, pairs: Mapping[str, str]) -> Iterator[Attribute]:
-    if syscall in {"open", "openat"}:
+def _syscall_arguments(syscall: str, pairs: Mapping[str, str]) -> Iterator[Attribute]:
+    if syscall in OPENING_SYSCALLS:
         yield "kubearmor.file.open_flags", [flag for flag in pairs.get("flags", "").split("|") if flag]
-    if syscall in OWNERSHIP_SYSCALLS:
+    elif syscall in OWNERSHIP_SYSCALLS:
         yield "file.owner.id", pairs.get("userid", "")
         yield "file.group.id", pairs.get("group", "")
         yield "file.mode", pairs.get("mode", "")
-    if operation == "Device":
-        for name, key in _DEVICE_KEYS.items():
-            text = pairs.get(name, "")
-            if len(text) <= MAX_DEVICE_DIGITS and text.isascii() and text.isdigit():  # -1 means any
-                yield key, int(text)
-        yield "kubearmor.device.sys_path", pairs.get("SysPath", "")
+
+
+def _device(pairs: Mapping[str, str]) -> Iterator[Attribute]:
+    for name, key in _DEVICE_KEYS.items():
+        text = pairs.get(name, "")
+        if len(text) <= MAX_DEVICE_DIGITS and text.isascii() and text.isdigit():  # -1 means any
+            yield key, int(text)
+    yield "kubearmor.device.sys_path", pairs.get("SysPath", "")
 
 
 def _bare_word(data: str) -> str:

@@ -49,6 +49,7 @@ _W, _R, _P, _E = Group.WORKLOAD, Group.RULE, Group.PROCESS, Group.EVENT
 _IS, _BY = Kind.AS_IS, Kind.PARSED
 
 # fmt: off
+# ruff: noqa: E501  # one line per field, however long
 FIELDS: tuple[Field, ...] = (
     Field("Timestamp", _E, _BY, ("**time_unix_nano**", "kubearmor.timestamp"), "In seconds; used where UpdatedTime does not tell, kept where it tells something else."),
     Field("UpdatedTime", _E, _BY, ("**time_unix_nano**", "kubearmor.updated_time"), "With its microseconds; kept as text only where it is not a time."),
@@ -134,3 +135,18 @@ def names(fields: tuple[Field, ...], group: Group) -> tuple[str, ...]:
 def as_is(fields: tuple[Field, ...], group: Group) -> tuple[tuple[str, str], ...]:
     """Key and name of those of a group's fields that need no code."""
     return tuple((field.keys[0], field.name) for field in fields if field.group is group and field.kind is Kind.AS_IS)
+
+
+def mapping_table_markdown() -> str:
+    """The table of the mapping, for the documentation."""
+    head = ["| KubeArmor | OpenTelemetry | how |", "|---|---|---|"]
+    parts = [*head, *(_line(field) for field in FIELDS)]
+    parts += ["", "KubeArmor's messages about itself:", "", *head, *(_line(field) for field in MESSAGE_FIELDS)]
+    parts += ["", "What the bridge adds:", "", "| attribute | what it is |", "|---|---|"]
+    parts += [f"| `{key}` | {note} |" for key, note in OWN_KEYS]
+    return "\n".join(parts) + "\n"
+
+
+def _line(field: Field) -> str:
+    keys = ", ".join(key if key.startswith("**") else f"`{key}`" for key in field.keys)
+    return f"| {field.name} | {keys} | {field.note} |"

@@ -21,7 +21,7 @@ from otelbridge.mapping.identity import SEPARATOR, UID_BYTES, uid
 from otelbridge.mapping.instant import SECOND, Instant
 from otelbridge.mapping.leftovers import event_data_attributes, new_event_data
 from otelbridge.mapping.memo import Memo, V
-from otelbridge.mapping.parts import DetailPart, Parts, ProcessPart, RulePart, WorkloadPart
+from otelbridge.mapping.parts import DetailPart, Parts, ProcessPart, RulePart, TouchedPart, WorkloadPart
 from otelbridge.mapping.plain import MAX_RARE_BYTES, tail, times
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.session import NO_SESSION, low_half, trace_context
@@ -51,7 +51,7 @@ NUMBER_KEYS = (
 )  # fmt: skip
 
 
-def _memo(make: Callable[[Any], V]) -> Memo[Any, V]:
+def _memo(make: Callable[..., V]) -> Memo[Any, V]:
     return Memo(make, max_entries=OTHERS, max_bytes=OTHERS_BYTES)
 
 
@@ -75,9 +75,10 @@ class Lane:
         self._rules: Memo[Any, RulePart] = _memo(parts.make_rule)
         self._processes: Memo[Any, ProcessPart] = _memo(parts.make_process)
         self._details: Memo[Any, DetailPart] = _memo(parts.make_detail)
-        self._pair_details: Memo[Any, DetailPart] = _memo(parts.make_detail_with_resource)
+        self._touched: Memo[Any, TouchedPart] = _memo(parts.make_touched)
         self._recall_workload, self._recall_rule = self._workloads.recall, self._rules.recall
         self._recall_process, self._recall_detail = self._processes.recall, self._details.recall
+        self._recall_touched = self._touched.recall
         self._numbers = int_attributes(NUMBER_KEYS)
         self._root = attributes(RECORD_ATTRIBUTE, [("process.real_user.id", 0)], limit, [])
         self._command_line = text_attribute("process.command_line", limit, self._cut)
@@ -114,14 +115,14 @@ class Lane:
         process = self._recall_process(key) or self._processes.learn(key)
         key = (rule.operation, data)
         detail = self._recall_detail(key) or self._details.learn(key)
-        role = detail.role
-        identifying = resource
-        parts = [b"", rule.head, b"", workload.attributes, rule.attributes, process.attributes]
+        role, known, identifying = detail.role, detail.known, resource
+        parts = [b"", rule.head, b"", workload.attributes, rule.attributes, process.attributes, detail.attributes]
         add = parts.append
         if role is Role.PARSED:
             key = (rule.operation, data, resource)
-            detail = self._pair_details.recall(key) or self._pair_details.learn(key)
-            identifying = detail.resource
+            touched = self._recall_touched(key) or self._touched.learn(key, detail)
+            add(touched.attributes)
+            known, identifying = touched.known, touched.identifying
         elif resource:
             if role is Role.FILE:
                 add(self._file_path(resource))
@@ -132,7 +133,6 @@ class Lane:
                 add(self._command_line(resource))
             if settings.keep_raw or role is Role.OTHER:
                 add(self._resource(resource))
-        add(detail.attributes)
         if role is not Role.COMMAND:
             by = process.by_executable
             if source:
@@ -142,8 +142,8 @@ class Lane:
             if source and source != process.parent:
                 add(self._source(source))
         add(self._numbers(numbers))
-        host_pid = numbers[0]
-        if host_pid and not numbers[4]:
+        host_pid, host_ppid, pid, ppid, user_id = numbers
+        if host_pid and not user_id:
             add(self._root)
         if exec_id not in NO_SESSION:
             add(self._session(exec_id, workload.container, host_pid))
@@ -156,31 +156,27 @@ class Lane:
 
         text = (
             f"{self._name}\x1f{workload.digest}\x1f{rule.digest}\x1f{process.digest}\x1f"
-            f"{timestamp}{numbers}\x1f"
+            f"{timestamp},{host_pid},{host_ppid},{pid},{ppid},{user_id}\x1f"
             f"{updated}\x1f{source}\x1f{identifying}\x1f{data}\x1f{exec_id}"
         )
         if text.count(SEPARATOR) != _UID_SEPARATORS:  # a value holds one: make it unmistakable
             text += repr((updated, source, identifying, data, exec_id))
-        if event_data and (
-            len(event_data) != len(detail.event_data_keys)
-            or tuple(map(event_data.get, detail.event_data_keys)) != detail.event_data_values
-        ):
-            known = dict(zip(detail.event_data_keys, detail.event_data_values, strict=True))
+        if event_data and (len(event_data) != len(known) or [*map(event_data.get, known)] != [*known.values()]):
             entries = new_event_data(event_data.items(), known)
             pairs, left_out = event_data_attributes(entries)
             rare += pairs
             dropped += left_out
-            text += repr(entries)
+            text += repr(entries) if entries else ""
         add(self._uid_head + uid(text))
 
         if settings.body == "text":
-            touched = resource or data
-            if not touched.isprintable():
-                touched = one_line(touched)
+            what = resource or data
+            if not what.isprintable():
+                what = one_line(what)
             before, after = f"{rule.before} ", f"{by or self._by(source)}{workload.where}{rule.after}"
-            raw = f"{before}{touched}{after}".encode()
+            raw = f"{before}{what}{after}".encode()
             if len(raw) > settings.max_body_bytes:
-                raw = sentence(before, touched, after, settings.max_body_bytes).encode()
+                raw = sentence(before, what, after, settings.max_body_bytes).encode()
             parts[2] = self._body(raw)
         else:
             parts[2] = self._other_body(message)

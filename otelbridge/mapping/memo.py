@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Weighed(Protocol):
@@ -27,7 +27,7 @@ class Memo(Generic[K, V]):
 
     __slots__ = ("_make", "_max_bytes", "_max_entries", "_old", "_young", "_young_bytes", "recall")
 
-    def __init__(self, make: Callable[[K], V], *, max_entries: int, max_bytes: int) -> None:
+    def __init__(self, make: Callable[..., V], *, max_entries: int, max_bytes: int) -> None:
         self._make = make
         self._max_entries = max_entries
         self._max_bytes = max_bytes
@@ -36,11 +36,11 @@ class Memo(Generic[K, V]):
         self._young_bytes = 0
         self.recall: Callable[[K], V | None] = self._young.get  # bound to a dictionary that is never replaced
 
-    def learn(self, key: K) -> V:
-        """What `make` makes of the key, or what it made of it not too long ago."""
+    def learn(self, key: K, *context: Any) -> V:
+        """What `make` makes of the key (and of a context that follows from it), or made of it not too long ago."""
         value = self._old.pop(key, None)
         if value is None:
-            value = self._make(key)
+            value = self._make(key, *context)
             if not value.weight:
                 return value
         if len(self._young) >= self._max_entries or self._young_bytes + value.weight > self._max_bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from google.protobuf.message import Message
@@ -85,11 +85,21 @@ class DetailPart(NamedTuple):
 
     attributes: bytes
     role: Role
-    event_data_keys: tuple[str, ...]
-    event_data_values: tuple[str, ...]
+    pairs: dict[str, str]
+    """What Data holds."""
+    known: dict[str, str]
     """The EventData that says nothing new."""
-    resource: str
-    """As far as it identifies the event: without what a relay appended."""
+    weight: int
+
+
+class TouchedPart(NamedTuple):
+    """What was touched, where only Data and Resource together tell."""
+
+    attributes: bytes
+    known: dict[str, str]
+    """The EventData that says nothing new."""
+    identifying: str
+    """The Resource as far as it identifies the event: without what a relay appended."""
     weight: int
 
 
@@ -186,41 +196,34 @@ class Parts:
         operation, data = key
         cut_before = len(self._cut)
         found = detail(operation, data)
-        pairs = [*found.attributes, *self._raw("kubearmor.data", data)]
-        return self._detail(key, found.role, pairs, cut_before, operation, data, "")
+        keep_raw = self._settings.keep_raw
+        if keep_raw:
+            found.attributes.append(("kubearmor.data", data))
+        encoded = self._encode(RECORD_ATTRIBUTE, found.attributes)
+        # Without the raw texts EventData is the only place left for what is not parsed, so all of it is kept.
+        known = event_data_of(data) if keep_raw else {}
+        return DetailPart(encoded, found.role, found.pairs, known, self._weight(cut_before, key, 4 * len(data)))
 
-    def make_detail_with_resource(self, key: tuple[str, str, str]) -> DetailPart:
+    def make_touched(self, key: tuple[str, str, str], seen: DetailPart) -> TouchedPart:
         """From Operation, Data and Resource, where they say something only together."""
         operation, data, resource = key
         cut_before = len(self._cut)
-        parsed = detail_with_resource(operation, data, resource)
-        pairs: list[Attribute] = [
-            *detail(operation, data).attributes,
-            *parsed,
-            *self._raw("kubearmor.data", data),
-            *([("kubearmor.resource", resource)] if self._settings.keep_raw or not any(v for _, v in parsed) else []),
-        ]
-        return self._detail(key, Role.PARSED, pairs, cut_before, operation, data, resource)
-
-    def _detail(
-        self, key: Key, role: Role, pairs: list[Attribute], cut_before: int, operation: str, data: str, resource: str
-    ) -> DetailPart:
+        pairs = list(detail_with_resource(operation, seen.pairs, data, resource))
+        keep_raw = self._settings.keep_raw
+        if keep_raw or not any(value for _, value in pairs):
+            pairs.append(("kubearmor.resource", resource))
         encoded = self._encode(RECORD_ATTRIBUTE, pairs)
-        identifying = without_remote_host(resource)
-        # Without the raw texts EventData is the only place left for what is not parsed, so all of it is kept.
-        known = event_data_of(operation, data, identifying) if self._settings.keep_raw else {}
-        return DetailPart(
-            encoded, role, tuple(known), tuple(known.values()), identifying,
-            self._weight(cut_before, key, 2 * len(encoded)),
-        )  # fmt: skip
-
-    def _raw(self, key: str, text: str) -> list[Attribute]:
-        return [(key, text)] if self._settings.keep_raw else []
+        identifying, known = resource, seen.known
+        if operation == "Network":
+            identifying = without_remote_host(resource)
+            if keep_raw:
+                known = {**known, **event_data_of(identifying)}
+        return TouchedPart(encoded, known, identifying, self._weight(cut_before, key, 4 * len(resource)))
 
     def _as_is(self, group: Group, values: Values) -> list[Attribute]:
         return [(key, held) for key, name in as_is(self._fields, group) if (held := values.raw(name))]
 
-    def _encode(self, tag: bytes, pairs: list[Attribute]) -> bytes:
+    def _encode(self, tag: bytes, pairs: Iterable[Attribute]) -> bytes:
         return attributes(tag, pairs, self._settings.max_value_bytes, self._cut)
 
     def _weight(self, cut_before: int, key: Key, encoded_bytes: int) -> int:

@@ -6,7 +6,8 @@ say parses them with `opentelemetry.proto`; the tests do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from struct import Struct
 from typing import TypeAlias
 
@@ -36,6 +37,7 @@ _TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)
 _TWO_MORE = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(0x4000))
 
 LONG_TEXT_BYTES = 1024  # the same for bodies
+SHORT_VALUE_BYTES = 120
 SHORT_TEXT_BYTES = 256  # the heads of texts up to here are made once; paths and command lines are seldom longer
 
 
@@ -83,7 +85,7 @@ def key_value(key: str, value: Value, depth: int = MAX_DEPTH) -> bytes:
 def clip(text: str, limit_bytes: int) -> str:
     """The longest beginning of the text that fits into so many bytes of UTF-8."""
     raw = text.encode()
-    return text if len(raw) <= limit_bytes else raw[:limit_bytes].decode(errors="ignore")
+    return text if len(raw) <= limit_bytes else raw[: max(0, limit_bytes)].decode(errors="ignore")
 
 
 def head(tag: bytes, key: str, size: int) -> bytes:
@@ -158,17 +160,42 @@ def int_attributes(keys: Sequence[str]) -> Callable[[Sequence[int]], bytes]:
     return encode
 
 
-def attributes(tag: bytes, pairs: Sequence[Attribute], limit_bytes: int, cut: list[str]) -> bytes:
-    """Encoded attributes. Empty values are left out; texts over the limit are clipped and their keys appended to `cut`."""
+def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: list[str]) -> bytes:
+    """Encoded attributes. Empty values are left out; what is over the limit is clipped, its key appended to `cut`."""
     parts = []
     for key, value in pairs:
-        if value == "" or value is None or value == [] or value == ():
-            continue
-        short = _clipped(value, limit_bytes)
-        if short != value:
-            cut.append(key)
-        parts.append(delimited(tag, key_value(key, short)))
+        if value.__class__ is str:
+            if value:
+                parts.append(_text_attribute(tag, key, value, limit_bytes, cut))
+        elif value or isinstance(value, int):
+            short = _clipped(value, limit_bytes)
+            if short != value:
+                cut.append(key)
+            parts.append(delimited(tag, _name(key) + delimited(b"\x12", any_value(short))))
     return b"".join(parts)
+
+
+def _text_attribute(tag: bytes, key: str, text: str, limit_bytes: int, cut: list[str]) -> bytes:
+    raw = text.encode()
+    if len(raw) > limit_bytes:
+        cut.append(key)
+        raw = clip(text, limit_bytes).encode()
+    size, name = len(raw), _name(key)
+    if size < SHORT_VALUE_BYTES:  # most are: the lengths of value and text then take one digit each
+        digits = _TWO_DIGITS
+        return b"".join(
+            (tag, digits[len(name) + 4 + size], name, b"\x12", digits[2 + size], b"\x0a", digits[size], raw)
+        )
+    return head(tag, key, size) + raw
+
+
+@lru_cache(maxsize=1024)  # of some hundred keys that are ours, and labels' and fields' names
+def _remembered_name(key: str) -> bytes:
+    return delimited(b"\x0a", key.encode())
+
+
+def _name(key: str) -> bytes:
+    return _remembered_name(key) if len(key) < SHORT_VALUE_BYTES else delimited(b"\x0a", key.encode())
 
 
 def _clipped(value: Value, limit_bytes: int) -> Value:
@@ -182,10 +209,9 @@ def _clipped(value: Value, limit_bytes: int) -> Value:
             room = limit_bytes
             for item in value:
                 short = _clipped(item, room)
-                size = len(str(short))
-                if short != item or size > room:
+                room -= len(str(short))
+                if short != item or room < 0:
                     break
-                room -= size
                 kept.append(short)
             return value if len(kept) == len(value) else kept
         case _:
