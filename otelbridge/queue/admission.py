@@ -5,6 +5,7 @@ from __future__ import annotations
 from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch
 from otelbridge.queue.change import Change
+from otelbridge.queue.finding import rows_of
 from otelbridge.queue.holding import Holding
 from otelbridge.queue.overflow import shed_from
 from otelbridge.queue.rows import Row, Span, row_id, sequence_of, span_of
@@ -61,7 +62,7 @@ class Admission:
         more = False
         for stream in Stream:
             for gap in holding.desk.gaps(stream):
-                rows = holding.rows(gap, most)
+                rows = rows_of(holding, gap, most)
                 old = []
                 for row in rows:
                     if row.oldest_received_unix_nano >= cutoff:
@@ -100,7 +101,7 @@ class Admission:
             if not holding.counts.batches[stream]:
                 continue
             for gap in holding.desk.gaps(stream, passed.get(stream, span_of(stream).first)):
-                rows = holding.room.measures(gap, 1) if memory_only else holding.rows(gap, 1)
+                rows = holding.room.measures(gap, 1) if memory_only else rows_of(holding, gap, 1)
                 if rows:
                     found.append((sequence_of(rows[0].id), stream, gap.first, rows[0]))
                     break

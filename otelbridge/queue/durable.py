@@ -21,6 +21,7 @@ from otelbridge.queue.change import Change, DeadLetter
 from otelbridge.queue.depth import Depth
 from otelbridge.queue.errands import collect
 from otelbridge.queue.errors import QueueUnusable
+from otelbridge.queue.finding import dead_letters_of, oldest_received_unix_nano, room_for_pieces
 from otelbridge.queue.holding import Holding
 from otelbridge.queue.lending import Lending
 from otelbridge.queue.letters import Letters
@@ -220,7 +221,7 @@ class DurableQueue:
         with self._changing():
             holding = self._holding
             loan = holding.desk.loan_of(lease)
-            numbers = piece_ids(holding.room_for_pieces(loan), len(batches))
+            numbers = piece_ids(room_for_pieces(holding, loan), len(batches))
             holding.desk.take_back(lease)
             change = Change(inserts=dict(zip(numbers, batches, strict=True)))
             for batch_id, batch in change.inserts.items():
@@ -262,7 +263,7 @@ class DurableQueue:
                 bytes=holding.counts.total_bytes(),
                 leased_records=sum(loan.lease.records for loan in holding.desk.loans()),
                 memory_records=holding.room.records,
-                oldest_received_unix_nano=holding.oldest_received_unix_nano(),
+                oldest_received_unix_nano=oldest_received_unix_nano(holding),
                 by_stream=dict(holding.counts.records),
                 dead_letters=self._letters.dead_letters,
                 dead_letter_bytes=self._letters.dead_letter_bytes,
@@ -288,7 +289,7 @@ class DurableQueue:
     def dead_letters(self, numbers: Sequence[int] | None = None) -> list[DeadLetter]:
         """The dead letters, oldest first: those asked for, or all. Bounded by `dead_letter_max_bytes`."""
         with self._changing():
-            found = self._holding.dead_letters()
+            found = dead_letters_of(self._holding)
         return found if numbers is None else [letter for letter in found if letter.id in set(numbers)]
 
     def resend(self, numbers: Sequence[int]) -> int:

@@ -12,19 +12,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from otelbridge.event import Gap, GapCause, Stream
+from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch
 from otelbridge.queue.books import Books, Mirror, read_page
-from otelbridge.queue.change import Change, DeadLetter
+from otelbridge.queue.change import Change
 from otelbridge.queue.depth import Counts
 from otelbridge.queue.desk import Desk, Loan
-from otelbridge.queue.rows import PIECE_BITS, Row, Span, span_of, stream_of
+from otelbridge.queue.losses import post_lost
+from otelbridge.queue.rows import Span, span_of, stream_of
 from otelbridge.queue.salvage import salvage
 from otelbridge.queue.store import Store
 from otelbridge.queue.waiting_room import WaitingRoom, measure
 from otelbridge.queue.weather import Weather, sentence, weather_of
-from otelbridge.telemetry.happenings import GapEnded, QueueDegraded, QueueRecovered, QueueSalvaged, RecordsShed, Tell
-from otelbridge.telemetry.ledger import Account, Posting
+from otelbridge.telemetry.happenings import QueueDegraded, QueueRecovered, QueueSalvaged, Tell
 
 FLUSH_BYTES = 1024 * 1024  # one transaction of the recovery: short enough not to hold up a put
 SALVAGES_IN_A_ROW = 2  # a disk that damages every new file is trouble, not damage: wait in memory
@@ -50,9 +50,9 @@ class Holding:
         self._tell = tell
         self._clock = clock
         self._mirror = Mirror(path.with_suffix(".books"))
-        self._pending = Change()
+        self.pending = Change()
         self._degraded_since = 0.0
-        self._recount_due = False
+        self.recount_due = False
 
     # --- opening ---
 
@@ -62,28 +62,35 @@ class Holding:
         Raises:
             sqlite3.Error: the file can't be opened or made, and it is not damage.
         """
-        mirrored = self._mirror.read()
-        if mirrored:
-            self.books = mirrored
-        store = self._open_store()
-        stored = read_page(store.page())
-        if stored and (mirrored is None or stored.revision >= mirrored.revision):
-            self.books = stored
-        self.notes = store.notes()
-        self._recount_due = True
-        for stream, owed in self.books.ledger.residue({}).items():
-            self.counts.put(stream, 0, owed, 0)
-        self.books.next_sequence = max(self.books.next_sequence, store.last_sequence() + 1)
-        if self.books is not stored:
-            # The mirror is ahead of the file: batches settled since then came back to life with the old file.
-            for stream, floor in self.books.floor.items():
-                settled = Span(span_of(stream).first, floor - 1)
-                self._pending.deletes.append(settled)
-                self.desk.block(stream, settled)
+        self.books = self._mirror.read() or Books()
+        try:
+            self._load(self._open_store())
+        except sqlite3.Error as error:
+            if weather_of(error) is not Weather.DAMAGE:
+                raise
+            self._salvage()
+            self._load(self._open_store())
         try:
             self._flush()
         except sqlite3.Error as error:
-            self.degrade(error)
+            self.weathered(error)
+
+    def _load(self, store: Store) -> None:
+        """Takes over the books: the file's or the mirror's, whichever were written last."""
+        mirrored = self._mirror.read()
+        stored = read_page(store.page())
+        self.books = max((b for b in (mirrored, stored) if b), key=lambda b: b.revision, default=Books())
+        self.books.next_sequence = max(self.books.next_sequence, store.last_sequence() + 1)
+        self.notes = store.notes()
+        self.recount_due = True
+        for stream, owed in self.books.ledger.residue({}).items():
+            self.counts.put(stream, 0, owed, 0)
+        if stored is None or self.books.revision > stored.revision:
+            # The mirror is ahead of the file: batches settled since then came back to life with the old file.
+            for stream, floor in self.books.floor.items():
+                settled = Span(span_of(stream).first, floor - 1)
+                self.pending.deletes.append(settled)
+                self.desk.block(stream, settled)
 
     def _open_store(self) -> Store:
         """The file, opened; salvaged first where it must be."""
@@ -100,7 +107,7 @@ class Holding:
                 break
         else:
             self.store = self._make_store(self.path)
-        if self._recount_due:
+        if self.recount_due:
             self._restore_loans(self.store)
         return self.store
 
@@ -108,7 +115,7 @@ class Holding:
         """Makes a new file of what can be read of the broken one."""
         self.shut()
         salvaged = salvage(self.path, self._make_store, self.books.floor)
-        self._recount_due = True
+        self.recount_due = True
         self._tell(
             QueueSalvaged(
                 path=str(self.path),
@@ -128,7 +135,7 @@ class Holding:
             for row in loan.rows:
                 self.room.remove(Span(row.id, row.id))
             for row_id in kept:
-                self._pending.deletes.append(Span(row_id, row_id))
+                self.pending.deletes.append(Span(row_id, row_id))
                 self.desk.block(lease.stream, Span(row_id, row_id))
             batch = Batch(
                 stream=lease.stream,
@@ -153,7 +160,7 @@ class Holding:
             self._apply(change)
         except sqlite3.Error as error:
             self._wait(change)
-            return self._weathered(error)
+            return self.weathered(error)
         return True
 
     def _apply(self, change: Change) -> None:
@@ -163,8 +170,20 @@ class Holding:
         self.store.apply(change, page)
         self._mirror.write(page)
 
+    def strike(self, damaged: list[int]) -> None:
+        """Gives up batches that are not what was written, and counts anew: what they held is known by what is left."""
+        for batch_id in damaged:
+            span = Span(batch_id, batch_id)
+            self.desk.block(stream_of(batch_id), span)
+            self.pending.deletes.append(span)
+        self.recount_due = True
+        try:
+            self._flush()
+        except sqlite3.Error as error:
+            self.weathered(error)
+
     def _wait(self, change: Change) -> None:
-        pending = self._pending
+        pending = self.pending
         for batch_id, batch in change.inserts.items():
             self.room.add(batch_id, batch)
         for span in change.deletes:  # not to be handed out again while their deletion waits
@@ -195,14 +214,7 @@ class Holding:
         if since <= self.books.floor.get(stream, span_of(stream).first):
             self.books.floor[stream] = last + 1
 
-    def room_for_pieces(self, loan: Loan) -> Span:
-        """The unused ids between a loan's last row and the next one."""
-        last = loan.rows[-1].id
-        room = Span(last + 1, last | (1 << PIECE_BITS) - 1)
-        following = self.rows(room, 1)
-        return Span(room.first, following[0].id - 1) if following else room
-
-    def _weathered(self, error: sqlite3.Error) -> bool:
+    def weathered(self, error: sqlite3.Error) -> bool:
         """Deals with an error of the disk; True when all is on disk now, in a new file."""
         if weather_of(error) is not Weather.DAMAGE:
             self.degrade(error)
@@ -235,7 +247,7 @@ class Holding:
             done = self._flush_some()
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, sqlite3.Error) and weather_of(error) is Weather.DAMAGE:
-                return self._weathered(error)
+                return self.weathered(error)
             self.degrade(error)
             return False
         if done:
@@ -250,16 +262,16 @@ class Holding:
     def _flush_some(self) -> bool:
         """Writes what waits, deletions first because they make room; True when nothing is left."""
         assert self.store is not None
-        if self._pending or not self.room or self._recount_due:
-            done, self._pending = self._pending, Change()
+        if self.pending or not self.room or self.recount_due:
+            done, self.pending = self.pending, Change()
             try:
                 self._apply(done)
             except sqlite3.Error:
-                self._pending = done
+                self.pending = done
                 raise
             for span in done.deletes:
                 self.desk.release(stream_of(span.first), span)
-            if self._recount_due:
+            if self.recount_due:
                 self._recount()
         if self.room:
             some = self.room.some(FLUSH_BYTES)
@@ -277,104 +289,11 @@ class Holding:
             self.counts.put(stream, *found[stream])
             for row in self.room.measures(span_of(stream)):
                 self.counts.add(stream, row)
-            self._post_lost(stream, owed[stream] - self.counts.records[stream])
-        self._recount_due = False
+            lost = owed[stream] - self.counts.records[stream]
+            post_lost(self.books.ledger, stream, lost, where=self.path, now_unix_nano=self._clock(), tell=self._tell)
+        self.recount_due = False
         self.books.revision += 1
         self._apply(Change())
-
-    def _post_lost(self, stream: Stream, lost: int) -> None:
-        ledger = self.books.ledger
-        if lost > 0:
-            ledger.post(Posting(stream, Account.DROPPED, "corrupt", lost))
-            self._tell(RecordsShed(stream=stream, reason="corrupt", records=lost))
-            now = self._clock()
-            self._tell(
-                GapEnded(
-                    gap=Gap(
-                        stream=stream,
-                        upstream="",
-                        cause=GapCause.CORRUPTION,
-                        started_unix_nano=now,
-                        ended_unix_nano=now,
-                        lost_records=lost,
-                        detail=f"The queue file {self.path} was damaged.",
-                    )
-                )
-            )
-        elif lost < 0:
-            # Batches that were delivered came back with an older state of the file: they are held again.
-            delivered = min(-lost, ledger.total(stream, Account.DELIVERED))
-            ledger.post(Posting(stream, Account.DELIVERED, "", -delivered))
-            ledger.post(Posting(stream, Account.RECEIVED, "", -lost - delivered))
-
-    # --- reading ---
-
-    def rows(self, span: Span, limit: int) -> list[Row]:
-        """The first rows of a span, on disk and in memory; the file's are left out while it can't be read."""
-        found: list[Row] = []
-        if self.store is not None:
-            try:
-                found = self.store.measures(span, limit)
-            except sqlite3.Error as error:
-                if self._weathered(error):
-                    return self.rows(span, limit)
-                self.shut()
-        if len(self.room):
-            found = sorted([*found, *self.room.measures(span, limit)])[:limit]
-        return found
-
-    def batches(self, rows: list[Row]) -> dict[int, Batch]:
-        """The batches behind rows of one span; a damaged one is missing, and counted as lost."""
-        found: dict[int, Batch] = {}
-        for row in rows:
-            batch = self.room.get(row.id)
-            if batch is not None:
-                found[row.id] = batch
-        if len(found) == len(rows) or self.store is None:
-            return found
-        damaged = []
-        rows_stream = stream_of(rows[0].id)
-        try:
-            for batch_id, batch in self.store.batches(Span(rows[0].id, rows[-1].id)):
-                if batch is None:
-                    damaged.append(Span(batch_id, batch_id))
-                    self.desk.block(rows_stream, damaged[-1])
-                else:
-                    found[batch_id] = batch
-        except sqlite3.Error as error:
-            if self._weathered(error):
-                return {}
-            self.shut()
-            return found
-        if damaged:
-            self._recount_due = True
-            self._pending.deletes += damaged
-            try:
-                self._flush()
-            except sqlite3.Error as error:
-                self._weathered(error)
-        return found
-
-    def oldest_received_unix_nano(self) -> int | None:
-        """When the oldest record that is held was received."""
-        heads = [
-            row.oldest_received_unix_nano
-            for stream in Stream
-            if self.counts.batches[stream]
-            for row in self.rows(span_of(stream), 1)
-        ]
-        return min(heads, default=None)
-
-    def dead_letters(self) -> list[DeadLetter]:
-        """Those on disk and those that wait for it, oldest first."""
-        found: list[DeadLetter] = []
-        if self.store is not None:
-            try:
-                found = list(self.store.dead_letters())
-            except (sqlite3.Error, ValueError) as error:
-                self._weathered(error if isinstance(error, sqlite3.Error) else sqlite3.DataError(str(error)))
-        gone = set(self._pending.dead_letter_deletes)
-        return [letter for letter in (*found, *self._pending.dead_letters) if letter.id not in gone]
 
     def shut(self) -> None:
         """Closes the file; what is in memory stays."""

@@ -9,6 +9,7 @@ from typing import Literal
 from otelbridge.event import Stream
 from otelbridge.queue.batch import Lease
 from otelbridge.queue.desk import Loan
+from otelbridge.queue.finding import all_is_found, batches_of, rows_of
 from otelbridge.queue.holding import Holding
 from otelbridge.queue.rows import Row, Span, row_id, sequence_of, span_of
 
@@ -34,17 +35,19 @@ class Lending:
 
     def lend(self, now_unix_nano: int, *, max_bytes: int, max_records: int) -> Lease | None:
         """The next lease; None when nothing is free, or nothing can be read."""
-        while True:
+        left = -1
+        while left != (left := sum(self._holding.counts.batches.values())):  # another round passed over damaged ones
             chosen = self._choose(now_unix_nano)
             if chosen is None:
-                return None
+                if all_is_found(self._holding):
+                    return None
+                continue
             stream, gap, rows = chosen
             rows = self._fill(gap, rows, max_bytes=max_bytes, max_records=max_records)
             lease = self._make(stream, gap, rows)
             if lease is not None:
                 return lease
-            if self._holding.store is None and not len(self._holding.room):
-                return None
+        return None
 
     def _choose(self, now_unix_nano: int) -> tuple[Stream, Span, list[Row]] | None:
         """The stream whose first free batch is the oldest, and its first free batches."""
@@ -67,7 +70,7 @@ class Lending:
             return
         first = row_id(stream, sequence) if sequence else span_of(stream).first
         for gap in holding.desk.gaps(stream, first):
-            rows = holding.rows(gap, FIRST_ROWS)
+            rows = rows_of(holding, gap, FIRST_ROWS)
             if rows:
                 yield stream, gap, rows
                 return
@@ -87,12 +90,12 @@ class Lending:
             if len(rows) < asked:
                 break
             asked = MORE_ROWS
-            rows = self._holding.rows(Span(rows[-1].id + 1, gap.last), asked)
+            rows = rows_of(self._holding, Span(rows[-1].id + 1, gap.last), asked)
         return chosen
 
     def _make(self, stream: Stream, gap: Span, rows: list[Row]) -> Lease | None:
         holding = self._holding
-        batches = holding.batches(rows)
+        batches = batches_of(holding, rows)
         rows = [row for row in rows if row.id in batches]
         if not rows:
             return None

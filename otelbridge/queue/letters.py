@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -31,7 +32,14 @@ class Letters:
         self.retained_bytes = 0
 
     def count(self) -> None:
-        """Takes stock of what an earlier life left. Raises sqlite3.Error."""
+        """Takes stock of what an earlier life left."""
+        try:
+            self._count()
+        except sqlite3.Error as error:
+            if self._holding.weathered(error):  # salvaged: what could not be read is not in the new file
+                self._count()
+
+    def _count(self) -> None:
         store = self._holding.store
         if store is None:
             return
@@ -109,14 +117,18 @@ class Letters:
             self.retained_bytes += len(loan.lease.request)
 
     def trim(self) -> bool:
-        """Forgets retained batches beyond age and bound; True when there may be more. Raises sqlite3.Error."""
+        """Forgets retained batches beyond age and bound; True when there may be more."""
         store = self._holding.store
         if not self.retained_bytes or store is None or self._holding.weather is not None:
             return False
-        freed = store.trim_retained(
-            delivered_before_unix_nano=self._clock() - int(self._settings.retain_seconds * 1e9),
-            free_bytes=self.retained_bytes - self._settings.retain_max_bytes,
-            most=TRIM_AT_ONCE,
-        )
+        try:
+            freed = store.trim_retained(
+                delivered_before_unix_nano=self._clock() - int(self._settings.retain_seconds * 1e9),
+                free_bytes=self.retained_bytes - self._settings.retain_max_bytes,
+                most=TRIM_AT_ONCE,
+            )
+        except sqlite3.Error as error:
+            self._holding.weathered(error)
+            return False
         self.retained_bytes = max(0, self.retained_bytes - freed)
         return freed > 0

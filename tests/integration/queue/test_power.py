@@ -105,15 +105,18 @@ def snapshot(directory: Path, place: Path) -> Path:
 
 
 def mixed(old: bytes, new: bytes, dice: random.Random) -> bytes:
-    """What the platter may hold: each sector written since the last sync is there, or is not; the last one is torn."""
-    old = old.ljust(len(new), b"\0")[: max(len(old), len(new))]
-    parts = []
+    """What the platter may hold: each sector written since the last sync is there, or is not; the end may be torn.
+
+    The first sector is the log's header, which SQLite syncs before it writes a frame that relies on it.
+    """
+    torn = dice.randrange(max(len(new) - SECTOR_BYTES, 1), len(new) + 1) if len(new) > len(old) else len(new)
+    old = old.ljust(len(new), b"\0")
+    parts = [new[:SECTOR_BYTES]]
     keep = dice.random()
-    for start in range(0, len(new), SECTOR_BYTES):
+    for start in range(SECTOR_BYTES, len(new), SECTOR_BYTES):
         sector = new[start : start + SECTOR_BYTES] if dice.random() < keep else old[start : start + SECTOR_BYTES]
         parts.append(sector)
-    platter = b"".join(parts)
-    return platter[: dice.randrange(len(platter) // 2, len(platter) + 1)] if len(platter) > len(old) else platter
+    return b"".join(parts)[:torn]
 
 
 def cut_power(directory: Path, synchronous: str, seed: int) -> None:
@@ -163,7 +166,7 @@ def cut_power(directory: Path, synchronous: str, seed: int) -> None:
     queue.close()
     assert len(got) == len(set(got))
     assert set(got) <= set(range(number)), "nothing is made up"
-    assert owed <= set(got) | set(sent), "what was synced is not lost"
+    assert owed <= set(got) | set(sent), f"synced and lost: {owed - set(got) - set(sent)}"
     assert not (set(got) & sent_before), "what was settled before the sync does not come back"
     if synchronous == "normal":
         assert [h.gap.stream for h in told.of(GapEnded) if h.gap.cause is GapCause.CORRUPTION], "the cut is said"
