@@ -33,9 +33,9 @@ def demo(
     act_seconds: Annotated[float, typer.Option(min=0.1, help="How long an act takes.")] = DEFAULT_ACT_SECONDS,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Run a simulated KubeArmor, the bridge and an OTLP endpoint, break things, and show that nothing is lost.
+    """Show the whole road on this machine, faults included.
 
-    Exits with 0 only if the ledger balances and every event arrived. Needs no cluster, no network and no settings.
+    A simulated KubeArmor, the bridge and an OTLP endpoint run; things break; nothing is lost. Exits with 0 only if the ledger balances and every event arrived. Needs no cluster, no network and no settings.
     """
     say("Starting a simulated KubeArmor, the bridge, and an OTLP endpoint ...")
     from otelbridge.cli.demo_play import sentence  # noqa: PLC0415  # with grpc: only this command pays for it

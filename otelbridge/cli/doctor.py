@@ -53,7 +53,9 @@ def doctor(
     test_record: Annotated[bool, typer.Option(help="Send a test record to the endpoint.")] = True,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Check everything on the road: settings, queue, KubeArmor (DNS to first event), endpoint (DNS to a test record).
+    """Find what is wrong on the road, and its cure.
+
+    Looks at settings, queue, KubeArmor (DNS to first event) and endpoint (DNS to a test record that it accepts).
 
     Exits with 0 when nothing failed, else by the first failed step: 2 settings, 10 queue, 11 to 15 KubeArmor (DNS, TCP,
     TLS, answers, subscription), 21 to 26 endpoint (DNS, TCP, TLS, answers, credentials, test record).

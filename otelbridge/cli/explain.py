@@ -48,7 +48,7 @@ def explain(
     config: ConfigOption = None,
     sets: SetOption = None,
 ) -> None:
-    """Tell what becomes of KubeArmor events: which field goes where and why, which rule drops or redacts.
+    """Tell where each field of an event goes, and why.
 
     Alerts, logs and messages are told apart by their fields. The gate and mapping settings apply. Exits with 1 when a
     line is not an event; the others are explained all the same.

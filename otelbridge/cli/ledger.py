@@ -35,7 +35,10 @@ def ledger(
     ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Print the balance: received = delivered + rejected + dropped + filtered + held. Exit 1 if it does not balance."""
+    """Say whether a record is missing.
+
+    Prints the balance: received = delivered + rejected + dropped + filtered + held. Exits with 1 if it does not hold.
+    """
     if url:
         document = of_running_bridge(url)
     else:

@@ -44,7 +44,7 @@ def application() -> typer.Typer:
         group = _typer(help_text)
         _add(group, commands)
         app.add_typer(group, name=name)
-    simulator = _typer("", command_of_its_own=True)
+    simulator = _typer(simulate.HELP, command_of_its_own=True)
     simulator.callback(epilog=_epilog(simulate.EXAMPLES))(simulate.simulate)
     _add(simulator, simulate.COMMANDS)
     app.add_typer(simulator, name="simulate")
@@ -54,7 +54,7 @@ def application() -> typer.Typer:
 def _typer(help_text: str, *, command_of_its_own: bool = False) -> typer.Typer:
     # Rich would cost a third of a second at every start, and only some commands draw.
     return typer.Typer(
-        help=help_text or None,
+        help=help_text,
         no_args_is_help=not command_of_its_own,
         invoke_without_command=command_of_its_own,
         rich_markup_mode=None,

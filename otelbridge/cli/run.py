@@ -39,7 +39,11 @@ def run(
     status_port: StatusPortOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Run the bridge until it is told to stop (SIGTERM, Ctrl-C); it drains first, a second signal stops it at once."""
+    """Run the bridge until it is told to stop.
+
+    SIGTERM or Ctrl-C drains it first: what it holds is delivered, what cannot be waits on disk. A second signal stops it
+    at once.
+    """
     loaded = load_or_exit(
         config,
         sets,

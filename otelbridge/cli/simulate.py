@@ -23,6 +23,7 @@ EXAMPLES = (
     "otelbridge simulate --source generated --rate 100",
     "otelbridge simulate --source events.jsonl --loop --fault restart:5s-every:60s",
 )
+HELP = "Play KubeArmor on a port. Events are recorded, generated or given; faults come on schedule."
 ENDPOINT_EXAMPLES = (
     "otelbridge simulate endpoint",
     "otelbridge simulate endpoint --grpc-port 0 --http-port 0 --token secret",
@@ -55,7 +56,7 @@ def simulate(
     list_faults: Annotated[bool, typer.Option("--list-faults", help="Print what --fault knows, and exit.")] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Serve KubeArmor's LogService: recorded, generated or given events, at a rate, with faults on schedule."""
+    """Serves KubeArmor's LogService, unless a subcommand is asked for."""
     if context.invoked_subcommand is not None:
         return
     from otelbridge.simulator.faults import FaultError, faults_table, parse_fault  # noqa: PLC0415  # with grpc
