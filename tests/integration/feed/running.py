@@ -83,6 +83,15 @@ class Running:
         )
         return self.status
 
+    def until_lost(self, times: int = 1) -> None:
+        """Waits until a connection, or an attempt, was lost so often. By what was told: the state itself is brief."""
+        eventually(lambda: self.states().count("waiting") >= times, why=f"lost {times} times")
+
+    def until_watching_anew(self, connection_id: str) -> SubscriptionStatus:
+        """Waits until every stream is watched on another connection than this one."""
+        eventually(lambda: self.status.connection_id not in {"", connection_id}, why="another connection")
+        return self.until_watching()
+
     def until_gaps(self, number: int, *, within_seconds: float = 10) -> list[Gap]:
         """Waits until so many gaps were told of: on quiet streams up to 3 s after they are watched again."""
         eventually(lambda: len(self.gaps()) >= number, within_seconds=within_seconds, why=f"{number} gaps")

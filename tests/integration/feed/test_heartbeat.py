@@ -8,7 +8,6 @@ import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
 from otelbridge.feed.gaps import NANOSECONDS
-from otelbridge.feed.states import SubscriptionState
 from otelbridge.simulator.manners import Ending, Health, Manners
 from otelbridge.simulator.relay import Relay
 from otelbridge.simulator.tcp_proxy import TcpProxy
@@ -33,7 +32,7 @@ def test_an_upstream_that_hangs_is_noticed_and_the_channel_closed_by_us(relay: R
         first = run.status.connection_id
         relay.freeze()
         frozen = time.time_ns()
-        run.until(SubscriptionState.WAITING)
+        run.until_lost()
         assert time.time_ns() - frozen < 3 * NANOSECONDS
         eventually(lambda: run.of(ConnectionEnded))
         (ended,) = run.of(ConnectionEnded)
@@ -84,8 +83,8 @@ def test_two_misses_in_a_row_are_the_end_even_while_events_come(relay: Relay) ->
 def test_an_answer_with_another_number_is_no_answer(relay: Relay) -> None:
     relay.manners = Manners(health=Health.WRONG_NONCE)
     with running(settings_for(relay.endpoint)) as run:
-        status = run.until(SubscriptionState.WAITING)
-        assert "is it KubeArmor?" in status.last_error
+        run.until_lost()
+        assert "is it KubeArmor?" in run.status.last_error
 
 
 @pytest.mark.parametrize(("standard", "method"), [(True, "grpc.health.v1"), (False, "keepalive")])
@@ -100,7 +99,7 @@ def test_without_the_nonce_check_the_next_best_is_used_and_remembered(
         assert run.status.heartbeat_method == method
         with_calls = len(relay.calls)
         relay.kill()
-        run.until(SubscriptionState.WAITING)
+        run.until_lost()
         relay.start()
         run.until_watching()
         assert relay.calls[with_calls].method == ("Check" if standard else "HealthCheck")
@@ -123,7 +122,7 @@ def test_a_network_that_swallows_everything_is_noticed_by_the_heartbeat(relay: R
         run.events(3)
         proxy.swallow()
         cut = time.time_ns()
-        run.until(SubscriptionState.WAITING)
+        run.until_lost()
         noticed = time.time_ns()
         assert noticed - cut < 3 * NANOSECONDS
         proxy.open()

@@ -41,10 +41,9 @@ def open_files() -> int:
 
 def reconnect(run: Running, proxy: TcpProxy, times: int) -> None:
     for _ in range(times):
-        lost = len(run.of(ConnectionEnded))
+        before = run.status.connection_id
         proxy.cut()
-        eventually(lambda: len(run.of(ConnectionEnded)) > lost)  # noqa: B023 called at once
-        run.until_watching()
+        run.until_watching_anew(before)
         eventually(lambda: proxy.counts().open == 1)
     run.handoff.take(100_000, 0)
     run.told.clear()
