@@ -9,11 +9,10 @@ import json
 import queue
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TextIO
 
 from otelbridge.telemetry.escape import escape, escape_json
-from otelbridge.telemetry.narrator import Level, Line
+from otelbridge.telemetry.narrator import Level, Line, timestamp
 
 MAX_WAITING_LINES = 1000
 """Lines that wait for a stderr that does not take them; more are dropped, and counted."""
@@ -30,7 +29,7 @@ def as_text(line: Line, unix_nano: int, more: int) -> str:
     if more:
         fields.append(f"more={more}")
     severity = _SEVERITY_TEXT[line.level].ljust(SEVERITY_WIDTH)
-    return " ".join([_timestamp(unix_nano), severity, escape(line.sentence), *fields])
+    return " ".join([timestamp(unix_nano), severity, escape(line.sentence), *fields])
 
 
 def as_json(line: Line, unix_nano: int, more: int) -> str:
@@ -39,7 +38,7 @@ def as_json(line: Line, unix_nano: int, more: int) -> str:
     if more and isinstance(attributes, dict):
         attributes["more"] = more
     record = {
-        "timestamp": _timestamp(unix_nano),
+        "timestamp": timestamp(unix_nano),
         "severity_text": _SEVERITY_TEXT[line.level],
         "severity_number": int(line.level),
         "event_name": line.event,
@@ -50,10 +49,6 @@ def as_json(line: Line, unix_nano: int, more: int) -> str:
 
 
 FORMATS: dict[str, Format] = {"text": as_text, "json": as_json}
-
-
-def _timestamp(unix_nano: int) -> str:
-    return datetime.fromtimestamp(unix_nano / 1e9, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def _value(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
@@ -50,6 +51,7 @@ class Narrative:
 _DEBUG, _INFO, _WARNING, _ERROR = Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR
 _CURABLE = frozenset({"permanent", "configuration"})
 _TIMES = ("started_unix_nano", "ended_unix_nano")
+_UNIX_NANO = "_unix_nano"
 
 # The first row whose condition holds is told.
 NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
@@ -73,7 +75,7 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
     ),
     h.StreamOpened: (Narrative(_DEBUG, "A stream opened.", ("upstream", "stream")),),
     h.StreamLost: (Narrative(_WARNING, "A stream was lost.", ("upstream", "stream", "status_code")),),
-    h.ConnectionEnded: (Narrative(_INFO, "A connection ended.", ("upstream", "status_code"), _TIMES),),
+    h.ConnectionEnded: (Narrative(_INFO, "A connection ended.", ("upstream", "status_code"), (*_TIMES, "planned")),),
     h.RetryScheduled: (Narrative(_DEBUG, "The next attempt is scheduled.", ("upstream", "error_class")),),
     h.LossDetected: (Narrative(_DEBUG, "A loss was noticed.", ("upstream",)),),
     h.UpstreamRecovered: (Narrative(_INFO, "The upstream is back.", ("upstream",)),),
@@ -159,13 +161,20 @@ def narrate(happening: h.Happening) -> Line:
     )
 
 
+def timestamp(unix_nano: int) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(unix_nano / 1e9, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
 def _flat(happening: h.Happening) -> dict[str, object]:
-    """The happening's fields by name; a gap inside it is laid open, times of its kind become a duration."""
+    """The happening's fields by name: a gap is laid open, start and end become a duration, other times readable."""
     values: dict[str, object] = {}
     for field in fields(happening):
         value = getattr(happening, field.name)
         if isinstance(value, Gap):
             values |= {inner.name: getattr(value, inner.name) for inner in fields(value) if inner.name not in _TIMES}
+        elif field.name.endswith(_UNIX_NANO) and field.name not in _TIMES:
+            values[field.name.removesuffix(_UNIX_NANO)] = timestamp(value) if value else "never"
         else:
             values[field.name] = value
     holder: Any = getattr(happening, "gap", happening)

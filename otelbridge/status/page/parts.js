@@ -136,7 +136,8 @@ export function gaps(document) {
 }
 
 export function history(document) {
-  const all = document.history ?? [];
+  // A line that was held back comes later than it happened.
+  const all = (document.history ?? []).toSorted((one, other) => one.unix_seconds - other.unix_seconds);
   if (!all.length) return [none("Nothing has been said yet.")];
   const items = all.slice(-SHOWN).reverse().map((entry) =>
     make(

@@ -4,7 +4,7 @@ import { clock, duration, make } from "/words.js";
 
 const LONGEST_SECONDS = 3600;
 const SHORTEST_SECONDS = 120;
-const WORTH_TELLING_SECONDS = 0.1; // the connecting at the start is not news
+const WORTH_TELLING_SECONDS = 0.5; // the connecting at the start is not news
 const SEEING = new Set(["watching", "suspect"]);
 const MOODS = { watching: "good", suspect: "warn", connecting: "blind", waiting: "blind", holding: "bad", idle: "idle" };
 
