@@ -35,7 +35,8 @@ def demo(
 ) -> None:
     """Show the whole road on this machine, faults included.
 
-    A simulated KubeArmor, the bridge and an OTLP endpoint run; things break; nothing is lost. Exits with 0 only if the ledger balances and every event arrived. Needs no cluster, no network and no settings.
+    A simulated KubeArmor, the bridge and an OTLP endpoint run; things break; nothing is lost. Exits
+    with 0 only if the ledger balances and every event arrived. Needs no cluster, no network and no settings.
     """
     say("Starting a simulated KubeArmor, the bridge, and an OTLP endpoint ...")
     from otelbridge.cli.demo_play import sentence  # noqa: PLC0415  # with grpc: only this command pays for it

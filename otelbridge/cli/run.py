@@ -41,8 +41,8 @@ def run(
 ) -> None:
     """Run the bridge until it is told to stop.
 
-    SIGTERM or Ctrl-C drains it first: what it holds is delivered, what cannot be waits on disk. A second signal stops it
-    at once.
+    SIGTERM or Ctrl-C drains it first: what it holds is delivered, what cannot be waits on disk. A second signal stops
+    it at once.
     """
     loaded = load_or_exit(
         config,
