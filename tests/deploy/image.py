@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,23 @@ exec setpriv --no-new-privs chroot --userspec="$USER_ID:$USER_ID" --groups= "$ro
 """Read-only root, one writable folder, the image's user, no way to more privileges, no shell that could be started."""
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A program in the jail, seen from outside: the process that made the namespaces, and waits."""
+
+    outer: subprocess.Popen[bytes]
+
+    def pid(self) -> int:
+        """Of the program itself; 0 while there is none."""
+        children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text(encoding="ascii").split()
+        return int(children[0]) if children else 0
+
+    def end(self) -> int:
+        """SIGTERM to the program, as a kubelet sends it; its exit code."""
+        os.kill(self.pid(), signal.SIGTERM)
+        return self.outer.wait(RUN_SECONDS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """A built image: its files, and its configuration as OCI writes it."""
@@ -61,6 +79,21 @@ class Image:
             env=self.environment(),
             stdin=subprocess.DEVNULL,
         )
+
+    @contextmanager
+    def started(self, *, env: Mapping[str, str], output: Path) -> Iterator[Started]:
+        """The image's own command, running in the jail as the process 1 of its namespace; killed with the context."""
+        argv = self.jailed([*self.config["Entrypoint"], *self.config["Cmd"]])
+        with (
+            output.open("wb") as sink,
+            subprocess.Popen(
+                argv, env={**self.environment(), **env}, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+            ) as outer,
+        ):
+            try:
+                yield Started(outer)
+            finally:
+                outer.kill()
 
     def environment(self) -> dict[str, str]:
         """What the image sets, and the user's number for the jail."""

@@ -3,12 +3,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from importlib.metadata import requires, version
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.relay import Relay
 from tests.deploy.image import Image, built_image
+from tests.oracle import Publisher
+from tests.peers.process import answers_ok, free_ports
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
@@ -63,6 +69,27 @@ def test_settings_are_checked_in_there_as_anywhere(image: Image) -> None:
 
 def test_a_wrong_command_line_ends_with_2(image: Image) -> None:
     assert image.run("no-such-command").returncode == 2
+
+
+def test_it_delivers_an_event_and_ends_with_0_on_sigterm(image: Image, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    with Relay() as relay, OtlpEndpoint(http_port=None) as endpoint:
+        settings = {
+            "OTELBRIDGE_FEED__ENDPOINTS": relay.endpoint,
+            "OTELBRIDGE_SEND__ENDPOINT": endpoint.grpc_endpoint,
+            "OTELBRIDGE_STATUS__PORT": str(port),
+            "OTELBRIDGE_TELEMETRY__DISABLED": "true",
+        }
+        with image.started(env=settings, output=tmp_path / "output") as running:
+            eventually(
+                lambda: answers_ok(f"http://127.0.0.1:{port}/readyz"),
+                within_seconds=60,
+                why=(tmp_path / "output").read_text(encoding="utf-8") or "it is ready",
+            )
+            relay.wait_for_subscribers(1)
+            Publisher(relay, per_second=1000).publish(10)
+            assert len(endpoint.wait_for_records(10, within=20)) == 10
+            assert running.end() == 0, (tmp_path / "output").read_text(encoding="utf-8")
 
 
 def test_it_holds_what_the_bridge_needs_and_no_more(image: Image) -> None:
