@@ -15,28 +15,17 @@ from otelbridge.telemetry.settings import SignalSettings
 
 DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
 DEFAULT_HTTP_ENDPOINT = "http://localhost:4318"
-_SIGNAL_PATHS = ("/v1/logs", "/v1/traces", "/v1/metrics")
 
 
-def resolved(signal: SignalSettings, fallback: SignalSettings | None, path: str) -> SignalSettings:
-    """The settings in force: a signal without an endpoint goes where the events go, by the same means.
+def addressed(signal: SignalSettings, path: str) -> SignalSettings:
+    """The settings with OTLP's own default endpoint where there is none; the loader has put the events' server there.
 
     Args:
         signal: what the operator said about the signal.
-        fallback: where the events go; its endpoint may end in `/v1/logs`.
-        path: `/v1/traces` or `/v1/metrics`; put in the place of another signal's.
+        path: `/v1/traces` or `/v1/metrics`, for HTTP.
     """
-    if not signal.endpoint and fallback is not None:
-        means = {"exporter", "headers"}
-        taken = {name: getattr(fallback, name) for name in SignalSettings.model_fields if name not in means}
-        signal = signal.model_copy(update={**taken, "headers": {**fallback.headers, **signal.headers}})
-        for other in _SIGNAL_PATHS:
-            if signal.endpoint.endswith(other):
-                signal = signal.model_copy(update={"endpoint": signal.endpoint.removesuffix(other) + path})
-    if signal.endpoint:
-        return signal
     default = DEFAULT_GRPC_ENDPOINT if signal.protocol == "grpc" else DEFAULT_HTTP_ENDPOINT + path
-    return signal.model_copy(update={"endpoint": default})
+    return signal if signal.endpoint else signal.model_copy(update={"endpoint": default})
 
 
 def span_exporter(signal: SignalSettings, *, place: str, console: TextIO) -> SpanExporter | None:

@@ -18,8 +18,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from otelbridge.telemetry.exporters import metric_exporter, resolved, span_exporter
-from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
+from otelbridge.telemetry.exporters import addressed, metric_exporter, span_exporter
+from otelbridge.telemetry.settings import TelemetrySettings
 
 MILLISECONDS = 1000
 LOGGER = "opentelemetry.otelbridge"
@@ -34,7 +34,6 @@ class Providers:
         settings: TelemetrySettings,
         *,
         identity: Mapping[str, str],
-        default_endpoint: SignalSettings | None,
         pull: MetricReader,
         console: TextIO,
     ) -> None:
@@ -43,7 +42,6 @@ class Providers:
         Args:
             settings: what the operator said.
             identity: resource attributes beside the operator's, which win.
-            default_endpoint: where signals go that have no endpoint of their own.
             pull: the reader behind /metrics.
             console: where the `console` exporters write.
 
@@ -51,8 +49,8 @@ class Providers:
             ValueError: a certificate or key cannot be read.
         """
         resource = Resource.create({"service.name": settings.service_name, **identity, **settings.resource_attributes})
-        traces = resolved(settings.traces, default_endpoint, "/v1/traces")
-        metrics = resolved(settings.metrics, default_endpoint, "/v1/metrics")
+        traces = addressed(settings.traces, "/v1/traces")
+        metrics = addressed(settings.metrics, "/v1/metrics")
         self._span_exporter: SpanExporter | None = None
         readers: list[MetricReader] = []
         if not settings.disabled:

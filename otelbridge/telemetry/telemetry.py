@@ -25,7 +25,7 @@ from otelbridge.telemetry.names import SCOPE
 from otelbridge.telemetry.narrator import Level, Line, narrate
 from otelbridge.telemetry.providers import Providers
 from otelbridge.telemetry.readings import Reading, of_process, of_states
-from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
+from otelbridge.telemetry.settings import TelemetrySettings
 from otelbridge.telemetry.spans import Spans
 from otelbridge.telemetry.states import States
 
@@ -49,7 +49,6 @@ class Telemetry:
         *,
         version: str,
         instance_id: str,
-        default_endpoint: SignalSettings | None,
         stderr: TextIO,
     ) -> None:
         self._registry = CollectorRegistry()
@@ -58,7 +57,6 @@ class Telemetry:
         self._providers = Providers(
             settings,
             identity={"service.version": version, "service.instance.id": instance_id},
-            default_endpoint=default_endpoint,
             pull=PrometheusMetricReader(scope_info_enabled=False, registry=self._registry),
             console=stderr,
         )
@@ -87,7 +85,6 @@ class Telemetry:
         *,
         version: str,
         instance_id: str,
-        default_endpoint: SignalSettings | None = None,
         stderr: TextIO,
     ) -> Telemetry:
         """Opens everything and starts the thread.
@@ -96,13 +93,12 @@ class Telemetry:
             settings: what the operator said.
             version: `service.version`.
             instance_id: `service.instance.id`.
-            default_endpoint: where a signal goes that has no endpoint of its own: the events' server.
             stderr: where log lines go.
 
         Raises:
             ValueError: a certificate or key cannot be read; names the setting and the file.
         """
-        return cls(settings, version=version, instance_id=instance_id, default_endpoint=default_endpoint, stderr=stderr)
+        return cls(settings, version=version, instance_id=instance_id, stderr=stderr)
 
     def tell(self, happening: Happening) -> None:
         """Takes a happening. Never raises, never blocks, any thread, also from a signal handler."""

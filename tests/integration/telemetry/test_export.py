@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metric
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from otelbridge.telemetry import happenings as h
-from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
+from otelbridge.telemetry.settings import TelemetrySettings
 from otelbridge.telemetry.telemetry import Telemetry
 from tests.unit.telemetry.examples import example
 from tests.waiting import eventually
@@ -110,12 +110,11 @@ def http_endpoint(backend: Backend) -> Iterator[str]:
     server.server_close()
 
 
-def _open(stderr: io.StringIO, default: SignalSettings | None = None, **settings: object) -> Telemetry:
+def _open(stderr: io.StringIO, **settings: object) -> Telemetry:
     return Telemetry.open(
         TelemetrySettings.model_validate(settings),
         version="1.2.3",
         instance_id="instance-1",
-        default_endpoint=default,
         stderr=stderr,
     )
 
@@ -137,8 +136,13 @@ def _arrived(backend: Backend) -> None:
 
 
 def test_spans_and_metrics_go_out_by_grpc(backend: Backend, grpc_endpoint: str) -> None:
-    default = SignalSettings(endpoint=grpc_endpoint, headers={"Authorization": "Bearer x"})
-    telemetry = _open(io.StringIO(), default, resource_attributes={"deployment.environment.name": "test"})
+    signal = {"endpoint": grpc_endpoint, "headers": {"Authorization": "Bearer x"}}
+    telemetry = _open(
+        io.StringIO(),
+        traces=signal,
+        metrics=signal,
+        resource_attributes={"deployment.environment.name": "test"},
+    )
     _tell_of_a_life(telemetry)
 
     assert telemetry.flush(10)
@@ -147,11 +151,14 @@ def test_spans_and_metrics_go_out_by_grpc(backend: Backend, grpc_endpoint: str) 
     telemetry.close(5)
 
 
-def test_spans_and_metrics_go_out_by_http_beside_the_events(backend: Backend, http_endpoint: str) -> None:
-    default = SignalSettings(
-        endpoint=f"{http_endpoint}/v1/logs", protocol="http/protobuf", compression="none", headers={"x-key": "k"}
+def test_spans_and_metrics_go_out_by_http(backend: Backend, http_endpoint: str) -> None:
+    means = {"protocol": "http/protobuf", "compression": "none", "headers": {"x-key": "k"}}
+    telemetry = _open(
+        io.StringIO(),
+        traces={"endpoint": f"{http_endpoint}/v1/traces", **means},
+        metrics={"endpoint": f"{http_endpoint}/v1/metrics", **means},
+        resource_attributes={"deployment.environment.name": "test"},
     )
-    telemetry = _open(io.StringIO(), default, resource_attributes={"deployment.environment.name": "test"})
     _tell_of_a_life(telemetry)
     telemetry.close(10)
 
@@ -175,7 +182,8 @@ def test_an_endpoint_that_is_away_neither_delays_the_end_nor_floods_the_log(prot
 
 
 def test_disabled_sends_nothing_and_metrics_say_so(backend: Backend, grpc_endpoint: str) -> None:
-    telemetry = _open(io.StringIO(), SignalSettings(endpoint=grpc_endpoint), disabled=True)
+    signal = {"endpoint": grpc_endpoint}
+    telemetry = _open(io.StringIO(), traces=signal, metrics=signal, disabled=True)
     _tell_of_a_life(telemetry)
 
     assert telemetry.flush(5)

@@ -5,34 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.telemetry.exporters import metric_exporter, resolved, span_exporter
+from otelbridge.telemetry.exporters import addressed, metric_exporter, span_exporter
 from otelbridge.telemetry.settings import SignalSettings
 
-EVENTS = SignalSettings(
-    endpoint="https://otlp.example.com/v1/logs",
-    protocol="http/protobuf",
-    headers={"authorization": "secret"},
-    ca_file="/ca.pem",
-)
 
+def test_a_signal_goes_where_it_was_told() -> None:
+    signal = SignalSettings(endpoint="http://elsewhere:4317")
 
-def test_a_signal_without_an_endpoint_goes_where_the_events_go_by_the_same_means() -> None:
-    signal = resolved(SignalSettings(headers={"x-team": "a"}), EVENTS, "/v1/traces")
-
-    assert signal.endpoint == "https://otlp.example.com/v1/traces"
-    assert signal.protocol == "http/protobuf"
-    assert signal.headers == {"authorization": "secret", "x-team": "a"}
-    assert signal.ca_file == "/ca.pem"
-
-
-def test_a_signal_with_an_endpoint_of_its_own_gets_nothing_of_the_events() -> None:
-    signal = resolved(SignalSettings(endpoint="http://elsewhere:4317"), EVENTS, "/v1/traces")
-
-    assert (signal.endpoint, signal.protocol, signal.headers) == ("http://elsewhere:4317", "grpc", {})
-
-
-def test_an_exporter_that_was_switched_off_stays_off() -> None:
-    assert resolved(SignalSettings(exporter="none"), EVENTS, "/v1/traces").exporter == "none"
+    assert addressed(signal, "/v1/traces") == signal
 
 
 @pytest.mark.parametrize(
@@ -41,7 +21,7 @@ def test_an_exporter_that_was_switched_off_stays_off() -> None:
 def test_without_any_endpoint_the_standard_one_holds(protocol: str, endpoint: str) -> None:
     signal = SignalSettings.model_validate({"protocol": protocol})
 
-    assert resolved(signal, None, "/v1/metrics").endpoint == endpoint
+    assert addressed(signal, "/v1/metrics").endpoint == endpoint
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
