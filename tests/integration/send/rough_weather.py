@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import grpc
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otelbridge.send.split import count_records
 from otelbridge.simulator.endpoint import OtlpEndpoint
@@ -134,12 +135,18 @@ def campaign(road: Road, endpoint: OtlpEndpoint, *, protocol: str, seed: int, ba
         road.put(batch_of(*batch))
     eventually(lambda: road.held() == 0, within_seconds=60 + batches)
     arrived = Counter(bodies_of(endpoint.log_records()))
-    dead = road.total(Account.REJECTED) - moods.rejected
+    dead = {
+        record.body.string_value
+        for letter in road.queue.dead_letters()
+        for per_resource in ExportLogsServiceRequest.FromString(letter.request).resource_logs
+        for per_scope in per_resource.scope_logs
+        for record in per_scope.log_records
+    }
     figures: dict[str, object] = {
         "seed": seed,
         "owed": len(owed),
-        "lost": len(set(owed) - set(arrived)) - dead,
-        "set_aside": dead,
+        "lost": len(set(owed) - set(arrived) - dead),
+        "set_aside": len(dead),
         "duplicates": sum(arrived.values()) - len(arrived),
         "duplicates_allowed": moods.may_be_twice,
         "delay_early_seconds": round(moods.early_seconds, 4),
@@ -147,6 +154,7 @@ def campaign(road: Road, endpoint: OtlpEndpoint, *, protocol: str, seed: int, ba
         "answers": dict(moods.asked),
     }
     assert figures["lost"] == 0, figures
+    assert road.total(Account.REJECTED) == moods.rejected + len(dead), figures
     assert road.total(Account.DELIVERED) + road.total(Account.REJECTED) == len(owed), figures
     assert sum(arrived.values()) - len(arrived) <= moods.may_be_twice, figures
     assert moods.early_seconds <= 0, figures

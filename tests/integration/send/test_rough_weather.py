@@ -13,4 +13,4 @@ from tests.integration.send.rough_weather import campaign
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_through_all_moods_of_an_endpoint_nothing_is_lost(road: Road, endpoint: OtlpEndpoint, protocol: str) -> None:
-    campaign(road, endpoint, protocol=protocol, seed=random.randrange(10**6), batches=12)
+    campaign(road, endpoint, protocol=protocol, seed=random.randrange(10**6), batches=8)
