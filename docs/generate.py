@@ -10,6 +10,7 @@ from otelbridge.feed.states import states_table
 from otelbridge.feed.status_codes import status_codes_table
 from otelbridge.send import answers
 from otelbridge.settings.tables import settings_table_markdown, standard_variables_table_markdown
+from otelbridge.telemetry.tables import log_lines_table_markdown, metrics_table_markdown, spans_table_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +21,9 @@ TABLES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/feed.md", "status codes", status_codes_table),
     ("docs/settings.md", "settings", settings_table_markdown),
     ("docs/settings.md", "standard variables", standard_variables_table_markdown),
+    ("docs/telemetry.md", "metrics", metrics_table_markdown),
+    ("docs/telemetry.md", "spans", spans_table_markdown),
+    ("docs/telemetry.md", "log lines", log_lines_table_markdown),
 ]
 
 

@@ -1,10 +1,11 @@
-"""The declared names go in, the documentation's tables of metrics and spans come out."""
+"""The declared names go in, the documentation's tables of metrics, spans and log lines come out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from otelbridge.telemetry.names import INSTRUMENTS, SPANS, Instrument, Kind
+from otelbridge.telemetry.narrator import NARRATIVES, event_name
 
 _SUFFIX_BY_UNIT = {"s": "_seconds", "By": "_bytes"}
 """Units that the Prometheus exporter puts into a name; annotations such as `{event}` and `1` are left out."""
@@ -44,6 +45,16 @@ def spans_table_markdown() -> str:
         (f"`{span.name}`", span.kind, ", ".join(f"`{a}`" for a in span.attributes), span.description) for span in SPANS
     )
     return _table(("span", "kind", "attributes", "meaning"), rows)
+
+
+def log_lines_table_markdown() -> str:
+    """One row per sentence that the bridge can log."""
+    rows = (
+        (f"`{event_name(kind)}`", row.level.name.lower(), row.sentence, ", ".join(f"`{r}`" for r in row.reason))
+        for kind, narratives in NARRATIVES.items()
+        for row in narratives
+    )
+    return _table(("event", "level", "sentence", "limited by"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
