@@ -45,7 +45,8 @@ def test_run_delivers_and_sigterm_ends_it_with_0(tmp_path: Path) -> None:
 
 def test_a_second_bridge_on_the_same_queue_is_refused_with_3(tmp_path: Path) -> None:
     with Relay() as relay, running_bridge(tmp_path, feed={"endpoints": [relay.endpoint]}) as bridge:
-        ended = run("run", "--queue-directory", str(bridge.queue_directory), "--status-port", "0")
+        same = ("--queue-directory", str(bridge.queue_directory))
+        ended = run("run", *same, "--status-port", "0", "--set", "telemetry.disabled=true")
     assert ended.returncode == 3
     assert "in use by process" in ended.stderr
 
