@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 SECOND = 1_000_000_000
 _MICROSECOND = 1_000
 _NANOSECOND_DIGITS = 9
 _LAST = (1 << 64) - 1  # OTLP's times are unsigned 64-bit integers
+_RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -53,11 +55,10 @@ class Instant:
 
     def _otherwise(self, updated: str, timestamp: int) -> int:
         """Any other RFC 3339 text, to the nanosecond; else the seconds."""
-        head, dot, tail = updated.partition(".")
-        digits = tail[: len(tail) - len(tail.lstrip("0123456789"))] if dot else ""
-        whole = _whole_seconds(head + (tail[len(digits) :] if dot else ""))
-        if whole is not None:
-            return whole * SECOND + int(digits[:_NANOSECOND_DIGITS].ljust(_NANOSECOND_DIGITS, "0"))
+        found = _RFC_3339.fullmatch(updated)
+        whole = _whole_seconds(found[1] + (found[3] or "+00:00")) if found else None
+        if found and whole is not None:
+            return whole * SECOND + int((found[2] or "")[:_NANOSECOND_DIGITS].ljust(_NANOSECOND_DIGITS, "0"))
         nano = timestamp * SECOND
         return nano if 0 < nano <= _LAST else 0
 
@@ -67,7 +68,5 @@ def _whole_seconds(text: str) -> int | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
     seconds = (moment - _EPOCH).days * 86_400 + (moment - _EPOCH).seconds
     return seconds if 0 <= seconds <= _LAST // SECOND - 1 else None

@@ -36,9 +36,8 @@ _UINT64 = (1 << 64) - 1
 _TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(0x4000))  # noqa: PLR2004
 _TWO_MORE = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(0x4000))
 
-LONG_TEXT_BYTES = 1024  # the same for bodies
-SHORT_VALUE_BYTES = 120
-SHORT_TEXT_BYTES = 256  # the heads of texts up to here are made once; paths and command lines are seldom longer
+SHORT_VALUE_BYTES = 120  # such a value's lengths take one byte each, its key's included
+USUAL_TEXT_BYTES = 1024  # of paths, command lines and bodies; beyond, what stands before them is made anew
 
 
 def varint(number: int) -> bytes:
@@ -96,6 +95,22 @@ def head(tag: bytes, key: str, size: int) -> bytes:
     return tag + varint(len(name) + len(value) + size) + name + value
 
 
+class Heads(dict[int, bytes]):
+    """What stands before a text of so many bytes; made when first asked for, kept for texts of usual length."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, size: int) -> bytes:
+        made = self._make(size)
+        if size < USUAL_TEXT_BYTES:
+            self[size] = made
+        return made
+
+
 def text_attribute(key: str, limit_bytes: int, cut: list[str]) -> Callable[[str], bytes]:
     """An encoder for one record attribute whose text is new with every event: most of the cost is one table look-up.
 
@@ -104,31 +119,22 @@ def text_attribute(key: str, limit_bytes: int, cut: list[str]) -> Callable[[str]
         limit_bytes: longest value; a longer one is clipped and its key appended to `cut`.
         cut: where the keys of clipped values are noted.
     """
-    heads = [head(RECORD_ATTRIBUTE, key, size) for size in range(SHORT_TEXT_BYTES)]
+    heads = Heads(lambda size: head(RECORD_ATTRIBUTE, key, size))
 
     def encode(text: str) -> bytes:
         raw = text.encode()
-        size = len(raw)
-        if size < SHORT_TEXT_BYTES:
-            return heads[size] + raw
-        if size > limit_bytes:
+        if len(raw) > limit_bytes:
             cut.append(key)
             raw = clip(text, limit_bytes).encode()
-            size = len(raw)
-        return head(RECORD_ATTRIBUTE, key, size) + raw
+        return heads[len(raw)] + raw
 
     return encode
 
 
 def text_body() -> Callable[[bytes], bytes]:
     """An encoder for a record's body, given as text in UTF-8."""
-    heads = [_body_head(size) for size in range(LONG_TEXT_BYTES)]
-
-    def encode(raw: bytes) -> bytes:
-        size = len(raw)
-        return (heads[size] if size < LONG_TEXT_BYTES else _body_head(size)) + raw
-
-    return encode
+    heads = Heads(_body_head)
+    return lambda raw: heads[len(raw)] + raw
 
 
 def _body_head(size: int) -> bytes:
@@ -167,7 +173,7 @@ def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: li
         if value.__class__ is str:
             if value:
                 parts.append(_text_attribute(tag, key, value, limit_bytes, cut))
-        elif value or isinstance(value, int):
+        elif value or isinstance(value, int | float):
             short = _clipped(value, limit_bytes)
             if short != value:
                 cut.append(key)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from otelbridge.event import Stream
+from otelbridge.mapping.decode import decode
+from otelbridge.mapping.mapper import Mapper
+from otelbridge.mapping.memo import Memo
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.tally import MAX_ALERT_SERIES, MAX_NODES, Tally
+from tests.unit.mapping.samples import RECEIVED, alert, log, see
+
+
+class Answer(NamedTuple):
+    text: str
+    weight: int = 10
+
+
+class Counting:
+    def __init__(self, weight: int = 10) -> None:
+        self.asked: list[str] = []
+        self._weight = weight
+
+    def __call__(self, key: str) -> Answer:
+        self.asked.append(key)
+        return Answer(key.upper(), self._weight)
+
+
+def ask(memo: Memo[str, Answer], key: str) -> str:
+    return (memo.recall(key) or memo.learn(key)).text
+
+
+def test_what_was_learnt_is_recalled() -> None:
+    make = Counting()
+    memo = Memo[str, Answer](make, max_entries=4, max_bytes=1000)
+    assert [ask(memo, key) for key in "abab"] == list("ABAB")
+    assert make.asked == ["a", "b"]
+
+
+def test_what_is_asked_for_survives_a_generation_and_the_rest_is_forgotten() -> None:
+    make = Counting()
+    memo = Memo[str, Answer](make, max_entries=2, max_bytes=1000)
+    for key in "abcad":
+        ask(memo, key)
+    assert make.asked == ["a", "b", "c", "d"], "a moved back to the young"
+    assert len(memo) <= 4
+    for key in "efgh":
+        ask(memo, key)
+    ask(memo, "b")
+    assert make.asked[-1] == "b"
+
+
+def test_entries_and_bytes_are_bounded() -> None:
+    few = Memo[str, Answer](Counting(), max_entries=8, max_bytes=10**9)
+    heavy = Memo[str, Answer](Counting(weight=400), max_entries=10**6, max_bytes=1000)
+    for number in range(1000):
+        ask(few, str(number))
+        ask(heavy, str(number))
+    assert len(few) <= 16
+    assert len(heavy) <= 4
+
+
+def test_what_weighs_nothing_is_not_kept() -> None:
+    make = Counting(weight=0)
+    memo = Memo[str, Answer](make, max_entries=8, max_bytes=1000)
+    assert [ask(memo, "a"), ask(memo, "a")] == ["A", "A"]
+    assert make.asked == ["a", "a"]
+    assert len(memo) == 0
+
+
+def test_remembered_and_fresh_answers_are_the_same() -> None:
+    old = Mapper(MappingSettings(), version="1")
+    for number in range(300):
+        message = log(PodName=f"p{number % 7}", HostPID=number + 1, Resource=f"/f/{number}")
+        decoded = decode(Stream.LOGS, message.SerializeToString())
+        fresh = Mapper(MappingSettings(), version="1").map(Stream.LOGS, decoded, RECEIVED)
+        assert see(old.map(Stream.LOGS, decoded, RECEIVED)) == see(fresh)
+
+
+def test_alerts_are_counted_by_kind() -> None:
+    mapper = Mapper(MappingSettings(), version="1")
+    for message in (alert(), alert(HostPID=9), alert(Action="Audit", Result="Passed"), alert(Action="<script>")):
+        mapper.map(Stream.ALERTS, decode(Stream.ALERTS, message.SerializeToString()), RECEIVED)
+    mapper.map(Stream.LOGS, decode(Stream.LOGS, log().SerializeToString()), RECEIVED)
+    assert mapper.alert_counts() == {
+        ("shop", "process", "Block", "denied", "no-apt"): 2,
+        ("shop", "process", "Audit", "allowed", "no-apt"): 1,
+        ("shop", "process", "other", "denied", "no-apt"): 1,
+    }
+
+
+def test_kinds_of_alerts_are_bounded_and_none_is_left_out() -> None:
+    tally = Tally()
+    for number in range(MAX_ALERT_SERIES + 500):
+        tally.count_alert((f"ns{number}", ("file", "Block", "denied", f"p{number}")))
+    assert len(tally.alerts) <= MAX_ALERT_SERIES + 100
+    assert sum(tally.alerts.values()) == MAX_ALERT_SERIES + 500
+    assert tally.alerts["other", ("file", "Block", "denied", "other")] == 500
+
+
+def test_nodes_are_noted_with_the_time_of_receipt() -> None:
+    mapper = Mapper(MappingSettings(), version="1")
+    for node, received in (("a", 5), ("b", 6), ("a", 9), ("", 7)):
+        mapper.map(Stream.LOGS, decode(Stream.LOGS, log(HostName=node).SerializeToString()), received)
+    assert mapper.nodes() == {"a": 9, "b": 6}
+
+
+def test_of_too_many_nodes_the_one_silent_longest_is_forgotten() -> None:
+    tally = Tally()
+    for number in range(MAX_NODES):
+        tally.nodes[tally.admit_node(f"n{number}")] = number + 10
+    tally.nodes["n0"] = 10**6
+    tally.nodes[tally.admit_node("new")] = 10**6
+    assert len(tally.nodes) == MAX_NODES
+    assert {"n0", "new"} <= set(tally.nodes)
+    assert "n1" not in tally.nodes

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from otelbridge.event import Stream
+from otelbridge.mapping.decode import decode
+from otelbridge.mapping.mapper import Mapper
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.workload import parse_labels
+from otelbridge.pb import kubearmor_pb2 as pb
+from tests.unit.mapping.samples import RECEIVED, alert, log, mapped, seen
+
+DIGEST = "sha256:" + "6f" * 32
+IMAGES = {
+    f"docker.io/library/nginx:latest@{DIGEST}": ("docker.io/library/nginx", "latest", DIGEST),
+    f"registry.local:5000/team/web@{DIGEST}": ("registry.local:5000/team/web", None, DIGEST),
+    "registry.local:5000/team/web": ("registry.local:5000/team/web", None, None),
+    "registry.local:5000/web:1.2": ("registry.local:5000/web", "1.2", None),
+    "wordpress:4.8-apache": ("wordpress", "4.8-apache", None),
+    "nginx": ("nginx", None, None),
+    f":v3.21.6{DIGEST}": (None, "v3.21.6", DIGEST),
+}
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_images_are_split(image: str) -> None:
+    name, tag, digest = IMAGES[image]
+    found = seen(log(ContainerImage=image)).resource
+    assert found.get("container.image.name") == name
+    assert found.get("container.image.tags") == ([tag] if tag else None)
+    assert found.get("container.image.repo_digests") == ([f"{name or ''}@{digest}"] if digest else None)
+
+
+def test_an_image_that_cannot_be_put_together_again_is_kept_raw() -> None:
+    image = f":v3.21.6{DIGEST}"
+    assert seen(log(ContainerImage=image)).resource["kubearmor.container.image"] == image
+
+
+def test_dockers_container_name_is_taken_apart() -> None:
+    uid = "0b79c32b-2f4c-4da8-b771-e6baa7ebede4"
+    name = f"k8s_ubuntu-1-container_ubuntu-1-5fd94b7b9b-vvbk2_multiubuntu_{uid}_3"
+    found = seen(log(ContainerName=name, PodName="", NamespaceName="")).resource
+    assert found["k8s.container.name"] == "ubuntu-1-container"
+    assert found["container.name"] == name
+    assert found["k8s.pod.name"] == "ubuntu-1-5fd94b7b9b-vvbk2"
+    assert found["k8s.namespace.name"] == "multiubuntu"
+    assert found["k8s.pod.uid"] == uid
+    assert found["k8s.container.restart_count"] == 3
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob"])
+def test_the_six_known_owners_have_keys_of_their_own(kind: str) -> None:
+    owner = pb.Podowner(Ref=kind, Name="web", Namespace="shop")
+    found = seen(log(Owner=owner)).resource
+    assert found[f"k8s.{kind.lower()}.name"] == "web"
+    assert not [key for key in found if key.startswith("kubearmor.owner")]
+
+
+def test_other_owners_are_named_by_kind() -> None:
+    found = seen(log(Owner=pb.Podowner(Ref="Rollout", Name="web", Namespace="elsewhere"))).resource
+    assert found["kubearmor.owner.kind"] == "Rollout"
+    assert found["kubearmor.owner.name"] == "web"
+    assert found["kubearmor.owner.namespace"] == "elsewhere"
+
+
+def test_a_bare_pod_owns_itself_and_adds_nothing() -> None:
+    with_owner = seen(log(Owner=pb.Podowner(Ref="Pod", Name="web-0", Namespace="shop"))).resource
+    assert with_owner == seen(log()).resource
+
+
+def test_a_node_id_that_repeats_the_name_is_left_out() -> None:
+    assert "host.id" not in seen(log(NodeID="node-1")).resource
+    assert seen(log(NodeID="bf0f")).resource["host.id"] == "bf0f"
+
+
+@pytest.mark.parametrize("reported", ["default", "Default"])
+def test_a_configured_cluster_name_replaces_the_placeholder(reported: str) -> None:
+    found = seen(log(ClusterName=reported), cluster_name="prod").resource
+    assert found["k8s.cluster.name"] == "prod"
+    assert "kubearmor.cluster.reported" not in found
+
+
+def test_a_configured_cluster_name_does_not_hide_a_real_one() -> None:
+    found = seen(log(ClusterName="west"), cluster_name="prod").resource
+    assert (found["k8s.cluster.name"], found["kubearmor.cluster.reported"]) == ("prod", "west")
+
+
+def test_granularity_moves_the_workload_between_resource_and_record() -> None:
+    where = {
+        granularity: [key in seen(log(), resource_granularity=granularity).resource for key in keys]
+        for granularity in ("container", "pod", "node")
+        for keys in (["host.name", "k8s.pod.name", "k8s.container.name"],)
+    }
+    assert where == {"container": [True, True, True], "pod": [True, True, False], "node": [True, False, False]}
+
+
+def test_no_process_is_known_where_kubearmor_gives_no_pid() -> None:
+    bare = pb.Alert(Type="SystemEvent", Operation="AlertThreshold", ContainerID="c", MaxAlertsPerSec=10)
+    assert not [key for key in seen(bare).attributes if key.startswith("process.")]
+
+
+def test_root_is_named_where_a_process_is_known() -> None:
+    assert seen(log(UID=0)).attributes["process.real_user.id"] == 0
+    assert seen(log(UID=1000)).attributes["process.real_user.id"] == 1000
+    assert "process.real_user.id" not in seen(log(HostPID=0, UID=0)).attributes
+    assert seen(log(HostPID=0, UID=1000)).attributes["process.real_user.id"] == 1000
+
+
+def test_labels_are_kept_raw_and_parsed_by_opt_in() -> None:
+    message = log(Labels="tier=front,app=web")
+    assert seen(message).attributes["kubearmor.labels"] == "tier=front,app=web"
+    assert not [key for key in seen(message).resource if "label" in key]
+    found = seen(message, parse_labels=True).resource
+    assert (found["k8s.pod.label.app"], found["k8s.pod.label.tier"]) == ("web", "front")
+    found = seen(message, parse_labels=True, label_keys=("app",)).resource
+    assert [key for key in found if "label" in key] == ["k8s.pod.label.app"]
+
+
+def test_docker_labels_may_hold_commas_and_equals_signs() -> None:
+    assert parse_labels("a=1,b=x,y,z,c=p=q,=odd") == {"a": "1", "b": "x,y,z", "c": "p=q,=odd"}
+    assert parse_labels("") == {}
+    assert parse_labels("nonsense") == {}
+
+
+def test_ten_thousand_labels_are_cut_and_the_cut_is_told() -> None:
+    labels = ",".join(f"key{number}=value{number}" for number in range(10_000))
+    found = seen(log(Labels=labels), parse_labels=True)
+    assert len([key for key in found.resource if key.startswith("k8s.pod.label.")]) == 64
+    assert found.attributes["kubearmor.truncated"] == ["k8s.pod.label", "kubearmor.labels"]
+    assert labels.startswith(found.attributes["kubearmor.labels"])
+
+
+def test_the_service_is_the_sensor_or_by_opt_in_the_workload() -> None:
+    owner = pb.Podowner(Ref="Deployment", Name="web", Namespace="shop")
+    assert seen(log(Owner=owner)).resource["service.name"] == "kubearmor"
+    assert seen(log(Owner=owner), service_name="x").resource["service.name"] == "x"
+    assert seen(log(Owner=owner), service_name="workload").resource["service.name"] == "web"
+    assert seen(log(), service_name="workload").resource["service.name"] == "web-0"
+    labelled = log(Owner=owner, Labels="app.kubernetes.io/name=front,app.kubernetes.io/instance=front-eu")
+    assert seen(labelled, service_name="workload").resource["service.name"] == "web", "labels only by opt-in"
+    assert seen(labelled, service_name="workload", parse_labels=True).resource["service.name"] == "front-eu"
+    host = seen(pb.Log(HostName="n"), service_name="workload").resource
+    assert host["service.name"] == "kubearmor"
+
+
+def test_given_attributes_win_over_found_ones() -> None:
+    given = {"deployment.environment.name": "prod", "k8s.cluster.name": "mine", "service.name": "sec"}
+    found = seen(log(), resource_attributes=given).resource
+    assert given.items() <= found.items()
+
+
+def test_a_plain_machine_has_no_kubernetes_attributes() -> None:
+    found = seen(alert(Labels="a=b"), kubernetes=False, parse_labels=True).all
+    assert not [key for key in found if key.startswith("k8s.")]
+    assert found["container.name"] == "web"
+    assert found["container.label.a"] == "b"
+
+
+def test_equal_resources_are_the_same_object() -> None:
+    mapper = Mapper(MappingSettings(), version="1")
+    first = mapper.map(Stream.LOGS, decode(Stream.LOGS, log().SerializeToString()), RECEIVED)
+    second = mapper.map(Stream.LOGS, decode(Stream.LOGS, log(HostPID=8).SerializeToString()), RECEIVED)
+    assert first.resource is second.resource
+
+
+def test_the_order_of_labels_changes_neither_resource_nor_id() -> None:
+    orders = [",".join(order) for order in itertools.permutations(["a=1", "b=2", "c=3"])]
+    found = [mapped(log(Labels=order), MappingSettings(parse_labels=True)) for order in orders]
+    assert len({record.resource for record in found}) == 1
+    assert len({seen(log(Labels=order)).attributes["log.record.uid"] for order in orders}) == 1
+
+
+@pytest.mark.parametrize("enforcer", ["BPFLSM", "PRESET-ExecPreset"])
+def test_a_filler_directory_is_left_out(enforcer: str) -> None:
+    assert "process.working_directory" not in seen(alert(Enforcer=enforcer, Cwd="/")).attributes
+    assert seen(alert(Enforcer=enforcer, Cwd="/tmp/")).attributes["process.working_directory"] == "/tmp"
+    assert seen(alert(Enforcer="AppArmor", Cwd="/")).attributes["process.working_directory"] == "/"
+
+
+def test_presets_are_named() -> None:
+    assert seen(alert(Enforcer="PRESET-ExecPreset")).attributes["kubearmor.preset"] == "ExecPreset"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("AB" * 32, "ab" * 32),
+        ("0" * 64, None),
+        ("q83vASNFZ4k=", "abcdef0123456789"),
+        ("AAAAAA==", None),
+        ("what?", "what?"),
+    ],
+)
+def test_hashes(value: str, expected: str | None) -> None:
+    found = seen(log(ProcessHash=value, HashAlgo="sha256")).attributes
+    assert found.get("kubearmor.process.hash.sha256") == expected
+
+
+def test_tags_and_techniques() -> None:
+    tags = "NIST,MITRE_T1036_masquerading,MITRE_T1059.004,T1036,PCI_DSS,XT12345"
+    found = seen(alert(Tags=tags, ATags=tags.split(","))).attributes
+    assert found["kubearmor.tags"] == tags.split(",")
+    assert found["kubearmor.mitre.technique.ids"] == ["T1036", "T1059.004"]
+    assert "kubearmor.tags_text" not in found
+    assert seen(alert(Tags=tags)).attributes["kubearmor.tags"] == tags.split(","), "old builds leave ATags empty"
+    assert seen(alert(Tags="x", ATags=["y"])).attributes["kubearmor.tags_text"] == "x"
+    assert "kubearmor.mitre.technique.ids" not in seen(alert(Tags=tags), mitre_techniques=False).attributes
+
+
+def test_policies_belong_to_a_ruleset() -> None:
+    rulesets = {"MatchedPolicy": "KubeArmorPolicy", "MatchedHostPolicy": "KubeArmorHostPolicy",
+                "MatchedNetworkPolicy": "KubeArmorNetworkPolicy", "PolicyMatched": "KubeArmorPolicy"}  # fmt: skip
+    for kind, ruleset in rulesets.items():
+        assert seen(alert(Type=kind)).attributes["security_rule.ruleset.name"] == ruleset
+    assert seen(alert(PolicyName="DefaultPosture")).attributes["security_rule.ruleset.name"] == "DefaultPosture"
+    assert "security_rule.ruleset.name" not in seen(alert(Type="Novelty")).attributes
