@@ -31,9 +31,10 @@ docs: $(DEV) ## the generated tables of the documentation
 collector: ## the genuine OpenTelemetry Collector, built from Go modules
 	tests/collector/build
 
-peers: $(BIN)/python ## rotel, the other collector that the tests run
+peers: $(BIN)/python ## what the tests run and never import: rotel, another collector; axe, which judges the status page
 	rm -rf build/peers
 	$(PIP) install --no-deps --require-hashes --target build/peers -r locks/peers.txt
+	npm install --silent --no-save --prefix tests axe-core@4.14.1
 
 k8s: $(DEV) ## the rendered examples under k8s/rendered
 	$(BIN)/python tests/deploy/rendering.py
