@@ -338,6 +338,7 @@ class DurableQueue:
             more = self._letters.trim() or more
             self._turn.notify_all()
         self._sync()
+        self._holding.lay_reserve()
         return more
 
     def _sync(self) -> None:

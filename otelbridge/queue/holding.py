@@ -6,6 +6,7 @@ full disk or a failing one changes where a batch waits and nothing else. Not thr
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from otelbridge.queue.change import Change
 from otelbridge.queue.depth import Counts
 from otelbridge.queue.desk import Desk, Loan
 from otelbridge.queue.losses import post_lost
+from otelbridge.queue.reserve import Reserve
 from otelbridge.queue.rows import Span, span_of, stream_of
 from otelbridge.queue.salvage import salvage
 from otelbridge.queue.store import Store
@@ -50,6 +52,7 @@ class Holding:
         self._tell = tell
         self._clock = clock
         self._mirror = Mirror(path.with_suffix(".books"))
+        self._reserve = Reserve(path.with_suffix(".reserve"))
         self.pending = Change()
         self._degraded_since = 0.0
         self.recount_due = False
@@ -244,6 +247,8 @@ class Holding:
             if self.store is None or self.weather is not Weather.FULL:
                 self.shut()
                 self._open_store()
+            else:
+                self._make_room_in_log()
             done = self._flush_some()
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, sqlite3.Error) and weather_of(error) is Weather.DAMAGE:
@@ -254,6 +259,17 @@ class Holding:
             self.weather = None
             self._tell(QueueRecovered(path=str(self.path), degraded_seconds=time.monotonic() - self._degraded_since))
         return not done
+
+    def lay_reserve(self) -> None:
+        """Lays space by for the next full disk, while the disk is well."""
+        if self.weather is None:
+            self._reserve.lay()
+
+    def _make_room_in_log(self) -> None:
+        self._reserve.release()
+        if self.store is not None:
+            with contextlib.suppress(sqlite3.Error):  # then the flush fails too, and says why
+                self.store.checkpoint()
 
     def _flush(self) -> None:
         while not self._flush_some():

@@ -1,4 +1,4 @@
-"""Numbered records for the queue's tests: what was put can be told apart, and from what was damaged, when it comes out."""
+"""Numbered, sealed records for the queue's tests, a file layer that fails, and the questions to ask of a queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch, Lease
@@ -124,11 +124,11 @@ class Disk:
         disk = self
 
         class Connection(sqlite3.Connection):
-            def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:  # type: ignore[override]
+            def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
                 error = disk.fails(sql)
                 if error is not None:
                     raise error
-                return super().execute(sql, *parameters)  # type: ignore[arg-type]
+                return super().execute(sql, *parameters)
 
         return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection)
 

@@ -1,11 +1,13 @@
-"""A disk that is full, fails or is gone for a while: batches wait, exports go on, and the books balance all the time."""
+"""A disk that is full or fails for a while: batches wait, exports go on, and the books balance all the time."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -165,19 +167,26 @@ def test_the_disk_is_said_to_be_degraded_at_once(tmp_path: Path) -> None:
 # --- a real full disk ---
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@contextmanager
+def mounted(place: Path, size: str) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
-    place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=False, capture_output=True, text=True
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=False, capture_output=True, text=True
     )
-    if mounted.returncode:
-        pytest.skip(f"tmpfs can't be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    if mount.returncode:
+        pytest.skip(f"a tmpfs can't be mounted here: {mount.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)  # lazily: a failed test may have left files open
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "disk", "8m") as place:
+        yield place
 
 
 def fill(place: Path) -> Path:
@@ -223,6 +232,37 @@ def test_a_really_full_disk_loses_nothing_and_doubles_nothing(small_disk: Path) 
     assert drain(queue) == []
     assert_balanced(queue)
     queue.close()
+
+
+def test_what_was_delivered_is_recorded_on_a_full_disk_too(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "40m") as disk:
+        told = Told()
+        queue = open_queue(disk / "queue", told)
+        eventually((disk / "queue" / "queue.reserve").exists, why="space is laid by")
+        for n in range(100):
+            put(queue, Stream.LOGS, range(50 * n, 50 * n + 50))
+        fill(disk)
+        number = 5000
+        while not told.of(QueueDegraded):
+            put(queue, Stream.LOGS, range(number, number + 50))
+            number += 50
+        got = [n for _ in range(50) for n in settle_one(queue)]
+        eventually(lambda: told.of(QueueRecovered), why="the reserve makes room for what was delivered")
+        copy = tmp_path / "copy"
+        shutil.copytree(disk / "queue", copy)  # as a killed process would leave it: the disk is full all the while
+        assert_balanced(queue)
+        queue.close()
+        queue = open_queue(copy)
+        left = drain(queue)
+        assert sorted(got + left) == list(range(number)), "nothing lost, and nothing delivered comes back"
+        assert_balanced(queue)
+        queue.close()
+
+
+def settle_one(queue: DurableQueue) -> list[int]:
+    lease = take(queue, max_records=50)
+    queue.settle(lease, Accepted())
+    return numbers_of(lease.request)
 
 
 def test_a_start_on_a_full_disk_works_from_memory(small_disk: Path) -> None:

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otelbridge.event import Stream
+from otelbridge.queue.batch import Batch, Lease
+from otelbridge.queue.desk import Desk, Loan
+from otelbridge.queue.rows import Row, Span, checksum, piece_ids, row_id, sequence_of, span_of, stream_of
+
+
+@given(st.sampled_from(Stream), st.integers(1, 2**40 - 1))
+def test_an_id_tells_stream_and_place_and_fits_into_an_sqlite_integer(stream: Stream, sequence: int) -> None:
+    number = row_id(stream, sequence)
+    assert (stream_of(number), sequence_of(number)) == (stream, sequence)
+    first, last = span_of(stream)
+    assert 0 <= first < number <= last < 2**63
+
+
+def test_pieces_keep_the_order_and_can_be_cut_eighteen_times() -> None:
+    room = Span(row_id(Stream.LOGS, 7) + 1, row_id(Stream.LOGS, 8) - 1)
+    cuts = 0
+    while room.last - room.first > 1:
+        first, second = piece_ids(room, 2)
+        assert room.first <= first < second <= room.last
+        room = Span(first + 1, second - 1)
+        cuts += 1
+    assert cuts == 18
+    with pytest.raises(ValueError, match="do not fit"):
+        piece_ids(room, 3)
+
+
+@given(st.integers(0, 3), st.binary(min_size=1, max_size=64), st.integers(0, 2**32), st.data())
+def test_a_seal_breaks_when_anything_that_the_row_says_changes(
+    rank: int, request: bytes, records: int, data: st.DataObject
+) -> None:
+    stream = stream_of(rank << 60)
+    number = row_id(stream, 5)
+    batch = Batch(stream=stream, request=request, records=records, oldest_received_unix_nano=9)
+    seal = checksum(number, batch)
+    bit = data.draw(st.integers(0, len(request) * 8 - 1))
+    flipped = bytearray(request)
+    flipped[bit // 8] ^= 1 << bit % 8
+    others = [
+        (number + 1, batch),
+        (number, Batch(stream=stream, request=bytes(flipped), records=records, oldest_received_unix_nano=9)),
+        (number, Batch(stream=stream, request=request, records=records + 1, oldest_received_unix_nano=9)),
+        (number, Batch(stream=stream, request=request, records=records, oldest_received_unix_nano=8)),
+    ]
+    assert seal not in [checksum(*other) for other in others]
+
+
+def loan(first: int, last: int) -> Loan:
+    lease = Lease(stream=Stream.GAPS, batch_ids=(first,), request=b"", records=1, oldest_received_unix_nano=0, tries=0)
+    return Loan(lease=lease, span=Span(first, last), rows=(Row(first, 1, 0, 0),), since=first, on_disk=True)
+
+
+def test_the_gaps_between_loans_are_what_is_free() -> None:
+    desk = Desk()
+    end = span_of(Stream.GAPS).last
+    loans = [loan(10, 19), loan(20, 29), loan(40, 49)]
+    for one in loans:
+        desk.lend(one)
+    assert list(desk.gaps(Stream.GAPS)) == [Span(0, 9), Span(30, 39), Span(50, end)]
+    assert list(desk.gaps(Stream.GAPS, 35)) == [Span(35, 39), Span(50, end)]
+    desk.take_back(loans[1].lease)
+    desk.release(Stream.GAPS, Span(20, 29))
+    assert list(desk.gaps(Stream.GAPS)) == [Span(0, 9), Span(20, 39), Span(50, end)]
+    assert list(desk.gaps(Stream.ALERTS)) == [span_of(Stream.ALERTS)]
