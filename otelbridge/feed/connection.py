@@ -104,10 +104,14 @@ class Connection:
         return max((watch.last_event_unix_nano for watch in self.watches.values()), default=0)
 
     def close(self) -> None:
-        """Ends the calls, then the channel, and waits for the readers: what they read is in the hand-off."""
+        """Closes the channel, which ends the calls at once, and waits for the readers.
+
+        What they read is in the hand-off then. The calls are not cancelled before: a call that was cancelled does not
+        take its own status any more, and what gRPC holds for it is never freed.
+        """
         readers = dict(self._readers)
         for reader in readers.values():
-            reader.cancel()
+            reader.asked_to_end = True
         self._channel.close()
         for stream, reader in readers.items():
             reader.join(JOIN_SECONDS)

@@ -197,7 +197,8 @@ class HandOff:
         if not waiting:
             self._sleep(timeout_seconds)
             if time.monotonic() - self._taken_at < BUSY_SECONDS and not self._woken:
-                time.sleep(GATHER_SECONDS)
+                self._awake.clear()
+                self._awake.wait(GATHER_SECONDS)  # readers do not end this one, because `sleeping` is off; `wake` does
         self._woken = False
         popleft = waiting.popleft
         events = [popleft() for _ in range(min(max_events, len(waiting)))]

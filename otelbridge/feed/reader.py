@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import grpc
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.feed.channel import WatchCall
+from otelbridge.feed.channel import WatchCall, release
 from otelbridge.feed.handoff import Lane
 
 
@@ -34,7 +34,7 @@ class Reader:
     ) -> None:
         self.lane = lane
         self.asked_to_end = False
-        """We cancelled it: its end is no news."""
+        """Set before its channel is closed: its end is no news then."""
         self._call = call
         self._connection_id = connection_id
         self._ended = ended
@@ -46,11 +46,6 @@ class Reader:
         """Starts reading."""
         self._thread.start()
 
-    def cancel(self) -> None:
-        """Ends the call at once; what the thread has read is in the lane."""
-        self.asked_to_end = True
-        self._call.cancel()
-
     def join(self, timeout_seconds: float) -> bool:
         """Waits for the thread; False when it is still running after the deadline."""
         if self._thread.ident is not None:  # otherwise it could not be started: the process is out of threads
@@ -59,10 +54,7 @@ class Reader:
 
     def _run(self) -> None:
         try:
-            self._read()
-            code, details = grpc.StatusCode.OK, ""
-        except grpc.RpcError as error:
-            code, details = error.code(), error.details() or ""
+            code, details = self._read_to_the_end()
         # The thread's boundary. grpcio has raised ValueError and UsageError on calls of a closed channel; whatever it
         # is, the stream is over, and its owner has to hear of it or it would be blind without knowing.
         except Exception as error:  # noqa: BLE001
@@ -78,6 +70,16 @@ class Reader:
                 ended_unix_nano=time.time_ns(),
             ),
         )
+
+    def _read_to_the_end(self) -> tuple[grpc.StatusCode, str]:
+        try:
+            self._read()
+        except grpc.RpcError as error:
+            code, details = error.code(), error.details() or ""
+        else:
+            code, details = grpc.StatusCode.OK, ""
+        release(self._call)
+        return code, details
 
     def _read(self) -> None:
         # The hot loop: about 1 us per event beside what grpcio takes.

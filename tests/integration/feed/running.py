@@ -89,7 +89,11 @@ class Running:
 
     def until_watching_anew(self, connection_id: str) -> SubscriptionStatus:
         """Waits until every stream is watched on another connection than this one."""
-        eventually(lambda: self.status.connection_id not in {"", connection_id}, why="another connection")
+        try:
+            eventually(lambda: self.status.connection_id not in {"", connection_id}, within_seconds=30)
+        except AssertionError as failure:
+            failure.add_note("\n".join(map(str, [self.status, *self.told[-20:]])))
+            raise
         return self.until_watching()
 
     def until_gaps(self, number: int, *, within_seconds: float = 10) -> list[Gap]:
