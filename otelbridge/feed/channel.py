@@ -26,10 +26,16 @@ MILLISECONDS = 1000
 
 
 class WatchCall(Protocol):
-    """A running Watch call: iterated by one thread for encoded events. Closing its channel ends it at once."""
+    """A running Watch call: iterated by one thread for encoded events. Cancelling it, or closing its channel, ends it.
+
+    Closing the channel is the better end for a process that lives on, see `Connection.close`.
+    """
 
     def __iter__(self) -> Iterator[bytes]:
         """Blocks for the next event; raises grpc.RpcError when the stream ends with anything but OK."""
+
+    def cancel(self) -> bool:
+        """Ends the call, and a read that is blocked on it, at once."""
 
     def initial_metadata(self) -> object:
         """Blocks for the headers, or for the end."""
