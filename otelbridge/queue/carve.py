@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from otelbridge.queue.batch import Batch
+from otelbridge.queue.opening import PAGE_BYTES
 from otelbridge.queue.rows import checksum, stream_of
-from otelbridge.queue.store import PAGE_BYTES
 
 LEAF = 0x0D
 LEAF_HEADER_BYTES = 8

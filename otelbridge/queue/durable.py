@@ -7,7 +7,6 @@ and a thread of the queue's own writes them when it does again.
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,23 +19,22 @@ from otelbridge.queue.batch import Batch, Lease
 from otelbridge.queue.change import Change, DeadLetter
 from otelbridge.queue.depth import Depth
 from otelbridge.queue.errands import collect
-from otelbridge.queue.errors import QueueUnusable
-from otelbridge.queue.finding import dead_letters_of, oldest_received_unix_nano, room_for_pieces
+from otelbridge.queue.finding import dead_letters_of
+from otelbridge.queue.gauge import depth_of
 from otelbridge.queue.holding import Holding
 from otelbridge.queue.lending import Lending
 from otelbridge.queue.letters import Letters
+from otelbridge.queue.opening import QUEUE_FILE, Connect, connect, open_store
 from otelbridge.queue.outcome import Accepted, Outcome, Refused, TooLarge
-from otelbridge.queue.owner import CURE, own
-from otelbridge.queue.power import boot_id, sync_log, tell_of_power_cut
-from otelbridge.queue.rows import piece_ids
+from otelbridge.queue.owner import own
+from otelbridge.queue.power import Log, boot_id
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.queue.store import QUEUE_FILE, Connect, connect, open_store
-from otelbridge.queue.upkeep import Upkeep
-from otelbridge.queue.waiting_room import measure
+from otelbridge.queue.settling import accept, cut, give_back, refuse
+from otelbridge.queue.starting import start
+from otelbridge.queue.upkeep import Upkeep, tidy
 from otelbridge.queue.watching import WATCHING, note_of, read_note
-from otelbridge.queue.weather import Weather, sentence, weather_of
-from otelbridge.telemetry.happenings import Happening, QueueOpened, RecordsShed, Tell
-from otelbridge.telemetry.ledger import Account, Ledger, Posting
+from otelbridge.telemetry.happenings import Happening, RecordsShed, Tell
+from otelbridge.telemetry.ledger import Ledger, Posting
 
 FILE_SLACK = 1.25  # pages are filled to four fifths at worst, with batches of the sizes that we make
 FILE_ROOM_BYTES = 16 * 1024 * 1024  # the tables' own pages, gap records beyond the bound, room to delete in
@@ -46,14 +44,10 @@ EXPIRE_AT_ONCE = 512
 class DurableQueue:
     """One per process. Thread-safe. Made by `open`, given up by `close`."""
 
-    def __init__(
-        self, settings: QueueSettings, *, tell: Tell, clock: Callable[[], int], connect: Connect, boot: str
-    ) -> None:
+    def __init__(self, settings: QueueSettings, *, tell: Tell, clock: Callable[[], int], connect: Connect) -> None:
         self._settings = settings
         self._tell = tell
         self._clock = clock
-        self._boot = boot
-        self._synced_revision = 0
         self._turn = threading.Condition()
         self._news: list[Happening] = []
         self._woken = False
@@ -71,6 +65,7 @@ class DurableQueue:
             synchronous=settings.synchronous,
             connect=connect,
         )
+        self._log = Log(self.path, synced_by_itself=settings.synchronous == "full")
         self._holding = Holding(self.path, make_store, self._news.append, clock)
         self._admission = Admission(settings, self._holding)
         self._lending = Lending(settings.order, self._holding)
@@ -99,10 +94,16 @@ class DurableQueue:
             QueueInUse: another process has it.
             QueueUnusable: the folder or the file can't be made, read or written.
         """
-        queue = cls(settings, tell=tell, clock=clock, connect=connect, boot=boot_id() if boot is None else boot)
+        queue = cls(settings, tell=tell, clock=clock, connect=connect)
         try:
             with queue._changing():
-                queue._start()
+                start(
+                    queue._holding,
+                    queue._letters,
+                    settings,
+                    boot=boot_id() if boot is None else boot,
+                    tell=queue._news.append,
+                )
         except BaseException:
             os.close(queue._owned)
             raise
@@ -111,25 +112,6 @@ class DurableQueue:
 
     upkeep: Upkeep
     """The thread that tends the queue; its pulse says that it lives."""
-
-    def _start(self) -> None:
-        try:
-            self._holding.open()
-        except (sqlite3.Error, OSError) as error:
-            if isinstance(error, sqlite3.Error) and weather_of(error) is Weather.FULL:
-                self._holding.degrade(error)
-            else:
-                self._holding.close()
-                raise QueueUnusable(self._settings.directory, sentence(error), CURE) from error
-        self._letters.count()
-        books = self._holding.books
-        tell_of_power_cut(books, self._boot, self._news.append)
-        books.open_under_boot = self._boot if self._settings.synchronous == "normal" else ""
-        self._holding.write(Change())
-        counts = self._holding.counts
-        self._news.append(
-            QueueOpened(path=str(self.path), held_records=sum(counts.records.values()), held_bytes=counts.total_bytes())
-        )
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -182,20 +164,11 @@ class DurableQueue:
             ValueError: the lease is not out.
         """
         with self._changing():
-            loan = self._holding.desk.take_back(lease)
-            if not isinstance(outcome, Accepted):
-                self._holding.desk.release(lease.stream, loan.span)
-                self._holding.desk.count_try(lease)
+            if isinstance(outcome, Accepted):
+                accept(self._holding, self._letters, lease, outcome)
+            else:
+                give_back(self._holding, lease)
                 self._turn.notify_all()
-                return
-            rejected = min(outcome.rejected, lease.records)
-            ledger = self._holding.books.ledger
-            ledger.post(Posting(lease.stream, Account.DELIVERED, "", lease.records - rejected))
-            if rejected:
-                ledger.post(Posting(lease.stream, Account.REJECTED, "partial_success", rejected))
-            change = Change()
-            self._letters.retain(loan, change)
-            self._holding.discharge(loan, change)
 
     def dead_letter(self, lease: Lease, outcome: Refused | TooLarge) -> None:
         """Ends a lease on records that the endpoint will never take: they are set aside as a dead letter.
@@ -204,11 +177,7 @@ class DurableQueue:
             ValueError: the lease is not out.
         """
         with self._changing():
-            loan = self._holding.desk.take_back(lease)
-            self._holding.books.ledger.post(Posting(lease.stream, Account.REJECTED, outcome.code, lease.records))
-            change = Change()
-            self._letters.refuse(lease, outcome, change)
-            self._holding.discharge(loan, change)
+            refuse(self._holding, self._letters, lease, outcome)
 
     def replace(self, lease: Lease, batches: Sequence[Batch]) -> None:
         """Ends a lease by putting smaller batches in its place, in one transaction; they are free at once, in order.
@@ -216,17 +185,8 @@ class DurableQueue:
         Raises:
             ValueError: the lease is not out, or the batches do not hold as many records of the same stream.
         """
-        if sum(batch.records for batch in batches) != lease.records or any(b.stream != lease.stream for b in batches):
-            raise ValueError(f"the pieces must hold the lease's {lease.records} records of {lease.stream}")
         with self._changing():
-            holding = self._holding
-            loan = holding.desk.loan_of(lease)
-            numbers = piece_ids(room_for_pieces(holding, loan), len(batches))
-            holding.desk.take_back(lease)
-            change = Change(inserts=dict(zip(numbers, batches, strict=True)))
-            for batch_id, batch in change.inserts.items():
-                holding.counts.add(batch.stream, measure(batch_id, batch))
-            holding.discharge(loan, change)
+            cut(self._holding, lease, batches)
             self._turn.notify_all()
 
     def wait_for_work(self, timeout_seconds: float) -> bool:
@@ -256,30 +216,15 @@ class DurableQueue:
     def depth(self) -> Depth:
         """What is held at this instant; from counters."""
         with self._changing():
-            holding = self._holding
-            return Depth(
-                batches=sum(holding.counts.batches.values()),
-                records=sum(holding.counts.records.values()),
-                bytes=holding.counts.total_bytes(),
-                leased_records=sum(loan.lease.records for loan in holding.desk.loans()),
-                memory_records=holding.room.records,
-                oldest_received_unix_nano=oldest_received_unix_nano(holding),
-                by_stream=dict(holding.counts.records),
-                dead_letters=self._letters.dead_letters,
-                dead_letter_bytes=self._letters.dead_letter_bytes,
-                retained_bytes=self._letters.retained_bytes,
-                degraded=holding.weather is not None,
-            )
+            return depth_of(self._holding, self._letters)
 
     def ledger(self) -> Ledger:
         """A copy of the ledger."""
-        with self._turn:
-            return Ledger(self._holding.books.ledger.postings())
+        return self.balance()[0]
 
     def held(self) -> Mapping[Stream, int]:
         """Records held per stream, counted apart from the ledger."""
-        with self._turn:
-            return dict(self._holding.counts.records)
+        return self.balance()[1]
 
     def balance(self) -> tuple[Ledger, Mapping[Stream, int]]:
         """Ledger and held records of one instant: `ledger.residue(held)` is 0 everywhere."""
@@ -296,9 +241,8 @@ class DurableQueue:
         """Puts dead letters back into the queue; returns their records."""
         letters = self.dead_letters(numbers)
         with self._changing():
-            records = self._letters.resend(letters)
             self._turn.notify_all()
-        return records
+            return self._letters.resend(letters)
 
     def discard_dead_letters(self, numbers: Sequence[int]) -> None:
         """Deletes dead letters for good."""
@@ -310,16 +254,13 @@ class DurableQueue:
     def checkpoint_watching(self, watched_until: Mapping[tuple[str, Stream], int]) -> None:
         """Remembers until when (Unix nanoseconds) streams of upstreams were watched; others keep their time."""
         with self._changing():
-            until = {**self._watched(), **watched_until}
+            until = {**self.last_watching(), **watched_until}
             self._holding.write(Change(notes={WATCHING: note_of(until)}))
 
     def last_watching(self) -> dict[tuple[str, Stream], int]:
         """Until when each upstream's stream was watched, in this life or an earlier one."""
         with self._turn:
-            return self._watched()
-
-    def _watched(self) -> dict[tuple[str, Stream], int]:
-        return read_note(self._holding.notes.get(WATCHING))
+            return read_note(self._holding.notes.get(WATCHING))
 
     # --- tending ---
 
@@ -336,23 +277,14 @@ class DurableQueue:
             if change:
                 self._holding.write(change)
             more = self._letters.trim() or more
+            tidy(self._holding)
             self._turn.notify_all()
-        self._sync()
-        self._holding.lay_reserve()
-        return more
-
-    def _sync(self) -> None:
-        """Brings what was written to the platter, beside the lock: a put goes on meanwhile."""
-        revision = self._holding.books.revision
-        if self._settings.synchronous == "full" or revision == self._synced_revision:
-            return
         try:
-            sync_log(self.path)
+            self._log.sync(self._holding.books.revision)  # beside the lock: a put goes on meanwhile
         except OSError as error:
             with self._changing():
                 self._holding.degrade(error)
-        else:
-            self._synced_revision = revision
+        return more
 
     def close(self) -> None:
         """Gives the queue up; what is held waits for the next start. Leases that are out are given back."""

@@ -10,11 +10,9 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch
 from otelbridge.queue.books import Books, Mirror, read_page
 from otelbridge.queue.change import Change
 from otelbridge.queue.depth import Counts
@@ -22,9 +20,9 @@ from otelbridge.queue.desk import Desk, Loan
 from otelbridge.queue.losses import post_lost
 from otelbridge.queue.reserve import Reserve
 from otelbridge.queue.rows import Span, span_of, stream_of
-from otelbridge.queue.salvage import salvage
+from otelbridge.queue.salvage import restore_loans, salvage
 from otelbridge.queue.store import Store
-from otelbridge.queue.waiting_room import WaitingRoom, measure
+from otelbridge.queue.waiting_room import WaitingRoom
 from otelbridge.queue.weather import Weather, sentence, weather_of
 from otelbridge.telemetry.happenings import QueueDegraded, QueueRecovered, QueueSalvaged, Tell
 
@@ -52,7 +50,7 @@ class Holding:
         self._tell = tell
         self._clock = clock
         self._mirror = Mirror(path.with_suffix(".books"))
-        self._reserve = Reserve(path.with_suffix(".reserve"))
+        self.reserve = Reserve(path.with_suffix(".reserve"))
         self.pending = Change()
         self._degraded_since = 0.0
         self.recount_due = False
@@ -66,12 +64,14 @@ class Holding:
             sqlite3.Error: the file can't be opened or made, and it is not damage.
         """
         self.books = self._mirror.read() or Books()
+        self._owe()
         try:
             self._load(self._open_store())
         except sqlite3.Error as error:
-            if weather_of(error) is not Weather.DAMAGE:
+            if weather_of(error) is Weather.DAMAGE:
+                self._salvage()
+            elif not self.reserve.release():  # a disk too full for SQLite to open a file on: now it is less so
                 raise
-            self._salvage()
             self._load(self._open_store())
         try:
             self._flush()
@@ -85,15 +85,19 @@ class Holding:
         self.books = max((b for b in (mirrored, stored) if b), key=lambda b: b.revision, default=Books())
         self.books.next_sequence = max(self.books.next_sequence, store.last_sequence() + 1)
         self.notes = store.notes()
-        self.recount_due = True
-        for stream, owed in self.books.ledger.residue({}).items():
-            self.counts.put(stream, 0, owed, 0)
+        self._owe()
         if stored is None or self.books.revision > stored.revision:
             # The mirror is ahead of the file: batches settled since then came back to life with the old file.
             for stream, floor in self.books.floor.items():
                 settled = Span(span_of(stream).first, floor - 1)
                 self.pending.deletes.append(settled)
                 self.desk.block(stream, settled)
+
+    def _owe(self) -> None:
+        """What should be there, by the books, until it is counted."""
+        self.recount_due = True
+        for stream, owed in self.books.ledger.residue({}).items():
+            self.counts.put(stream, 0, owed, 0)
 
     def _open_store(self) -> Store:
         """The file, opened; salvaged first where it must be."""
@@ -111,7 +115,7 @@ class Holding:
         else:
             self.store = self._make_store(self.path)
         if self.recount_due:
-            self._restore_loans(self.store)
+            restore_loans(self.desk, self.room, self.store, self.pending)
         return self.store
 
     def _salvage(self) -> None:
@@ -127,28 +131,6 @@ class Holding:
                 lost_records=None,
             )
         )
-
-    def _restore_loans(self, store: Store) -> None:
-        """Batches on loan that the salvage did not find are in memory still: they are written again, as one."""
-        for loan in self.desk.loans():
-            lease = loan.lease
-            kept = {row.id for row in store.measures(loan.span, -1)}
-            if all(row.id in kept or row.id in self.room for row in loan.rows):
-                continue
-            for row in loan.rows:
-                self.room.remove(Span(row.id, row.id))
-            for row_id in kept:
-                self.pending.deletes.append(Span(row_id, row_id))
-                self.desk.block(lease.stream, Span(row_id, row_id))
-            batch = Batch(
-                stream=lease.stream,
-                request=lease.request,
-                records=lease.records,
-                oldest_received_unix_nano=lease.oldest_received_unix_nano,
-            )
-            row = measure(loan.rows[0].id, batch)
-            self.room.add(row.id, batch)
-            self.desk.amend(replace(loan, rows=(row,)))
 
     # --- writing ---
 
@@ -260,13 +242,8 @@ class Holding:
             self._tell(QueueRecovered(path=str(self.path), degraded_seconds=time.monotonic() - self._degraded_since))
         return not done
 
-    def lay_reserve(self) -> None:
-        """Lays space by for the next full disk, while the disk is well."""
-        if self.weather is None:
-            self._reserve.lay()
-
     def _make_room_in_log(self) -> None:
-        self._reserve.release()
+        self.reserve.release()
         if self.store is not None:
             with contextlib.suppress(sqlite3.Error):  # then the flush fails too, and says why
                 self.store.checkpoint()

@@ -17,9 +17,10 @@ from otelbridge.queue.batch import Batch
 from otelbridge.queue.books import Books, read_page
 from otelbridge.queue.change import DeadLetter, Retained
 from otelbridge.queue.errors import QueueUnusable
+from otelbridge.queue.opening import QUEUE_FILE, read_store
 from otelbridge.queue.owner import owner_of
 from otelbridge.queue.rows import STREAM_BY_RANK, Row, Span, sequence_of, span_of
-from otelbridge.queue.store import QUEUE_FILE, Store, read_store
+from otelbridge.queue.store import Store
 from otelbridge.queue.watching import WATCHING, read_note
 from otelbridge.queue.weather import sentence
 from otelbridge.telemetry.ledger import Ledger

@@ -26,20 +26,31 @@ def boot_id() -> str:
         return ""
 
 
-def sync_log(database: Path) -> None:
-    """Brings the log to the platter. No lock is needed, and SQLite keeps none on that file that closing it could drop.
+class Log:
+    """The write-ahead log, as far as bringing it to the platter goes."""
 
-    Raises:
-        OSError: the disk did not take it.
-    """
-    try:
-        descriptor = os.open(f"{database}-wal", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # nothing was written since the log was moved into the database
-    try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
+    def __init__(self, database: Path, *, synced_by_itself: bool) -> None:
+        self._path = Path(f"{database}-wal")
+        self._synced_by_itself = synced_by_itself
+        self._synced_revision = 0
+
+    def sync(self, revision: int) -> None:
+        """Syncs the log if the books have moved on; SQLite keeps no lock on this file that closing it could drop.
+
+        Raises:
+            OSError: the disk did not take it.
+        """
+        if self._synced_by_itself or revision == self._synced_revision:
+            return
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # nothing was written since the log was moved into the database
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._synced_revision = revision
 
 
 def tell_of_power_cut(books: Books, boot: str, tell: Tell) -> None:

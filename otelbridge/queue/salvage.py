@@ -6,15 +6,18 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch
 from otelbridge.queue.carve import carve
 from otelbridge.queue.change import Change
-from otelbridge.queue.rows import STREAM_BY_RANK, span_of, stream_of
-from otelbridge.queue.store import Store, read_store
+from otelbridge.queue.desk import Desk
+from otelbridge.queue.opening import read_store
+from otelbridge.queue.rows import STREAM_BY_RANK, Span, span_of, stream_of
+from otelbridge.queue.store import Store
+from otelbridge.queue.waiting_room import WaitingRoom, measure
 
 MAX_SET_ASIDE = 2  # broken files that are kept for a human; older ones go
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -130,3 +133,30 @@ def _keep_letters(path: Path, new: Store) -> None:
             new.apply(Change(notes=old.notes()), b"")
         finally:
             old.close()
+
+
+def restore_loans(desk: Desk, room: WaitingRoom, store: Store, pending: Change) -> None:
+    """Batches on loan that a salvage did not find are in memory still: they are written again, as one.
+
+    Raises:
+        sqlite3.Error: the new file can't be read.
+    """
+    for loan in desk.loans():
+        lease = loan.lease
+        kept = {row.id for row in store.measures(loan.span, -1)}
+        if all(row.id in kept or row.id in room for row in loan.rows):
+            continue
+        for row in loan.rows:
+            room.remove(Span(row.id, row.id))
+        for row_id in kept:
+            pending.deletes.append(Span(row_id, row_id))
+            desk.block(lease.stream, Span(row_id, row_id))
+        batch = Batch(
+            stream=lease.stream,
+            request=lease.request,
+            records=lease.records,
+            oldest_received_unix_nano=lease.oldest_received_unix_nano,
+        )
+        row = measure(loan.rows[0].id, batch)
+        room.add(row.id, batch)
+        desk.amend(replace(loan, rows=(row,)))

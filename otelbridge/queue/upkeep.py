@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
 
+from otelbridge.queue.holding import Holding
 from otelbridge.telemetry.pulse import Pulse
 
 EVERY_SECONDS = 0.5
 STOP_SECONDS = 10  # a disk that hangs must not hang the end of the program
+SPARE_PAGES = 8192  # 64 MiB may stay unused in the file: the next outage needs no new space
+GIVE_BACK_PAGES = 256  # 2 MiB each half second: no put waits for long
+
+
+def tidy(holding: Holding) -> None:
+    """While the disk is well: lays space by for when it is full, gives back what an outage made the file grow."""
+    if holding.weather is not None or holding.store is None:
+        return
+    holding.reserve.lay()
+    try:
+        pages, unused = holding.store.file_pages()
+        if unused > max(SPARE_PAGES, pages // 2):
+            holding.store.give_back_space(GIVE_BACK_PAGES)
+    except sqlite3.Error as error:
+        holding.weathered(error)
 
 
 class Upkeep:

@@ -265,6 +265,23 @@ def settle_one(queue: DurableQueue) -> list[int]:
     return numbers_of(lease.request)
 
 
+def test_a_backlog_is_delivered_and_taken_over_by_a_start_on_a_full_disk(small_disk: Path) -> None:
+    queue = open_queue(small_disk / "queue")
+    for n in range(20):
+        put(queue, Stream.LOGS, [n])
+    queue.close()
+    filler = fill(small_disk)
+    queue = open_queue(small_disk / "queue")
+    put(queue, Stream.LOGS, [20])
+    got = drain(queue)
+    filler.unlink()
+    eventually(lambda: not queue.depth().degraded, why="space is back")
+    got += drain(queue)
+    assert sorted(got) == list(range(21))
+    assert_balanced(queue)
+    queue.close()
+
+
 def test_a_start_on_a_full_disk_works_from_memory(small_disk: Path) -> None:
     told = Told()
     filler = fill(small_disk)
