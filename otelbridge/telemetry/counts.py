@@ -56,7 +56,7 @@ def _gap(told: h.GapEnded) -> Iterator[Count]:
 
 
 def _damaged(told: h.EventDamaged) -> Iterator[Count]:
-    yield Count("otelbridge.event.mapping.errors", 1, {n.STREAM: told.stream.value, n.ERROR_TYPE: told.how})
+    yield Count("otelbridge.event.mapping.errors", told.events, {n.STREAM: told.stream.value, n.ERROR_TYPE: told.how})
 
 
 def _accepted(told: h.BatchAccepted) -> Iterator[Count]:

@@ -96,7 +96,7 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
     h.EventsOverflowed: (
         Narrative(_ERROR, "Events came faster than they could be taken to disk, and were dropped.", ("stream",)),
     ),
-    h.EventDamaged: (Narrative(_WARNING, "An event did not parse as it should.", ("stream", "upstream", "how")),),
+    h.EventDamaged: (Narrative(_WARNING, "Events did not parse as they should.", ("stream", "upstream", "how")),),
     h.QueueOpened: (Narrative(_INFO, "The queue is open.", ("path",)),),
     h.RecordsShed: (Narrative(_ERROR, "The queue dropped records.", ("stream", "reason")),),
     h.QueueDegraded: (Narrative(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",)),),

@@ -9,10 +9,12 @@ from otelbridge.event import Stream
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventDamaged:
-    """An event did not parse as it should; it travels on, decoded leniently or as raw bytes."""
+    """Events did not parse as they should; they travel on, decoded leniently or as raw bytes."""
 
     stream: Stream
     upstream: str
     how: str
     """`lenient` or `raw`."""
     why: str
+    """Of the first of them."""
+    events: int = 1

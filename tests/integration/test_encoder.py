@@ -1,0 +1,162 @@
+"""The walk from the hand-off into the queue, with the real rooms on both sides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from otelbridge.encoder import OVERFLOW_REASON, Encoder
+from otelbridge.event import Gap, GapCause, RawEvent, Stream
+from otelbridge.feed.handoff import HandOff
+from otelbridge.gate.gate import Gate
+from otelbridge.gate.settings import GateSettings, RuleSettings
+from otelbridge.mapping.decode import Decoded
+from otelbridge.mapping.mapper import Mapper, Record
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.pb import kubearmor_pb2 as pb
+from otelbridge.queue.durable import DurableQueue
+from otelbridge.queue.settings import QueueSettings
+from otelbridge.simulator.endpoint_inbox import attributes
+from otelbridge.telemetry.happenings import EventDamaged, GapEnded, Happening
+from otelbridge.telemetry.ledger import Account
+
+DROP_THE_SHOP = GateSettings(rules=(RuleSettings(name="no shop", action="drop", namespace=("shop",)),))
+EVENTS_OF_THE_SMALLEST_HANDOFF = 1000
+MIB = 1024 * 1024
+
+
+class FaultyMapper(Mapper):
+    """Has a bug that one event finds."""
+
+    def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
+        if decoded.how == "strict" and decoded.message.HostName == "unlucky":
+            raise KeyError("unlucky")
+        return super().map(stream, decoded, received_unix_nano)
+
+
+@dataclass
+class Walk:
+    """An encoder between a hand-off and a queue."""
+
+    queue: DurableQueue
+    told: list[Happening] = field(default_factory=list)
+    mapper: type[Mapper] = Mapper
+
+    def __post_init__(self) -> None:
+        self.handoff = HandOff(EVENTS_OF_THE_SMALLEST_HANDOFF, MIB)
+
+    def carry(self, *events: RawEvent, gate: GateSettings | None = None, gaps: tuple[Gap, ...] = ()) -> list[LogRecord]:
+        """Walks the events through and returns what is in the queue afterwards."""
+        encoder = Encoder(
+            handoff=self.handoff,
+            gate=Gate(gate or GateSettings()),
+            mapper=self.mapper(MappingSettings(), version="1"),
+            queue=self.queue,
+            tell=self.told.append,
+        )
+        for gap in gaps:
+            encoder.record_gap(gap)
+        for event in events:
+            self.handoff.offer(event)
+        encoder.start()
+        assert encoder.drain()
+        records = []
+        while lease := self.queue.take(max_bytes=MIB, max_records=MIB):
+            for per_resource in ExportLogsServiceRequest.FromString(lease.request).resource_logs:
+                records += [record for per_scope in per_resource.scope_logs for record in per_scope.log_records]
+        return records
+
+    def account(self, stream: Stream, account: Account) -> int:
+        ledger, held = self.queue.balance()
+        assert not any(ledger.residue(held).values())
+        return ledger.total(stream, account)
+
+
+@pytest.fixture
+def walk(tmp_path: Path) -> Iterator[Walk]:
+    told: list[Happening] = []
+    queue = DurableQueue.open(QueueSettings(directory=tmp_path), tell=told.append)
+    yield Walk(queue, told)
+    queue.close()
+
+
+def event(stream: Stream, body: bytes) -> RawEvent:
+    return RawEvent(stream, body, time.time_ns(), "relay:32767", "c1")
+
+
+def log(**fields: str) -> RawEvent:
+    return event(Stream.LOGS, pb.Log(**fields).SerializeToString())  # type: ignore[arg-type]  # strings only
+
+
+def test_what_a_rule_drops_is_on_the_rules_account(walk: Walk) -> None:
+    records = walk.carry(
+        log(NamespaceName="shop"), log(NamespaceName="bank"), log(NamespaceName="shop"), gate=DROP_THE_SHOP
+    )
+    assert len(records) == 1
+    assert walk.account(Stream.LOGS, Account.RECEIVED) == 3
+    assert walk.account(Stream.LOGS, Account.FILTERED) == 2
+    assert [p.reason for p in walk.queue.ledger().postings() if p.account is Account.FILTERED] == ["no shop"]
+
+
+def test_damaged_events_travel_on_and_are_told_once_per_turn_with_their_number(walk: Walk) -> None:
+    records = walk.carry(*[event(Stream.ALERTS, b"\xff\xff\xff")] * 40)
+    assert len(records) == 40
+    damaged = [told for told in walk.told if isinstance(told, EventDamaged)]
+    assert sum(told.events for told in damaged) == 40
+    assert len(damaged) < 40
+
+
+def test_a_fault_of_the_mapping_in_one_event_costs_no_event(walk: Walk) -> None:
+    walk.mapper = FaultyMapper
+    records = walk.carry(log(HostName="n1"), log(HostName="unlucky"), log(HostName="n2"))
+    assert len(records) == 3
+    assert [told.why for told in walk.told if isinstance(told, EventDamaged)] == [
+        "the mapping failed: KeyError('unlucky')"
+    ]
+    assert b"unlucky" in b"".join(record.SerializeToString() for record in records)
+
+
+def test_an_overflow_of_the_handoff_is_counted_and_becomes_a_gap(walk: Walk) -> None:
+    over = 250
+    records = walk.carry(*[log(HostName="n1")] * (EVENTS_OF_THE_SMALLEST_HANDOFF + over))
+    assert len(records) == EVENTS_OF_THE_SMALLEST_HANDOFF
+    assert walk.account(Stream.LOGS, Account.RECEIVED) == EVENTS_OF_THE_SMALLEST_HANDOFF + over
+    assert walk.account(Stream.LOGS, Account.DROPPED) == over
+    assert {p.reason for p in walk.queue.ledger().postings() if p.account is Account.DROPPED} == {OVERFLOW_REASON}
+    gaps = [told.gap for told in walk.told if isinstance(told, GapEnded)]
+    assert sum(gap.lost_records or 0 for gap in gaps) == over
+    assert {gap.cause for gap in gaps} == {GapCause.OVERFLOW}
+
+
+def test_a_gap_takes_the_durable_road_and_has_its_own_account(walk: Walk) -> None:
+    gap = Gap(
+        stream=Stream.ALERTS, upstream="relay:32767", cause=GapCause.DISCONNECT, started_unix_nano=1, ended_unix_nano=2
+    )
+    (record,) = walk.carry(gaps=(gap,))
+    assert record.event_name == "otelbridge.gap"
+    assert attributes(record.attributes)["otelbridge.gap.cause"] == "disconnect"
+    assert walk.account(Stream.GAPS, Account.RECEIVED) == 1
+
+
+def test_kubearmors_own_throttling_becomes_a_gap_with_its_known_window(walk: Walk) -> None:
+    alert = pb.Alert(
+        UpdatedTime="2026-07-25T17:20:00.123456Z",
+        Type="SystemEvent",
+        Operation="AlertThreshold",
+        MaxAlertsPerSec=10,
+        DroppingAlertsInterval=30,
+        NamespaceName="shop",
+        PodName="cart-0",
+        ContainerName="cart",
+    )
+    walk.carry(event(Stream.ALERTS, alert.SerializeToString()))
+    (gap,) = [told.gap for told in walk.told if isinstance(told, GapEnded)]
+    assert (gap.cause, gap.namespace, gap.pod, gap.container) == (GapCause.THROTTLED, "shop", "cart-0", "cart")
+    assert gap.ended_unix_nano - gap.started_unix_nano == 30 * 1_000_000_000
+    assert gap.started_unix_nano == 1785000000123456000
