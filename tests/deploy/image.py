@@ -113,7 +113,7 @@ def built_image() -> Iterator[Image]:
         required(Path(found) if found else None, name=tool, cure="apt-get install buildah debootstrap util-linux")
     required(Path("/bin/sh") if os.geteuid() == 0 else None, name="root", cure="mounts and chroot need it")
     folder = Path(tempfile.mkdtemp(prefix="otelbridge-image-"))
-    store = ["--root", str(folder / "store"), "--runroot", str(folder / "run"), "--storage-driver", "vfs"]
+    store = ["--root", str(folder / "store"), "--runroot", str(folder / "run")]
     try:
         yield _build(folder, store)
     finally:
