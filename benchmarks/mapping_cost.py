@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
-import random
 import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
-from google.protobuf import json_format
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -29,9 +27,11 @@ from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
+from otelbridge.simulator.event_stamp import stamp_time
+from otelbridge.simulator.generator import generate
 
-SAMPLES = Path(__file__).resolve().parent.parent / "tests" / "samples"
-NODES, PODS, BATCH = 20, 200, 512
+BATCH = 512
+STARTED, STEP_NANOSECONDS = 1_785_000_000_000_000_000, 137_000
 RECEIVED = 1_790_000_000_123_456_789
 
 # What the two comparisons copy: (KubeArmor's field, the key it gets).
@@ -52,37 +52,10 @@ Event = tuple[Stream, bytes]
 
 
 def events(count: int, seed: int) -> list[Event]:
-    """Recorded events, moved to 200 pods on 20 nodes; process ids, paths and arguments are new with every event."""
-    rng = random.Random(seed)
-    templates: list[tuple[Stream, Any]] = []
-    for name, kind, stream in (("alerts", pb.Alert, Stream.ALERTS), ("logs", pb.Log, Stream.LOGS)):
-        for line in (SAMPLES / f"{name}.json").read_text(encoding="utf-8").splitlines():
-            templates.append((stream, json_format.ParseDict(json.loads(line), kind())))
+    """A busy cluster's events; process ids, paths and arguments are new with every event."""
     made = []
-    for i in range(count):
-        stream, template = rng.choice(templates)
-        message = type(template)()
-        message.CopyFrom(template)
-        pod = rng.randrange(PODS)
-        message.HostName = f"node-{pod % NODES}"
-        message.NodeID = f"{pod % NODES:032x}"
-        if message.PodName:
-            message.NamespaceName, message.PodName = f"team-{pod % 15}", f"web-{pod}-7d9c8b6f5-x{pod:04d}"
-            message.ContainerName, message.ContainerID = "app", f"{pod:064x}"
-            message.ContainerImage = f"registry.example/team/web:{pod % 9}@sha256:{pod % 9:064x}"
-            message.Labels = f"app=web-{pod % 40},pod={pod},tier=front"
-            message.Owner.Ref, message.Owner.Name = "Deployment", f"web-{pod}"
-            message.Owner.Namespace = message.NamespaceName
-        message.HostPID, message.HostPPID = rng.randrange(2, 4_194_304), rng.randrange(2, 4_194_304)
-        message.PID, message.PPID = rng.randrange(2, 32_768), rng.randrange(2, 32_768)
-        message.Timestamp = 1_785_000_000 + i // 5000
-        message.UpdatedTime = (
-            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(message.Timestamp)) + f".{i * 37 % 10**6:06d}Z"
-        )
-        if message.Operation != "Process":
-            message.Source += f" --job={rng.getrandbits(40):x}"
-        if message.Operation in {"Process", "File", "Syscall"} and message.Resource:
-            message.Resource += f"/{rng.getrandbits(40):x}"
+    for number, (stream, message) in enumerate(itertools.islice(generate(seed), count)):
+        stamp_time(message, STARTED + number * STEP_NANOSECONDS)
         made.append((stream, message.SerializeToString()))
     return made
 
@@ -91,7 +64,7 @@ def by_hand(batch: Sequence[Event], mapper: Mapper) -> bytes:
     return mapper.assemble([mapper.map(stream, decode(stream, body), RECEIVED) for stream, body in batch])
 
 
-def by_objects(batch: Sequence[Event], _: Mapper) -> bytes:
+def by_objects(batch: Sequence[Event], mapper: Mapper) -> bytes:  # noqa: ARG001  # all ways are called alike
     request = ExportLogsServiceRequest()
     groups: dict[tuple[Any, ...], Any] = {}
     for stream, body in batch:
@@ -117,7 +90,7 @@ def by_objects(batch: Sequence[Event], _: Mapper) -> bytes:
     return request.SerializeToString()
 
 
-def by_sdk(batch: Sequence[Event], _: Mapper) -> bytes:
+def by_sdk(batch: Sequence[Event], mapper: Mapper) -> bytes:  # noqa: ARG001  # all ways are called alike
     records = []
     resources: dict[tuple[Any, ...], Resource] = {}
     scope = InstrumentationScope("bench")

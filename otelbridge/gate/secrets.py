@@ -31,7 +31,7 @@ SECRET_PATTERNS: tuple[SecretPattern, ...] = (
     SecretPattern(
         "flag",
         ("pass", "pwd", "secret", "token", "credential", "key"),
-        rf"(?i)(?<!\S)--?[\w-]{{0,64}}?{_NAME}(?:=|\s{{1,4}})(?P<secret>(?!-)\S+)",
+        rf"(?i)(?<!\S)--?[\w-]{{0,64}}?{_NAME}(?:=|\s{{1,4}})(?P<secret>(?!-|pass:)\S+)",
     ),
     SecretPattern(
         "assignment",

@@ -1,4 +1,4 @@
-"""A message whose texts are not all UTF-8 in, the same message with the bad bytes written out (`\\xff`) out."""
+r"""A message whose texts are not all UTF-8 in, the same message with the bad bytes written out (`\xff`) out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shadow(descriptor: Descriptor) -> type[Message]:
 
 
 def parse_leniently(message: Message, body: bytes) -> Message:
-    """Fills the message; bytes that are not UTF-8 become `\\xff` and so on.
+    r"""Fills the message; bytes that are not UTF-8 become `\xff` and so on.
 
     Returns:
         The shadow, which knows the unknown fields.
@@ -47,7 +47,7 @@ def parse_leniently(message: Message, body: bytes) -> Message:
 
 
 def strip_nul(message: Message) -> bool:
-    """Takes zero bytes out of all texts: protobuf allows them, several back-ends break on them. True when there were any."""
+    """Takes zero bytes out of all texts: protobuf allows them, several back-ends do not. True if there were any."""
     found = False
     for field, value in message.ListFields():
         if field.message_type is not None and field.message_type.GetOptions().map_entry:

@@ -1,4 +1,4 @@
-"""What KubeArmor says about itself in, log records out. Only a KubeArmor with debug on sends these: no hot path here."""
+"""What KubeArmor says about itself in, log records out. Only a KubeArmor with debug on sends these: no hot path."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class MessageLane:
         self._severity = severity_table(settings.severity)
         self._instant = Instant()
         self._cut: list[str] = []
-        parts = Parts(settings, Stream.MESSAGES, pb.Message, MESSAGE_FIELDS, self._cut, tally.admit_node)
+        parts = Parts(
+            settings, Stream.MESSAGES, pb.Message, fields=MESSAGE_FIELDS, cut=self._cut, admit_node=tally.admit_node
+        )
         self._fetch = parts.workload.fetch
         self._places: Memo[Key, WorkloadPart] = Memo(
             parts.make_workload, max_entries=MAX_NODES_REMEMBERED, max_bytes=MAX_REMEMBERED_BYTES

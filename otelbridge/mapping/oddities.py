@@ -115,7 +115,8 @@ def _sentence(gap: Gap, seconds: float, start: str) -> str:
     elif gap.estimated_records is not None:
         missed = f"; about {gap.estimated_records} records were missed"
     detail = f" {gap.detail}" if gap.detail else ""
-    return f"The {gap.stream}{upstream} could not be seen for {seconds:.3f} s from {start}: {_WORDS[gap.cause]}{missed}.{detail}"
+    blind = f"The {gap.stream}{upstream} could not be seen for {seconds:.3f} s from {start}"
+    return f"{blind}: {_WORDS[gap.cause]}{missed}.{detail}"
 
 
 def _count(key: str, records: int | None) -> list[Attribute]:

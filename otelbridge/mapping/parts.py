@@ -109,9 +109,15 @@ class Parts:
     __slots__ = ("_admit_node", "_cut", "_fields", "_settings", "_severity", "_stream", "process", "rule", "workload")
 
     def __init__(
-        self, settings: MappingSettings, stream: Stream, kind: type[Message], fields: tuple[Field, ...], cut: list[str],
+        self,
+        settings: MappingSettings,
+        stream: Stream,
+        kind: type[Message],
+        *,
+        fields: tuple[Field, ...],
+        cut: list[str],
         admit_node: Callable[[str], str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._settings = settings
         self._stream = stream
         self._admit_node = admit_node
@@ -172,9 +178,10 @@ class Parts:
             *self._as_is(Group.RULE, values),
         ]
         encoded = self._encode(RECORD_ATTRIBUTE, pairs)
+        number = self._severity[ruling.situation][ruling.level]
         return RulePart(
-            head(self._severity[ruling.situation][ruling.level], ruling.event_name), encoded, _words(ruling.before), _words(ruling.after), digest_of(values.canonical()),
-            values.text("Operation"), self._counted(ruling, values),
+            head(number, ruling.event_name), encoded, _words(ruling.before), _words(ruling.after),
+            digest_of(values.canonical()), values.text("Operation"), self._counted(ruling, values),
             self._weight(cut_before, key, len(encoded)),
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+
 from otelbridge.mapping.wire import SPAN_ID, TRACE_ID, delimited
 
 NO_SESSION = ("", "0")

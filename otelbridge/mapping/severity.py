@@ -1,7 +1,8 @@
 """How bad is it? What an event is about goes in, an OTLP severity number and its name come out of a table.
 
 A policy's severity sets the base: 1-3 low is INFO, 4-6 medium WARN, 7-10 high ERROR, in rising numbers. What came of it
-sets the floor: an attack that was stopped is worth a warning, a policy that should have stopped one and did not is worse.
+sets the floor: an attack that was stopped is worth a warning; a policy that should have stopped one and did not is
+worse.
 FATAL is never used: nothing crashed.
 """
 

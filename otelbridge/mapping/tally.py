@@ -37,12 +37,12 @@ class Tally:
             alerts[key] += 1
             return
         if len(alerts) >= MAX_ALERT_SERIES:
-            namespace, (operation, action, outcome, policy) = key
+            _, (operation, action, outcome, _) = key
             key = (OTHER, (operation, action, outcome, OTHER))
         alerts[key] = alerts.get(key, 0) + 1
 
     def admit_node(self, node: str) -> str:
-        """The name under which to note that a node was heard of. Of too many nodes, the one silent longest is forgotten."""
+        """The node's name, with room made for it: of too many nodes, the one silent longest is forgotten."""
         if node not in self.nodes and len(self.nodes) >= MAX_NODES:
             del self.nodes[min(self.nodes, key=self.nodes.__getitem__)]
         return node

@@ -1,7 +1,7 @@
 """Values in, protobuf wire bytes out: the few shapes that OTLP's log records are made of, written by hand.
 
-Field numbers are those of opentelemetry-proto 1.x, whose stability they share. A caller who wants to know what the bytes
-say parses them with `opentelemetry.proto`; the tests do.
+Field numbers are those of opentelemetry-proto 1.x, whose stability they share. Whoever wants to know what the bytes say
+parses them with `opentelemetry.proto`; the tests do.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ MAX_VARINT_BYTES = 10  # of an int64
 _UINT64 = (1 << 64) - 1
 # All numbers of one and two digits, and the same with "more follows": 1 MiB that takes a third off the cost of the
 # numbers of an event, of which each has ten or so.
+_TWO_DIGITS_END, _FOUR_DIGITS_END = 1 << 14, 1 << 28
 _TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(0x4000))  # noqa: PLR2004
 _TWO_MORE = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(0x4000))
 
@@ -42,9 +43,9 @@ USUAL_TEXT_BYTES = 1024  # of paths, command lines and bodies; beyond, what stan
 
 def varint(number: int) -> bytes:
     """A non-negative integer in base 128, low digits first."""
-    if number < 0x4000:
+    if number < _TWO_DIGITS_END:
         return _TWO_DIGITS[number]
-    if number < 0x1000_0000:  # process ids and lengths end here
+    if number < _FOUR_DIGITS_END:  # process ids and lengths end here
         return _TWO_MORE[number & 0x3FFF] + _TWO_DIGITS[number >> 14]
     return _TWO_MORE[number & 0x3FFF] + varint(number >> 14)
 
@@ -54,7 +55,7 @@ def delimited(tag: bytes, content: bytes) -> bytes:
     return tag + varint(len(content)) + content
 
 
-def any_value(value: Value, depth: int = MAX_DEPTH) -> bytes:
+def any_value(value: Value, depth: int = MAX_DEPTH) -> bytes:  # noqa: PLR0911  # one return per type
     """The content of an AnyValue."""
     match value:
         case str():
@@ -149,21 +150,6 @@ def int_heads(key: str) -> tuple[bytes, ...]:
         RECORD_ATTRIBUTE + varint(len(name) + 3 + digits) + name + b"\x12" + varint(1 + digits) + b"\x18"
         for digits in range(MAX_VARINT_BYTES + 1)
     )
-
-
-def int_attributes(keys: Sequence[str]) -> Callable[[Sequence[int]], bytes]:
-    """An encoder for integers that are new with every event, one per key; zeros are left out."""
-    all_heads = [int_heads(key) for key in keys]
-
-    def encode(numbers: Sequence[int]) -> bytes:
-        encoded = b""
-        for heads, number in zip(all_heads, numbers, strict=True):
-            if number:
-                digits = varint(number & _UINT64)
-                encoded += heads[len(digits)] + digits
-        return encoded
-
-    return encode
 
 
 def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: list[str]) -> bytes:

@@ -93,7 +93,7 @@ def place(values: Values, settings: MappingSettings) -> Place:
 
 
 def parse_labels(text: str) -> dict[str, str]:
-    """`k=v,k2=v2`, sorted by key. A part without `=` belongs to the value before it: Docker's values may hold commas."""
+    """`k=v,k2=v2`, sorted. A part without `=` belongs to the value before it: Docker's values may hold commas."""
     pairs: list[list[str]] = []
     for part in text.split(","):
         key, equals, value = part.partition("=")

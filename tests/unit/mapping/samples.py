@@ -1,4 +1,4 @@
-"""What the tests of the mapping share: sample events, a mapper's answer taken apart, and shorthand for making events."""
+"""What the tests of the mapping share: sample events, a record taken apart, and shorthand for making events."""
 
 from __future__ import annotations
 
@@ -42,10 +42,11 @@ class Seen(NamedTuple):
 def event(document: Mapping[str, Any]) -> Event:
     """A line of a sample file as a message."""
     fields = {name: int(value) if isinstance(value, float) else value for name, value in document.items()}
-    kind = fields.pop("_kind", "")
+    kind = str(fields.pop("_kind", ""))
     if not kind:
         kind = "log" if str(fields.get("Type", "")).endswith("Log") else "alert"
-    return json_format.ParseDict(fields, KINDS[kind]())
+    made: Event = json_format.ParseDict(fields, KINDS[kind]())
+    return made
 
 
 def sample_events() -> Iterator[tuple[str, Event]]:

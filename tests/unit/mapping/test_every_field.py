@@ -1,7 +1,8 @@
-"""Every non-empty field of every sample is found again, by its value. A field that is new in the proto fails until mapped."""
+"""Every non-empty field of every sample is found again, by its value: a field new in the proto fails until mapped."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +13,10 @@ from google.protobuf.message import Message
 
 from otelbridge.event import Stream
 from otelbridge.mapping.decode import Event
-from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS
+from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS, OWN_KEYS
 from otelbridge.pb import kubearmor_pb2 as pb
-from tests.unit.mapping.samples import Seen, alert, log, sample_events, see, seen
 from tests.unit.mapping import samples
+from tests.unit.mapping.samples import Seen, alert, log, sample_events, see, seen
 
 Reappears = Callable[[Any, Seen, Event], bool]
 
@@ -32,15 +33,15 @@ def without(part: str, *keys: str) -> Reappears:
 def has_time(value: Any, found: Seen, _: Event) -> bool:
     nano = found.record.time_unix_nano
     if isinstance(value, int):
-        return nano // 10**9 == value or found.attributes.get("kubearmor.timestamp") == value
+        return value in {nano // 10**9, found.attributes.get("kubearmor.timestamp")}
     whole = datetime.fromtimestamp(nano // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return value == f"{whole}.{nano % 10**9 // 1000:06d}Z" or found.attributes.get("kubearmor.updated_time") == value
+    return value in {f"{whole}.{nano % 10**9 // 1000:06d}Z", found.attributes.get("kubearmor.updated_time")}
 
 
 def has_image(value: str, found: Seen, _: Event) -> bool:
     if found.resource.get("kubearmor.container.image") == value:
         return True
-    name = found.resource.get("container.image.name", "")
+    name: str = found.resource.get("container.image.name", "")
     tag = found.resource.get("container.image.tags", [""])[0]
     digest = found.resource.get("container.image.repo_digests", [""])[0].partition("@")[2]
     return value == name + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
@@ -251,10 +252,6 @@ def test_the_generic_check_itself_notices_a_loss() -> None:
 
 
 def test_every_attribute_that_is_written_stands_in_the_table() -> None:
-    import re
-
-    from otelbridge.mapping.fields import OWN_KEYS
-
     declared = [key for field in (*FIELDS, *MESSAGE_FIELDS) for key in field.keys] + [key for key, _ in OWN_KEYS]
     patterns = [re.compile(re.sub(r"<[^>]*>", ".+", re.escape(key))) for key in declared]
     for place, message in sample_events():

@@ -141,7 +141,7 @@ def test_a_firewall_match() -> None:
     assert "process.real_user.id" not in found.attributes
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "-1", "1e3", "٨", "99999999999999999999", ""])  # noqa: RUF001  # a digit elsewhere
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "1e3", "٨", "99999999999999999999", ""])  # a digit elsewhere
 def test_what_is_no_port_is_left_out(port: str) -> None:
     found = seen(
         log(Operation="NetworkFirewall", Resource="EGRESS", Data=f"SourceIP=1.1.1.1 SourcePort={port} QuotaLimit=2MB")
@@ -241,7 +241,8 @@ def test_without_the_raw_texts_event_data_stays_whole() -> None:
     ("operation", "name"),
     [
         ("Process", "process"), ("File", "file"), ("Network", "network"), ("Capabilities", "capability"),
-        ("Syscall", "syscall"), ("Device", "device"), ("NetworkFirewall", "firewall"), ("Novelty", "other"), ("", "other"),
+        ("Syscall", "syscall"), ("Device", "device"), ("NetworkFirewall", "firewall"), ("Novelty", "other"),
+        ("", "other"),
     ],
 )  # fmt: skip
 def test_event_names_are_few_and_fixed(operation: str, name: str) -> None:

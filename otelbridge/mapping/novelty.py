@@ -1,0 +1,81 @@
+"""What is new with every event, encoded anew: what was touched, the command line, process ids, the exec session."""
+
+from __future__ import annotations
+
+from otelbridge.mapping.detail import Role
+from otelbridge.mapping.session import NO_SESSION, low_half, trace_context
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.wire import RECORD_ATTRIBUTE, attributes, int_heads, text_attribute, varint
+
+_UINT64 = (1 << 64) - 1
+
+
+class Novelty:
+    """Encoders for the fields of the group `event`. Keys of values that had to be cut are appended to `cut`."""
+
+    def __init__(self, settings: MappingSettings, cut: list[str]) -> None:
+        limit = settings.max_value_bytes
+        self._keep_raw = settings.keep_raw
+        self._trace = settings.exec_session_trace
+        self._command_line = text_attribute("process.command_line", limit, cut)
+        self._source = text_attribute("kubearmor.source", limit, cut)
+        self._resource = text_attribute("kubearmor.resource", limit, cut)
+        self._file_path = text_attribute("file.path", limit, cut)
+        self._file_name = text_attribute("file.name", limit, cut)
+        self._exec_id = text_attribute("kubearmor.exec.id", limit, cut)
+        self._session_id = text_attribute("kubearmor.exec.session_id", limit, cut)
+        self._host_pid, self._host_ppid = int_heads("process.pid"), int_heads("process.parent_pid")
+        self._pid, self._ppid = int_heads("process.vpid"), int_heads("kubearmor.process.parent_vpid")
+        self._user_id = int_heads("process.real_user.id")
+        self._root = attributes(RECORD_ATTRIBUTE, [("process.real_user.id", 0)], limit, [])
+
+    def resource(self, role: Role, resource: str) -> bytes:
+        """Resource by the role that it plays, and raw."""
+        if not resource:
+            return b""
+        raw = self._resource(resource) if self._keep_raw or role is Role.OTHER else b""
+        if role is Role.FILE:
+            name = resource.rpartition("/")[2]
+            return self._file_path(resource) + (self._file_name(name) if name else b"") + raw
+        return self._command_line(resource) + raw if role is Role.COMMAND else raw
+
+    def source(self, role: Role, source: str, parent: str) -> bytes:
+        """Source: the command line, but on exec events the parent, which has an attribute of its own already."""
+        if not source:
+            return b""
+        if role is not Role.COMMAND:
+            return self._command_line(source)
+        return b"" if source == parent else self._source(source)
+
+    def numbers(self, numbers: tuple[int, int, int, int, int]) -> bytes:
+        """HostPID, HostPPID, PID, PPID and UID. 0 means unknown, but for the UID of a known process: that is root."""
+        host_pid, host_ppid, pid, ppid, user_id = numbers
+        encoded = b""
+        if host_pid:
+            digits = varint(host_pid & _UINT64)
+            encoded = self._host_pid[len(digits)] + digits
+            if not user_id:
+                encoded += self._root
+        if host_ppid:
+            digits = varint(host_ppid & _UINT64)
+            encoded += self._host_ppid[len(digits)] + digits
+        if pid:
+            digits = varint(pid & _UINT64)
+            encoded += self._pid[len(digits)] + digits
+        if ppid:
+            digits = varint(ppid & _UINT64)
+            encoded += self._ppid[len(digits)] + digits
+        if user_id:
+            digits = varint(user_id & _UINT64)
+            encoded += self._user_id[len(digits)] + digits
+        return encoded
+
+    def session(self, exec_id: str, container: tuple[str, str, str], host_pid: int) -> bytes:
+        """The exec session that the process belongs to, if any."""
+        if exec_id in NO_SESSION:
+            return b""
+        low = low_half(exec_id)
+        if low is None:
+            return self._exec_id(exec_id)
+        encoded = self._exec_id(exec_id) + self._session_id(f"{low:08x}")
+        return encoded + trace_context(container, low, host_pid) if self._trace else encoded

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otelbridge.event import Stream
+from otelbridge.gate.gate import Gate
+from otelbridge.gate.redaction import MARK, blacken, redactors
+from otelbridge.gate.secrets import SECRET_PATTERNS, secrets_markdown
+from otelbridge.gate.settings import GateSettings, RedactSettings, RuleSettings
+from otelbridge.pb import kubearmor_pb2 as pb
+
+BUILT_IN = redactors(GateSettings(redact_common_secrets=True))
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+
+
+def blackened(text: str) -> str:
+    return blacken(text, BUILT_IN, Counter())[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/usr/bin/app --password {}",
+        "/usr/bin/app --password={} --port 3",
+        "/usr/bin/app -password {}",
+        "app --db-password={}",
+        "app --api-key {}",
+        "app --secret-key={}",
+        "app --client-secret {}",
+        "kubectl --token={} get pods",
+        "mysql -u root -p{} shop",
+        "/usr/bin/mysqldump --all -p{}",
+        "mariadb -p{}",
+        "sshpass -p {} ssh host",
+        "redis-cli -h redis -a {} ping",
+        "docker login -u me -p {} registry",
+        "curl -u bob:{} https://x",
+        "curl --user bob:{} https://x",
+        "curl -H Authorization: Bearer {} https://x",
+        "curl -H Authorization: Basic {} https://x",
+        "curl -H X-Auth-Token: {}",
+        "curl https://api/x?access_token={}&y=1",
+        'curl -d {{"password":"{}"}}',
+        "env DB_PASSWORD={} ./start",
+        "env MYSQL_PWD={} mysql",
+        "AWS_SECRET_ACCESS_KEY={} aws s3 ls",
+        "psql postgres://user:{}@db:5432/shop",
+        "amqp://u:{}@mq",
+        "openssl enc -pass pass:{} -in x",
+        "echo PASSWD: {}",
+        "--passphrase {}",
+    ],
+)  # fmt: skip
+def test_a_secret_is_blacked_out_and_the_rest_stays(text: str) -> None:
+    assert blackened(text.format("hunter2hunter2")) == text.format(MARK)
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["AKIAIOSFODNN7EXAMPLE", "ghp_" + "a1" * 18, "github_pat_" + "b2" * 20, "glpat-" + "c3" * 10,
+     "xoxb-1234567890-abcdefghij", JWT],
+)  # fmt: skip
+def test_a_token_is_known_by_its_looks(token: str) -> None:
+    assert blackened(f"run {token} now") == f"run {MARK} now"
+    assert blackened(token) == MARK
+
+
+def test_a_private_key_is_blacked_out() -> None:
+    text = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
+    assert blackened(text) == f"-----BEGIN RSA PRIVATE KEY-----{MARK}-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/usr/bin/apt update",
+        "mkdir -p /srv/app",
+        "app --password-file /run/secrets/db",
+        "app --token-path /x",
+        "PWD=/root OLDPWD=/tmp bash",
+        "syscall=SYS_OPENAT fd=-100 flags=O_RDONLY",
+        "cat /etc/passwd",
+        "passwd",
+        "cp secrets.yaml /tmp",
+        "ssh -p 22 host",
+        "curl https://example.com:8443/path",
+        "http://host/a:b@c",
+        "tar -u file",
+        "/usr/bin/python tokenizer.py",
+        "remoteip=10.0.0.1 port=80 protocol=TCP",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert blackened(text) == text
+
+
+def test_every_text_of_the_command_is_looked_at_and_each_secret_counted() -> None:
+    gate = Gate(GateSettings(redact_common_secrets=True))
+    message = pb.Alert(
+        Source="/bin/sh -c mysql -phunter2",
+        Resource="/usr/bin/mysql -phunter2 --password=two",
+        Data="syscall=SYS_EXECVE",
+        ProcessName="/usr/bin/mysql",
+        PolicyName="token=kept",
+    )
+    message.EventData.update({"Token": "hunter2", "Syscall": "SYS_EXECVE"})
+    verdict = gate.judge(Stream.ALERTS, message)
+    assert verdict.keep
+    assert verdict.redactions == 4
+    assert "hunter2" not in str(message)
+    assert message.Source == f"/bin/sh -c mysql -p{MARK}"
+    assert dict(message.EventData) == {"Token": MARK, "Syscall": "SYS_EXECVE"}
+    assert message.PolicyName == "token=kept", "not one of the fields"
+    assert gate.redacted_events == 1
+    assert gate.redactions == {"mysql_password": 2, "flag": 1, "assignment": 1}
+
+
+def test_an_event_without_secrets_is_left_alone() -> None:
+    gate = Gate(GateSettings(redact_common_secrets=True))
+    message = pb.Log(Source="/bin/ls", Resource="/etc/passwd")
+    before = message.SerializeToString()
+    assert gate.judge(Stream.LOGS, message).redactions == 0
+    assert message.SerializeToString() == before
+    assert gate.redacted_events == 0
+
+
+def test_what_is_dropped_is_not_redacted() -> None:
+    rule = RuleSettings(name="all", action="drop")
+    gate = Gate(GateSettings(rules=(rule,), redact_common_secrets=True))
+    message = pb.Log(Source="app --password x1")
+    assert not gate.judge(Stream.LOGS, message).keep
+    assert gate.redacted_events == 0
+
+
+def test_an_operators_own_pattern_with_and_without_a_group() -> None:
+    own = (
+        RedactSettings(name="badge", pattern=r"badge-\d+"),
+        RedactSettings(name="pin", pattern=r"pin (?P<secret>\d+)", fields=("Message",)),
+    )
+    gate = Gate(GateSettings(redact=own))
+    message = pb.Message(Message="pin 1234 badge-7")
+    gate.judge(Stream.MESSAGES, message)
+    assert message.Message == f"pin {MARK} badge-7", "badge does not look into Message"
+    event = pb.Log(Source="x badge-7 badge-8 pin 1234")
+    assert gate.judge(Stream.LOGS, event).redactions == 2
+    assert event.Source == f"x {MARK} {MARK} pin 1234"
+
+
+def test_redacting_twice_changes_and_counts_nothing() -> None:
+    once, hits = blacken("app --password=x1 token=abc", BUILT_IN, Counter())
+    assert hits == 2
+    assert blacken(once, BUILT_IN, Counter()) == (once, 0)
+
+
+HURTFUL = [
+    "-", "--", " -", " --", "--a-", "a-", "-eyJ", "eyJaaaaaaaa.", "token", "token ", "token=", "://", "a://b:",
+    "a://:@", "authorization ", "authorization:", "bearer ", "xoxb-", "glpat-", "ghp_", "AKIA", "pass:", "-u ", "-u a",
+    "-p ", "mysql ", "mysql -p", "sshpass -p", "PASSWORD ", "_pwd", "-----BEGIN PRIVATE KEY-----", "-----BEGIN ",
+    "\t", " ", "'", '"token" ', "api_key api-key", "a:", ":", "@",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HURTFUL)
+def test_no_text_makes_a_pattern_slow(unit: str) -> None:
+    """Four times the text takes about four times as long; a quadratic pattern would take sixteen times, and minutes."""
+    short, long = unit * (16_384 // len(unit)), unit * (65_536 // len(unit))
+
+    def cost(text: str) -> float:
+        spent = []
+        for _ in range(2):
+            started = time.process_time()
+            for kind in BUILT_IN:
+                kind.pattern.search(text + "\x00")
+                if kind.needs is not None:
+                    kind.needs.search(text)
+            blackened(text)
+            spent.append(time.process_time() - started)
+        return min(spent)
+
+    assert cost(long) < 0.05 + 10 * cost(short)
+    assert cost(long) < 1.5
+
+
+@given(st.text(alphabet="ab-_=: /@.\"'pPtokensrdwuxyJe0", max_size=300))
+def test_blackening_takes_nothing_but_secrets(text: str) -> None:
+    result, hits = blacken(text, BUILT_IN, Counter())
+    assert (result == text) is (hits == 0)
+    assert result.count(MARK) >= (hits > 0)
+    pattern = ".+".join(re.escape(part) for part in result.split(MARK))
+    assert re.fullmatch(pattern, text, re.DOTALL)
+
+
+def test_the_documentation_lists_every_pattern() -> None:
+    assert all(f"| `{kind.name}` |" in secrets_markdown() for kind in SECRET_PATTERNS)
+    assert len({kind.name for kind in SECRET_PATTERNS}) == len(SECRET_PATTERNS)

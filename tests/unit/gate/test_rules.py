@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from otelbridge.event import Stream
+from otelbridge.gate.conditions import labels_of
+from otelbridge.gate.gate import Gate
+from otelbridge.gate.settings import GateSettings, RuleSettings
+from otelbridge.gate.verdict import KEEP, Verdict
+from otelbridge.pb import kubearmor_pb2 as pb
+
+ALERT: dict[str, Any] = {
+    "NamespaceName": "shop", "PodName": "web-0", "ContainerName": "web", "PolicyName": "ksp-block-apt",
+    "Operation": "Process", "Action": "Block", "Result": "Permission denied", "Severity": "5",
+    "Labels": "app=web,tier=front",
+}  # fmt: skip
+
+
+def alert(**fields: str) -> pb.Alert:
+    return pb.Alert(**{**ALERT, **fields})
+
+
+def gate(*rules: dict[str, Any]) -> Gate:
+    named = [{"name": f"rule {number}", "action": "drop", **rule} for number, rule in enumerate(rules)]
+    return Gate(GateSettings(rules=tuple(RuleSettings(**rule) for rule in named)))
+
+
+def drops(rule: dict[str, Any], message: pb.Alert | pb.Log | pb.Message, stream: Stream = Stream.ALERTS) -> bool:
+    return not gate(rule).judge(stream, message).keep
+
+
+def test_without_rules_the_gate_is_open_and_keeps_everything() -> None:
+    open_gate = Gate(GateSettings())
+    assert open_gate.open
+    assert open_gate.judge(Stream.ALERTS, alert()) is KEEP
+    assert not gate({"namespace": ("x",)}).open
+    assert not Gate(GateSettings(redact_common_secrets=True)).open
+
+
+@pytest.mark.parametrize(
+    ("rule", "message", "holds"),
+    [
+        ({"namespace": ("shop",)}, alert(), True),
+        ({"namespace": ("sh*",)}, alert(), True),
+        ({"namespace": ("sho",)}, alert(), False),
+        ({"namespace": ("SHOP",)}, alert(), False),
+        ({"namespace": ("kube-*", "shop")}, alert(), True),
+        ({"namespace": ("?hop",)}, alert(), True),
+        ({"namespace": ("[st]hop",)}, alert(), True),
+        ({"namespace": ("[!s]hop",)}, alert(), False),
+        ({"namespace": ("",)}, alert(NamespaceName=""), True),
+        ({"pod": ("web-*",)}, alert(), True),
+        ({"pod": ("web-*",)}, alert(PodName="web-\n1"), True),
+        ({"container": ("db",)}, alert(), False),
+        ({"policy": ("ksp-*",)}, alert(), True),
+        ({"operation": ("process",)}, alert(), True),
+        ({"operation": ("File", "Network")}, alert(), False),
+        ({"action_taken": ("block",)}, alert(), True),
+        ({"action_taken": ("audit*",)}, alert(Action="Audit (Block)"), True),
+        ({"action_taken": ("audit",)}, alert(Action="Audit (Block)"), False),
+        ({"outcome": ("denied",)}, alert(), True),
+        ({"outcome": ("allowed", "failed")}, alert(), False),
+        ({"outcome": ("allowed",)}, alert(Result="Passed"), True),
+        ({"outcome": ("failed",)}, alert(Result="No such file or directory"), True),
+        ({"outcome": ("allowed", "denied", "failed")}, alert(Result=""), False),
+        ({"min_severity": 5}, alert(), True),
+        ({"min_severity": 6}, alert(), False),
+        ({"min_severity": 1}, alert(Severity=""), False),
+        ({"max_severity": 5}, alert(), True),
+        ({"max_severity": 4}, alert(), False),
+        ({"max_severity": 4}, alert(Severity=""), True),
+        ({"max_severity": 4}, alert(Severity="high"), True),
+        ({"min_severity": 10}, alert(Severity="10"), True),
+        ({"min_severity": 3, "max_severity": 7}, alert(), True),
+        ({"label": {"app": "web"}}, alert(), True),
+        ({"label": {"app": "w*", "tier": "front"}}, alert(), True),
+        ({"label": {"app": "web", "tier": "back"}}, alert(), False),
+        ({"label": {"owner": "*"}}, alert(), False),
+        ({"label": {"app": "*"}}, alert(Labels=""), False),
+        ({"namespace": ("shop",), "operation": ("File",)}, alert(), False),
+        ({"namespace": ("shop",), "operation": ("Process",), "min_severity": 5}, alert(), True),
+        ({}, alert(), True),
+    ],
+)
+def test_a_rule_holds_when_all_its_conditions_do(rule: dict[str, Any], message: pb.Alert, holds: bool) -> None:
+    assert drops(rule, message) is holds
+
+
+def test_the_first_rule_that_holds_decides() -> None:
+    rules = gate(
+        {"action": "keep", "policy": ("important-*",)},
+        {"namespace": ("shop",)},
+        {"action": "keep"},
+    )
+    assert rules.judge(Stream.ALERTS, alert(PolicyName="important-1")) == Verdict(keep=True, rule="rule 0")
+    assert rules.judge(Stream.ALERTS, alert()) == Verdict(keep=False, rule="rule 1")
+    assert rules.judge(Stream.ALERTS, alert(NamespaceName="x")) == Verdict(keep=True, rule="rule 2")
+
+
+def test_an_event_that_no_rule_holds_for_is_kept() -> None:
+    assert gate({"namespace": ("x",)}).judge(Stream.ALERTS, alert()) == KEEP
+
+
+def test_a_rule_for_one_stream_leaves_the_others_alone() -> None:
+    rule = {"stream": (Stream.LOGS,)}
+    assert not drops(rule, alert())
+    assert drops(rule, pb.Log(), Stream.LOGS)
+    assert not drops(rule, pb.Message(), Stream.MESSAGES)
+
+
+def test_a_field_that_a_stream_lacks_reads_as_empty() -> None:
+    assert not drops({"policy": ("ksp-*",)}, pb.Log(), Stream.LOGS)
+    assert drops({"policy": ("*",)}, pb.Log(), Stream.LOGS)
+    assert not drops({"min_severity": 1}, pb.Log(), Stream.LOGS)
+    assert not drops({"namespace": ("shop",)}, pb.Message(), Stream.MESSAGES)
+    assert drops({"namespace": ("",), "operation": ("File",)}, pb.Log(Operation="File"), Stream.LOGS)
+
+
+def test_answers_are_remembered_rightly() -> None:
+    rules = gate({"namespace": ("kube-*",), "operation": ("file",)})
+    for _ in range(3):
+        for namespace in ("kube-system", "shop", "kube-public"):
+            for operation in ("File", "Process"):
+                kept = rules.judge(Stream.LOGS, pb.Log(NamespaceName=namespace, Operation=operation)).keep
+                assert kept is not (namespace.startswith("kube-") and operation == "File")
+
+
+def test_long_texts_are_judged_too() -> None:
+    assert drops({"pod": ("x*y",)}, alert(PodName="x" * 5000 + "y"))
+    assert not drops({"pod": ("x*z",)}, alert(PodName="x" * 5000 + "y"))
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("a=1,b=2", {"a": "1", "b": "2"}),
+        ("a=1,2,b=3", {"a": "1,2", "b": "3"}),
+        ("a=b=c", {"a": "b=c"}),
+        ("a=", {"a": ""}),
+        ("", {}),
+        ("junk", {}),
+        ("=x,a=1", {"a": "1"}),
+    ],
+)
+def test_labels_are_read(text: str, labels: dict[str, str]) -> None:
+    assert labels_of(text) == labels
+
+
+@pytest.mark.parametrize(
+    ("settings", "place", "words"),
+    [
+        ({"rules": [{"name": "x", "action": "drop", "stream": ["gaps"]}]}, "rules.0.stream", "cannot be filtered"),
+        ({"rules": [{"name": "x", "action": "dorp"}]}, "rules.0.action", "keep"),
+        ({"rules": [{"name": "x", "action": "drop", "namespaces": ["y"]}]}, "rules.0.namespaces", "not permitted"),
+        ({"rules": [{"name": "x", "action": "drop", "min_severity": 11}]}, "rules.0.min_severity", "less than"),
+        ({"redact": [{"name": "x", "pattern": "(unclosed"}]}, "redact.0.pattern", "not a regular expression"),
+        ({"redact": [{"name": "x", "pattern": "a*"}]}, "redact.0.pattern", "matches the empty text"),
+        ({"redact": [{"name": "x", "pattern": "a", "fields": ["Sauce"]}]}, "redact.0.fields", "use Source"),
+        ({"redact": [{"name": "x", "pattern": "a", "fields": []}]}, "redact.0.fields", "at least 1"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_place_and_cure(settings: dict[str, Any], place: str, words: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        GateSettings.model_validate(settings)
+    (error,) = raised.value.errors()
+    assert ".".join(map(str, error["loc"])) == place
+    assert words in error["msg"]
