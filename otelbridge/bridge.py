@@ -62,6 +62,7 @@ class Bridge:
                 readyz=self._readyz,
                 startupz=self._startupz,
                 metrics=self._telemetry.prometheus,
+                events=snapshot.events_after(self.rooms),
             )
 
     # --- the course of a life ---

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
 from otelbridge.feed.handoff import HandOff
 from otelbridge.gate.gate import Gate
+from otelbridge.latest import Latest
 from otelbridge.mapping.decode import Decoded, decode
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.pb.kubearmor_pb2 import Alert
@@ -41,12 +42,22 @@ OVERFLOW_REASON = "handoff_full"
 class Encoder:
     """Owns the thread `encoder`. Everything it is given is another room's; it closes none of it."""
 
-    def __init__(self, *, handoff: HandOff, gate: Gate, mapper: Mapper, queue: DurableQueue, tell: Tell) -> None:
+    def __init__(
+        self,
+        *,
+        handoff: HandOff,
+        gate: Gate,
+        mapper: Mapper,
+        queue: DurableQueue,
+        tell: Tell,
+        latest: Latest | None = None,
+    ) -> None:
         self._handoff = handoff
         self._gate = gate
         self._mapper = mapper
         self._queue = queue
         self._tell = tell
+        self._map = mapper.map if latest is None else latest.noting(mapper.map)
         self._gaps: deque[Gap] = deque()
         self._draining = threading.Event()
         self._in_hand: Counter[Stream] = Counter()
@@ -117,7 +128,7 @@ class Encoder:
 
     def _batches(self, events: Sequence[RawEvent], postings: Counter[tuple[Stream, Account, str]]) -> Iterable[Batch]:
         open_batches: dict[Stream, OpenBatch] = {}
-        ungated, map_event = self._gate.open, self._mapper.map
+        ungated, map_event = self._gate.open, self._map
         for event in events:
             stream = event.stream
             decoded = decode(stream, event.body)
@@ -146,7 +157,7 @@ class Encoder:
         """The event as evidence that the mapping could not read."""
         raw = decoded._replace(how="raw", why=f"the mapping failed: {error!r}", body=event.body)
         self._note_damage(event, raw)
-        return self._mapper.map(event.stream, raw, event.received_unix_nano)
+        return self._map(event.stream, raw, event.received_unix_nano)
 
     def _note_damage(self, event: RawEvent, decoded: Decoded) -> None:
         key = (event.stream, event.upstream, decoded.how)

@@ -10,6 +10,7 @@ from otelbridge.feed.feed import Feed
 from otelbridge.feed.handoff import HandOff
 from otelbridge.feed.nodes import NodeRoster
 from otelbridge.gate.gate import Gate
+from otelbridge.latest import Latest
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.queue.durable import DurableQueue
 from otelbridge.send.courier import Couriers
@@ -30,6 +31,8 @@ class Rooms:
     gate: Gate
     mapper: Mapper
     encoder: Encoder
+    latest: Latest | None
+    """None unless the operator wants to see events."""
     queue: DurableQueue
     couriers: Couriers
     sender: Sender
@@ -48,6 +51,7 @@ def open_rooms(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> Rooms
     gate = Gate(settings.gate)
     mapper = Mapper(settings.mapping, version=__version__)
     handoff = HandOff(settings.feed.handoff_max_events, settings.feed.handoff_max_bytes)
+    latest = Latest(settings.status.show_events) if settings.status.show_events else None
     roster = NodeRoster(settings.telemetry.max_nodes)
     feed = Feed(settings.feed, handoff=handoff, tell=tell, version=__version__, nodes=roster)
     queue = DurableQueue.open(settings.queue, tell=tell)  # the last that can fail: nothing has to be undone after it
@@ -58,7 +62,8 @@ def open_rooms(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> Rooms
         handoff=handoff,
         gate=gate,
         mapper=mapper,
-        encoder=Encoder(handoff=handoff, gate=gate, mapper=mapper, queue=queue, tell=tell),
+        encoder=Encoder(handoff=handoff, gate=gate, mapper=mapper, queue=queue, tell=tell, latest=latest),
+        latest=latest,
         queue=queue,
         couriers=Couriers(queue, sender, settings.send, tell),
         sender=sender,

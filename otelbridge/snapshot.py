@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,13 +10,15 @@ from typing import cast
 
 from otelbridge import __version__
 from otelbridge.encoder import OVERFLOW_REASON
+from otelbridge.latest import Noted
 from otelbridge.rooms import Rooms
 from otelbridge.settings.load import Loaded
 from otelbridge.settings.show import shown
-from otelbridge.status.app import Section
+from otelbridge.status.app import Events, Section
 from otelbridge.status.document import (
     CertificateDocument,
     DeliveryDocument,
+    EventDocument,
     HandoffDocument,
     LedgerDocument,
     QueueDocument,
@@ -26,6 +29,7 @@ from otelbridge.status.document import (
     ledger_document,
     subscription_document,
 )
+from otelbridge.telemetry.escape import Json
 from otelbridge.telemetry.ledger import Account
 
 NANOS_PER_SECOND = 1_000_000_000
@@ -61,7 +65,38 @@ def sections(rooms: Rooms, loaded: Loaded, *, life: Life) -> Mapping[str, Sectio
         "certificates": lambda: _certificates(rooms),
         "settings": lambda: settings,
     }
+    if rooms.latest is not None:
+        latest = rooms.latest
+        made = {**made, "events": lambda: [event_document(noted) for noted in latest.after(0)]}
     return cast("Mapping[str, Section]", made)  # typed dictionaries are JSON, which the type checker cannot see
+
+
+def events_after(rooms: Rooms) -> Events | None:
+    """What /events answers from; None when the operator does not want events to be seen."""
+    latest = rooms.latest
+    if latest is None:
+        return None
+
+    def answer(number: int) -> Json:
+        return {"latest": latest.count, "events": [encoded_event(noted) for noted in latest.after(number)]}
+
+    return answer
+
+
+def event_document(noted: Noted) -> EventDocument:
+    """An event as the page shows it."""
+    return {
+        "number": noted.number,
+        "unix_seconds": noted.received_unix_nano / NANOS_PER_SECOND,
+        "stream": noted.stream.value,
+        "text": noted.text(),
+    }
+
+
+def encoded_event(noted: Noted) -> Json:
+    """An event as /events hands it on: as KubeArmor would have sent it, had it been redacted there."""
+    event = base64.b64encode(noted.message.SerializeToString()).decode("ascii")
+    return {"number": noted.number, "stream": noted.stream.value, "event": event, "parses": noted.parses}
 
 
 def _subscriptions(rooms: Rooms) -> list[SubscriptionDocument]:

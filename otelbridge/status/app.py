@@ -1,6 +1,7 @@
 """A request goes in, a probe's answer, the metrics, the status document or the page comes out: plain WSGI.
 
-It reads nothing but the method, the path, the query's `verbose` and the Host header, and never gives any of them back.
+It reads nothing but the method, the path, `verbose` and `after` in the query, and the Host header, and never gives any
+of them back.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ HEADERS = (
 
 Section = Callable[[], Json]
 Probe = Callable[[], ProbeResult]
+Events = Callable[[int], Json]
+"""The latest events after the one of a number, for /events."""
 Answer = tuple[str, str, bytes]
 """Status line, content type, body."""
 
@@ -52,6 +55,7 @@ class StatusApp:
         sections: Mapping[str, Section],
         probes: Mapping[str, Probe],
         metrics: Callable[[], bytes],
+        events: Events | None = None,
         page: bool,
         allowed_hosts: Iterable[str],
     ) -> None:
@@ -61,12 +65,14 @@ class StatusApp:
             sections: the parts of the status document, by key; called at every request.
             probes: by name: `livez`, `readyz`, `startupz`.
             metrics: the text of /metrics.
+            events: what /events answers; None where nobody may see events.
             page: whether /status and the page are answered at all.
             allowed_hosts: names in the Host header beside `localhost` and addresses.
         """
         self._sections = sections
         self._probes = probes
         self._metrics = metrics
+        self._events = events
         self._page = page
         self._allowed_hosts = frozenset(allowed_hosts)
 
@@ -89,15 +95,18 @@ class StatusApp:
             return _probe(probe(), verbose="verbose" in environ.get("QUERY_STRING", "").split("&"))
         if path == "/metrics":
             return "200 OK", METRICS_TYPE, self._metrics()
-        return self._show(path, environ.get("HTTP_HOST", "")) if self._page else _NOT_FOUND
+        if not self._page:
+            return _NOT_FOUND
+        return self._show(path, environ.get("HTTP_HOST", ""), environ.get("QUERY_STRING", ""))
 
-    def _show(self, path: str, host: str) -> Answer:
+    def _show(self, path: str, host: str, query: str) -> Answer:
         """What may hold secrets of the cluster, so answers only under a name that cannot be rebound."""
         if not is_allowed(host, self._allowed_hosts):
             return "421 Misdirected Request", TEXT, _WRONG_HOST
         if path == "/status":
-            document = json.dumps(self._document(), ensure_ascii=False, allow_nan=False)
-            return "200 OK", JSON, document.encode() + b"\n"
+            return _json(self._document())
+        if path == "/events":
+            return _NO_EVENTS if self._events is None else _json(escape_json(self._events(_after(query))))
         asset: Asset | None = ASSETS.get(path)
         return _NOT_FOUND if asset is None else ("200 OK", asset.content_type, asset.body)
 
@@ -109,6 +118,18 @@ class StatusApp:
         return document
 
 
+def _json(document: Json) -> Answer:
+    return "200 OK", JSON, json.dumps(document, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _after(query: str) -> int:
+    """The number in the query's `after`; 0 where there is none."""
+    given = [text.removeprefix("after=") for text in query.split("&") if text.startswith("after=")]
+    return int(given[0]) if given and given[0].isascii() and given[0].isdigit() and len(given[0]) <= _DIGITS else 0
+
+
+_DIGITS = 18  # of a 64-bit number, and few enough to parse
+_NO_EVENTS: Answer = ("404 Not Found", TEXT, b"Events are not shown here: status.show_events is 0.\n")
 _NOT_FOUND: Answer = (
     "404 Not Found",
     TEXT,

@@ -151,6 +151,8 @@ class CertificateDocument(TypedDict):
 class EventDocument(TypedDict):
     """One of the latest events, where the operator asked for them."""
 
+    number: int
+    """In the order of arrival, from 1 on in each life of the bridge."""
     unix_seconds: float
     stream: str
     text: str
@@ -176,6 +178,7 @@ class StatusDocument(TypedDict, total=False):
     settings: Mapping[str, Json]
     """As the operator wrote them, secrets hidden."""
     events: list[EventDocument]
+    """Not there unless `status.show_events` says so."""
     probes: Mapping[str, Json]
 
 

@@ -16,7 +16,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
 
-from otelbridge.status.app import Probe, Section, StatusApp
+from otelbridge.status.app import Events, Probe, Section, StatusApp
 from otelbridge.status.settings import StatusSettings
 
 MAX_CONNECTIONS = 32
@@ -43,12 +43,14 @@ class StatusServer:
         readyz: Probe,
         startupz: Probe,
         metrics: Callable[[], bytes],
+        events: Events | None = None,
     ) -> None:
         self._settings = settings
         self._app = StatusApp(
             sections=sections,
             probes={"livez": livez, "readyz": readyz, "startupz": startupz},
             metrics=metrics,
+            events=events,
             page=settings.page,
             allowed_hosts=settings.allowed_hosts,
         )
