@@ -1,12 +1,16 @@
-"""`otelbridge tail`: what KubeArmor sends, live, filtered, as `karmor logs` shows it, on one line, or as JSON lines."""
+"""`otelbridge tail`: what KubeArmor sends, live, filtered, as `karmor logs` shows it, on one line, or as JSON lines.
+
+From KubeArmor itself, or from a running bridge, which then shows what has passed its gate.
+"""
 
 from __future__ import annotations
 
 import queue
 import sys
 import threading
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -40,12 +44,33 @@ class TailOutput(StrEnum):
     JSON = "json"
 
 
+Events = queue.Queue[tuple[Stream, bytes]]
+
+
+class _Reader(Protocol):
+    """Puts events on the queue, in a thread of its own."""
+
+    @property
+    def never_connected(self) -> bool: ...
+
+    @property
+    def alive(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 Pattern = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Shell pattern. May be repeated.")]
 
 
 def tail(
     *,
     kubearmor: KubeArmorOption = None,
+    from_bridge: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask a running bridge at its status address instead (status.show_events)."),
+    ] = None,
     streams: Annotated[str, typer.Option(help="Which of the streams to show.")] = "alerts,logs,messages",
     namespace: Pattern = None,
     pod: Pattern = None,
@@ -75,7 +100,7 @@ def tail(
     gate = _filter(loaded.settings, {key: value for key, value in conditions.items() if value})
     stop = threading.Event()
     stop_on_signals(stop, "Stopped.")
-    _show(loaded.settings, gate, stop, limit=limit, output=output)
+    _show(loaded.settings, gate, stop, from_bridge=from_bridge, limit=limit, output=output)
 
 
 def _labels(given: Any) -> dict[str, str]:
@@ -100,21 +125,38 @@ def _filter(settings: Settings, conditions: dict[str, Any]) -> Gate:
     return Gate(settings.gate.model_copy(update={"rules": rules}))
 
 
-def _show(settings: Settings, gate: Gate, stop: threading.Event, *, limit: int | None, output: TailOutput) -> None:
-    from otelbridge.cli.tail_print import printer  # noqa: PLC0415  # with protobuf: only this command pays for it
+def _readers(settings: Settings, from_bridge: str | None, events: Events, stop: threading.Event) -> Sequence[_Reader]:
+    """One per stream of each KubeArmor, or one for the bridge; wrong settings end the command."""
+    from otelbridge.cli.tail_bridge import BridgeReader  # noqa: PLC0415  # with protobuf: only this command pays for it
     from otelbridge.cli.tail_read import Reader  # noqa: PLC0415
-    from otelbridge.mapping.decode import decode  # noqa: PLC0415
 
-    events: queue.Queue[tuple[Stream, bytes]] = queue.Queue(MAX_WAITING)
     wanted = [stream for stream in UPSTREAM_STREAMS if stream in settings.feed.streams]
     try:
-        readers = [
+        if from_bridge:
+            return [BridgeReader(from_bridge, streams=frozenset(wanted), events=events, stop=stop, say=say)]
+        return [
             Reader(upstream, stream, settings.feed, events=events, stop=stop, say=say)
             for upstream in settings.feed.endpoints
             for stream in wanted
         ]
     except ValueError as error:
         fail(f"The settings cannot be used: {error}", Exit.WRONG_USAGE)
+
+
+def _show(
+    settings: Settings,
+    gate: Gate,
+    stop: threading.Event,
+    *,
+    from_bridge: str | None,
+    limit: int | None,
+    output: TailOutput,
+) -> None:
+    from otelbridge.cli.tail_print import printer  # noqa: PLC0415  # with protobuf: only this command pays for it
+    from otelbridge.mapping.decode import decode  # noqa: PLC0415
+
+    events: Events = queue.Queue(MAX_WAITING)
+    readers = _readers(settings, from_bridge, events, stop)
     colours = sys.stdout.isatty() and colours_wanted(environment())
     show = (
         print_json_line if output is TailOutput.JSON else printer(one_line=output is TailOutput.LINE, colours=colours)
@@ -141,6 +183,8 @@ def _show(settings: Settings, gate: Gate, stop: threading.Event, *, limit: int |
         for reader in readers:
             reader.close()
     if any(reader.never_connected for reader in readers) and not shown:
+        if from_bridge:
+            fail("The bridge gave no events.", Exit.UNREACHABLE)
         fail("KubeArmor could not be reached; `otelbridge doctor` finds out why.", Exit.UNREACHABLE)
 
 

@@ -129,11 +129,11 @@ def _after(query: str) -> int:
 
 
 _DIGITS = 18  # of a 64-bit number, and few enough to parse
-_NO_EVENTS: Answer = ("404 Not Found", TEXT, b"Events are not shown here: status.show_events is 0.\n")
+_NO_EVENTS: Answer = ("404 Not Found", TEXT, b"No events are shown here: set status.show_events to, say, 1000.\n")
 _NOT_FOUND: Answer = (
     "404 Not Found",
     TEXT,
-    b"Nothing here. There are /, /status, /livez, /readyz, /startupz, /metrics.\n",
+    b"Nothing here. There are /, /status, /events, /livez, /readyz, /startupz, /metrics.\n",
 )
 _WRONG_HOST = (
     b"This name is not answered here, against DNS rebinding. "

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from otelbridge.status.app import StatusApp
+from otelbridge.status.app import Events, StatusApp
 from otelbridge.status.probes import Check, ProbeResult
 
 YES = ProbeResult(checks=(Check(name="thread encoder", ok=True, why="turned 0.1 s ago"),))
@@ -40,11 +40,14 @@ class Answer:
         return int(self.status.split()[0])
 
 
-def _app(ready: ProbeResult = YES, *, page: bool = True, **sections: Callable[[], Any]) -> StatusApp:
+def _app(
+    ready: ProbeResult = YES, *, page: bool = True, events: Events | None = None, **sections: Callable[[], Any]
+) -> StatusApp:
     return StatusApp(
         sections=sections,
         probes={"livez": lambda: YES, "readyz": lambda: ready, "startupz": lambda: YES},
         metrics=lambda: b"m 1\n",
+        events=events,
         page=page,
         allowed_hosts=["bridge.example"],
     )
@@ -148,3 +151,27 @@ def test_what_an_event_brought_is_escaped_in_the_document() -> None:
 
     assert json.loads(body)["events"] == [{"text": "\\x1b[31m\\u202e\\udcff</script>"}]
     assert b"\x1b" not in body
+
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
+        ("after=7", 7),
+        ("x=1&after=7", 7),
+        ("", 0),
+        ("after=", 0),
+        ("after=-1", 0),
+        ("after=\u0664", 0),
+        ("after=" + "9" * 5000, 0),
+    ],
+)
+def test_events_after_a_number_are_given(query: str, number: int) -> None:
+    answer = Answer(_app(events=lambda after: [after, "\x1b"]), "/events", query=query)
+
+    assert json.loads(answer.body) == [number, "\\x1b"]
+
+
+def test_events_are_shown_to_nobody_unless_the_operator_says_so() -> None:
+    assert Answer(_app(), "/events").code == 404
+    assert Answer(_app(page=False, events=lambda _: []), "/events").code == 404
+    assert Answer(_app(events=lambda _: []), "/events", host="evil.example").code == 421
