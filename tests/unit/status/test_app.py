@@ -41,13 +41,13 @@ class Answer:
 
 
 def _app(
-    ready: ProbeResult = YES, *, page: bool = True, events: Events | None = None, **sections: Callable[[], Any]
+    ready: ProbeResult = YES, *, page: bool = True, latest: Events | None = None, **sections: Callable[[], Any]
 ) -> StatusApp:
     return StatusApp(
         sections=sections,
         probes={"livez": lambda: YES, "readyz": lambda: ready, "startupz": lambda: YES},
         metrics=lambda: b"m 1\n",
-        events=events,
+        events=latest,
         page=page,
         allowed_hosts=["bridge.example"],
     )
@@ -166,12 +166,12 @@ def test_what_an_event_brought_is_escaped_in_the_document() -> None:
     ],
 )
 def test_events_after_a_number_are_given(query: str, number: int) -> None:
-    answer = Answer(_app(events=lambda after: [after, "\x1b"]), "/events", query=query)
+    answer = Answer(_app(latest=lambda after: [after, "\x1b"]), "/events", query=query)
 
     assert json.loads(answer.body) == [number, "\\x1b"]
 
 
 def test_events_are_shown_to_nobody_unless_the_operator_says_so() -> None:
     assert Answer(_app(), "/events").code == 404
-    assert Answer(_app(page=False, events=lambda _: []), "/events").code == 404
-    assert Answer(_app(events=lambda _: []), "/events", host="evil.example").code == 421
+    assert Answer(_app(page=False, latest=lambda _: []), "/events").code == 404
+    assert Answer(_app(latest=lambda _: []), "/events", host="evil.example").code == 421
