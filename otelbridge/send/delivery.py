@@ -124,6 +124,7 @@ class Delivery:
 
     def _accept(self, lease: Lease, outcome: Accepted, seconds: float, permit: Permit) -> None:
         desk = self._desk
+        rejected = min(outcome.rejected, lease.records)  # an endpoint may claim to have rejected more than it was sent
         desk.queue.settle(lease, outcome)
         desk.replay.departed(lease.records)
         desk.width.accepted()
@@ -134,14 +135,14 @@ class Delivery:
             desk.replay.begin()
         with desk.tally.counting() as tally:
             tally.accepted_requests += 1
-            tally.delivered_records += lease.records - outcome.rejected
-            tally.rejected_records += outcome.rejected
+            tally.delivered_records += lease.records - rejected
+            tally.rejected_records += rejected
         desk.tell(
             BatchAccepted(
                 endpoint=self._endpoint,
                 stream=lease.stream,
                 records=lease.records,
-                rejected=outcome.rejected,
+                rejected=rejected,
                 message=outcome.message,
                 request_bytes=len(lease.request),
                 seconds=seconds,

@@ -73,6 +73,16 @@ def test_partial_success_is_counted_and_not_sent_again(road: Road, endpoint: Otl
     assert (road.total(Account.DELIVERED), road.total(Account.REJECTED)) == (7, 3)
 
 
+def test_an_endpoint_cannot_reject_more_than_it_was_sent(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.answers = in_turn([Partial(rejected=30, message="no thanks")])
+    couriers = road.start(endpoint)
+    road.put(batch_of(*names(10)))
+    eventually(lambda: road.held() == 0)
+    assert (road.total(Account.DELIVERED), road.total(Account.REJECTED)) == (0, 10)
+    eventually(lambda: couriers.state().rejected_records)
+    assert (couriers.state().delivered_records, couriers.state().rejected_records) == (0, 10)
+
+
 @pytest.mark.parametrize("answer", [UNAVAILABLE, Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED), INTERNAL])
 def test_bad_weather_is_waited_out(road: Road, endpoint: OtlpEndpoint, answer: Answer) -> None:
     endpoint.answers = in_turn([answer] * 3)
