@@ -10,18 +10,22 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from otelbridge.event import Stream
+from otelbridge.simulator.endpoint_answers import OK, Answer, Answers, Ok, Request
 from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
 from otelbridge.simulator.event_stamp import sequences_in, stamp_sequence, stamp_time
 from otelbridge.simulator.generator import generate
 from otelbridge.simulator.relay import Relay
 
 TICK_SECONDS = 0.005
+GAP_SLACK_NANOS = 1_000_000_000
+"""How far a gap record may be off the truth."""
 
 
 @dataclass(slots=True)
@@ -34,6 +38,8 @@ class Publisher:
     seed: int = 1
     published: list[tuple[int, Stream]] = field(default_factory=list)
     """Number and stream of each event, in order."""
+    published_at: list[int] = field(default_factory=list)
+    """Unix nanoseconds at which each was published, in order."""
     remember: bool = False
     sent: list[bytes] = field(default_factory=list)
     """The encoded events, in order, where they shall be remembered."""
@@ -54,6 +60,7 @@ class Publisher:
             stamp_time(message, time.time_ns())
             stamp_sequence(message, sequence)
             self.published.append((sequence, stream))
+            self.published_at.append(time.time_ns())
             body = message.SerializeToString()
             if self.remember:
                 self.sent.append(body)
@@ -70,6 +77,63 @@ class Publisher:
             self._stop.set()
             thread.join()
             self._stop.clear()
+
+
+class Taken:
+    """An endpoint's script that takes everything and remembers only which numbers it took: for long campaigns.
+
+    Args:
+        script: asked first; only what it answers with Ok counts.
+    """
+
+    def __init__(self, script: Answers = lambda _: OK) -> None:
+        self._script = script
+        self._lock = threading.Lock()
+        self._numbers: set[int] = set()
+
+    def __call__(self, request: Request) -> Answer:
+        answer = self._script(request)
+        if isinstance(answer, Ok) and request.signal == "logs":
+            with self._lock:
+                self._numbers.update(sequences_in(request.body))
+        return answer
+
+    def numbers(self) -> set[int]:
+        """All numbers taken so far."""
+        with self._lock:
+            return set(self._numbers)
+
+
+def missing_without_a_gap(publisher: Publisher, records: Iterable[ReceivedLog]) -> list[str]:
+    """The promise "no silent gap": events that did not arrive, and that no gap record of their stream covers."""
+    records = list(records)
+    arrived = set(numbers_of(records))
+    spans: dict[object, list[tuple[int, int]]] = {}
+    for gap in gap_records(records):
+        span = unix_nano(gap["otelbridge.gap.start"]), unix_nano(gap["otelbridge.gap.end"])
+        spans.setdefault(gap["otelbridge.gap.stream"], []).append(span)
+    return [
+        f"{stream} {number} of {at}"
+        for (number, stream), at in zip(publisher.published, publisher.published_at, strict=True)
+        if number not in arrived
+        and not any(start - GAP_SLACK_NANOS <= at <= end + GAP_SLACK_NANOS for start, end in spans.get(stream, ()))
+    ]
+
+
+def holes(publisher: Publisher, there: Collection[int]) -> set[int]:
+    """Events missing between the first and the last of their stream that are there.
+
+    A stream is ordered, so on a connection that was not lost these had been received. (What comes after the last may
+    never have been: one stream's Watch call ends a little before another's.)
+    """
+    found = set(there)
+    missing: set[int] = set()
+    for stream in publisher.streams:
+        numbers = [number for number, of in publisher.published if of is stream]
+        seen = [at for at, number in enumerate(numbers) if number in found]
+        if seen:
+            missing |= set(numbers[seen[0] : seen[-1] + 1]) - found
+    return missing
 
 
 def held_on_disk(queue_directory: Path) -> set[int]:
@@ -102,6 +166,11 @@ def duplicates_share_their_uid(records: Iterable[ReceivedLog]) -> bool:
         for number in sequences_in(record.record.SerializeToString())[:1]:
             uids.setdefault(number, set()).add(uid_of(record))
     return all(len(found) == 1 for found in uids.values()) and len({uid for (uid,) in uids.values()}) == len(uids)
+
+
+def unix_nano(iso: object) -> int:
+    """The moment that a gap record names."""
+    return round(datetime.fromisoformat(str(iso)).timestamp() * 1e9)
 
 
 def gap_records(records: Iterable[ReceivedLog]) -> list[dict[str, object]]:

@@ -111,28 +111,3 @@ def test_a_relay_that_dies_and_comes_back_is_subscribed_again_and_the_gap_is_rec
     gaps = gap_records(records)
     assert {gap["otelbridge.gap.stream"] for gap in gaps} == {"alerts", "logs", "messages"}
     assert {gap["otelbridge.gap.cause"] for gap in gaps} == {"disconnect"}
-
-
-KILLS = 20
-
-
-def test_kill_minus_nine_under_load_loses_nothing_that_was_on_disk(
-    relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path
-) -> None:
-    owed: set[int] = set()
-    publisher = Publisher(relay, per_second=3000)
-    settings: dict[str, Json] = {"feed": {"endpoints": [relay.endpoint]}, "send": send_to(endpoint)}
-    with publisher.going_on():
-        for kill in range(KILLS):
-            with running_bridge(tmp_path, **settings) as bridge:
-                before = endpoint.counts().records
-                # Not at the same point each time: some lives end while a backlog is sent, some in the steady state.
-                eventually(lambda n=before + 50 * (kill % 7): endpoint.counts().records > n, within_seconds=20)  # type: ignore[misc]
-                bridge.process.kill()
-            owed |= held_on_disk(tmp_path / "queue") | set(numbers_of(endpoint.log_records()))
-    with running_bridge(tmp_path, **settings) as bridge:
-        eventually(lambda: owed <= set(numbers_of(endpoint.log_records())), within_seconds=30, why="all owed arrive")
-        eventually(lambda: sum(bridge.status()["queue"]["streams"].values()) == 0, why="the queue is empty")
-        assert bridge.status()["ledger"]["balanced"]
-    assert len(owed) > KILLS * 50
-    assert duplicates_share_their_uid(endpoint.log_records())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ class BridgeProcess:
     Args:
         folder: for settings, queue and output.
         settings: sections over the ones that every test needs.
+        command: what runs in place of the installed `otelbridge`.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Json]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Json], *, command: Sequence[str] = (str(COMMAND),)) -> None:
         (self.status_port,) = free_ports(1)
         self.queue_directory = folder / "queue"
         sections: dict[str, Json] = {
@@ -42,7 +43,7 @@ class BridgeProcess:
         file = folder / "bridge.yaml"
         file.write_text(yaml.safe_dump(sections), encoding="utf-8")
         self.process = PeerProcess(
-            [str(COMMAND), "run", "--config", str(file)],
+            [*command, "run", "--config", str(file)],
             output=folder / "bridge.log",
             is_up=lambda: answers_ok(self.url("/startupz")),
         )
@@ -62,6 +63,19 @@ class BridgeProcess:
         totals: dict[str, int] = self.status()["ledger"]["streams"][stream]
         return totals
 
+    def held(self) -> int:
+        """Records in its hands, on disk and in memory, gap records too."""
+        return sum(self.status()["queue"]["streams"].values())
+
+    def balances(self) -> bool:
+        """Whether the residue is 0 on every stream."""
+        return bool(self.status()["ledger"]["balanced"])
+
+    def wait_until_delivered(self, *, within_seconds: float = 30) -> None:
+        """Returns once nothing is held any more; the ledger must balance then."""
+        eventually(lambda: self.held() == 0, within_seconds=within_seconds, why="everything held is delivered")
+        assert self.balances(), self.status()["ledger"]
+
     def wait_until_watching(self, *, within_seconds: float = 15) -> None:
         """Returns once every subscription watches."""
         eventually(
@@ -80,8 +94,8 @@ def running_bridge(folder: Path, **settings: Json) -> Iterator[BridgeProcess]:
     """A bridge that is up, ended with the context; what it printed is shown when the test fails."""
     folder.mkdir(parents=True, exist_ok=True)
     bridge = BridgeProcess(folder, settings)
-    bridge.process.start()
     try:
+        bridge.process.start()
         yield bridge
     except BaseException as error:
         error.add_note(f"The bridge printed:\n{bridge.process.output()}")

@@ -15,6 +15,7 @@ from tests.waiting import eventually
 
 START_SECONDS = 30
 STOP_SECONDS = 20
+KIB = 1024
 
 
 class PeerProcess:
@@ -43,12 +44,8 @@ class PeerProcess:
         """All that it printed so far."""
         return self._output.read_text(encoding="utf-8", errors="replace") if self._output.exists() else ""
 
-    def start(self) -> None:
-        """Starts it and returns once it is up.
-
-        Raises:
-            AssertionError: it ended by itself or was not up in time; with what it printed.
-        """
+    def launch(self) -> None:
+        """Starts it and returns at once: a fault may come before it is up."""
         assert self._process is None, "it runs already"
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
@@ -59,11 +56,28 @@ class PeerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def start(self) -> None:
+        """Starts it and returns once it is up.
+
+        Raises:
+            AssertionError: it ended by itself or was not up in time; with what it printed.
+        """
+        self.launch()
+        self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        """Returns once it is up; otherwise it is ended, whatever stopped the waiting (a test's own time limit, too).
+
+        Raises:
+            AssertionError: it ended by itself or was not up in time; with what it printed.
+        """
         try:
             eventually(self._up_or_ended, within_seconds=START_SECONDS, why=f"{self._argv[0]} is up")
-        except AssertionError as late:
+        except BaseException as error:
             self.kill()
-            raise AssertionError(f"{late}\n{self.output()}") from late
+            error.add_note(self.output())
+            raise
 
     def stop(self) -> int | None:
         """Asks it to end (SIGTERM) and returns its exit code; None, and harmless, when it does not run."""
@@ -73,6 +87,32 @@ class PeerProcess:
         """Ends it at once (SIGKILL); harmless when it does not run."""
         self._end(signal.SIGKILL)
 
+    def wait(self, within_seconds: float) -> int:
+        """Waits until it ends by itself, or by what it was told; returns its exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it runs on.
+        """
+        assert self._process is not None, "it does not run"
+        return self._process.wait(within_seconds)
+
+    def peak_memory_bytes(self) -> int:
+        """The most resident memory that it ever had (VmHWM)."""
+        return self._of_proc("VmHWM") * KIB
+
+    def cpu_seconds(self) -> float:
+        """What it has used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal and returns at once."""
+        os.kill(self.pid, number)
+
+    def catches(self, signal_number: signal.Signals) -> bool:
+        """Whether it has a handler for a signal by now."""
+        return bool(self._of_proc("SigCgt", base=16) >> (signal_number - 1) & 1)
+
     def freeze(self) -> None:
         """Its sockets stay open and nothing answers, until `thaw`."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -80,6 +120,13 @@ class PeerProcess:
     def thaw(self) -> None:
         """Goes on after `freeze`."""
         os.kill(self.pid, signal.SIGCONT)
+
+    def _of_proc(self, key: str, base: int = 10) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name == key:
+                return int(value.split()[0], base)
+        raise AssertionError(f"/proc says nothing of {key}: the process has ended")
 
     def _up_or_ended(self) -> bool:
         assert self._process is not None

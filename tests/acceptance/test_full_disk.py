@@ -1,0 +1,131 @@
+"""A disk that fills up under a bridge, a real one of some MiB, and has space again: nothing ends, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.relay import Relay
+from tests.oracle import Publisher, numbers_of
+from tests.peers.bridge import BridgeProcess, running_bridge
+from tests.peers.process import answers_ok
+from tests.waiting import eventually
+
+DISK_BYTES = 32 * 1024 * 1024
+"""Room for the queue, for its reserve, and for what its log needs."""
+DRAIN_SECONDS = 5.0
+"""The bar: so long after there is space again, everything is where it belongs."""
+
+EAGER = {"retry_initial_seconds": 0.2, "retry_max_seconds": 0.5, "replay_rate_factor": 0}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own; without root there is none, and the test is skipped."""
+    if os.geteuid() != 0:
+        pytest.skip("a file system of its own needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk: Path, name: str) -> Path:
+    """Takes all the space that is left; returns the file that has it."""
+    ballast = disk / name
+    size = 1024 * 1024
+    with ballast.open("wb", buffering=0) as file:
+        while size:
+            try:
+                file.write(b"\0" * size)
+            except OSError:
+                size //= 2
+    return ballast
+
+
+def publish_until_degraded(publisher: Publisher, bridge: BridgeProcess) -> None:
+    while not bridge.status()["queue"]["degraded"]:
+        publisher.publish(500)
+        assert len(publisher.published) < 50_000, "so many do not fit on the disk"
+
+
+def test_a_full_disk_stops_neither_bridge_nor_exports_and_all_is_well_once_there_is_space(
+    relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path, small_disk: Path
+) -> None:
+    with running_bridge(
+        tmp_path / "bridge",
+        queue={"directory": str(small_disk / "queue")},
+        feed={"endpoints": [relay.endpoint]},
+        send={"endpoint": endpoint.grpc_endpoint, **EAGER},
+    ) as bridge:
+        bridge.wait_until_watching()
+        publisher = Publisher(relay, per_second=1_000)
+        publisher.publish(200)
+        endpoint.wait_for_records(200, within=20)
+
+        ballast = [fill(small_disk, "ballast")]
+        publisher.publish(1_000)
+        endpoint.wait_for_records(1_200, within=20)
+        assert answers_ok(bridge.url("/livez"))
+        assert bridge.balances()
+
+        endpoint.stop()
+        ballast.append(fill(small_disk, "more ballast"))  # also what the bridge had kept in reserve
+        publish_until_degraded(publisher, bridge)
+        publisher.publish(1_000)
+        eventually(lambda: bridge.status()["queue"]["memory_records"] >= 1_000, why="what comes waits in memory")
+        assert answers_ok(bridge.url("/livez"))
+        assert bridge.balances()
+
+        for file in ballast:
+            file.unlink()
+        space_at = time.monotonic()
+        eventually(
+            lambda: not bridge.status()["queue"]["degraded"] and not bridge.status()["queue"]["memory_records"],
+            within_seconds=DRAIN_SECONDS,
+            why="memory is on disk again",
+        )
+        endpoint.start()
+        endpoint.wait_for_records(
+            len(publisher.published), within=max(0.1, space_at + DRAIN_SECONDS - time.monotonic())
+        )
+        bridge.wait_until_delivered(within_seconds=max(0.1, space_at + DRAIN_SECONDS - time.monotonic()))
+        assert bridge.stop() == 0
+    # Acknowledgements that the full disk did not take were remembered: nothing came twice.
+    assert numbers_of(endpoint.log_records()) == Counter(range(len(publisher.published)))
+
+
+def test_a_queue_that_fills_its_disk_during_an_outage_loses_nothing_that_it_took(
+    relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path, small_disk: Path
+) -> None:
+    endpoint.stop()
+    with running_bridge(
+        tmp_path / "bridge",
+        queue={"directory": str(small_disk / "queue")},
+        feed={"endpoints": [relay.endpoint]},
+        send={"endpoint": endpoint.grpc_endpoint, **EAGER},
+    ) as bridge:
+        bridge.wait_until_watching()
+        publisher = Publisher(relay, per_second=3_000)
+        publish_until_degraded(publisher, bridge)
+        assert answers_ok(bridge.url("/livez"))
+        assert relay.dropped == 0
+
+        # The exports themselves must make the space: a queue that cannot write must still be able to delete.
+        endpoint.start()
+        endpoint.wait_for_records(len(publisher.published), within=30)
+        bridge.wait_until_delivered()
+        eventually(lambda: not bridge.status()["queue"]["degraded"], within_seconds=DRAIN_SECONDS)
+        assert bridge.stop() == 0
+    assert numbers_of(endpoint.log_records()) == Counter(range(len(publisher.published)))
