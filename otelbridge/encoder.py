@@ -18,6 +18,7 @@ from otelbridge.gate.gate import Gate
 from otelbridge.latest import Latest
 from otelbridge.mapping.decode import Decoded, decode
 from otelbridge.mapping.mapper import Mapper, Record
+from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.pb.kubearmor_pb2 import Alert
 from otelbridge.queue.batch import Batch
 from otelbridge.queue.durable import DurableQueue
@@ -35,7 +36,6 @@ IDLE_SECONDS = 1.0
 DRAIN_JOIN_SECONDS = 30.0
 """A full hand-off (100,000 events) is encoded in a third of this on a slow core."""
 
-THROTTLING_OPERATION = "AlertThreshold"
 OVERFLOW_REASON = "handoff_full"
 
 

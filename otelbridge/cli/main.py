@@ -12,6 +12,7 @@ from otelbridge import __version__
 from otelbridge.cli import config, demo, doctor, explain, ledger, queue, run, simulate, tail, version
 from otelbridge.cli.exits import Exit
 from otelbridge.cli.output import quiet_broken_pipe
+from otelbridge.settings.environment import quiet_grpc
 
 Commands = tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...]
 
@@ -89,6 +90,7 @@ def _top(
 
 def main() -> None:
     """Runs the command line and exits."""
+    quiet_grpc()
     try:
         application()()
     except BrokenPipeError:

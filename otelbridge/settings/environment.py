@@ -8,11 +8,20 @@ from pathlib import Path
 
 CONFIG_VARIABLE = "OTELBRIDGE_CONFIG"
 """Names the settings file, where no flag does."""
+GRPC_VERBOSITY_VARIABLE = "GRPC_VERBOSITY"
 
 
 def environment() -> Mapping[str, str]:
     """A copy of the environment."""
     return dict(os.environ)
+
+
+def quiet_grpc() -> None:
+    """Keeps grpc's own C++ log lines off stderr, unless the operator set its variable: our log says it in words.
+
+    Must be called before grpc is imported; it reads the variable then, and there is no other way to tell it.
+    """
+    os.environ.setdefault(GRPC_VERBOSITY_VARIABLE, "NONE")
 
 
 def colours_wanted(variables: Mapping[str, str]) -> bool:

@@ -11,6 +11,8 @@ from otelbridge.telemetry.happenings import LibrarySpoke, Tell
 
 LIBRARIES = ("opentelemetry", "grpc", "urllib3", "requests", "waitress", "asyncio")
 """Loggers that speak up in this process."""
+SMALL_TALK = frozenset({"waitress.queue"})
+"""Says at each request that finds no thread idle how many wait; with four threads that is every page that is opened."""
 
 
 class _Listener(logging.Handler):
@@ -19,6 +21,8 @@ class _Listener(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name in SMALL_TALK:
+            return
         try:
             message = record.getMessage()
         except (TypeError, ValueError):  # arguments that do not fit the template
