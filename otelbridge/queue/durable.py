@@ -36,7 +36,7 @@ from otelbridge.queue.watching import WATCHING, note_of, read_note
 from otelbridge.telemetry.happenings import Happening, RecordsShed, Tell
 from otelbridge.telemetry.ledger import Ledger, Posting
 
-FILE_SLACK = 1.25  # pages are filled to four fifths at worst, with batches of the sizes that we make
+FILE_SLACK = 2.1  # at the unluckiest size, just over half a page, each batch takes a page of its own
 FILE_ROOM_BYTES = 16 * 1024 * 1024  # the tables' own pages, gap records beyond the bound, room to delete in
 EXPIRE_AT_ONCE = 512
 

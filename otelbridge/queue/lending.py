@@ -16,6 +16,7 @@ from otelbridge.queue.rows import Row, Span, row_id, sequence_of, span_of
 FRESH_NANOS = 30_000_000_000  # with `fresh_first`, what arrived in this time goes before the backlog
 FRESH_STEP_NANOS = 1_000_000_000  # how exactly we remember what arrived when
 FIRST_ROWS = 8  # rows of a megabyte fill a lease soon
+IDLE_ROUNDS = 3  # then the disk can't be read just now
 MORE_ROWS = 512  # a lease of many small batches reads on
 
 
@@ -35,18 +36,20 @@ class Lending:
 
     def lend(self, now_unix_nano: int, *, max_bytes: int, max_records: int) -> Lease | None:
         """The next lease; None when nothing is free, or nothing can be read."""
-        left = -1
-        while left != (left := sum(self._holding.counts.batches.values())):  # another round passed over damaged ones
+        rounds = 0
+        while rounds < IDLE_ROUNDS:  # a round without a lease has passed over damaged batches, or salvaged the file
+            held = sum(self._holding.counts.batches.values())
             chosen = self._choose(now_unix_nano)
             if chosen is None:
                 if all_is_found(self._holding):
                     return None
-                continue
-            stream, gap, rows = chosen
-            rows = self._fill(gap, rows, max_bytes=max_bytes, max_records=max_records)
-            lease = self._make(stream, gap, rows)
-            if lease is not None:
-                return lease
+            else:
+                stream, gap, rows = chosen
+                rows = self._fill(gap, rows, max_bytes=max_bytes, max_records=max_records)
+                lease = self._make(stream, gap, rows)
+                if lease is not None:
+                    return lease
+            rounds = rounds + 1 if held == sum(self._holding.counts.batches.values()) else 0
         return None
 
     def _choose(self, now_unix_nano: int) -> tuple[Stream, Span, list[Row]] | None:
