@@ -13,15 +13,14 @@ from otelbridge.mapping.values import Held
 
 DIGEST_BYTES = 16
 UID_BYTES = 36
-SEPARATOR = "\x1f"  # ASCII's unit separator
 
 
-def digest_of(pairs: Sequence[tuple[str, Held]]) -> str:
-    """A digest of named values, as 32 hex digits."""
-    return blake2b(repr(pairs).encode(), digest_size=DIGEST_BYTES).hexdigest()
+def digest_of(pairs: Sequence[tuple[str, Held]]) -> bytes:
+    """A digest of named values."""
+    return blake2b(repr(pairs).encode(), digest_size=DIGEST_BYTES).digest()
 
 
-def uid(text: str) -> bytes:
-    """The id, in the text form of a UUID."""
-    digits = blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
+def uid(content: bytes) -> bytes:
+    """The id of whatever the content identifies, in the text form of a UUID."""
+    digits = blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otelbridge.mapping.detail import Role
-from otelbridge.mapping.session import NO_SESSION, low_half, trace_context
+from otelbridge.mapping.session import low_half
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import RECORD_ATTRIBUTE, attributes, int_heads, text_attribute, varint
 
@@ -16,7 +16,6 @@ class Novelty:
     def __init__(self, settings: MappingSettings, cut: list[str]) -> None:
         limit = settings.max_value_bytes
         self._keep_raw = settings.keep_raw
-        self._trace = settings.exec_session_trace
         self._command_line = text_attribute("process.command_line", limit, cut)
         self._source = text_attribute("kubearmor.source", limit, cut)
         self._resource = text_attribute("kubearmor.resource", limit, cut)
@@ -33,11 +32,16 @@ class Novelty:
         """Resource by the role that it plays, and raw."""
         if not resource:
             return b""
-        raw = self._resource(resource) if self._keep_raw or role is Role.OTHER else b""
         if role is Role.FILE:
             name = resource.rpartition("/")[2]
-            return self._file_path(resource) + (self._file_name(name) if name else b"") + raw
-        return self._command_line(resource) + raw if role is Role.COMMAND else raw
+            encoded = self._file_path(resource)
+            if name:
+                encoded += self._file_name(name)
+        elif role is Role.COMMAND:
+            encoded = self._command_line(resource)
+        else:
+            return self._resource(resource)
+        return encoded + self._resource(resource) if self._keep_raw else encoded
 
     def source(self, role: Role, source: str, parent: str) -> bytes:
         """Source: the command line, but on exec events the parent, which has an attribute of its own already."""
@@ -70,12 +74,7 @@ class Novelty:
             encoded += self._user_id[len(digits)] + digits
         return encoded
 
-    def session(self, exec_id: str, container: tuple[str, str, str], host_pid: int) -> bytes:
-        """The exec session that the process belongs to, if any."""
-        if exec_id in NO_SESSION:
-            return b""
+    def session(self, exec_id: str) -> bytes:
+        """The exec session that the process belongs to."""
         low = low_half(exec_id)
-        if low is None:
-            return self._exec_id(exec_id)
-        encoded = self._exec_id(exec_id) + self._session_id(f"{low:08x}")
-        return encoded + trace_context(container, low, host_pid) if self._trace else encoded
+        return self._exec_id(exec_id) + (b"" if low is None else self._session_id(f"{low:08x}"))

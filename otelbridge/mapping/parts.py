@@ -44,7 +44,7 @@ class WorkloadPart(NamedTuple):
     resource: bytes
     attributes: bytes
     where: str
-    digest: str
+    digest: bytes
     node: str
     namespace: str
     container: tuple[str, str, str]
@@ -60,7 +60,7 @@ class RulePart(NamedTuple):
     attributes: bytes
     before: str
     after: str
-    digest: str
+    digest: bytes
     operation: str
     """As KubeArmor wrote it."""
     counted: tuple[str, str, str, str]
@@ -76,7 +76,7 @@ class ProcessPart(NamedTuple):
     parent: str
     by_executable: str
     by_parent: str
-    digest: str
+    digest: bytes
     weight: int
 
 
@@ -89,6 +89,7 @@ class DetailPart(NamedTuple):
     """What Data holds."""
     known: dict[str, str]
     """The EventData that says nothing new."""
+    digest: bytes
     weight: int
 
 
@@ -98,8 +99,8 @@ class TouchedPart(NamedTuple):
     attributes: bytes
     known: dict[str, str]
     """The EventData that says nothing new."""
-    identifying: str
-    """The Resource as far as it identifies the event: without what a relay appended."""
+    digest: bytes
+    """Of the Resource as far as it identifies the event: without what a relay appended."""
     weight: int
 
 
@@ -209,7 +210,8 @@ class Parts:
         encoded = self._encode(RECORD_ATTRIBUTE, found.attributes)
         # Without the raw texts EventData is the only place left for what is not parsed, so all of it is kept.
         known = event_data_of(data) if keep_raw else {}
-        return DetailPart(encoded, found.role, found.pairs, known, self._weight(cut_before, key, 4 * len(data)))
+        weight = self._weight(cut_before, key, 4 * len(data))
+        return DetailPart(encoded, found.role, found.pairs, known, digest_of([("Data", data)]), weight)
 
     def make_touched(self, key: tuple[str, str, str], seen: DetailPart) -> TouchedPart:
         """From Operation, Data and Resource, where they say something only together."""
@@ -225,7 +227,8 @@ class Parts:
             identifying = without_remote_host(resource)
             if keep_raw:
                 known = {**known, **event_data_of(identifying)}
-        return TouchedPart(encoded, known, identifying, self._weight(cut_before, key, 4 * len(resource)))
+        weight = self._weight(cut_before, key, 4 * len(resource))
+        return TouchedPart(encoded, known, digest_of([("Resource", identifying)]), weight)
 
     def _as_is(self, group: Group, values: Values) -> list[Attribute]:
         return [(key, held) for key, name in as_is(self._fields, group) if (held := values.raw(name))]

@@ -23,14 +23,17 @@ def low_half(exec_id: str) -> int | None:
     return int(exec_id) & _LOW_32_BITS
 
 
-def trace_context(container: tuple[str, str, str], low: int, host_pid: int) -> bytes:
+def trace_context(container: tuple[str, str, str], exec_id: str, host_pid: int) -> bytes:
     """LogRecord.trace_id and .span_id: one trace per session, one span per process.
 
     Args:
         container: cluster, node and container id.
-        low: what the session's processes share.
+        exec_id: its low half is what the session's processes share; where it is no id, there is no trace.
         host_pid: the process, 0 for unknown.
     """
+    low = low_half(exec_id)
+    if low is None:
+        return b""
     digest = sha256("\0".join((*container, str(low))).encode()).digest()[:_TRACE_ID_BYTES]
     trace = delimited(TRACE_ID, digest)
     if host_pid <= 0:

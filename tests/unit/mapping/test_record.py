@@ -85,10 +85,20 @@ def test_two_copies_of_an_event_share_their_id() -> None:
     assert len(ids) == 1
 
 
-def test_the_id_does_not_depend_on_settings() -> None:
+def test_the_id_does_not_depend_on_the_records_shape() -> None:
     message = alert(Labels="a=b", Source="x" * 9000)
-    everything = {"body": "json", "keep_raw": False, "parse_labels": True, "cluster_name": "c", "max_value_bytes": 256}
+    message.ExecEvent.ExecID = "5"
+    everything: dict[str, Any] = {
+        "body": "json", "parse_labels": True, "cluster_name": "c", "resource_granularity": "node", "keep_original": True,
+        "exec_session_trace": True, "event_name_attribute": True, "mitre_techniques": False, "kubernetes": False,
+    }  # fmt: skip
     assert uid(message) == uid(message, **everything)
+
+
+def test_events_that_differ_only_in_what_was_cut_differ_in_their_id() -> None:
+    for field in ("Source", "Resource", "Data", "PodName", "PolicyName", "ProcessName"):
+        ids = {uid(alert(**{field: "x" * 9000 + end})) for end in "ab"}
+        assert len(ids) == 2, field
 
 
 @pytest.mark.parametrize("kind", [pb.Alert, pb.Log])
