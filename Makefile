@@ -36,7 +36,8 @@ peers: $(BIN)/python ## what the tests run and never import: rotel, another coll
 	$(PIP) install --no-deps --require-hashes --target build/peers -r locks/peers.txt
 	npm install --silent --no-save --prefix tests axe-core@4.14.1
 
-k8s: $(DEV) ## the rendered examples under k8s/rendered
+k8s: $(DEV) ## the dashboards, and the rendered examples under k8s/rendered
+	$(BIN)/python -m k8s.dashboards.generate
 	$(BIN)/python tests/deploy/rendering.py
 
 bench: $(DEV) ## benchmarks/results.json and its pictures

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from k8s.dashboards.generate import runbook_panels_markdown
 from otelbridge.feed.states import states_table
 from otelbridge.feed.status_codes import status_codes_table
 from otelbridge.send import answers
@@ -19,6 +20,7 @@ TABLES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/delivery.md", "answers", answers.markdown),
     ("docs/feed.md", "states", states_table),
     ("docs/feed.md", "status codes", status_codes_table),
+    ("docs/runbook.md", "panels", runbook_panels_markdown),
     ("docs/settings.md", "settings", settings_table_markdown),
     ("docs/settings.md", "standard variables", standard_variables_table_markdown),
     ("docs/telemetry.md", "metrics", metrics_table_markdown),

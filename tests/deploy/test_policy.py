@@ -50,10 +50,11 @@ def container(overlay: str) -> dict[str, Any]:
 
 
 def settings_file(overlay: str) -> str:
-    (config,) = of_kind(overlay, "ConfigMap")
     (volume,) = [volume for volume in pod(overlay)["volumes"] if volume["name"] == "settings"]
-    assert volume["configMap"]["name"] == config["metadata"]["name"], "the pod would wait for a map that is not there"
-    text: str = config["data"]["otelbridge.yaml"]
+    name = volume["configMap"]["name"]
+    found = [config for config in of_kind(overlay, "ConfigMap") if config["metadata"]["name"] == name]
+    assert found, "the pod would wait for a map that is not there"
+    text: str = found[0]["data"]["otelbridge.yaml"]
     return text
 
 

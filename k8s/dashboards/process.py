@@ -1,0 +1,85 @@
+"""The row of panels about the bridge as a process, and the oddities of events."""
+
+# ruff: noqa: E501 - a sentence or a query is one line
+from __future__ import annotations
+
+from k8s.dashboards.panels import Panel, Query, Row
+from k8s.dashboards.queries import (
+    BRIDGE,
+    SHOWN,
+    rate,
+    recent,
+    series,
+    worst,
+)
+from otelbridge.telemetry import names as n
+
+SERVER = n.SERVER
+
+PROCESS = Row(
+    title="The process",
+    panels=(
+        Panel(
+            title="CPU",
+            kind="timeseries",
+            unit="percentunit",
+            queries=(Query(worst(SHOWN, rate("process.cpu.time", "instance")), BRIDGE),),
+            meaning="Of one core; idle is under 1 %.",
+            otherwise="compare with the events per second and the figures in benchmarks/README.md.",
+        ),
+        Panel(
+            title="Memory",
+            kind="timeseries",
+            unit="bytes",
+            queries=(Query(worst(SHOWN, series("process.memory.usage")), BRIDGE),),
+            meaning="Resident; under 100 MiB is normal, whatever the backlog.",
+            otherwise="near the limit of the pod it is killed: what is on disk survives, the seconds of the restart are blind.",
+        ),
+        Panel(
+            title="Threads and open files",
+            kind="timeseries",
+            unit="none",
+            queries=(
+                Query(f"max({series('process.thread.count')})", "most threads"),
+                Query(f"max({series('process.unix.file_descriptor.count')})", "most open files"),
+            ),
+            meaning="Of the bridge that has most. Steady is normal.",
+            otherwise="growth over days is a leak: please report it.",
+        ),
+        Panel(
+            title="Events mended",
+            kind="timeseries",
+            unit="none",
+            stacked=True,
+            queries=(
+                Query(recent("otelbridge.event.sanitized", n.SANITIZE_REASON), "{{otelbridge_sanitize_reason}}"),
+                Query(recent("otelbridge.event.redacted"), "redacted"),
+            ),
+            meaning="Text that was not UTF-8, was cut, or held a secret. The record says so too.",
+            otherwise="many cut: `mapping.max_value_bytes`.",
+        ),
+        Panel(
+            title="Events that did not parse",
+            kind="timeseries",
+            unit="none",
+            stacked=True,
+            no_value="none",
+            queries=(
+                Query(
+                    recent("otelbridge.event.mapping.errors", n.STREAM, n.ERROR_TYPE),
+                    "{{kubearmor_stream}} {{error_type}}",
+                ),
+            ),
+            meaning="They travel on all the same: read leniently, or as bytes.",
+            otherwise="a KubeArmor much newer than the bridge, or someone feeds it bytes that are none.",
+        ),
+        Panel(
+            title="Own happenings dropped",
+            kind="timeseries",
+            unit="none",
+            queries=(Query(recent("otelbridge.telemetry.dropped"), "dropped"),),
+            meaning="Log lines and counts of the bridge about itself that came too fast. 0 is normal; events are never among them.",
+            otherwise="something flaps in a tight loop: look at the other panels.",
+        ),
+    ),
+)

@@ -1,0 +1,113 @@
+"""The row of panels about the subscriptions: are they watching, and for how long were they not?"""
+
+# ruff: noqa: E501 - a sentence or a query is one line
+from __future__ import annotations
+
+from k8s.dashboards.panels import Panel, Query, Row
+from k8s.dashboards.queries import (
+    BRIDGE,
+    STATE_COLOURS,
+    UPSTREAM,
+    by,
+    grown,
+    numbered,
+    rate,
+    recent,
+    series,
+)
+from otelbridge.telemetry import names as n
+
+SERVER = n.SERVER
+
+SUBSCRIPTION_STATES = {number: (name, STATE_COLOURS[name]) for number, name in enumerate(n.SUBSCRIPTION_STATES, 1)}
+
+WATCHING = Row(
+    title="Watching KubeArmor",
+    panels=(
+        Panel(
+            title="States of the subscriptions",
+            kind="state-timeline",
+            unit="none",
+            width=16,
+            states=SUBSCRIPTION_STATES,
+            queries=(
+                Query(
+                    numbered("otelbridge.source.state", "otelbridge_state", n.SUBSCRIPTION_STATES, "instance", *SERVER),
+                    f"{BRIDGE} {UPSTREAM}",
+                ),
+            ),
+            meaning="What each subscription is doing; watching is normal, a moment of connecting after a loss too.",
+            otherwise="red (holding) needs an operator: the status page and `otelbridge doctor` name the cause.",
+        ),
+        Panel(
+            title="Events received per second",
+            kind="timeseries",
+            unit="ops",
+            stacked=True,
+            queries=(Query(rate("otelbridge.source.events", n.STREAM), "{{kubearmor_stream}}"),),
+            meaning="By stream, over all bridges.",
+            otherwise="nothing at all on a busy cluster: are the streams open, is visibility set in KubeArmor, did a policy match?",
+        ),
+        Panel(
+            title="Streams that are open",
+            kind="timeseries",
+            unit="none",
+            queries=(Query(f"{by(n.STREAM)} ({series('otelbridge.source.stream.active')})", "{{kubearmor_stream}}"),),
+            meaning="As many of each stream as there are bridges, or upstreams of the one at the relay.",
+            otherwise="a KubeArmor without one of the streams refuses it: leave it out of `feed.streams`.",
+        ),
+        Panel(
+            title="Streams that ended",
+            kind="timeseries",
+            unit="none",
+            stacked=True,
+            no_value="none",
+            queries=(
+                Query(
+                    recent("otelbridge.source.stream.ends", n.STREAM, n.STATUS_CODE),
+                    "{{kubearmor_stream}} {{rpc_response_status_code}}",
+                ),
+            ),
+            meaning="Without our asking, by gRPC status. A few at a restart of KubeArmor are normal.",
+            otherwise="as under OtelbridgeSubscriptionFlapping.",
+        ),
+        Panel(
+            title="Attempts to subscribe",
+            kind="timeseries",
+            unit="none",
+            stacked=True,
+            queries=(
+                Query(
+                    recent("otelbridge.source.connection.attempts", n.ERROR_TYPE, n.ERROR_CLASS),
+                    "{{error_type}} {{otelbridge_error_class}}",
+                ),
+            ),
+            meaning="By what came of them; without a status the ones that succeeded.",
+            otherwise="`configuration` and `permanent` need an operator; `transient` cures itself.",
+        ),
+        Panel(
+            title="Time not seen, by cause",
+            kind="timeseries",
+            unit="s",
+            stacked=True,
+            no_value="none",
+            queries=(
+                Query(
+                    recent("otelbridge.source.gap.time", n.GAP_CAUSE),
+                    "{{otelbridge_gap_cause}}",
+                ),
+            ),
+            meaning="Blind stretches when they end, streams added up.",
+            otherwise="`throttled` is KubeArmor's own limit, `overflow` a bridge short of CPU, `restart` ours; the others are the way to KubeArmor.",
+        ),
+        Panel(
+            title="Blind stretches",
+            kind="table",
+            unit="none",
+            no_value="none",
+            queries=(Query(grown("otelbridge.source.gaps", n.STREAM, n.GAP_CAUSE)),),
+            meaning="How many there were in this range, by stream and cause.",
+            otherwise="each is a record `otelbridge.gap` with start, end and detail.",
+        ),
+    ),
+)
