@@ -17,12 +17,13 @@ from otelbridge.event import Stream
 from otelbridge.mapping.body import as_json, as_map, one_line, sentence
 from otelbridge.mapping.detail import Role
 from otelbridge.mapping.fields import FIELDS
+from otelbridge.mapping.forms import FORMS, NETWORK, find
 from otelbridge.mapping.identity import UID_BYTES, uid
 from otelbridge.mapping.instant import SECOND, Instant
 from otelbridge.mapping.leftovers import event_data_attributes, new_event_data
 from otelbridge.mapping.memo import Memo, V
 from otelbridge.mapping.novelty import Novelty
-from otelbridge.mapping.parts import DetailPart, Parts, ProcessPart, RulePart, TouchedPart, WorkloadPart
+from otelbridge.mapping.parts import DetailPart, FormPart, Parts, ProcessPart, RulePart, TouchedPart, WorkloadPart
 from otelbridge.mapping.plain import MAX_RARE_BYTES, tail, times
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.session import NO_SESSION, trace_context
@@ -36,15 +37,14 @@ from otelbridge.mapping.wire import (
     attributes,
     delimited,
     head,
+    text_attribute,
     text_body,
 )
 
 WORKLOADS, WORKLOADS_BYTES = 4096, 8 << 20  # 2,000 pods, with room for their successors
 OTHERS, OTHERS_BYTES = 2048, 4 << 20
-TEXTS, TEXTS_BYTES = (
-    512,
-    1 << 20,
-)  # Data and peers: many are never seen again, and what is small stays in the CPU's cache
+# Data and peers: many are never seen again, and what is small stays in the CPU's cache.
+TEXTS, TEXTS_BYTES = 512, 1 << 20
 
 _EVENT = attrgetter("Timestamp", "UpdatedTime", "Source", "Resource", "Data", "ExecEvent.ExecID", "EventData")
 _NUMBERS = attrgetter("HostPID", "HostPPID", "PID", "PPID", "UID")
@@ -76,6 +76,10 @@ class Lane:
         self._recall_workload, self._recall_rule = self._workloads.recall, self._rules.recall
         self._recall_process, self._recall_detail = self._processes.recall, self._details.recall
         self._recall_touched = self._touched.recall
+        self._forms: Memo[Any, FormPart] = Memo(parts.make_form, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
+        self._recall_form = self._forms.recall
+        self._form_words = {form: text_attribute(form.key, settings.max_value_bytes, self._cut) for form in FORMS}
+        self._form_texts = {form: text_attribute(form.raw_key, settings.max_value_bytes, self._cut) for form in FORMS}
         self._uid_head = head(RECORD_ATTRIBUTE, "log.record.uid", UID_BYTES)
         self._body = text_body()
 
@@ -99,15 +103,7 @@ class Lane:
         rule = self._recall_rule(key) or self._rules.learn(key)
         key = self._fetch_process(message)
         process = self._recall_process(key) or self._processes.learn(key)
-        key = (rule.operation, data)
-        detail = self._recall_detail(key) or self._details.learn(key)
-        role, known = detail.role, detail.known
-        if role is Role.PARSED:
-            key = (rule.operation, data, resource)
-            touched = self._recall_touched(key) or self._touched.learn(key, detail)
-            known, what, identifying = touched.known, touched.attributes, touched.digest
-        else:
-            what = identifying = self._novelty.resource(role, resource)
+        role, seen, what, known, identifying = self._seen(rule.operation, data, resource)
         novelty = self._novelty
         numbers = novelty.numbers(_NUMBERS(message))
         who = novelty.source(role, source, process.parent)
@@ -118,8 +114,8 @@ class Lane:
             rare += self._instant.odd(updated, timestamp, unix_nano)
         # Attributes are length-delimited and digests of one length, so no two events join to the same bytes.
         identity = [
-            self._salt, workload.digest, rule.digest, process.digest, detail.digest, _UINT64(unix_nano),
-            identifying, who, numbers, session,
+            self._salt, workload.digest, rule.digest, process.digest, _UINT64(unix_nano), identifying, who, numbers,
+            session,
         ]  # fmt: skip
         if rare or self._cut:
             identity.append(repr((rare, updated, source, "" if role is Role.PARSED else resource)).encode())
@@ -132,7 +128,7 @@ class Lane:
 
         parts = [
             times(unix_nano, received_unix_nano), rule.head, workload.attributes, rule.attributes, process.attributes,
-            detail.attributes, what, who, numbers, session, self._uid_head, uid(b"".join(identity)),
+            seen, what, who, numbers, session, self._uid_head, uid(b"".join(identity)),
             self._line((workload, rule, process), role, resource or data, source)
             if self._text_body
             else self._other_body(message),
@@ -146,6 +142,36 @@ class Lane:
         if self._stream is Stream.ALERTS:
             tally.count_alert((workload.namespace, rule.counted))
         return Record(self._stream, workload.resource, b"".join(parts), unix_nano)
+
+    def _seen(self, operation: str, data: str, resource: str) -> tuple[Role, bytes, bytes, dict[str, str], bytes]:
+        """How it was seen, and what was touched.
+
+        Returns:
+            The part that Resource plays, the attributes from Data, those from Resource, the EventData that says nothing
+            new, and what identifies the two.
+        """
+        if operation == NETWORK and self._settings.keep_raw:
+            found = find(data, resource)
+            if found is not None:
+                form = found.key[0]
+                part = self._recall_form(found.key) or self._forms.learn(found.key)
+                word = self._form_words[form](found.word)
+                known = {**part.known, form.event_data_key: found.word}
+                return (
+                    Role.PARSED,
+                    part.attributes,
+                    word + self._form_texts[form](found.text),
+                    known,
+                    part.digest + word,
+                )
+        key = (operation, data)
+        detail = self._recall_detail(key) or self._details.learn(key)
+        if detail.role is not Role.PARSED:
+            what = self._novelty.resource(detail.role, resource)
+            return detail.role, detail.attributes, what, detail.known, detail.digest + what
+        pair = (operation, data, resource)
+        touched = self._recall_touched(pair) or self._touched.learn(pair, detail)
+        return Role.PARSED, detail.attributes, touched.attributes, touched.known, detail.digest + touched.digest
 
     def _line(self, parts: tuple[WorkloadPart, RulePart, ProcessPart], role: Role, what: str, source: str) -> bytes:
         """The body as one line. The parts' words are printable already; what is new with this event is made so."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from otelbridge.mapping.detail import Role
 from otelbridge.mapping.session import low_half
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.wire import RECORD_ATTRIBUTE, attributes, int_heads, text_attribute, varint
+from otelbridge.mapping.wire import RECORD_ATTRIBUTE, attributes, int_heads, text_attribute, text_heads, varint
 
 _UINT64 = (1 << 64) - 1
 
@@ -16,6 +16,9 @@ class Novelty:
     def __init__(self, settings: MappingSettings, cut: list[str]) -> None:
         limit = settings.max_value_bytes
         self._keep_raw = settings.keep_raw
+        self._limit = limit
+        self._path_heads, self._name_heads = text_heads("file.path"), text_heads("file.name")
+        self._resource_heads = text_heads("kubearmor.resource")
         self._command_line = text_attribute("process.command_line", limit, cut)
         self._source = text_attribute("kubearmor.source", limit, cut)
         self._resource = text_attribute("kubearmor.resource", limit, cut)
@@ -33,15 +36,26 @@ class Novelty:
         if not resource:
             return b""
         if role is Role.FILE:
-            name = resource.rpartition("/")[2]
-            encoded = self._file_path(resource)
-            if name:
-                encoded += self._file_name(name)
-        elif role is Role.COMMAND:
-            encoded = self._command_line(resource)
-        else:
+            return self._file(resource)
+        if role is Role.OTHER:
             return self._resource(resource)
-        return encoded + self._resource(resource) if self._keep_raw else encoded
+        return (
+            self._command_line(resource) + self._resource(resource) if self._keep_raw else self._command_line(resource)
+        )
+
+    def _file(self, path: str) -> bytes:
+        """Most events are about files, so their path is encoded once for all three attributes."""
+        raw = path.encode()
+        size = len(raw)
+        if size > self._limit or not self._keep_raw:
+            name = path.rpartition("/")[2]
+            encoded = self._file_path(path) + (self._file_name(name) if name else b"")
+            return encoded + self._resource(path) if self._keep_raw else encoded
+        heads, raw_heads = self._path_heads[size], self._resource_heads[size]
+        name_bytes = raw.rpartition(b"/")[2]
+        if not name_bytes:
+            return b"".join((heads, raw, raw_heads, raw))
+        return b"".join((heads, raw, raw_heads, raw, self._name_heads[len(name_bytes)], name_bytes))
 
     def source(self, role: Role, source: str, parent: str) -> bytes:
         """Source: the command line, but on exec events the parent, which has an attribute of its own already."""

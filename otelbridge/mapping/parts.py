@@ -11,6 +11,7 @@ from otelbridge.event import Stream
 from otelbridge.mapping.body import one_line
 from otelbridge.mapping.detail import Role, detail, detail_with_resource, event_data_of
 from otelbridge.mapping.fields import Field, Group, as_is
+from otelbridge.mapping.forms import FormKey, facts
 from otelbridge.mapping.identity import digest_of
 from otelbridge.mapping.network import without_remote_host
 from otelbridge.mapping.plain import head
@@ -101,6 +102,16 @@ class TouchedPart(NamedTuple):
     """The EventData that says nothing new."""
     digest: bytes
     """Of the Resource as far as it identifies the event: without what a relay appended."""
+    weight: int
+
+
+class FormPart(NamedTuple):
+    """How a Network event of a known form was seen, but for its one new word."""
+
+    attributes: bytes
+    known: dict[str, str]
+    """The EventData that says nothing new; the word's is a stand-in."""
+    digest: bytes
     weight: int
 
 
@@ -229,6 +240,14 @@ class Parts:
                 known = {**known, **event_data_of(identifying)}
         weight = self._weight(cut_before, key, 4 * len(resource))
         return TouchedPart(encoded, known, digest_of([("Resource", identifying)]), weight)
+
+    def make_form(self, key: FormKey) -> FormPart:
+        """From a form, Data and Resource."""
+        cut_before = len(self._cut)
+        found = facts(key)
+        encoded = self._encode(RECORD_ATTRIBUTE, found.attributes)
+        weight = self._weight(cut_before, key[1:], 4 * len(encoded))
+        return FormPart(encoded, found.known, digest_of([("Data and Resource", found.identifying)]), weight)
 
     def _as_is(self, group: Group, values: Values) -> list[Attribute]:
         return [(key, held) for key, name in as_is(self._fields, group) if (held := values.raw(name))]

@@ -120,7 +120,7 @@ def text_attribute(key: str, limit_bytes: int, cut: list[str]) -> Callable[[str]
         limit_bytes: longest value; a longer one is clipped and its key appended to `cut`.
         cut: where the keys of clipped values are noted.
     """
-    heads = Heads(lambda size: head(RECORD_ATTRIBUTE, key, size))
+    heads = text_heads(key)
 
     def encode(text: str) -> bytes:
         raw = text.encode()
@@ -130,6 +130,11 @@ def text_attribute(key: str, limit_bytes: int, cut: list[str]) -> Callable[[str]
         return heads[len(raw)] + raw
 
     return encode
+
+
+def text_heads(key: str) -> Heads:
+    """What stands before the text of a record attribute."""
+    return Heads(lambda size: head(RECORD_ATTRIBUTE, key, size))
 
 
 def text_body() -> Callable[[bytes], bytes]:

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.unit.mapping.samples import alert, log, sample, seen
+from otelbridge.event import Stream
+from otelbridge.mapping.decode import decode
+from otelbridge.mapping.detail import event_data_of
+from otelbridge.mapping.mapper import Mapper
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.pb import kubearmor_pb2 as pb
+from tests.unit.mapping.samples import RECEIVED, Seen, alert, log, sample, see, seen
 
 
 def network(resource: str, data: str) -> dict[str, Any]:
@@ -268,3 +274,65 @@ def test_the_outcome_is_the_results_and_not_the_actions(result: str, outcome: st
 
 def test_no_result_gives_no_outcome() -> None:
     assert "kubearmor.outcome" not in seen(alert(Result="")).attributes
+
+
+def without_forms(message: pb.Log) -> Seen:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("otelbridge.mapping.lane.find", lambda *_: None)
+        return seen(message)
+
+
+NETWORK_EVENTS = [
+    (f"kprobe={probe} domain={domain}", f"remoteip={address} port={port} protocol={protocol}{remote}")
+    for probe in ("tcp_connect", "tcp_accept", "tcp_new")
+    for domain in ("AF_INET", "AF_INET6")
+    for address in ("10.0.0.1", "999.1.1.1", "2001:db8::1", "", "0.0.0.0")
+    for port in ("80", "0", "x")
+    for protocol in ("TCP", "TCPv6", "8\ufffd", "")
+    for remote in ("", " remotehost=svc/default/web", " remotehost=odd", " remoteip=6.6.6.6")
+] + [
+    (f"kfunc={function} domain={name} daddr={address} qtype={kind}{more}", resource)
+    for function in ("UDP_SENDMSG", "UDP_SENDSKB")
+    for name in ("a.b", "", "x=y", "name.invalid", "ü.example")
+    for address in ("10.43.0.10", "", "fe80::1")
+    for kind in ("A", "")
+    for more in ("", " seq=1;", " domain=c.d")
+    for resource in ("sa_family=AF_INET sin_port=53", "sin_port=53 sa_family=AF_INET", "")
+]
+
+
+def test_network_events_by_the_short_way_are_those_by_the_long_way() -> None:
+    mapper = Mapper(MappingSettings(), version="1")
+    for data, resource in NETWORK_EVENTS:
+        message = log(Operation="Network", Data=data, Resource=resource)
+        message.EventData.update(
+            {key: text for text in (data, resource) for key, text in event_data_of(text).items()} | {"Extra": "x"}
+        )
+        decoded = decode(Stream.LOGS, message.SerializeToString())
+        short, long = see(mapper.map(Stream.LOGS, decoded, RECEIVED)), without_forms(message)
+        for found in (short, long):
+            del found.attributes["log.record.uid"]
+        assert short.attributes == long.attributes, (data, resource)
+
+
+@pytest.mark.parametrize(
+    ("data", "resource", "other"),
+    [
+        (
+            "kprobe=tcp_connect domain=AF_INET",
+            "remoteip=10.0.0.1 port=1 protocol=TCP",
+            "remoteip=10.0.0.2 port=1 protocol=TCP",
+        ),
+        (
+            "kprobe=tcp_connect domain=AF_INET",
+            "remoteip=10.0.0.1 port=1 protocol=TCP",
+            "remoteip=10.0.0.1 port=2 protocol=TCP",
+        ),
+    ],
+)
+def test_two_peers_are_two_events(data: str, resource: str, other: str) -> None:
+    uids = {
+        seen(log(Operation="Network", Data=data, Resource=text)).attributes["log.record.uid"]
+        for text in (resource, other, f"{resource} remotehost=svc/a/b")
+    }
+    assert len(uids) == 2

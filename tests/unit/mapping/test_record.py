@@ -89,7 +89,8 @@ def test_the_id_does_not_depend_on_the_records_shape() -> None:
     message = alert(Labels="a=b", Source="x" * 9000)
     message.ExecEvent.ExecID = "5"
     everything: dict[str, Any] = {
-        "body": "json", "parse_labels": True, "cluster_name": "c", "resource_granularity": "node", "keep_original": True,
+        "body": "json", "parse_labels": True, "cluster_name": "c", "resource_granularity": "node",
+        "keep_original": True,
         "exec_session_trace": True, "event_name_attribute": True, "mitre_techniques": False, "kubernetes": False,
     }  # fmt: skip
     assert uid(message) == uid(message, **everything)
