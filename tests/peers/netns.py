@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,12 @@ CLIENT_ADDRESS = "198.51.100.2"
 PREFIX_LENGTH = 30
 COMMAND_SECONDS = 10
 
+NAMESPACES = Path("/run/netns")
+"""Where the ip command keeps the names of namespaces."""
+CLONE_NEWNET = 0x4000_0000
+"""Of linux/sched.h; os.setns is younger than our oldest Python."""
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count()
 
 
@@ -71,6 +79,25 @@ def network_pair() -> Iterator[NetworkPair]:
     finally:
         for namespace in (pair.server, pair.client):
             subprocess.run(("ip", "netns", "del", namespace), check=False, capture_output=True, timeout=COMMAND_SECONDS)
+
+
+@contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Moves the calling thread into a namespace: sockets that it makes and processes that it starts belong there.
+
+    A socket stays in the namespace that it was made in, whoever uses it later.
+    """
+    with Path("/proc/thread-self/ns/net").open("rb") as home, (NAMESPACES / namespace).open("rb") as there:
+        _enter(there.fileno())
+        try:
+            yield
+        finally:
+            _enter(home.fileno())
+
+
+def _enter(file: int) -> None:
+    if _LIBC.setns(file, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 def _ip(*arguments: str) -> None:
