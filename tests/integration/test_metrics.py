@@ -1,0 +1,103 @@
+"""No metric is declared that nobody feeds: neither by its binding, nor in a run in which things go wrong."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from pathlib import Path
+
+import grpc
+import pytest
+
+from otelbridge.bridge import Bridge
+from otelbridge.event import Stream
+from otelbridge.mapping.severity import THROTTLING_OPERATION
+from otelbridge.pb.kubearmor_pb2 import Alert
+from otelbridge.settings.load import load
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.endpoint_answers import Ok, Partial, Status
+from otelbridge.simulator.relay import Relay
+from otelbridge.telemetry.names import INSTRUMENTS
+from otelbridge.telemetry.tables import prometheus_name
+from tests.peers.bridge import BridgeProcess, running_bridge
+from tests.waiting import eventually
+
+CONDITIONAL = {
+    "otelbridge.certificate.expiry": "TLS only",
+    "otelbridge.event.dropped": "when the queue or the hand-off overflows",
+}
+"""Shown in a live incident instead: tests/deploy/test_dashboards_live.py."""
+
+SEEN_SECONDS = 15
+OWN_METRICS = {"disabled": False, "traces": {"exporter": "none"}, "metrics": {"exporter": "none"}}
+
+
+def test_every_observable_instrument_of_a_bridge_is_bound(tmp_path: Path) -> None:
+    quiet = [f"telemetry.{signal}.exporter=none" for signal in ("traces", "metrics")]
+    flags = {"--set": [f"queue.directory={tmp_path}", "status.port=0", *quiet]}
+    bridge = Bridge(load(file=None, environment={}, flags=flags))
+    try:
+        assert bridge.rooms.telemetry.unbound() == []
+    finally:
+        bridge.close()
+
+
+def test_every_declared_metric_is_seen_in_a_run_with_faults(tmp_path: Path) -> None:
+    with (
+        Relay() as relay,
+        OtlpEndpoint(http_port=None, keep=False) as endpoint,
+        running_bridge(
+            tmp_path,
+            feed={
+                "endpoints": [relay.endpoint],
+                "heartbeat": {"interval_seconds": 0.3, "timeout_seconds": 0.3},
+                "retry": {"initial_seconds": 0.2, "max_seconds": 0.5},
+            },
+            send={"endpoint": endpoint.grpc_endpoint, "retry_initial_seconds": 0.1, "retry_max_seconds": 0.2},
+            telemetry=OWN_METRICS,
+        ) as bridge,
+    ):
+        bridge.wait_until_watching()
+        relay.wait_for_subscribers(1)
+        go_wrong(relay, endpoint, bridge)
+        expected = {prometheus_name(one) for name, one in INSTRUMENTS.items() if name not in CONDITIONAL}
+        unseen: list[set[str]] = []
+
+        def all_are_seen() -> bool:
+            unseen.append(expected - families(bridge))
+            return not unseen[-1]
+
+        try:
+            eventually(all_are_seen, within_seconds=SEEN_SECONDS)
+        except AssertionError:
+            pytest.fail(f"declared, and never seen: {sorted(unseen[-1])}")
+
+
+def go_wrong(relay: Relay, endpoint: OtlpEndpoint, bridge: BridgeProcess) -> None:
+    relay.publish(
+        Stream.ALERTS, Alert(HostName="node", NamespaceName="shop", UpdatedTime="2026-01-01T00:00:00.000000Z")
+    )
+    relay.publish(Stream.ALERTS, Alert(NamespaceName="shop", Operation=THROTTLING_OPERATION))
+    relay.publish(Stream.ALERTS, b"\xff\xff\xff")
+    eventually(lambda: bridge.balance("alerts")["delivered"] == 3, why="all is well at first")
+    endpoint.answers = lambda _: Status(code=grpc.StatusCode.INVALID_ARGUMENT)
+    relay.publish(Stream.ALERTS, Alert(PodName="refused"))
+    eventually(lambda: bridge.balance("alerts")["rejected"] == 1, why="it is refused")
+    endpoint.answers = lambda _: Partial(rejected=1)
+    relay.publish(Stream.ALERTS, Alert(PodName="rejected"))
+    eventually(lambda: bridge.balance("alerts")["rejected"] == 2, why="it is rejected")
+    endpoint.answers = lambda _: Ok()
+    relay.freeze()
+    eventually(lambda: bridge.status()["subscriptions"][0]["state"] != "watching", within_seconds=20)
+    relay.thaw()
+    bridge.wait_until_watching()
+    relay.wait_for_subscribers(1)
+    relay.end_streams(grpc.StatusCode.UNAVAILABLE, "for the test")
+
+
+def families(bridge: BridgeProcess) -> set[str]:
+    """The names of the metrics that have a series."""
+    with urllib.request.urlopen(bridge.url("/metrics"), timeout=5) as answer:
+        text = answer.read().decode()
+    names = set(re.findall(r"^(\w+)[ {]", text, re.MULTILINE))
+    return names | {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
