@@ -6,13 +6,16 @@ random order, and each relay appends its own ` remotehost=` to the Resource of t
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections.abc import Sequence
 from hashlib import blake2b
+from struct import Struct
 
 from otelbridge.mapping.values import Held
 
 DIGEST_BYTES = 16
 UID_BYTES = 36
+_UUID_GROUPS = Struct("8s4s4s4s12s").unpack
 
 
 def digest_of(pairs: Sequence[tuple[str, Held]]) -> bytes:
@@ -22,5 +25,4 @@ def digest_of(pairs: Sequence[tuple[str, Held]]) -> bytes:
 
 def uid(content: bytes) -> bytes:
     """The id of whatever the content identifies, in the text form of a UUID."""
-    digits = blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()
+    return b"-".join(_UUID_GROUPS(hexlify(blake2b(content, digest_size=DIGEST_BYTES).digest())))

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 SECOND = 1_000_000_000
-_MICROSECOND = 1_000
+MICROSECOND = 1_000
 _NANOSECOND_DIGITS = 9
 _LAST = (1 << 64) - 1  # OTLP's times are unsigned 64-bit integers
 _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
@@ -16,11 +16,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Instant:
     """Reads UpdatedTime, whose layout is fixed: `2006-01-02T15:04:05.000000Z`. Events of one second share its parse."""
 
-    __slots__ = ("_second", "_second_unix_nano")
+    __slots__ = ("second", "second_unix_nano")
 
     def __init__(self) -> None:
-        self._second = ""
-        self._second_unix_nano = 0
+        self.second = "?"
+        """The last second read, with the dot behind it."""
+        self.second_unix_nano = 0
 
     def unix_nano(self, updated: str, timestamp: int) -> int:
         """The time of the event, or 0 where neither field tells it.
@@ -31,10 +32,8 @@ class Instant:
         """
         if len(updated) == 27 and updated[19::7] == ".Z":  # noqa: PLR2004  # the fixed layout, see above
             micros = updated[20:26]
-            if micros.isdecimal():
-                second = updated[:19]
-                if second == self._second or self._parse(second):
-                    return self._second_unix_nano + int(micros) * _MICROSECOND
+            if micros.isdecimal() and (updated[:20] == self.second or self._parse(updated[:20])):
+                return self.second_unix_nano + int(micros) * MICROSECOND
         return self._otherwise(updated, timestamp)
 
     def odd(self, updated: str, timestamp: int, unix_nano: int) -> list[tuple[str, str | int]]:
@@ -47,10 +46,10 @@ class Instant:
         return pairs
 
     def _parse(self, second: str) -> bool:
-        whole = _whole_seconds(second + "+00:00")
+        whole = _whole_seconds(second[:19] + "+00:00")
         if whole is None:
             return False
-        self._second, self._second_unix_nano = second, whole * SECOND
+        self.second, self.second_unix_nano = second, whole * SECOND
         return True
 
     def _otherwise(self, updated: str, timestamp: int) -> int:

@@ -19,7 +19,7 @@ from otelbridge.mapping.detail import Role
 from otelbridge.mapping.fields import FIELDS
 from otelbridge.mapping.forms import FORMS, NETWORK, find
 from otelbridge.mapping.identity import UID_BYTES, uid
-from otelbridge.mapping.instant import SECOND, Instant
+from otelbridge.mapping.instant import MICROSECOND, SECOND, Instant
 from otelbridge.mapping.leftovers import event_data_attributes, new_event_data
 from otelbridge.mapping.memo import Memo, V
 from otelbridge.mapping.novelty import Novelty
@@ -58,6 +58,7 @@ class Lane:
         self._settings = settings
         self._text_body = settings.body == "text"
         self._stream = stream
+        self._is_alerts = stream is Stream.ALERTS
         self._salt = str(stream).encode()
         self._tally = tally
         self._cut: list[str] = []
@@ -109,9 +110,15 @@ class Lane:
         who = novelty.source(role, source, process.parent)
         session = b"" if exec_id in NO_SESSION else novelty.session(exec_id)
 
-        unix_nano = self._instant.unix_nano(updated, timestamp)
+        instant = self._instant
+        if updated[:20] == instant.second and updated[26:] == "Z" and (micros := updated[20:26]).isdecimal():
+            unix_nano = (
+                instant.second_unix_nano + int(micros) * MICROSECOND
+            )  # most events: the layout and second as before
+        else:
+            unix_nano = instant.unix_nano(updated, timestamp)
         if unix_nano // SECOND != timestamp or not unix_nano % SECOND:
-            rare += self._instant.odd(updated, timestamp, unix_nano)
+            rare += instant.odd(updated, timestamp, unix_nano)
         # Attributes are length-delimited and digests of one length, so no two events join to the same bytes.
         identity = [
             self._salt, workload.digest, rule.digest, process.digest, _UINT64(unix_nano), identifying, who, numbers,
@@ -139,9 +146,9 @@ class Lane:
             parts.append(self._rest(message, rare, dropped))
         tally = self._tally
         tally.nodes[workload.node] = received_unix_nano
-        if self._stream is Stream.ALERTS:
+        if self._is_alerts:
             tally.count_alert((workload.namespace, rule.counted))
-        return Record(self._stream, workload.resource, b"".join(parts), unix_nano)
+        return tuple.__new__(Record, (self._stream, workload.resource, b"".join(parts), unix_nano))  # see decode.py
 
     def _seen(self, operation: str, data: str, resource: str) -> tuple[Role, bytes, bytes, dict[str, str], bytes]:
         """How it was seen, and what was touched.
@@ -181,10 +188,12 @@ class Lane:
         by = process.by_parent if role is Role.COMMAND else process.by_executable
         limit = self._settings.max_body_bytes
         if not by and source:
-            by = f" by {one_line(source[:limit])}"
-        before, after = f"{rule.before} ", f"{by}{workload.where}{rule.after}"
-        raw = f"{before}{what}{after}".encode()
-        return self._body(raw if len(raw) <= limit else sentence(before, what, after, limit).encode())
+            by = f" by {one_line(source[:limit])}".encode()
+        raw = b"".join((rule.before, what.encode(), by, workload.where, rule.after))
+        if len(raw) > limit:
+            after = b"".join((by, workload.where, rule.after))
+            raw = sentence(rule.before.decode(), what, after.decode(), limit).encode()
+        return self._body(raw)
 
     def _other_body(self, message: Message) -> bytes:
         limit = self._settings.max_value_bytes

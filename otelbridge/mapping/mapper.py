@@ -34,7 +34,6 @@ class Mapper:
             Stream.LOGS: logs.map,
             Stream.MESSAGES: MessageLane(settings, self.tally).map,
         }
-        self._map_alert, self._map_log = alerts.map, logs.map
         self._unix_nano = alerts.unix_nano
 
     def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
@@ -46,8 +45,6 @@ class Mapper:
             received_unix_nano: when the bridge received it.
         """
         if decoded.how == "strict" and not decoded.unknown and not decoded.sanitized:
-            if stream is Stream.LOGS:
-                return self._map_log(decoded.message, received_unix_nano, [], 0)
             return self._lanes[stream](decoded.message, received_unix_nano, [], 0)
         return self._map_odd(stream, decoded, received_unix_nano)
 

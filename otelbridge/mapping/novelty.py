@@ -5,9 +5,25 @@ from __future__ import annotations
 from otelbridge.mapping.detail import Role
 from otelbridge.mapping.session import low_half
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.wire import RECORD_ATTRIBUTE, attributes, int_heads, text_attribute, text_heads, varint
+from otelbridge.mapping.wire import (
+    FOUR_DIGITS_END,
+    RECORD_ATTRIBUTE,
+    TWO_DIGITS,
+    TWO_DIGITS_END,
+    TWO_MORE,
+    attributes,
+    int_heads,
+    text_attribute,
+    text_heads,
+    varint,
+)
 
 _UINT64 = (1 << 64) - 1
+
+
+NUMBER_KEYS = (
+    "process.pid", "process.parent_pid", "process.vpid", "kubearmor.process.parent_vpid", "process.real_user.id"
+)  # fmt: skip
 
 
 class Novelty:
@@ -26,9 +42,7 @@ class Novelty:
         self._file_name = text_attribute("file.name", limit, cut)
         self._exec_id = text_attribute("kubearmor.exec.id", limit, cut)
         self._session_id = text_attribute("kubearmor.exec.session_id", limit, cut)
-        self._host_pid, self._host_ppid = int_heads("process.pid"), int_heads("process.parent_pid")
-        self._pid, self._ppid = int_heads("process.vpid"), int_heads("kubearmor.process.parent_vpid")
-        self._user_id = int_heads("process.real_user.id")
+        self._number_heads = tuple(int_heads(key) for key in NUMBER_KEYS)
         self._root = attributes(RECORD_ATTRIBUTE, [("process.real_user.id", 0)], limit, [])
 
     def resource(self, role: Role, resource: str) -> bytes:
@@ -67,26 +81,18 @@ class Novelty:
 
     def numbers(self, numbers: tuple[int, int, int, int, int]) -> bytes:
         """HostPID, HostPPID, PID, PPID and UID. 0 means unknown, but for the UID of a known process: that is root."""
-        host_pid, host_ppid, pid, ppid, user_id = numbers
         encoded = b""
-        if host_pid:
-            digits = varint(host_pid & _UINT64)
-            encoded = self._host_pid[len(digits)] + digits
-            if not user_id:
-                encoded += self._root
-        if host_ppid:
-            digits = varint(host_ppid & _UINT64)
-            encoded += self._host_ppid[len(digits)] + digits
-        if pid:
-            digits = varint(pid & _UINT64)
-            encoded += self._pid[len(digits)] + digits
-        if ppid:
-            digits = varint(ppid & _UINT64)
-            encoded += self._ppid[len(digits)] + digits
-        if user_id:
-            digits = varint(user_id & _UINT64)
-            encoded += self._user_id[len(digits)] + digits
-        return encoded
+        for heads, number in zip(self._number_heads, numbers, strict=True):
+            if 0 < number < TWO_DIGITS_END:  # what `varint` does, without the call: an event has five of them
+                digits = TWO_DIGITS[number]
+            elif 0 < number < FOUR_DIGITS_END:
+                digits = TWO_MORE[number & 0x3FFF] + TWO_DIGITS[number >> 14]
+            elif number:
+                digits = varint(number & _UINT64)
+            else:
+                continue
+            encoded += heads[len(digits)] + digits
+        return encoded + self._root if numbers[0] and not numbers[4] else encoded
 
     def session(self, exec_id: str) -> bytes:
         """The exec session that the process belongs to."""

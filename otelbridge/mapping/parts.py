@@ -44,7 +44,7 @@ class WorkloadPart(NamedTuple):
 
     resource: bytes
     attributes: bytes
-    where: str
+    where: bytes
     digest: bytes
     node: str
     namespace: str
@@ -59,8 +59,8 @@ class RulePart(NamedTuple):
     head: bytes
     """Severity, its text and the event name: fields of the LogRecord."""
     attributes: bytes
-    before: str
-    after: str
+    before: bytes
+    after: bytes
     digest: bytes
     operation: str
     """As KubeArmor wrote it."""
@@ -73,10 +73,9 @@ class ProcessPart(NamedTuple):
     """Who did it."""
 
     attributes: bytes
-    executable: str
     parent: str
-    by_executable: str
-    by_parent: str
+    by_executable: bytes
+    by_parent: bytes
     digest: bytes
     weight: int
 
@@ -192,7 +191,7 @@ class Parts:
         encoded = self._encode(RECORD_ATTRIBUTE, pairs)
         number = self._severity[ruling.situation][ruling.level]
         return RulePart(
-            head(number, ruling.event_name), encoded, _words(ruling.before), _words(ruling.after),
+            head(number, ruling.event_name), encoded, _words(ruling.before) + b" ", _words(ruling.after),
             digest_of(values.canonical()), values.text("Operation"), self._counted(ruling, values),
             self._weight(cut_before, key, len(encoded)),
         )  # fmt: skip
@@ -206,7 +205,7 @@ class Parts:
         executable, parent = values.text("ProcessName"), values.text("ParentProcessName")
         canonical = [(name, held) for name, held in values.canonical() if name != "Enforcer"]
         return ProcessPart(
-            encoded, executable, parent, _by(executable), _by(parent), digest_of(canonical),
+            encoded, parent, _by(executable), _by(parent), digest_of(canonical),
             self._weight(cut_before, key, len(encoded)),
         )  # fmt: skip
 
@@ -270,9 +269,9 @@ class Parts:
         )
 
 
-def _words(text: str) -> str:
-    return clip(one_line(text), MAX_WORDS_BYTES)
+def _words(text: str) -> bytes:
+    return clip(one_line(text), MAX_WORDS_BYTES).encode()
 
 
-def _by(executable: str) -> str:
-    return _words(f" by {executable}") if executable else ""
+def _by(executable: str) -> bytes:
+    return _words(f" by {executable}") if executable else b""

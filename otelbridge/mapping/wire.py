@@ -33,9 +33,9 @@ MAX_VARINT_BYTES = 10  # of an int64
 _UINT64 = (1 << 64) - 1
 # All numbers of one and two digits, and the same with "more follows": 1 MiB that takes a third off the cost of the
 # numbers of an event, of which each has ten or so.
-_TWO_DIGITS_END, _FOUR_DIGITS_END = 1 << 14, 1 << 28
-_TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(0x4000))  # noqa: PLR2004
-_TWO_MORE = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(0x4000))
+TWO_DIGITS_END, FOUR_DIGITS_END = 1 << 14, 1 << 28
+TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(0x4000))  # noqa: PLR2004
+TWO_MORE = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(0x4000))
 
 SHORT_VALUE_BYTES = 120  # such a value's lengths take one byte each, its key's included
 USUAL_TEXT_BYTES = 1024  # of paths, command lines and bodies; beyond, what stands before them is made anew
@@ -43,11 +43,11 @@ USUAL_TEXT_BYTES = 1024  # of paths, command lines and bodies; beyond, what stan
 
 def varint(number: int) -> bytes:
     """A non-negative integer in base 128, low digits first."""
-    if number < _TWO_DIGITS_END:
-        return _TWO_DIGITS[number]
-    if number < _FOUR_DIGITS_END:  # process ids and lengths end here
-        return _TWO_MORE[number & 0x3FFF] + _TWO_DIGITS[number >> 14]
-    return _TWO_MORE[number & 0x3FFF] + varint(number >> 14)
+    if number < TWO_DIGITS_END:
+        return TWO_DIGITS[number]
+    if number < FOUR_DIGITS_END:  # process ids and lengths end here
+        return TWO_MORE[number & 0x3FFF] + TWO_DIGITS[number >> 14]
+    return TWO_MORE[number & 0x3FFF] + varint(number >> 14)
 
 
 def delimited(tag: bytes, content: bytes) -> bytes:
@@ -179,7 +179,7 @@ def _text_attribute(tag: bytes, key: str, text: str, limit_bytes: int, cut: list
         raw = clip(text, limit_bytes).encode()
     size, name = len(raw), _name(key)
     if size < SHORT_VALUE_BYTES:  # most are: the lengths of value and text then take one digit each
-        digits = _TWO_DIGITS
+        digits = TWO_DIGITS
         return b"".join(
             (tag, digits[len(name) + 4 + size], name, b"\x12", digits[2 + size], b"\x0a", digits[size], raw)
         )
