@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-$(shell cat locks/run.txt pyproject.toml | cksum | cut -d' ' -f1)
+BENCH := $(VENV)/.bench-$(shell cat locks/bench.txt | cksum | cut -d' ' -f1)
 DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test lint types contracts proto docs lock collector peers k8s bench torture clean
+.PHONY: setup demo test lint types contracts proto docs lock collector jaeger peers k8s bench torture clean
 
 setup: $(DEV) ## .venv with everything that development needs
 
@@ -14,7 +15,7 @@ demo: $(RUN) ## the whole road on this machine: simulator -> bridge -> OTLP endp
 	$(BIN)/otelbridge demo
 
 test: $(DEV) ## the everyday suite, under five minutes
-	$(BIN)/python -m pytest -n 2 -m "not torture and not collector and not image and not prometheus" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not torture and not collector and not jaeger and not image and not prometheus" $(ARGS)
 
 lint: $(DEV) ## style, types and the import contracts
 	$(BIN)/ruff format --check .
@@ -31,6 +32,9 @@ docs: $(DEV) ## the generated tables of the documentation
 collector: ## the genuine OpenTelemetry Collector, built from Go modules
 	tests/collector/build
 
+jaeger: ## the genuine Jaeger, built from its Go module
+	tests/jaeger/build
+
 peers: $(BIN)/python ## what the tests run and never import: rotel, another collector; axe, which judges the status page
 	rm -rf build/peers
 	$(PIP) install --no-deps --require-hashes --target build/peers -r locks/peers.txt
@@ -40,8 +44,8 @@ k8s: $(DEV) ## the dashboards, and the rendered examples under k8s/rendered
 	$(BIN)/python -m k8s.dashboards.generate
 	$(BIN)/python tests/deploy/rendering.py
 
-bench: $(DEV) ## benchmarks/results.json and its pictures
-	$(BIN)/python benchmarks/run.py $(ARGS)
+bench: $(BENCH) ## benchmarks/results.json, its tables and pictures; ARGS=--quick in two minutes
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 torture: $(DEV) ## the long fault campaigns; writes torture.json
 	$(BIN)/python -m pytest -m torture -p no:randomly --timeout 3600 $(ARGS)
@@ -50,6 +54,7 @@ lock: $(DEV) ## the lock files from pyproject.toml
 	$(PIP) install uv
 	$(BIN)/uv pip compile pyproject.toml --group build --universal --generate-hashes --no-annotate --no-header -q -o locks/run.txt
 	$(BIN)/uv pip compile pyproject.toml --group build --group test --group lint --group proto --group deploy --universal --generate-hashes --no-annotate --no-header -q -o locks/dev.txt
+	$(BIN)/uv pip compile --group bench -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/bench.txt
 	$(BIN)/uv pip compile --group peers --no-deps --universal --generate-hashes --no-annotate --no-header -q -o locks/peers.txt
 
 clean:
@@ -61,6 +66,10 @@ $(BIN)/python:
 $(RUN): | $(BIN)/python
 	$(PIP) install --require-hashes -r locks/run.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+$(BENCH): $(DEV)
+	$(PIP) install --require-hashes -r locks/bench.txt
 	touch $@
 
 $(DEV): | $(BIN)/python

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import random
 import struct
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from otelbridge.event import Stream
-from otelbridge.simulator.generator import generate
+from otelbridge.pb import kubearmor_pb2
+from otelbridge.simulator import cluster, generator
 
 STREAM_BYTE = {Stream.ALERTS: b"a", Stream.LOGS: b"l"}
 MIXES: dict[str, tuple[Stream, ...]] = {
@@ -15,21 +19,61 @@ MIXES: dict[str, tuple[Stream, ...]] = {
     "logs": (Stream.LOGS,),
     "mixed": (Stream.ALERTS, Stream.LOGS),
 }
+"""`mixed` has the generator's own weights: 6 alerts to 93 logs."""
 
 
-def write_corpus(path: Path, *, mix: str, events: int, pods: int = 200, nodes: int = 20, seed: int = 1) -> float:
-    """Writes a corpus; returns the mean size of an event in bytes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """What is in a corpus; the same one is the same bytes.
 
-    The file is read in a circle: it must be larger than any cache in the bridge, for paths and arguments to be new.
+    The generator reads it in a circle: it must be larger than any cache in the bridge, for
+    paths and arguments to be new.
     """
-    total = 0
+
+    mix: str = "alerts"
+    events: int = 50_000
+    pods: int = 200
+    nodes: int = 20
+    padding_bytes: int = 0
+    """Added to each event's Source, as hexadecimal digits: arguments that nothing compresses well."""
+    seed: int = 1
+
+
+def corpus_file(corpus: Corpus, folder: Path) -> Path:
+    """The corpus in a file; made once for the same content and the same simulator."""
+    key = hashlib.sha256(repr(asdict(corpus)).encode())
+    for module in (generator, cluster):
+        assert module.__file__ is not None
+        key.update(Path(module.__file__).read_bytes())
+    key.update(Path(__file__).read_bytes())
+    path = folder / f"corpus-{key.hexdigest()[:16]}"
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        write_corpus(partial, corpus)
+        partial.replace(path)
+    return path
+
+
+def mean_event_bytes(path: Path, corpus: Corpus) -> float:
+    """Mean size of an event, without what the generator adds (about 45 bytes)."""
+    return path.stat().st_size / corpus.events - HEAD.size - 1
+
+
+HEAD = struct.Struct("<I")
+
+
+def write_corpus(path: Path, corpus: Corpus) -> None:
+    """Each event as the letter of its stream, its length in four bytes, and itself."""
+    chance = random.Random(corpus.seed)
     with path.open("wb") as file:
-        made = generate(seed, streams=MIXES[mix], nodes=nodes, pods=pods)
-        for stream, message in itertools.islice(made, events):
+        made = generator.generate(corpus.seed, streams=MIXES[corpus.mix], nodes=corpus.nodes, pods=corpus.pods)
+        for stream, message in itertools.islice(made, corpus.events):
+            assert not isinstance(message, kubearmor_pb2.Message), "there is none in a mix"
             message.ClearField("UpdatedTime")
             message.ClearField("Timestamp")
-            message.ClearField("HostPID")  # type: ignore[arg-type]  # a Message has none, and there is none in a mix
+            message.ClearField("HostPID")
+            if corpus.padding_bytes:
+                digits = chance.randbytes((corpus.padding_bytes + 1) // 2).hex()
+                message.Source += f" {digits}"[: corpus.padding_bytes]
             body = message.SerializeToString()
-            file.write(STREAM_BYTE[stream] + struct.pack("<I", len(body)) + body)
-            total += len(body)
-    return total / events
+            file.write(STREAM_BYTE[stream] + HEAD.pack(len(body)) + body)

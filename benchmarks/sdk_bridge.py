@@ -104,7 +104,7 @@ def main() -> None:
     )
     logger = provider.get_logger("sdk-bridge")
     channel = grpc.insecure_channel(given.upstream)
-    stub = kubearmor_pb2_grpc.LogServiceStub(channel)
+    stub = kubearmor_pb2_grpc.LogServiceStub(channel)  # type: ignore[no-untyped-call]  # as protoc writes it
     streams = (
         stub.WatchAlerts(kubearmor_pb2.RequestMessage(Filter="policy")),
         stub.WatchLogs(kubearmor_pb2.RequestMessage(Filter="system")),

@@ -1,5 +1,6 @@
 // Command generator is a KubeArmor that is no bottleneck: a LogService on grpc-go with the upstream's manners, fed from a
 // file of encoded events, for `make bench`.
+// It is told what to send by lines on stdin, and says what it sent by JSON lines on stdout.
 //
 // The manners are those that a client can feel: one DATA frame per message, 1,000 slots per subscriber that overflow
 // without a word, server pings, and grpc-go's default policy against clients that ping too often.
@@ -17,10 +18,8 @@ import (
 	"log"
 	"net"
 	"os"
-	"os/signal"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -32,6 +31,13 @@ const (
 	tagTimestamp   = 1<<3 | 0
 	tagUpdatedTime = 2<<3 | 2
 	tagHostPID     = 9<<3 | 0
+)
+
+const (
+	tick = time.Millisecond
+	// A machine that is busy wakes us late. What was due meanwhile goes out over some ticks, at 250,000 events/s at most:
+	// all at once it would fill the slots, which says nothing about the reader.
+	mostPerTick = 250
 )
 
 const updatedTimeLayout = "2006-01-02T15:04:05.000000Z"
@@ -69,7 +75,7 @@ type server struct {
 	subscribers map[string]map[*subscriber]struct{}
 	slots       int
 
-	published, sent, dropped, fullest atomic.Int64
+	published, dropped, fullest atomic.Int64
 }
 
 func (s *server) watch(stream string) grpc.StreamHandler {
@@ -98,7 +104,6 @@ func (s *server) watch(stream string) grpc.StreamHandler {
 				if err := ss.SendMsg(event); err != nil {
 					return err
 				}
-				s.sent.Add(1)
 			}
 		}
 	}
@@ -183,12 +188,64 @@ func (e corpusEvent) fresh(sequence int64) raw {
 	return binary.AppendUvarint(event, uint64(sequence&0x7fffffff)+1)
 }
 
+// phase is one stretch of sending: events at a rate, until so many are out.
+type phase struct {
+	rate  float64
+	count int64
+}
+
+// run sends a phase from the corpus, which is read in a circle; sequence goes on from phase to phase.
+func (s *server) run(p phase, corpus []corpusEvent, sequence int64) map[string]any {
+	s.fullest.Store(0)
+	published, dropped := s.published.Load(), s.dropped.Load()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	began := time.Now()
+	for sent := int64(0); sent < p.count; {
+		due := min(int64(time.Since(began).Seconds()*p.rate), p.count, sent+mostPerTick)
+		for ; sent < due; sent++ {
+			event := corpus[(sequence+sent)%int64(len(corpus))]
+			s.publish(event.stream, event.fresh(sequence+sent))
+		}
+		<-ticker.C
+	}
+	return map[string]any{
+		"published": s.published.Load() - published, "dropped": s.dropped.Load() - dropped,
+		"fullest": s.fullest.Load(), "seconds": time.Since(began).Seconds(),
+	}
+}
+
+func (s *server) serve(address string, ping time.Duration) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	grpcServer := grpc.NewServer(
+		grpc.ForceServerCodec(rawCodec{}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: ping, Timeout: 5 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{PermitWithoutStream: true}),
+	)
+	grpcServer.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "feeder.LogService",
+		HandlerType: (*any)(nil),
+		Methods:     []grpc.MethodDesc{{MethodName: "HealthCheck", Handler: s.healthCheck}},
+		Streams: []grpc.StreamDesc{
+			{StreamName: "WatchAlerts", Handler: s.watch("WatchAlerts"), ServerStreams: true},
+			{StreamName: "WatchLogs", Handler: s.watch("WatchLogs"), ServerStreams: true},
+			{StreamName: "WatchMessages", Handler: s.watch("WatchMessages"), ServerStreams: true},
+		},
+	}, s)
+	go func() {
+		if err := grpcServer.Serve(listener); err != nil {
+			log.Fatal(err)
+		}
+	}()
+	return listener, nil
+}
+
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "address to serve on")
 	corpusPath := flag.String("corpus", "", "file of encoded events")
-	rate := flag.Float64("rate", 1000, "events per second")
-	count := flag.Int64("count", 0, "events to send, 0 for no limit")
-	duration := flag.Duration("duration", 0, "time to send for, 0 for no limit")
 	slots := flag.Int("slots", 1000, "slots per subscriber")
 	ping := flag.Duration("ping", time.Second, "server's keepalive ping")
 	flag.Parse()
@@ -204,74 +261,33 @@ func main() {
 	for _, event := range corpus {
 		wanted[event.stream] = true
 	}
-
 	s := &server{subscribers: map[string]map[*subscriber]struct{}{}, slots: *slots}
-	grpcServer := grpc.NewServer(
-		grpc.ForceServerCodec(rawCodec{}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: *ping, Timeout: 5 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{PermitWithoutStream: true}),
-	)
-	grpcServer.RegisterService(&grpc.ServiceDesc{
-		ServiceName: "feeder.LogService",
-		HandlerType: (*any)(nil),
-		Methods:     []grpc.MethodDesc{{MethodName: "HealthCheck", Handler: s.healthCheck}},
-		Streams: []grpc.StreamDesc{
-			{StreamName: "WatchAlerts", Handler: s.watch("WatchAlerts"), ServerStreams: true},
-			{StreamName: "WatchLogs", Handler: s.watch("WatchLogs"), ServerStreams: true},
-			{StreamName: "WatchMessages", Handler: s.watch("WatchMessages"), ServerStreams: true},
-		},
-	}, s)
-	listener, err := net.Listen("tcp", *listen)
+	listener, err := s.serve(*listen, *ping)
 	if err != nil {
 		log.Fatal(err)
 	}
-	go func() {
-		if err := grpcServer.Serve(listener); err != nil {
-			log.Fatal(err)
-		}
-	}()
 	say(map[string]any{"endpoint": listener.Addr().String(), "events": len(corpus)})
 
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	for stream := range wanted { // nothing is sent before every stream of the corpus has a reader
-		for s.count(stream) == 0 {
-			select {
-			case <-stop:
-				return
-			case <-time.After(10 * time.Millisecond):
+	go func() {
+		for stream := range wanted {
+			for s.count(stream) == 0 {
+				time.Sleep(time.Millisecond)
 			}
 		}
-	}
-	say(map[string]any{"subscribed": time.Now().UnixNano()})
+		say(map[string]any{"subscribed": time.Now().UnixNano()})
+	}()
 
-	began := time.Now()
+	// Each line of stdin is a phase, answered when its last event is out; the end of stdin ends the program.
 	var sequence int64
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-sending:
-	for (*count == 0 || sequence < *count) && (*duration == 0 || time.Since(began) < *duration) {
-		due := int64(time.Since(began).Seconds() * *rate)
-		if *count > 0 && due > *count {
-			due = *count
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		var p phase
+		if _, err := fmt.Sscan(lines.Text(), &p.rate, &p.count); err != nil {
+			log.Fatalf("%q: not RATE COUNT: %v", lines.Text(), err)
 		}
-		for ; sequence < due; sequence++ {
-			event := corpus[sequence%int64(len(corpus))]
-			s.publish(event.stream, event.fresh(sequence))
-		}
-		select {
-		case <-stop:
-			break sending
-		case <-ticker.C:
-		}
+		say(s.run(p, corpus, sequence))
+		sequence += p.count
 	}
-	took := time.Since(began)
-	say(map[string]any{
-		"published": s.published.Load(), "dropped": s.dropped.Load(), "fullest": s.fullest.Load(),
-		"seconds": took.Seconds(),
-	})
-	<-stop // the streams stay open until the harness has seen everything arrive
-	say(map[string]any{"sent": s.sent.Load()})
 }
 
 // say prints one JSON line for the harness.

@@ -1,0 +1,136 @@
+"""A program of the benchmark: started, talked to in lines, its CPU time and memory read from /proc, ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+Facts = dict[str, Any]
+
+KIB = 1024
+STOP_SECONDS = 20.0
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+OTHERS_SETTINGS = ("OTEL_", "OTELBRIDGE_", "KUBEARMOR_")
+"""Variables that would change what is measured."""
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(OTHERS_SETTINGS)}
+
+
+class Child:
+    """One process. It ends with the context, at the latest when its stdin is closed.
+
+    Args:
+        argv: its command line.
+        log: where its stderr goes, and its stdout when nobody listens to it.
+        talks: whether its stdout is JSON lines for us.
+        env: added to the environment.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], *, log: Path, talks: bool = False, env: Mapping[str, str] | None = None
+    ) -> None:
+        self._log = log
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE if talks else output,
+                stderr=output,
+                text=True,
+                env={**clean_environment(), **(env or {})},
+            )
+        self.pid = self._process.pid
+        self._listener: threading.Thread | None = None
+        if talks:
+            self._listener = threading.Thread(target=self._hear_all, name=f"listener of {self.pid}", daemon=True)
+            self._listener.start()
+
+    def _hear_all(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+
+    def tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def listen(self, seconds: float) -> Facts | None:
+        """Its next line, or None when it says nothing so long."""
+        try:
+            facts: Facts = json.loads(self._lines.get(timeout=seconds))
+        except queue.Empty:
+            return None
+        return facts
+
+    def hear(self, within_seconds: float = 30) -> Facts:
+        """Its next line.
+
+        Raises:
+            RuntimeError: it said nothing in time, with what it left in its log.
+        """
+        facts = self.listen(within_seconds)
+        if facts is None:
+            raise RuntimeError(f"{self._process.args!r} said nothing in {within_seconds} s:\n{self.log()}")
+        return facts
+
+    def ask(self, line: str, within_seconds: float = 30) -> Facts:
+        self.tell(line)
+        return self.hear(within_seconds)
+
+    def log(self) -> str:
+        """The end of its log."""
+        return self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
+
+    def check(self) -> None:
+        """Raises RuntimeError when it has ended by itself."""
+        if self._process.poll() is not None:
+            raise RuntimeError(f"{self._process.args!r} ended with {self._process.returncode}:\n{self.log()}")
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its threads since its start; the kernel counts in nanoseconds and shows 10 ms."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+    def resident_bytes(self) -> int:
+        return self._status("VmRSS") * KIB
+
+    def peak_bytes(self) -> int:
+        return self._status("VmHWM") * KIB
+
+    def _status(self, key: str) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith(key + ":"):
+                return int(line.split()[1])
+        raise RuntimeError(f"/proc says nothing of {key}: {self._process.args!r} has ended:\n{self.log()}")
+
+    def stop(self) -> None:
+        """Ends it kindly, then not; harmless when it has ended."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            print(f"killed, since it did not end in {STOP_SECONDS} s: {self._process.args!r}\n{self.log()}")
+            self._process.kill()
+            self._process.wait()
+        if self._listener is not None:
+            self._listener.join()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

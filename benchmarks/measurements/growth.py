@@ -1,0 +1,55 @@
+"""How the cost of an event grows with the number of pods, the size of an event, and the size of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from benchmarks.bridges import GRPC_GZIP, Bridge
+from benchmarks.corpus import Corpus, corpus_file, mean_event_bytes
+from benchmarks.measurements.bench import STEADY_RATE, Bench, Facts, summary
+from benchmarks.programs import BUILD
+from benchmarks.rig import Stretch
+
+PODS = (10, 50, 200, 1_000, 2_000)
+PADDING_BYTES = (0, 1_000, 4_000, 16_000)
+REQUEST_RECORDS = (16, 64, 256, 1_024, 8_192)
+SIZE_RATE = 2_000.0
+"""Events of 16 KiB fill the hand-off's 64 MiB in no time at a higher one."""
+BATCH_RATE = 5_000.0
+
+Contestants = Mapping[int, tuple[Bridge, Corpus]]
+
+
+def measure_pods(bench: Bench) -> Facts:
+    """Mixed events of a cluster with so many pods on 20 nodes."""
+    pods = bench.pick(quick=(10, 2_000), full=PODS)
+    rows = in_turn(bench, {n: (GRPC_GZIP, Corpus(mix="mixed", pods=n)) for n in pods}, rate=STEADY_RATE)
+    return {"rows": [{"pods": n, **row} for n, row in rows.items()]}
+
+
+def measure_size(bench: Bench) -> Facts:
+    """Events with so much more in their Source."""
+    sizes = bench.pick(quick=(0, 4_000), full=PADDING_BYTES)
+    corpora = {n: Corpus(padding_bytes=n, events=50_000 if n < 4_000 else 10_000) for n in sizes}
+    rows = in_turn(bench, {n: (GRPC_GZIP, corpus) for n, corpus in corpora.items()}, rate=SIZE_RATE)
+    mean = {n: round(mean_event_bytes(corpus_file(corpus, BUILD), corpus)) for n, corpus in corpora.items()}
+    return {"rows": [{"event_bytes": mean[n], **row} for n, row in rows.items()]}
+
+
+def measure_batch(bench: Bench) -> Facts:
+    """Requests of at most so many records."""
+    limits = bench.pick(quick=(64, 8_192), full=REQUEST_RECORDS)
+    ways = {n: (replace(GRPC_GZIP, sections={"send": {"max_request_records": n}}), Corpus()) for n in limits}
+    rows = in_turn(bench, ways, rate=BATCH_RATE)
+    return {"rows": [{"max_request_records": n, **row} for n, row in rows.items()]}
+
+
+def in_turn(bench: Bench, contestants: Contestants, *, rate: float) -> dict[int, Facts]:
+    """Every contestant once, then every one again: what else the machine does meets them all."""
+    taken: dict[int, list[Stretch]] = {number: [] for number in contestants}
+    for _ in range(bench.pick(quick=1, full=3)):
+        for number, (bridge, corpus) in contestants.items():
+            seconds = bench.pick(quick=2.0, full=3.0)
+            taken[number].append(bench.steady(bridge, rate=bench.rate(rate), seconds=seconds, corpus=corpus))
+    return {number: summary(stretches) for number, stretches in taken.items()}

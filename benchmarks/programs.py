@@ -1,0 +1,50 @@
+"""The generator and the counting endpoint: built from Go, or the Python simulator's where there is no Go."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "bench"
+COLLECTOR = ROOT / "build" / "collector" / "manifest"
+"""What `make collector` builds."""
+GO_FOLDERS = ":/usr/local/go/bin"
+"""Where Go's own installer puts it, often not on PATH."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """Command lines, without their options."""
+
+    generator: tuple[str, ...]
+    sink: tuple[str, ...]
+    native: bool
+    """Whether they are the Go ones."""
+
+
+def build_programs() -> Programs:
+    """Builds what has to be built.
+
+    Raises:
+        subprocess.CalledProcessError: Go is here and fails, which it shows on stderr.
+    """
+    BUILD.mkdir(parents=True, exist_ok=True)
+    go = shutil.which("go", path=os.environ.get("PATH", os.defpath) + GO_FOLDERS)
+    if go is None:
+        print("No Go here: the Python simulator stands in for generator and endpoint. It costs more than the bridge,")
+        print("so rates are low, and no latency is measured. Install Go >= 1.25 for the figures that count.")
+        module = (sys.executable, "-m")
+        return Programs(
+            generator=(*module, "benchmarks.fallback.generator"),
+            sink=(*module, "benchmarks.fallback.sink"),
+            native=False,
+        )
+    subprocess.run(
+        [go, "build", "-p", "2", "-o", f"{BUILD}/", "./generator", "./sink"], check=True, cwd=ROOT / "benchmarks"
+    )
+    return Programs(generator=(str(BUILD / "generator"),), sink=(str(BUILD / "sink"),), native=True)
