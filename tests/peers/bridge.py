@@ -76,6 +76,11 @@ class BridgeProcess:
         eventually(lambda: self.held() == 0, within_seconds=within_seconds, why="everything held is delivered")
         assert self.balances(), self.status()["ledger"]
 
+    def has_failed_to_connect(self) -> bool:
+        """Whether an attempt after the first has failed, and the next one is waited for."""
+        subscription = self.status()["subscriptions"][0]
+        return bool(subscription["attempts"] > 1 and subscription["state"] == "waiting")
+
     def wait_until_watching(self, *, within_seconds: float = 15) -> None:
         """Returns once every subscription watches."""
         eventually(
