@@ -112,7 +112,7 @@ def terminate_in(phase: str, folder: Path, chance: random.Random) -> Ended:
             if phase != "starting":
                 threading.Event().wait(chance.uniform(0, SPREAD_SECONDS))
             stage.bridge.process.send(signal.SIGTERM)
-            code = stage.bridge.process.wait(GRACE_SECONDS + CLOSE_SECONDS)
+            code = stage.bridge.wait(GRACE_SECONDS + CLOSE_SECONDS)
         stage.endpoint.stop()
         there = held_on_disk(stage.bridge.queue_directory) | stage.taken.numbers()
         assert stage.relay.dropped == 0, "the relay itself lost some: nothing can be said about the bridge"

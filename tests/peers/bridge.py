@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +49,7 @@ class BridgeProcess:
             [*command, "run", "--config", str(file)],
             output=folder / "bridge.log",
             is_up=lambda: answers_ok(self.url("/startupz")),
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"},  # so that SIGABRT shows where each thread stands
         )
 
     def url(self, path: str) -> str:
@@ -88,6 +92,19 @@ class BridgeProcess:
             within_seconds=within_seconds,
             why="every subscription watches",
         )
+
+    def wait(self, within_seconds: float) -> int:
+        """Waits until it ends, and returns its exit code.
+
+        Raises:
+            AssertionError: it runs on; with where each of its threads stands.
+        """
+        try:
+            return self.process.wait(within_seconds)
+        except subprocess.TimeoutExpired:
+            self.process.send(signal.SIGABRT)
+            self.process.wait(within_seconds)
+            raise AssertionError(f"it runs on after {within_seconds} s:\n{self.process.output()}") from None
 
     def stop(self) -> int | None:
         """SIGTERM; returns the exit code."""
