@@ -9,6 +9,9 @@ from pathlib import Path
 from k8s.dashboards.generate import runbook_panels_markdown
 from otelbridge.feed.states import states_table
 from otelbridge.feed.status_codes import status_codes_table
+from otelbridge.gate.secrets import secrets_markdown
+from otelbridge.mapping.fields import mapping_table_markdown
+from otelbridge.mapping.severity import severity_markdown
 from otelbridge.send import answers
 from otelbridge.settings.tables import settings_table_markdown, standard_variables_table_markdown
 from otelbridge.telemetry.tables import log_lines_table_markdown, metrics_table_markdown, spans_table_markdown
@@ -17,10 +20,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # File, the name between its markers, and the function that makes what stands between them.
 TABLES: list[tuple[str, str, Callable[[], str]]] = [
+    ("README.md", "mapping", mapping_table_markdown),
+    ("README.md", "settings", settings_table_markdown),
     ("docs/delivery.md", "answers", answers.markdown),
     ("docs/feed.md", "states", states_table),
     ("docs/feed.md", "status codes", status_codes_table),
+    ("docs/mapping.md", "mapping", mapping_table_markdown),
+    ("docs/mapping.md", "severity", severity_markdown),
     ("docs/runbook.md", "panels", runbook_panels_markdown),
+    ("docs/security.md", "secrets", secrets_markdown),
     ("docs/settings.md", "settings", settings_table_markdown),
     ("docs/settings.md", "standard variables", standard_variables_table_markdown),
     ("docs/telemetry.md", "metrics", metrics_table_markdown),

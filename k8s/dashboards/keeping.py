@@ -75,7 +75,7 @@ KEEPING = Row(
             unit="none",
             queries=(Query(f"sum({series('otelbridge.queue.dead_letters')})", "kept"),),
             meaning="Requests that the endpoint refused for good, kept for a look.",
-            otherwise="`otelbridge queue dead-letters` lists them, `queue replay` sends them again once the cause is gone.",
+            otherwise="`otelbridge queue dead-letters` lists them, `queue resend` puts them back once the cause is gone.",
         ),
         Panel(
             title="The ledger",
