@@ -29,8 +29,8 @@ from otelbridge.telemetry.pulse import Pulse
 TAKE_EVENTS = 2048
 """Most events of one turn: large enough that a commit is cheap per event, small enough that the readers, who need the
 interpreter lock too, are not kept from it for longer than some milliseconds."""
-BATCH_TARGET_BYTES = 256 * 1024
-"""A batch is closed when it has grown to this: several of them are joined into a request of the default 1 MiB."""
+BATCH_TARGET_BYTES = 768 * 1024
+"""A batch is closed when its records have grown to this; with their resources they fill the default request."""
 IDLE_SECONDS = 1.0
 """Longest wait for an event, so that the thread's pulse beats and gaps go out on a quiet night."""
 DRAIN_JOIN_SECONDS = 30.0

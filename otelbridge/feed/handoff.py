@@ -17,10 +17,12 @@ from otelbridge.event import RawEvent, Stream
 CREDIT_BYTES = 64 * 1024
 """A lane asks for the exact number of waiting bytes once per so many; the byte bound is kept to this much per lane."""
 
-BUSY_SECONDS = 0.01
-GATHER_SECONDS = 0.002
-"""When events come less than 10 ms apart, the encoder gathers them for 2 ms instead of being woken by each: at 10,000
-events/s that took the CPU of reading and handing over from 67 to 27 us per event (measured, on a busy machine)."""
+GATHER_SECONDS_PER_RATE = 0.0025 / 1000
+GATHER_MAX_SECONDS = 0.03
+SHORTEST_TURN_SECONDS = 0.0001
+"""Turns of the encoder begin at least 2.5 ms apart per 1,000 events/s, at most 30 ms: each turn costs a wake-up, a
+commit and a part of a request, and each batch repeats the resources of its records. At 10,000 events/s that is 250
+events a turn; at 100 a second nothing is waited for. docs/decisions/batching.md has the figures."""
 
 OVERFLOW_SPELL_NANOSECONDS = 1_000_000_000
 """Drops of one lane are gathered for a second before they are handed out."""
@@ -143,6 +145,7 @@ class HandOff:
         self._woken = False
         self._taken_bytes = 0
         self._taken_at = 0.0
+        self._next_turn_at = 0.0
         self._books = _Books((), {}, 0)
         self._ending: list[Lane] = []
         self._books_lock = threading.Lock()  # between those that open and end lanes; never taken per event
@@ -186,9 +189,8 @@ class HandOff:
     def take(self, max_events: int, timeout_seconds: float) -> list[RawEvent]:
         """Up to `max_events` of the events that wait, oldest first.
 
-        Waits for the first event only: under light load an event is taken at once, under heavy load batches grow by
-        themselves. In between, events a few microseconds apart would wake the encoder one by one, so it gathers them
-        for 2 ms.
+        Waits for the first event only: under light load an event is taken at once. The more events come, the longer
+        they are gathered before they are taken.
 
         Returns:
             An empty list after `timeout_seconds` without an event, or after `wake`.
@@ -196,15 +198,22 @@ class HandOff:
         waiting = self._waiting
         if not waiting:
             self._sleep(timeout_seconds)
-            if time.monotonic() - self._taken_at < BUSY_SECONDS and not self._woken:
-                self._awake.clear()
-                self._awake.wait(GATHER_SECONDS)  # readers do not end this one, because `sleeping` is off; `wake` does
+        early = self._next_turn_at - time.monotonic()
+        if early > 0 and not self._woken and len(waiting) < max_events:
+            self._awake.clear()
+            self._awake.wait(early)  # readers do not end this one, because `sleeping` is off; `wake` does
         self._woken = False
         popleft = waiting.popleft
         events = [popleft() for _ in range(min(max_events, len(waiting)))]
         self._taken_bytes += sum([len(event[1]) for event in events])
-        self._taken_at = time.monotonic()
+        self._plan_next_turn(len(events))
         return events
+
+    def _plan_next_turn(self, events: int) -> None:
+        now = time.monotonic()
+        rate = events / max(now - self._taken_at, SHORTEST_TURN_SECONDS)
+        self._next_turn_at = now + min(rate * GATHER_SECONDS_PER_RATE, GATHER_MAX_SECONDS)
+        self._taken_at = now
 
     def _sleep(self, timeout_seconds: float) -> None:
         # The order is what makes this safe without a lock: the flag is set before the deque is looked at again, and a
