@@ -7,7 +7,7 @@ BENCH := $(VENV)/.bench-$(shell cat locks/bench.txt | cksum | cut -d' ' -f1)
 DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test lint types contracts proto docs lock collector jaeger peers k8s bench torture clean
+.PHONY: setup demo test lint types contracts proto docs picture lock collector jaeger peers k8s bench torture clean
 
 setup: $(DEV) ## .venv with everything that development needs
 
@@ -28,6 +28,9 @@ proto: $(DEV) ## otelbridge/pb from proto/
 
 docs: $(DEV) ## the generated tables of the documentation
 	$(BIN)/python docs/generate.py
+
+picture: $(DEV) ## the status page's picture, from a real run; needs Chromium
+	$(BIN)/python -m docs.images.make
 
 collector: ## the genuine OpenTelemetry Collector, built from Go modules
 	tests/collector/build

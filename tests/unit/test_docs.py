@@ -19,6 +19,7 @@ from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.rule import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
 from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.severity import Situation
 from otelbridge.settings.load import load
 from otelbridge.settings.schema import schema
 from otelbridge.telemetry.names import INSTRUMENTS
@@ -208,6 +209,11 @@ def test_event_names_are_described_as_they_are() -> None:
     page = text(ROOT / "docs" / "mapping.md")
     for name in (THROTTLED_EVENT, MESSAGE_EVENT, *OPERATION_NAMES.values(), OTHER_OPERATION):
         assert f"`{name}`" in page
+
+
+def test_every_situation_of_the_severity_table_is_explained() -> None:
+    by_hand = text(ROOT / "docs" / "mapping.md").partition("<!-- generated: severity -->")[0]
+    assert [one for one in Situation if f"`{one}`" not in by_hand] == []
 
 
 def test_the_generated_tables_are_what_the_code_makes(capsys: pytest.CaptureFixture[str]) -> None:
