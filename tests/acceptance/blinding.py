@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -102,8 +103,17 @@ class Blinded:
     balanced: bool
 
 
-def blind(folder: Path, upstream: Upstream, *, feed: Mapping[str, Any] | None = None) -> Blinded:
-    """Watches the upstream, lets it fail, waits until that is noticed, cures it, waits until events flow."""
+def blind(
+    folder: Path, upstream: Upstream, *, feed: Mapping[str, Any] | None = None, after_seconds: float = 0
+) -> Blinded:
+    """Watches the upstream, lets it fail, waits until that is noticed, cures it, waits until events flow.
+
+    Args:
+        folder: for the bridge.
+        upstream: what is watched.
+        feed: the bridge's settings.
+        after_seconds: of healthy watching; decides where in the heartbeat's interval the fault falls.
+    """
     with (
         OtlpEndpoint() as endpoint,
         running_bridge(
@@ -114,6 +124,7 @@ def blind(folder: Path, upstream: Upstream, *, feed: Mapping[str, Any] | None = 
     ):
         bridge.wait_until_watching()
         endpoint.wait_for_records(100, within=20)
+        threading.Event().wait(after_seconds)
         upstream.fail()
         failed_at, failed_unix_nano = time.monotonic(), time.time_ns()
         eventually(lambda: state(bridge) not in {"watching", "suspect"}, within_seconds=NOTICE_SECONDS)
