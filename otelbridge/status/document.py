@@ -151,8 +151,7 @@ class CertificateDocument(TypedDict):
 class EventDocument(TypedDict):
     """One of the latest events, where the operator asked for them."""
 
-    number: int
-    """In the order of arrival, from 1 on in each life of the bridge."""
+    number: int  # in the order of arrival, from 1 on in each life of the bridge
     unix_seconds: float
     stream: str
     text: str
