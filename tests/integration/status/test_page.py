@@ -91,7 +91,7 @@ def test_a_disconnect_appears_on_the_timeline_and_in_the_verdict(shown: tuple[Sc
 def test_what_an_attacker_puts_into_an_event_stays_text(shown: tuple[Scene, Page]) -> None:
     scene, page = shown
 
-    scene.events.append({"unix_seconds": time.time(), "stream": "alerts", "text": HOSTILE})
+    scene.events.append({"number": 1, "unix_seconds": time.time(), "stream": "alerts", "text": HOSTILE})
     scene.move(SubscriptionState.WAITING, HOSTILE)
     scene.gap(1, detail=HOSTILE)
     for place in ("#events", "#subscriptions", "#gaps", "#history"):
@@ -154,7 +154,7 @@ def test_nothing_is_wider_than_the_window(shown: tuple[Scene, Page]) -> None:
 def test_axe_finds_no_accessibility_fault(shown: tuple[Scene, Page]) -> None:
     scene, page = shown
     scene.flow(5, 10, filtered=2)
-    scene.events.append({"unix_seconds": time.time(), "stream": "alerts", "text": "an event"})
+    scene.events.append({"number": 1, "unix_seconds": time.time(), "stream": "alerts", "text": "an event"})
     scene.gap(1, detail="reset")
     scene.move(SubscriptionState.HOLDING, "certificate expired")
     eventually(lambda: "certificate expired" in page.text("#subscriptions"))
