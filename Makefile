@@ -7,7 +7,7 @@ BENCH := $(VENV)/.bench-$(shell cat locks/bench.txt | cksum | cut -d' ' -f1)
 DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test lint types contracts proto docs picture lock collector jaeger peers k8s bench torture clean
+.PHONY: setup demo test lint types contracts proto docs picture lock collector jaeger peers k8s bench guard torture clean
 
 setup: $(DEV) ## .venv with everything that development needs
 
@@ -49,6 +49,9 @@ k8s: $(DEV) ## the dashboards, and the rendered examples under k8s/rendered
 
 bench: $(BENCH) ## benchmarks/results.json, its tables and pictures; ARGS=--quick in two minutes
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+guard: $(DEV) ## what the hot path does for an event, counted and stored for the tests to compare with
+	$(BIN)/python -m benchmarks.guard --renew $(ARGS)
 
 torture: $(DEV) ## the long fault campaigns; writes torture.json
 	$(BIN)/python -m pytest -m torture -p no:randomly --timeout 3600 $(ARGS)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 Facts = dict[str, Any]
 
+ROOT = Path(__file__).resolve().parent.parent
 KIB = 1024
 STOP_SECONDS = 20.0
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -46,6 +47,7 @@ class Child:
                 stdout=subprocess.PIPE if talks else output,
                 stderr=output,
                 text=True,
+                cwd=ROOT,
                 env={**clean_environment(), **(env or {})},
             )
         self.pid = self._process.pid

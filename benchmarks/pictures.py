@@ -105,6 +105,7 @@ PICTURES: dict[str, tuple[str, Callable[[Any, Facts], None]]] = {
     "held": ("held", _held),
     "sustained": ("sustained", _sustained),
     "rooms": ("rooms", _rooms),
+    "rate": ("rate", _growth("rate", "events per second", "Cost by rate")),
     "pods": ("pods", _growth("pods", "pods", "Cost by number of pods")),
     "size": ("size", _growth("event_bytes", "bytes of an event", "Cost by size of an event")),
     "batch": ("batch", _growth("max_request_records", "most records in a request", "Cost by size of a request")),

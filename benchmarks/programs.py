@@ -27,6 +27,13 @@ class Programs:
     """Whether they are the Go ones."""
 
 
+FALLBACK = Programs(
+    generator=(sys.executable, "-m", "benchmarks.fallback.generator"),
+    sink=(sys.executable, "-m", "benchmarks.fallback.sink"),
+    native=False,
+)
+
+
 def build_programs() -> Programs:
     """Builds what has to be built.
 
@@ -36,14 +43,11 @@ def build_programs() -> Programs:
     BUILD.mkdir(parents=True, exist_ok=True)
     go = shutil.which("go", path=os.environ.get("PATH", os.defpath) + GO_FOLDERS)
     if go is None:
-        print("No Go here: the Python simulator stands in for generator and endpoint. It costs more than the bridge,")
-        print("so rates are low, and no latency is measured. Install Go >= 1.25 for the figures that count.")
-        module = (sys.executable, "-m")
-        return Programs(
-            generator=(*module, "benchmarks.fallback.generator"),
-            sink=(*module, "benchmarks.fallback.sink"),
-            native=False,
+        print(
+            "No Go here: the Python simulator stands in for generator and endpoint. It costs more than the bridge, so"
         )
+        print("rates are a tenth, and latencies are its own as well. Install Go >= 1.25 for the figures that count.")
+        return FALLBACK
     subprocess.run(
         [go, "build", "-p", "2", "-o", f"{BUILD}/", "./generator", "./sink"], check=True, cwd=ROOT / "benchmarks"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ def _burst(facts: Facts) -> tuple[str, bool]:
 
 def _memory(facts: Facts) -> tuple[str, bool]:
     held = max(row["held"] for row in facts["intake"])
+    if held < 1_000_000:
+        raise KeyError("the quick form holds fewer")
     return f"{facts['peak_mib_while_holding']} MiB with {held} held", held >= 1_000_000 and facts[
         "peak_mib_while_holding"
     ] < 100
@@ -248,6 +251,21 @@ def _held_section(facts: Facts) -> str:
     )
 
 
+def _rate_section(facts: Facts) -> str:
+    head = ("events/s", "CPU µs per event", "% of a core", "records per request", "clean")
+    rows = [
+        (
+            row["rate"],
+            row["cpu_us_per_event"],
+            row["percent_of_a_core"],
+            row["records_per_request"],
+            "yes" if row["clean"] else f"no: {row['lost']} lost, {row['worst_lag_seconds']} s behind",
+        )
+        for row in facts["rows"]
+    ]
+    return f"### By rate\n\n{table(head, rows)}\n\n![](rate.png)"
+
+
 def _growth_section(title: str, key: str, picture: str) -> Callable[[Facts], str]:
     def section(facts: Facts) -> str:
         rows = [
@@ -288,9 +306,21 @@ SECTIONS: dict[str, Callable[[Facts], str]] = {
     "latency": _latency_section,
     "burst": _burst_section,
     "held": _held_section,
+    "rate": _rate_section,
     "pods": _growth_section("By number of pods", "pods", "pods.png"),
     "size": _growth_section("By size of an event", "event_bytes", "size.png"),
     "batch": _growth_section("By size of a request", "max_request_records", "batch.png"),
     "start": _start_section,
     "idle": _rest_section,
 }
+
+
+def main() -> None:
+    """Writes the tables and pictures anew from the results that are kept."""
+    results: Facts = json.loads(README.with_name("results.json").read_text(encoding="utf-8"))
+    for file in write(results):
+        print(f"written: {file}")
+
+
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,7 @@ def measure(bench: Bench) -> Facts:
     taken: dict[str, list[Stretch]] = {bridge.name: [] for bridge, _, _ in contestants}
     for _ in range(bench.pick(quick=1, full=3)):
         for bridge, rate, corpus in contestants:
-            seconds = bench.pick(quick=2.0, full=4.0)
+            seconds = bench.pick(quick=1.5, full=4.0)
             taken[bridge.name].append(bench.steady(bridge, rate=bench.rate(rate), seconds=seconds, corpus=corpus))
     rows = {name: summary(stretches) for name, stretches in taken.items()}
     sdk = rows[SDK.name]["cpu_us_per_event"]

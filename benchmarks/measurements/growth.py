@@ -1,4 +1,4 @@
-"""How the cost of an event grows with the number of pods, the size of an event, and the size of a request."""
+"""How the cost of an event changes with the rate, the number of pods, the size of an event, and of a request."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from benchmarks.measurements.bench import STEADY_RATE, Bench, Facts, summary
 from benchmarks.programs import BUILD
 from benchmarks.rig import Stretch
 
+RATES = (100.0, 300.0, 1_000.0, 3_000.0, 10_000.0, 20_000.0)
+QUICK_RATES = (300.0, 3_000.0)
 PODS = (10, 50, 200, 1_000, 2_000)
 PADDING_BYTES = (0, 1_000, 4_000, 16_000)
 REQUEST_RECORDS = (16, 64, 256, 1_024, 8_192)
@@ -19,6 +21,18 @@ SIZE_RATE = 2_000.0
 BATCH_RATE = 5_000.0
 
 Contestants = Mapping[int, tuple[Bridge, Corpus]]
+
+
+def measure_rate(bench: Bench) -> Facts:
+    """Events at a rate: at a low one a request holds few of them, at a high one many."""
+    taken: dict[float, list[Stretch]] = {rate: [] for rate in bench.pick(quick=QUICK_RATES, full=RATES)}
+    for _ in range(bench.pick(quick=1, full=3)):
+        for rate, stretches in taken.items():
+            stretches.append(bench.steady(GRPC_GZIP, rate=bench.rate(rate), seconds=bench.pick(quick=2.0, full=4.0)))
+    rows = [{"rate": round(bench.rate(rate)), **summary(stretches)} for rate, stretches in taken.items()]
+    return {
+        "rows": [{**row, "percent_of_a_core": round(row["cpu_us_per_event"] * row["rate"] / 1e4, 1)} for row in rows]
+    }
 
 
 def measure_pods(bench: Bench) -> Facts:

@@ -6,7 +6,7 @@ from benchmarks.bridges import GRPC_GZIP, HTTP_GZIP, SDK, Bridge
 from benchmarks.measurements.bench import Bench, Facts, as_facts
 
 FIRST_RATE = {"otelbridge": 5_000.0, "sdk": 1_000.0}
-STEP = 1.25
+STEP, QUICK_STEP = 1.25, 1.6
 MOST_RATE = 100_000.0
 BAR_PER_SECOND = 30_000.0
 BAR_SECONDS = 60.0
@@ -22,7 +22,7 @@ def measure(bench: Bench) -> Facts:
 
 
 def search(bench: Bench, bridge: Bridge) -> Facts:
-    """Raises the rate by a quarter until two attempts at one are not clean.
+    """Raises the rate step by step until two attempts at one are not clean.
 
     A stretch that fails may have failed for what else the machine had to do, so each rate has a second chance, on a new
     road: what the first one left behind must not count.
@@ -40,7 +40,7 @@ def search(bench: Bench, bridge: Bridge) -> Facts:
         else:
             break
         best = max(best, stretch.per_second)
-        rate *= STEP
+        rate *= bench.pick(quick=QUICK_STEP, full=STEP)
     return {"highest_clean_per_second": round(best), "seconds_each": seconds, "tried": tried}
 
 

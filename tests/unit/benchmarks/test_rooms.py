@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from benchmarks.measurements.rooms import Stack, read_samples, room_of, share_out, short
+
+LINE = (
+    "thread (7): encoder;Thread.run (/opt/python/lib/python3.11/threading.py);"
+    "Encoder._run (/srv/x/otelbridge/encoder.py);Lane.map (/srv/x/otelbridge/mapping/lane.py) 12"
+)
+
+
+def test_a_sample_has_its_thread_and_no_path_of_the_machine() -> None:
+    (stack,) = read_samples([LINE])
+
+    assert stack == ("encoder", "threading.py:Thread.run", "otelbridge/encoder.py:Encoder._run",
+                     "otelbridge/mapping/lane.py:Lane.map")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("frames", "room"),
+    [
+        (("threading.py:run", "otelbridge/encoder.py:_run", "otelbridge/mapping/lane.py:map"), "mapping"),
+        (("threading.py:run", "otelbridge/encoder.py:_run"), "encoder"),
+        (("otelbridge/feed/reader.py:read", "grpc/_channel.py:_next"), "feed (gRPC)"),
+        (("otelbridge/queue/store.py:write", "threading.py:wait"), "queue"),
+        (("threading.py:run",), "Python itself"),
+    ],
+)
+def test_a_sample_belongs_to_the_innermost_room(frames: tuple[str, ...], room: str) -> None:
+    assert room_of(frames) == room
+
+
+def test_a_library_is_named_from_its_package_on() -> None:
+    assert short("next (/v/lib/python3.11/site-packages/grpc/_channel.py)") == "grpc/_channel.py:next"
+
+
+def test_a_thread_s_time_is_shared_out_by_its_samples() -> None:
+    samples = Counter[Stack](
+        {("encoder", "otelbridge/mapping/lane.py:map"): 3, ("encoder", "otelbridge/queue/store.py:put"): 1}
+    )
+
+    rows = share_out({"encoder": 20.0, "core": 5.0}, samples)
+
+    assert [(row["thread"], row["room"], row["cpu_us_per_event"]) for row in rows] == [
+        ("encoder", "mapping", 15.0),
+        ("encoder", "queue", 5.0),
+        ("core", "not sampled", 5.0),
+    ]
