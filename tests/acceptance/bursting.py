@@ -9,6 +9,7 @@ from otelbridge.event import Stream
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Hang
 from otelbridge.simulator.process import SimulatorProcess
+from tests.integration.simulator.watching import Watch, channel_to
 from tests.peers.bridge import running_bridge
 from tests.waiting import eventually
 
@@ -33,10 +34,8 @@ class Burst:
 
 def burst(folder: Path, *, per_second: int, seconds: float, handoff_max_events: int = 100_000) -> Burst:
     """Alerts at a rate, from a process of their own, while each export takes a second."""
-    count = round(per_second * seconds)
-    arguments = ("--source", "generated", "--streams", "alerts", "--rate", str(per_second), "--count", str(count))
     with (
-        SimulatorProcess(arguments) as upstream,
+        upstream_of(per_second, seconds) as upstream,
         OtlpEndpoint(answers=lambda _: Hang(seconds=SLOW_SECONDS)) as endpoint,
         running_bridge(
             folder,
@@ -61,6 +60,20 @@ def burst(folder: Path, *, per_second: int, seconds: float, handoff_max_events: 
         )
         assert bridge.stop() == 0
     return figures
+
+
+def upstream_of(per_second: int, seconds: float) -> SimulatorProcess:
+    """A relay that publishes alerts at that rate for so long once it is subscribed to, and ends."""
+    count = str(round(per_second * seconds))
+    return SimulatorProcess(
+        ("--source", "generated", "--streams", "alerts", "--rate", str(per_second), "--count", count)
+    )
+
+
+def dropped_for_a_bare_reader(*, per_second: int, seconds: float) -> int:
+    """What the relay drops for a client that does nothing but read: then the relay is too slow, or the machine."""
+    with upstream_of(per_second, seconds) as upstream, channel_to(upstream.endpoint) as channel, Watch(channel):
+        return int(upstream.wait(within_seconds=10 * seconds + 60)["counts"][Stream.ALERTS]["dropped"])
 
 
 def lost(gaps: list[dict[str, int | None]]) -> int:
