@@ -92,6 +92,8 @@ def go_wrong(relay: Relay, endpoint: OtlpEndpoint, bridge: BridgeProcess) -> Non
     relay.thaw()
     bridge.wait_until_watching()
     relay.wait_for_subscribers(1)
+    relay.publish(Stream.ALERTS, Alert(UpdatedTime="2026-01-01T00:00:00.000000Z"))
+    eventually(lambda: bridge.balance("alerts")["received"] == 6, why="it is received")
     relay.end_streams(grpc.StatusCode.UNAVAILABLE, "for the test")
 
 

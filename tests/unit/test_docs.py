@@ -91,9 +91,14 @@ def commands_in(page: Path) -> Iterator[str]:
                 yield (found[1] or found[2]).strip()
 
 
+@cache
+def command_line() -> Any:
+    return typer.main.get_command(application())
+
+
 def check_command(typed: str) -> None:
     words = shlex.split(typed.replace("...", ""))
-    command: Any = typer.main.get_command(application())
+    command = command_line()
     while words and not words[0].startswith("-") and (inner := getattr(command, "commands", {})):
         if words[0] not in inner:
             if command.invoke_without_command:
