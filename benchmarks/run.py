@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,19 +43,25 @@ MEASUREMENTS = {
 }
 
 
-def main() -> None:
-    names = "".join(f"\n  {name:<10} {one.what}" for name, one in MEASUREMENTS.items())
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was asked for: `names`, `quick`, `no_go`."""
+    listed = "".join(f"\n  {name:<10} {one.what}" for name, one in MEASUREMENTS.items())
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=f"measurements:{names}", formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, epilog=f"measurements:{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="MEASUREMENT", help="only these; the others keep their figures")
     parser.add_argument(
         "--quick", action="store_true", help="two minutes in place of fifteen: fewer points, no medians"
     )
-    asked = parser.parse_args()
+    parser.add_argument("--no-go", action="store_true", help="the Python programs, as where Go is missing")
+    asked = parser.parse_args(arguments)
     if unknown := set(asked.names) - set(MEASUREMENTS):
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
+    return asked
 
+
+def main() -> None:
+    asked = parse()
     bench = Bench(programs=FALLBACK if asked.no_go else build_programs(), quick=asked.quick)
     results = read_results()
     results["machine"] = machine.describe()
