@@ -23,8 +23,17 @@ from otelbridge.mapping.instant import MICROSECOND, SECOND, Instant
 from otelbridge.mapping.leftovers import event_data_attributes, new_event_data
 from otelbridge.mapping.memo import Memo, V
 from otelbridge.mapping.novelty import Novelty
-from otelbridge.mapping.parts import DetailPart, FormPart, Parts, ProcessPart, RulePart, TouchedPart, WorkloadPart
+from otelbridge.mapping.parts import Parts
 from otelbridge.mapping.plain import MAX_RARE_BYTES, tail, times
+from otelbridge.mapping.remembered import (
+    DetailPart,
+    FormPart,
+    Known,
+    ProcessPart,
+    RulePart,
+    TouchedPart,
+    WorkloadPart,
+)
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.session import NO_SESSION, trace_context
 from otelbridge.mapping.settings import MappingSettings
@@ -35,10 +44,10 @@ from otelbridge.mapping.wire import (
     Attribute,
     any_value,
     attributes,
+    body_heads,
     delimited,
     head,
     text_attribute,
-    text_body,
 )
 
 WORKLOADS, WORKLOADS_BYTES = 4096, 8 << 20  # 2,000 pods, with room for their successors
@@ -49,6 +58,7 @@ TEXTS, TEXTS_BYTES = 512, 1 << 20
 _EVENT = attrgetter("Timestamp", "UpdatedTime", "Source", "Resource", "Data", "ExecEvent.ExecID", "EventData")
 _NUMBERS = attrgetter("HostPID", "HostPPID", "PID", "PPID", "UID")
 _UINT64 = Struct("<Q").pack
+_COMMAND, _PARSED = Role.COMMAND, Role.PARSED  # see novelty.py
 
 
 class Lane:
@@ -64,7 +74,7 @@ class Lane:
         self._cut: list[str] = []
         self._instant = Instant()
         self._novelty = Novelty(settings, self._cut)
-        parts = Parts(settings, stream, kind, fields=FIELDS, cut=self._cut, admit_node=tally.admit_node)
+        parts = Parts(settings, stream, kind, fields=FIELDS, cut=self._cut, tally=tally)
         self._fetch_workload, self._fetch_rule = parts.workload.fetch, parts.rule.fetch
         self._fetch_process = parts.process.fetch
         self._workloads: Memo[Any, WorkloadPart] = Memo(
@@ -82,7 +92,7 @@ class Lane:
         self._form_words = {form: text_attribute(form.key, settings.max_value_bytes, self._cut) for form in FORMS}
         self._form_texts = {form: text_attribute(form.raw_key, settings.max_value_bytes, self._cut) for form in FORMS}
         self._uid_head = head(RECORD_ATTRIBUTE, "log.record.uid", UID_BYTES)
-        self._body = text_body()
+        self._body_heads = body_heads()
 
     def unix_nano(self, updated: str, timestamp: int) -> int:
         """The time that the two fields tell, or 0."""
@@ -125,9 +135,10 @@ class Lane:
             session,
         ]  # fmt: skip
         if rare or self._cut:
-            identity.append(repr((rare, updated, source, "" if role is Role.PARSED else resource)).encode())
-        if event_data and (len(event_data) != len(known) or [*map(event_data.get, known)] != [*known.values()]):
-            entries = new_event_data(event_data.items(), known)
+            identity.append(repr((rare, updated, source, "" if role is _PARSED else resource)).encode())
+        keys, texts = known
+        if event_data and (len(event_data) != len(keys) or [*map(event_data.get, keys)] != texts):
+            entries = new_event_data(event_data.items(), dict(zip(keys, texts, strict=True)))
             pairs, left_out = event_data_attributes(entries)
             rare += pairs
             dropped += left_out
@@ -147,10 +158,14 @@ class Lane:
         tally = self._tally
         tally.nodes[workload.node] = received_unix_nano
         if self._is_alerts:
-            tally.count_alert((workload.namespace, rule.counted))
+            counts, namespace = rule.counts, workload.namespace
+            if namespace in counts:
+                counts[namespace] += 1
+            else:
+                tally.count_alert(namespace, rule.kind)
         return tuple.__new__(Record, (self._stream, workload.resource, b"".join(parts), unix_nano))  # see decode.py
 
-    def _seen(self, operation: str, data: str, resource: str) -> tuple[Role, bytes, bytes, dict[str, str], bytes]:
+    def _seen(self, operation: str, data: str, resource: str) -> tuple[Role, bytes, bytes, Known, bytes]:
         """How it was seen, and what was touched.
 
         Returns:
@@ -163,29 +178,24 @@ class Lane:
                 form = found.key[0]
                 part = self._recall_form(found.key) or self._forms.learn(found.key)
                 word = self._form_words[form](found.word)
-                known = {**part.known, form.event_data_key: found.word}
-                return (
-                    Role.PARSED,
-                    part.attributes,
-                    word + self._form_texts[form](found.text),
-                    known,
-                    part.digest + word,
-                )
+                keys, texts = part.known
+                what = word + self._form_texts[form](found.text)
+                return _PARSED, part.attributes, what, (keys, [*texts, found.word]), part.digest + word
         key = (operation, data)
         detail = self._recall_detail(key) or self._details.learn(key)
-        if detail.role is not Role.PARSED:
+        if detail.role is not _PARSED:
             what = self._novelty.resource(detail.role, resource)
             return detail.role, detail.attributes, what, detail.known, detail.digest + what
         pair = (operation, data, resource)
         touched = self._recall_touched(pair) or self._touched.learn(pair, detail)
-        return Role.PARSED, detail.attributes, touched.attributes, touched.known, detail.digest + touched.digest
+        return _PARSED, detail.attributes, touched.attributes, touched.known, detail.digest + touched.digest
 
     def _line(self, parts: tuple[WorkloadPart, RulePart, ProcessPart], role: Role, what: str, source: str) -> bytes:
         """The body as one line. The parts' words are printable already; what is new with this event is made so."""
         workload, rule, process = parts
         if not what.isprintable():
             what = one_line(what)
-        by = process.by_parent if role is Role.COMMAND else process.by_executable
+        by = process.by_parent if role is _COMMAND else process.by_executable
         limit = self._settings.max_body_bytes
         if not by and source:
             by = f" by {one_line(source[:limit])}".encode()
@@ -193,7 +203,7 @@ class Lane:
         if len(raw) > limit:
             after = b"".join((by, workload.where, rule.after))
             raw = sentence(rule.before.decode(), what, after.decode(), limit).encode()
-        return self._body(raw)
+        return self._body_heads[len(raw)] + raw
 
     def _other_body(self, message: Message) -> bytes:
         limit = self._settings.max_value_bytes

@@ -44,8 +44,9 @@ class Mapper:
             decoded: what `decode` made of it.
             received_unix_nano: when the bridge received it.
         """
-        if decoded.how == "strict" and not decoded.unknown and not decoded.sanitized:
-            return self._lanes[stream](decoded.message, received_unix_nano, [], 0)
+        message, how, _, unknown, sanitized, _ = decoded
+        if how == "strict" and not unknown and not sanitized:
+            return self._lanes[stream](message, received_unix_nano, [], 0)
         return self._map_odd(stream, decoded, received_unix_nano)
 
     def gap(self, gap: Gap, *, observed_unix_nano: int = 0) -> Record:
@@ -62,7 +63,11 @@ class Mapper:
 
     def alert_counts(self) -> dict[tuple[str, str, str, str, str], int]:
         """Alerts mapped so far by namespace, operation, action, outcome and policy; bounded."""
-        return {(namespace, *rest): count for (namespace, rest), count in self.tally.alerts.copy().items()}
+        return {
+            (namespace, *kind): count
+            for kind, counts in self.tally.alerts.copy().items()
+            for namespace, count in counts.copy().items()
+        }
 
     def nodes(self) -> dict[str, int]:
         """Node to the Unix time in nanoseconds at which its last event was received."""

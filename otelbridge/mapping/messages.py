@@ -31,9 +31,7 @@ class MessageLane:
         self._severity = severity_table(settings.severity)
         self._instant = Instant()
         self._cut: list[str] = []
-        parts = Parts(
-            settings, Stream.MESSAGES, pb.Message, fields=MESSAGE_FIELDS, cut=self._cut, admit_node=tally.admit_node
-        )
+        parts = Parts(settings, Stream.MESSAGES, pb.Message, fields=MESSAGE_FIELDS, cut=self._cut, tally=tally)
         self._fetch = parts.workload.fetch
         self._places: Memo[Key, WorkloadPart] = Memo(
             parts.make_workload, max_entries=MAX_NODES_REMEMBERED, max_bytes=MAX_REMEMBERED_BYTES

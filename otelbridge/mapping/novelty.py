@@ -11,15 +11,15 @@ from otelbridge.mapping.wire import (
     TWO_DIGITS,
     TWO_DIGITS_END,
     TWO_MORE,
+    IntAttributes,
     attributes,
     int_heads,
     text_attribute,
     text_heads,
-    varint,
 )
 
-_UINT64 = (1 << 64) - 1
-
+# A member of an Enum takes 0.16 µs each time it is looked up by its name (Python 3.11).
+_COMMAND, _FILE, _OTHER = Role.COMMAND, Role.FILE, Role.OTHER
 
 NUMBER_KEYS = (
     "process.pid", "process.parent_pid", "process.vpid", "kubearmor.process.parent_vpid", "process.real_user.id"
@@ -35,6 +35,7 @@ class Novelty:
         self._limit = limit
         self._path_heads, self._name_heads = text_heads("file.path"), text_heads("file.name")
         self._resource_heads = text_heads("kubearmor.resource")
+        self._command_line_heads = text_heads("process.command_line")
         self._command_line = text_attribute("process.command_line", limit, cut)
         self._source = text_attribute("kubearmor.source", limit, cut)
         self._resource = text_attribute("kubearmor.resource", limit, cut)
@@ -42,20 +43,23 @@ class Novelty:
         self._file_name = text_attribute("file.name", limit, cut)
         self._exec_id = text_attribute("kubearmor.exec.id", limit, cut)
         self._session_id = text_attribute("kubearmor.exec.session_id", limit, cut)
-        self._number_heads = tuple(int_heads(key) for key in NUMBER_KEYS)
+        self._numbers = tuple(IntAttributes(key) for key in NUMBER_KEYS)
+        self._pid_heads, self._vpid_heads = int_heads("process.pid"), int_heads("process.vpid")
         self._root = attributes(RECORD_ATTRIBUTE, [("process.real_user.id", 0)], limit, [])
 
     def resource(self, role: Role, resource: str) -> bytes:
         """Resource by the role that it plays, and raw."""
         if not resource:
             return b""
-        if role is Role.FILE:
+        if role is _FILE:
             return self._file(resource)
-        if role is Role.OTHER:
+        if role is _OTHER:
             return self._resource(resource)
-        return (
-            self._command_line(resource) + self._resource(resource) if self._keep_raw else self._command_line(resource)
-        )
+        raw = resource.encode()
+        size = len(raw)
+        if size > self._limit or not self._keep_raw:
+            return self._command_line(resource) + (self._resource(resource) if self._keep_raw else b"")
+        return b"".join((self._command_line_heads[size], raw, self._resource_heads[size], raw))
 
     def _file(self, path: str) -> bytes:
         """Most events are about files, so their path is encoded once for all three attributes."""
@@ -75,24 +79,26 @@ class Novelty:
         """Source: the command line, but on exec events the parent, which has an attribute of its own already."""
         if not source:
             return b""
-        if role is not Role.COMMAND:
+        if role is not _COMMAND:
             return self._command_line(source)
         return b"" if source == parent else self._source(source)
 
     def numbers(self, numbers: tuple[int, int, int, int, int]) -> bytes:
         """HostPID, HostPPID, PID, PPID and UID. 0 means unknown, but for the UID of a known process: that is root."""
-        encoded = b""
-        for heads, number in zip(self._number_heads, numbers, strict=True):
-            if 0 < number < TWO_DIGITS_END:  # what `varint` does, without the call: an event has five of them
-                digits = TWO_DIGITS[number]
-            elif 0 < number < FOUR_DIGITS_END:
-                digits = TWO_MORE[number & 0x3FFF] + TWO_DIGITS[number >> 14]
-            elif number:
-                digits = varint(number & _UINT64)
-            else:
-                continue
-            encoded += heads[len(digits)] + digits
-        return encoded + self._root if numbers[0] and not numbers[4] else encoded
+        pid, parent_pid, vpid, parent_vpid, user = numbers
+        pids, parent_pids, vpids, parent_vpids, users = self._numbers
+        if not (0 < pid < FOUR_DIGITS_END and 0 < vpid < FOUR_DIGITS_END):
+            who = (users[user] or self._root) if pid else users[user]
+            return b"".join((pids[pid], parent_pids[parent_pid], vpids[vpid], parent_vpids[parent_vpid], who))
+        # A process is new with most events, its parent and its user are not. This is `varint`, without the calls.
+        first = TWO_DIGITS[pid] if pid < TWO_DIGITS_END else TWO_MORE[pid & 0x3FFF] + TWO_DIGITS[pid >> 14]
+        third = TWO_DIGITS[vpid] if vpid < TWO_DIGITS_END else TWO_MORE[vpid & 0x3FFF] + TWO_DIGITS[vpid >> 14]
+        return b"".join(
+            (
+                self._pid_heads[len(first)], first, parent_pids[parent_pid],
+                self._vpid_heads[len(third)], third, parent_vpids[parent_vpid], users[user] or self._root,
+            )
+        )  # fmt: skip
 
     def session(self, exec_id: str) -> bytes:
         """The exec session that the process belongs to."""

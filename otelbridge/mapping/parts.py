@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from google.protobuf.message import Message
 
 from otelbridge.event import Stream
 from otelbridge.mapping.body import one_line
-from otelbridge.mapping.detail import Role, detail, detail_with_resource, event_data_of
+from otelbridge.mapping.detail import detail, detail_with_resource, event_data_of
 from otelbridge.mapping.fields import Field, Group, as_is
 from otelbridge.mapping.forms import FormKey, facts
 from otelbridge.mapping.identity import digest_of
 from otelbridge.mapping.network import without_remote_host
 from otelbridge.mapping.plain import head
 from otelbridge.mapping.process import process_attributes
+from otelbridge.mapping.remembered import (
+    DetailPart,
+    FormPart,
+    Known,
+    ProcessPart,
+    RulePart,
+    TouchedPart,
+    WorkloadPart,
+)
 from otelbridge.mapping.rule import Ruling, rule_on_alert, rule_on_log
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import severity_table
 from otelbridge.mapping.shapes import GroupShape, shape
+from otelbridge.mapping.tally import AlertKind, Tally
 from otelbridge.mapping.values import Held, Values
 from otelbridge.mapping.wire import (
     RECORD_ATTRIBUTE,
@@ -39,85 +48,10 @@ OTHER = "other"
 Key = tuple[Held, ...]
 
 
-class WorkloadPart(NamedTuple):
-    """Where it happened."""
-
-    resource: bytes
-    attributes: bytes
-    where: bytes
-    digest: bytes
-    node: str
-    namespace: str
-    container: tuple[str, str, str]
-    """Cluster, node and container id: what an exec session's id is unique in."""
-    weight: int
-
-
-class RulePart(NamedTuple):
-    """What KubeArmor says about it."""
-
-    head: bytes
-    """Severity, its text and the event name: fields of the LogRecord."""
-    attributes: bytes
-    before: bytes
-    after: bytes
-    digest: bytes
-    operation: str
-    """As KubeArmor wrote it."""
-    counted: tuple[str, str, str, str]
-    """Operation, action, outcome and policy, for the metric."""
-    weight: int
-
-
-class ProcessPart(NamedTuple):
-    """Who did it."""
-
-    attributes: bytes
-    parent: str
-    by_executable: bytes
-    by_parent: bytes
-    digest: bytes
-    weight: int
-
-
-class DetailPart(NamedTuple):
-    """How it was seen."""
-
-    attributes: bytes
-    role: Role
-    pairs: dict[str, str]
-    """What Data holds."""
-    known: dict[str, str]
-    """The EventData that says nothing new."""
-    digest: bytes
-    weight: int
-
-
-class TouchedPart(NamedTuple):
-    """What was touched, where only Data and Resource together tell."""
-
-    attributes: bytes
-    known: dict[str, str]
-    """The EventData that says nothing new."""
-    digest: bytes
-    """Of the Resource as far as it identifies the event: without what a relay appended."""
-    weight: int
-
-
-class FormPart(NamedTuple):
-    """How a Network event of a known form was seen, but for its one new word."""
-
-    attributes: bytes
-    known: dict[str, str]
-    """The EventData that says nothing new; the word's is a stand-in."""
-    digest: bytes
-    weight: int
-
-
 class Parts:
     """Works out the parts of one stream's events. A part with a value that had to be cut is not worth keeping."""
 
-    __slots__ = ("_admit_node", "_cut", "_fields", "_settings", "_severity", "_stream", "process", "rule", "workload")
+    __slots__ = ("_cut", "_fields", "_settings", "_severity", "_stream", "_tally", "process", "rule", "workload")
 
     def __init__(
         self,
@@ -127,11 +61,11 @@ class Parts:
         *,
         fields: tuple[Field, ...],
         cut: list[str],
-        admit_node: Callable[[str], str],
+        tally: Tally,
     ) -> None:
         self._settings = settings
         self._stream = stream
-        self._admit_node = admit_node
+        self._tally = tally
         self._fields = fields
         self._severity = severity_table(settings.severity)
         self._cut = cut  # keys of values that had to be cut are appended here; the caller reports them
@@ -166,11 +100,15 @@ class Parts:
         canonical = [(name, held) for name, held in values.canonical() if name != "Labels"]
         labels = list(parse_labels(values.text("Labels")).items())
         return WorkloadPart(
-            resource, record, _words(where), digest_of([*canonical, *labels]), self._admit_node(host),
-            clip(namespace, MAX_WORDS_BYTES),
-            (values.text("ClusterName"), host, values.text("ContainerID")),
-            self._weight(cut_before, key, len(resource) + len(record)),
-        )  # fmt: skip
+            resource=resource,
+            attributes=record,
+            where=_words(where),
+            digest=digest_of([*canonical, *labels]),
+            node=self._tally.admit_node(host),
+            namespace=clip(namespace, MAX_WORDS_BYTES),
+            container=(values.text("ClusterName"), host, values.text("ContainerID")),
+            weight=self._weight(cut_before, key, len(resource) + len(record)),
+        )
 
     def make_rule(self, key: Key) -> RulePart:
         """From the values of the group `rule`."""
@@ -190,11 +128,18 @@ class Parts:
         ]
         encoded = self._encode(RECORD_ATTRIBUTE, pairs)
         number = self._severity[ruling.situation][ruling.level]
+        kind = self._kind(ruling, values)
         return RulePart(
-            head(number, ruling.event_name), encoded, _words(ruling.before) + b" ", _words(ruling.after),
-            digest_of(values.canonical()), values.text("Operation"), self._counted(ruling, values),
-            self._weight(cut_before, key, len(encoded)),
-        )  # fmt: skip
+            head=head(number, ruling.event_name),
+            attributes=encoded,
+            before=_words(ruling.before) + b" ",
+            after=_words(ruling.after),
+            digest=digest_of(values.canonical()),
+            operation=values.text("Operation"),
+            kind=kind,
+            counts=self._tally.counts(kind) if self._stream is Stream.ALERTS else {},
+            weight=self._weight(cut_before, key, len(encoded)),
+        )
 
     def make_process(self, key: Key) -> ProcessPart:
         """From the values of the group `process`, and the enforcer."""
@@ -205,9 +150,13 @@ class Parts:
         executable, parent = values.text("ProcessName"), values.text("ParentProcessName")
         canonical = [(name, held) for name, held in values.canonical() if name != "Enforcer"]
         return ProcessPart(
-            encoded, parent, _by(executable), _by(parent), digest_of(canonical),
-            self._weight(cut_before, key, len(encoded)),
-        )  # fmt: skip
+            attributes=encoded,
+            parent=parent,
+            by_executable=_by(executable),
+            by_parent=_by(parent),
+            digest=digest_of(canonical),
+            weight=self._weight(cut_before, key, len(encoded)),
+        )
 
     def make_detail(self, key: tuple[str, str]) -> DetailPart:
         """From Operation and Data."""
@@ -220,8 +169,14 @@ class Parts:
         encoded = self._encode(RECORD_ATTRIBUTE, found.attributes)
         # Without the raw texts EventData is the only place left for what is not parsed, so all of it is kept.
         known = event_data_of(data) if keep_raw else {}
-        weight = self._weight(cut_before, key, 4 * len(data))
-        return DetailPart(encoded, found.role, found.pairs, known, digest_of([("Data", data)]), weight)
+        return DetailPart(
+            attributes=encoded,
+            role=found.role,
+            pairs=found.pairs,
+            known=_known(known),
+            digest=digest_of([("Data", data)]),
+            weight=self._weight(cut_before, key, 4 * len(data)),
+        )
 
     def make_touched(self, key: tuple[str, str, str], seen: DetailPart) -> TouchedPart:
         """From Operation, Data and Resource, where they say something only together."""
@@ -236,17 +191,27 @@ class Parts:
         if operation == "Network":
             identifying = without_remote_host(resource)
             if keep_raw:
-                known = {**known, **event_data_of(identifying)}
-        weight = self._weight(cut_before, key, 4 * len(resource))
-        return TouchedPart(encoded, known, digest_of([("Resource", identifying)]), weight)
+                known = _known({**dict(zip(*known, strict=True)), **event_data_of(identifying)})
+        return TouchedPart(
+            attributes=encoded,
+            known=known,
+            digest=digest_of([("Resource", identifying)]),
+            weight=self._weight(cut_before, key, 4 * len(resource)),
+        )
 
     def make_form(self, key: FormKey) -> FormPart:
         """From a form, Data and Resource."""
         cut_before = len(self._cut)
         found = facts(key)
         encoded = self._encode(RECORD_ATTRIBUTE, found.attributes)
-        weight = self._weight(cut_before, key[1:], 4 * len(encoded))
-        return FormPart(encoded, found.known, digest_of([("Data and Resource", found.identifying)]), weight)
+        word = key[0].event_data_key
+        keys, texts = _known({name: text for name, text in found.known.items() if name != word})
+        return FormPart(
+            attributes=encoded,
+            known=((*keys, word), texts),
+            digest=digest_of([("Data and Resource", found.identifying)]),
+            weight=self._weight(cut_before, key[1:], 4 * len(encoded)),
+        )
 
     def _as_is(self, group: Group, values: Values) -> list[Attribute]:
         return [(key, held) for key, name in as_is(self._fields, group) if (held := values.raw(name))]
@@ -259,7 +224,7 @@ class Parts:
             return 0
         return ENTRY_OVERHEAD_BYTES + encoded_bytes + sum(len(held) for held in key if isinstance(held, str))
 
-    def _counted(self, ruling: Ruling, values: Values) -> tuple[str, str, str, str]:
+    def _kind(self, ruling: Ruling, values: Values) -> AlertKind:
         action = values.text("Action")
         return (
             ruling.operation,
@@ -267,6 +232,10 @@ class Parts:
             ruling.outcome,
             clip(values.text("PolicyName"), MAX_WORDS_BYTES),
         )
+
+
+def _known(event_data: dict[str, str]) -> Known:
+    return tuple(event_data), [*event_data.values()]
 
 
 def _words(text: str) -> bytes:

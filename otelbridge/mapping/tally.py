@@ -6,14 +6,14 @@ MAX_NODES = 10_000
 MAX_ALERT_SERIES = 2_000
 OTHER = "other"
 
-AlertKey = tuple[str, tuple[str, str, str, str]]
-"""Namespace; operation, action, outcome, policy."""
+AlertKind = tuple[str, str, str, str]
+"""Operation, action, outcome, policy."""
 
 
 class Tally:
     """Counts of oddities, alerts by kind, and when each node was last heard of. Bounded, whatever an event may hold."""
 
-    __slots__ = ("alerts", "lenient", "nodes", "raw", "sanitized", "truncated", "unknown_fields")
+    __slots__ = ("_alert_series", "alerts", "lenient", "nodes", "raw", "sanitized", "truncated", "unknown_fields")
 
     def __init__(self) -> None:
         self.truncated = 0
@@ -26,20 +26,30 @@ class Tally:
         """Events decoded leniently."""
         self.raw = 0
         """Events that travel as bytes."""
-        self.alerts: dict[AlertKey, int] = {}
+        self.alerts: dict[AlertKind, dict[str, int]] = {}
+        """By kind, then by namespace. The part remembered for an alert's kind holds these counts and adds to them."""
+        self._alert_series = 0
         self.nodes: dict[str, int] = {}
         """Node to the Unix time in nanoseconds at which its last event was received."""
 
-    def count_alert(self, key: AlertKey) -> None:
-        """One more alert of this kind; beyond 2,000 kinds, of `other`."""
-        alerts = self.alerts
-        if key in alerts:
-            alerts[key] += 1
-            return
-        if len(alerts) >= MAX_ALERT_SERIES:
-            _, (operation, action, outcome, _) = key
-            key = (OTHER, (operation, action, outcome, OTHER))
-        alerts[key] = alerts.get(key, 0) + 1
+    def counts(self, kind: AlertKind) -> dict[str, int]:
+        """The counts of one kind of alert by namespace."""
+        found = self.alerts.get(kind)
+        if found is None:
+            found = {}
+            if len(self.alerts) < MAX_ALERT_SERIES:
+                self.alerts[kind] = found
+        return found
+
+    def count_alert(self, namespace: str, kind: AlertKind) -> None:
+        """One more alert of this kind; beyond 2,000 kinds and namespaces, of `other`."""
+        counts = self.counts(kind)
+        if namespace not in counts:
+            if self._alert_series >= MAX_ALERT_SERIES or kind not in self.alerts:
+                operation, action, outcome, _ = kind
+                namespace, counts = OTHER, self.alerts.setdefault((operation, action, outcome, OTHER), {})
+            self._alert_series += namespace not in counts
+        counts[namespace] = counts.get(namespace, 0) + 1
 
     def admit_node(self, node: str) -> str:
         """The node's name, with room made for it: of too many nodes, the one silent longest is forgotten."""

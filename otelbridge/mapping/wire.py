@@ -38,6 +38,7 @@ TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7))
 TWO_MORE = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(0x4000))
 
 SHORT_VALUE_BYTES = 120  # such a value's lengths take one byte each, its key's included
+KEPT_INTEGERS = 4096  # per attribute: parents and users that are about at the same time
 USUAL_TEXT_BYTES = 1024  # of paths, command lines and bodies; beyond, what stands before them is made anew
 
 
@@ -137,10 +138,9 @@ def text_heads(key: str) -> Heads:
     return Heads(lambda size: head(RECORD_ATTRIBUTE, key, size))
 
 
-def text_body() -> Callable[[bytes], bytes]:
-    """An encoder for a record's body, given as text in UTF-8."""
-    heads = Heads(_body_head)
-    return lambda raw: heads[len(raw)] + raw
+def body_heads() -> Heads:
+    """What stands before a record's body, given as text in UTF-8."""
+    return Heads(_body_head)
 
 
 def _body_head(size: int) -> bytes:
@@ -155,6 +155,23 @@ def int_heads(key: str) -> tuple[bytes, ...]:
         RECORD_ATTRIBUTE + varint(len(name) + 3 + digits) + name + b"\x12" + varint(1 + digits) + b"\x18"
         for digits in range(MAX_VARINT_BYTES + 1)
     )
+
+
+class IntAttributes(dict[int, bytes]):
+    """Whole record attributes by their integer value, for values that come again; 0 says nothing."""
+
+    __slots__ = ("_heads",)
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self._heads = int_heads(key)
+
+    def __missing__(self, number: int) -> bytes:
+        digits = varint(number & _UINT64)
+        if len(self) >= KEPT_INTEGERS:
+            self.clear()
+        made = self[number] = self._heads[len(digits)] + digits if number else b""
+        return made
 
 
 def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: list[str]) -> bytes:

@@ -92,10 +92,19 @@ def test_alerts_are_counted_by_kind() -> None:
 def test_kinds_of_alerts_are_bounded_and_none_is_left_out() -> None:
     tally = Tally()
     for number in range(MAX_ALERT_SERIES + 500):
-        tally.count_alert((f"ns{number}", ("file", "Block", "denied", f"p{number}")))
-    assert len(tally.alerts) <= MAX_ALERT_SERIES + 100
-    assert sum(tally.alerts.values()) == MAX_ALERT_SERIES + 500
-    assert tally.alerts["other", ("file", "Block", "denied", "other")] == 500
+        tally.count_alert(f"ns{number}", ("file", "Block", "denied", f"p{number}"))
+    series = [count for counts in tally.alerts.values() for count in counts.values()]
+    assert len(series) <= MAX_ALERT_SERIES + 100
+    assert sum(series) == MAX_ALERT_SERIES + 500
+    assert tally.alerts["file", "Block", "denied", "other"]["other"] == 500
+
+
+def test_namespaces_of_alerts_are_bounded_too() -> None:
+    tally = Tally()
+    for number in range(MAX_ALERT_SERIES + 500):
+        tally.count_alert(f"ns{number}", ("file", "Block", "denied", "p"))
+    assert len(tally.alerts["file", "Block", "denied", "p"]) == MAX_ALERT_SERIES
+    assert tally.alerts["file", "Block", "denied", "other"] == {"other": 500}
 
 
 def test_nodes_are_noted_with_the_time_of_receipt() -> None:
