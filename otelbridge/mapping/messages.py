@@ -8,8 +8,9 @@ from otelbridge.mapping.fields import MESSAGE_FIELDS
 from otelbridge.mapping.identity import digest_of, uid
 from otelbridge.mapping.instant import Instant
 from otelbridge.mapping.memo import Memo
-from otelbridge.mapping.parts import Key, Parts, WorkloadPart
+from otelbridge.mapping.parts import Key, Parts
 from otelbridge.mapping.plain import log_record
+from otelbridge.mapping.remembered import WorkloadPart
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.rule import MESSAGE_EVENT
 from otelbridge.mapping.settings import MappingSettings
