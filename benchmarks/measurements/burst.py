@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from benchmarks.bridges import GRPC_GZIP
 from benchmarks.measurements.bench import Bench, Facts
+from benchmarks.rig import Road
 
 LINE_RATE = 100_000.0
-SIZES = (10_000, 20_000, 50_000, 100_000, 200_000)
-QUICK_SIZES = (10_000, 50_000)
+SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+QUICK_SIZES = (2_000, 10_000, 50_000)
+TRIES = 3
+"""A burst lasts for a fraction of a second: on a shared machine whether it passes is also luck."""
 
 
 def measure(bench: Bench) -> Facts:
-    """Each burst at a quiet bridge, at 100,000 events/s; a size that fails is tried once more."""
-    rows, largest = [], 0
-    for size in bench.pick(quick=QUICK_SIZES, full=SIZES):
-        for _ in range(2):
-            with bench.road(GRPC_GZIP) as road:
-                road.stretch(bench.rate(1_000), 2)
-                burst = road.send(bench.rate(LINE_RATE), size)
-                inside = road.dropped_inside()
-                row = {
-                    "events": size,
-                    "per_second": round(burst.per_second),
-                    "dropped_upstream": burst.dropped,
-                    "dropped_inside": inside,
-                    "fullest_slots": burst.fullest,
-                    "lost": burst.lost,
-                    "peak_mib": round(road.bridge.peak_bytes() / 2**20, 1),
-                }
-                rows.append(row)
-            if not burst.lost:
-                largest = size
-                break
-        else:
-            break
-    return {"largest_without_loss": largest, "rows": rows}
+    """Bursts of each size at a bridge that is up and quiet, at 100,000 events/s; largest: every try of it passed."""
+    with bench.road(GRPC_GZIP) as road:
+        road.stretch(bench.rate(1_000), 2)
+        rows = [bursts(bench, road, size) for size in bench.pick(quick=QUICK_SIZES, full=SIZES)]
+        peak = round(road.bridge.peak_bytes() / 2**20, 1)
+    whole = [row["events"] for row in rows if not row["lost"]]
+    return {"largest_without_loss": max(whole, default=0), "peak_mib": peak, "rows": rows}
+
+
+def bursts(bench: Bench, road: Road, size: int) -> Facts:
+    """Some bursts of one size, each after all of the one before has arrived."""
+    inside = road.dropped_inside()
+    made = [road.send(bench.rate(LINE_RATE), size) for _ in range(TRIES)]
+    return {
+        "events": size,
+        "per_second": round(min(burst.per_second for burst in made)),
+        "dropped_upstream": [burst.dropped for burst in made],
+        "dropped_inside": road.dropped_inside() - inside,
+        "fullest_slots": max(burst.fullest for burst in made),
+        "lost": sum(burst.lost for burst in made),
+    }

@@ -9,6 +9,7 @@ from benchmarks.corpus import Corpus
 from benchmarks.measurements.bench import STEADY_RATE, Bench, Facts, summary
 from benchmarks.programs import COLLECTOR
 from benchmarks.rig import Stretch
+from benchmarks.sizing import MIXED
 
 SDK_RATE = 2_000.0
 """What the SDK bridge carries cleanly, with room for a busy machine."""
@@ -20,14 +21,14 @@ def measure(bench: Bench) -> Facts:
         *((way, STEADY_RATE, Corpus()) for way in (GRPC_GZIP, GRPC_NONE, HTTP_GZIP, HTTP_NONE)),
         (SDK, SDK_RATE, Corpus()),
         (replace(GRPC_GZIP, name="gRPC, gzip, at the SDK bridge's rate"), SDK_RATE, Corpus()),
-        (replace(GRPC_GZIP, name="gRPC, gzip, 6 alerts to 93 logs"), STEADY_RATE, Corpus(mix="mixed")),
+        (replace(GRPC_GZIP, name=MIXED), STEADY_RATE, Corpus(mix="mixed")),
     ]
     if COLLECTOR.exists():
         contestants.append((BEFORE_COLLECTOR, STEADY_RATE, Corpus()))
     taken: dict[str, list[Stretch]] = {bridge.name: [] for bridge, _, _ in contestants}
     for _ in range(bench.pick(quick=1, full=3)):
         for bridge, rate, corpus in contestants:
-            seconds = bench.pick(quick=1.5, full=4.0)
+            seconds = bench.pick(quick=1.5, full=3.0)
             taken[bridge.name].append(bench.steady(bridge, rate=bench.rate(rate), seconds=seconds, corpus=corpus))
     rows = {name: summary(stretches) for name, stretches in taken.items()}
     sdk = rows[SDK.name]["cpu_us_per_event"]

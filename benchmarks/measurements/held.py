@@ -12,6 +12,7 @@ from benchmarks.rig import Road
 
 LEVELS = (1_000, 10_000, 100_000, 1_000_000)
 QUICK_LEVELS = (1_000, 10_000, 50_000)
+FILL_RATE = 15_000.0
 WINDOW_EVENTS = 10_000
 WINDOWS = 3
 POLL_SECONDS = 0.2
@@ -56,7 +57,7 @@ def at_level(bench: Bench, road: Road, level: int) -> Facts:
     """Fills up to a level, then takes the cost of some more events."""
     rate = bench.rate(STEADY_RATE)
     while (missing := level - road.held()) > 0:
-        fill(road, rate, missing)
+        fill(road, bench.rate(FILL_RATE), missing)
     costs = [fill(road, rate, min(WINDOW_EVENTS, level)) for _ in range(WINDOWS)]
     return {
         "held": level,

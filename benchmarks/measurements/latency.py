@@ -11,7 +11,7 @@ RATES = (100.0, 1_000.0, 10_000.0)
 def measure(bench: Bench) -> Facts:
     """Quantiles in milliseconds for each rate."""
     rows = []
-    seconds = bench.pick(quick=4.0, full=15.0)
+    seconds = bench.pick(quick=4.0, full=10.0)
     with bench.road(GRPC_GZIP) as road:
         road.stretch(bench.rate(1_000), 2)
         for rate in (bench.rate(rate) for rate in RATES):

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
-from benchmarks import report
+from benchmarks import report, sizing
 from benchmarks.bridges import GRPC_GZIP, SDK
 from benchmarks.run import MEASUREMENTS, RESULTS
 
@@ -16,10 +17,15 @@ def cost_of(ours: float, sdk: float) -> dict[str, Any]:
     return {"cost": {"rows": {**rows, SDK.name: {"cpu_us_per_event": sdk}}}}
 
 
-def test_the_readme_shows_the_results_that_are_kept() -> None:
-    shown = report.README.read_text(encoding="utf-8").partition(report.START)[2].partition(report.END)[0]
+def generated(file: Path) -> str:
+    return file.read_text(encoding="utf-8").partition(report.START)[2].partition(report.END)[0].strip()
 
-    assert shown.strip() == report.tables(FACTS).strip(), "run `python -m benchmarks.report`"
+
+def test_the_pages_show_the_results_that_are_kept() -> None:
+    cure = "run `python -m benchmarks.report`"
+
+    assert generated(report.README) == report.tables(FACTS).strip(), cure
+    assert generated(report.SIZING) == sizing.tables(FACTS["measurements"]).strip(), cure
 
 
 def test_every_measurement_has_a_section() -> None:
@@ -45,3 +51,8 @@ def test_a_bar_that_is_missed_says_no() -> None:
 
 def test_a_bar_that_was_not_measured_says_so() -> None:
     assert {measured for _, _, measured, _ in report.bars({})} == {"not measured"}
+
+
+def test_an_outage_is_told_in_hours_or_minutes() -> None:
+    assert sizing.hours(2_048, 10) == "7.3 h"
+    assert sizing.hours(2_048, 1_000) == "4.4 min"

@@ -1,0 +1,46 @@
+"""The figures that docs/sizing.md advises by, from the measurements: CPU by rate, memory, and what a queue holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.bridges import GRPC_GZIP
+from benchmarks.markdown import table
+from otelbridge.queue.settings import MIB, QueueSettings
+
+Facts = dict[str, Any]
+
+RATES = (10, 100, 1_000, 10_000)
+MIXED = "gRPC, gzip, 6 alerts to 93 logs"
+HOUR_SECONDS = 3600
+
+
+def tables(found: Facts) -> str:
+    """What was measured of these; the machine stands in the benchmark's own page."""
+    parts = []
+    if "rate" in found:
+        rows = [(row["rate"], row["percent_of_a_core"], row["records_per_request"]) for row in found["rate"]["rows"]]
+        parts.append(table(("events/s", "% of a core", "records per request"), rows))
+    if {"idle", "held"} <= found.keys():
+        held = found["held"]["intake"][-1]
+        peak = found["held"]["peak_mib_while_holding"]
+        parts.append(
+            f"Resident memory: {found['idle']['resident_mib']} MiB idle, {held['resident_mib']} MiB with "
+            f"{held['held']:,} events held, {peak} MiB at the peak."
+        )
+    if "cost" in found:
+        sizes = {mix: found["cost"]["rows"][name]["bytes_per_record"] for mix, name in MIXES.items()}
+        head = ("mix", "bytes of a record", *(f"{rate:,} events/s" for rate in RATES))
+        rows = [(mix, size, *(hours(size, rate) for rate in RATES)) for mix, size in sizes.items()]
+        limit = QueueSettings().max_bytes // MIB
+        parts.append(f"How long an outage the default queue of {limit} MiB bears:\n\n{table(head, rows)}")
+    return "\n\n".join(parts) + "\n"
+
+
+MIXES = {"policy alerts": GRPC_GZIP.name, "6 alerts to 93 logs": MIXED}
+
+
+def hours(record_bytes: float, rate: float) -> str:
+    """How long until the default queue is full."""
+    seconds = QueueSettings().max_bytes / record_bytes / rate
+    return f"{seconds / HOUR_SECONDS:.1f} h" if seconds >= HOUR_SECONDS else f"{seconds / 60:.1f} min"
