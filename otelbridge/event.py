@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Stream(StrEnum):
@@ -17,6 +17,8 @@ class Stream(StrEnum):
     """The bridge's own records about what it could not see."""
 
 
+UpstreamStream = Literal[Stream.ALERTS, Stream.LOGS, Stream.MESSAGES]
+"""For what an operator can ask for: gaps are never subscribed to, and never filtered."""
 UPSTREAM_STREAMS = (Stream.ALERTS, Stream.LOGS, Stream.MESSAGES)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.event import Stream, UpstreamStream
 
 DEFAULT_ENDPOINT = "localhost:32767"
 DEFAULT_PORT = 32767
@@ -87,8 +87,10 @@ class FeedSettings(BaseModel):
         default="first",
         description="`all` opens one subscription per address behind a name (a headless service), and follows the name as it changes.",
     )
-    streams: tuple[Stream, ...] = Field(
-        default=UPSTREAM_STREAMS, min_length=1, description="Which of alerts, logs and messages to subscribe to."
+    streams: tuple[UpstreamStream, ...] = Field(
+        default=(Stream.ALERTS, Stream.LOGS, Stream.MESSAGES),
+        min_length=1,
+        description="Which of alerts, logs and messages to subscribe to.",
     )
     tls: FeedTlsSettings = Field(default_factory=FeedTlsSettings)
     keepalive: KeepaliveSettings = Field(default_factory=KeepaliveSettings)

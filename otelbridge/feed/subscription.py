@@ -66,7 +66,7 @@ class Subscription:
         self._stopping = threading.Event()
         self._tell = tell
         self._machine = Machine(SubscriptionState.IDLE, SUBSCRIPTION_MOVES)
-        self._watches = {
+        self._watches: dict[Stream, StreamWatch] = {
             stream: StreamWatch(stream, self.upstream, settings, random, watched_until=watched_until.get(stream))
             for stream in settings.streams
         }

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from otelbridge.event import Stream
+from otelbridge.event import UpstreamStream
 
 # Fields of KubeArmor's messages that can hold arguments of a command.
 COMMAND_FIELDS = ("Source", "Resource", "Data", "ProcessName", "ParentProcessName", "EventData")
@@ -21,7 +21,7 @@ class RuleSettings(BaseModel):
 
     name: str = Field(min_length=1, description="Shown in the ledger and the metrics.")
     action: Literal["keep", "drop"] = Field(description="What happens to an event that this rule holds for.")
-    stream: tuple[Stream, ...] = Field(default=(), description="alerts, logs, messages.")
+    stream: tuple[UpstreamStream, ...] = Field(default=(), description="alerts, logs, messages.")
     namespace: tuple[str, ...] = Field(default=(), description="Shell patterns, such as `kube-*`.")
     pod: tuple[str, ...] = Field(default=(), description="Shell patterns.")
     container: tuple[str, ...] = Field(default=(), description="Shell patterns.")
@@ -38,13 +38,6 @@ class RuleSettings(BaseModel):
         default=None, ge=1, le=10, description="Holds up to this policy severity; an event without one counts as 0."
     )
     label: dict[str, str] = Field(default_factory=dict, description="Pod labels: key to shell pattern; all must hold.")
-
-    @field_validator("stream")
-    @classmethod
-    def _stream_comes_from_upstream(cls, streams: tuple[Stream, ...]) -> tuple[Stream, ...]:
-        if Stream.GAPS in streams:
-            raise ValueError("'gaps' are the bridge's own records and cannot be filtered; use alerts, logs or messages")
-        return streams
 
 
 class RedactSettings(BaseModel):

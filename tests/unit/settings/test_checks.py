@@ -20,6 +20,7 @@ from tests.unit.settings.loading import loaded, problems
         ("feed: {endpoints: ['a b']}", "feed.endpoints[0]", "holds characters that no host name has"),
         ("feed: {endpoints: []}", "feed.endpoints", "is empty"),
         ("feed: {streams: [alert]}", "feed.streams[0]", "must be one of alerts, logs, messages"),
+        ("feed: {streams: [gaps]}", "feed.streams[0]", "must be one of alerts, logs, messages"),
         ("feed: {retry: {initial_seconds: 60}}", "feed.retry.initial_seconds", "is above feed.retry.max_seconds"),
         ("send: {retry_initial_seconds: 90}", "send.retry_initial_seconds", "is above send.retry_max_seconds"),
         ("feed: {heartbeat: {timeout_seconds: 60}}", "feed.heartbeat.timeout_seconds", "is above feed.heartbeat"),
