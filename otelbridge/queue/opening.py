@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ PAGE_BYTES = (
 CACHE_KIB = 4096  # the part of the file that stays in memory, whatever the backlog
 CHECKPOINT_PAGES = 512  # 4 MiB of write-ahead log, then its pages move into the file; a stall of milliseconds
 WAL_LIMIT_BYTES = 8 * 1024 * 1024  # a log that grew beyond is cut back
+OWNER_ONLY = 0o600  # events hold command lines, so secrets; SQLite gives the log beside the file the same mode
 READ_WAIT_SECONDS = 2  # a reader may have to wait for the writer's recovery of the log
 
 SCHEMA = """
@@ -46,7 +49,9 @@ def connect(path: Path) -> sqlite3.Connection:
 def open_store(
     path: Path, *, max_file_bytes: int, synchronous: Synchronous = "normal", connect: Connect = connect
 ) -> Store:
-    """Opens the file for writing, making it where there is none."""
+    """Opens the file for writing, making it where there is none, for its owner only."""
+    with contextlib.suppress(OSError):  # SQLite fails in the same way a line below, and says more
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY))
     connection = connect(path)
     try:
         execute = connection.execute

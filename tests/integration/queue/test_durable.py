@@ -32,6 +32,16 @@ MIB = 1024 * 1024
 LATER = RetryLater(code="UNAVAILABLE", why="away")
 
 
+def test_only_the_owner_can_read_what_is_held(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    queue = open_queue(tmp_path)
+    put(queue, Stream.ALERTS, range(3))
+    assert {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == dict.fromkeys(
+        (path.name for path in tmp_path.iterdir()), 0
+    )
+    queue.close()
+
+
 def test_what_is_put_comes_out_in_order_and_joined(tmp_path: Path) -> None:
     queue = open_queue(tmp_path)
     for n in range(10):
