@@ -1,15 +1,18 @@
-"""SIGTERM and SIGINT set an event; the second of them ends the process there and then, as `kill -9` would."""
+"""SIGTERM and SIGINT set an event; a later one of them ends the process there and then, as `kill -9` would."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
 from types import FrameType
 
 from otelbridge.cli.exits import Exit
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME_REQUEST_SECONDS = 0.5
+"""Signals so close together are one request: `timeout` and many wrappers signal the process, then its whole group."""
 
 
 def stop_on_signals(stop: threading.Event, last_words: str) -> None:
@@ -17,11 +20,15 @@ def stop_on_signals(stop: threading.Event, last_words: str) -> None:
 
     Args:
         stop: is set by the first signal.
-        last_words: written to stderr when a second signal ends the process without further ado.
+        last_words: written to stderr when a second request ends the process without further ado.
     """
+    asked_at: float | None = None
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
+        nonlocal asked_at
+        now = time.monotonic()
+        asked_at = now if asked_at is None else asked_at
+        if now - asked_at > SAME_REQUEST_SECONDS:
             # Neither print nor sys.exit: the handler may stand in the midst of either.
             os.write(2, f"{last_words}\n".encode())
             os._exit(Exit.FAILED)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from otelbridge.event import Stream
@@ -82,9 +83,30 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
             eventually(lambda: bridge.balance("alerts")["held"] == 1, why="the record waits on disk")
             os.kill(bridge.process.pid, signal.SIGTERM)
             eventually(lambda: bridge.status()["state"] == "draining", why="it drains")
-            assert bridge.stop() == 1
+
+            def ended_by_another() -> int | None:
+                bridge.process.send(signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    return bridge.process.wait(0.1)
+                return None
+
+            assert eventually(ended_by_another, why="a later signal ends it") == 1
     ledger = invoke("ledger", "--queue-directory", str(bridge.queue_directory), "--output", "json").json()
     assert ledger["streams"]["alerts"]["held"] == 1
+
+
+def test_two_signals_at_once_are_one_request() -> None:
+    program = (
+        "import signal, threading\n"
+        "from otelbridge.cli.stopping import stop_on_signals\n"
+        "stop = threading.Event()\n"
+        "stop_on_signals(stop, 'ended')\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+        "print(stop.is_set())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
 
 
 def test_the_demo_loses_nothing_and_says_so() -> None:
