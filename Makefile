@@ -7,7 +7,7 @@ BENCH := $(VENV)/.bench-$(shell cat locks/bench.txt | cksum | cut -d' ' -f1)
 DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test lint types contracts proto docs picture lock collector jaeger peers k8s bench guard torture clean
+.PHONY: setup demo test lint proto docs picture lock collector jaeger peers k8s bench guard torture clean
 
 setup: $(DEV) ## .venv with everything that development needs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -94,9 +95,8 @@ def _way(address: Address, settings: FeedSettings, examination: Examination) -> 
         if step is Step.KUBEARMOR_ANSWERS and not taken.error:
             continue  # KubeArmor's own answer says more than its HTTP/2 settings
         said = certificate if step is Step.KUBEARMOR_TLS else ""
-        finding = (
-            f"{taken.error[:1].upper()}{taken.error[1:]}. {said}".strip() if taken.error else said or "As it should."
-        )
+        wrong = taken.error.rstrip(".")  # OpenSSL's words end with a full stop of their own
+        finding = f"{wrong[:1].upper()}{wrong[1:]}. {said}".strip() if wrong else said or "As it should."
         examination.add(
             step,
             Mark.FAILED if taken.error else Mark.OK,
@@ -197,7 +197,7 @@ def _until(heard: queue.SimpleQueue[_Heard], deadline: float, *, enough: int) ->
     return events, ends
 
 
-def _refusal(ends: list[_Heard], wanted: list[Stream]) -> tuple[str, str]:
+def _refusal(ends: list[_Heard], wanted: Sequence[Stream]) -> tuple[str, str]:
     names = ", ".join(sorted({end.stream for end in ends}))
     codes = {end.code for end in ends}
     rest = ", ".join(stream for stream in wanted if stream not in {end.stream for end in ends})

@@ -62,7 +62,7 @@ def in_words(certificate: x509.Certificate, *, now: datetime | None = None) -> s
         listed = "no names"
     until = certificate.not_valid_after_utc
     days = (until - (now or datetime.now(UTC))).days
-    left = f"{days} days left" if days >= 0 else "expired"
+    left = "expired" if days < 0 else f"{days} day{'' if days == 1 else 's'} left"
     return (
         f"It is for {listed}; valid until {until:%Y-%m-%d} ({left}); issued by {certificate.issuer.rfc4514_string()}."
     )

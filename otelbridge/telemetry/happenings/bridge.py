@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,4 +37,3 @@ class BridgeStopped:
 
     held_records: int
     seconds: float
-    details: Mapping[str, str] = field(default_factory=dict)
