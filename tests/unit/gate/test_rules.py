@@ -152,7 +152,7 @@ def test_labels_are_read(text: str, labels: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("settings", "place", "words"),
     [
-        ({"rules": [{"name": "x", "action": "drop", "stream": ["gaps"]}]}, "rules.0.stream.0", "'alerts', 'logs' or 'messages'"),
+        ({"rules": [{"name": "x", "action": "drop", "stream": ["gaps"]}]}, "rules.0.stream.0", "'messages'"),
         ({"rules": [{"name": "x", "action": "dorp"}]}, "rules.0.action", "keep"),
         ({"rules": [{"name": "x", "action": "drop", "namespaces": ["y"]}]}, "rules.0.namespaces", "not permitted"),
         ({"rules": [{"name": "x", "action": "drop", "min_severity": 11}]}, "rules.0.min_severity", "less than"),
