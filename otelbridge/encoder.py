@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
 from otelbridge.feed.handoff import HandOff
@@ -77,10 +77,6 @@ class Encoder:
         """Puts a gap on the road to the endpoint. May be called from any thread."""
         self._gaps.append(gap)
         self._handoff.wake()
-
-    def in_hand(self) -> Mapping[Stream, int]:
-        """Records taken from the hand-off and not yet in the queue, per stream."""
-        return dict(self._in_hand)
 
     def drain(self, timeout_seconds: float = DRAIN_JOIN_SECONDS) -> bool:
         """Encodes all that waits, then ends the thread. True when it did so in time."""
