@@ -14,6 +14,7 @@ from otelbridge.mapping.fields import mapping_table_markdown
 from otelbridge.mapping.severity import severity_markdown
 from otelbridge.send import answers
 from otelbridge.settings.tables import settings_table_markdown, standard_variables_table_markdown
+from otelbridge.simulator.faults import faults_table
 from otelbridge.telemetry.tables import log_lines_table_markdown, metrics_table_markdown, spans_table_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,7 @@ TABLES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/security.md", "secrets", secrets_markdown),
     ("docs/settings.md", "settings", settings_table_markdown),
     ("docs/settings.md", "standard variables", standard_variables_table_markdown),
+    ("docs/try.md", "faults", faults_table),
     ("docs/telemetry.md", "metrics", metrics_table_markdown),
     ("docs/telemetry.md", "spans", spans_table_markdown),
     ("docs/telemetry.md", "log lines", log_lines_table_markdown),

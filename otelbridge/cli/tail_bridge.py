@@ -68,6 +68,8 @@ class BridgeReader:
                 for event in answer["events"]:
                     self._pass_on(event, seen if connected else None)
                     seen = int(event["number"])
+                if unparsed := sum(not event["parses"] for event in answer["events"]):
+                    self._say(f"Events that do not parse: {unparsed}.")
                 if latest < seen:
                     self._say("The bridge has started anew.")
                     seen = 0
@@ -98,9 +100,7 @@ class BridgeReader:
         if missed > 0:
             self._say(f"{missed} events went by too fast to be shown; a larger status.show_events shows more.")
         stream = Stream(event["stream"])
-        if not event["parses"]:
-            self._say(f"An event of {stream} does not parse.")
-        elif stream in self._streams:
+        if event["parses"] and stream in self._streams:
             self._put(stream, base64.b64decode(event["event"]))
 
     def _put(self, stream: Stream, body: bytes) -> None:

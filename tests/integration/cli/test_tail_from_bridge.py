@@ -64,7 +64,7 @@ def test_tail_shows_what_passed_the_gate_of_a_running_bridge(road: Road) -> None
     events = [json.loads(line) for line in ended.data.splitlines()]
     assert [event.get("PodName") for event in events] == ["web-1", "web-2", None]
     assert "hunter2" not in ended.data
-    assert "An event of alerts does not parse." in ended.talk
+    assert "Events that do not parse: 1." in ended.talk
     assert ended.code == 0
 
 
