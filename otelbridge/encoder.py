@@ -151,7 +151,9 @@ class Encoder:
 
     def _as_bytes(self, event: RawEvent, decoded: Decoded, error: Exception) -> Record:
         """The event as evidence that the mapping could not read."""
-        raw = decoded._replace(how="raw", why=f"the mapping failed: {error!r}", body=event.body)
+        # Not the bytes that came in: the gate may have blacked secrets out of the message since.
+        body = decoded.message.SerializeToString() if decoded.how != "raw" else event.body
+        raw = decoded._replace(how="raw", why=f"the mapping failed: {error!r}", body=body)
         self._note_damage(event, raw)
         return self._map(event.stream, raw, event.received_unix_nano)
 

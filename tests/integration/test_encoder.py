@@ -122,6 +122,14 @@ def test_a_fault_of_the_mapping_in_one_event_costs_no_event(walk: Walk) -> None:
     assert b"unlucky" in b"".join(record.SerializeToString() for record in records)
 
 
+def test_a_fault_of_the_mapping_does_not_bring_back_what_was_blacked_out(walk: Walk) -> None:
+    walk.mapper = FaultyMapper
+    redact = GateSettings(redact_common_secrets=True)
+    (record,) = walk.carry(log(HostName="unlucky", Source="mysql --password=hunter2"), gate=redact)
+    assert b"unlucky" in record.SerializeToString()
+    assert b"hunter2" not in record.SerializeToString()
+
+
 def test_an_overflow_of_the_handoff_is_counted_and_becomes_a_gap(walk: Walk) -> None:
     over = 250
     records = walk.carry(*[log(HostName="n1")] * (EVENTS_OF_THE_SMALLEST_HANDOFF + over))
