@@ -11,7 +11,7 @@ from types import FrameType
 from otelbridge.cli.exits import Exit
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-SAME_REQUEST_SECONDS = 0.5
+SAME_REQUEST_SECONDS = 0.2
 """Signals so close together are one request: `timeout` and many wrappers signal the process, then its whole group."""
 
 

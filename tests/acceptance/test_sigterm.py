@@ -29,8 +29,7 @@ def test_a_second_sigterm_while_draining_ends_it_at_once_and_loses_nothing_eithe
             stage.bridge.process.send(signal.SIGTERM)
             eventually(lambda: stage.bridge.status()["state"] == "draining", why="it drains")
             eventually(lambda: stage.bridge.status()["handoff"]["events"] == 0, why="all that was received is on disk")
-            stage.bridge.process.send(signal.SIGTERM)
-            assert stage.bridge.wait(CLOSE_SECONDS) == 1
+            assert stage.bridge.process.insist(CLOSE_SECONDS) == 1
         held = held_on_disk(stage.bridge.queue_directory)
         assert held
         assert holes(stage.publisher, held) == set()

@@ -96,6 +96,21 @@ class PeerProcess:
         assert self._process is not None, "it does not run"
         return self._process.wait(within_seconds)
 
+    def insist(self, within_seconds: float) -> int:
+        """Sends SIGTERM again and again until it has ended; returns its exit code.
+
+        Raises:
+            AssertionError: it runs on.
+        """
+
+        def ended_by_another() -> bool:
+            assert self._process is not None, "it does not run"
+            self._process.send_signal(signal.SIGTERM)
+            return self._process.poll() is not None
+
+        eventually(ended_by_another, within_seconds=within_seconds, why=f"{self._argv[0]} ends when told again")
+        return self.wait(0)
+
     def peak_memory_bytes(self) -> int:
         """The most resident memory that it ever had (VmHWM)."""
         return self._of_proc("VmHWM") * KIB
