@@ -145,14 +145,15 @@ def test_telling_after_the_end_is_harmless(telemetry: Telemetry) -> None:
 def test_what_libraries_log_is_told_and_limited(telemetry: Telemetry, stderr: io.StringIO) -> None:
     for number in range(100):
         logging.getLogger("opentelemetry.sdk.trace.export").warning("Failed, retrying in %.2fs\x1b[2J", number)
-    logging.getLogger("waitress.queue").error("Task queue depth is %d", 7)
+    logging.getLogger("waitress").error("Exception while serving %s", "/status")
+    logging.getLogger("waitress.queue").warning("Task queue depth is 7")  # small talk
     telemetry.close(2)
 
     lines = stderr.getvalue().splitlines()
     assert len(lines) == 3
     assert "retrying in 0.00s\\x1b[2J" in lines[0]
     assert lines[2].endswith("more=98")
-    assert 'message="Task queue depth is 7"' in lines[1]
+    assert 'message="Exception while serving /status"' in lines[1]
 
 
 def test_loggers_are_left_as_they_were_found(stderr: io.StringIO) -> None:
