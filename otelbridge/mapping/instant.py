@@ -16,12 +16,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Instant:
     """Reads UpdatedTime, whose layout is fixed: `2006-01-02T15:04:05.000000Z`. Events of one second share its parse."""
 
-    __slots__ = ("second", "second_unix_nano")
+    __slots__ = ("second", "second_unix", "second_unix_nano")
 
     def __init__(self) -> None:
         self.second = "?"
         """The last second read, with the dot behind it."""
-        self.second_unix_nano = 0
+        self.second_unix = self.second_unix_nano = 0
 
     def unix_nano(self, updated: str, timestamp: int) -> int:
         """The time of the event, or 0 where neither field tells it.
@@ -49,7 +49,7 @@ class Instant:
         whole = _whole_seconds(second[:19] + "+00:00")
         if whole is None:
             return False
-        self.second, self.second_unix_nano = second, whole * SECOND
+        self.second, self.second_unix, self.second_unix_nano = second, whole, whole * SECOND
         return True
 
     def _otherwise(self, updated: str, timestamp: int) -> int:

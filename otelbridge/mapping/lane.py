@@ -122,12 +122,14 @@ class Lane:
 
         instant = self._instant
         if updated[:20] == instant.second and updated[26:] == "Z" and (micros := updated[20:26]).isdecimal():
-            unix_nano = (
-                instant.second_unix_nano + int(micros) * MICROSECOND
-            )  # most events: the layout and second as before
+            # Most events: the layout and the second are those of the event before.
+            fraction = int(micros)
+            unix_nano = instant.second_unix_nano + fraction * MICROSECOND
+            odd = not fraction or timestamp != instant.second_unix
         else:
             unix_nano = instant.unix_nano(updated, timestamp)
-        if unix_nano // SECOND != timestamp or not unix_nano % SECOND:
+            odd = unix_nano // SECOND != timestamp or not unix_nano % SECOND
+        if odd:
             rare += instant.odd(updated, timestamp, unix_nano)
         # Attributes are length-delimited and digests of one length, so no two events join to the same bytes.
         identity = [

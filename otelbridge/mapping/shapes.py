@@ -40,7 +40,7 @@ def shape(kind: type[Message], fields: tuple[Field, ...], group: Group, also: tu
     fetch_repeated: Callable[[Any], Any] = attrgetter(repeated[0])
 
     def fetch_one_repeated(message: Any) -> tuple[Any, ...]:  # alerts have one, ATags: the general way costs 1 µs more
-        return (*fetch_single(message), tuple(fetch_repeated(message)[:]))  # a slice is copied in one go
+        return fetch_single(message) + (tuple(fetch_repeated(message)[:]),)  # noqa: RUF005  # slice and sum: 0.5 µs less
 
     return GroupShape((*single, *repeated), fetch_one_repeated)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -17,7 +17,9 @@ from otelbridge.mapping.novelty import Novelty
 from otelbridge.mapping.request import Record, assemble
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import (
+    KEPT_INTEGERS,
     RECORD_ATTRIBUTE,
+    IntAttributes,
     any_value,
     attributes,
     body_heads,
@@ -116,7 +118,20 @@ def test_texts_encoded_for_speed_are_encoded_alike(texts: list[str]) -> None:
     assert [LogRecord.FromString(body).body.string_value for body in bodies] == texts
 
 
+def test_remembered_integers_are_bounded_and_stay_right() -> None:
+    encoded = IntAttributes("some.key")
+    for number in range(3 * KEPT_INTEGERS):
+        pairs = LogRecord.FromString(encoded[number]).attributes
+        assert [(pair.key, pair.value.int_value) for pair in pairs] == ([("some.key", number)] if number else [])
+    assert len(encoded) <= KEPT_INTEGERS
+
+
 @given(st.tuples(*[st.integers(-(2**31), 2**31 - 1)] * 5))
+@example((0x3FFF, 0x4000, 0x4000, 1, 0))
+@example((0x4000, 1, 0x3FFF, 0, 1000))
+@example((2**28 - 1, 0, 2**28 - 1, 7, 0))
+@example((2**28, 3, 2**28, 7, 0))
+@example((0, 3, 5, 7, 0))
 def test_numbers_encoded_for_speed_are_encoded_alike(numbers: tuple[int, int, int, int, int]) -> None:
     record = LogRecord.FromString(Novelty(MappingSettings(), []).numbers(numbers))
     keys = (
