@@ -145,35 +145,47 @@ def test_the_end_does_not_wait_for_a_ladder() -> None:
 
 
 STATUSES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
+# One stream stands for the three every day; `make torture` ends each of them.
+ENDING_STREAMS = [
+    Stream.MESSAGES,
+    pytest.param(Stream.ALERTS, marks=pytest.mark.torture),
+    pytest.param(Stream.LOGS, marks=pytest.mark.torture),
+]
 
 
 @pytest.mark.parametrize("code", STATUSES, ids=lambda code: code.name)
 @pytest.mark.parametrize("moment", ["before headers", "mid-stream"])
-def test_a_stream_that_ends_alone_leaves_the_others_untouched(relay: Relay, code: grpc.StatusCode, moment: str) -> None:
+@pytest.mark.parametrize("ending_stream", ENDING_STREAMS)
+def test_a_stream_that_ends_alone_leaves_the_others_untouched(
+    relay: Relay, code: grpc.StatusCode, moment: str, ending_stream: Stream
+) -> None:
+    others = [stream for stream in UPSTREAM_STREAMS if stream is not ending_stream]
     ending = Ending(code=code, details="for the test")
     if moment == "before headers":
-        relay.manners = Manners(openings={Stream.MESSAGES: ending})
+        relay.manners = Manners(openings={ending_stream: ending})
     with running(settings_for(relay.endpoint)) as run:
-        relay.wait_for_subscribers(streams=(Stream.ALERTS, Stream.LOGS))
+        relay.wait_for_subscribers(streams=others)
         if moment == "mid-stream":
             relay.wait_for_subscribers()
-            relay.publish(Stream.MESSAGES, b"one")
+            relay.publish(ending_stream, b"one")
             run.events(1)
-            relay.manners = Manners(openings={Stream.MESSAGES: ending})
-            relay.end_streams(code, "for the test", [Stream.MESSAGES])
+            relay.manners = Manners(openings={ending_stream: ending})
+            relay.end_streams(code, "for the test", [ending_stream])
         slow = classify(code, "").error_class is ErrorClass.PERMANENT
         expected = StreamState.HOLDING if slow else StreamState.WAITING
-        eventually(lambda: run.stream(Stream.MESSAGES).state is expected)
-        relay.publish(Stream.ALERTS, b"alert")
-        relay.publish(Stream.LOGS, b"log")
-        assert {b"alert", b"log"} <= {event.body for event in run.events(3 if moment == "mid-stream" else 2)}
+        eventually(lambda: run.stream(ending_stream).state is expected)
+        for stream in others:
+            relay.publish(stream, stream.encode())
+        assert {stream.encode() for stream in others} <= {
+            event.body for event in run.events(3 if moment == "mid-stream" else 2)
+        }
         lost = run.of(StreamLost)
-        assert {told.stream for told in lost} == {Stream.MESSAGES}
+        assert {told.stream for told in lost} == {ending_stream}
         assert {told.status_code for told in lost} == {code.name}
         assert {told.error_class for told in lost} == {classify(code, "").error_class.value}
         assert run.status.attempts == 1, "the connection goes on"
-        assert run.stream(Stream.MESSAGES).ends[code.name] >= 1
-        assert code.name in run.stream(Stream.MESSAGES).error
+        assert run.stream(ending_stream).ends[code.name] >= 1
+        assert code.name in run.stream(ending_stream).error
         if not slow:
             relay.manners = Manners()
             relay.wait_for_subscribers()
