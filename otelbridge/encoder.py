@@ -124,7 +124,7 @@ class Encoder:
 
     def _batches(self, events: Sequence[RawEvent], postings: Counter[tuple[Stream, Account, str]]) -> Iterable[Batch]:
         open_batches: dict[Stream, OpenBatch] = {}
-        ungated, map_event = self._gate.open, self._map
+        ungated, map_event, alerts = self._gate.open, self._map, Stream.ALERTS
         for event in events:
             stream = event.stream
             decoded = decode(stream, event.body)
@@ -132,7 +132,7 @@ class Encoder:
                 self._note_damage(event, decoded)
             if not ungated and not self._passes(stream, decoded, postings):
                 continue
-            if stream is Stream.ALERTS:
+            if stream is alerts:
                 self._note_throttling(decoded, event)
             batch = open_batches.get(stream)
             if batch is None:
