@@ -13,6 +13,7 @@ import typer
 from otelbridge.cli.exits import Exit
 from otelbridge.cli.output import Output, OutputOption, fail, print_json, print_table, say
 from otelbridge.cli.stopping import stop_on_signals
+from otelbridge.feed.address import HIGHEST_PORT
 from otelbridge.feed.settings import DEFAULT_PORT
 from otelbridge.settings.addresses import OTLP_GRPC_PORT, OTLP_HTTP_PORT
 
@@ -34,7 +35,9 @@ def simulate(
     context: typer.Context,
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=HIGHEST_PORT, help="Port to listen on; 0 takes a free one.")
+    ] = DEFAULT_PORT,
     node: Annotated[bool, typer.Option("--node", help="Behave as a node's KubeArmor, not as the relay.")] = False,
     source: Annotated[str, typer.Option(help="samples, generated, or a file of one JSON event per line.")] = "samples",
     streams: Annotated[str, typer.Option(help="Which of the streams to fill.")] = "alerts,logs,messages",
@@ -132,8 +135,12 @@ def _tell_summary(summary: Summary, output: Output) -> None:
 def endpoint(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    grpc_port: Annotated[int, typer.Option(help="Port for OTLP/gRPC; 0 takes a free one.")] = OTLP_GRPC_PORT,
-    http_port: Annotated[int, typer.Option(help="Port for OTLP/HTTP; 0 takes a free one.")] = OTLP_HTTP_PORT,
+    grpc_port: Annotated[
+        int, typer.Option(min=0, max=HIGHEST_PORT, help="Port for OTLP/gRPC; 0 takes a free one.")
+    ] = OTLP_GRPC_PORT,
+    http_port: Annotated[
+        int, typer.Option(min=0, max=HIGHEST_PORT, help="Port for OTLP/HTTP; 0 takes a free one.")
+    ] = OTLP_HTTP_PORT,
     token: Annotated[str, typer.Option(help="Bearer token that each request must carry.")] = "",
 ) -> None:
     """Take logs, traces and metrics by OTLP over gRPC and HTTP, count them, and print the counts at the end."""

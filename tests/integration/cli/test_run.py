@@ -122,6 +122,12 @@ def test_simulate_publishes_what_it_says(tmp_path: Path) -> None:
 
 
 def test_simulate_refuses_what_it_does_not_know() -> None:
-    for wrong in (("--fault", "x"), ("--streams", "alert"), ("--cert-file", "x"), ("--rate", "-1")):
+    for wrong in (
+        ("--fault", "x"),
+        ("--streams", "alert"),
+        ("--cert-file", "x"),
+        ("--rate", "-1"),
+        ("--port", "65536"),
+    ):
         assert invoke("simulate", *wrong).code == 2
     assert run("simulate", "--port", "0", "--source", "/nowhere").returncode == 3
