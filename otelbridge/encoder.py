@@ -189,7 +189,7 @@ class Encoder:
         if not isinstance(alert, Alert) or alert.Operation != THROTTLING_OPERATION:
             return
         started = self._mapper.event_unix_nano(alert) or event.received_unix_nano
-        limit = f" (limit: {alert.MaxAlertsPerSec} alerts a second)" if alert.MaxAlertsPerSec else ""
+        limit = f"Its limit is {alert.MaxAlertsPerSec} alerts a second." if alert.MaxAlertsPerSec else ""
         self._tell(
             GapEnded(
                 gap=Gap(
@@ -202,7 +202,7 @@ class Encoder:
                     namespace=alert.NamespaceName,
                     pod=alert.PodName,
                     container=alert.ContainerName,
-                    detail=f"KubeArmor throttles the alerts of this container{limit}.",
+                    detail=limit,
                 )
             )
         )
@@ -212,7 +212,8 @@ class Encoder:
             return
         batch = OpenBatch(Stream.GAPS)
         while self._gaps:
-            batch.add(self._mapper.gap(self._gaps.popleft()), time.time_ns())
+            now = time.time_ns()  # a throttled container's gap ends in the future: it is observed now all the same
+            batch.add(self._mapper.gap(self._gaps.popleft(), observed_unix_nano=now), now)
         postings[Stream.GAPS, Account.RECEIVED, ""] += len(batch.records)
         self._in_hand[Stream.GAPS] += len(batch.records)
         yield batch.close(self._mapper)
