@@ -6,7 +6,7 @@ import time
 import pytest
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.feed.handoff import CREDIT_BYTES, HandOff
+from otelbridge.feed.handoff import BURST_EVENTS, CREDIT_BYTES, HandOff
 from tests.waiting import eventually
 
 
@@ -163,3 +163,46 @@ def test_counters_are_exact_with_many_readers_and_one_encoder() -> None:
     assert taken + dropped == readers * each
     assert taken > 0
     assert handoff.waiting_bytes == 0
+
+
+def test_while_a_burst_comes_in_the_encoder_lets_it_in_before_it_takes_any() -> None:
+    handoff = HandOff(100_000, 64 * 1024 * 1024)
+    burst = 50 * BURST_EVENTS
+
+    def read_a_burst() -> None:
+        for number in range(burst):
+            handoff.offer(event(number))
+
+    reader = threading.Thread(target=read_a_burst, name="reader")
+    for number in range(BURST_EVENTS):
+        handoff.offer(event(number))
+    reader.start()
+    first = handoff.take(burst, 1)
+    reader.join()
+    assert len(first) > 2 * BURST_EVENTS
+
+
+def test_a_burst_without_end_is_not_waited_for_without_end() -> None:
+    handoff = HandOff(1_000_000, 1024 * 1024 * 1024)
+    stop = threading.Event()
+
+    def read_without_end() -> None:
+        while not stop.is_set():
+            handoff.offer(event())
+
+    reader = threading.Thread(target=read_without_end, name="reader")
+    reader.start()
+    try:
+        assert handoff.take(100, 10)
+        assert handoff.take(100, 10)
+    finally:
+        stop.set()
+        reader.join()
+
+
+def test_wake_ends_the_wait_for_a_burst() -> None:
+    handoff = HandOff(100_000, 64 * 1024 * 1024)
+    for number in range(2 * BURST_EVENTS):
+        handoff.offer(event(number))
+    handoff.wake()
+    assert len(handoff.take(10, 1)) == 10
