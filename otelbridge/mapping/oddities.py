@@ -108,14 +108,16 @@ def iso(unix_nano: int) -> str:
 
 
 def _sentence(gap: Gap, seconds: float, start: str) -> str:
-    upstream = f" of {gap.upstream}" if gap.upstream else ""
+    # A container that KubeArmor throttles is blind alone; everything else of the upstream is seen.
+    blind_part = "/".join(filter(None, (gap.namespace, gap.pod, gap.container))) or gap.upstream
+    whose = f" of {blind_part}" if blind_part else ""
     missed = ""
     if gap.lost_records is not None:
         missed = f"; {gap.lost_records} records were lost"
     elif gap.estimated_records is not None:
         missed = f"; about {gap.estimated_records} records were missed"
     detail = f" {gap.detail}" if gap.detail else ""
-    blind = f"The {gap.stream}{upstream} could not be seen for {seconds:.3f} s from {start}"
+    blind = f"The {gap.stream}{whose} could not be seen for {seconds:.3f} s from {start}"
     return f"{blind}: {_WORDS[gap.cause]}{missed}.{detail}"
 
 
