@@ -38,11 +38,12 @@ class Child:
     def __init__(
         self, argv: Sequence[str], *, log: Path, talks: bool = False, env: Mapping[str, str] | None = None
     ) -> None:
+        self.argv = tuple(argv)
         self._log = log
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                list(argv),
+                self.argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if talks else output,
                 stderr=output,
@@ -82,7 +83,7 @@ class Child:
         """
         facts = self.listen(within_seconds)
         if facts is None:
-            raise RuntimeError(f"{self._process.args!r} said nothing in {within_seconds} s:\n{self.log()}")
+            raise RuntimeError(f"{self.argv!r} said nothing in {within_seconds} s:\n{self.log()}")
         return facts
 
     def ask(self, line: str, within_seconds: float = 30) -> Facts:
@@ -96,7 +97,7 @@ class Child:
     def check(self) -> None:
         """Raises RuntimeError when it has ended by itself."""
         if self._process.poll() is not None:
-            raise RuntimeError(f"{self._process.args!r} ended with {self._process.returncode}:\n{self.log()}")
+            raise RuntimeError(f"{self.argv!r} ended with {self._process.returncode}:\n{self.log()}")
 
     def cpu_seconds(self) -> float:
         """User and system time of all its threads since its start; the kernel counts in nanoseconds and shows 10 ms."""
@@ -113,7 +114,7 @@ class Child:
         for line in Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8").splitlines():
             if line.startswith(key + ":"):
                 return int(line.split()[1])
-        raise RuntimeError(f"/proc says nothing of {key}: {self._process.args!r} has ended:\n{self.log()}")
+        raise RuntimeError(f"/proc says nothing of {key}: {self.argv!r} has ended:\n{self.log()}")
 
     def stop(self) -> None:
         """Ends it kindly, then not; harmless when it has ended."""
@@ -122,7 +123,7 @@ class Child:
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            print(f"killed, since it did not end in {STOP_SECONDS} s: {self._process.args!r}\n{self.log()}")
+            print(f"killed, since it did not end in {STOP_SECONDS} s: {self.argv!r}\n{self.log()}")
             self._process.kill()
             self._process.wait()
         if self._listener is not None:

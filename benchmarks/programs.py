@@ -27,6 +27,7 @@ class Programs:
     """Whether they are the Go ones."""
 
 
+NATIVE = Programs(generator=(str(BUILD / "generator"),), sink=(str(BUILD / "sink"),), native=True)
 FALLBACK = Programs(
     generator=(sys.executable, "-m", "benchmarks.fallback.generator"),
     sink=(sys.executable, "-m", "benchmarks.fallback.sink"),
@@ -51,4 +52,8 @@ def build_programs() -> Programs:
     subprocess.run(
         [go, "build", "-p", "2", "-o", f"{BUILD}/", "./generator", "./sink"], check=True, cwd=ROOT / "benchmarks"
     )
-    return Programs(generator=(str(BUILD / "generator"),), sink=(str(BUILD / "sink"),), native=True)
+    return NATIVE
+
+
+if __name__ == "__main__":
+    build_programs()
