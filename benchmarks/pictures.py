@@ -108,5 +108,5 @@ PICTURES: dict[str, tuple[str, Callable[[Any, Facts], None]]] = {
     "rate": ("rate", _growth("rate", "events per second", "Cost by rate")),
     "pods": ("pods", _growth("pods", "pods", "Cost by number of pods")),
     "size": ("size", _growth("event_bytes", "bytes of an event", "Cost by size of an event")),
-    "batch": ("batch", _growth("max_request_records", "most records in a request", "Cost by size of a request")),
+    "batch": ("batch", _growth("records_per_request", "records in a request", "Cost of sending by size of a request")),
 }

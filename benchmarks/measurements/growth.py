@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from statistics import median
 
 from benchmarks.bridges import GRPC_GZIP, Bridge
 from benchmarks.corpus import Corpus, corpus_file, mean_event_bytes
+from benchmarks.measurements import held
 from benchmarks.measurements.bench import STEADY_RATE, Bench, Facts, summary
 from benchmarks.programs import BUILD
 from benchmarks.rig import Stretch
@@ -19,7 +21,8 @@ REQUEST_RECORDS = (16, 128, 1_024, 8_192)
 ROUNDS = 2
 SIZE_RATE = 2_000.0
 """Events of 5 KiB cost several times as much as small ones."""
-BATCH_RATE = 5_000.0
+BATCH_FILL_RATE = 1_500.0
+BATCH_EVENTS = 8_000
 
 Contestants = Mapping[int, tuple[Bridge, Corpus]]
 
@@ -53,11 +56,47 @@ def measure_size(bench: Bench) -> Facts:
 
 
 def measure_batch(bench: Bench) -> Facts:
-    """Requests of at most so many records."""
-    limits = bench.pick(quick=(64, 8_192), full=REQUEST_RECORDS)
-    ways = {n: (replace(GRPC_GZIP, sections={"send": {"max_request_records": n}}), Corpus()) for n in limits}
-    rows = in_turn(bench, ways, rate=BATCH_RATE)
-    return {"rows": [{"max_request_records": n, **row} for n, row in rows.items()]}
+    """What sending an event costs in requests of at most so many records, from a backlog of small batches."""
+    limits = bench.pick(quick=(16, 8_192), full=REQUEST_RECORDS)
+    taken: dict[int, list[Facts]] = {limit: [] for limit in limits}
+    for _ in range(bench.pick(quick=1, full=ROUNDS)):
+        for limit, found in taken.items():
+            found.append(send_backlog(bench, limit))
+    rows = []
+    for limit, found in taken.items():
+        costs = [one["cost"] for one in found]
+        rows.append(
+            {
+                "max_request_records": limit,
+                "records_per_request": round(median(one["records_per_request"] for one in found), 1),
+                "cpu_us_per_event": round(median(costs), 1),
+                "cpu_us_per_event_each": [round(cost, 1) for cost in costs],
+                "lost": sum(one["lost"] for one in found),
+            }
+        )
+    return {"rows": rows}
+
+
+def send_backlog(bench: Bench, limit: int) -> Facts:
+    """Holds some events back, then takes the CPU of sending them.
+
+    A batch is never cut to fit the limit, so they have to be put in small ones: they come slowly.
+    """
+    send = {"max_request_records": limit, "retry_initial_seconds": 1, "retry_max_seconds": 2, "replay_rate_factor": 0}
+    with bench.road(replace(GRPC_GZIP, sections={"send": send})) as road:
+        road.stretch(bench.rate(STEADY_RATE), 1)
+        before = road.sink.ask("counts")
+        road.sink.ask("refuse")
+        held.fill(road, bench.rate(BATCH_FILL_RATE), BATCH_EVENTS)
+        spent = road.bridge.cpu_seconds()
+        road.sink.ask("accept")
+        after = road.wait_until_arrived(before["distinct"] + BATCH_EVENTS)
+        sent = max(1, after["distinct"] - before["distinct"])
+        return {
+            "cost": 1e6 * (road.bridge.cpu_seconds() - spent) / sent,
+            "records_per_request": sent / max(1, after["requests"] - before["requests"]),
+            "lost": BATCH_EVENTS - sent,
+        }
 
 
 def in_turn(bench: Bench, contestants: Contestants, *, rate: float) -> dict[int, Facts]:

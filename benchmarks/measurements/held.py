@@ -12,9 +12,14 @@ from benchmarks.rig import Road
 
 LEVELS = (1_000, 10_000, 100_000, 1_000_000)
 QUICK_LEVELS = (1_000, 10_000, 50_000)
-FILL_RATE = 15_000.0
+FILL_RATE = 8_000.0
+"""Below what the bridge carries: what piles up before the queue is another matter, and bounded by the hand-off."""
 WINDOW_EVENTS = 10_000
 WINDOWS = 3
+LEAST_WINDOWS = 3
+"""At the lowest level a window of its own size would be too short for /proc's 10 ms."""
+LADDER_SECONDS = 6.0
+"""After so long the couriers ask the refusing endpoint at their longest interval, at every level alike."""
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 60.0
 ROOMY = replace(
