@@ -95,7 +95,21 @@ def test_two_signals_at_once_are_one_request() -> None:
         "stop_on_signals(stop, 'ended')\n"
         "signal.raise_signal(signal.SIGTERM)\n"
         "signal.raise_signal(signal.SIGTERM)\n"
-        "print(stop.is_set())\n"
+        "print(stop.wait(30))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
+
+
+def test_a_signal_that_comes_while_the_main_thread_is_in_wait_is_not_lost() -> None:
+    program = (
+        "import signal, threading\n"
+        "from otelbridge.cli.stopping import stop_on_signals\n"
+        "stop = threading.Event()\n"
+        "stop_on_signals(stop, 'ended')\n"
+        "with stop._cond:\n"  # as `wait` does for a moment at its beginning and its end
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "print(stop.wait(30))\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
