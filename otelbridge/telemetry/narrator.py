@@ -33,6 +33,13 @@ class Line:
     fields: Mapping[str, object]
     reason: tuple[object, ...]
     """Lines with the same reason are limited together."""
+    per_window: int = 1
+    """So many of them are written at once; what is more is held back until the window is over."""
+
+    @property
+    def changes_state(self) -> bool:
+        """Whether what was held back has to be read before it, or the reader takes an old trouble for a new one."""
+        return self.per_window > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +53,12 @@ class Narrative:
     hidden: tuple[str, ...] = ()
     """Fields that the line does not show."""
     when: Callable[[Any], bool] | None = None
+    per_window: int = 1
 
 
 _DEBUG, _INFO, _WARNING, _ERROR = Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR
+_CHANGE = 5
+"""Good news must not wait ten seconds behind the bad; but what flaps all day is limited like everything else."""
 _CURABLE = frozenset({"permanent", "configuration"})
 _TIMES = ("started_unix_nano", "ended_unix_nano")
 _UNIX_NANO = "_unix_nano"
@@ -63,6 +73,7 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
             ("upstream",),
             ("steps", *_TIMES, "status_code", "error", "error_class"),
             lambda attempt: attempt.status_code == "OK",
+            _CHANGE,
         ),
         Narrative(
             _ERROR,
@@ -75,10 +86,12 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
     ),
     h.StreamOpened: (Narrative(_DEBUG, "A stream opened.", ("upstream", "stream")),),
     h.StreamLost: (Narrative(_WARNING, "A stream was lost.", ("upstream", "stream", "status_code")),),
-    h.ConnectionEnded: (Narrative(_INFO, "A connection ended.", ("upstream", "status_code"), (*_TIMES, "planned")),),
+    h.ConnectionEnded: (
+        Narrative(_INFO, "A connection ended.", ("upstream", "status_code"), (*_TIMES, "planned"), per_window=_CHANGE),
+    ),
     h.RetryScheduled: (Narrative(_DEBUG, "The next attempt is scheduled.", ("upstream", "error_class")),),
     h.LossDetected: (Narrative(_DEBUG, "A loss was noticed.", ("upstream",)),),
-    h.UpstreamRecovered: (Narrative(_INFO, "The upstream is back.", ("upstream",)),),
+    h.UpstreamRecovered: (Narrative(_INFO, "The upstream is back.", ("upstream",), per_window=_CHANGE),),
     h.HeartbeatAnswered: (Narrative(_DEBUG, "A health check was answered.", ("upstream",)),),
     h.HeartbeatMissed: (Narrative(_WARNING, "A health check was not answered.", ("upstream",)),),
     h.KeepaliveStretched: (
@@ -89,7 +102,7 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
             _ERROR, "Changed certificate files cannot be used; the present connection goes on.", ("upstream", "why")
         ),
     ),
-    h.UpstreamsChanged: (Narrative(_INFO, "The addresses behind a name have changed.", ("name",)),),
+    h.UpstreamsChanged: (Narrative(_INFO, "The addresses behind a name have changed.", ("name",), per_window=_CHANGE),),
     h.UpstreamsUnknown: (Narrative(_WARNING, "A name does not resolve; the present subscriptions go on.", ("name",)),),
     h.GapEnded: (Narrative(_WARNING, "Events could not be seen for a while.", ("stream", "upstream", "cause")),),
     h.NodeFellSilent: (Narrative(_WARNING, "A node has fallen silent while others go on.", ("node",)),),
@@ -97,10 +110,10 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
         Narrative(_ERROR, "Events came faster than they could be taken to disk, and were dropped.", ("stream",)),
     ),
     h.EventDamaged: (Narrative(_WARNING, "Events did not parse as they should.", ("stream", "upstream", "how")),),
-    h.QueueOpened: (Narrative(_INFO, "The queue is open.", ("path",)),),
+    h.QueueOpened: (Narrative(_INFO, "The queue is open.", ("path",), per_window=_CHANGE),),
     h.RecordsShed: (Narrative(_ERROR, "The queue dropped records.", ("stream", "reason")),),
     h.QueueDegraded: (Narrative(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",)),),
-    h.QueueRecovered: (Narrative(_INFO, "The disk takes writes again.", ("path",)),),
+    h.QueueRecovered: (Narrative(_INFO, "The disk takes writes again.", ("path",), per_window=_CHANGE),),
     h.QueueSalvaged: (Narrative(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),
     h.BatchAccepted: (
         Narrative(
@@ -115,17 +128,19 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
     h.DeliveryHeld: (
         Narrative(_ERROR, "The endpoint takes no records until an operator changes something.", ("endpoint", "code")),
     ),
-    h.DeliveryResumed: (Narrative(_INFO, "The endpoint takes records again.", ("endpoint",)),),
+    h.DeliveryResumed: (Narrative(_INFO, "The endpoint takes records again.", ("endpoint",), per_window=_CHANGE),),
     h.BatchSplit: (Narrative(_INFO, "A request is sent again in halves.", ("endpoint", "stream")),),
     h.BatchRefused: (
         Narrative(
             _ERROR, "The endpoint refused records for good; they are dead letters.", ("endpoint", "stream", "code")
         ),
     ),
-    h.BridgeStarted: (Narrative(_INFO, "The bridge is running."),),
+    h.BridgeStarted: (Narrative(_INFO, "The bridge is running.", per_window=_CHANGE),),
     h.LedgerUnbalanced: (Narrative(_ERROR, "The ledger does not balance: this is a fault of the bridge."),),
-    h.DrainStarted: (Narrative(_INFO, "The bridge stops: it delivers what it holds until the deadline."),),
-    h.BridgeStopped: (Narrative(_INFO, "The bridge has stopped."),),
+    h.DrainStarted: (
+        Narrative(_INFO, "The bridge stops: it delivers what it holds until the deadline.", per_window=_CHANGE),
+    ),
+    h.BridgeStopped: (Narrative(_INFO, "The bridge has stopped.", per_window=_CHANGE),),
     h.LibrarySpoke: (
         Narrative(
             _ERROR,
@@ -158,6 +173,7 @@ def narrate(happening: h.Happening) -> Line:
         sentence=row.sentence,
         fields={name: value for name, value in shown.items() if name not in row.hidden and value not in ("", None, ())},
         reason=(kind, row.sentence, *(shown.get(name) for name in row.reason)),
+        per_window=row.per_window,
     )
 
 

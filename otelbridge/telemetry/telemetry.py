@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TextIO
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -22,7 +23,7 @@ from otelbridge.telemetry.libraries import Libraries
 from otelbridge.telemetry.limit import Limit
 from otelbridge.telemetry.lines import FORMATS, LineWriter
 from otelbridge.telemetry.names import SCOPE
-from otelbridge.telemetry.narrator import Level, Line, narrate
+from otelbridge.telemetry.narrator import Level, Line, narrate, timestamp
 from otelbridge.telemetry.providers import Providers
 from otelbridge.telemetry.readings import Reading, of_process, of_states
 from otelbridge.telemetry.settings import TelemetrySettings
@@ -33,6 +34,8 @@ MAX_WAITING_HAPPENINGS = 20_000
 """Happenings that wait to be handled; beyond it they are dropped, and counted."""
 TICK_SECONDS = 1.0
 """How often the lines that were held back are looked at."""
+LATEST = "latest"
+"""The field of a line that was held back: when the last of those that it stands for happened."""
 LEVELS = {"debug": Level.DEBUG, "info": Level.INFO, "warning": Level.WARNING, "error": Level.ERROR}
 DISABLED = b"# Metrics are off: telemetry.disabled or OTEL_SDK_DISABLED is set.\n"
 
@@ -186,13 +189,22 @@ class Telemetry:
             self.history.note(told)
             line = narrate(told)
             if line.level >= self._level and self._limit.admit(
-                line.reason, (unix_nano, line), now_seconds=time.monotonic()
+                line.reason, (unix_nano, line), now_seconds=time.monotonic(), per_window=line.per_window
             ):
+                if line.changes_state:
+                    self._say_held_back(everything=True, said_unix_nano=unix_nano)
                 self._say(unix_nano, line, 0)
 
-    def _say_held_back(self, *, everything: bool = False) -> None:
-        for (unix_nano, line), held in self._limit.due(now_seconds=time.monotonic(), all_windows=everything):
-            self._say(unix_nano, line, held - 1)
+    def _say_held_back(self, *, everything: bool = False, said_unix_nano: int | None = None) -> None:
+        """Says the latest of each reason, in the order in which they happened, under the time at which it is said.
+
+        With its own time a line would stand behind younger ones, and a log store would show it among them.
+        """
+        now = time.time_ns() if said_unix_nano is None else said_unix_nano
+        due = self._limit.due(now_seconds=time.monotonic(), all_windows=everything)
+        for (unix_nano, line), held in sorted(due, key=lambda one: one[0][0]):
+            fields = {**line.fields, LATEST: timestamp(unix_nano)}
+            self._say(now, replace(line, fields=fields), held - 1)
 
     def _say(self, unix_nano: int, line: Line, more: int) -> None:
         self.history.add(Entry(unix_nano=unix_nano, line=line, more=more))

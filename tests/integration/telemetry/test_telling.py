@@ -59,6 +59,42 @@ def test_the_same_reason_is_said_once_and_its_count_at_the_end(stderr: io.String
     assert len(telemetry.history.entries()) == 2
 
 
+def test_lines_are_in_the_order_of_their_times_and_the_last_one_is_the_end(stderr: io.StringIO) -> None:
+    telemetry = _open(stderr, log_format="json")
+    for _ in range(3):
+        telemetry.tell(example(h.DeliveryDelayed))
+        telemetry.tell(example(h.EventDamaged))
+    telemetry.tell(example(h.BridgeStopped))
+    telemetry.close(2)
+
+    lines = [json.loads(line) for line in stderr.getvalue().splitlines()]
+    assert [line["timestamp"] for line in lines] == sorted(line["timestamp"] for line in lines)
+    assert lines[-1]["event_name"] == "otelbridge.bridge_stopped"
+    held = [line["attributes"] for line in lines if "latest" in line["attributes"]]
+    assert [attributes["more"] for attributes in held] == [1, 1]
+
+
+def test_a_change_for_the_better_is_said_at_once_and_behind_what_was_held_back(telemetry: Telemetry) -> None:
+    for _ in range(2):
+        telemetry.tell(example(h.DeliveryDelayed))
+        telemetry.tell(example(h.BatchAccepted, rejected=0))  # from which telemetry tells DeliveryResumed
+    assert telemetry.settle(5)
+
+    assert [entry.line.event for entry in telemetry.history.entries()] == [
+        "otelbridge.delivery_delayed",
+        "otelbridge.delivery_resumed",
+    ] * 2
+
+
+def test_what_flaps_is_limited_all_the_same(stderr: io.StringIO) -> None:
+    telemetry = _open(stderr)
+    for _ in range(500):
+        telemetry.tell(example(h.QueueRecovered))
+    telemetry.close(2)
+
+    assert len(stderr.getvalue().splitlines()) == 6
+
+
 def test_below_the_level_nothing_is_said_but_everything_counted(stderr: io.StringIO) -> None:
     telemetry = _open(stderr, log_level="error")
     telemetry.tell(example(h.StreamLost))

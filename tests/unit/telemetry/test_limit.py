@@ -53,3 +53,17 @@ def test_at_the_end_everything_held_back_is_given() -> None:
     limit.admit("lost", "second", now_seconds=0)
 
     assert limit.due(now_seconds=0, all_windows=True) == [("second", 1)]
+
+
+def test_a_reason_may_be_shown_several_times_a_window() -> None:
+    limit: Limit[str] = Limit(window_seconds=10)
+
+    assert [limit.admit("back", "again", now_seconds=at, per_window=2) for at in range(4)] == [True, True, False, False]
+
+
+def test_what_is_given_early_does_not_open_the_windows_of_others() -> None:
+    limit: Limit[str] = Limit(window_seconds=10)
+    limit.admit("lost", "first", now_seconds=0)
+    limit.due(now_seconds=1, all_windows=True)
+
+    assert not limit.admit("lost", "second", now_seconds=2)
