@@ -15,6 +15,11 @@ SMALL_TALK = frozenset({"waitress.queue"})
 """Says at each request that finds no thread idle how many wait; with four threads that is every page that is opened."""
 
 
+EXPORTERS = "opentelemetry.exporter"
+"""What they call an error is that the bridge's own spans or metrics did not arrive, mostly where the events' endpoint
+is away, which is told as a warning by itself: no reason to wake anybody."""
+
+
 class _Listener(logging.Handler):
     def __init__(self, tell: Tell) -> None:
         super().__init__(level=logging.WARNING)
@@ -29,10 +34,11 @@ class _Listener(logging.Handler):
             message = str(record.msg)
         if record.exc_info and record.exc_info[1] is not None:
             message += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+        grave = record.levelno >= logging.ERROR and not record.name.startswith(EXPORTERS)
         self._tell(
             LibrarySpoke(
                 library=record.name,
-                level="error" if record.levelno >= logging.ERROR else "warning",
+                level="error" if grave else "warning",
                 template=str(record.msg),
                 message=message,
             )
