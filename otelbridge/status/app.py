@@ -38,12 +38,15 @@ HEADERS = (
 )
 """On every answer. The page's script and style are files of their own, so nothing inline is ever allowed."""
 
+METHODS = ("GET", "HEAD")
+
 Section = Callable[[], Json]
 Probe = Callable[[], ProbeResult]
 Events = Callable[[int], Json]
 """The latest events after the one of a number, for /events."""
 Answer = tuple[str, str, bytes]
 """Status line, content type, body."""
+WRONG_METHOD: Answer = ("405 Method Not Allowed", TEXT, b"Only GET and HEAD are answered.\n")
 
 
 class StatusApp:
@@ -79,16 +82,14 @@ class StatusApp:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answers one request."""
         method = environ["REQUEST_METHOD"]
-        status, content_type, body = self._answer(environ, method)
-        headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), *HEADERS]
-        if status.startswith("405"):
-            headers.append(("Allow", "GET, HEAD"))
-        start_response(status, headers)
+        answer = self._answer(environ, method)
+        status, _, body = answer
+        start_response(status, [*headers_of(answer), ("Content-Length", str(len(body)))])
         return [] if method == "HEAD" else [body]
 
     def _answer(self, environ: WSGIEnvironment, method: str) -> Answer:
-        if method not in {"GET", "HEAD"}:
-            return "405 Method Not Allowed", TEXT, b"Only GET and HEAD are answered.\n"
+        if method not in METHODS:
+            return WRONG_METHOD
         path = environ.get("PATH_INFO", "/")
         probe = self._probes.get(path.removeprefix("/"))
         if probe is not None:
@@ -116,6 +117,12 @@ class StatusApp:
             document[name] = escape_json(_section(section))
         document["probes"] = {name: _as_json(probe()) for name, probe in self._probes.items()}
         return document
+
+
+def headers_of(answer: Answer) -> list[tuple[str, str]]:
+    """The headers of an answer, but for its length."""
+    allow = [("Allow", ", ".join(METHODS))] if answer is WRONG_METHOD else []
+    return [("Content-Type", answer[1]), *HEADERS, *allow]
 
 
 def _json(document: Json) -> Answer:

@@ -11,24 +11,61 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
+from waitress.task import ErrorTask
 
-from otelbridge.status.app import Events, Probe, Section, StatusApp
+from otelbridge.status.app import METHODS, TEXT, WRONG_METHOD, Answer, Events, Probe, Section, StatusApp, headers_of
 from otelbridge.status.settings import StatusSettings
 
 MAX_CONNECTIONS = 32
 MAX_HEADER_BYTES = 8 * 1024
 MAX_BODY_BYTES = 1
 """waitress wants a positive number; no request here has a body."""
+TOO_LARGE = 413
 THREADS = 4
 CLIENT_SECONDS = 5.0
 """A client may take so long to send its request or to fetch its answer, and keep an idle connection for so long."""
 TURN_SECONDS = 0.5
 """Longest turn of the loop; a request or an answer ends it at once."""
 BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What is answered before the application hears of a request: with the headers that every answer has.
+
+    waitress finds a body too large whatever the method is; but where a method has one, the cure is another method.
+    """
+
+    answer: Answer
+
+    @classmethod
+    def of(cls, request: Any) -> _Refusal:
+        error = request.error
+        if error.code == TOO_LARGE and request.command not in METHODS:
+            return cls(WRONG_METHOD)
+        return cls((f"{error.code} {error.reason}", TEXT, f"{error.reason}: {error.body}.\n".encode()))
+
+    def to_response(self, _ident: str) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Called by waitress."""
+        status, _, body = self.answer
+        return status, headers_of(self.answer), body
+
+
+def _refuse(channel: HTTPChannel, request: Any) -> Any:
+    request.error = _Refusal.of(request)
+    return ErrorTask(channel, request)
+
+
+def _channel(*arguments: Any, **named: Any) -> HTTPChannel:
+    channel = HTTPChannel(*arguments, **named)
+    channel.error_task_class = _refuse
+    return channel
 
 
 class StatusServer:
@@ -82,6 +119,7 @@ class StatusServer:
             max_request_body_size=MAX_BODY_BYTES,
             log_socket_errors=False,
         )
+        self._server.channel_class = _channel
         self._thread.start()
 
     def close(self) -> None:
