@@ -19,6 +19,7 @@ from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS, Field
 
 MAX_VALUE_BYTES = 64 * 1024
 NESTED = frozenset(field.name.split(".")[0] for field in FIELDS if "." in field.name)
+AS_ABOVE = "As above."
 _VARIABLE = re.compile(r"<[^>]*>")
 # Fields of the LogRecord: what the table, where they stand in bold, and what OTLP JSON call them.
 _RECORD_KEYS = {
@@ -80,7 +81,7 @@ def tell(place: str, stream: Stream, message: Event, verdict: Verdict, to_docume
             field=name,
             value=value,
             went_to=_went_to(table[name], value, placed, message, to_document) if name in table else {},
-            note=table[name].note if name in table else "",
+            note=_note(table[name]) if name in table else "",
         )
         for name, value in _flattened(as_map(message, MAX_VALUE_BYTES))
     )
@@ -95,6 +96,13 @@ def tell(place: str, stream: Stream, message: Event, verdict: Verdict, to_docume
         fields=fields,
         made={key: value for key, value in placed.items() if key not in told},
     )
+
+
+def _note(field: Field) -> str:
+    """The table's note; on messages it refers to the alerts' lines, which nobody sees above it here."""
+    if field.note != AS_ABOVE:
+        return field.note
+    return next(above.note for above in FIELDS if above.name == field.name)
 
 
 def _placed(document: Mapping[str, Any]) -> dict[str, Any]:

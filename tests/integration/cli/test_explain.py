@@ -58,6 +58,24 @@ def test_the_story_for_people_names_place_field_attribute_and_note() -> None:
     assert "-> kubearmor.outcome = denied\n" in text
 
 
+def test_the_fields_of_a_message_are_explained_by_themselves() -> None:
+    message = {
+        "Timestamp": 1,
+        "HostName": "n-1",
+        "HostIP": "10.0.0.4",
+        "Level": "WARN",
+        "Message": "m",
+        "Type": "Message",
+    }
+    (story,) = [json.loads(invoke("explain", "-", "--output", "json", stdin=json.dumps(message)).data)]
+    told = {one["field"]: (one["went_to"], one["note"]) for one in story["fields"]}
+    assert story["kind"] == "message"
+    assert told["HostIP"][0] == {"host.ip": ["10.0.0.4"]}
+    assert told["Level"][0] == {"kubearmor.level": "WARN", "severityNumber": 13, "severityText": "WARN"}
+    assert told["HostName"][1] == "The node's name too, in Kubernetes."
+    assert not [field for field, (_, note) in told.items() if "above" in note]
+
+
 def test_unknown_keys_are_noted_and_ignored() -> None:
     ended = invoke("explain", "--output", "otlp-json", stdin=line(Typ="x"))
     assert (ended.code, len(ended.data.splitlines())) == (0, 1)
