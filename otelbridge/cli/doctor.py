@@ -31,6 +31,7 @@ from otelbridge.telemetry.escape import escape
 
 if TYPE_CHECKING:
     from otelbridge.settings.load import Loaded
+    from otelbridge.settings.tree import Settings
 
 EXAMPLES = (
     "otelbridge doctor --kubearmor kubearmor.kubearmor:32767 --endpoint http://collector:4317",
@@ -88,9 +89,20 @@ def doctor(
     if output is Output.JSON:
         print_json({"ok": code == 0, "exit_code": code, "findings": [asdict(finding) for finding in findings]})
     else:
-        failed = sum(finding.mark is Mark.FAILED for finding in findings)
-        print(f"{failed} of {len(findings)} steps failed." if failed else "Nothing is wrong.")
+        print(_sum(findings, asked=test_record))
     raise typer.Exit(code)
+
+
+def _sum(findings: list[Finding], *, asked: bool) -> str:
+    """The last line; it says nothing about what was not looked at."""
+    failed = sum(finding.mark is Mark.FAILED for finding in findings)
+    warnings = sum(finding.mark is Mark.WARNING for finding in findings)
+    unasked = "" if asked else " Whether the endpoint takes records was not tried (--no-test-record)."
+    if failed:
+        return f"{failed} of {len(findings)} steps failed; begin with the first."
+    if warnings:
+        return f"No step failed; {warnings} {'has' if warnings == 1 else 'have'} a warning.{unasked}"
+    return f"Nothing is wrong.{unasked}"
 
 
 def _settings(subject: str, load: Callable[[], Loaded]) -> tuple[Loaded | None, list[Finding]]:
@@ -100,7 +112,7 @@ def _settings(subject: str, load: Callable[[], Loaded]) -> tuple[Loaded | None, 
     try:
         with examination.step(Step.SETTINGS) as step:
             loaded = load()
-            step.finding = " ".join(loaded.notes) or "They can be used."
+            step.finding = " ".join([_road(loaded.settings), *loaded.notes])
             step.mark = Mark.WARNING if loaded.notes else Mark.OK
     except SettingsError as error:
         for problem in error.problems:
@@ -108,6 +120,13 @@ def _settings(subject: str, load: Callable[[], Loaded]) -> tuple[Loaded | None, 
                 value = f" = {problem.value}" if problem.value else ""
                 raise StepError(f"{problem.path}{value}: {problem.wrong} ({problem.origin}).", problem.cure) from None
     return loaded, examination.findings
+
+
+def _road(settings: Settings) -> str:
+    """What the settings say, for somebody who thinks that they say something else."""
+    feed, send = settings.feed, settings.send
+    where = "stdout" if send.protocol == "console" else f"{send.endpoint} ({send.protocol})"
+    return f"They ask for {', '.join(feed.streams)} of {', '.join(feed.endpoints)}, to be sent to {where}."
 
 
 def _queue(directory: Path, max_bytes: int) -> list[Finding]:
@@ -126,13 +145,17 @@ def _queue(directory: Path, max_bytes: int) -> list[Finding]:
             ) from None
         free = shutil.disk_usage(existing).free
         owner = owner_of(directory) if directory.exists() else None
-        step.finding = f"The folder can be written; {size_in_words(free)} are free."
+        step.finding = (
+            f"The folder can be written; {size_in_words(free)} are free, of which the queue may take "
+            f"{size_in_words(max_bytes)}."
+        )
         if owner is not None and owner != os.getpid():
             step.finding += f" A bridge (process {owner or '?'}) runs on it."
         if free < max_bytes:
             step.mark = Mark.WARNING
             step.cure = (
-                f"The queue may grow to {size_in_words(max_bytes)}: lower queue.max_bytes or use a larger volume."
+                "Lower queue.max_bytes or use a larger volume: on a full disk the bridge can hold no more than fits "
+                "into a bounded memory."
             )
     return examination.findings
 

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO
 
 from otelbridge import __version__
-from otelbridge.cli.doctor_report import Examination, Finding, Step, StepError
+from otelbridge.cli.doctor_report import Examination, Finding, Mark, Step, StepError
 from otelbridge.cli.doctor_tls import cure, in_words
 from otelbridge.queue.outcome import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import open_sender
@@ -45,14 +45,18 @@ def _way(target: Target, settings: SendSettings, examination: Examination) -> No
     addresses: list[str] = []
     with examination.step(Step.ENDPOINT_DNS) as step:
         addresses = _resolved(target)
-        step.finding = f"{target.host} is {', '.join(addresses)}."
+        step.finding = (
+            f"{target.host} is an address: there is no name to look up."
+            if addresses == [target.host]
+            else f"{target.host} is {', '.join(addresses)}."
+        )
     if examination.broken_off():
         return
     plain: socket.socket | None = None
     try:
         with examination.step(Step.ENDPOINT_TCP) as step:
             plain = _connected(target, addresses)
-            step.finding = f"Connected to port {target.port}."
+            step.finding = f"Connected to {plain.getpeername()[0]} port {target.port}."
         if plain is not None and target.tls:
             with examination.step(Step.ENDPOINT_TLS) as step:
                 step.finding = _shaken(plain, target, settings)
@@ -119,28 +123,32 @@ def _test_record(settings: SendSettings, examination: Examination) -> None:
     finally:
         sender.close()
     seconds = time.monotonic() - began
-    for step, judge in (
-        (Step.ENDPOINT_ANSWERS, _answers),
-        (Step.CREDENTIALS, _knows_us),
-        (Step.TEST_RECORD, _takes_it),
+    for step, judge, took in (
+        (Step.ENDPOINT_ANSWERS, _answers, seconds),
+        (Step.CREDENTIALS, _knows_us, 0.0),
+        (Step.TEST_RECORD, _takes_it, 0.0),
     ):
-        with examination.step(step) as taking:
-            taking.finding = judge(outcome, seconds)
-        if examination.broken_off():
+        try:
+            examination.add(step, Mark.OK, seconds=took, finding=judge(outcome))
+        except StepError as error:
+            examination.add(step, Mark.FAILED, seconds=took, finding=error.finding, cure=error.cure)
             return
 
 
-def _answers(outcome: Outcome, seconds: float) -> str:
+def _answers(outcome: Outcome) -> str:
     match outcome:
         case RetryLater(code=code, why=why):
-            raise StepError(f"It does not take records now: {code}: {why}.", "Look at the endpoint's own log and load.")
+            raise StepError(
+                f"It does not take records now: {code}: {why}.",
+                "It may pass: the bridge holds what comes and tries again. Look at the endpoint's own log and load.",
+            )
         case Hold(code=code, why=why, cure=cure) if code not in CREDENTIAL_CODES:
             raise StepError(f"It answers {code}: {why}.", f"{cure[:1].upper()}{cure[1:]}.")
         case _:
-            return f"It answered within {seconds:.2f} s."
+            return "It answers a request for logs."
 
 
-def _knows_us(outcome: Outcome, _seconds: float) -> str:
+def _knows_us(outcome: Outcome) -> str:
     match outcome:
         case Hold(code=code, why=why, cure=cure):
             raise StepError(f"It refuses us: {code}: {why}.", f"{cure[:1].upper()}{cure[1:]}.")
@@ -148,7 +156,7 @@ def _knows_us(outcome: Outcome, _seconds: float) -> str:
             return "It lets us in."
 
 
-def _takes_it(outcome: Outcome, _seconds: float) -> str:
+def _takes_it(outcome: Outcome) -> str:
     match outcome:
         case Accepted(rejected=0):
             return f"A test record (event name {TEST_EVENT}) was accepted."

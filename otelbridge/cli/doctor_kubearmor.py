@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
 
@@ -16,7 +16,14 @@ from otelbridge.cli.doctor_tls import cure, server_certificate
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.feed.address import Address, parse_address
 from otelbridge.feed.certificates import CertificateError, read_certificates
-from otelbridge.feed.channel import open_channel, start_health_check, start_nonce_check, start_watch
+from otelbridge.feed.channel import (
+    WatchCall,
+    open_channel,
+    release,
+    start_health_check,
+    start_nonce_check,
+    start_watch,
+)
 from otelbridge.feed.preflight import preflight
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.mapping.decode import decode
@@ -40,6 +47,10 @@ CURES = {
     Step.KUBEARMOR_TCP: "Check host and port in feed.endpoints (KubeArmor's is 32767), that KubeArmor runs, and that "
     "no NetworkPolicy is in the way.",
 }
+
+ITS_LOG = (
+    "Look at its own log: kubectl logs -n <namespace> deployment/kubearmor-relay, or the kubearmor pod of the node."
+)
 
 
 class _Heard(NamedTuple):
@@ -85,23 +96,30 @@ def _way(address: Address, settings: FeedSettings, examination: Examination) -> 
                 raise StepError(str(error), "Renew or correct the file.") from None
             return
     found = preflight(address, settings.tls, timeout_seconds=STEP_SECONDS)
-    certificate = ""
-    if settings.tls.enabled and any(step.name == "tls" for step in found.steps):
-        certificate = server_certificate(
-            address.host, address.port, server_name=settings.tls.server_name, timeout_seconds=STEP_SECONDS
+    said = {
+        Step.KUBEARMOR_DNS: f"{address.host} is {', '.join(found.addresses)}.",
+        Step.KUBEARMOR_TCP: f"Connected to {found.connected_to} port {address.port}.",
+    }
+    if settings.tls.enabled and found.connected_to:
+        said[Step.KUBEARMOR_TLS] = server_certificate(
+            found.connected_to,
+            address.port,
+            server_name=settings.tls.server_name or address.host,
+            timeout_seconds=STEP_SECONDS,
         )
+    if address.is_ip:
+        said[Step.KUBEARMOR_DNS] = f"{address.host} is an address: there is no name to look up."
     for taken in found.steps:
         step = STEPS[taken.name]
         if step is Step.KUBEARMOR_ANSWERS and not taken.error:
             continue  # KubeArmor's own answer says more than its HTTP/2 settings
-        said = certificate if step is Step.KUBEARMOR_TLS else ""
         wrong = taken.error.rstrip(".")  # OpenSSL's words end with a full stop of their own
-        finding = f"{wrong[:1].upper()}{wrong[1:]}. {said}".strip() if wrong else said or "As it should."
+        context = said[step] if step is Step.KUBEARMOR_TLS else ""
         examination.add(
             step,
             Mark.FAILED if taken.error else Mark.OK,
             seconds=(taken.ended_unix_nano - taken.started_unix_nano) / NANOSECONDS,
-            finding=finding,
+            finding=f"{wrong[:1].upper()}{wrong[1:]}. {context}".strip() if wrong else said[step],
             cure=_cure(step, taken.error, tls=settings.tls.enabled) if taken.error else "",
         )
 
@@ -123,7 +141,7 @@ def _health(channel: grpc.Channel) -> tuple[str, Mark]:
         if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
             raise StepError(
                 f"HealthCheck failed: {error.code().name}: {error.details()}.",
-                "Look at KubeArmor's own log; a relay that is starved of memory answers like this.",
+                f"{ITS_LOG} A relay that is starved of memory answers like this.",
             ) from None
     else:
         if reply.Retval != NONCE:
@@ -168,13 +186,12 @@ def _subscriptions(
                     "namespace's annotation kubearmor-visibility=process,file,network."
                 )
     finally:
-        for call in calls.values():
-            call.cancel()
+        channel.close()  # ends the calls
         for thread in threads:
             thread.join(JOIN_SECONDS)
 
 
-def _listen(stream: Stream, call: Any, heard: queue.SimpleQueue[_Heard]) -> None:
+def _listen(stream: Stream, call: WatchCall, heard: queue.SimpleQueue[_Heard]) -> None:
     try:
         for body in call:
             heard.put(_Heard(stream, body))
@@ -182,6 +199,7 @@ def _listen(stream: Stream, call: Any, heard: queue.SimpleQueue[_Heard]) -> None
         heard.put(_Heard(stream, None, error.code().name, error.details() or ""))
     else:
         heard.put(_Heard(stream, None, "OK"))
+    release(call)
 
 
 def _until(heard: queue.SimpleQueue[_Heard], deadline: float, *, enough: int) -> tuple[list[_Heard], list[_Heard]]:
@@ -210,7 +228,7 @@ def _refusal(ends: list[_Heard], wanted: Sequence[Stream]) -> tuple[str, str]:
     if codes == {"UNIMPLEMENTED"}:
         return f"The server does not have {names}.", f"Update KubeArmor, or {without}."
     said = "; ".join(f"{end.stream}: {end.code}: {end.details}" for end in ends)
-    return f"The subscription was refused: {said}.", "Look at KubeArmor's own log."
+    return f"The subscription was refused: {said}.", ITS_LOG
 
 
 def _first(events: list[_Heard], event_seconds: float) -> str:

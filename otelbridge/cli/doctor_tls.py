@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
+# How the settings ask for plaintext, by section.
+PLAINTEXT = {"feed.tls": "set feed.tls.enabled to false", "send": "let send.endpoint begin with http://"}
+
 # A part of OpenSSL's words, and what to do; {section} is `feed.tls` or `send`.
 CURES: Mapping[str, str] = {
     "certificate has expired": "Renew the server's certificate; this machine's clock may also be wrong.",
@@ -19,9 +22,9 @@ CURES: Mapping[str, str] = {
     "certificate signature failure": "Set {section}.ca_file to the CA that issued the server's certificate.",
     "ostname mismatch": "Dial one of the certificate's names, or set {section}.server_name to one of them.",
     "IP address mismatch": "Dial one of the certificate's names, or set {section}.server_name to one of them.",
-    "WRONG_VERSION_NUMBER": "The server speaks no TLS on this port: use plaintext, or another port.",
-    "RECORD_LAYER_FAILURE": "The server speaks no TLS on this port: use plaintext, or another port.",
-    "does not speak TLS": "The server speaks no TLS on this port: use plaintext, or another port.",
+    "WRONG_VERSION_NUMBER": "The server speaks no TLS on this port: {plaintext}, or dial another port.",
+    "RECORD_LAYER_FAILURE": "The server speaks no TLS on this port: {plaintext}, or dial another port.",
+    "does not speak TLS": "The server speaks no TLS on this port: {plaintext}, or dial another port.",
     "CERTIFICATE_REQUIRED": "The server asks for a client certificate: set {section}.cert_file and {section}.key_file.",
     "client certificate": "The server wants a client certificate of its CA: set {section}.cert_file and key_file.",
     "ALERT": "The server refuses us: is the client certificate of its CA, and in date?",
@@ -32,7 +35,7 @@ DEFAULT_CURE = "Compare {section}.ca_file, cert_file, key_file and server_name w
 def cure(words: str, section: str) -> str:
     """What to do about TLS's words."""
     found = next((text for part, text in CURES.items() if part in words), DEFAULT_CURE)
-    return found.format(section=section)
+    return found.format(section=section, plaintext=PLAINTEXT[section])
 
 
 def server_certificate(host: str, port: int, *, server_name: str, timeout_seconds: float) -> str:

@@ -13,7 +13,7 @@ from otelbridge import __version__
 from otelbridge.event import Stream
 from otelbridge.feed.address import parse_address
 from otelbridge.feed.certificates import read_certificates
-from otelbridge.feed.channel import WatchCall, open_channel, start_watch
+from otelbridge.feed.channel import open_channel, release, start_watch
 from otelbridge.feed.settings import FeedSettings
 
 RECONNECT_SECONDS = 2.0
@@ -52,7 +52,7 @@ class Reader:
         self._certificates = read_certificates(settings.tls) if settings.tls.enabled else None
         self._stream, self._settings, self._events, self._stop, self._say = stream, settings, events, stop, say
         self._lock = threading.Lock()
-        self._call: WatchCall | None = None
+        self._channel: grpc.Channel | None = None
         self._thread = threading.Thread(target=self._run, name=f"tail-{stream}-{upstream}", daemon=True)
 
     def start(self) -> None:
@@ -65,10 +65,10 @@ class Reader:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Ends the call and the thread; the stop event must be set."""
+        """Ends the call, by its channel, and the thread; the stop event must be set."""
         with self._lock:
-            if self._call is not None:
-                self._call.cancel()
+            if self._channel is not None:
+                self._channel.close()
         self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
@@ -87,34 +87,34 @@ class Reader:
 
     def _read_once(self) -> _Ended | None:
         """Reads until the stream ends; returns the error that it ended with."""
-        channel = open_channel(
-            self._address,
-            self._settings,
-            version=__version__,
-            keepalive_seconds=self._settings.keepalive.time_seconds,
-            certificates=self._certificates,
-        )
+        with self._lock:
+            if self._stop.is_set():
+                return None
+            self._channel = open_channel(
+                self._address,
+                self._settings,
+                version=__version__,
+                keepalive_seconds=self._settings.keepalive.time_seconds,
+                certificates=self._certificates,
+            )
+            call = start_watch(self._channel, self._stream)
         try:
-            with self._lock:
-                if self._stop.is_set():
-                    return None
-                self._call = start_watch(channel, self._stream)
-            for body in self._call:
-                if not self._put(body):
-                    return None
+            for body in call:
+                self._put(body)
         except grpc.RpcError as error:
             return cast("_Ended", error)  # what grpcio raises from a call is the call
         finally:
+            release(call)
             with self._lock:
-                self._call = None
-            channel.close()
+                self._channel.close()
+                self._channel = None
         return None
 
-    def _put(self, body: bytes) -> bool:
+    def _put(self, body: bytes) -> None:
+        """Waits for room; what comes after the stop is of no use to anybody."""
         while not self._stop.is_set():
             try:
                 self._events.put((self._stream, body), timeout=PUT_SECONDS)
             except queue.Full:
                 continue
-            return True
-        return False
+            return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from otelbridge.feed.address import Address
@@ -31,6 +31,10 @@ class Findings:
 
     steps: tuple[Step, ...]
     """Those that were taken; the last one carries the error, if any."""
+    addresses: tuple[str, ...] = ()
+    """What the name resolved to; the address itself where none had to be looked up."""
+    connected_to: str = ""
+    """The one of them that took the connection."""
     configuration: bool = False
     """Somebody has to change something: waiting does not help."""
 
@@ -71,11 +75,11 @@ def preflight(
                 take()
             except _StepError as error:
                 steps.append(replace(step, ended_unix_nano=time.time_ns(), error=str(error)))
-                return Findings(steps=tuple(steps), configuration=error.configuration)
+                return walk.findings(steps, configuration=error.configuration)
             steps.append(replace(step, ended_unix_nano=time.time_ns()))
     finally:
         walk.close()
-    return Findings(steps=tuple(steps))
+    return walk.findings(steps)
 
 
 class _Walk:
@@ -87,7 +91,17 @@ class _Walk:
         self._timeout = timeout_seconds
         self._resolve = resolve
         self._found: tuple[str, ...] = (address.host,)
+        self._connected_to = ""
         self._socket: socket.socket | None = None
+
+    def findings(self, steps: Sequence[Step], *, configuration: bool = False) -> Findings:
+        resolved = len(steps) > 1 or not steps[0].error
+        return Findings(
+            steps=tuple(steps),
+            addresses=self._found if resolved else (),
+            connected_to=self._connected_to,
+            configuration=configuration,
+        )
 
     def close(self) -> None:
         if self._socket is not None:
@@ -110,6 +124,7 @@ class _Walk:
             except OSError as error:
                 failures.append(f"{ip} port {self._address.port}: {error.strerror or error}")
             else:
+                self._connected_to = ip
                 return
         raise _StepError("; ".join(failures), configuration=False)
 

@@ -100,6 +100,21 @@ def test_where_nothing_is_wrong_every_step_is_taken_and_the_exit_code_is_0(
     ]  # fmt: skip
     (record,) = endpoint.wait_for_records(1, 5)
     assert record.record.event_name == "otelbridge.doctor"
+    said = {one["step"]: one["finding"] for one in findings}
+    port = relay.endpoint.rpartition(":")[2]
+    assert said["KubeArmor: DNS"] == "127.0.0.1 is an address: there is no name to look up."
+    assert said["KubeArmor: TCP"] == f"Connected to 127.0.0.1 port {port}."
+    assert relay.endpoint in said["settings"]
+    assert endpoint.grpc_endpoint in said["settings"]
+
+
+def test_a_name_is_shown_with_the_addresses_behind_it(tmp_path: Path, endpoint: OtlpEndpoint) -> None:
+    with Relay() as relay:
+        port = relay.endpoint.rpartition(":")[2]
+        _, findings = examine(upstream=f"localhost:{port}", endpoint=endpoint.grpc_endpoint, queue=tmp_path)
+    (dns,) = [one["finding"] for one in findings if one["step"] == "KubeArmor: DNS"]
+    assert dns.startswith("localhost is ")
+    assert "127.0.0.1" in dns
 
 
 def test_a_quiet_kubearmor_is_a_warning_and_an_event_is_named(tmp_path: Path, endpoint: OtlpEndpoint) -> None:
@@ -141,7 +156,7 @@ def test_tls_to_a_plaintext_port_is_found(tmp_path: Path, endpoint: OtlpEndpoint
         )
     ((step, said),) = failed(findings)
     assert (code, step) == (13, "KubeArmor: TLS")
-    assert "use plaintext" in said
+    assert "set feed.tls.enabled to false, or dial another port" in said
 
 
 def test_a_missing_client_certificate_is_found(

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from otelbridge.event import Stream
+from otelbridge.cli import doctor_kubearmor, tail_read
+from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.feed.channel import WatchCall, release
 from otelbridge.pb import kubearmor_pb2 as pb
+from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.relay import Relay
 from tests.unit.cli.invoking import Ended, invoke
 
@@ -101,3 +104,19 @@ def test_nobody_there_is_exit_3() -> None:
     ended = invoke("tail", "--kubearmor", relay.endpoint)
     assert ended.code == 3
     assert "otelbridge doctor" in ended.talk
+
+
+def test_what_grpc_holds_of_each_call_is_freed(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    released: list[WatchCall] = []
+
+    def release_and_note(call: WatchCall) -> None:
+        release(call)
+        released.append(call)
+
+    for module in (tail_read, doctor_kubearmor):
+        monkeypatch.setattr(module, "release", release_and_note)
+    tail(relay, "--limit", "1")
+    assert len(released) == 1
+    with OtlpEndpoint() as endpoint:
+        invoke("doctor", "--kubearmor", relay.endpoint, "--endpoint", endpoint.grpc_endpoint, "--wait", "0.2")
+    assert len(released) == 1 + len(UPSTREAM_STREAMS)
