@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from otelbridge.rooms import Rooms
+from otelbridge.rooms import Rooms, certificates_in_use
 from otelbridge.telemetry import names
 from otelbridge.telemetry.readings import Observed, Reading, of_ledger
 
@@ -82,12 +82,8 @@ def _oldest_age_seconds(rooms: Rooms) -> float:
 
 def _certificates(rooms: Rooms) -> Observed:
     return [
-        (
-            subscription.certificate_expires_unix_seconds,
-            {**names.server(subscription.upstream), names.CERTIFICATE_USE: "kubearmor"},
-        )
-        for subscription in rooms.feed.subscriptions()
-        if subscription.certificate_expires_unix_seconds is not None
+        (expires, {**names.server(server), names.CERTIFICATE_USE: use})
+        for server, use, expires in certificates_in_use(rooms)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from otelbridge import __version__
@@ -37,6 +38,16 @@ class Rooms:
     couriers: Couriers
     sender: Sender
     telemetry: Telemetry
+
+
+def certificates_in_use(rooms: Rooms) -> Iterator[tuple[str, str, int]]:
+    """Per server that is spoken to with certificate files: its name, what for, and when the first of them expires."""
+    for status in rooms.feed.subscriptions():
+        if status.certificate_expires_unix_seconds is not None:
+            yield status.upstream, "kubearmor", status.certificate_expires_unix_seconds
+    expires = rooms.sender.certificate_expires_unix_seconds
+    if expires is not None:
+        yield rooms.sender.endpoint, "endpoint", expires
 
 
 def open_rooms(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> Rooms:

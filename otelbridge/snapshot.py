@@ -11,7 +11,7 @@ from typing import cast
 from otelbridge import __version__
 from otelbridge.encoder import OVERFLOW_REASON
 from otelbridge.latest import Noted
-from otelbridge.rooms import Rooms
+from otelbridge.rooms import Rooms, certificates_in_use
 from otelbridge.settings.load import Loaded
 from otelbridge.settings.show import shown
 from otelbridge.status.app import Events, Section
@@ -145,7 +145,6 @@ def _ledger(rooms: Rooms) -> LedgerDocument:
 
 def _certificates(rooms: Rooms) -> list[CertificateDocument]:
     return [
-        {"server": status.upstream, "use": "kubearmor", "expires_unix_seconds": status.certificate_expires_unix_seconds}
-        for status in rooms.feed.subscriptions()
-        if status.certificate_expires_unix_seconds is not None
+        {"server": server, "use": use, "expires_unix_seconds": expires}
+        for server, use, expires in certificates_in_use(rooms)
     ]

@@ -120,7 +120,7 @@ CONNECTIONS = Row(
                     f"bottomk({SHOWN}, {by(*SERVER, n.CERTIFICATE_USE, function='min')} ({series('otelbridge.certificate.expiry')}) - time())"
                 ),
             ),
-            meaning="On the way to KubeArmor, those that expire first.",
+            meaning="On the way to KubeArmor and to the endpoint, those that expire first.",
             otherwise="as under OtelbridgeCertificateExpiring.",
         ),
     ),

@@ -93,6 +93,14 @@ def _connected(target: Target, addresses: list[str]) -> socket.socket:
 def _shaken(plain: socket.socket, target: Target, settings: SendSettings) -> str:
     from cryptography import x509  # noqa: PLC0415  # only a TLS endpoint needs it
 
+    from otelbridge.send.certificates import Certificates  # noqa: PLC0415  # the same
+
+    try:
+        old = Certificates(settings).out_of_date()
+    except ValueError as error:
+        raise StepError(f"{error}.", "Correct the setting or the file.") from None
+    if old:
+        raise StepError(f"{old}.", "Renew the file; the bridge reads it again by itself.")
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
         if settings.cert_file:

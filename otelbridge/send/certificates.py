@@ -1,4 +1,8 @@
-"""The TLS files of the connection: checked when read, read again when they change, never a half-written pair."""
+"""The TLS files of the connection: checked when read, read again when they change, never a half-written pair.
+
+What is out of date is used all the same: a connection that stands outlives its certificate, and not everybody looks at
+dates. But it is said at the start, and is the first suspect when no connection can be made.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
@@ -14,6 +20,32 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.target import SendSettingsError
 from otelbridge.send.watched import WatchedFiles
+
+
+class Period(NamedTuple):
+    """From when until when a certificate is valid."""
+
+    begin: datetime
+    end: datetime
+
+    def outside(self, now: datetime) -> str:
+        """What is wrong with it now; empty while nothing is."""
+        if now > self.end:
+            return f"expired on {self.end:%Y-%m-%d %H:%M} UTC"
+        if now < self.begin:
+            return f"is valid from {self.begin:%Y-%m-%d %H:%M} UTC on, or this machine's clock is wrong"
+        return ""
+
+
+def period_of(pem: bytes, *, bundle: bool) -> Period:
+    """The period of the first certificate, or of a CA bundle: it is of use as long as the last one of it is.
+
+    Raises:
+        ValueError: there is none that can be read.
+    """
+    found = x509.load_pem_x509_certificates(pem)
+    chosen = max(found, key=lambda one: one.not_valid_after_utc) if bundle else found[0]
+    return Period(chosen.not_valid_before_utc, chosen.not_valid_after_utc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +76,7 @@ class Certificates:
         }
         self._files = WatchedFiles(*self._paths.values(), clock=clock)
         self._seen: tuple[bytes, ...] = ()
+        self._periods: dict[str, Period] = {}
         self.trouble = ""
         try:
             self._seen = self._files.contents()
@@ -67,13 +100,26 @@ class Certificates:
                 self.trouble = str(error)
         return self._good
 
+    def out_of_date(self) -> str:
+        """Which of the files in force is out of date now, and since when; empty where none is."""
+        outside = ((name, period.outside(datetime.now(UTC))) for name, period in self._periods.items())
+        return "; ".join(f"send.{name} ({self._paths[name]}) {what}" for name, what in outside if what)
+
+    @property
+    def expires_unix_seconds(self) -> int | None:
+        """When the first of the files in force expires."""
+        return min((int(period.end.timestamp()) for period in self._periods.values()), default=None)
+
     def _checked(self, contents: tuple[bytes, ...]) -> TlsFiles:
         read = dict(zip(self._paths, contents, strict=True))
-        for name in ("ca_file", "cert_file"):
-            if name in read:
-                _check_certificates(read[name], f"send.{name}", self._paths[name])
+        periods: dict[str, Period] = {
+            name: _period(read[name], f"send.{name}", self._paths[name])
+            for name in ("ca_file", "cert_file")
+            if name in read
+        }
         if "key_file" in read:
             _check_pair(read["cert_file"], read["key_file"], self._paths["key_file"])
+        self._periods = periods
         return TlsFiles(
             ca=read.get("ca_file"),
             cert=read.get("cert_file"),
@@ -95,9 +141,9 @@ def ssl_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def _check_certificates(pem: bytes, name: str, path: Path) -> None:
+def _period(pem: bytes, name: str, path: Path) -> Period:
     try:
-        x509.load_pem_x509_certificates(pem)
+        return period_of(pem, bundle=name.endswith("ca_file"))
     except ValueError:
         raise SendSettingsError(
             f"{name} is {str(path)!r}, which holds no certificate that can be read; give a PEM file"

@@ -21,6 +21,11 @@ class ConsoleSender:
         """The word for it in settings, logs and status."""
         return "console"
 
+    @property
+    def certificate_expires_unix_seconds(self) -> int | None:
+        """Never: there is none."""
+        return None
+
     def send(self, request: bytes, *, records: int) -> Outcome:  # noqa: ARG002  # part of the contract
         """Accepted once the line is flushed."""
         line = to_line(request) + "\n"

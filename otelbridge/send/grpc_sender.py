@@ -67,6 +67,11 @@ class GrpcSender:
         """`http(s)://host:port`."""
         return self._target.url
 
+    @property
+    def certificate_expires_unix_seconds(self) -> int | None:
+        """Of the files in use; None where there are none."""
+        return self._certificates.expires_unix_seconds if self._certificates is not None else None
+
     def send(self, request: bytes, *, records: int) -> Outcome:  # noqa: ARG002  # part of the contract; others show it
         """One Export call; a second one at once when the credentials turn out to have been renewed."""
         headers = self._credentials.headers()
@@ -77,7 +82,7 @@ class GrpcSender:
             renewed = self._credentials.headers(doubted=True)
             if not isinstance(renewed, Hold) and renewed != headers:
                 outcome = self._attempt(request, renewed)
-        return hidden(outcome, self._credentials)
+        return hidden(outcome, self._credentials, self._certificates)
 
     def close(self) -> None:
         """Closes the channel; calls under way end with CANCELLED."""

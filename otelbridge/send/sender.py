@@ -20,6 +20,11 @@ class Sender(Protocol):
         """Where it goes, for people: no secrets in it."""
         ...
 
+    @property
+    def certificate_expires_unix_seconds(self) -> int | None:
+        """When the first of the certificate files in use expires; None where there are none."""
+        ...
+
     def send(self, request: bytes, *, records: int) -> Outcome:
         """Sends an encoded ExportLogsServiceRequest and waits for the answer, at most until its deadline.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,31 @@ def _tls_files(section: str, tls: Any) -> Iterator[Complaint]:
                 wrong=f"and {section}.key_file are no valid pair ({_reason(error)})",
                 cure="Name the certificate and the unencrypted key that belongs to it, both PEM.",
             )
+
+
+def date_notes(settings: Settings) -> Iterator[str]:
+    """Certificates that are out of date: no reason not to start, as they are read again; but the first to know."""
+    now, seen = datetime.now(UTC), set[str]()
+    for section in _TLS_SECTIONS:
+        for name in ("ca_file", "cert_file"):
+            path = getattr(value_at(settings, section), name)
+            if not path or str(path) in seen:  # telemetry's are the events' own, unless somebody set others
+                continue
+            seen.add(str(path))
+            if outside := _outside(Path(path), now, bundle=name == "ca_file"):
+                cure = (
+                    "restart the bridge" if section.startswith("telemetry.") else "the bridge reads it again by itself"
+                )
+                yield f"{section}.{name} ({path}) {outside}. Renew the file; {cure}."
+
+
+def _outside(file: Path, now: datetime, *, bundle: bool) -> str:
+    from otelbridge.send.certificates import period_of  # noqa: PLC0415  # cryptography: only who uses TLS pays for it
+
+    try:
+        return period_of(file.read_bytes(), bundle=bundle).outside(now)
+    except (OSError, ValueError):
+        return ""  # said by another check
 
 
 def _no_passphrase() -> str:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from otelbridge.settings.checks import complaints
 from otelbridge.settings.complaint import Complaint
 from otelbridge.settings.derive import derived
-from otelbridge.settings.file_checks import file_complaints, pair_complaints
+from otelbridge.settings.file_checks import date_notes, file_complaints, pair_complaints
 from otelbridge.settings.flags import from_flags
 from otelbridge.settings.given import DEFAULT_ORIGIN, Given, Problem, SettingsError
 from otelbridge.settings.hints import hints
@@ -84,11 +84,12 @@ def load(
     problems += _cross_checked(settings, given, excused, check_files=check_files)
     if problems:
         raise SettingsError(problems)
+    dated = date_notes(settings) if check_files else ()
     origins = {path: one.origin for path, one in {**given, **further}.items() if one.origin != DEFAULT_ORIGIN}
     return Loaded(
         settings=settings,
         origins=origins,
-        notes=tuple(dict.fromkeys([*notes, *further_notes, *hints(settings)])),
+        notes=tuple(dict.fromkeys([*notes, *further_notes, *hints(settings), *dated])),
         file=file,
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import pytest
+import trustme
 
 from otelbridge.bridge import Bridge
 from otelbridge.event import Stream
@@ -40,6 +42,27 @@ def test_every_observable_instrument_of_a_bridge_is_bound(tmp_path: Path) -> Non
         assert bridge.rooms.telemetry.unbound() == []
     finally:
         bridge.close()
+
+
+def test_the_endpoints_certificates_expire_on_the_metrics_too(tmp_path: Path) -> None:
+    ca, expires = tmp_path / "ca.crt", datetime(2031, 1, 2, tzinfo=UTC)
+    leaf = trustme.CA().issue_cert("collector", not_after=expires)  # as a bundle of one, whose date is known
+    leaf.cert_chain_pems[0].write_to_path(ca)
+    sets = [
+        f"queue.directory={tmp_path}",
+        "status.port=0",
+        "send.endpoint=https://collector:4317",
+        f"send.ca_file={ca}",
+    ]
+    sets += [f"telemetry.{signal}.exporter=none" for signal in ("traces", "metrics")]
+    bridge = Bridge(load(file=None, environment={}, flags={"--set": sets}))
+    try:
+        metrics = bridge.rooms.telemetry.prometheus().decode()
+    finally:
+        bridge.close()
+    (line,) = [line for line in metrics.splitlines() if line.startswith("otelbridge_certificate_expiry_seconds{")]
+    assert 'otelbridge_certificate_use="endpoint",server_address="collector",server_port="4317"' in line
+    assert float(line.split()[-1]) == expires.timestamp()
 
 
 def test_every_declared_metric_is_seen_in_a_run_with_faults(tmp_path: Path) -> None:

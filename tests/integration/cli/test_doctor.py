@@ -264,6 +264,28 @@ def test_an_endpoint_of_another_ca_is_found(tmp_path: Path, certificates: Certif
     assert "Set send.ca_file" in said
 
 
+def test_an_expired_client_certificate_for_the_endpoint_is_found(tmp_path: Path, certificates: Certificates) -> None:
+    tls = EndpointTls(
+        cert_file=certificates.path("server.crt"),
+        key_file=certificates.path("server.key"),
+        client_ca_file=certificates.path("ca.crt"),
+    )
+    with Relay() as relay, OtlpEndpoint(tls=tls) as strict:
+        code, findings = examine(
+            *(
+                f"send.{name}_file={certificates.path(file)}"
+                for name, file in (("ca", "ca.crt"), ("cert", "expired.crt"), ("key", "expired.key"))
+            ),
+            upstream=relay.endpoint,
+            endpoint=strict.grpc_endpoint,
+            queue=tmp_path,
+        )
+    ((step, said),) = failed(findings)
+    assert (code, step) == (23, "endpoint: TLS")
+    assert f"send.cert_file ({certificates.path('expired.crt')}) expired on " in said
+    assert findings[0]["mark"] == "warning"
+
+
 def test_a_queue_folder_that_cannot_be_written_is_found(tmp_path: Path, endpoint: OtlpEndpoint) -> None:
     with Relay() as relay:  # /proc takes no files, not even from root
         code, findings = examine(

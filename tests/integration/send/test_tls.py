@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ class Pki:
         self.ca_file = folder / "ca.pem"
         self.ca.cert_pem.write_to_path(self.ca_file)
 
-    def issue(self, name: str, *identities: str) -> tuple[Path, Path]:
-        leaf = self.ca.issue_cert(*identities)
+    def issue(self, name: str, *identities: str, not_after: datetime | None = None) -> tuple[Path, Path]:
+        leaf = self.ca.issue_cert(*identities, not_after=not_after)
         cert, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         cert.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
         key.write_bytes(leaf.private_key_pem.bytes())
@@ -140,6 +141,31 @@ def test_a_client_pair_in_the_middle_of_rotation_leaves_the_old_one_in_force(
         cert.write_bytes(new_cert.read_bytes())
         assert once(sender) == Accepted()
         key.write_bytes(new_key.read_bytes())
+        assert once(sender) == Accepted()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_expired_client_certificate_is_held_with_its_date_and_its_renewal_is_used(
+    pki: Pki, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "RECHECK_SECONDS", 0)
+    past = datetime.now(UTC) - timedelta(days=1)
+    cert, key = pki.issue("client", "otelbridge", not_after=past)
+    files = {"ca_file": pki.ca_file, "cert_file": cert, "key_file": key}
+    with tls_endpoint(pki, client_ca=pki.ca_file) as endpoint, sender_to(endpoint, protocol, **files) as sender:
+        outcome = once(sender)
+        assert isinstance(outcome, Hold)
+        assert f"send.cert_file ({cert}) expired on {past:%Y-%m-%d}" in outcome.why
+        assert "renew" in outcome.cure
+        pki.issue("client", "otelbridge")
+        eventually(lambda: once(sender) == Accepted())
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_endpoint_that_does_not_look_at_dates_is_delivered_to(pki: Pki, protocol: str) -> None:
+    cert, key = pki.issue("client", "otelbridge", not_after=datetime.now(UTC) - timedelta(days=1))
+    files = {"ca_file": pki.ca_file, "cert_file": cert, "key_file": key}
+    with tls_endpoint(pki) as endpoint, sender_to(endpoint, protocol, **files) as sender:
         assert once(sender) == Accepted()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,14 @@ def test_garbage_is_no_ca_bundle(tmp_path: Path) -> None:
 )
 def test_what_is_valid_but_seldom_meant_is_noted(sets: list[str], note: str) -> None:
     assert any(note in one for one in loaded(flags={"--set": sets}).notes)
+
+
+def test_certificates_that_are_out_of_date_are_noted_once_per_file_and_the_bridge_starts(tmp_path: Path) -> None:
+    leaf = trustme.CA().issue_cert("otelbridge", not_after=datetime(2020, 2, 3, tzinfo=UTC))
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    leaf.cert_chain_pems[0].write_to_path(cert)
+    leaf.private_key_pem.write_to_path(key)
+    text = f"send: {{endpoint: 'https://c:4317', cert_file: {cert}, key_file: {key}}}"
+
+    cure = "Renew the file; the bridge reads it again by itself."
+    assert loaded(text, folder=tmp_path).notes == (f"send.cert_file ({cert}) expired on 2020-02-03 00:00 UTC. {cure}",)
