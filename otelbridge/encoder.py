@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
 from otelbridge.feed.handoff import HandOff
@@ -29,6 +30,8 @@ from otelbridge.telemetry.pulse import Pulse
 TAKE_EVENTS = 2048
 """Most events of one turn: large enough that a commit is cheap per event, small enough that the readers, who need the
 interpreter lock too, are not kept from it for longer than some milliseconds."""
+BREATH_EVENTS = 256
+"""Readers are let in after so many events of a turn, some 8 ms of work."""
 BATCH_TARGET_BYTES = 768 * 1024
 """A batch is closed when its records have grown to this; with their resources they fill the default request."""
 IDLE_SECONDS = 1.0
@@ -125,7 +128,7 @@ class Encoder:
     def _batches(self, events: Sequence[RawEvent], postings: Counter[tuple[Stream, Account, str]]) -> Iterable[Batch]:
         open_batches: dict[Stream, OpenBatch] = {}
         ungated, map_event, alerts = self._gate.open, self._map, Stream.ALERTS
-        for event in events:
+        for event in chain.from_iterable(self._in_breaths(events)):
             stream = event.stream
             decoded = decode(stream, event.body)
             if decoded.how != "strict":
@@ -148,6 +151,13 @@ class Encoder:
             yield self._close(batch)
         for stream, count in self._in_hand.items():
             postings[stream, Account.RECEIVED, ""] += count
+
+    def _in_breaths(self, events: Sequence[RawEvent]) -> Iterator[Sequence[RawEvent]]:
+        """The events in pieces, with a moment between two pieces in which readers can read."""
+        for start in range(0, len(events), BREATH_EVENTS):
+            if start:
+                self._handoff.let_readers_in()
+            yield events[start : start + BREATH_EVENTS]
 
     def _as_bytes(self, event: RawEvent, decoded: Decoded, error: Exception) -> Record:
         """The event as evidence that the mapping could not read."""

@@ -28,8 +28,13 @@ BURST_EVENTS = 600
 BURST_SECONDS = 0.5
 """At 20,000 events/s (600 in 30 ms) reading comes first: the encoder waits, half a second at most, before it competes
 for the interpreter. A reader that wants it from a busy encoder gets it for one event every 5 ms, and KubeArmor's slots
-overflow meanwhile; alone, it takes 75,000 a second. Of bursts of 50,000 at 100,000 a second, on two cores that others
-used too, 36,000 were dropped upstream without this, and 5,000 to 30,000 with it."""
+overflow meanwhile; alone, it takes 75,000 a second. docs/decisions/batching.md has the figures."""
+
+LET_IN_SECONDS = 0.0005
+LET_IN_STEPS = 10
+LET_IN_EVENTS = 16
+"""In a long turn of the encoder readers are let in: half a millisecond, and again while they bring 16 events, 5 ms at
+most. At 10,000 events/s and 200 ms a commit an event waited up to 100 ms to be read without this, with it up to 25."""
 
 OVERFLOW_SPELL_NANOSECONDS = 1_000_000_000
 """Drops of one lane are gathered for a second before they are handed out."""
@@ -230,6 +235,15 @@ class HandOff:
             self._awake.wait(GATHER_MAX_SECONDS)
             self._burst_seconds_left -= GATHER_MAX_SECONDS
 
+    def let_readers_in(self) -> None:
+        """Steps aside, so that readers catch up with what has come in during a piece of a long turn."""
+        for _ in range(LET_IN_STEPS):
+            before = len(self._waiting)
+            self._awake.clear()
+            self._awake.wait(LET_IN_SECONDS)
+            if len(self._waiting) - before < LET_IN_EVENTS:
+                return
+
     def _plan_next_turn(self, events: int) -> None:
         now = time.monotonic()
         rate = events / max(now - self._taken_at, SHORTEST_TURN_SECONDS)
@@ -237,8 +251,8 @@ class HandOff:
         self._taken_at = now
 
     def _sleep(self, timeout_seconds: float) -> None:
-        # The order is what makes this safe without a lock: the flag is set before the deque is looked at again, and a
-        # reader appends before it looks at the flag, so one of the two sees the other.
+        # Safe without a lock: the flag is set before the deque is looked at again, and a reader appends before it looks
+        # at the flag, so one of the two sees the other.
         self._awake.clear()
         self.sleeping = True
         if not self._waiting and not self._woken:
@@ -254,9 +268,8 @@ class HandOff:
         """What did not fit since it was last handed out, one per lane; for the encoder, which makes each a gap.
 
         Args:
-            at_once: also what began less than a second ago and may still go on. Otherwise an encoder that turns 500
-                times a second would make as many gaps of one overflow. What a lane dropped before it ended is always
-                handed out.
+            at_once: also what began less than a second ago and may go on. Otherwise an encoder that turns 500 times a
+                second would make as many gaps of one overflow. What an ended lane dropped is always handed out.
         """
         with self._books_lock:
             ended, self._ending = self._ending, []
@@ -279,7 +292,7 @@ class HandOff:
         return books.ended_bytes + sum([lane.bytes - lane.dropped_bytes for lane in books.lanes]) - self._taken_bytes
 
     def received(self) -> dict[Stream, int]:
-        """All events that readers brought, those that overflowed among them, since the start."""
+        """All events that readers brought since the start, those that overflowed among them."""
         books = self._books
         sums = dict(books.ended_events)
         for lane in books.lanes:

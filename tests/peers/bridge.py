@@ -30,9 +30,17 @@ class BridgeProcess:
         folder: for settings, queue and output.
         settings: sections over the ones that every test needs.
         command: what runs in place of the installed `otelbridge`.
+        env: added to the test's own environment.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Json], *, command: Sequence[str] = (str(COMMAND),)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Json],
+        *,
+        command: Sequence[str] = (str(COMMAND),),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         (self.status_port,) = free_ports(1)
         self.queue_directory = folder / "queue"
         sections: dict[str, Json] = {
@@ -49,7 +57,8 @@ class BridgeProcess:
             [*command, "run", "--config", str(file)],
             output=folder / "bridge.log",
             is_up=lambda: answers_ok(self.url("/startupz")),
-            env={**os.environ, "PYTHONFAULTHANDLER": "1"},  # so that SIGABRT shows where each thread stands
+            # With the fault handler, SIGABRT shows where each thread stands.
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", **(env or {})},
         )
 
     def url(self, path: str) -> str:
@@ -112,10 +121,16 @@ class BridgeProcess:
 
 
 @contextmanager
-def running_bridge(folder: Path, **settings: Json) -> Iterator[BridgeProcess]:
-    """A bridge that is up, ended with the context; what it printed is shown when the test fails."""
+def running_bridge(folder: Path, *, env: Mapping[str, str] | None = None, **settings: Json) -> Iterator[BridgeProcess]:
+    """A bridge that is up, ended with the context; what it printed is shown when the test fails.
+
+    Args:
+        folder: for settings, queue and output.
+        env: added to the test's own environment.
+        settings: sections over the ones that every test needs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    bridge = BridgeProcess(folder, settings)
+    bridge = BridgeProcess(folder, settings, env=env)
     try:
         bridge.process.start()
         yield bridge

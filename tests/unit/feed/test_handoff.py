@@ -6,7 +6,14 @@ import time
 import pytest
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.feed.handoff import BURST_EVENTS, CREDIT_BYTES, HandOff
+from otelbridge.feed.handoff import (
+    BURST_EVENTS,
+    CREDIT_BYTES,
+    LET_IN_EVENTS,
+    LET_IN_SECONDS,
+    LET_IN_STEPS,
+    HandOff,
+)
 from tests.waiting import eventually
 
 
@@ -206,3 +213,27 @@ def test_wake_ends_the_wait_for_a_burst() -> None:
         handoff.offer(event(number))
     handoff.wake()
     assert len(handoff.take(10, 1)) == 10
+
+
+def test_readers_are_let_in_while_they_bring_events_and_no_longer() -> None:
+    handoff = HandOff(1_000_000, 1024 * 1024 * 1024)
+    began = time.monotonic()
+    handoff.let_readers_in()
+    quiet_seconds = time.monotonic() - began
+    stop = threading.Event()
+
+    def read_without_end() -> None:
+        while not stop.is_set():
+            handoff.offer(event())
+
+    reader = threading.Thread(target=read_without_end, name="reader")
+    reader.start()
+    try:
+        eventually(lambda: handoff.waiting_events, why="the reader reads")
+        before = handoff.waiting_events
+        handoff.let_readers_in()
+        assert handoff.waiting_events - before >= LET_IN_STEPS * LET_IN_EVENTS
+    finally:
+        stop.set()
+        reader.join()
+    assert quiet_seconds >= LET_IN_SECONDS

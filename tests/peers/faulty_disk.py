@@ -1,0 +1,121 @@
+"""A file layer that is slow or fails, under a whole process: built from C, loaded before the C library, told by a file.
+
+The process sees errors of the system calls themselves, so everything between them and the queue is the real thing:
+SQLite, its locks, the threads that wait. Faults come and go while it runs.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+from tests.peers.presence import required
+
+SOURCE = Path(__file__).with_name("faulty_disk.c")
+RULES = 16
+FOLDER_BYTES = 256
+RULE = struct.Struct("=iiiiq40s")
+HITS_OFFSET = 16
+VARIABLE = "FAULTY_DISK"
+
+
+class Operation(IntEnum):
+    """What a rule is about; the numbers are those of `enum op` in the C source."""
+
+    CREATE = 1
+    """Making a file."""
+    WRITE = 2
+    COMMIT = 3
+    """The write that ends a transaction in SQLite's log."""
+    SYNC = 4
+    GROW = 5
+    """Setting a file's size, reserving space."""
+    DELETE = 6
+    """Removing or renaming a file."""
+
+
+class FaultyDisk:
+    """The layer over one folder: give `env` to the process, then turn faults on and off.
+
+    Args:
+        folder: whose files it is about; need not exist yet.
+        work: a folder for the built library and the control file.
+    """
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        compiler = shutil.which("cc")
+        required(Path(compiler) if compiler else None, name="a C compiler", cure="install gcc or clang")
+        work.mkdir(parents=True, exist_ok=True)
+        library = work / "faulty_disk.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", library, SOURCE, "-ldl"], check=True)
+        control = work / "faulty_disk.control"
+        control.write_bytes(os.fsencode(folder.resolve()).ljust(FOLDER_BYTES, b"\0") + bytes(RULES * RULE.size))
+        with control.open("r+b") as file:
+            self._control = mmap.mmap(file.fileno(), 0)
+        self.env: Mapping[str, str] = {"LD_PRELOAD": str(library), VARIABLE: str(control)}
+
+    def close(self) -> None:
+        """Gives up the mapping; the process keeps its own."""
+        self._control.close()
+
+    @contextmanager
+    def slow(self, operation: Operation, *, seconds: float, ending: str = "") -> Iterator[Fault]:
+        """While the context lasts, such calls take so much longer."""
+        with self._rule(operation, error=0, milliseconds=round(1000 * seconds), ending=ending) as fault:
+            yield fault
+
+    @contextmanager
+    def failing(self, *operations: Operation, error: int, ending: str = "") -> Iterator[list[Fault]]:
+        """While the context lasts, such calls fail.
+
+        Args:
+            operations: which.
+            error: a number of `errno`; a large write that fails with ENOSPC is done in part.
+            ending: of the names of the files; all of the folder by default.
+        """
+        faults = [self._put(operation, error=error, milliseconds=0, ending=ending) for operation in operations]
+        try:
+            yield faults
+        finally:
+            for fault in faults:
+                fault.end()
+
+    @contextmanager
+    def _rule(self, operation: Operation, *, error: int, milliseconds: int, ending: str) -> Iterator[Fault]:
+        fault = self._put(operation, error=error, milliseconds=milliseconds, ending=ending)
+        try:
+            yield fault
+        finally:
+            fault.end()
+
+    def _put(self, operation: Operation, *, error: int, milliseconds: int, ending: str) -> Fault:
+        for offset in range(FOLDER_BYTES, len(self._control), RULE.size):
+            if RULE.unpack_from(self._control, offset)[0] == 0:
+                # The operation last: it is what puts the rule in force.
+                RULE.pack_into(self._control, offset, 0, error, milliseconds, 0, 0, ending.encode())
+                struct.pack_into("=i", self._control, offset, operation)
+                return Fault(self._control, offset)
+        raise AssertionError(f"no more than {RULES} rules at once")
+
+
+class Fault:
+    """A rule that is in force."""
+
+    def __init__(self, control: mmap.mmap, offset: int) -> None:
+        self._control, self._offset = control, offset
+
+    @property
+    def hits(self) -> int:
+        """Calls that it has met so far."""
+        return int(struct.unpack_from("=q", self._control, self._offset + HITS_OFFSET)[0])
+
+    def end(self) -> None:
+        """From now on such calls are as they were."""
+        struct.pack_into("=i", self._control, self._offset, 0)
