@@ -113,7 +113,7 @@ class Attempts:
 
     def cured(self, now: float) -> bool:
         """Whether what only an operator could cure seems to be cured, so that the hold can be cut short."""
-        if self.renewal.changed(now):
+        if self.renewal.changed(now, awaited=True):
             return True
         if self._recheck_at is None or now < self._recheck_at:
             return False

@@ -8,6 +8,9 @@ from otelbridge.feed.settings import FeedTlsSettings
 CHECK_SECONDS = 5.0
 """The content is compared this often: three small files."""
 
+AWAITED_CHECK_SECONDS = 1.0
+"""So often while nothing is watched until an operator has changed something, most often one of these files."""
+
 SETTLE_SECONDS = 1.0
 """Changed files must stay as they are for so long: the three are not replaced in one instant."""
 
@@ -25,6 +28,7 @@ class Renewal:
         """Digest of what the present connection was made with, or of what was last refused."""
         self._seen = ""
         self._seen_at = 0.0
+        self._checked_at = 0.0
         self._check_at = 0.0
         self._renew_at = 0.0
 
@@ -45,11 +49,17 @@ class Renewal:
         """Whether a connection that is watched should be renewed."""
         return now >= self._renew_at and self.changed(now)
 
-    def changed(self, now: float) -> bool:
-        """Whether the files differ from those that were last used or refused, and have settled."""
-        if not self._watched or now < self._check_at:
+    def changed(self, now: float, *, awaited: bool = False) -> bool:
+        """Whether the files differ from those that were last used or refused, and have settled.
+
+        Args:
+            now: the time.
+            awaited: somebody waits for it.
+        """
+        check_at = self._checked_at + AWAITED_CHECK_SECONDS if awaited else self._check_at
+        if not self._watched or now < check_at:
             return False
-        self._check_at = now + CHECK_SECONDS
+        self._checked_at, self._check_at = now, now + CHECK_SECONDS
         digest = read_digest(self._settings)
         if not digest or digest == self._used:
             return False

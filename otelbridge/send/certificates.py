@@ -87,9 +87,14 @@ class Certificates:
             ) from None
         self._good = self._checked(self._seen)
 
-    def current(self) -> TlsFiles:
-        """The newest good files."""
-        contents = self._files.contents()
+    def renewed(self) -> bool:
+        """Reads the files now: whether they are others than before, and good."""
+        before = self._good
+        return self.current(doubted=True) != before
+
+    def current(self, *, doubted: bool = False) -> TlsFiles:
+        """The newest good files; read again now if `doubted`, else once in a while."""
+        contents = self._files.contents(doubted=doubted)
         if contents != self._seen:
             self._seen = contents
             try:

@@ -37,5 +37,9 @@ class ConsoleSender:
             return Hold(code="stdout", why=str(error), cure="restart the bridge with its stdout open")
         return Accepted()
 
+    def renewed(self) -> bool:
+        """Never: there are no files."""
+        return False
+
     def close(self) -> None:
         """Nothing: the stream is not ours."""

@@ -143,6 +143,8 @@ class Couriers:
             if permit is None:
                 if self._patience.over:
                     return
+                if self._patience.held and self._sender.renewed():
+                    self._patience.cured()
                 continue
             if not self._carry_one(permit):
                 if self._draining.is_set():

@@ -44,6 +44,7 @@ class Credentials:
         self._headers_file = _watched(settings.headers_file, clock)
         self._token_file = _watched(settings.token_file, clock)
         self._headers_path, self._token_path = settings.headers_file, settings.token_file
+        self._faulty = False
         try:
             self._headers = self._read(doubted=True)
         except OSError as error:
@@ -59,10 +60,16 @@ class Credentials:
             doubted: the endpoint just refused them: read the files again now.
         """
         try:
-            self._headers = self._read(doubted=doubted)
+            self._headers, self._faulty = self._read(doubted=doubted), False
         except SendSettingsError as error:
+            self._faulty = True
             return Hold(code="credentials", why=str(error), cure="correct the file; it is read again")
         return self._headers
+
+    def renewed(self) -> bool:
+        """Reads the files now: whether they hold other headers than before, or usable ones again."""
+        before = None if self._faulty else self._headers
+        return not isinstance(self.headers(doubted=True), Hold) and self._headers != before
 
     def trouble(self) -> str:
         """Why a file could not be read again lately, or empty: what it held before is in force."""

@@ -84,6 +84,10 @@ class GrpcSender:
                 outcome = self._attempt(request, renewed)
         return hidden(outcome, self._credentials, self._certificates)
 
+    def renewed(self) -> bool:
+        """Whether a file holds something else than the last request went with."""
+        return self._credentials.renewed() or (self._certificates is not None and self._certificates.renewed())
+
     def close(self) -> None:
         """Closes the channel; calls under way end with CANCELLED."""
         with self._lock:

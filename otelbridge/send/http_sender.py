@@ -76,6 +76,10 @@ class HttpSender:
                 outcome = self._attempt(body, renewed)
         return hidden(outcome, self._credentials, self._certificates)
 
+    def renewed(self) -> bool:
+        """Whether a file holds something else than the last request went with."""
+        return self._credentials.renewed() or (self._certificates is not None and self._certificates.renewed())
+
     def close(self) -> None:
         """Closes idle connections and breaks those under way."""
         with self._lock:

@@ -122,6 +122,18 @@ class Patience:
             self._give_back(permit)
             self._changed.notify_all()
 
+    @property
+    def held(self) -> bool:
+        """Whether an operator is awaited."""
+        return self._state is EndpointState.HELD
+
+    def cured(self) -> None:
+        """What the operator was awaited for has been done, it seems: the next try is now."""
+        with self._changed:
+            if self._state is EndpointState.HELD:
+                self._next_try = self._clock()
+                self._changed.notify_all()
+
     def hurry(self, *, within_seconds: float) -> None:
         """Try at once, once; and never wait for a moment that lies beyond the deadline: `ask` then returns None."""
         with self._changed:

@@ -32,6 +32,10 @@ class Sender(Protocol):
         """
         ...
 
+    def renewed(self) -> bool:
+        """Whether token, headers or certificates in files are others than the last request went with."""
+        ...
+
     def close(self) -> None:
         """Breaks what is under way (its outcome is RetryLater) and frees the connections."""
         ...

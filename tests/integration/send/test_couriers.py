@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 import pytest
@@ -120,6 +122,22 @@ def test_wrong_credentials_hold_everything_and_lose_nothing(road: Road, endpoint
     assert any(isinstance(t, DeliveryHeld) and "token_file" in t.why for t in road.told)
     assert "wrong-token" not in repr(road.told) + repr(couriers.state())
     endpoint.token = "wrong-token"
+    endpoint.wait_for_records(5, within=10)
+    eventually(lambda: road.held() == 0)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_a_corrected_token_ends_the_hold_at_once(
+    road: Road, endpoint: OtlpEndpoint, secret_file: Callable[[str], Path], protocol: str
+) -> None:
+    endpoint.token = "right-token"
+    token_file = secret_file("wrong-token")
+    ladder = {"hold_initial_seconds": 600, "hold_max_seconds": 600}
+    couriers = road.start(endpoint, protocol=protocol, token_file=token_file, **ladder)
+    road.put(batch_of(*names(5)))
+    eventually(lambda: couriers.state().state is EndpointState.HELD)
+    assert couriers.state().next_try_seconds > 60
+    token_file.write_text("right-token\n")
     endpoint.wait_for_records(5, within=10)
     eventually(lambda: road.held() == 0)
 

@@ -99,3 +99,17 @@ def test_values_are_hidden_from_texts_and_repr() -> None:
 def test_a_malformed_line_is_named_by_its_number(line: str) -> None:
     with pytest.raises(SendSettingsError, match=r"place line 2 is not name=value"):
         parse_headers(f"a=1\n{line}".encode(), place="place")
+
+
+def test_a_file_is_renewed_when_it_holds_something_else_that_can_be_used(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first")
+    made = credentials(token_file=token)
+    assert not made.renewed()
+    token.write_text("two words")
+    assert not made.renewed()
+    token.write_text("first")
+    assert made.renewed(), "it can be used again"
+    assert not made.renewed()
+    token.write_text("second")
+    assert made.renewed()

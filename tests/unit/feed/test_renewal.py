@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from otelbridge.feed.renewal import AWAITED_CHECK_SECONDS, CHECK_SECONDS, SETTLE_SECONDS, Renewal
+from otelbridge.feed.settings import FeedTlsSettings
+
+
+def _changed_after(renewal: Renewal, file: Path, *, awaited: bool) -> float:
+    """Seconds until a change that follows right behind a check is found, asked ten times a second."""
+    assert not renewal.changed(100, awaited=awaited)
+    file.write_bytes(b"another")
+    return next(tenth / 10 for tenth in range(1000) if renewal.changed(100 + tenth / 10, awaited=awaited))
+
+
+def _used(folder: Path) -> tuple[Renewal, Path]:
+    file = folder / "ca.crt"
+    file.write_bytes(b"one")
+    renewal = Renewal(FeedTlsSettings(enabled=True, ca_file=file))
+    assert not renewal.changed(0)
+    renewal._used = renewal._seen  # as if it had been used for a connection
+    return renewal, file
+
+
+def test_a_change_that_is_waited_for_is_found_within_moments(tmp_path: Path) -> None:
+    assert _changed_after(*_used(tmp_path), awaited=True) <= AWAITED_CHECK_SECONDS + SETTLE_SECONDS
+
+
+def test_a_change_under_a_connection_is_looked_for_less_often(tmp_path: Path) -> None:
+    assert CHECK_SECONDS <= _changed_after(*_used(tmp_path), awaited=False) <= CHECK_SECONDS + SETTLE_SECONDS
