@@ -1,4 +1,4 @@
-"""What compressing requests costs and saves: zlib's levels alone, then whole exports over gRPC and HTTP.
+"""What compressing requests costs and saves: zlib's levels, parts of several sizes, then whole exports over each way.
 
 CPU time of this process (all threads, the C core's too); the endpoint that takes the requests is another process.
 """
@@ -6,7 +6,6 @@ CPU time of this process (all threads, the C core's too); the endpoint that take
 from __future__ import annotations
 
 import argparse
-import gzip
 import itertools
 import json
 import subprocess
@@ -19,16 +18,22 @@ from functools import partial
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
+from otelbridge.queue import packing
 from otelbridge.queue.outcome import Accepted
-from otelbridge.send import http_sender
+from otelbridge.queue.packing import gzip_member, joined, packed, unpacked
+from otelbridge.send import precompressed
+from otelbridge.send.precompressed import TESTED
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.simulator.event_stamp import stamp_time
 from otelbridge.simulator.generator import generate
 
-SIZES = (16, 512, 1500)
-"""Records per request: light load, busy, and twice the default limit."""
-LEVELS = (1, 2, 3, 4, 5, 6, 9)
+SIZES = (1, 4, 16, 64, 400)
+"""Records per batch: from one that was alone to one that is closed for its size."""
+LEVELS = (1, 2, 3, 4, 6)
+REQUEST_RECORDS = 512
+"""Of one export."""
+BY_GRPC = "gRPC, gzip by grpc"
 RECEIVED = 1_790_000_000_123_456_789
 
 
@@ -67,15 +72,39 @@ def endpoint() -> Iterator[dict[str, str]]:
             process.communicate()
 
 
+def each(work: Callable[[bytes], bytes], requests: list[bytes]) -> None:
+    for request in requests:
+        work(request)
+
+
+def together(held: list[bytes]) -> bytes:
+    return gzip_member(joined(held))
+
+
 def levels(rounds: int) -> None:
-    print("| records | bytes a record | level | ratio | µs a record |\n|---|---|---|---|---|")
+    print(
+        "| records | bytes a record | level | ratio | packed, µs a record | unpacked, µs |\n|---|---|---|---|---|---|"
+    )
+    for records, level in itertools.product(SIZES, LEVELS):
+        packing.LEVEL = level  # what is compared
+        requests = [request_of(records, seed=seed) for seed in range(max(1, 32 // records))]
+        held = [packed(request) for request in requests]
+        size, number = sum(map(len, requests)), records * len(requests)
+        to_pack = cpu_seconds(partial(each, packed, requests), rounds=rounds)
+        to_unpack = cpu_seconds(partial(each, unpacked, held), rounds=rounds)
+        print(f"| {records} | {size // number} | {level} | {size / sum(map(len, held)):.1f} "
+              f"| {to_pack / number * 1e6:.1f} | {to_unpack / number * 1e6:.1f} |")  # fmt: skip
+
+
+def parts(rounds: int) -> None:
+    print("| records in a part | ratio of a request of 512 | joined, µs a record |\n|---|---|---|")
     for records in SIZES:
-        request = request_of(records, seed=1)
-        for level in LEVELS:
-            packed = len(gzip.compress(request, level))
-            seconds = cpu_seconds(partial(gzip.compress, request, level), rounds=rounds)
-            print(f"| {records} | {len(request) // records} | {level} | {len(request) / packed:.1f} "
-                  f"| {seconds / records * 1e6:.2f} |")  # fmt: skip
+        held = [packed(request_of(records, seed=seed)) for seed in range(REQUEST_RECORDS // records)]
+        number = records * len(held)
+        whole = joined(held)
+        ratio = packing.request_bytes(whole) / len(together(held))
+        seconds = cpu_seconds(partial(together, held), rounds=rounds)
+        print(f"| {records} | {ratio:.1f} | {seconds / number * 1e6:.2f} |")
 
 
 def send(sender: Sender, request: bytes, *, records: int, repeats: int) -> None:
@@ -84,30 +113,37 @@ def send(sender: Sender, request: bytes, *, records: int, repeats: int) -> None:
 
 
 def exports(rounds: int) -> None:
-    print("| records | way | compression | µs a record |\n|---|---|---|---|")
-    ways = [("grpc", "none", 0), ("grpc", "gzip", 6), ("http/protobuf", "none", 0), ("http/protobuf", "gzip", 1)]
-    ways.append(("http/protobuf", "gzip", 6))
+    plain = request_of(REQUEST_RECORDS, seed=1)
+    held = packed(plain)
+    ways = [
+        ("gRPC, none", "grpc", "none", plain),
+        ("gRPC, gzip, packed before", "grpc", "gzip", held),
+        (BY_GRPC, "grpc", "gzip", held),
+        ("HTTP, none", "http/protobuf", "none", plain),
+        ("HTTP, gzip, packed before", "http/protobuf", "gzip", held),
+    ]
+    print("| one export of 512 records | µs a record |\n|---|---|")
     with endpoint() as listening:
-        for records, (protocol, compression, level) in itertools.product(SIZES, ways):
-            request = request_of(records, seed=1)
-            http_sender.GZIP_LEVEL = level  # what is compared
+        for name, protocol, compression, request in ways:
+            precompressed.TESTED = () if name == BY_GRPC else TESTED
             url = listening["grpc"] if protocol == "grpc" else listening["http"] + "/v1/logs"
             settings = SendSettings.model_validate({"protocol": protocol, "endpoint": url, "compression": compression})
             sender = open_sender(settings, version="bench")
-            repeats = max(1, 3000 // records)
-
-            work = partial(send, sender, request, records=records, repeats=repeats)
+            work = partial(send, sender, request, records=REQUEST_RECORDS, repeats=5)
             work()
-            seconds = cpu_seconds(work, rounds=rounds) / repeats
+            seconds = cpu_seconds(work, rounds=rounds) / 5
             sender.close()
-            print(f"| {records} | {protocol} | {compression} {level or ''} | {seconds / records * 1e6:.2f} |")
+            print(f"| {name} | {seconds / REQUEST_RECORDS * 1e6:.2f} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     asked = parser.parse_args()
+    level = packing.LEVEL
     levels(asked.rounds)
+    packing.LEVEL = level
+    parts(asked.rounds)
     exports(asked.rounds)
 
 

@@ -23,6 +23,7 @@ from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.pb.kubearmor_pb2 import Alert
 from otelbridge.queue.batch import Batch
 from otelbridge.queue.durable import DurableQueue
+from otelbridge.queue.packing import packed
 from otelbridge.telemetry.happenings import EventDamaged, EventsOverflowed, GapEnded, Tell
 from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.pulse import Pulse
@@ -43,7 +44,10 @@ OVERFLOW_REASON = "handoff_full"
 
 
 class Encoder:
-    """Owns the thread `encoder`. Everything it is given is another room's; it closes none of it."""
+    """Owns the thread `encoder`. Everything it is given is another room's; it closes none of it.
+
+    `packs` says whether batches are held compressed: where they will be sent so.
+    """
 
     def __init__(
         self,
@@ -54,12 +58,14 @@ class Encoder:
         queue: DurableQueue,
         tell: Tell,
         latest: Latest | None = None,
+        packs: bool = True,
     ) -> None:
         self._handoff = handoff
         self._gate = gate
         self._mapper = mapper
         self._queue = queue
         self._tell = tell
+        self._packs = packs
         self._map = mapper.map if latest is None else latest.noting(mapper.map)
         self._gaps: deque[Gap] = deque()
         self._draining = threading.Event()
@@ -191,7 +197,7 @@ class Encoder:
         lag = batch.latest_lag_nanos()
         if lag is not None:
             self.lag_nanos[batch.stream] = lag
-        return batch.close(self._mapper)
+        return batch.close(self._mapper, packs=self._packs)
 
     def _note_throttling(self, decoded: Decoded, event: RawEvent) -> None:
         """KubeArmor says that it will report nothing of a container for a while: a gap whose extent is known."""
@@ -226,7 +232,7 @@ class Encoder:
             batch.add(self._mapper.gap(self._gaps.popleft(), observed_unix_nano=now), now)
         postings[Stream.GAPS, Account.RECEIVED, ""] += len(batch.records)
         self._in_hand[Stream.GAPS] += len(batch.records)
-        yield batch.close(self._mapper)
+        yield batch.close(self._mapper, packs=self._packs)
 
 
 class OpenBatch:
@@ -254,11 +260,12 @@ class OpenBatch:
         happened = self.records[-1].time_unix_nano
         return self.latest_received_unix_nano - happened if happened else None
 
-    def close(self, mapper: Mapper) -> Batch:
-        """The batch, encoded."""
+    def close(self, mapper: Mapper, *, packs: bool) -> Batch:
+        """The batch, encoded, and packed if it should be: zlib lets the readers go on meanwhile."""
+        request = mapper.assemble(self.records)
         return Batch(
             stream=self.stream,
-            request=mapper.assemble(self.records),
+            request=packed(request) if packs else request,
             records=len(self.records),
             oldest_received_unix_nano=self.oldest_received_unix_nano,
         )

@@ -77,6 +77,7 @@ def show(
     dead_letter: DeadLetterOption = False,
 ) -> None:
     """Print a batch, or a dead letter, as OTLP JSON."""
+    from otelbridge.queue.packing import is_whole  # noqa: PLC0415  # only these commands pay for them
     from otelbridge.send.otlp_json import to_document  # noqa: PLC0415  # protobuf: only who prints it pays for it
 
     with opened(_directory(config, sets, queue_directory)) as found:
@@ -86,7 +87,7 @@ def show(
         else:
             batch = found.batch(number)
             request = batch.request if batch else None
-    if request is None:
+    if request is None or not is_whole(request):
         fail(f"There is no {'dead letter' if dead_letter else 'batch'} {number}, or it is damaged.")
     print_json(to_document(request))
 
@@ -193,11 +194,15 @@ def export(
     queue_directory: QueueDirectoryOption = None,
 ) -> None:
     """Print what is held, refused, or retained as OTLP JSON, one request per line. Nothing is taken out."""
+    from otelbridge.queue.packing import is_whole  # noqa: PLC0415  # only these commands pay for them
     from otelbridge.send.otlp_json import to_line  # noqa: PLC0415  # protobuf: only who prints it pays for it
 
     with opened(_directory(config, sets, queue_directory)) as found:
         for request in _requests(found, part):
-            print(to_line(request))
+            if is_whole(request):
+                print(to_line(request))
+            else:
+                say("One that is damaged is left out.")
 
 
 def _requests(found: Inspection, part: Part) -> Iterator[bytes]:

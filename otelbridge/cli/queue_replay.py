@@ -73,7 +73,11 @@ def replay(
 def _send(sender: Sender, kept: Retained) -> int:
     """Sends one batch until it is accepted; ends the command when it will not be. Returns the records accepted."""
     from otelbridge.queue.outcome import Accepted, RetryLater  # noqa: PLC0415
+    from otelbridge.queue.packing import is_whole  # noqa: PLC0415
 
+    if not is_whole(kept.request):
+        say(f"A batch of {kept.records} records is damaged; left out.")
+        return 0
     pause = RETRY_SECONDS
     for attempt in itertools.count(1):
         outcome = sender.send(kept.request, records=kept.records)

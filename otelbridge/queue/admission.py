@@ -10,6 +10,7 @@ from otelbridge.queue.holding import Holding
 from otelbridge.queue.overflow import shed_from
 from otelbridge.queue.rows import Row, Span, row_id, sequence_of, span_of
 from otelbridge.queue.settings import QueueSettings
+from otelbridge.queue.waiting_room import measure
 from otelbridge.queue.weather import Weather
 from otelbridge.telemetry.ledger import Account, Posting
 
@@ -48,7 +49,7 @@ class Admission:
         batch_id = row_id(batch.stream, holding.books.next_sequence)
         holding.books.next_sequence += 1
         change.inserts[batch_id] = batch
-        holding.counts.add(batch.stream, Row(batch_id, batch.records, size, batch.oldest_received_unix_nano))
+        holding.counts.add(batch.stream, measure(batch_id, batch))
 
     def drop(self, stream: Stream, records: int, reason: str) -> None:
         """Posts records as dropped."""

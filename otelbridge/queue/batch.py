@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from otelbridge.event import Stream
+from otelbridge.queue.packing import joined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +14,7 @@ class Batch:
 
     stream: Stream
     request: bytes
-    """An encoded ExportLogsServiceRequest. Two of them joined end to end are again one (repeated fields merge)."""
+    """An encoded ExportLogsServiceRequest, packed or as it is (packing.py). Two joined are again one."""
     records: int
     oldest_received_unix_nano: int
 
@@ -24,9 +25,16 @@ class Lease:
 
     stream: Stream
     batch_ids: tuple[int, ...]
-    request: bytes
-    """The batches' requests, joined."""
+    parts: tuple[bytes, ...]
+    """The batches' requests, as they are held."""
+    request_bytes: int
+    """Of all of them, unpacked: what an endpoint's limit is about."""
     records: int
     oldest_received_unix_nano: int
     tries: int = 0
     """How often its oldest batch has been refused or sent back before."""
+
+    @property
+    def request(self) -> bytes:
+        """The batches' requests, joined, packed or as they are; made anew each time, outside the queue's lock."""
+        return joined(self.parts)

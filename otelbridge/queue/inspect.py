@@ -19,6 +19,7 @@ from otelbridge.queue.change import DeadLetter, Retained
 from otelbridge.queue.errors import QueueUnusable
 from otelbridge.queue.opening import QUEUE_FILE, read_store
 from otelbridge.queue.owner import owner_of
+from otelbridge.queue.packing import is_whole
 from otelbridge.queue.rows import STREAM_BY_RANK, Row, Span, sequence_of, span_of
 from otelbridge.queue.store import Store
 from otelbridge.queue.watching import WATCHING, read_note
@@ -114,14 +115,14 @@ class Inspection:
         return (kept for _, kept in self._store.retained(since_unix_nano, until_unix_nano))
 
     def verify(self) -> Verification:
-        """Reads every byte: SQLite's own check, each batch against its seal, the ledger against the batches."""
+        """Reads every byte: SQLite's own check, each batch (its seal, and unpacked), the ledger against the batches."""
         batches = records = 0
         damaged = []
         file_error = self._store.quick_check()
         try:
             for stream in STREAM_BY_RANK:
                 for number, batch in self._store.batches(span_of(stream)):
-                    if batch is None:
+                    if batch is None or not is_whole(batch.request):
                         damaged.append(number)
                     else:
                         batches += 1

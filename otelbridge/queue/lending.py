@@ -85,7 +85,7 @@ class Lending:
         asked = FIRST_ROWS
         while rows:
             for row in rows:
-                size += row.bytes
+                size += row.request_bytes
                 records += row.records
                 if chosen and (size > max_bytes or records > max_records):
                     return chosen
@@ -105,7 +105,8 @@ class Lending:
         lease = Lease(
             stream=stream,
             batch_ids=tuple(row.id for row in rows),
-            request=b"".join([batches[row.id].request for row in rows]),
+            parts=tuple(batches[row.id].request for row in rows),
+            request_bytes=sum(row.request_bytes for row in rows),
             records=sum(row.records for row in rows),
             oldest_received_unix_nano=min(row.oldest_received_unix_nano for row in rows),
             tries=holding.desk.tries(rows[0].id),

@@ -114,7 +114,7 @@ class Letters:
         """Adds the keeping of a delivered lease to the change, where the operator wants it."""
         if self._settings.retain_seconds and loan.on_disk:
             change.retain.append((loan.span, self._clock()))
-            self.retained_bytes += len(loan.lease.request)
+            self.retained_bytes += sum(row.bytes for row in loan.rows)
 
     def trim(self) -> bool:
         """Forgets retained batches beyond age and bound; True when there may be more."""

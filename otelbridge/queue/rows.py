@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch
+from otelbridge.queue.packing import is_packed, request_bytes
 
 RANK_BITS = 60
 PIECE_BITS = 20  # a million pieces of one batch; leaves 2**40 batches, a century at 300 a second
@@ -21,6 +22,7 @@ STREAM_BY_RANK = (Stream.GAPS, Stream.ALERTS, Stream.MESSAGES, Stream.LOGS)
 RANK = {stream: rank for rank, stream in enumerate(STREAM_BY_RANK)}
 
 SEAL = struct.Struct(">qqq")
+CRC_BITS = 32
 
 
 class Span(NamedTuple):
@@ -36,7 +38,10 @@ class Row(NamedTuple):
     id: int
     records: int
     bytes: int
+    """As it is held."""
     oldest_received_unix_nano: int
+    request_bytes: int
+    """Unpacked."""
 
 
 def row_id(stream: Stream, sequence: int) -> int:
@@ -60,8 +65,13 @@ def span_of(stream: Stream) -> Span:
 
 
 def checksum(batch_id: int, batch: Batch) -> int:
-    """CRC-32 over everything that the row says: a row that still matches it is the one that was written."""
-    return zlib.crc32(batch.request, zlib.crc32(SEAL.pack(batch_id, batch.records, batch.oldest_received_unix_nano)))
+    """CRC-32 over everything that the row says: a row that still matches it is the one that was written.
+
+    Above it stands the length of a packed request once it is unpacked, and 0 of others: SQLite reads a whole request to
+    tell its first bytes, but not to tell this.
+    """
+    crc = zlib.crc32(batch.request, zlib.crc32(SEAL.pack(batch_id, batch.records, batch.oldest_received_unix_nano)))
+    return request_bytes(batch.request) << CRC_BITS | crc if is_packed(batch.request) else crc
 
 
 def piece_ids(room: Span, pieces: int) -> list[int]:

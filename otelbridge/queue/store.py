@@ -14,6 +14,7 @@ from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch
 from otelbridge.queue.change import Change, DeadLetter, Retained
 from otelbridge.queue.rows import (
+    CRC_BITS,
     STREAM_BY_RANK,
     Row,
     Span,
@@ -34,8 +35,11 @@ def _integers(row: tuple[object, ...]) -> tuple[int, int, int]:
     raise sqlite3.DataError(f"a row that nobody wrote: {row}")
 
 
-def _measured(row: tuple[int, object, object, object]) -> Row:
-    return Row(row[0], *_integers(row[1:]))
+def _measured(row: tuple[int, object, object, object, object]) -> Row:
+    row_id, records, size, oldest, seal = row
+    records, size, oldest = _integers((records, size, oldest))
+    unpacked_bytes = seal >> CRC_BITS if isinstance(seal, int) else 0
+    return Row(row_id, records, size, oldest, unpacked_bytes if unpacked_bytes > 0 else size)
 
 
 class Store:
@@ -142,7 +146,8 @@ class Store:
     def measures(self, span: Span, limit: int) -> list[Row]:
         """The first rows of a span in order, without their bytes."""
         found = self._connection.execute(
-            "SELECT id, records, length(request), oldest FROM batches WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+            "SELECT id, records, length(request), oldest, checksum FROM batches"
+            " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
             (*span, limit),
         )
         return [_measured(row) for row in found]

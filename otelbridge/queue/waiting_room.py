@@ -6,12 +6,14 @@ import bisect
 
 from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch
+from otelbridge.queue.packing import request_bytes
 from otelbridge.queue.rows import Row, Span, stream_of
 
 
 def measure(batch_id: int, batch: Batch) -> Row:
     """A batch's measures."""
-    return Row(batch_id, batch.records, len(batch.request), batch.oldest_received_unix_nano)
+    held = batch.request
+    return Row(batch_id, batch.records, len(held), batch.oldest_received_unix_nano, request_bytes(held))
 
 
 class WaitingRoom:

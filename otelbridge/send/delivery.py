@@ -14,6 +14,7 @@ from typing import Protocol
 from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch, Lease
 from otelbridge.queue.outcome import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
+from otelbridge.queue.packing import DamagedRequest, is_packed, packed, unpacked
 from otelbridge.send.patience import Patience, Permit
 from otelbridge.send.replay import Replay
 from otelbridge.send.sender import Sender
@@ -98,7 +99,7 @@ class Delivery:
             case Accepted():
                 self._accept(lease, outcome, seconds, permit)
             case TooLarge():
-                self._desk.width.too_large(len(lease.request))
+                self._desk.width.too_large(lease.request_bytes)
                 self._reduce(lease, outcome, permit)
             case Refused():
                 self._desk.width.faulty(lease.records)
@@ -114,12 +115,14 @@ class Delivery:
             tally.in_flight += 1
         began = desk.clock()
         try:
-            outcome = desk.sender.send(lease.request, records=lease.records)
+            outcome: Outcome = desk.sender.send(lease.request, records=lease.records)
+        except DamagedRequest as damage:  # narrowed down to its batch, and set aside, as if the endpoint had said so
+            outcome = Refused(code="corrupt", why=str(damage))
         finally:
             seconds = desk.clock() - began
             with desk.tally.counting() as tally:
                 tally.in_flight -= 1
-            desk.tally.sent(len(lease.request), seconds)
+            desk.tally.sent(lease.request_bytes, seconds)
         return outcome, seconds
 
     def _accept(self, lease: Lease, outcome: Accepted, seconds: float, permit: Permit) -> None:
@@ -144,7 +147,7 @@ class Delivery:
                 records=lease.records,
                 rejected=rejected,
                 message=outcome.message,
-                request_bytes=len(lease.request),
+                request_bytes=lease.request_bytes,
                 seconds=seconds,
             )
         )
@@ -248,16 +251,17 @@ class Delivery:
 
 def _pieces(lease: Lease) -> list[Batch]:
     """Two batches with half of the lease's records each; none where it cannot be taken apart."""
+    held = lease.request
     try:
-        parts = halves(lease.request)
-    except ValueError:  # one record, or not what it should be
+        parts = halves(unpacked(held))
+    except ValueError:  # one record, or not what it should be; or damaged
         return []
     if sum(records for _, records in parts) != lease.records:
         return []
     return [
         Batch(
             stream=lease.stream,
-            request=request,
+            request=packed(request) if is_packed(held) else request,
             records=records,
             oldest_received_unix_nano=lease.oldest_received_unix_nano,
         )

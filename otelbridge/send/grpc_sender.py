@@ -1,4 +1,7 @@
-"""OTLP over gRPC: an encoded request in, an Outcome out. Bytes go in as they are; no message object is made."""
+"""OTLP over gRPC: an encoded request in, an Outcome out. Bytes go in as they are; no message object is made.
+
+A packed request goes out as it was packed, where grpc lets it (precompressed.py).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ from contextlib import contextmanager
 import grpc
 
 from otelbridge.queue.outcome import Hold, Outcome, RetryLater
+from otelbridge.queue.packing import gzip_member, unpacked
 from otelbridge.send import answers
 from otelbridge.send.certificates import Certificates, TlsFiles
 from otelbridge.send.credentials import Credentials
 from otelbridge.send.hiding import hidden
+from otelbridge.send.precompressed import precompressed
 from otelbridge.send.settings import MIB, SendSettings
 from otelbridge.send.target import grpc_target
 
@@ -34,11 +39,14 @@ UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED.name
 class _Channel:
     """A channel and the number of calls on it, so that it is closed after the last one when it is replaced."""
 
-    __slots__ = ("calls", "channel", "export", "retired", "tls")
+    __slots__ = ("calls", "channel", "encoded", "export", "retired", "tls")
 
-    def __init__(self, channel: grpc.Channel, tls: TlsFiles | None) -> None:
+    def __init__(self, channel: grpc.Channel, tls: TlsFiles | None, *, gzip: bool) -> None:
         self.channel, self.tls = channel, tls
-        self.export = channel.unary_unary(EXPORT)  # no serializers: bytes in, bytes out
+        marked = precompressed(channel.unary_unary(EXPORT)) if gzip else None
+        self.export = marked or channel.unary_unary(EXPORT)  # no serializers: bytes in, bytes out
+        self.encoded = gzip_member if marked else unpacked
+        """The form in which it takes a request."""
         self.calls = 0
         self.retired = False
 
@@ -100,9 +108,10 @@ class GrpcSender:
         with self._calling() as channel:
             if channel is None:
                 return RetryLater(code="CANCELLED", why="the bridge is closing")
+            message = channel.encoded(request)
             try:
                 response = channel.export(
-                    request,
+                    message,
                     timeout=self._timeout_seconds,
                     metadata=tuple(headers.items()),
                     compression=self._compression,
@@ -124,7 +133,7 @@ class GrpcSender:
             if self._channel is not None and self._channel.tls != tls:
                 self._retire(self._channel)
             if self._channel is None and not self._closed:
-                self._channel = _Channel(self._opened(tls), tls)
+                self._channel = _Channel(self._opened(tls), tls, gzip=self._compression is grpc.Compression.Gzip)
             channel = self._channel
             if channel is not None:
                 channel.calls += 1

@@ -6,7 +6,6 @@ and the deadline, the answer's cap and the cancelling are ours (docs/decisions/h
 
 from __future__ import annotations
 
-import gzip
 import ssl
 import threading
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPException
 
 from otelbridge.queue.outcome import Hold, Outcome, RetryLater
+from otelbridge.queue.packing import gzip_member, unpacked
 from otelbridge.send import answers
 from otelbridge.send.certificates import Certificates, TlsFiles, ssl_context
 from otelbridge.send.credentials import Credentials
@@ -22,8 +22,6 @@ from otelbridge.send.http_connection import HttpAnswer, HttpConnection
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.target import http_target
 
-GZIP_LEVEL = 1
-"""Measured in docs/decisions/compression.md."""
 UNAUTHORIZED = "401"
 CLOSING = RetryLater(code="CANCELLED", why="the bridge is closing")
 
@@ -68,7 +66,7 @@ class HttpSender:
         headers = self._credentials.headers()
         if isinstance(headers, Hold):
             return headers
-        body = gzip.compress(request, GZIP_LEVEL, mtime=0) if self._gzip else request
+        body = gzip_member(request) if self._gzip else unpacked(request)
         outcome = self._attempt(body, headers)
         if isinstance(outcome, Hold) and outcome.code == UNAUTHORIZED:
             renewed = self._credentials.headers(doubted=True)

@@ -9,17 +9,20 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from otelbridge.queue.packing import unpacked
+
 ID_FIELDS = ("traceId", "spanId")
 """Protobuf's JSON has bytes as base64; OTLP has these as hexadecimal."""
 
 
 def to_document(request: bytes) -> dict[str, Any]:
-    """The request as plain dictionaries and lists, field names in lowerCamelCase.
+    """The request, packed or not, as plain dictionaries and lists, field names in lowerCamelCase.
 
     Raises:
+        DamagedRequest: it is not what was packed.
         google.protobuf.message.DecodeError: it is not an ExportLogsServiceRequest.
     """
-    document = MessageToDict(ExportLogsServiceRequest.FromString(request), use_integers_for_enums=True)
+    document = MessageToDict(ExportLogsServiceRequest.FromString(unpacked(request)), use_integers_for_enums=True)
     for per_resource in document.get("resourceLogs", ()):
         for per_scope in per_resource.get("scopeLogs", ()):
             for record in per_scope.get("logRecords", ()):

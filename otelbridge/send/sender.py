@@ -29,6 +29,13 @@ class Sender(Protocol):
         """Sends an encoded ExportLogsServiceRequest and waits for the answer, at most until its deadline.
 
         Never raises for what can happen to a connection or an endpoint: that is an outcome.
+
+        Args:
+            request: packed, or as it is.
+            records: how many it holds.
+
+        Raises:
+            DamagedRequest: it is not what was packed.
         """
         ...
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch, Lease
 from otelbridge.queue.desk import Desk, Loan
-from otelbridge.queue.rows import Row, Span, checksum, piece_ids, row_id, sequence_of, span_of, stream_of
+from otelbridge.queue.packing import packed
+from otelbridge.queue.rows import CRC_BITS, Row, Span, checksum, piece_ids, row_id, sequence_of, span_of, stream_of
 
 
 @given(st.sampled_from(Stream), st.integers(1, 2**40 - 1))
@@ -51,9 +52,26 @@ def test_a_seal_breaks_when_anything_that_the_row_says_changes(
     assert seal not in [checksum(*other) for other in others]
 
 
+def test_a_seal_says_how_large_a_packed_request_is() -> None:
+    request = b"\x0a" + bytes(5000)
+    batch = Batch(stream=Stream.LOGS, request=packed(request), records=1, oldest_received_unix_nano=9)
+    as_it_is = Batch(stream=Stream.LOGS, request=request, records=1, oldest_received_unix_nano=9)
+    assert checksum(1, batch) >> CRC_BITS == 5001
+    assert checksum(1, as_it_is) >> CRC_BITS == 0
+    assert checksum(1, batch) < 2**63
+
+
 def loan(first: int, last: int) -> Loan:
-    lease = Lease(stream=Stream.GAPS, batch_ids=(first,), request=b"", records=1, oldest_received_unix_nano=0, tries=0)
-    return Loan(lease=lease, span=Span(first, last), rows=(Row(first, 1, 0, 0),), since=first, on_disk=True)
+    lease = Lease(
+        stream=Stream.GAPS,
+        batch_ids=(first,),
+        parts=(b"",),
+        request_bytes=0,
+        records=1,
+        oldest_received_unix_nano=0,
+        tries=0,
+    )
+    return Loan(lease=lease, span=Span(first, last), rows=(Row(first, 1, 0, 0, 0),), since=first, on_disk=True)
 
 
 def test_the_gaps_between_loans_are_what_is_free() -> None:

@@ -1,0 +1,139 @@
+"""Requests that were packed before they were stored, over every way out: what arrives is what was packed."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from otelbridge.event import Stream
+from otelbridge.queue.batch import Batch
+from otelbridge.queue.outcome import Accepted
+from otelbridge.queue.packing import HEADER, is_packed, joined, packed, unpacked
+from otelbridge.send import grpc_sender
+from otelbridge.send.sender import open_sender
+from otelbridge.send.settings import SendSettings
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.endpoint_answers import OK, Partial, Status, TooLarge, in_turn
+from otelbridge.telemetry.happenings import BatchAccepted, BatchRefused
+from otelbridge.telemetry.ledger import Account
+from tests.integration.send.conftest import Road
+from tests.records import batch_of, bodies_of, request_of
+from tests.waiting import eventually
+
+Way = tuple[str, str]
+WAYS = {
+    "grpc, as packed": ("grpc", "gzip"),
+    "grpc, compressed by grpc": ("grpc", "gzip"),
+    "grpc, none": ("grpc", "none"),
+    "http, gzip": ("http/protobuf", "gzip"),
+    "http, none": ("http/protobuf", "none"),
+}
+SMALL, LARGE = request_of("small", padding=2000), request_of(*[f"l{n}" for n in range(400)], padding=100)
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+    if request.param == "grpc, compressed by grpc":
+        monkeypatch.setattr(grpc_sender, "precompressed", lambda _: None)
+    return WAYS[request.param]
+
+
+def settings_for(endpoint: OtlpEndpoint, way: Way) -> SendSettings:
+    protocol, compression = way
+    address = endpoint.grpc_endpoint if protocol == "grpc" else f"{endpoint.http_endpoint}/v1/logs"
+    return SendSettings.model_validate({"protocol": protocol, "endpoint": address, "compression": compression})
+
+
+def packed_batch(*bodies: str, padding: int = 200) -> Batch:
+    plain = batch_of(*bodies, padding=padding)
+    held = packed(plain.request)
+    assert is_packed(held)
+    return Batch(
+        stream=Stream.ALERTS,
+        request=held,
+        records=len(bodies),
+        oldest_received_unix_nano=plain.oldest_received_unix_nano,
+    )
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [request_of("tiny")],
+        [packed(SMALL)],
+        [packed(LARGE)],
+        [packed(LARGE), packed(LARGE)],
+        [packed(LARGE), SMALL, packed(SMALL), packed(LARGE), request_of("tiny")],
+        [packed(request_of(*[f"m{n}" for n in range(20_000)], padding=100))],
+    ],
+    ids=["as it is", "small", "large", "two", "mixed", "megabytes"],
+)
+def test_what_was_packed_arrives_as_it_was(endpoint: OtlpEndpoint, way: Way, parts: list[bytes]) -> None:
+    sender = open_sender(settings_for(endpoint, way), version="test")
+    assert sender.send(joined(parts), records=1) == Accepted()
+    sender.close()
+    (request,) = endpoint.inbox.requests("logs")
+    assert request.body == b"".join(map(unpacked, parts))
+
+
+def test_couriers_deliver_packed_batches_through_all_weather(road: Road, endpoint: OtlpEndpoint, way: Way) -> None:
+    weather = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    endpoint.answers = in_turn([*[Status(code=code) for code in weather], Partial(rejected=2)])
+    protocol, compression = way
+    names = [f"r{n}" for n in range(400)]
+    for n in range(0, 400, 40):
+        road.put(packed_batch(*names[n : n + 40]))
+    couriers = road.start(endpoint, protocol=protocol, compression=compression, max_request_bytes=64 * 1024)
+    eventually(lambda: road.held() == 0, within_seconds=20)
+    assert road.total(Account.DELIVERED) == 398
+    assert couriers.state().retries == 3
+    told = [one for one in road.told if isinstance(one, BatchAccepted)]
+    assert max(one.request_bytes for one in told) <= 64 * 1024
+    assert sum(one.request_bytes for one in told) > 400 * 200, "counted as they are once they are unpacked"
+
+
+def test_what_is_too_large_unpacked_is_sent_in_smaller_requests(road: Road, endpoint: OtlpEndpoint, way: Way) -> None:
+    endpoint.answers = lambda _: TooLarge(limit_bytes=3000)
+    protocol, compression = way
+    names, more = [f"r{n}" for n in range(64)], [f"s{n}" for n in range(64)]
+    road.put(packed_batch(*names), packed_batch(*more))
+    couriers = road.start(endpoint, protocol=protocol, compression=compression)
+    endpoint.wait_for_records(128, within=20)
+    eventually(lambda: road.held() == 0)
+    assert sorted(bodies_of(endpoint.log_records())) == sorted(names + more)
+    assert couriers.state().splits
+    assert road.total(Account.DELIVERED) == 128
+
+
+def test_a_damaged_batch_is_set_aside_and_said_and_the_others_arrive(
+    road: Road, endpoint: OtlpEndpoint, way: Way
+) -> None:
+    damaged = packed_batch(*[f"bad{n}" for n in range(50)])
+    spoilt = bytearray(damaged.request)
+    spoilt[HEADER.size + 10] ^= 0x18
+    damaged = Batch(
+        stream=damaged.stream,
+        request=bytes(spoilt),
+        records=damaged.records,
+        oldest_received_unix_nano=damaged.oldest_received_unix_nano,
+    )
+    good = [f"r{n}" for n in range(80)]
+    road.put(packed_batch(*good[:40]), damaged, packed_batch(*good[40:]))
+    protocol, compression = way
+    road.start(endpoint, protocol=protocol, compression=compression)
+    eventually(lambda: road.held() == 0, within_seconds=30)
+    assert sorted(bodies_of(endpoint.log_records())) == sorted(good)
+    assert road.total(Account.REJECTED) == 50
+    assert sum(one.records for one in road.told if isinstance(one, BatchRefused)) == 50
+
+
+def test_a_faulty_record_among_packed_ones_is_set_aside_alone(road: Road, endpoint: OtlpEndpoint, way: Way) -> None:
+    refusal = Status(code=grpc.StatusCode.INVALID_ARGUMENT)
+    endpoint.answers = lambda request: refusal if b"poison" in request.body else OK
+    names = [f"r{n}" for n in range(100)]
+    road.put(packed_batch(*names[:50], "poison", *names[50:]))
+    protocol, compression = way
+    road.start(endpoint, protocol=protocol, compression=compression)
+    eventually(lambda: road.held() == 0, within_seconds=20)
+    assert sorted(bodies_of(endpoint.log_records())) == sorted(names)
+    assert road.total(Account.REJECTED) == 1

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import gzip
+import random
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otelbridge.queue.crc import joined_crc
+from otelbridge.queue.packing import (
+    HEADER,
+    LARGE_BYTES,
+    LEAST_BYTES,
+    MARK,
+    MAX_REQUEST_BYTES,
+    DamagedRequest,
+    gzip_member,
+    is_packed,
+    is_whole,
+    joined,
+    packed,
+    request_bytes,
+    unpacked,
+)
+
+FIRST_TAG = b"\x0a"  # of every encoded request that is not empty
+GZIP_WINDOW = zlib.MAX_WBITS | 16
+
+
+def request_of(size: int, seed: int) -> bytes:
+    """So many bytes that compress somewhat, beginning as every encoded request does."""
+    dice = random.Random(seed)
+    words = [dice.randbytes(dice.randrange(1, 40)) for _ in range(30)]
+    body = FIRST_TAG
+    while len(body) < size:
+        body += dice.choice(words)
+    return body[:size]
+
+
+requests = st.builds(
+    request_of,
+    st.one_of(st.integers(0, 3 * LEAST_BYTES), st.integers(0, 3 * LARGE_BYTES), st.just(150_000)),
+    st.integers(0, 99),
+)
+
+
+def only_member(compressed: bytes) -> bytes:
+    """What a reader gets that stops after the first gzip member; fails when there is anything behind it."""
+    reader = zlib.decompressobj(GZIP_WINDOW)
+    content = reader.decompress(compressed)
+    assert reader.eof
+    assert not reader.unused_data
+    return content
+
+
+@given(st.binary(max_size=200), st.integers(0, 300_000), st.integers(0, 9))
+def test_the_checksum_of_two_pieces_is_that_of_the_whole(first: bytes, second_bytes: int, seed: int) -> None:
+    second = random.Random(seed).randbytes(second_bytes)
+    assert joined_crc(zlib.crc32(first), zlib.crc32(second), second_bytes) == zlib.crc32(first + second)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65_535, 65_536, 65_537, 1 << 24])
+def test_the_checksum_is_right_at_the_ends_of_its_digits(size: int) -> None:
+    assert joined_crc(zlib.crc32(b"first"), zlib.crc32(bytes(size)), size) == zlib.crc32(b"first" + bytes(size))
+
+
+@given(requests)
+def test_a_request_comes_out_as_it_went_in(request: bytes) -> None:
+    held = packed(request)
+    assert len(held) <= len(request)
+    assert unpacked(held) == request
+    assert request_bytes(held) == len(request)
+    assert is_whole(held)
+
+
+@given(st.lists(st.tuples(requests, st.booleans()), min_size=1, max_size=8))
+def test_joined_requests_are_one_request_and_one_gzip_member(parts: list[tuple[bytes, bool]]) -> None:
+    held = joined([packed(request) if packs else request for request, packs in parts])
+    whole = b"".join(request for request, _ in parts)
+    assert unpacked(held) == whole
+    assert request_bytes(held) == len(whole)
+    assert gzip.decompress(gzip_member(held)) == whole
+    assert only_member(gzip_member(held)) == whole
+
+
+@given(st.lists(st.lists(requests, min_size=1, max_size=3), min_size=1, max_size=3))
+def test_what_was_joined_can_be_joined_again(parts: list[list[bytes]]) -> None:
+    held = joined([joined([packed(request) for request in some]) for some in parts])
+    assert unpacked(held) == b"".join(request for some in parts for request in some)
+
+
+def test_large_requests_go_out_as_they_were_packed() -> None:
+    parts = [packed(request_of(LARGE_BYTES + n, n)) for n in range(3)]
+    assert joined(parts)[HEADER.size :] == b"".join(part[HEADER.size :] for part in parts)
+
+
+def test_small_requests_are_compressed_together() -> None:
+    one = request_of(2 * LEAST_BYTES, 1)
+    together, alone = gzip_member(joined([packed(one)] * 7)), gzip_member(packed(one))
+    assert is_packed(packed(one))
+    assert len(together) < 2 * len(alone)
+    with_a_large_one = joined([packed(one)] * 7 + [packed(request_of(LARGE_BYTES, 2))])
+    assert len(with_a_large_one) < 2 * len(alone) + len(packed(request_of(LARGE_BYTES, 2)))
+
+
+def test_what_packing_would_not_make_smaller_is_held_as_it_is() -> None:
+    noise = FIRST_TAG + random.Random(1).randbytes(5000)
+    for request in (b"", FIRST_TAG, request_of(LEAST_BYTES - 1, 1), noise):
+        assert packed(request) is request
+        assert gzip.decompress(gzip_member(request)) == request
+
+
+@given(st.data())
+def test_a_damaged_one_never_comes_out_as_something_else(data: st.DataObject) -> None:
+    request = request_of(4000, 1)
+    held = bytearray(packed(request))
+    bit = data.draw(st.integers(8, len(held) * 8 - 1))
+    held[bit // 8] ^= 1 << bit % 8
+    try:
+        assert unpacked(bytes(held)) == request
+    except DamagedRequest:
+        assert not is_whole(bytes(held))
+
+
+@given(st.integers(HEADER.size, len(packed(request_of(4000, 1))) - 6))
+def test_one_that_was_cut_off_is_damaged(size: int) -> None:
+    with pytest.raises(DamagedRequest):
+        unpacked(packed(request_of(4000, 1))[:size])
+
+
+def test_a_bomb_is_damaged_and_fills_no_memory() -> None:
+    stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = b"".join(stream.compress(bytes(1 << 20)) for _ in range(200)) + stream.flush(zlib.Z_SYNC_FLUSH)
+    for claimed in (10, MAX_REQUEST_BYTES + 1):
+        with pytest.raises(DamagedRequest):
+            unpacked(HEADER.pack(MARK, claimed, 0) + bomb)
+
+
+def test_a_damaged_part_among_others_is_seen_in_the_whole() -> None:
+    good, bad = packed(request_of(4000, 1)), bytearray(packed(request_of(4000, 2)))
+    bad[HEADER.size + 20] ^= 0x10
+    for parts in ([bytes(bad), good], [good, bytes(bad)], [good, bytes(bad), packed(request_of(LARGE_BYTES, 3))]):
+        with pytest.raises(DamagedRequest):
+            unpacked(joined(parts))
+
+
+def test_no_encoded_message_begins_with_the_mark() -> None:
+    assert MARK & 7 == 7, "a wire type that there is not"
