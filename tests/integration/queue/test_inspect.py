@@ -64,7 +64,7 @@ def test_a_folder_without_a_queue_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_the_flight_recorder_keeps_what_was_delivered_within_its_bounds(tmp_path: Path) -> None:
-    queue = open_queue(tmp_path, retain_seconds=3600, retain_max_bytes=100 * 512)
+    queue = open_queue(tmp_path, retain_seconds=3600, retain_max_bytes=100 * 512, max_age_seconds=1e11)  # from 1970
     for n in range(30):
         put(queue, Stream.LOGS, range(10 * n, 10 * n + 10), received=1_000 + n)
         queue.settle(take(queue), Accepted())
