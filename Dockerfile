@@ -13,7 +13,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PIP_ROOT_U
 # Only this stage has it, and the base decides its version.
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install -y --no-install-recommends python3-venv \
+ && apt-get install -y --no-install-recommends python3-venv python3-dev gcc libc6-dev \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 
@@ -24,9 +24,9 @@ COPY locks/run.txt locks/
 RUN ["/build/bin/pip", "install", "--require-hashes", "--only-binary=:all:", "-r", "locks/run.txt"]
 RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "install", "--require-hashes", "--only-binary=:all:", "-r", "locks/run.txt"]
 # What the lock has for building is of no use at run time.
-RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "uninstall", "-y", "hatchling", "editables", "trove-classifiers", "packaging", "pathspec", "pluggy", "tomlkit"]
+RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "uninstall", "-y", "hatchling", "editables", "cython", "trove-classifiers", "packaging", "pathspec", "pluggy", "tomlkit"]
 
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY otelbridge otelbridge/
 RUN ["/build/bin/pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "/dist", "."]
 RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "install", "--no-deps", "--no-index", "--find-links", "/dist", "otelbridge"]

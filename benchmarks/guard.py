@@ -1,7 +1,8 @@
 """The regression guard: what the road does for an event, counted instead of timed, against the figures in guard.json.
 
-A fixed input walks from the hand-off through gate, mapping and the queue into a courier's hands. Counted are bytecode
-instructions and calls, which are the same on every machine with the same Python; with `--instructions` the processor's
+A fixed input walks from the hand-off through gate, mapping and the queue into a courier's hands: once through the
+mapping's ordinary lane and once, where it is compiled, through the express lane. Counted are bytecode instructions and
+calls, which are the same on every machine with the same Python; with `--instructions` the processor's
 instructions too, under valgrind, which sees what happens inside C. `--renew` stores what is counted now.
 """
 
@@ -30,6 +31,7 @@ from otelbridge.gate.gate import Gate
 from otelbridge.gate.settings import GateSettings
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.teacher import COMPILED
 from otelbridge.queue.durable import DurableQueue
 from otelbridge.queue.outcome import Accepted
 from otelbridge.queue.settings import QueueSettings
@@ -67,10 +69,10 @@ def fixed_input(count: int) -> list[RawEvent]:
 class Walk:
     """The rooms from the hand-off to the queue, on default settings, with a queue in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, native: bool) -> None:
         self._handoff = HandOff(100_000, 64 * MIB)
         self._gate = Gate(GateSettings())
-        self._mapper = Mapper(MappingSettings(), version="guard")
+        self._mapper = Mapper(MappingSettings(native=native), version="guard")
         # One clock for events and queue: none of them is too old.
         settings = QueueSettings(directory=folder)
         self._queue = DurableQueue.open(settings, tell=lambda _: None, clock=lambda: RECEIVED_UNIX_NANO, boot="guard")
@@ -95,9 +97,9 @@ class Walk:
 
 
 @contextmanager
-def open_walk() -> Iterator[Walk]:
+def open_walk(*, native: bool) -> Iterator[Walk]:
     with tempfile.TemporaryDirectory() as folder:
-        walk = Walk(Path(folder))
+        walk = Walk(Path(folder), native=native)
         try:
             yield walk
         finally:
@@ -111,10 +113,19 @@ def operations() -> Figures:
     """Bytecode instructions, calls of Python functions and calls of C functions per event, in all threads."""
     events = fixed_input(WARM_EVENTS + 2 * EVENTS)
     first, second = events[WARM_EVENTS : WARM_EVENTS + EVENTS], events[WARM_EVENTS + EVENTS :]
-    with open_walk() as walk:
-        walk.carry(events[:WARM_EVENTS])
-        found = traced(lambda: walk.carry(first)) + profiled(lambda: walk.carry(second))
-    return {name: round(found[name] / EVENTS, 1) for name in ("bytecode", "python_calls", "c_calls")}
+    figures: Figures = {}
+    for lane, native in lanes().items():
+        with open_walk(native=native) as walk:
+            walk.carry(events[:WARM_EVENTS])
+            found = traced(lambda: walk.carry(first)) + profiled(lambda: walk.carry(second))
+        for name in ("bytecode", "python_calls", "c_calls"):
+            figures[f"{lane} {name}"] = round(found[name] / EVENTS, 1)
+    return figures
+
+
+def lanes() -> dict[str, bool]:
+    """The mapping's lanes that are here: the name of each, and the setting `mapping.native` that it goes with."""
+    return {"ordinary": False, "express": True} if COMPILED else {"ordinary": False}
 
 
 def traced(work: Callable[[], int]) -> Counter[str]:
@@ -171,17 +182,20 @@ def instructions() -> Figures:
         FileNotFoundError: valgrind is not installed.
     """
     events = fixed_input(MANY_EVENTS)
-    few, many = counted_by_valgrind(events[:FEW_EVENTS]), counted_by_valgrind(events)
-    return {"instructions": round((many - few) / (MANY_EVENTS - FEW_EVENTS), -2)}
+    figures: Figures = {}
+    for lane in lanes():
+        few, many = counted_by_valgrind(events[:FEW_EVENTS], lane), counted_by_valgrind(events, lane)
+        figures[f"{lane} instructions"] = round((many - few) / (MANY_EVENTS - FEW_EVENTS), -2)
+    return figures
 
 
-def counted_by_valgrind(events: list[RawEvent]) -> int:
+def counted_by_valgrind(events: list[RawEvent], lane: str) -> int:
     """Instructions of a whole process that carries these events."""
     with tempfile.TemporaryDirectory() as folder:
         out, given = Path(folder) / "callgrind", Path(folder) / "events"
         given.write_bytes(pickle.dumps(events))
         argv = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--quiet"]
-        argv += [sys.executable, "-m", "benchmarks.guard", "--carry", str(given)]
+        argv += [sys.executable, "-m", "benchmarks.guard", "--carry", str(given), "--lane", lane]
         fixed = {**os.environ, "PYTHONHASHSEED": "0"}
         subprocess.run(argv, check=True, env=fixed, cwd=STORED.parent.parent)
         for line in out.read_text(encoding="utf-8").splitlines():
@@ -215,7 +229,7 @@ CHEAPER = "Well done: `make guard`, so that it stays so."
 
 def complaints(now: Figures, before: Figures) -> list[str]:
     """What is dearer than before by more than the slack, or so much cheaper that it should be stored."""
-    changes = {name: now[name] / figure - 1 for name, figure in before.items()}
+    changes = {name: now[name] / figure - 1 for name, figure in before.items() if name in now}
     return [
         f"{name} per event: {now[name]} now, {before[name]} stored ({change:+.0%}). {DEARER if change > 0 else CHEAPER}"
         for name, change in changes.items()
@@ -234,10 +248,11 @@ def main() -> int:
     parser.add_argument("--instructions", action="store_true", help="count the processor's instructions too (valgrind)")
     parser.add_argument("--renew", action="store_true", help="store what is counted")
     parser.add_argument("--carry", type=Path, metavar="FILE", help="count nothing: carry a file's events, for valgrind")
+    parser.add_argument("--lane", choices=lanes(), default="ordinary", help="for --carry")
     asked = parser.parse_args()
     if asked.carry is not None:
         events: list[RawEvent] = pickle.loads(asked.carry.read_bytes())
-        with open_walk() as walk:
+        with open_walk(native=lanes()[asked.lane]) as walk:
             return len(events) - walk.carry(events)
     counts: dict[str, Callable[[], Figures]] = {"operations": operations}
     if asked.instructions:

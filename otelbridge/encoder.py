@@ -67,6 +67,8 @@ class Encoder:
         self._tell = tell
         self._packs = packs
         self._map = mapper.map if latest is None else latest.noting(mapper.map)
+        # A rule, or a look at the latest events, needs the event decoded.
+        self._express = mapper.express if gate.open and latest is None else {}
         self._gaps: deque[Gap] = deque()
         self._draining = threading.Event()
         self._in_hand: Counter[Stream] = Counter()
@@ -133,24 +135,23 @@ class Encoder:
 
     def _batches(self, events: Sequence[RawEvent], postings: Counter[tuple[Stream, Account, str]]) -> Iterable[Batch]:
         open_batches: dict[Stream, OpenBatch] = {}
-        ungated, map_event, alerts = self._gate.open, self._map, Stream.ALERTS
+        express = self._express
         for event in chain.from_iterable(self._in_breaths(events)):
-            stream = event.stream
-            decoded = decode(stream, event.body)
-            if decoded.how != "strict":
-                self._note_damage(event, decoded)
-            if not ungated and not self._passes(stream, decoded, postings):
-                continue
-            if stream is alerts:
-                self._note_throttling(decoded, event)
+            stream, body, received_unix_nano, _, _ = event
+            record = None
+            if stream in express:
+                try:
+                    record = express[stream](body, received_unix_nano)
+                except Exception as error:  # noqa: BLE001 - see _map_decoded
+                    record = self._as_bytes(event, decode(stream, body), error)
+            if record is None:
+                record = self._map_decoded(event, postings)
+                if record is None:
+                    continue
             batch = open_batches.get(stream)
             if batch is None:
                 batch = open_batches[stream] = OpenBatch(stream)
-            try:
-                record = map_event(stream, decoded, event.received_unix_nano)
-            except Exception as error:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
-                record = self._as_bytes(event, decoded, error)
-            batch.add(record, event.received_unix_nano)
+            batch.add(record, received_unix_nano)
             if batch.bytes >= BATCH_TARGET_BYTES:
                 yield self._close(open_batches.pop(stream))
         for batch in open_batches.values():
@@ -164,6 +165,21 @@ class Encoder:
             if start:
                 self._handoff.let_readers_in()
             yield events[start : start + BREATH_EVENTS]
+
+    def _map_decoded(self, event: RawEvent, postings: Counter[tuple[Stream, Account, str]]) -> Record | None:
+        """The event's record; None where a rule drops it."""
+        stream = event.stream
+        decoded = decode(stream, event.body)
+        if decoded.how != "strict":
+            self._note_damage(event, decoded)
+        if not self._gate.open and not self._passes(stream, decoded, postings):
+            return None
+        if stream is Stream.ALERTS:
+            self._note_throttling(decoded, event)
+        try:
+            return self._map(stream, decoded, event.received_unix_nano)
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
+            return self._as_bytes(event, decoded, error)
 
     def _as_bytes(self, event: RawEvent, decoded: Decoded, error: Exception) -> Record:
         """The event as evidence that the mapping could not read."""

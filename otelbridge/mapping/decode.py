@@ -8,7 +8,7 @@ they are (`raw`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -85,9 +85,10 @@ def _unknown(message: Message) -> dict[int, list[Value]]:
     return fields
 
 
-def _value(wire_type: int, data: object) -> Value:
+def _value(wire_type: int, data: Any) -> Value:
     if wire_type == _GROUP_START:
-        return str(data)
+        # A set of unknown fields again; its own text is an address in memory.
+        return str([(field.field_number, _value(field.wire_type, field.data)) for field in data])
     if isinstance(data, bytes):
         try:
             return data.decode()

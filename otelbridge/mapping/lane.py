@@ -69,12 +69,13 @@ class Lane:
         self._text_body = settings.body == "text"
         self._stream = stream
         self._is_alerts = stream is Stream.ALERTS
-        self._salt = str(stream).encode()
+        self.salt = str(stream).encode()
         self._tally = tally
-        self._cut: list[str] = []
+        self.cut: list[str] = []
+        """Keys of values that had to be cut, until the record says so."""
         self._instant = Instant()
-        self._novelty = Novelty(settings, self._cut)
-        parts = Parts(settings, stream, kind, fields=FIELDS, cut=self._cut, tally=tally)
+        self._novelty = Novelty(settings, self.cut)
+        parts = Parts(settings, stream, kind, fields=FIELDS, cut=self.cut, tally=tally)
         self._fetch_workload, self._fetch_rule = parts.workload.fetch, parts.rule.fetch
         self._fetch_process = parts.process.fetch
         self._workloads: Memo[Any, WorkloadPart] = Memo(
@@ -89,14 +90,40 @@ class Lane:
         self._recall_touched = self._touched.recall
         self._forms: Memo[Any, FormPart] = Memo(parts.make_form, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
         self._recall_form = self._forms.recall
-        self._form_words = {form: text_attribute(form.key, settings.max_value_bytes, self._cut) for form in FORMS}
-        self._form_texts = {form: text_attribute(form.raw_key, settings.max_value_bytes, self._cut) for form in FORMS}
-        self._uid_head = head(RECORD_ATTRIBUTE, "log.record.uid", UID_BYTES)
+        self._form_words = {form: text_attribute(form.key, settings.max_value_bytes, self.cut) for form in FORMS}
+        self._form_texts = {form: text_attribute(form.raw_key, settings.max_value_bytes, self.cut) for form in FORMS}
+        self.uid_head = head(RECORD_ATTRIBUTE, "log.record.uid", UID_BYTES)
         self._body_heads = body_heads()
 
     def unix_nano(self, updated: str, timestamp: int) -> int:
         """The time that the two fields tell, or 0."""
         return self._instant.unix_nano(updated, timestamp)
+
+    def second_unix(self, second: bytes) -> int | None:
+        """The Unix time of `2006-01-02T15:04:05.`, or None where it is none."""
+        instant = self._instant
+        text = second.decode("latin-1")
+        return instant.second_unix if instant.unix_nano(text + "000001Z", 0) and instant.second == text else None
+
+    def workload(self, message: Any) -> WorkloadPart:
+        """Where it happened."""
+        key = self._fetch_workload(message)
+        return self._recall_workload(key) or self._workloads.learn(key)
+
+    def rule(self, message: Any) -> RulePart:
+        """What KubeArmor says about it."""
+        key = self._fetch_rule(message)
+        return self._recall_rule(key) or self._rules.learn(key)
+
+    def process(self, message: Any) -> ProcessPart:
+        """Who did it."""
+        key = self._fetch_process(message)
+        return self._recall_process(key) or self._processes.learn(key)
+
+    def detail(self, operation: str, data: str) -> DetailPart:
+        """How it was seen."""
+        key = (operation, data)
+        return self._recall_detail(key) or self._details.learn(key)
 
     def map(self, message: Any, received_unix_nano: int, rare: list[Attribute], dropped: int) -> Record:
         """Maps one event.
@@ -108,13 +135,8 @@ class Lane:
             dropped: attributes that the caller had to leave out.
         """
         timestamp, updated, source, resource, data, exec_id, event_data = _EVENT(message)
-        key = self._fetch_workload(message)
-        workload = self._recall_workload(key) or self._workloads.learn(key)
-        key = self._fetch_rule(message)
-        rule = self._recall_rule(key) or self._rules.learn(key)
-        key = self._fetch_process(message)
-        process = self._recall_process(key) or self._processes.learn(key)
-        role, seen, what, known, identifying = self._seen(rule.operation, data, resource)
+        workload, rule, process = self.workload(message), self.rule(message), self.process(message)
+        role, seen, what, known, identifying = self.seen(rule.operation, data, resource)
         novelty = self._novelty
         numbers = novelty.numbers(_NUMBERS(message))
         who = novelty.source(role, source, process.parent)
@@ -133,10 +155,10 @@ class Lane:
             rare += instant.odd(updated, timestamp, unix_nano)
         # Attributes are length-delimited and digests of one length, so no two events join to the same bytes.
         identity = [
-            self._salt, workload.digest, rule.digest, process.digest, _UINT64(unix_nano), identifying, who, numbers,
+            self.salt, workload.digest, rule.digest, process.digest, _UINT64(unix_nano), identifying, who, numbers,
             session,
         ]  # fmt: skip
-        if rare or self._cut:
+        if rare or self.cut:
             identity.append(repr((rare, updated, source, "" if role is _PARSED else resource)).encode())
         keys, texts = known
         if event_data and (len(event_data) != len(keys) or [*map(event_data.get, keys)] != texts):
@@ -148,14 +170,14 @@ class Lane:
 
         parts = [
             times(unix_nano, received_unix_nano), rule.head, workload.attributes, rule.attributes, process.attributes,
-            seen, what, who, numbers, session, self._uid_head, uid(b"".join(identity)),
+            seen, what, who, numbers, session, self.uid_head, uid(b"".join(identity)),
             self._line((workload, rule, process), role, resource or data, source)
             if self._text_body
             else self._other_body(message),
         ]  # fmt: skip
         if session and self._settings.exec_session_trace:
             parts.append(trace_context(workload.container, exec_id, message.HostPID))
-        if rare or dropped or self._cut or self._settings.keep_original:
+        if rare or dropped or self.cut or self._settings.keep_original:
             parts.append(self._rest(message, rare, dropped))
         tally = self._tally
         tally.nodes[workload.node] = received_unix_nano
@@ -167,7 +189,7 @@ class Lane:
                 tally.count_alert(namespace, rule.kind)
         return tuple.__new__(Record, (self._stream, workload.resource, b"".join(parts), unix_nano))  # see decode.py
 
-    def _seen(self, operation: str, data: str, resource: str) -> tuple[Role, bytes, bytes, Known, bytes]:
+    def seen(self, operation: str, data: str, resource: str) -> tuple[Role, bytes, bytes, Known, bytes]:
         """How it was seen, and what was touched.
 
         Returns:
@@ -183,8 +205,7 @@ class Lane:
                 keys, texts = part.known
                 what = word + self._form_texts[form](found.text)
                 return _PARSED, part.attributes, what, (keys, [*texts, found.word]), part.digest + word
-        key = (operation, data)
-        detail = self._recall_detail(key) or self._details.learn(key)
+        detail = self.detail(operation, data)
         if detail.role is not _PARSED:
             what = self._novelty.resource(detail.role, resource)
             return detail.role, detail.attributes, what, detail.known, detail.digest + what
@@ -216,11 +237,11 @@ class Lane:
         """Whatever most events do not have: rare attributes, and the confession that something was cut."""
         if self._settings.keep_original:
             rare = [*rare, ("log.record.original", as_json(message, self._settings.max_value_bytes))]
-        encoded = attributes(RECORD_ATTRIBUTE, rare, MAX_RARE_BYTES, self._cut)
-        if not self._cut and not dropped:
+        encoded = attributes(RECORD_ATTRIBUTE, rare, MAX_RARE_BYTES, self.cut)
+        if not self.cut and not dropped:
             return encoded
         self._tally.truncated += 1
-        return encoded + tail(self._cut, dropped)
+        return encoded + tail(self.cut, dropped)
 
 
 def _memo(make: Callable[..., V]) -> Memo[Any, V]:

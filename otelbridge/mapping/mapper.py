@@ -13,6 +13,7 @@ from otelbridge.mapping.oddities import gap_record, raw_record
 from otelbridge.mapping.request import Record, assemble
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.tally import Tally
+from otelbridge.mapping.teacher import express_lane
 from otelbridge.mapping.wire import Attribute
 from otelbridge.pb import kubearmor_pb2 as pb
 
@@ -35,6 +36,13 @@ class Mapper:
             Stream.MESSAGES: MessageLane(settings, self.tally).map,
         }
         self._unix_nano = alerts.unix_nano
+        self.express: dict[Stream, Callable[[bytes, int], Record | None]] = {
+            stream: express
+            for lane, stream, kind in ((alerts, Stream.ALERTS, pb.Alert), (logs, Stream.LOGS, pb.Log))
+            if (express := express_lane(lane, settings, stream, kind, self.tally)) is not None
+        }
+        """By stream: encoded event and time of receipt in, its record out; None where `map` has to look at the event.
+        Empty where that lane is not compiled, or not wanted."""
 
     def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
         """One event as a record; never raises.

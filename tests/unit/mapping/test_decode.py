@@ -96,6 +96,11 @@ def test_fields_of_a_newer_kubearmor_are_kept_and_counted() -> None:
     assert mapper.tally.unknown_fields == 4
 
 
+def test_an_unknown_group_is_kept_as_text_that_is_the_same_each_time() -> None:
+    body = alert().SerializeToString() + bytes.fromhex("a306080512026869a406")  # 100: {1: 5, 2: "hi"}
+    assert decode(Stream.ALERTS, body).unknown == {100: ["[(1, 5), (2, 'hi')]"]}
+
+
 def test_unknown_fields_survive_lenient_decoding() -> None:
     decoded = decode(Stream.ALERTS, spoiled(alert(Source="@@")) + bytes.fromhex("a00605"))
     assert (decoded.how, decoded.unknown) == ("lenient", {100: [5]})

@@ -1,0 +1,487 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The express lane: an event's bytes in, its record out; or None, where anything about the event is unusual.
+
+Compiled, and optional. It knows one thing only: how a usual event's record is put together from parts that the ordinary
+lane worked out before (`teacher.py`) and from what is new in it. It walks the event's bytes once, finds the parts by the
+bytes of their fields, and writes the record. Whatever it has not been taught, or does not understand (an unknown field,
+a text that is not printable ASCII, a value too long, EventData that says something new), it hands back, and `lane.py`
+maps the event. So what an event becomes is said in one place, in Python, and this file is tested to agree with it.
+
+Memory: the event is only read between its first and its last byte (`_walk` checks every length against what is left);
+what is written goes through `_room`, which knows the size beforehand.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp, memcpy
+
+cdef enum:
+    # What a field is for: groups are bits, because Enforcer belongs to two.
+    UNKNOWN = 0
+    WORKLOAD = 1
+    RULE = 2
+    PROCESS = 4
+    GROUPS = 7
+    SLOT = 8  # the field is new with every event: SLOT + its slot below
+
+cdef enum:
+    TIMESTAMP, HOST_PID, HOST_PPID, PID, PPID, UID, NUMBERS  # numbers first, so that NUMBERS counts them
+    UPDATED = NUMBERS
+    SOURCE, RESOURCE, DATA, EVENT_DATA, SLOTS
+
+SLOT_OF_FIELD = {
+    "Timestamp": TIMESTAMP, "HostPID": HOST_PID, "HostPPID": HOST_PPID, "PID": PID, "PPID": PPID, "UID": UID,
+    "UpdatedTime": UPDATED, "Source": SOURCE, "Resource": RESOURCE, "Data": DATA, "EventData": EVENT_DATA,
+}
+
+cdef enum:
+    FIELDS = 128  # field numbers below this are known; KubeArmor's end at 44
+    KEY_BYTES = 8192  # of one group's fields in an event
+    ENTRIES = 64  # of EventData
+    UPDATED_BYTES = 27  # 2006-01-02T15:04:05.000000Z
+    SECOND_BYTES = 20  # of it, with the dot
+    VARINT_BYTES = 10
+    FRAME_BYTES = 1024  # more than all tags, lengths, keys and numbers of a record that stand outside its parts
+
+cdef enum:
+    COMMAND_ROLE, FILE_ROLE, OTHER_ROLE, PARSED_ROLE
+
+ROLES = {"command": COMMAND_ROLE, "file": FILE_ROLE, "other": OTHER_ROLE, "parsed": PARSED_ROLE}
+GROUP_BITS = {"workload": WORKLOAD, "rule": RULE, "process": PROCESS}
+SLOT_BIT = SLOT
+
+
+cdef class Taught:
+    """A part that the lane worked out, or the news that there is something unusual about it."""
+
+    cdef public int weight
+    cdef bytes attributes, digest, resource, where, head, before, after, by_executable, by_parent, parent, operation, what
+    cdef str node, namespace
+    cdef object counts, kind, known
+    cdef int role
+    cdef bint network
+
+    def __init__(self, int weight=0, **said):
+        self.weight = weight
+        self.attributes, self.digest = said.get("attributes"), said.get("digest")
+        self.resource, self.where = said.get("resource"), said.get("where")
+        self.node, self.namespace = said.get("node"), said.get("namespace")
+        self.head, self.before, self.after = said.get("head"), said.get("before"), said.get("after")
+        self.operation, self.network = said.get("operation"), said.get("network", False)
+        self.counts, self.kind = said.get("counts"), said.get("kind")
+        self.by_executable, self.by_parent = said.get("by_executable"), said.get("by_parent")
+        self.parent = said.get("parent")
+        self.role, self.known, self.what = said.get("role", OTHER_ROLE), said.get("known"), said.get("what", b"")
+
+
+cdef struct Slice:
+    const uint8_t* start
+    Py_ssize_t size
+
+
+cdef inline int _digits(uint64_t number) noexcept nogil:
+    cdef int digits = 1
+    while number > 0x7F:
+        number >>= 7
+        digits += 1
+    return digits
+
+
+cdef inline uint8_t* _put_varint(uint8_t* to, uint64_t number) noexcept nogil:
+    while number > 0x7F:
+        to[0] = <uint8_t>(number & 0x7F | 0x80)
+        number >>= 7
+        to += 1
+    to[0] = <uint8_t>number
+    return to + 1
+
+
+cdef inline uint8_t* _put(uint8_t* to, bytes content) noexcept:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(content)
+    memcpy(to, PyBytes_AS_STRING(content), size)
+    return to + size
+
+
+cdef inline uint8_t* _put_slice(uint8_t* to, Slice text) noexcept nogil:
+    memcpy(to, text.start, text.size)
+    return to + text.size
+
+
+cdef inline uint8_t* _put_text(uint8_t* to, bytes name, Slice text) noexcept:
+    """LogRecord.attributes = 6: KeyValue{key = 1, value = 2: AnyValue{string_value = 1}}."""
+    cdef uint64_t value = 1 + _digits(text.size) + text.size
+    to[0] = 0x32
+    to = _put_varint(to + 1, PyBytes_GET_SIZE(name) + 1 + _digits(value) + value)
+    to = _put(to, name)
+    to[0] = 0x12
+    to = _put_varint(to + 1, value)
+    to[0] = 0x0A
+    to = _put_varint(to + 1, text.size)
+    return _put_slice(to, text)
+
+
+cdef inline uint8_t* _put_int(uint8_t* to, bytes name, uint64_t number) noexcept:
+    """The same with AnyValue{int_value = 3}."""
+    cdef int digits = _digits(number)
+    to[0] = 0x32
+    to = _put_varint(to + 1, PyBytes_GET_SIZE(name) + 3 + digits)
+    to = _put(to, name)
+    to[0] = 0x12
+    to[1] = <uint8_t>(1 + digits)
+    to[2] = 0x18
+    return _put_varint(to + 3, number)
+
+
+cdef inline bint _printable(Slice text) noexcept nogil:
+    cdef Py_ssize_t at
+    for at in range(text.size):
+        if text.start[at] < 0x20 or text.start[at] > 0x7E:
+            return False
+    return True
+
+
+cdef inline bint _is(Slice text, bytes other) noexcept:
+    return text.size == PyBytes_GET_SIZE(other) and memcmp(text.start, PyBytes_AS_STRING(other), text.size) == 0
+
+
+cdef class ExpressLane:
+    """One stream's express lane. Not thread-safe: it belongs to the encoder's thread."""
+
+    cdef uint8_t table[FIELDS]
+    # What `_walk` found in the event at hand.
+    cdef uint8_t keys[3][KEY_BYTES]
+    cdef Py_ssize_t key_sizes[3]
+    cdef uint64_t numbers[NUMBERS]
+    cdef Slice texts[SLOTS]
+    cdef Slice entries[ENTRIES]
+    cdef int entry_count
+    cdef uint32_t present
+    # What is written.
+    cdef uint8_t* out
+    cdef Py_ssize_t capacity
+    # The second of the latest event.
+    cdef bytes second
+    cdef int64_t second_unix
+    cdef uint64_t second_unix_nano
+    cdef object teacher, stream, record_class, new_digest, tally
+    cdef object recall_workload, recall_rule, recall_process, recall_detail
+    cdef dict nodes
+    cdef bint is_alerts
+    cdef bytes salt, uid_head, root, path_key, name_key, resource_key, command_line_key, source_key
+    cdef list number_keys
+    cdef Py_ssize_t max_value, max_body
+
+    def __cinit__(self):
+        self.out = NULL
+        self.capacity = 0
+
+    def __dealloc__(self):
+        free(self.out)
+
+    def __init__(self, teacher):
+        """Everything that it knows comes from its teacher."""
+        for number in range(FIELDS):
+            self.table[number] = UNKNOWN
+        for number, use in teacher.fields.items():
+            self.table[<int>number] = use
+        self.teacher = teacher
+        self.stream, self.record_class, self.tally = teacher.stream, teacher.record_class, teacher.tally
+        self.new_digest, self.nodes, self.is_alerts = teacher.new_digest, teacher.tally.nodes, teacher.is_alerts
+        self.recall_workload, self.recall_rule = teacher.workloads.recall, teacher.rules.recall
+        self.recall_process, self.recall_detail = teacher.processes.recall, teacher.details.recall
+        self.salt, self.uid_head, self.root = teacher.salt, teacher.uid_head, teacher.root
+        self.path_key, self.name_key = teacher.keys["file.path"], teacher.keys["file.name"]
+        self.resource_key, self.source_key = teacher.keys["kubearmor.resource"], teacher.keys["kubearmor.source"]
+        self.command_line_key = teacher.keys["process.command_line"]
+        self.number_keys = [teacher.keys[key] for key in teacher.number_keys]
+        self.max_value, self.max_body = teacher.max_value_bytes, teacher.max_body_bytes
+        self.second, self.second_unix, self.second_unix_nano = b"", 0, 0
+
+    def map(self, bytes body, uint64_t received_unix_nano):
+        """Maps one event.
+
+        Args:
+            body: the encoded event.
+            received_unix_nano: when the bridge received it.
+
+        Returns:
+            Its `Record`, or None: the event is not usual, and nothing has been counted.
+        """
+        cdef Taught workload, rule, process, detail
+        cdef bytes key
+        cdef uint64_t unix_nano
+        if not self._walk(<const uint8_t*>PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)):
+            return None
+        if not (_printable(self.texts[SOURCE]) and _printable(self.texts[RESOURCE]) and _printable(self.texts[DATA])):
+            return None
+        key = PyBytes_FromStringAndSize(<char*>self.keys[0], self.key_sizes[0])
+        workload = self.recall_workload(key) or self.teacher.workloads.learn(key, body)
+        key = PyBytes_FromStringAndSize(<char*>self.keys[1], self.key_sizes[1])
+        rule = self.recall_rule(key) or self.teacher.rules.learn(key, body)
+        key = PyBytes_FromStringAndSize(<char*>self.keys[2], self.key_sizes[2])
+        process = self.recall_process(key) or self.teacher.processes.learn(key, body)
+        if not (workload.weight and rule.weight and process.weight):
+            return None
+        unix_nano = self._unix_nano()
+        if unix_nano == 0:
+            return None
+        detail = self._detail(rule)
+        if detail is None or not self._entries_are_known(detail):
+            return None
+        return self._write(workload, rule, process, detail, unix_nano, received_unix_nano)
+
+    # --- reading ---
+
+    cdef bint _walk(self, const uint8_t* at, Py_ssize_t size) noexcept:
+        """Finds every field of the event; False where one is unknown, malformed, too large or there twice."""
+        cdef const uint8_t* end = at + size
+        cdef const uint8_t* start
+        cdef uint64_t number, value
+        cdef int use, slot, group, shift, wire_type
+        cdef Py_ssize_t taken
+        self.present = 0
+        self.entry_count = 0
+        self.key_sizes[0] = self.key_sizes[1] = self.key_sizes[2] = 0
+        for slot in range(NUMBERS):
+            self.numbers[slot] = 0
+        for slot in range(NUMBERS, SLOTS):
+            self.texts[slot].start = at
+            self.texts[slot].size = 0
+        while at < end:
+            start = at
+            number = at[0]
+            at += 1
+            if number > 0x7F:  # tags of one or two bytes; there are no longer ones below FIELDS
+                if at >= end or at[0] > 0x7F:
+                    return False
+                number = number & 0x7F | <uint64_t>at[0] << 7
+                at += 1
+            wire_type = number & 7
+            number >>= 3
+            if number >= FIELDS:
+                return False
+            use = self.table[number]
+            if use == UNKNOWN or (wire_type != 0 and wire_type != 2):
+                return False
+            value = 0
+            shift = 0
+            while True:
+                if at >= end or shift >= 7 * VARINT_BYTES:
+                    return False
+                value |= <uint64_t>(at[0] & 0x7F) << shift if shift < 64 else 0
+                shift += 7
+                at += 1
+                if (at - 1)[0] <= 0x7F:
+                    break
+            if wire_type == 2:
+                if value > <uint64_t>(end - at):
+                    return False
+                at += value
+            if use < SLOT:
+                taken = at - start
+                for group in range(3):
+                    if use & 1 << group:
+                        if self.key_sizes[group] + taken > KEY_BYTES:
+                            return False
+                        memcpy(self.keys[group] + self.key_sizes[group], start, taken)
+                        self.key_sizes[group] += taken
+                continue
+            slot = use - SLOT
+            if slot < NUMBERS:
+                if wire_type != 0 or value > 0x7FFFFFFF or self.present >> slot & 1:
+                    return False
+                self.numbers[slot] = value
+            else:
+                if wire_type != 2:
+                    return False
+                if slot == EVENT_DATA:
+                    if self.entry_count == ENTRIES:
+                        return False
+                    self.entries[self.entry_count].start = at - value
+                    self.entries[self.entry_count].size = value
+                    self.entry_count += 1
+                    continue
+                if self.present >> slot & 1 or value > <uint64_t>self.max_value:
+                    return False
+                self.texts[slot].start = at - value
+                self.texts[slot].size = value
+            self.present |= 1 << slot
+        return True
+
+    cdef uint64_t _unix_nano(self) except? 0:
+        """The time, where both fields tell the same one; else 0."""
+        cdef const uint8_t* text = self.texts[UPDATED].start
+        cdef uint64_t micros = 0
+        cdef int place
+        if self.texts[UPDATED].size != UPDATED_BYTES or text[UPDATED_BYTES - 1] != c"Z":
+            return 0
+        for place in range(SECOND_BYTES, UPDATED_BYTES - 1):
+            if not c"0" <= text[place] <= c"9":
+                return 0
+            micros = micros * 10 + text[place] - c"0"
+        if PyBytes_GET_SIZE(self.second) == 0 or memcmp(PyBytes_AS_STRING(self.second), text, SECOND_BYTES) != 0:
+            second = PyBytes_FromStringAndSize(<char*>text, SECOND_BYTES)
+            parsed = self.teacher.second_unix(second)
+            if parsed is None:
+                return 0
+            self.second, self.second_unix = second, parsed
+            self.second_unix_nano = self.second_unix * 1_000_000_000
+        if micros == 0 or <int64_t>self.numbers[TIMESTAMP] != self.second_unix:
+            return 0
+        return self.second_unix_nano + micros * 1_000
+
+    cdef Taught _detail(self, Taught rule):
+        """What Data says; and Resource, where the two say something only together."""
+        cdef Taught detail
+        cdef bytes data = PyBytes_FromStringAndSize(<char*>self.texts[DATA].start, self.texts[DATA].size)
+        if not rule.network:
+            key = rule.operation + b"\0" + data
+            detail = self.recall_detail(key) or self.teacher.details.learn(key)
+            if detail.role != PARSED_ROLE:
+                return detail if detail.weight else None
+        resource = PyBytes_FromStringAndSize(<char*>self.texts[RESOURCE].start, self.texts[RESOURCE].size)
+        return self.teacher.parsed(rule.operation, data, resource)
+
+    cdef bint _entries_are_known(self, Taught detail) except -1:
+        """Whether EventData says nothing beyond Data and Resource."""
+        cdef int at
+        for at in range(self.entry_count):
+            if PyBytes_FromStringAndSize(<char*>self.entries[at].start, self.entries[at].size) not in detail.known:
+                return False
+        return True
+
+    # --- writing ---
+
+    cdef uint8_t* _room(self, Py_ssize_t size) except NULL:
+        cdef uint8_t* grown
+        if size > self.capacity:
+            grown = <uint8_t*>realloc(self.out, 2 * size)
+            if grown is NULL:
+                raise MemoryError
+            self.out = grown
+            self.capacity = 2 * size
+        return self.out
+
+    cdef object _write(
+        self, Taught workload, Taught rule, Taught process, Taught detail, uint64_t unix_nano, uint64_t received_unix_nano
+    ):
+        cdef Slice source = self.texts[SOURCE], resource = self.texts[RESOURCE]
+        cdef Slice subject = resource if resource.size else self.texts[DATA]
+        cdef bint is_command = detail.role == COMMAND_ROLE
+        cdef bytes by = process.by_parent if is_command else process.by_executable
+        cdef Py_ssize_t by_size = PyBytes_GET_SIZE(by)
+        cdef bint by_source = by_size == 0 and source.size > 0
+        if by_source:
+            by_size = 4 + source.size
+        cdef Py_ssize_t line = (
+            PyBytes_GET_SIZE(rule.before) + subject.size + by_size + PyBytes_GET_SIZE(workload.where)
+            + PyBytes_GET_SIZE(rule.after)
+        )
+        if line > self.max_body:
+            return None
+        cdef uint8_t* out = self._room(
+            FRAME_BYTES + PyBytes_GET_SIZE(rule.head) + PyBytes_GET_SIZE(workload.attributes)
+            + PyBytes_GET_SIZE(rule.attributes) + PyBytes_GET_SIZE(process.attributes)
+            + PyBytes_GET_SIZE(detail.attributes) + PyBytes_GET_SIZE(detail.what) + 3 * resource.size + source.size
+            + PyBytes_GET_SIZE(self.uid_head) + line
+        )
+        cdef uint8_t* at = out
+        at[0] = 0x09  # time_unix_nano = 1, fixed64
+        memcpy(at + 1, &unix_nano, 8)
+        at[9] = 0x59  # observed_time_unix_nano = 11, fixed64
+        memcpy(at + 10, &received_unix_nano, 8)
+        at = _put(at + 18, rule.head)
+        at = _put(at, workload.attributes)
+        at = _put(at, rule.attributes)
+        at = _put(at, process.attributes)
+        at = _put(at, detail.attributes)
+        cdef uint8_t* what = at
+        at = self._put_what(at, detail, resource)
+        cdef uint8_t* who = at
+        if source.size:
+            if not is_command:
+                at = _put_text(at, self.command_line_key, source)
+            elif not _is(source, process.parent):
+                at = _put_text(at, self.source_key, source)
+        at = self._put_numbers(at)
+        cdef uint8_t* end_of_new = at
+
+        # The identity, in the order in which `lane.py` joins it.
+        digest = self.new_digest()
+        digest.update(b"".join((
+            self.salt, workload.digest, rule.digest, process.digest,
+            PyBytes_FromStringAndSize(<char*>&unix_nano, 8), detail.digest,
+            PyBytes_FromStringAndSize(<char*>(who if detail.role == PARSED_ROLE else what),
+                                      end_of_new - (who if detail.role == PARSED_ROLE else what)),
+        )))
+        at = _put(at, self.uid_head)
+        at = _put_uid(at, digest.digest())
+
+        at[0] = 0x2A  # body = 5: AnyValue{string_value = 1}
+        at = _put_varint(at + 1, 1 + _digits(line) + line)
+        at[0] = 0x0A
+        at = _put_varint(at + 1, line)
+        at = _put(at, rule.before)
+        at = _put_slice(at, subject)
+        if by_source:
+            memcpy(at, b" by ", 4)
+            at = _put_slice(at + 4, source)
+        else:
+            at = _put(at, by)
+        at = _put(at, workload.where)
+        at = _put(at, rule.after)
+
+        self.nodes[workload.node] = received_unix_nano
+        if self.is_alerts:
+            if workload.namespace in rule.counts:
+                rule.counts[workload.namespace] += 1
+            else:
+                self.tally.count_alert(workload.namespace, rule.kind)
+        encoded = PyBytes_FromStringAndSize(<char*>out, at - out)
+        return tuple.__new__(self.record_class, (self.stream, workload.resource, encoded, unix_nano))
+
+    cdef uint8_t* _put_what(self, uint8_t* at, Taught detail, Slice resource) noexcept:
+        """Resource by the role that it plays, and raw."""
+        cdef Slice name
+        if detail.role == PARSED_ROLE:
+            return _put(at, detail.what)
+        if resource.size == 0:
+            return at
+        if detail.role == OTHER_ROLE:
+            return _put_text(at, self.resource_key, resource)
+        at = _put_text(at, self.path_key if detail.role == FILE_ROLE else self.command_line_key, resource)
+        at = _put_text(at, self.resource_key, resource)
+        if detail.role == FILE_ROLE:
+            name.size = 0
+            while name.size < resource.size and resource.start[resource.size - name.size - 1] != c"/":
+                name.size += 1
+            name.start = resource.start + resource.size - name.size
+            if name.size:
+                at = _put_text(at, self.name_key, name)
+        return at
+
+    cdef uint8_t* _put_numbers(self, uint8_t* at) noexcept:
+        """HostPID, HostPPID, PID, PPID and UID. 0 means unknown, but for the UID of a known process: that is root."""
+        cdef int slot
+        for slot in range(HOST_PID, NUMBERS):
+            if self.numbers[slot]:
+                at = _put_int(at, <bytes>self.number_keys[slot - HOST_PID], self.numbers[slot])
+            elif slot == UID and self.numbers[HOST_PID]:
+                at = _put(at, self.root)
+        return at
+
+
+cdef uint8_t* _put_uid(uint8_t* at, bytes digest) noexcept:
+    """16 bytes in the text form of a UUID."""
+    cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(digest)
+    cdef const char* hexadecimal = b"0123456789abcdef"
+    cdef int byte
+    for byte in range(16):
+        if byte == 4 or byte == 6 or byte == 8 or byte == 10:
+            at[0] = c"-"
+            at += 1
+        at[0] = hexadecimal[raw[byte] >> 4]
+        at[1] = hexadecimal[raw[byte] & 15]
+        at += 2
+    return at

@@ -1,0 +1,167 @@
+"""What the express lane is taught: an event that has something new in it goes in, the ordinary lane's parts come out.
+
+The express lane (`express.pyx`) finds parts by the encoded bytes of their fields. Bytes that it has not met are
+decoded here, strictly, and the parts come from the same memories that the ordinary lane uses. `UNUSUAL` is what it is
+taught of anything that the ordinary lane has to look at itself; that is not remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from otelbridge.event import Stream
+from otelbridge.mapping.decode import Event, decode
+from otelbridge.mapping.detail import Role
+from otelbridge.mapping.fields import FIELDS, Group
+from otelbridge.mapping.forms import NETWORK
+from otelbridge.mapping.identity import new_digest
+from otelbridge.mapping.lane import OTHERS, OTHERS_BYTES, TEXTS, TEXTS_BYTES, WORKLOADS, WORKLOADS_BYTES, Lane
+from otelbridge.mapping.memo import Memo
+from otelbridge.mapping.novelty import NUMBER_KEYS
+from otelbridge.mapping.remembered import Known
+from otelbridge.mapping.request import Record
+from otelbridge.mapping.session import NO_SESSION
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.severity import THROTTLING_OPERATION
+from otelbridge.mapping.tally import Tally
+from otelbridge.mapping.wire import RECORD_ATTRIBUTE, attributes, delimited
+
+try:
+    from otelbridge.mapping import express
+except ImportError:  # it was installed where there is no C compiler
+    COMPILED = False
+else:
+    COMPILED = True
+
+TEXT_KEYS = ("file.path", "file.name", "kubearmor.resource", "kubearmor.source", "process.command_line")
+ALSO_IN = {"Enforcer": Group.PROCESS}
+"""A part may depend on a field of another group."""
+
+
+class Teacher:
+    """Everything that the express lane of one stream knows; it reads these attributes once, and calls the methods."""
+
+    def __init__(self, lane: Lane, settings: MappingSettings, stream: Stream, kind: type[Event], tally: Tally) -> None:
+        self._lane = lane
+        self._cut = lane.cut
+        self._unusual = express.Taught()
+        self.stream, self.tally, self.record_class = stream, tally, Record
+        self.is_alerts = stream is Stream.ALERTS
+        self.new_digest = new_digest
+        self.salt, self.uid_head = lane.salt, lane.uid_head
+        self.max_value_bytes, self.max_body_bytes = settings.max_value_bytes, settings.max_body_bytes
+        self.number_keys = NUMBER_KEYS
+        self.keys = {key: delimited(b"\x0a", key.encode()) for key in (*TEXT_KEYS, *NUMBER_KEYS)}
+        self.root = attributes(RECORD_ATTRIBUTE, [("process.real_user.id", 0)], settings.max_value_bytes, [])
+        self.fields = _uses(kind)
+        self.workloads: Memo[bytes, Any] = Memo(self._teach_workload, max_entries=WORKLOADS, max_bytes=WORKLOADS_BYTES)
+        self.rules: Memo[bytes, Any] = Memo(self._teach_rule, max_entries=OTHERS, max_bytes=OTHERS_BYTES)
+        self.processes: Memo[bytes, Any] = Memo(self._teach_process, max_entries=OTHERS, max_bytes=OTHERS_BYTES)
+        self.details: Memo[bytes, Any] = Memo(self._teach_detail, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
+
+    def second_unix(self, second: bytes) -> int | None:
+        """The Unix time of `2006-01-02T15:04:05.`, or None."""
+        return self._lane.second_unix(second)
+
+    def parsed(self, operation: bytes, data: bytes, resource: bytes) -> Any:
+        """Of an event whose Resource says something only together with Data; None where a value had to be cut."""
+        _, seen, what, known, identifying = self._lane.seen(operation.decode(), data.decode(), resource.decode())
+        if self._cut:
+            self._cut.clear()
+            return None
+        return express.Taught(
+            1, attributes=seen, what=what, digest=identifying, known=_entries(known),
+            role=express.ROLES[Role.PARSED.value],
+        )  # fmt: skip
+
+    def _teach_workload(self, key: bytes, body: bytes) -> Any:
+        message = self._usual(body)
+        part = None if message is None else self._lane.workload(message)
+        if part is None or self._was_cut(part.weight):
+            return self._unusual
+        return express.Taught(
+            part.weight + len(key), resource=part.resource, attributes=part.attributes, where=part.where,
+            digest=part.digest, node=part.node, namespace=part.namespace,
+        )  # fmt: skip
+
+    def _teach_rule(self, key: bytes, body: bytes) -> Any:
+        message = self._usual(body)
+        if message is None or message.Operation == THROTTLING_OPERATION:  # which the encoder looks into
+            return self._unusual
+        part = self._lane.rule(message)
+        if self._was_cut(part.weight):
+            return self._unusual
+        return express.Taught(
+            part.weight + len(key), head=part.head, attributes=part.attributes, before=part.before, after=part.after,
+            digest=part.digest, operation=part.operation.encode(), network=part.operation == NETWORK,
+            counts=part.counts, kind=part.kind,
+        )  # fmt: skip
+
+    def _teach_process(self, key: bytes, body: bytes) -> Any:
+        message = self._usual(body)
+        if message is None or message.ExecEvent.ExecID not in NO_SESSION:
+            return self._unusual
+        part = self._lane.process(message)
+        if self._was_cut(part.weight):
+            return self._unusual
+        return express.Taught(
+            part.weight + len(key), attributes=part.attributes, digest=part.digest, parent=part.parent.encode(),
+            by_executable=part.by_executable, by_parent=part.by_parent,
+        )  # fmt: skip
+
+    def _teach_detail(self, key: bytes) -> Any:
+        operation, _, data = key.partition(b"\0")
+        part = self._lane.detail(operation.decode(), data.decode())
+        if self._was_cut(part.weight):
+            return self._unusual
+        return express.Taught(
+            part.weight + len(key), attributes=part.attributes, digest=part.digest, role=express.ROLES[part.role.value],
+            known=_entries(part.known),
+        )  # fmt: skip
+
+    def _usual(self, body: bytes) -> Any:
+        decoded = decode(self.stream, body)
+        if decoded.how != "strict" or decoded.unknown or decoded.sanitized:
+            return None
+        return decoded.message
+
+    def _was_cut(self, weight: int) -> bool:
+        if not weight:
+            self._cut.clear()
+        return not weight
+
+
+def express_lane(
+    lane: Lane, settings: MappingSettings, stream: Stream, kind: type[Event], tally: Tally
+) -> Callable[[bytes, int], Record | None] | None:
+    """The express lane's `map`; None where it was not compiled, or the settings ask for something that it cannot do."""
+    able = settings.body == "text" and settings.keep_raw and not settings.keep_original
+    if not (COMPILED and settings.native and able):
+        return None
+    found: Callable[[bytes, int], Record | None] = express.ExpressLane(Teacher(lane, settings, stream, kind, tally)).map
+    return found
+
+
+def _uses(kind: type[Event]) -> dict[int, int]:
+    """What the express lane does with a field, by the field's number: the table of fields, in its terms."""
+    uses: dict[int, int] = {}
+    for field in FIELDS:
+        name = field.name.partition(".")[0]
+        described = kind.DESCRIPTOR.fields_by_name.get(name)
+        if described is None:
+            continue
+        if field.group is not Group.EVENT:
+            uses[described.number] = uses.get(described.number, 0) | express.GROUP_BITS[field.group.value]
+        elif name in express.SLOT_OF_FIELD:
+            uses[described.number] = express.SLOT_BIT + express.SLOT_OF_FIELD[name]
+        if name in ALSO_IN:
+            uses[described.number] |= express.GROUP_BITS[ALSO_IN[name].value]
+    return uses
+
+
+def _entries(known: Known) -> frozenset[bytes]:
+    """The encoded entries of the EventData that says nothing new."""
+    return frozenset(
+        delimited(b"\x0a", key.encode()) + delimited(b"\x12", text.encode()) for key, text in zip(*known, strict=True)
+    )
