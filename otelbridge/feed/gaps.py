@@ -5,11 +5,15 @@ or the connection goes on, that is the end itself: TCP is ordered, so everything
 connection was lost (UNAVAILABLE), nothing proves that the peer was still reachable a moment before, so it is the later
 of the last event and the last health check that was answered. A gap may therefore claim up to one heartbeat too much,
 never too little. It ends when a health check has been answered after the Watch call was started, or at the first event.
+
+These moments are those of the clock on the wall, which somebody may set meanwhile. How far it has been set is known by
+its distance to the monotonic clock; without that, an hour's step would be taken for an hour's events.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from otelbridge.event import Gap, GapCause, Stream
@@ -58,28 +62,41 @@ class _Spell:
     started_unix_nano: int
     cause: GapCause
     detail: str
+    clock_offset_nano: int
+    """Of the clock on the wall to the monotonic one, when it started."""
     attempts: int = 0
     watching_again_unix_nano: int | None = None
     """Set when watching again is likely but not yet proven; unset when the stream is lost again."""
+    watching_again_offset_nano: int = 0
 
 
 class Blindness:
     """What one stream could not see: at most one spell at a time."""
 
-    __slots__ = ("_quiet_first_attempt", "_spell", "_stream", "_upstream", "rate")
+    __slots__ = ("_clock_offset_nano", "_quiet_first_attempt", "_spell", "_stream", "_upstream", "rate")
 
     def __init__(
-        self, stream: Stream, upstream: str, *, watched_until_unix_nano: int | None, now_unix_nano: int
+        self,
+        stream: Stream,
+        upstream: str,
+        *,
+        watched_until_unix_nano: int | None,
+        now_unix_nano: int,
+        clock_offset_nano: Callable[[], int],
     ) -> None:
         self._stream = stream
         self._upstream = upstream
+        self._clock_offset_nano = clock_offset_nano
         self.rate = Rate()
         # Before its first connect a stream is blind too. Since when, an earlier life of the bridge may know; where it
         # does not, the spell counts from now, and is worth a record only if the first attempt fails.
+        offset = clock_offset_nano()
         if watched_until_unix_nano is None:
-            self._spell: _Spell | None = _Spell(now_unix_nano, GapCause.DISCONNECT, "not connected since the start")
+            self._spell: _Spell | None = _Spell(
+                now_unix_nano, GapCause.DISCONNECT, "not connected since the start", offset
+            )
         else:
-            self._spell = _Spell(watched_until_unix_nano, GapCause.RESTART, "the bridge was not running")
+            self._spell = _Spell(watched_until_unix_nano, GapCause.RESTART, "the bridge was not running", offset)
         self._quiet_first_attempt = watched_until_unix_nano is None
 
     @property
@@ -96,7 +113,7 @@ class Blindness:
         """The stream is lost; within a spell this changes nothing but that it goes on."""
         self.rate.pause()
         if self._spell is None:
-            self._spell = _Spell(started_unix_nano, cause, detail)
+            self._spell = _Spell(started_unix_nano, cause, detail, self._clock_offset_nano())
         else:
             self._spell.watching_again_unix_nano = None
 
@@ -109,19 +126,26 @@ class Blindness:
         """The stream is thought to be watched from this moment on."""
         if self._spell and self._spell.watching_again_unix_nano is None:
             self._spell.watching_again_unix_nano = unix_nano
+            self._spell.watching_again_offset_nano = self._clock_offset_nano()
 
     def prove(self) -> Gap | None:
         """The stream has kept its promise: the spell ended when `watch_again` said so. Returns its record, if any."""
         spell = self._spell
-        return self.end(spell.watching_again_unix_nano) if spell and spell.watching_again_unix_nano else None
+        if spell is None or spell.watching_again_unix_nano is None:
+            return None
+        return self._end(spell.watching_again_unix_nano, spell.watching_again_offset_nano)
 
     def end(self, unix_nano: int) -> Gap | None:
         """The spell is over at this moment. Returns its record; None for an unremarkable first connect."""
+        return self._end(unix_nano, self._clock_offset_nano())
+
+    def _end(self, unix_nano: int, clock_offset_nano: int) -> Gap | None:
         spell, self._spell = self._spell, None
         quiet, self._quiet_first_attempt = self._quiet_first_attempt, False
         if spell is None or (quiet and spell.attempts <= 1):
             return None
-        seconds = (unix_nano - spell.started_unix_nano) / NANOSECONDS
+        set_meanwhile = clock_offset_nano - spell.clock_offset_nano
+        seconds = (unix_nano - spell.started_unix_nano - set_meanwhile) / NANOSECONDS
         return Gap(
             stream=self._stream,
             upstream=self._upstream,

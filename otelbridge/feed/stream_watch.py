@@ -42,7 +42,11 @@ class StreamWatch:
         self.machine = Machine(StreamState.CLOSED, STREAM_MOVES)
         self.ladder = Ladder(settings.retry, random)
         self.blindness = Blindness(
-            stream, upstream, watched_until_unix_nano=watched_until, now_unix_nano=time.time_ns()
+            stream,
+            upstream,
+            watched_until_unix_nano=watched_until,
+            now_unix_nano=time.time_ns(),
+            clock_offset_nano=lambda: time.time_ns() - time.monotonic_ns(),
         )
         self.ends: Counter[str] = Counter()
         """Ends that we did not ask for, by gRPC status name."""

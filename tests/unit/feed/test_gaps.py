@@ -1,17 +1,34 @@
 from __future__ import annotations
 
+import pytest
+
 from otelbridge.event import GapCause, Stream
 from otelbridge.feed.gaps import NANOSECONDS, Blindness, Rate
 
 SECOND = NANOSECONDS
 
 
-def blindness(*, watched_until: int | None = None, now: int = 0) -> Blindness:
-    return Blindness(Stream.ALERTS, "relay:1", watched_until_unix_nano=watched_until, now_unix_nano=now)
+class Wall:
+    """The clock on the wall, as far as it was set."""
+
+    offset = 0
+
+    def __call__(self) -> int:
+        return self.offset
 
 
-def watched() -> Blindness:
-    blind = blindness()
+def blindness(*, watched_until: int | None = None, now: int = 0, wall: Wall | None = None) -> Blindness:
+    return Blindness(
+        Stream.ALERTS,
+        "relay:1",
+        watched_until_unix_nano=watched_until,
+        now_unix_nano=now,
+        clock_offset_nano=wall or Wall(),
+    )
+
+
+def watched(wall: Wall | None = None) -> Blindness:
+    blind = blindness(wall=wall)
     blind.attempt()
     blind.watch_again(SECOND)
     assert blind.prove() is None
@@ -78,6 +95,20 @@ def test_the_estimate_is_the_recent_rate_times_the_time() -> None:
         blind.rate.observe(50 * second, float(second))
     blind.lose(200 * SECOND, GapCause.DISCONNECT, "")
     blind.watch_again(210 * SECOND)
+    gap = blind.prove()
+    assert gap is not None
+    assert gap.estimated_records == 500
+
+
+@pytest.mark.parametrize("step", [3600 * SECOND, -3600 * SECOND], ids=["forwards", "back"])
+def test_a_clock_that_is_set_in_a_gap_does_not_change_the_estimate(step: int) -> None:
+    wall = Wall()
+    blind = watched(wall)
+    for second in range(100):
+        blind.rate.observe(50 * second, float(second))
+    blind.lose(5000 * SECOND, GapCause.DISCONNECT, "")
+    wall.offset = step
+    blind.watch_again(5010 * SECOND + step)
     gap = blind.prove()
     assert gap is not None
     assert gap.estimated_records == 500
