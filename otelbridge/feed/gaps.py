@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from otelbridge.event import Gap, GapCause, Stream
 
@@ -22,6 +23,12 @@ RATE_MEMORY_SECONDS = 60.0
 """The time constant of the mean that estimates what a gap swallowed: outlasts a burst, and still is of the hour."""
 
 NANOSECONDS = 1_000_000_000
+
+GOES_ON_SECONDS = 300.0
+"""A spell that has lasted so long is put on record although it is not over: who asks the records meanwhile must not
+find nothing, and a stream that the server does not have would never be in them. The rest becomes a second record."""
+
+NEVER_CONNECTED = "not connected since the start"
 
 
 class Rate:
@@ -55,19 +62,33 @@ class Rate:
         return None if self.per_second is None else round(self.per_second * max(0.0, seconds))
 
 
+class _Moment(NamedTuple):
+    """A moment on the clock on the wall, and how far that was from the monotonic clock then."""
+
+    unix_nano: int
+    offset_nano: int
+
+    def seconds_since(self, earlier: _Moment) -> float:
+        """The time that passed, whatever the clock on the wall was set to meanwhile."""
+        return (self.unix_nano - self.offset_nano - earlier.unix_nano + earlier.offset_nano) / NANOSECONDS
+
+
 @dataclass(slots=True)
 class _Spell:
     """A stretch of blindness that is not over."""
 
-    started_unix_nano: int
+    started: _Moment
+    noticed: _Moment
+    """When it started, as far as it is of this life of the bridge."""
     cause: GapCause
     detail: str
-    clock_offset_nano: int
-    """Of the clock on the wall to the monotonic one, when it started."""
+    unexplained: bool = False
+    """Nothing was lost: it began with the bridge. The first loss in it explains why it went on."""
     attempts: int = 0
-    watching_again_unix_nano: int | None = None
+    recorded_until: _Moment | None = None
+    """Its first part is on record."""
+    watching_again: _Moment | None = None
     """Set when watching again is likely but not yet proven; unset when the stream is lost again."""
-    watching_again_offset_nano: int = 0
 
 
 class Blindness:
@@ -90,32 +111,35 @@ class Blindness:
         self.rate = Rate()
         # Before its first connect a stream is blind too. Since when, an earlier life of the bridge may know; where it
         # does not, the spell counts from now, and is worth a record only if the first attempt fails.
-        offset = clock_offset_nano()
-        if watched_until_unix_nano is None:
-            self._spell: _Spell | None = _Spell(
-                now_unix_nano, GapCause.DISCONNECT, "not connected since the start", offset
-            )
-        else:
-            self._spell = _Spell(watched_until_unix_nano, GapCause.RESTART, "the bridge was not running", offset)
+        now = self._moment(now_unix_nano)
+        self._spell: _Spell | None = _Spell(now, now, GapCause.DISCONNECT, NEVER_CONNECTED, unexplained=True)
+        if watched_until_unix_nano is not None:
+            before = self._moment(watched_until_unix_nano)
+            self._spell = _Spell(before, now, GapCause.RESTART, "the bridge was not running")
         self._quiet_first_attempt = watched_until_unix_nano is None
 
     @property
     def since_unix_nano(self) -> int | None:
         """Since when the stream is blind; None while it is being watched."""
-        return self._spell.started_unix_nano if self._spell else None
+        return self._spell.started.unix_nano if self._spell else None
 
     @property
     def unproven(self) -> bool:
         """Whether the stream is thought to be watched again, and `prove` is awaited."""
-        return self._spell is not None and self._spell.watching_again_unix_nano is not None
+        return self._spell is not None and self._spell.watching_again is not None
 
     def lose(self, started_unix_nano: int, cause: GapCause, detail: str) -> None:
-        """The stream is lost; within a spell this changes nothing but that it goes on."""
+        """The stream is lost; within a spell this changes nothing but that it goes on, or explains why it does."""
         self.rate.pause()
-        if self._spell is None:
-            self._spell = _Spell(started_unix_nano, cause, detail, self._clock_offset_nano())
-        else:
-            self._spell.watching_again_unix_nano = None
+        spell = self._spell
+        if spell is None:
+            started = self._moment(started_unix_nano)
+            self._spell = _Spell(started, started, cause, detail)
+            return
+        if spell.unexplained:
+            spell.cause, spell.detail = cause, detail if spell.watching_again else f"{NEVER_CONNECTED}: {detail}"
+            spell.unexplained = False
+        spell.watching_again = None
 
     def attempt(self) -> None:
         """One attempt to see again was started."""
@@ -124,36 +148,51 @@ class Blindness:
 
     def watch_again(self, unix_nano: int) -> None:
         """The stream is thought to be watched from this moment on."""
-        if self._spell and self._spell.watching_again_unix_nano is None:
-            self._spell.watching_again_unix_nano = unix_nano
-            self._spell.watching_again_offset_nano = self._clock_offset_nano()
+        if self._spell and self._spell.watching_again is None:
+            self._spell.watching_again = self._moment(unix_nano)
+
+    def goes_on(self, unix_nano: int) -> Gap | None:
+        """Asked while it may be blind: the record of a spell's first part, once it has lasted for long."""
+        spell, now = self._spell, self._moment(unix_nano)
+        if spell is None or spell.watching_again or spell.recorded_until:
+            return None
+        if now.seconds_since(spell.noticed) < GOES_ON_SECONDS:
+            return None
+        spell.recorded_until = now
+        return self._record(
+            spell, spell.started, now, f"{spell.detail}; it goes on, and how long another record will say"
+        )
 
     def prove(self) -> Gap | None:
         """The stream has kept its promise: the spell ended when `watch_again` said so. Returns its record, if any."""
         spell = self._spell
-        if spell is None or spell.watching_again_unix_nano is None:
-            return None
-        return self._end(spell.watching_again_unix_nano, spell.watching_again_offset_nano)
+        return self._end(spell.watching_again) if spell and spell.watching_again else None
 
     def end(self, unix_nano: int) -> Gap | None:
         """The spell is over at this moment. Returns its record; None for an unremarkable first connect."""
-        return self._end(unix_nano, self._clock_offset_nano())
+        return self._end(self._moment(unix_nano))
 
-    def _end(self, unix_nano: int, clock_offset_nano: int) -> Gap | None:
+    def _end(self, ended: _Moment) -> Gap | None:
         spell, self._spell = self._spell, None
         quiet, self._quiet_first_attempt = self._quiet_first_attempt, False
         if spell is None or (quiet and spell.attempts <= 1):
             return None
-        set_meanwhile = clock_offset_nano - spell.clock_offset_nano
-        seconds = (unix_nano - spell.started_unix_nano - set_meanwhile) / NANOSECONDS
+        if spell.recorded_until is None:
+            return self._record(spell, spell.started, ended, spell.detail)
+        return self._record(spell, spell.recorded_until, ended, f"{spell.detail}; the beginning is on record already")
+
+    def _record(self, spell: _Spell, started: _Moment, ended: _Moment, detail: str) -> Gap:
         return Gap(
             stream=self._stream,
             upstream=self._upstream,
             cause=spell.cause,
-            started_unix_nano=spell.started_unix_nano,
+            started_unix_nano=started.unix_nano,
             # A clock that was set back must not make a gap end before it starts.
-            ended_unix_nano=max(unix_nano, spell.started_unix_nano),
+            ended_unix_nano=max(ended.unix_nano, started.unix_nano),
             attempts=spell.attempts,
-            estimated_records=self.rate.estimate(seconds),
-            detail=spell.detail,
+            estimated_records=self.rate.estimate(ended.seconds_since(started)),
+            detail=detail,
         )
+
+    def _moment(self, unix_nano: int) -> _Moment:
+        return _Moment(unix_nano, self._clock_offset_nano())

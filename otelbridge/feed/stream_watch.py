@@ -27,6 +27,7 @@ from otelbridge.feed.status_codes import (
     gap_cause,
 )
 from otelbridge.feed.subscription_status import StreamStatus
+from otelbridge.telemetry.happenings import GapEnded, Tell
 
 BAD_FILTER = Verdict(error_class=ErrorClass.PERMANENT)
 BAD_FILTER_DETAILS = "the server ends this stream with OK at once, again and again: it refuses our filter"
@@ -135,13 +136,13 @@ class StreamWatch:
         return True
 
     def look(self, now: float) -> tuple[bool, Gap | None]:
-        """Called once a second and at an end: whether an event made it watched, and the gap that is now proven over."""
+        """Called once a second and at an end: whether an event made it watched, and a gap to be put on record."""
         events = self.events - self._opened_events
         opened = self.machine.state is StreamState.OPENING and events > 0
         if opened:
             self._watch(self.last_event_unix_nano)
         if self.machine.state is not StreamState.WATCHING:
-            return opened, None
+            return opened, self.blindness.goes_on(time.time_ns())
         self.blindness.rate.observe(self.events, now)
         if events:
             self._quick_ends = 0
@@ -202,3 +203,9 @@ class StreamWatch:
         if self.machine.state is not StreamState.CLOSED:
             self.machine.move(StreamState.CLOSED)
         self.blindness.lose(since_unix_nano, cause, detail)
+
+
+def put_on_record(gap: Gap | None, tell: Tell) -> None:
+    """Tells a gap, if there is one to tell; what is told becomes a record."""
+    if gap is not None:
+        tell(GapEnded(gap=gap))

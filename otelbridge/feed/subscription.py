@@ -25,13 +25,12 @@ from otelbridge.feed.resolver import Resolve
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.states import SUBSCRIPTION_MOVES, IllegalMoveError, Machine, SubscriptionState
 from otelbridge.feed.status_codes import SLOW_CLASSES
-from otelbridge.feed.stream_watch import StreamWatch
+from otelbridge.feed.stream_watch import StreamWatch, put_on_record
 from otelbridge.feed.subscription_status import SubscriptionStatus
 from otelbridge.feed.vigil import Vigil
 from otelbridge.telemetry.happenings import (
     CertificatesRefused,
     ConnectionEnded,
-    GapEnded,
     RetryScheduled,
     StateChanged,
     Tell,
@@ -105,8 +104,7 @@ class Subscription:
         """
         self._gone = gone
         self._stopping.set()
-        vigil = self._vigil
-        if vigil is not None:
+        if (vigil := self._vigil) is not None:
             vigil.connection.nudge()
 
     def join(self, timeout_seconds: float) -> bool:
@@ -211,9 +209,7 @@ class Subscription:
     def _drain(self) -> None:
         self._move(SubscriptionState.DRAINING, "asked to stop")
         for watch in self._watches.values():
-            gap = watch.blindness.end(time.time_ns()) if self._gone else watch.blindness.prove()
-            if gap is not None:
-                self._tell(GapEnded(gap=gap))
+            put_on_record(watch.blindness.end(time.time_ns()) if self._gone else watch.blindness.prove(), self._tell)
         if self._vigil is not None:
             self._close(self._vigil, "OK", "asked to stop", planned=True)
         stopped = time.time_ns()
@@ -263,6 +259,8 @@ class Subscription:
         self._next_attempt_at = deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and not self._stopping.wait(min(left, PULSE_SECONDS)):
             self.pulse.beat()
+            for watch in self._watches.values():
+                put_on_record(watch.look(time.monotonic())[1], self._tell)
             if self._machine.state is SubscriptionState.HOLDING and self._attempts.cured(time.monotonic()):
                 break
         self._next_attempt_at = None

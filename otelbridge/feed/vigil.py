@@ -22,9 +22,8 @@ from otelbridge.feed.reader import StreamEnd
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.states import StreamState
 from otelbridge.feed.status_codes import ErrorClass, gentlest
-from otelbridge.feed.stream_watch import StreamWatch
+from otelbridge.feed.stream_watch import StreamWatch, put_on_record
 from otelbridge.telemetry.happenings import (
-    GapEnded,
     HeartbeatAnswered,
     HeartbeatMissed,
     StreamLost,
@@ -248,8 +247,7 @@ class Vigil:
         opened, gap = watch.look(time.monotonic())
         if opened:
             self._tell(StreamOpened(upstream=self._upstream, stream=watch.stream, connection_id=self.connection.id))
-        if gap is not None:
-            self._tell(GapEnded(gap=gap))
+        put_on_record(gap, self._tell)
 
     def _total_events(self) -> int:
         return sum(self.connection.events.values())

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
+from otelbridge.feed import gaps
 from otelbridge.feed.gaps import NANOSECONDS
 from otelbridge.feed.states import StreamState, SubscriptionState
 from otelbridge.feed.status_codes import ErrorClass, classify
@@ -201,6 +202,38 @@ def test_when_no_stream_can_be_had_the_whole_subscription_holds(relay: Relay, co
         assert code.name in status.last_error
         assert status.next_attempt_in_seconds is not None
         assert status.next_attempt_in_seconds > 10
+
+
+def test_a_stream_that_the_server_does_not_have_is_on_record_once(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaps, "GOES_ON_SECONDS", 0.5)
+    missing = Ending(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown method")
+    relay.manners = Manners(openings={Stream.MESSAGES: missing})
+    with running(settings_for(relay.endpoint)) as run:
+        (gap,) = run.until_gaps(1)
+        assert gap.stream is Stream.MESSAGES
+        assert "UNIMPLEMENTED: unknown method" in gap.detail
+        assert "goes on" in gap.detail
+        relay.publish(Stream.ALERTS, b"meanwhile")
+        run.events(1)
+        assert run.stream(Stream.MESSAGES).blind_since_unix_nano == gap.started_unix_nano
+        assert run.gaps() == [gap]
+
+
+def test_a_long_outage_is_on_record_before_it_is_over(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaps, "GOES_ON_SECONDS", 0.5)
+    with running(settings_for(relay.endpoint, streams=["alerts"])) as run:
+        relay.wait_for_subscribers(streams=[Stream.ALERTS])
+        relay.publish(Stream.ALERTS, b"x")
+        run.events(1)
+        relay.kill()
+        (first,) = run.until_gaps(1)
+        assert run.status.blind_since_unix_nano == first.started_unix_nano
+        relay.start()
+        _, rest = run.until_gaps(2)
+        assert rest.started_unix_nano == first.ended_unix_nano
+        assert rest.ended_unix_nano > rest.started_unix_nano
 
 
 def test_a_server_that_ends_every_stream_at_once_is_tried_by_the_ladder_and_found_to_refuse_our_filter(

@@ -49,6 +49,31 @@ def test_a_first_connect_that_took_several_attempts_is_a_gap_since_the_start() -
     assert (gap.started_unix_nano, gap.ended_unix_nano, gap.attempts) == (5 * SECOND, 9 * SECOND, 2)
 
 
+def test_a_gap_since_the_start_says_why_the_first_attempt_failed() -> None:
+    blind = blindness(now=5 * SECOND)
+    for detail in ("connect: UNAVAILABLE: refused", "connect: UNAVAILABLE: timed out"):
+        blind.attempt()
+        blind.lose(6 * SECOND, GapCause.DISCONNECT, detail)
+    blind.attempt()
+    blind.watch_again(9 * SECOND)
+    gap = blind.prove()
+    assert gap is not None
+    assert gap.detail == "not connected since the start: connect: UNAVAILABLE: refused"
+
+
+def test_a_first_stream_that_is_lost_at_once_has_the_cause_of_its_loss() -> None:
+    blind = blindness(now=5 * SECOND)
+    blind.attempt()
+    blind.watch_again(6 * SECOND)
+    blind.lose(7 * SECOND, GapCause.HEARTBEAT_LOSS, "UNAVAILABLE: ping timeout")
+    blind.attempt()
+    blind.watch_again(9 * SECOND)
+    gap = blind.prove()
+    assert gap is not None
+    assert (gap.cause, gap.detail) == (GapCause.HEARTBEAT_LOSS, "UNAVAILABLE: ping timeout")
+    assert (gap.started_unix_nano, gap.attempts) == (5 * SECOND, 2)
+
+
 def test_after_a_restart_the_gap_starts_when_the_earlier_life_last_watched() -> None:
     blind = blindness(watched_until=SECOND, now=5 * SECOND)
     blind.attempt()
@@ -112,6 +137,30 @@ def test_a_clock_that_is_set_in_a_gap_does_not_change_the_estimate(step: int) ->
     gap = blind.prove()
     assert gap is not None
     assert gap.estimated_records == 500
+
+
+def test_a_long_gap_is_put_on_record_in_two_parts_that_meet() -> None:
+    blind = watched()
+    for second in range(100):
+        blind.rate.observe(50 * second, float(second))
+    blind.lose(200 * SECOND, GapCause.DISCONNECT, "UNIMPLEMENTED: unknown method")
+    assert blind.goes_on(499 * SECOND) is None
+    first = blind.goes_on(500 * SECOND)
+    assert first is not None
+    assert blind.goes_on(10_000 * SECOND) is None, "it is said once"
+    assert blind.since_unix_nano == 200 * SECOND
+    blind.watch_again(20_000 * SECOND)
+    rest = blind.prove()
+    assert rest is not None
+    assert (first.started_unix_nano, first.ended_unix_nano) == (200 * SECOND, 500 * SECOND)
+    assert (rest.started_unix_nano, rest.ended_unix_nano) == (500 * SECOND, 20_000 * SECOND)
+    assert (first.estimated_records, rest.estimated_records) == (15_000, 975_000)
+    assert first.detail.startswith("UNIMPLEMENTED: unknown method; it goes on")
+
+
+def test_a_long_downtime_is_one_record_where_the_bridge_is_soon_watching() -> None:
+    blind = blindness(watched_until=SECOND, now=9_000 * SECOND)
+    assert blind.goes_on(9_001 * SECOND) is None
 
 
 def test_without_a_rate_there_is_no_estimate() -> None:
