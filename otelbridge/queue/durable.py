@@ -16,6 +16,7 @@ from functools import partial
 from otelbridge.event import Stream
 from otelbridge.queue.admission import Admission
 from otelbridge.queue.batch import Batch, Lease
+from otelbridge.queue.bell import Bell
 from otelbridge.queue.change import Change, DeadLetter
 from otelbridge.queue.depth import Depth
 from otelbridge.queue.errands import collect
@@ -50,7 +51,6 @@ class DurableQueue:
         self._clock = clock
         self._turn = threading.Condition()
         self._news: list[Happening] = []
-        self._woken = False
         self._closed = False
         self._owned = own(settings.directory)
         self.path = settings.directory / QUEUE_FILE
@@ -69,6 +69,7 @@ class DurableQueue:
         self._holding = Holding(self.path, make_store, self._news.append, clock)
         self._admission = Admission(settings, self._holding)
         self._lending = Lending(settings.order, self._holding)
+        self._bell = Bell(self._turn, self._is_free)
         self._letters = Letters(settings, self._holding, clock)
 
     @classmethod
@@ -147,7 +148,7 @@ class DurableQueue:
             for batch in batches:
                 self._admission.admit(batch, change, passed)
             self._holding.write(change)
-            self._turn.notify_all()
+            self._bell.ring()
 
     def take(self, *, max_bytes: int, max_records: int) -> Lease | None:
         """Lends the next batches of one stream, joined; None when nothing is free.
@@ -155,7 +156,9 @@ class DurableQueue:
         A batch larger than the limits is lent alone. A lease is out until it is settled, replaced or dead-lettered.
         """
         with self._changing():
-            return self._lending.lend(self._clock(), max_bytes=max_bytes, max_records=max_records)
+            lease = self._lending.lend(self._clock(), max_bytes=max_bytes, max_records=max_records)
+            self._bell.asked(in_vain=lease is None)
+            return lease
 
     def settle(self, lease: Lease, outcome: Outcome) -> None:
         """Ends a lease: accepted batches are gone and counted, all others are given back.
@@ -168,7 +171,7 @@ class DurableQueue:
                 accept(self._holding, self._letters, lease, outcome)
             else:
                 give_back(self._holding, lease)
-                self._turn.notify_all()
+                self._bell.ring()
 
     def dead_letter(self, lease: Lease, outcome: Refused | TooLarge) -> None:
         """Ends a lease on records that the endpoint will never take: they are set aside as a dead letter.
@@ -187,29 +190,24 @@ class DurableQueue:
         """
         with self._changing():
             cut(self._holding, lease, batches)
-            self._turn.notify_all()
+            self._bell.ring()
+
+    def has_work(self) -> bool:
+        """Whether something is free to be taken."""
+        with self._turn:
+            return self._bell.has_work()
 
     def wait_for_work(self, timeout_seconds: float) -> bool:
         """Waits until something is free to be taken, `wake` is called, or time is up; True when something is free."""
-        deadline = time.monotonic() + timeout_seconds
-        with self._turn:
-            while not self._has_work():
-                left = deadline - time.monotonic()
-                if self._woken or left <= 0:
-                    break
-                self._turn.wait(left)
-            self._woken = False
-            return self._has_work()
+        return self._bell.wait(timeout_seconds)
 
-    def _has_work(self) -> bool:
+    def _is_free(self) -> bool:
         held = sum(self._holding.counts.batches.values())
         return held > sum(len(loan.rows) for loan in self._holding.desk.loans())
 
     def wake(self) -> None:
         """Ends every `wait_for_work` that is under way."""
-        with self._turn:
-            self._woken = True
-            self._turn.notify_all()
+        self._bell.wake()
 
     # --- asking ---
 
@@ -241,8 +239,9 @@ class DurableQueue:
         """Puts dead letters back into the queue; returns their records."""
         letters = self.dead_letters(numbers)
         with self._changing():
-            self._turn.notify_all()
-            return self._letters.resend(letters)
+            records = self._letters.resend(letters)
+            self._bell.ring()
+            return records
 
     def discard_dead_letters(self, numbers: Sequence[int]) -> None:
         """Deletes dead letters for good."""
@@ -278,7 +277,7 @@ class DurableQueue:
                 self._holding.write(change)
             more = self._letters.trim() or more
             tidy(self._holding)
-            self._turn.notify_all()
+            self._bell.ring()
         try:
             self._log.sync(self._holding.books.revision)  # beside the lock: a put goes on meanwhile
         except OSError as error:

@@ -135,31 +135,32 @@ class Couriers:
         while not self._stopping.is_set():
             pulse.beat()
             self._replay.observe()
+            draining = self._draining.is_set()  # read before the queue is: nothing is put into it after that
+            if not self._queue.has_work():
+                self._replay.end()
+                if draining:
+                    return  # a lease that comes back now is for the courier that had it
+                self._queue.wait_for_work(BEAT_SECONDS)
+                continue
             pause = self._replay.wait_seconds()
             if pause:
                 self._stopping.wait(min(pause, BEAT_SECONDS))
                 continue
             permit = self._patience.ask(within_seconds=BEAT_SECONDS)
-            if permit is None:
-                if self._patience.over:
-                    return
-                if self._patience.held and self._sender.renewed():
-                    self._patience.cured()
-                continue
-            if not self._carry_one(permit):
-                if self._draining.is_set():
-                    return  # a lease that comes back now is for the courier that had it
-                self._queue.wait_for_work(BEAT_SECONDS)
+            if permit is not None:
+                self._carry_one(permit)
+            elif self._patience.over:
+                return
+            elif self._patience.held and self._sender.renewed():
+                self._patience.cured()
 
-    def _carry_one(self, permit: Permit) -> bool:
-        """One lease, from the queue to its settlement; False when there is none."""
+    def _carry_one(self, permit: Permit) -> None:
+        """One lease, from the queue to its settlement; nothing when another courier was quicker."""
         limits = self._width.limits()
         lease = self._queue.take(max_bytes=limits.max_bytes, max_records=self._replay.max_records(limits.max_records))
         if lease is None:
             self._patience.unused(permit)
-            self._replay.end()
-            return False
+            return
         age_seconds = (self._wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9
         self._replay.charge(lease.records, age_seconds=age_seconds)
         self._delivery.deliver(lease, permit)
-        return True

@@ -44,6 +44,10 @@ class LeasingQueue(Protocol):
         """The next lease, within the limits unless a single batch exceeds them; None when nothing is free."""
         ...
 
+    def has_work(self) -> bool:
+        """Whether there may be something to take."""
+        ...
+
     def wait_for_work(self, timeout_seconds: float) -> bool:
         """Waits until there may be something to take."""
         ...
