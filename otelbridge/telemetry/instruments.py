@@ -20,6 +20,8 @@ class Instruments:
         self._bound: set[str] = set()
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
+        self._sums: dict[tuple[str, tuple[tuple[str, str | int], ...]], float] = {}
+        """What is to be added to counters, by instrument and attributes: adding costs 20 us a time in the SDK."""
         for declared in n.INSTRUMENTS.values():
             if declared.kind is n.Kind.COUNTER:
                 self._counters[declared.name] = meter.create_counter(declared.name, declared.unit, declared.description)
@@ -32,12 +34,19 @@ class Instruments:
                 )
 
     def count(self, happening: Happening) -> None:
-        """Adds what a happening counts for."""
+        """Takes what a happening counts for; `flush` brings it into the counters. By one thread."""
         for name, amount, attributes in counts(happening):
             if name in self._counters:
-                self._counters[name].add(amount, attributes)
+                key = name, tuple(attributes.items())
+                self._sums[key] = self._sums.get(key, 0) + amount
             else:
                 self._histograms[name].record(amount, attributes)
+
+    def flush(self) -> None:
+        """Adds what was taken since the last time to the counters."""
+        for (name, attributes), amount in self._sums.items():
+            self._counters[name].add(amount, dict(attributes))
+        self._sums.clear()
 
     def observe(self, name: str, reading: Reading) -> None:
         """Binds an observable instrument.

@@ -159,14 +159,24 @@ def event_name(kind: type) -> str:
     return "otelbridge." + re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
+def level_of(happening: h.Happening) -> Level:
+    """How important the line of a happening is; to know it before the line is made."""
+    return _row(happening).level
+
+
+def _row(happening: h.Happening) -> Narrative:
+    kind = type(happening)
+    for row in NARRATIVES.get(kind, ()):
+        if row.when is None or row.when(happening):
+            return row
+    return Narrative(_INFO, f"{kind.__name__}.")
+
+
 def narrate(happening: h.Happening) -> Line:
     """The line of a happening; a type without a row is told by its bare name, so that nothing goes unsaid."""
     kind = type(happening)
     shown = _flat(happening)
-    rows = NARRATIVES.get(kind, ())
-    row = next((row for row in rows if row.when is None or row.when(happening)), None)
-    if row is None:
-        row = Narrative(_INFO, f"{kind.__name__}.")
+    row = _row(happening)
     return Line(
         level=row.level,
         event=event_name(kind),

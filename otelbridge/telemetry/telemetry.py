@@ -1,12 +1,11 @@
 """Happenings go in by `tell`; log lines, metrics, spans and the history come out. Opened and closed by bridge.py.
 
-`tell` only puts the happening into a queue: it takes no lock and waits for nothing, so a reader of events and a signal
-handler may call it. One thread turns happenings into everything else, in the order in which they were told.
+`tell` only puts the happening into a mailbox: it takes no lock and waits for nothing, so a reader of events and a
+signal handler may call it. One thread turns happenings into everything else, in the order in which they were told.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -16,14 +15,15 @@ from typing import TextIO
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 
-from otelbridge.telemetry.happenings import Happening
+from otelbridge.telemetry.happenings import BatchAccepted, Happening
 from otelbridge.telemetry.history import Entry, History
 from otelbridge.telemetry.instruments import Instruments
 from otelbridge.telemetry.libraries import Libraries
 from otelbridge.telemetry.limit import Limit
 from otelbridge.telemetry.lines import FORMATS, LineWriter
+from otelbridge.telemetry.mailbox import Mailbox
 from otelbridge.telemetry.names import SCOPE
-from otelbridge.telemetry.narrator import Level, Line, narrate, timestamp
+from otelbridge.telemetry.narrator import Level, Line, level_of, narrate, timestamp
 from otelbridge.telemetry.providers import Providers
 from otelbridge.telemetry.readings import Reading, of_process, of_states
 from otelbridge.telemetry.settings import TelemetrySettings
@@ -33,7 +33,9 @@ from otelbridge.telemetry.states import States
 MAX_WAITING_HAPPENINGS = 20_000
 """Happenings that wait to be handled; beyond it they are dropped, and counted."""
 TICK_SECONDS = 1.0
-"""How often the lines that were held back are looked at."""
+"""How often everyday happenings, and the lines that were held back, are looked at."""
+EVERYDAY = frozenset({BatchAccepted})
+"""Happen many times a second, and change nothing: waking the thread for each cost more than a tenth of the bridge."""
 LATEST = "latest"
 """The field of a line that was held back: when the last of those that it stands for happened."""
 LEVELS = {"debug": Level.DEBUG, "info": Level.INFO, "warning": Level.WARNING, "error": Level.ERROR}
@@ -71,7 +73,8 @@ class Telemetry:
         self._format = FORMATS[settings.log_format]
         self._limit: Limit[tuple[int, Line]] = Limit()
         self._writer = LineWriter(stderr)
-        self._waiting: queue.SimpleQueue[_Told] = queue.SimpleQueue()
+        self._everyday = EVERYDAY if self._level > Level.DEBUG else frozenset()  # who reads along wants them at once
+        self._waiting: Mailbox[_Told] = Mailbox(MAX_WAITING_HAPPENINGS)
         self._dropped = 0
         self._closed = False
         for name, reading in {**of_states(self.states), **of_process()}.items():
@@ -105,9 +108,8 @@ class Telemetry:
 
     def tell(self, happening: Happening) -> None:
         """Takes a happening. Never raises, never blocks, any thread, also from a signal handler."""
-        if self._waiting.qsize() < MAX_WAITING_HAPPENINGS:
-            self._waiting.put((time.time_ns(), happening))
-        else:
+        urgent = type(happening) not in self._everyday
+        if not self._waiting.put((time.time_ns(), happening), urgent=urgent):
             self._dropped += 1
 
     def observe(self, name: str, reading: Reading) -> None:
@@ -136,7 +138,7 @@ class Telemetry:
     def settle(self, timeout_seconds: float) -> bool:
         """Waits until everything told so far is in the metrics, spans, history and lines."""
         handled = threading.Event()
-        self._waiting.put(handled)
+        self._waiting.insist(handled)
         return handled.wait(timeout_seconds)
 
     def flush(self, timeout_seconds: float) -> bool:
@@ -150,7 +152,7 @@ class Telemetry:
             return
         self._closed = True
         deadline = time.monotonic() + timeout_seconds
-        self._waiting.put(None)
+        self._waiting.insist(None)
         self._thread.join(timeout_seconds)
         if self._providers.close(max(0.0, deadline - time.monotonic())):
             self._libraries.close()  # else a thread of the SDK was left behind, and nobody wants to hear it complain
@@ -159,20 +161,21 @@ class Telemetry:
     def _run(self) -> None:
         next_tick = time.monotonic() + TICK_SECONDS
         while True:
-            try:
-                told = self._waiting.get(timeout=max(0.0, next_tick - time.monotonic()))
-            except queue.Empty:
+            for told in self._waiting.take(max(0.0, next_tick - time.monotonic())):
+                match told:
+                    case None:
+                        self._instruments.flush()
+                        self._say_held_back(everything=True)
+                        return
+                    case threading.Event():
+                        self._instruments.flush()
+                        told.set()
+                    case unix_nano, happening:
+                        self._guarded(self._handle, unix_nano, happening)
+            self._instruments.flush()
+            if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_SECONDS
                 self._say_held_back()
-                continue
-            match told:
-                case None:
-                    self._say_held_back(everything=True)
-                    return
-                case threading.Event():
-                    told.set()
-                case unix_nano, happening:
-                    self._guarded(self._handle, unix_nano, happening)
 
     def _guarded(self, handle: Callable[[int, Happening], None], unix_nano: int, happening: Happening) -> None:
         """The boundary of the thread: a happening that cannot be handled is said, and the next one has its turn."""
@@ -187,8 +190,10 @@ class Telemetry:
             self._instruments.count(told)
             self._spans.apply(told, unix_nano)
             self.history.note(told)
+            if level_of(told) < self._level:
+                continue
             line = narrate(told)
-            if line.level >= self._level and self._limit.admit(
+            if self._limit.admit(
                 line.reason, (unix_nano, line), now_seconds=time.monotonic(), per_window=line.per_window
             ):
                 if line.changes_state:

@@ -14,6 +14,7 @@ from otelbridge.telemetry import happenings as h
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 from otelbridge.telemetry.telemetry import Telemetry
 from tests.unit.telemetry.examples import TYPES, example
+from tests.waiting import eventually
 
 QUIET = SignalSettings(exporter="none")
 
@@ -147,10 +148,8 @@ def test_many_threads_may_tell_at_once(telemetry: Telemetry) -> None:
     )
 
 
-def test_happenings_beyond_the_bound_are_dropped_and_counted(
-    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("otelbridge.telemetry.telemetry.MAX_WAITING_HAPPENINGS", 100)
+def test_happenings_beyond_the_bound_are_dropped_and_counted(telemetry: Telemetry) -> None:
+    telemetry._waiting.max_letters = 100
     with telemetry.history._lock:  # the telemetry thread waits here, as it would for a busy processor
         for _ in range(600):
             telemetry.tell(example(h.EventDamaged))
@@ -160,6 +159,13 @@ def test_happenings_beyond_the_bound_are_dropped_and_counted(
         line for line in telemetry.prometheus().decode().splitlines() if line.startswith("otelbridge_telemetry_dropped")
     )
     assert float(dropped.split()[-1]) >= 400
+
+
+def test_everyday_happenings_are_in_the_metrics_within_moments_though_they_wake_nobody(telemetry: Telemetry) -> None:
+    for _ in range(3):
+        telemetry.tell(example(h.BatchAccepted, rejected=0))
+    accepted = b'otelbridge_delivery_requests_total{otelbridge_delivery_outcome="accepted"'
+    eventually(lambda: any(line.startswith(accepted) for line in telemetry.prometheus().splitlines()))
 
 
 def test_a_happening_that_cannot_be_handled_does_not_silence_the_next(
