@@ -13,16 +13,10 @@ from collections import deque
 from dataclasses import dataclass
 
 from otelbridge.event import RawEvent, Stream
+from otelbridge.feed.pace import GATHER_MAX_SECONDS, Pace
 
 CREDIT_BYTES = 64 * 1024
 """A lane asks for the exact number of waiting bytes once per so many; the byte bound is kept to this much per lane."""
-
-GATHER_SECONDS_PER_RATE = 0.0025 / 1000
-GATHER_MAX_SECONDS = 0.03
-SHORTEST_TURN_SECONDS = 0.0001
-"""Turns of the encoder begin at least 2.5 ms apart per 1,000 events/s, at most 30 ms: each turn costs a wake-up, a
-commit and a part of a request, and each batch repeats the resources of its records. At 10,000 events/s that is 250
-events a turn; at 100 a second nothing is waited for. docs/decisions/batching.md has the figures."""
 
 BURST_EVENTS = 600
 BURST_SECONDS = 0.5
@@ -156,8 +150,7 @@ class HandOff:
         self._awake = threading.Event()
         self._woken = False
         self._taken_bytes = 0
-        self._taken_at = 0.0
-        self._next_turn_at = 0.0
+        self._pace = Pace()
         self._burst_seconds_left = BURST_SECONDS
         self._books = _Books((), {}, 0)
         self._ending: list[Lane] = []
@@ -202,26 +195,28 @@ class HandOff:
     def take(self, max_events: int, timeout_seconds: float) -> list[RawEvent]:
         """Up to `max_events` of the events that wait, oldest first.
 
-        Waits for the first event only: under light load an event is taken at once. The more events come, the longer
-        they are gathered before they are taken.
+        Waits for the first event: after a quiet moment it is taken at once. While events come, some of them are
+        gathered before they are taken.
 
         Returns:
             An empty list after `timeout_seconds` without an event, or after `wake`.
         """
         waiting = self._waiting
         if not waiting:
-            self._sleep(timeout_seconds)
             self._burst_seconds_left = BURST_SECONDS
-        early = self._next_turn_at - time.monotonic()
+        early = min(self._pace.early_seconds(time.monotonic()), timeout_seconds)
         if early > 0 and not self._woken and len(waiting) < max_events:
             self._awake.clear()
             self._awake.wait(early)  # readers do not end this one, because `sleeping` is off; `wake` does
+        if not waiting:
+            self._sleep(timeout_seconds - max(0.0, early))
         self._let_a_burst_in()
         self._woken = False
         popleft = waiting.popleft
         events = [popleft() for _ in range(min(max_events, len(waiting)))]
         self._taken_bytes += sum([len(event[1]) for event in events])
-        self._plan_next_turn(len(events))
+        if events:
+            self._pace.took(len(events), time.monotonic())
         return events
 
     def _let_a_burst_in(self) -> None:
@@ -243,12 +238,6 @@ class HandOff:
             self._awake.wait(LET_IN_SECONDS)
             if len(self._waiting) - before < LET_IN_EVENTS:
                 return
-
-    def _plan_next_turn(self, events: int) -> None:
-        now = time.monotonic()
-        rate = events / max(now - self._taken_at, SHORTEST_TURN_SECONDS)
-        self._next_turn_at = now + min(rate * GATHER_SECONDS_PER_RATE, GATHER_MAX_SECONDS)
-        self._taken_at = now
 
     def _sleep(self, timeout_seconds: float) -> None:
         # Safe without a lock: the flag is set before the deque is looked at again, and a reader appends before it looks

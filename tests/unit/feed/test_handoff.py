@@ -14,6 +14,7 @@ from otelbridge.feed.handoff import (
     LET_IN_STEPS,
     HandOff,
 )
+from otelbridge.feed.pace import GATHER_FOR_EVENTS_MAX_SECONDS
 from tests.waiting import eventually
 
 
@@ -93,6 +94,27 @@ def test_taking_waits_for_the_first_event_and_wakes_at_once() -> None:
     thread.join(5)
     assert taken[0][0] == [event(1)]
     assert taken[0][1] - offered < 1
+
+
+def test_an_event_soon_after_another_waits_for_company_but_not_for_long() -> None:
+    handoff = HandOff(10, 1_000)
+    handoff.offer(event(1))
+    began = time.monotonic()
+    assert handoff.take(10, 30) == [event(1)]
+    assert time.monotonic() - began < GATHER_FOR_EVENTS_MAX_SECONDS
+    began = time.monotonic()
+    handoff.offer(event(2))
+    assert handoff.take(10, 30) == [event(2)]
+    assert time.monotonic() - began >= 0.9 * GATHER_FOR_EVENTS_MAX_SECONDS
+
+
+def test_a_take_that_found_nothing_keeps_no_later_event_waiting() -> None:
+    handoff = HandOff(10, 1_000)
+    assert handoff.take(10, 0.01) == []
+    handoff.offer(event(1))
+    began = time.monotonic()
+    assert handoff.take(10, 30) == [event(1)]
+    assert time.monotonic() - began < GATHER_FOR_EVENTS_MAX_SECONDS
 
 
 def test_taking_returns_nothing_after_its_timeout() -> None:

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from otelbridge.feed.pace import Pace, gather_seconds
+
+
+@pytest.mark.parametrize(
+    ("events_per_second", "milliseconds"),
+    [(0, 25), (100, 25), (400, 25), (1_000, 10), (2_000, 12), (10_000, 28), (100_000, 30)],
+)
+def test_turns_are_as_far_apart_as_the_rate_deserves(events_per_second: float, milliseconds: float) -> None:
+    assert gather_seconds(events_per_second) * 1000 == pytest.approx(milliseconds)
+
+
+def test_a_first_event_and_one_after_a_quiet_moment_go_at_once() -> None:
+    pace = Pace()
+    assert pace.early_seconds(1000.0) <= 0
+    pace.took(1, 1000.0)
+    assert pace.early_seconds(1000.1) <= 0
+
+
+def test_a_second_event_waits_until_others_may_have_come() -> None:
+    pace = Pace()
+    pace.took(1, 1000.0)
+    assert pace.early_seconds(1000.01) == pytest.approx(0.015)
+
+
+def test_a_steady_rate_keeps_a_steady_pace() -> None:
+    pace, now, turns = Pace(), 1000.0, []
+    for _ in range(20):
+        wait = max(0.001, pace.early_seconds(now))
+        now += wait
+        pace.took(round(wait * 1_000), now)
+        turns.append(wait)
+    assert turns[-5:] == pytest.approx([0.010] * 5)
