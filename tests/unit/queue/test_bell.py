@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import threading
+
+from otelbridge.queue.bell import Bell
+from tests.waiting import eventually
+
+
+class Hall:
+    """A lock, some work that is free, and waiters that count how often they are woken for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Condition()
+        self.free = 0
+        self.bell = Bell(self.lock, lambda: self.free > 0)
+
+    def bring(self, work: int) -> None:
+        with self.lock:
+            self.free += work
+            self.bell.ring()
+
+    def ask(self) -> bool:
+        with self.lock:
+            found = self.free > 0
+            self.free -= found
+            self.bell.asked(in_vain=not found)
+            return found
+
+    def waiting(self) -> int:
+        return len(self.lock._waiters)  # type: ignore[attr-defined]
+
+
+def send_home(hall: Hall, threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        while thread.is_alive():
+            hall.bell.wake()
+            thread.join(0.01)
+
+
+def test_one_piece_of_news_wakes_one_of_those_that_wait() -> None:
+    hall = Hall()
+    threads = [threading.Thread(target=hall.bell.wait, args=(30,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: hall.waiting() == 3)
+    hall.bring(1)
+    assert hall.waiting() == 2
+    send_home(hall, threads)
+
+
+def test_whoever_leaves_work_behind_wakes_the_next() -> None:
+    hall = Hall()
+    done: list[bool] = []
+
+    def work() -> None:
+        while hall.bell.wait(30):
+            done.append(hall.ask())
+            if len(done) >= 2:
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: hall.waiting() == 2)
+    hall.bring(2)
+    eventually(lambda: len(done) >= 2)
+    assert done == [True, True]
+    send_home(hall, threads)
+
+
+def test_what_was_asked_for_in_vain_is_no_work_until_there_is_news() -> None:
+    hall = Hall()
+    hall.free = 1
+    assert hall.bell.has_work()
+    with hall.lock:
+        hall.bell.asked(in_vain=True)
+    assert not hall.bell.has_work()
+    assert not hall.bell.wait(0.01)
+    hall.bring(0)
+    assert hall.bell.has_work()
