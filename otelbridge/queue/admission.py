@@ -114,7 +114,7 @@ class Admission:
     def _discard(self, stream: Stream, since: int, rows: list[Row], reason: str, change: Change) -> None:
         holding = self._holding
         span = Span(rows[0].id, rows[-1].id)
-        if any(row.id not in holding.room for row in rows):
+        if not all(holding.room.alone(row.id) for row in rows):
             change.deletes.append(span)
             holding.settled_up_to(stream, since, span.last)
         holding.room.remove(span)

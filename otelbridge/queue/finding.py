@@ -26,7 +26,8 @@ def rows_of(holding: Holding, span: Span, limit: int) -> list[Row]:
                 return rows_of(holding, span, limit)
             holding.shut()
     if len(holding.room):
-        found = sorted([*found, *holding.room.measures(span, limit)])[:limit]
+        on_disk = [row for row in found if row.id not in holding.room]
+        found = sorted([*on_disk, *holding.room.measures(span, limit)])[:limit]
     return found
 
 

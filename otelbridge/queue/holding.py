@@ -6,10 +6,10 @@ full disk or a failing one changes where a batch waits and nothing else. Not thr
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from otelbridge.event import Stream
@@ -17,6 +17,7 @@ from otelbridge.queue.books import Books, Mirror, read_page
 from otelbridge.queue.change import Change
 from otelbridge.queue.depth import Counts
 from otelbridge.queue.desk import Desk, Loan
+from otelbridge.queue.log_bound import bound_log, try_to_move
 from otelbridge.queue.losses import post_lost
 from otelbridge.queue.reserve import Reserve
 from otelbridge.queue.rows import Span, span_of, stream_of
@@ -145,6 +146,7 @@ class Holding:
             self._apply(change)
         except sqlite3.Error as error:
             self._wait(change)
+            self.room.doubts.update(change.inserts)
             return self.weathered(error)
         return True
 
@@ -184,11 +186,10 @@ class Holding:
         stream = loan.lease.stream
         self.counts.remove(stream, loan.rows)
         self.desk.forget_tries(loan.lease)
-        in_memory = [row for row in loan.rows if row.id in self.room]
-        for row in in_memory:
-            self.room.remove(Span(row.id, row.id))
-        if len(in_memory) < len(loan.rows):
+        if not all(self.room.alone(row.id) for row in loan.rows):
             change.deletes += loan.spans()
+        for row in loan.rows if self.room else ():
+            self.room.remove(Span(row.id, row.id))
         self.desk.release(stream, loan.span)
         if loan.on_disk and not change.inserts:  # pieces may lie anywhere beyond the loan's last row
             self.settled_up_to(stream, loan.since, loan.rows[-1].id)
@@ -226,11 +227,14 @@ class Holding:
     def recover(self) -> bool:
         """Tries the disk again, a piece at a time; True when more can be done at once."""
         try:
-            if self.store is None or self.weather is not Weather.FULL:
+            store = self.store
+            if store is None or self.weather is not Weather.FULL:
                 self.shut()
-                self._open_store()
+                store = self._open_store()
             else:
-                self._make_room_in_log()
+                self.reserve.release()
+                try_to_move(store)
+            bound_log(store, self.path)
             done = self._flush_some()
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, sqlite3.Error) and weather_of(error) is Weather.DAMAGE:
@@ -242,32 +246,28 @@ class Holding:
             self._tell(QueueRecovered(path=str(self.path), degraded_seconds=time.monotonic() - self._degraded_since))
         return not done
 
-    def _make_room_in_log(self) -> None:
-        self.reserve.release()
-        if self.store is not None:
-            with contextlib.suppress(sqlite3.Error):  # then the flush fails too, and says why
-                self.store.checkpoint()
-
     def _flush(self) -> None:
         while not self._flush_some():
             pass
 
     def _flush_some(self) -> bool:
         """Writes what waits, deletions first because they make room; True when nothing is left."""
-        assert self.store is not None
-        if self.pending or not self.room or self.recount_due:
+        if self.pending or not self.room or self.recount_due or self.room.doubts:
             done, self.pending = self.pending, Change()
+            doubts = [Span(batch_id, batch_id) for batch_id in self.room.doubts]
             try:
-                self._apply(done)
+                self._apply(replace(done, deletes=done.deletes + doubts))
             except sqlite3.Error:
                 self.pending = done
                 raise
+            self.room.doubts.clear()
             for span in done.deletes:
                 self.desk.release(stream_of(span.first), span)
             if self.recount_due:
                 self._recount()
         if self.room:
             some = self.room.some(FLUSH_BYTES)
+            self.room.doubts.update(some)
             self._apply(Change(inserts=some))
             for batch_id in some:
                 self.room.remove(Span(batch_id, batch_id))

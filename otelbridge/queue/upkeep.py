@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from otelbridge.queue.holding import Holding
+from otelbridge.queue.log_bound import bound_log
 from otelbridge.telemetry.pulse import Pulse
 
 EVERY_SECONDS = 0.5
@@ -16,11 +17,12 @@ GIVE_BACK_PAGES = 256  # 2 MiB each half second: no put waits for long
 
 
 def tidy(holding: Holding) -> None:
-    """While the disk is well: lays space by for when it is full, gives back what an outage made the file grow."""
+    """While the disk is well: lays space by for when it is full, bounds the log, gives back what an outage took."""
     if holding.weather is not None or holding.store is None:
         return
     holding.reserve.lay()
     try:
+        bound_log(holding.store, holding.path)
         pages, unused = holding.store.file_pages()
         if unused > max(SPARE_PAGES, pages // 2):
             holding.store.give_back_space(GIVE_BACK_PAGES)

@@ -22,6 +22,9 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._batches: dict[int, Batch] = {}
         self._order: dict[Stream, list[int]] = {stream: [] for stream in Stream}
+        self.doubts: set[int] = set()
+        """Those that may be on disk too: a commit that fails because its sync does is in the file all the same, and is
+        seen once the file is opened anew."""
         self.bytes = 0
         self.records = 0
 
@@ -30,6 +33,10 @@ class WaitingRoom:
 
     def __contains__(self, batch_id: int) -> bool:
         return batch_id in self._batches
+
+    def alone(self, batch_id: int) -> bool:
+        """Whether the batch is here, and surely nowhere else."""
+        return batch_id in self._batches and batch_id not in self.doubts
 
     def add(self, batch_id: int, batch: Batch) -> None:
         """Takes a batch in."""
@@ -43,6 +50,7 @@ class WaitingRoom:
         order = self._order[stream_of(span.first)]
         start, end = bisect.bisect_left(order, span.first), bisect.bisect_right(order, span.last)
         gone = [self._batches.pop(batch_id) for batch_id in order[start:end]]
+        self.doubts.difference_update(order[start:end])
         del order[start:end]
         self.bytes -= sum(len(batch.request) for batch in gone)
         self.records -= sum(batch.records for batch in gone)

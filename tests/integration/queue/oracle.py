@@ -118,6 +118,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.fails: Callable[[str], sqlite3.Error | None] = lambda _: None
+        self.fails_late: Callable[[str], sqlite3.Error | None] = lambda _: None
         self.statements: list[str] = []
 
     def connect(self, path: Path) -> sqlite3.Connection:
@@ -128,7 +129,11 @@ class Disk:
                 error = disk.fails(sql)
                 if error is not None:
                     raise error
-                return super().execute(sql, *parameters)
+                cursor = super().execute(sql, *parameters)
+                error = disk.fails_late(sql)
+                if error is not None:
+                    raise error
+                return cursor
 
         return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection)
 
@@ -140,5 +145,11 @@ class Disk:
     def broken(self, *, words: tuple[str, ...] = ("INSERT", "DELETE", "COMMIT")) -> None:
         self.fails = lambda sql: disk_error(sqlite3.SQLITE_IOERR, "disk I/O error") if sql.startswith(words) else None
 
+    def syncs_fail(self) -> None:
+        """Commits fail, but only after they have taken effect."""
+        self.fails_late = lambda sql: (
+            disk_error(sqlite3.SQLITE_IOERR_FSYNC, "disk I/O error") if sql == "COMMIT" else None
+        )
+
     def well(self) -> None:
-        self.fails = lambda _: None
+        self.fails = self.fails_late = lambda _: None

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from otelbridge.event import Stream
 from otelbridge.queue.durable import DurableQueue
+from otelbridge.queue.opening import WAL_LIMIT_BYTES
 from otelbridge.queue.outcome import Accepted, Refused, RetryLater
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.telemetry.happenings import QueueDegraded, QueueRecovered
+from otelbridge.telemetry.happenings import QueueDegraded, QueueRecovered, QueueSalvaged
 from tests.integration.queue.oracle import (
     RECORD_BYTES,
     Disk,
     Told,
     assert_balanced,
     batch_of,
+    disk_error,
     drain,
     dropped,
     numbers_of,
@@ -147,6 +150,63 @@ def test_memory_is_bounded_too_and_what_does_not_fit_is_counted(tmp_path: Path, 
     disk.well()
     eventually(lambda: told.of(QueueRecovered), why="recovery")
     assert drain(queue) == [*range(1000), *range(4000 - in_memory, 4000)]
+    assert_balanced(queue)
+    queue.close()
+
+
+@pytest.mark.parametrize("overwritten", [False, True], ids=["reopened", "salvaged"])
+def test_commits_that_failed_but_took_effect_are_neither_doubled_nor_lost(tmp_path: Path, overwritten: bool) -> None:
+    disk, told = Disk(), Told()
+    queue = open_on(disk, tmp_path, told, synchronous="full")
+    queue.upkeep.stop()
+    for n in range(5):
+        put(queue, Stream.LOGS, [n])
+    out = take(queue, max_records=2)
+    disk.syncs_fail()
+    for n in range(5, 10):
+        put(queue, Stream.LOGS, [n])
+        queue.tend()
+    queue.settle(out, Accepted())
+    got = numbers_of(out.request)
+    for _ in range(6):  # all that is on disk, and some of what is in memory and perhaps on disk
+        lease = take(queue, max_records=1)
+        got += numbers_of(lease.request)
+        queue.settle(lease, Accepted())
+        assert_balanced(queue)
+    returned = take(queue, max_records=1)
+    disk.well()
+    if overwritten:
+        failures = iter([disk_error(sqlite3.SQLITE_CORRUPT, "database disk image is malformed")])
+        disk.fails = lambda sql: next(failures, None) if sql.startswith("BEGIN") else None
+    while queue.tend() or queue.depth().degraded:
+        assert_balanced(queue)
+    assert len(told.of(QueueSalvaged)) == overwritten
+    queue.settle(returned, LATER)
+    put(queue, Stream.LOGS, [10])
+    got += drain(queue)
+    assert got == list(range(11)), "each once, in order"
+    assert_balanced(queue)
+    queue.close()
+    queue = open_queue(tmp_path)
+    assert drain(queue) == []
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_a_log_that_has_grown_is_moved_into_the_database_as_soon_as_it_can_be(tmp_path: Path) -> None:
+    told = Told()
+    queue = open_queue(tmp_path, told)
+    with closing(sqlite3.connect(tmp_path / "queue.db")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM batches").fetchone()
+        for n in range(2 * WAL_LIMIT_BYTES // (100 * RECORD_BYTES)):
+            put(queue, Stream.LOGS, range(100 * n, 100 * n + 100))
+        queue.tend()
+        assert not told.of(QueueDegraded), "a reader that holds the log up is no trouble"
+    assert (tmp_path / "queue.db-wal").stat().st_size > WAL_LIMIT_BYTES
+    queue.tend()
+    put(queue, Stream.LOGS, [1])
+    assert (tmp_path / "queue.db-wal").stat().st_size <= WAL_LIMIT_BYTES
     assert_balanced(queue)
     queue.close()
 
