@@ -16,7 +16,7 @@ from otelbridge.cli.doctor_tls import cure, in_words
 from otelbridge.queue.outcome import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import Target, grpc_target, http_target
+from otelbridge.send.target import Target, send_target
 
 STEP_SECONDS = 5.0
 ALERT_SECONDS = 0.3
@@ -33,7 +33,7 @@ def examine_endpoint(settings: SendSettings, *, send_test_record: bool) -> list[
         with examination.step(Step.ENDPOINT_ANSWERS) as step:
             step.finding = "Events go to stdout; there is no endpoint."
         return examination.findings
-    target = grpc_target(settings) if settings.protocol == "grpc" else http_target(settings)
+    target = send_target(settings)
     examination = Examination(target.url)
     _way(target, settings, examination)
     if send_test_record and not examination.broken_off():

@@ -15,7 +15,7 @@ from otelbridge.cli.output import Output, OutputOption, fail, print_json, print_
 from otelbridge.cli.stopping import stop_on_signals
 from otelbridge.feed.address import HIGHEST_PORT
 from otelbridge.feed.settings import DEFAULT_PORT
-from otelbridge.settings.addresses import OTLP_GRPC_PORT, OTLP_HTTP_PORT
+from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT
 
 if TYPE_CHECKING:
     from otelbridge.simulator.serve import SimulateOptions, Summary

@@ -20,7 +20,7 @@ from otelbridge.send.credentials import Credentials
 from otelbridge.send.hiding import hidden
 from otelbridge.send.precompressed import precompressed
 from otelbridge.send.settings import MIB, SendSettings
-from otelbridge.send.target import grpc_target
+from otelbridge.send.target import send_target
 
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 MAX_ANSWER_BYTES = 4 * MIB
@@ -59,7 +59,7 @@ class GrpcSender:
     """
 
     def __init__(self, settings: SendSettings, *, version: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._target = grpc_target(settings)
+        self._target = send_target(settings)
         self._credentials = Credentials(settings, self._target, clock=clock)
         self._certificates = Certificates(settings, clock=clock) if self._target.tls else None
         self._options = _options(settings, version)

@@ -20,7 +20,7 @@ from otelbridge.send.credentials import Credentials
 from otelbridge.send.hiding import hidden
 from otelbridge.send.http_connection import HttpAnswer, HttpConnection
 from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import http_target
+from otelbridge.send.target import send_target
 
 UNAUTHORIZED = "401"
 CLOSING = RetryLater(code="CANCELLED", why="the bridge is closing")
@@ -34,7 +34,7 @@ class HttpSender:
     """
 
     def __init__(self, settings: SendSettings, *, version: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._target = http_target(settings)
+        self._target = send_target(settings)
         self._credentials = Credentials(settings, self._target, clock=clock)
         self._certificates = Certificates(settings, clock=clock) if self._target.tls else None
         self._tls: tuple[TlsFiles, ssl.SSLContext] | None = None

@@ -1,4 +1,4 @@
-"""The address that records go to: what an operator wrote in, host, port, path and TLS out."""
+"""The address that records go to: what an operator wrote in, host, port, path and TLS out; or what is wrong with it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,28 @@ from urllib.parse import urlsplit
 
 from otelbridge.send.settings import SendSettings
 
-DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
-DEFAULT_HTTP_ENDPOINT = "http://localhost:4318/v1/logs"
-DEFAULT_PORTS = {"grpc": 4317, "http": 80, "https": 443}
+OTLP_GRPC_PORT = 4317
+OTLP_HTTP_PORT = 4318
+LOGS_PATH = "/v1/logs"
+DEFAULT_ENDPOINTS = {
+    "grpc": f"http://localhost:{OTLP_GRPC_PORT}",
+    "http/protobuf": f"http://localhost:{OTLP_HTTP_PORT}",
+}
+"""By protocol; a signal's path follows for HTTP."""
+SCHEME_PORTS = {"http": 80, "https": 443}
 
 
 class SendSettingsError(ValueError):
     """A setting of the send room cannot work. Names the setting, its value (never a secret one) and the cure."""
+
+
+class AddressError(ValueError):
+    """An address that cannot be dialled: what is wrong with it, and the cure."""
+
+    def __init__(self, wrong: str, cure: str) -> None:
+        self.wrong = wrong
+        self.cure = cure
+        super().__init__(f"{wrong}. {cure}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +54,7 @@ class Target:
 
     @property
     def loopback(self) -> bool:
-        """Whether it is this very machine, by its address or as `localhost`."""
+        """Whether it is this very machine, by its address or as `localhost`: nobody on the network can listen."""
         if self.host == "localhost":
             return True
         try:
@@ -48,52 +63,54 @@ class Target:
             return False
 
 
-def grpc_target(settings: SendSettings) -> Target:
-    """`http(s)://host:port`, or `host:port`: then TLS, unless `insecure` is set. A scheme beats `insecure`.
+def send_target(settings: SendSettings) -> Target:
+    """Where the records go.
 
     Raises:
-        SendSettingsError: it is none of these.
+        SendSettingsError: as `parse_target`, naming the setting and its value.
     """
-    given = settings.endpoint or DEFAULT_GRPC_ENDPOINT
-    has_scheme = "://" in given
-    scheme, host, port, path = _parts(given if has_scheme else f"//{given}")
-    if has_scheme and scheme not in {"http", "https"}:
-        raise _bad(given, f"the scheme {scheme!r} is not one of http and https")
-    if path not in {"", "/"}:
-        raise _bad(given, 'OTLP over gRPC has no path; leave it out, or set send.protocol to "http/protobuf"')
-    tls = scheme == "https" if has_scheme else not settings.insecure
-    return Target(host=host, port=port or DEFAULT_PORTS["grpc"], path="", tls=tls)
-
-
-def http_target(settings: SendSettings) -> Target:
-    """A full URL, used as it is.
-
-    Raises:
-        SendSettingsError: it is none.
-    """
-    given = settings.endpoint or DEFAULT_HTTP_ENDPOINT
-    if not given.startswith(("http://", "https://")):
-        raise _bad(given, "it needs to begin with http:// or https://", like=DEFAULT_HTTP_ENDPOINT)
-    scheme, host, port, path = _parts(given)
-    return Target(host=host, port=port or DEFAULT_PORTS[scheme], path=path or "/", tls=scheme == "https")
-
-
-def _parts(url: str) -> tuple[str, str, int | None, str]:
+    protocol = settings.protocol
+    given = settings.endpoint or DEFAULT_ENDPOINTS[protocol] + (LOGS_PATH if protocol != "grpc" else "")
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        return parse_target(given, protocol, insecure=settings.insecure)
+    except AddressError as error:
+        # Neither a password nor a query is shown: both may be secrets.
+        shown = "" if "@" in given else f" is {given.partition('?')[0]!r}, which"
+        raise SendSettingsError(f"send.endpoint{shown} {error}") from None
+
+
+def parse_target(text: str, protocol: str, *, insecure: bool | None) -> Target:
+    """Takes an endpoint apart: a URL, or for gRPC also `host:port`; then it is TLS, unless `insecure` is set.
+
+    Raises:
+        AddressError: the scheme is none of http and https (or missing, for HTTP); there is no host; or no port, or a
+            path, for gRPC.
+    """
+    default = DEFAULT_ENDPOINTS[protocol]
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme not in SCHEME_PORTS:
+        raise AddressError(f"has the scheme {scheme}", "Write http:// (plaintext) or https:// (TLS).")
+    if not separator and protocol != "grpc":
+        raise AddressError("has no scheme", f"Write http://{text} or https://{text}.")
+    try:
+        parts = urlsplit(text if separator else f"//{text}")
+        host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise _bad(url, str(error)) from None
-    if parts.username is not None or parts.password is not None:
-        raise SendSettingsError(
-            "send.endpoint holds a user name or password; put credentials into send.headers_file or send.token_file"
+        raise AddressError(f"is not a valid URL: {error}", f"Write, for example, {default}.") from None
+    if not host or any(character.isspace() for character in text):
+        raise AddressError("has no host", f"Write, for example, {default}.")
+    if "@" in parts.netloc:
+        raise AddressError("carries a user or password", "Use send.token_file or send.headers_file for credentials.")
+    tls = scheme == "https" if separator else not insecure
+    if protocol != "grpc":
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return Target(host=host, port=port or SCHEME_PORTS[scheme], path=path, tls=tls)
+    if port is None:
+        shown = f"[{host}]" if ":" in host else host
+        said = f"{scheme}{separator}{shown}:{OTLP_GRPC_PORT}" if separator else f"{shown}:{OTLP_GRPC_PORT}"
+        raise AddressError("has no port", f"OTLP over gRPC usually listens on {OTLP_GRPC_PORT}: write {said}.")
+    if parts.path not in ("", "/"):
+        raise AddressError(
+            f"has the path {parts.path}, but gRPC knows none", "Leave it out, or set the protocol to http/protobuf."
         )
-    if not parts.hostname or any(c.isspace() for c in url):
-        raise _bad(url, "it names no host")
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
-    return parts.scheme, parts.hostname, port, path
-
-
-def _bad(given: str, why: str, *, like: str = DEFAULT_GRPC_ENDPOINT) -> SendSettingsError:
-    shown = given.removeprefix("//").partition("?")[0]
-    return SendSettingsError(f"send.endpoint is {shown!r}: {why}; write it like {like}")
+    return Target(host=host, port=port, path="", tls=tls)

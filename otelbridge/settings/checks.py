@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from otelbridge.settings.addresses import AddressError, is_loopback, is_plaintext, kubearmor_address, otlp_endpoint
+from otelbridge.send.target import AddressError, parse_target
+from otelbridge.settings.addresses import kubearmor_address
 from otelbridge.settings.complaint import Complaint
 from otelbridge.settings.hiding import is_secret
 from otelbridge.settings.tree import Settings, leaves, value_at
@@ -59,7 +60,7 @@ def _endpoints(settings: Settings) -> Iterator[Complaint]:
         if protocol == "console" or not endpoint:
             continue
         try:
-            otlp_endpoint(endpoint, protocol)
+            parse_target(endpoint, protocol, insecure=None)
         except AddressError as error:
             paths = (f"{section}.endpoint", f"{section}.protocol")
             yield Complaint(paths=paths, value=endpoint, wrong=error.wrong, cure=error.cure)
@@ -81,10 +82,10 @@ def _credentials_in_plaintext(settings: Settings) -> Iterator[Complaint]:
     if send.protocol == "console" or send.allow_plaintext_credentials:
         return
     try:
-        here = is_loopback(otlp_endpoint(send.endpoint, send.protocol).host)
+        target = parse_target(send.endpoint, send.protocol, insecure=send.insecure)
     except AddressError:
         return  # reported by another check
-    if here or not is_plaintext(send.endpoint, insecure=send.insecure):
+    if target.loopback or target.tls:
         return
     sources = [f"header {name}" for name in send.headers if is_secret(name)]
     if send.token_file:

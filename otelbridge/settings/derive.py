@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from otelbridge.send.settings import SendSettings
-from otelbridge.settings.addresses import DEFAULT_ENDPOINTS, AddressError, kubearmor_address
+from otelbridge.send.target import DEFAULT_ENDPOINTS, LOGS_PATH, AddressError
+from otelbridge.settings.addresses import kubearmor_address
 from otelbridge.settings.given import Given
 from otelbridge.settings.tree import Settings, value_at
 
-LOGS_PATH = "/v1/logs"
 SIGNALS = {"traces": "/v1/traces", "metrics": "/v1/metrics"}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 HIDDEN = "(secret)"
 
@@ -42,8 +41,3 @@ def hidden(name: str, value: Any) -> Any:
 def without_userinfo(text: str) -> str:
     """A URL (or any text) without the `user:password@` of its URLs."""
     return _USERINFO.sub(HIDDEN + "@", text)
-
-
-def has_userinfo(url: str) -> bool:
-    """Whether a URL carries a user or a password."""
-    return "@" in urlsplit(url).netloc

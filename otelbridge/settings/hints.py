@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from otelbridge.settings.addresses import OTLP_GRPC_PORT, OTLP_HTTP_PORT, is_plaintext, otlp_endpoint
+from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT, parse_target
 from otelbridge.settings.tree import Settings
 
 
@@ -13,7 +13,7 @@ def hints(settings: Settings) -> Iterator[str]:
     send = settings.send
     if send.protocol == "console":
         return
-    endpoint = otlp_endpoint(send.endpoint, send.protocol)
+    endpoint = parse_target(send.endpoint, send.protocol, insecure=send.insecure)
     if send.protocol == "grpc" and endpoint.port == OTLP_HTTP_PORT:
         yield (
             f"send.endpoint has the port {OTLP_HTTP_PORT}, where OTLP over HTTP is usual, but send.protocol is grpc. "
@@ -24,9 +24,10 @@ def hints(settings: Settings) -> Iterator[str]:
             f"send.endpoint has the port {OTLP_GRPC_PORT}, where OTLP over gRPC is usual, but send.protocol is "
             "http/protobuf. Is grpc meant?"
         )
-    if send.protocol == "http/protobuf" and endpoint.path in ("", "/"):
+    if send.protocol == "http/protobuf" and endpoint.path == "/":
         yield "send.endpoint has no path, and is used as it is: collectors take logs at /v1/logs."
-    if is_plaintext(send.endpoint, insecure=send.insecure) and (send.ca_file or send.cert_file):
+    if not endpoint.tls and (send.ca_file or send.cert_file):
         yield "send.ca_file, send.cert_file and send.key_file have no effect: send.endpoint is plaintext."
-    if endpoint.scheme and send.insecure is not None and send.insecure != (endpoint.scheme == "http"):
-        yield f"send.insecure has no effect: send.endpoint says {endpoint.scheme}, and the scheme wins."
+    if "://" in send.endpoint and send.insecure is not None and send.insecure == endpoint.tls:
+        scheme = send.endpoint.partition("://")[0]
+        yield f"send.insecure has no effect: send.endpoint says {scheme}, and the scheme wins."

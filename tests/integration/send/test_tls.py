@@ -182,4 +182,4 @@ def test_files_that_are_not_what_they_should_be_are_named_at_the_start(pki: Pki,
     ]
     for files, said in broken:
         with pytest.raises(SendSettingsError, match=said):
-            open_sender(SendSettings.model_validate({"endpoint": "https://localhost"} | files), version="1")
+            open_sender(SendSettings.model_validate({"endpoint": "https://localhost:4317"} | files), version="1")

@@ -10,7 +10,7 @@ import pytest
 from otelbridge.queue.outcome import Hold
 from otelbridge.send.credentials import Credentials, parse_headers
 from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import SendSettingsError, grpc_target
+from otelbridge.send.target import SendSettingsError, send_target
 from otelbridge.send.watched import RECHECK_SECONDS
 
 
@@ -22,8 +22,8 @@ class Clock:
 
 
 def credentials(clock: Clock | None = None, **given: object) -> Credentials:
-    settings = SendSettings.model_validate({"endpoint": "https://otel"} | given)
-    return Credentials(settings, grpc_target(settings), clock=clock or Clock())
+    settings = SendSettings.model_validate({"endpoint": "https://otel:4317"} | given)
+    return Credentials(settings, send_target(settings), clock=clock or Clock())
 
 
 def test_headers_come_from_settings_then_file_then_token(tmp_path: Path) -> None:
