@@ -39,3 +39,9 @@ def batch_of(*bodies: str, stream: Stream = Stream.ALERTS, age_seconds: float = 
 def bodies_of(logs: list[ReceivedLog]) -> list[str]:
     """The bodies of received records, in the order of arrival."""
     return [log.record.body.string_value for log in logs]
+
+
+def count_records(request: bytes) -> int:
+    """The number of log records in an encoded request."""
+    decoded = ExportLogsServiceRequest.FromString(request)
+    return sum(len(scope.log_records) for resource in decoded.resource_logs for scope in resource.scope_logs)

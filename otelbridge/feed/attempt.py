@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -65,7 +64,6 @@ class Attempts:
     ) -> None:
         self.total = 0
         self.in_a_row = 0
-        self.by_class: Counter[str] = Counter()
         self.heartbeat = Heartbeat(
             interval_seconds=settings.heartbeat.interval_seconds,
             timeout_seconds=settings.heartbeat.timeout_seconds,
@@ -205,7 +203,6 @@ class Attempts:
         return certificates
 
     def _report(self, steps: list[Step], started: int, connection_id: str, loss: ConnectionLostError | None) -> None:
-        self.by_class[loss.error_class if loss else ""] += 1
         self._tell(
             ConnectionAttempted(
                 upstream=str(self._address),

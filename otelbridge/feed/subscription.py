@@ -282,7 +282,6 @@ class Subscription:
             since_unix_nano=self._machine.since_unix_nano,
             streams=streams,
             attempts=attempts.total,
-            attempts_by_class=dict(attempts.by_class),
             attempts_in_a_row=attempts.in_a_row,
             last_error=self._last_error,
             error_class=self._error_class,

@@ -42,8 +42,6 @@ class SubscriptionStatus:
     streams: Mapping[Stream, StreamStatus]
     attempts: int
     """All attempts since the start."""
-    attempts_by_class: Mapping[str, int]
-    """Attempts that have ended, by error class; the empty class counts those that led to watching."""
     attempts_in_a_row: int
     """Since the last healthy spell."""
     last_error: str

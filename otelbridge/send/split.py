@@ -51,15 +51,6 @@ def halves(request: bytes) -> tuple[tuple[bytes, int], tuple[bytes, int]]:
     )
 
 
-def count_records(request: bytes) -> int:
-    """The number of log records in an encoded request.
-
-    Raises:
-        ValueError: it is not an encoded request.
-    """
-    return sum(len(scope.records) for resource in _taken_apart(request)[1] for scope in resource.scopes)
-
-
 def _taken_apart(request: bytes) -> tuple[bytes, list[_Resource]]:
     rest, resources = _split_off(request, RESOURCE_LOGS)
     return rest, [_resource(body) for _, body in resources]

@@ -43,7 +43,6 @@ class Subscription:
     status_code: str = ""
     error: str = ""
     error_class: str = ""
-    next_attempt_unix_nano: int | None = None
     last_alive_unix_nano: int | None = None
     lost_unix_nano: int | None = None
     streams: dict[str, str] = field(default_factory=dict)
@@ -150,7 +149,6 @@ class States:
             case h.ConnectionAttempted():
                 mirror.attempt, mirror.connection_id = told.attempt, told.connection_id
                 mirror.status_code, mirror.error, mirror.error_class = told.status_code, told.error, told.error_class
-                mirror.next_attempt_unix_nano = None
                 if told.status_code != "OK":
                     mirror.forget(told.connection_id)
                 else:
@@ -160,7 +158,6 @@ class States:
                         mirror.lost_unix_nano = None
                         yield h.UpstreamRecovered(upstream=told.upstream, seconds=max(seconds, 0.0))
             case h.RetryScheduled():
-                mirror.next_attempt_unix_nano = now + int(told.delay_seconds * NANOSECONDS)
                 mirror.attempt, mirror.error_class = told.attempt, told.error_class
             case h.StreamOpened():
                 mirror.streams[told.stream.value] = told.connection_id

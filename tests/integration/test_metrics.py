@@ -11,6 +11,7 @@ import grpc
 import pytest
 import trustme
 
+from otelbridge import snapshot
 from otelbridge.bridge import Bridge
 from otelbridge.event import Stream
 from otelbridge.mapping.severity import THROTTLING_OPERATION
@@ -19,6 +20,7 @@ from otelbridge.settings.load import load
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Ok, Partial, Status
 from otelbridge.simulator.relay import Relay
+from otelbridge.status.document import StatusDocument
 from otelbridge.telemetry.names import INSTRUMENTS
 from otelbridge.telemetry.tables import prometheus_name
 from tests.peers.bridge import BridgeProcess, running_bridge
@@ -42,6 +44,19 @@ def test_every_observable_instrument_of_a_bridge_is_bound(tmp_path: Path) -> Non
         assert bridge.rooms.telemetry.unbound() == []
     finally:
         bridge.close()
+
+
+def test_the_status_document_has_the_parts_that_its_type_says(tmp_path: Path) -> None:
+    flags = {
+        "--set": [f"queue.directory={tmp_path}", "status.port=0", "status.show_events=10", "telemetry.disabled=true"]
+    }
+    loaded = load(file=None, environment={}, flags=flags)
+    bridge = Bridge(loaded)
+    try:
+        made = snapshot.sections(bridge.rooms, loaded, life=bridge.life)
+    finally:
+        bridge.close()
+    assert {*made, "now_unix_seconds", "probes"} == set(StatusDocument.__annotations__)
 
 
 def test_the_endpoints_certificates_expire_on_the_metrics_too(tmp_path: Path) -> None:

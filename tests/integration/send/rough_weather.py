@@ -14,7 +14,6 @@ from email.utils import format_datetime
 import grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelbridge.send.split import count_records
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import (
     OK,
@@ -29,7 +28,7 @@ from otelbridge.simulator.endpoint_answers import (
 )
 from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
-from tests.records import batch_of, bodies_of
+from tests.records import batch_of, bodies_of, count_records
 from tests.waiting import eventually
 
 UNAVAILABLE_SHARE = 0.7

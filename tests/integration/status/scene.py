@@ -126,7 +126,6 @@ class Scene:
                 for stream, events in ((Stream.ALERTS, self.alerts), (Stream.LOGS, self.logs), (Stream.MESSAGES, 0))
             },
             attempts=4,
-            attempts_by_class={"": 1},
             attempts_in_a_row=0 if seeing else 2,
             last_error=self.error,
             error_class="transient" if self.error else "",

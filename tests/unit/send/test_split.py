@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelbridge.send.split import count_records, halves
+from otelbridge.send.split import halves
 from tests.records import request_of
 
 shapes = st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=5)
@@ -48,7 +48,6 @@ def records_in(request: bytes) -> list[tuple[bytes, str, bytes, str, bytes]]:
 def test_each_record_is_in_one_half_with_its_resource_and_scope(shape: list[list[int]]) -> None:
     request = built(shape)
     number = sum(map(sum, shape))
-    assert count_records(request) == number
     if number < 2:
         with pytest.raises(ValueError, match="cannot be halved"):
             halves(request)
@@ -85,7 +84,7 @@ def test_fields_of_a_newer_protocol_travel_in_both_halves() -> None:
 @given(st.binary(max_size=60))
 def test_noise_is_an_error_and_nothing_else(noise: bytes) -> None:
     try:
-        halves(noise)
+        (_, in_first), (_, in_second) = halves(noise)
     except ValueError:
         return
-    assert count_records(noise) >= 2
+    assert in_first + in_second >= 2

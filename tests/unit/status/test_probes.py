@@ -51,7 +51,6 @@ WATCHING = SubscriptionStatus(
     since_unix_nano=NOW,
     streams={Stream.ALERTS: _stream(StreamState.WATCHING)},
     attempts=1,
-    attempts_by_class={},
     attempts_in_a_row=0,
     last_error="",
     error_class="",
