@@ -12,6 +12,7 @@ import grpc
 from otelbridge.event import RawEvent, Stream
 from otelbridge.feed.channel import WatchCall, release
 from otelbridge.feed.handoff import Lane
+from otelbridge.feed.messages import messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,5 +86,5 @@ class Reader:
         # The hot loop: about 1 us per event beside what grpcio takes.
         stream, upstream, connection_id = self.lane.stream, self.lane.upstream, self._connection_id
         offer, time_ns = self.lane.offer, time.time_ns
-        for body in self._call:
+        for body in messages(self._call):
             offer(RawEvent(stream, body, time_ns(), upstream, connection_id))
