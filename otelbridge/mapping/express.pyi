@@ -7,6 +7,10 @@ SLOT_OF_FIELD: Mapping[str, int]
 ROLES: Mapping[str, int]
 GROUP_BITS: Mapping[str, int]
 SLOT_BIT: int
+FORM_ROLE_NUMBER: int
+
+class Form:
+    def __init__(self, number: int, **said: Any) -> None: ...
 
 class Taught:
     weight: int

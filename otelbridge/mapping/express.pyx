@@ -45,11 +45,26 @@ cdef enum:
     FRAME_BYTES = 1024  # more than all tags, lengths, keys and numbers of a record that stand outside its parts
 
 cdef enum:
-    COMMAND_ROLE, FILE_ROLE, OTHER_ROLE, PARSED_ROLE
+    COMMAND_ROLE, FILE_ROLE, OTHER_ROLE, PARSED_ROLE, FORM_ROLE
 
 ROLES = {"command": COMMAND_ROLE, "file": FILE_ROLE, "other": OTHER_ROLE, "parsed": PARSED_ROLE}
 GROUP_BITS = {"workload": WORKLOAD, "rule": RULE, "process": PROCESS}
 SLOT_BIT = SLOT
+FORM_ROLE_NUMBER = FORM_ROLE
+
+
+cdef class Form:
+    """A kind of Network event that differs in one word, see `forms.py`."""
+
+    cdef bytes beginning, marker, stand_in, word_key, raw_key, entry_key
+    cdef bint in_data, ipv4
+    cdef int number
+
+    def __init__(self, int number, **said):
+        self.number = number
+        self.beginning, self.marker, self.stand_in = said["beginning"], said["marker"], said["stand_in"]
+        self.word_key, self.raw_key, self.entry_key = said["word_key"], said["raw_key"], said["entry_key"]
+        self.in_data, self.ipv4 = said["in_data"], said["ipv4"]
 
 
 cdef class Taught:
@@ -59,6 +74,7 @@ cdef class Taught:
     cdef bytes attributes, digest, resource, where, head, before, after, by_executable, by_parent, parent, operation, what
     cdef str node, namespace
     cdef object counts, kind, known
+    cdef Form form
     cdef int role
     cdef bint network
 
@@ -72,12 +88,17 @@ cdef class Taught:
         self.counts, self.kind = said.get("counts"), said.get("kind")
         self.by_executable, self.by_parent = said.get("by_executable"), said.get("by_parent")
         self.parent = said.get("parent")
+        self.form = said.get("form")
         self.role, self.known, self.what = said.get("role", OTHER_ROLE), said.get("known"), said.get("what", b"")
 
 
 cdef struct Slice:
     const uint8_t* start
     Py_ssize_t size
+
+
+cdef inline bytes _bytes(Slice text):
+    return PyBytes_FromStringAndSize(<char*>text.start, text.size)
 
 
 cdef inline int _digits(uint64_t number) noexcept nogil:
@@ -141,6 +162,45 @@ cdef inline bint _printable(Slice text) noexcept nogil:
     return True
 
 
+cdef inline bint _begins(Slice text, bytes beginning) noexcept:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(beginning)
+    return text.size >= size and memcmp(text.start, PyBytes_AS_STRING(beginning), size) == 0
+
+
+cdef bint _is_ipv4(Slice text) noexcept nogil:
+    """Four groups of one to three digits, whatever they say."""
+    cdef Py_ssize_t at
+    cdef int digits = 0, dots = 0
+    for at in range(text.size):
+        if c"0" <= text.start[at] <= c"9":
+            digits += 1
+            if digits > 3:
+                return False
+        elif text.start[at] == c"." and digits:
+            digits = 0
+            dots += 1
+        else:
+            return False
+    return dots == 3 and digits > 0
+
+
+cdef bint _find_word(Slice text, bytes marker, Slice* word) noexcept:
+    """The word behind the first marker, up to a blank that has to follow."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(marker), at, end
+    for at in range(text.size - size + 1):
+        if memcmp(text.start + at, PyBytes_AS_STRING(marker), size) == 0:
+            at += size
+            end = at
+            while end < text.size and text.start[end] != c" ":
+                if text.start[end] == c"=":
+                    return False
+                end += 1
+            word.start = text.start + at
+            word.size = end - at
+            return word.size > 0 and end < text.size
+    return False
+
+
 cdef inline bint _is(Slice text, bytes other) noexcept:
     return text.size == PyBytes_GET_SIZE(other) and memcmp(text.start, PyBytes_AS_STRING(other), text.size) == 0
 
@@ -165,7 +225,9 @@ cdef class ExpressLane:
     cdef int64_t second_unix
     cdef uint64_t second_unix_nano
     cdef object teacher, stream, record_class, new_digest, tally
-    cdef object recall_workload, recall_rule, recall_process, recall_detail
+    cdef object recall_workload, recall_rule, recall_process, recall_detail, recall_parsed, recall_form
+    cdef list forms
+    cdef Slice word  # of an event of a form
     cdef dict nodes
     cdef bint is_alerts
     cdef bytes salt, uid_head, root, path_key, name_key, resource_key, command_line_key, source_key
@@ -190,6 +252,7 @@ cdef class ExpressLane:
         self.new_digest, self.nodes, self.is_alerts = teacher.new_digest, teacher.tally.nodes, teacher.is_alerts
         self.recall_workload, self.recall_rule = teacher.workloads.recall, teacher.rules.recall
         self.recall_process, self.recall_detail = teacher.processes.recall, teacher.details.recall
+        self.recall_parsed, self.recall_form, self.forms = teacher.parsed.recall, teacher.forms_taught.recall, teacher.forms
         self.salt, self.uid_head, self.root = teacher.salt, teacher.uid_head, teacher.root
         self.path_key, self.name_key = teacher.keys["file.path"], teacher.keys["file.name"]
         self.resource_key, self.source_key = teacher.keys["kubearmor.resource"], teacher.keys["kubearmor.source"]
@@ -334,22 +397,69 @@ cdef class ExpressLane:
     cdef Taught _detail(self, Taught rule):
         """What Data says; and Resource, where the two say something only together."""
         cdef Taught detail
-        cdef bytes data = PyBytes_FromStringAndSize(<char*>self.texts[DATA].start, self.texts[DATA].size)
-        if not rule.network:
+        cdef bytes data = _bytes(self.texts[DATA])
+        if rule.network:
+            detail = self._form(data)
+            if detail is not None:
+                return detail
+        else:
             key = rule.operation + b"\0" + data
             detail = self.recall_detail(key) or self.teacher.details.learn(key)
             if detail.role != PARSED_ROLE:
                 return detail if detail.weight else None
-        resource = PyBytes_FromStringAndSize(<char*>self.texts[RESOURCE].start, self.texts[RESOURCE].size)
-        return self.teacher.parsed(rule.operation, data, resource)
+        key = b"\0".join((rule.operation, data, _bytes(self.texts[RESOURCE])))
+        detail = self.recall_parsed(key) or self.teacher.parsed.learn(key)
+        return detail if detail.weight else None
+
+    cdef Taught _form(self, bytes data):
+        """What a Network event of a known form says beside its one new word, which is then in `self.word`; or None."""
+        cdef Form form
+        cdef Taught taught
+        cdef Slice text
+        for form in self.forms:
+            if not _begins(self.texts[DATA], form.beginning):
+                continue
+            text = self.texts[DATA if form.in_data else RESOURCE]
+            if not _find_word(text, form.marker, &self.word) or (form.ipv4 and not _is_ipv4(self.word)):
+                return None
+            before = PyBytes_FromStringAndSize(<char*>text.start, self.word.start - text.start)
+            after = PyBytes_FromStringAndSize(
+                <char*>self.word.start + self.word.size, text.start + text.size - self.word.start - self.word.size
+            )
+            rest = before + form.stand_in + after
+            key = (form.number, rest, _bytes(self.texts[RESOURCE])) if form.in_data else (form.number, data, rest)
+            taught = self.recall_form(key) or self.teacher.forms_taught.learn(key)
+            return taught if taught.weight else None
+        return None
 
     cdef bint _entries_are_known(self, Taught detail) except -1:
         """Whether EventData says nothing beyond Data and Resource."""
         cdef int at
         for at in range(self.entry_count):
-            if PyBytes_FromStringAndSize(<char*>self.entries[at].start, self.entries[at].size) not in detail.known:
+            if _bytes(self.entries[at]) not in detail.known and not self._is_the_word(self.entries[at], detail):
                 return False
         return True
+
+    cdef bint _is_the_word(self, Slice entry, Taught detail) noexcept:
+        """Whether an entry is the word of a form, under its key: {key = 1, value = 2}."""
+        cdef uint8_t head[2 * VARINT_BYTES]
+        cdef uint8_t* end
+        cdef Py_ssize_t size
+        if detail.role != FORM_ROLE:
+            return False
+        if not _begins(entry, detail.form.entry_key):
+            return False
+        size = PyBytes_GET_SIZE(detail.form.entry_key)
+        entry.start += size
+        entry.size -= size
+        head[0] = 0x12
+        end = _put_varint(head + 1, self.word.size)
+        size = end - head
+        return (
+            entry.size == size + self.word.size
+            and memcmp(entry.start, head, size) == 0
+            and memcmp(entry.start + size, self.word.start, self.word.size) == 0
+        )
 
     # --- writing ---
 
@@ -383,7 +493,8 @@ cdef class ExpressLane:
         cdef uint8_t* out = self._room(
             FRAME_BYTES + PyBytes_GET_SIZE(rule.head) + PyBytes_GET_SIZE(workload.attributes)
             + PyBytes_GET_SIZE(rule.attributes) + PyBytes_GET_SIZE(process.attributes)
-            + PyBytes_GET_SIZE(detail.attributes) + PyBytes_GET_SIZE(detail.what) + 3 * resource.size + source.size
+            + PyBytes_GET_SIZE(detail.attributes) + PyBytes_GET_SIZE(detail.what) + 3 * resource.size
+            + 2 * self.texts[DATA].size + source.size
             + PyBytes_GET_SIZE(self.uid_head) + line
         )
         cdef uint8_t* at = out
@@ -396,8 +507,16 @@ cdef class ExpressLane:
         at = _put(at, rule.attributes)
         at = _put(at, process.attributes)
         at = _put(at, detail.attributes)
+        # What was touched, as far as it identifies the event, and the rest of it.
         cdef uint8_t* what = at
-        at = self._put_what(at, detail, resource)
+        cdef uint8_t* end_of_what
+        if detail.role == FORM_ROLE:
+            at = _put_text(at, detail.form.word_key, self.word)
+            end_of_what = at
+            at = _put_text(at, detail.form.raw_key, self.texts[DATA if detail.form.in_data else RESOURCE])
+        else:
+            at = self._put_what(at, detail, resource)
+            end_of_what = what if detail.role == PARSED_ROLE else at
         cdef uint8_t* who = at
         if source.size:
             if not is_command:
@@ -412,8 +531,8 @@ cdef class ExpressLane:
         digest.update(b"".join((
             self.salt, workload.digest, rule.digest, process.digest,
             PyBytes_FromStringAndSize(<char*>&unix_nano, 8), detail.digest,
-            PyBytes_FromStringAndSize(<char*>(who if detail.role == PARSED_ROLE else what),
-                                      end_of_new - (who if detail.role == PARSED_ROLE else what)),
+            PyBytes_FromStringAndSize(<char*>what, end_of_what - what),
+            PyBytes_FromStringAndSize(<char*>who, end_of_new - who),
         )))
         at = _put(at, self.uid_head)
         at = _put_uid(at, digest.digest())

@@ -26,9 +26,13 @@ class Form:
     """Of Data."""
     in_data: bool
     """Whether the word stands in Data; else in Resource."""
+    marker: str
+    """What the word stands behind."""
     pattern: re.Pattern[str]
     """What stands before the word, the word, and what stands after it."""
     stand_in: str
+    is_ipv4: bool
+    """Whether the word is an IPv4 address; else it is anything without a blank or `=`."""
     key: str
     """The attribute that the word becomes."""
     raw_key: str
@@ -41,10 +45,12 @@ FORMS = (
     Form(
         beginning="kprobe=tcp_",
         in_data=False,
+        marker="remoteip=",
         pattern=re.compile(
             r"(remoteip=)([0-9]{1,3}(?:\.[0-9]{1,3}){3})( port=[^ =]* protocol=[^ =]*(?: remotehost=[^ =]*)?)"
         ),
         stand_in="192.0.2.1",
+        is_ipv4=True,
         key="network.peer.address",
         raw_key="kubearmor.resource",
         event_data_key="Remoteip",
@@ -52,8 +58,10 @@ FORMS = (
     Form(
         beginning="kfunc=UDP_SEND",
         in_data=True,
+        marker=" domain=",
         pattern=re.compile(r"(kfunc=[^ =]* domain=)([^ =]+)( daddr=[^ =]* qtype=[^ =]*)"),
         stand_in="name.invalid",
+        is_ipv4=False,
         key="dns.question.name",
         raw_key="kubearmor.data",
         event_data_key="Domain",

@@ -17,7 +17,7 @@ from otelbridge.event import Stream
 from otelbridge.mapping.body import as_json, as_map, one_line, sentence
 from otelbridge.mapping.detail import Role
 from otelbridge.mapping.fields import FIELDS
-from otelbridge.mapping.forms import FORMS, NETWORK, find
+from otelbridge.mapping.forms import FORMS, NETWORK, FormKey, find
 from otelbridge.mapping.identity import UID_BYTES, uid
 from otelbridge.mapping.instant import MICROSECOND, SECOND, Instant
 from otelbridge.mapping.leftovers import event_data_attributes, new_event_data
@@ -102,7 +102,9 @@ class Lane:
     def second_unix(self, second: bytes) -> int | None:
         """The Unix time of `2006-01-02T15:04:05.`, or None where it is none."""
         instant = self._instant
-        text = second.decode("latin-1")
+        text = second.decode("ascii", "replace")
+        if not (second.isascii() and text.isprintable()):
+            return None
         return instant.second_unix if instant.unix_nano(text + "000001Z", 0) and instant.second == text else None
 
     def workload(self, message: Any) -> WorkloadPart:
@@ -124,6 +126,10 @@ class Lane:
         """How it was seen."""
         key = (operation, data)
         return self._recall_detail(key) or self._details.learn(key)
+
+    def form(self, key: FormKey) -> FormPart:
+        """How a Network event of a form was seen."""
+        return self._recall_form(key) or self._forms.learn(key)
 
     def map(self, message: Any, received_unix_nano: int, rare: list[Attribute], dropped: int) -> Record:
         """Maps one event.
@@ -200,7 +206,7 @@ class Lane:
             found = find(data, resource)
             if found is not None:
                 form = found.key[0]
-                part = self._recall_form(found.key) or self._forms.learn(found.key)
+                part = self.form(found.key)
                 word = self._form_words[form](found.word)
                 keys, texts = part.known
                 what = word + self._form_texts[form](found.text)

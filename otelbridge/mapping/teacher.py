@@ -14,11 +14,12 @@ from otelbridge.event import Stream
 from otelbridge.mapping.decode import Event, decode
 from otelbridge.mapping.detail import Role
 from otelbridge.mapping.fields import FIELDS, Group
-from otelbridge.mapping.forms import NETWORK
+from otelbridge.mapping.forms import FORMS, NETWORK, Form, find
 from otelbridge.mapping.identity import new_digest
 from otelbridge.mapping.lane import OTHERS, OTHERS_BYTES, TEXTS, TEXTS_BYTES, WORKLOADS, WORKLOADS_BYTES, Lane
 from otelbridge.mapping.memo import Memo
 from otelbridge.mapping.novelty import NUMBER_KEYS
+from otelbridge.mapping.parts import ENTRY_OVERHEAD_BYTES
 from otelbridge.mapping.remembered import Known
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.session import NO_SESSION
@@ -37,6 +38,10 @@ else:
 TEXT_KEYS = ("file.path", "file.name", "kubearmor.resource", "kubearmor.source", "process.command_line")
 ALSO_IN = {"Enforcer": Group.PROCESS}
 """A part may depend on a field of another group."""
+
+
+FormKeyBytes = tuple[int, bytes, bytes]
+"""The form's place in FORMS, and Data and Resource with the stand-in, as in `FormKey`."""
 
 
 class Teacher:
@@ -59,21 +64,13 @@ class Teacher:
         self.rules: Memo[bytes, Any] = Memo(self._teach_rule, max_entries=OTHERS, max_bytes=OTHERS_BYTES)
         self.processes: Memo[bytes, Any] = Memo(self._teach_process, max_entries=OTHERS, max_bytes=OTHERS_BYTES)
         self.details: Memo[bytes, Any] = Memo(self._teach_detail, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
+        self.parsed: Memo[bytes, Any] = Memo(self._teach_parsed, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
+        self.forms = [_form(number, form) for number, form in enumerate(FORMS)]
+        self.forms_taught: Memo[FormKeyBytes, Any] = Memo(self._teach_form, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
 
     def second_unix(self, second: bytes) -> int | None:
         """The Unix time of `2006-01-02T15:04:05.`, or None."""
         return self._lane.second_unix(second)
-
-    def parsed(self, operation: bytes, data: bytes, resource: bytes) -> Any:
-        """Of an event whose Resource says something only together with Data; None where a value had to be cut."""
-        _, seen, what, known, identifying = self._lane.seen(operation.decode(), data.decode(), resource.decode())
-        if self._cut:
-            self._cut.clear()
-            return None
-        return express.Taught(
-            1, attributes=seen, what=what, digest=identifying, known=_entries(known),
-            role=express.ROLES[Role.PARSED.value],
-        )  # fmt: skip
 
     def _teach_workload(self, key: bytes, body: bytes) -> Any:
         message = self._usual(body)
@@ -120,6 +117,32 @@ class Teacher:
             known=_entries(part.known),
         )  # fmt: skip
 
+    def _teach_parsed(self, key: bytes) -> Any:
+        """Of an event whose Resource says something only together with Data."""
+        operation, data, resource = (text.decode() for text in key.split(b"\0"))
+        _, seen, what, known, identifying = self._lane.seen(operation, data, resource)
+        if self._was_cut(weight := 0 if self._cut else 4 * len(key) + len(seen) + len(what) + ENTRY_OVERHEAD_BYTES):
+            return self._unusual
+        return express.Taught(
+            weight, attributes=seen, what=what, digest=identifying, known=_entries(known),
+            role=express.ROLES[Role.PARSED.value],
+        )  # fmt: skip
+
+    def _teach_form(self, key: FormKeyBytes) -> Any:
+        number, data, resource = key
+        found = find(data.decode(), resource.decode())
+        form = FORMS[number]
+        if found is None or found.key[0] is not form or found.word != form.stand_in:
+            return self._unusual
+        part = self._lane.form(found.key)
+        if self._was_cut(part.weight):
+            return self._unusual
+        keys, texts = part.known
+        return express.Taught(
+            part.weight + len(data) + len(resource), attributes=part.attributes, digest=part.digest,
+            form=self.forms[number], known=_entries((keys[:-1], texts)), role=express.FORM_ROLE_NUMBER,
+        )  # fmt: skip
+
     def _usual(self, body: bytes) -> Any:
         decoded = decode(self.stream, body)
         if decoded.how != "strict" or decoded.unknown or decoded.sanitized:
@@ -141,6 +164,14 @@ def express_lane(
         return None
     found: Callable[[bytes, int], Record | None] = express.ExpressLane(Teacher(lane, settings, stream, kind, tally)).map
     return found
+
+
+def _form(number: int, form: Form) -> Any:
+    return express.Form(
+        number, beginning=form.beginning.encode(), marker=form.marker.encode(), stand_in=form.stand_in.encode(),
+        word_key=delimited(b"\x0a", form.key.encode()), raw_key=delimited(b"\x0a", form.raw_key.encode()),
+        entry_key=delimited(b"\x0a", form.event_data_key.encode()), in_data=form.in_data, ipv4=form.is_ipv4,
+    )  # fmt: skip
 
 
 def _uses(kind: type[Event]) -> dict[int, int]:

@@ -121,6 +121,7 @@ def test_an_ordinary_alert_is_taken() -> None:
         {"UpdatedTime": "2026-07-25T17:20:00.000000Z"},
         {"UpdatedTime": "2026-07-25T17:20:00Z"},
         {"UpdatedTime": "2026-13-25T17:20:00.000001Z"},
+        {"UpdatedTime": "2026-07-25\x0017:20:00.000001Z"},
         {"Resource": "/tmp/\x1b[2J"},
         {"Source": "café"},
         {"PodName": "a\0b"},
@@ -136,6 +137,12 @@ def test_an_ordinary_alert_is_taken() -> None:
 )
 def test_an_unusual_alert_is_left_to_the_ordinary_lane(fields: dict[str, Any]) -> None:
     assert not taken(alert(**fields))
+
+
+def test_a_time_that_is_not_text_is_left_to_the_ordinary_lane() -> None:
+    pair, body = Pair(), alert().SerializeToString()
+    assert pair.map(Stream.ALERTS, body)
+    assert not pair.map(Stream.ALERTS, body.replace(b"25T17", b"25\xa317"))
 
 
 def test_a_body_over_its_limit_is_left_to_the_ordinary_lane() -> None:
@@ -228,6 +235,43 @@ def test_every_field_of_the_table_is_known_to_it_or_leaves_the_event_to_the_ordi
         took = pair.map(Stream.ALERTS, message.SerializeToString())
         assert took or field.group is Group.EVENT, field.name
     assert pair.same_books()
+
+
+WORDS = st.sampled_from(
+    ["10.0.0.1", "10.0.0.2", "999.1.1.1", "1.2.3", "1.2.3.4.5", "1234.1.1.1", "::1", "a.example", "a=b", "", "x y"]
+)
+AFTER = st.sampled_from(
+    [" port=80 protocol=TCP", " port=80 protocol=TCP remotehost=pod/shop/cart", " port=8 x", "", " "]
+)
+
+
+@hypothesis_settings(max_examples=200)
+@given(
+    events=st.lists(
+        st.tuples(WORDS, AFTER, st.booleans(), st.sampled_from(["Remoteip", "Domain", "Port", "New"])), max_size=8
+    )
+)
+def test_network_events_become_the_same_whatever_their_one_new_word_is(
+    events: list[tuple[str, str, bool, str]],
+) -> None:
+    pair = Pair()
+    for word, after, is_query, key in events:
+        if is_query:
+            data, resource = f"kfunc=UDP_SENDSKB domain={word} daddr=10.43.0.10 qtype=A{after[:2]}", "sa_family=AF_INET"
+        else:
+            data, resource = "kprobe=tcp_connect domain=AF_INET", f"remoteip={word}{after}"
+        message = alert(Operation="Network", Data=data, Resource=resource, EventData={key: word})
+        pair.map(Stream.ALERTS, message.SerializeToString())
+    assert pair.same_books()
+
+
+def test_network_events_of_a_known_form_are_taken() -> None:
+    for word in ("10.0.0.1", "192.168.255.254"):
+        message = alert(
+            Operation="Network", Data="kprobe=tcp_connect domain=AF_INET",
+            Resource=f"remoteip={word} port=80 protocol=TCP", EventData={"Remoteip": word, "Port": "80"},
+        )  # fmt: skip
+        assert taken(message)
 
 
 @hypothesis_settings(max_examples=300)
