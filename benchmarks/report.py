@@ -302,6 +302,11 @@ def _batch_section(facts: Facts) -> str:
     return f"### By size of a request\n\nSending alone, from a backlog.\n\n{table(head, rows)}\n\n![](batch.png)"
 
 
+def _kept_section(facts: Facts) -> str:
+    rows = [(row["mix"], row["rate"], row["bytes_per_record"]) for row in facts["rows"]]
+    return f"### Room in the queue\n\n{table(('mix', 'events/s', 'bytes of a record in the queue'), rows)}"
+
+
 def _rest_section(facts: Facts) -> str:
     return (
         f"### Idle\n\n{facts['percent_of_a_core']} % of a core over {facts['seconds']} s with three idle streams, "
@@ -324,6 +329,7 @@ SECTIONS: dict[str, Callable[[Facts], str]] = {
     "latency": _latency_section,
     "burst": _burst_section,
     "held": _held_section,
+    "kept": _kept_section,
     "rate": _rate_section,
     "pods": _growth_section("By number of pods", "pods", "pods.png"),
     "size": _growth_section("By size of an event", "event_bytes", "size.png"),

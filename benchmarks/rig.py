@@ -128,6 +128,10 @@ class Road:
         """Records that otelbridge holds."""
         return sum(self.status()["queue"]["streams"].values())
 
+    def held_bytes(self) -> int:
+        """What they take in otelbridge's queue."""
+        return int(self.status()["queue"]["bytes"])
+
     def dropped_inside(self) -> int:
         """Events that otelbridge itself dropped."""
         streams = self.status()["ledger"]["streams"].values()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, report
-from benchmarks.measurements import burst, cost, growth, held, latency, rest, rooms, sustained
+from benchmarks.measurements import burst, cost, growth, held, kept, latency, rest, rooms, sustained
 from benchmarks.measurements.bench import Bench, Facts
 from benchmarks.programs import FALLBACK, build_programs
 
@@ -35,6 +35,7 @@ MEASUREMENTS = {
     "burst": Measurement("largest burst without a drop", burst.measure),
     "sustained": Measurement("events per second without loss", sustained.measure),
     "held": Measurement("cost and memory against the backlog", held.measure),
+    "kept": Measurement("bytes that a record takes in the queue", kept.measure),
     "rate": Measurement("cost against the rate", growth.measure_rate),
     "pods": Measurement("cost against the number of pods", growth.measure_pods),
     "size": Measurement("cost against the size of an event", growth.measure_size),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.bridges import GRPC_GZIP
 from benchmarks.markdown import table
 from otelbridge.queue.settings import MIB, QueueSettings
 
 Facts = dict[str, Any]
 
 RATES = (10, 100, 1_000, 10_000)
-MIXED = "gRPC, gzip, 6 alerts to 93 logs"
 HOUR_SECONDS = 3600
 
 
@@ -28,16 +26,18 @@ def tables(found: Facts) -> str:
             f"Resident memory: {found['idle']['resident_mib']} MiB idle, {held['resident_mib']} MiB with "
             f"{held['held']:,} events held, {peak} MiB at the peak."
         )
-    if "cost" in found:
-        sizes = {mix: found["cost"]["rows"][name]["bytes_per_record"] for mix, name in MIXES.items()}
-        head = ("mix", "bytes of a record", *(f"{rate:,} events/s" for rate in RATES))
-        rows = [(mix, size, *(hours(size, rate) for rate in RATES)) for mix, size in sizes.items()]
+    if "kept" in found:
         limit = QueueSettings().max_bytes // MIB
-        parts.append(f"How long an outage the default queue of {limit} MiB bears:\n\n{table(head, rows)}")
+        kept = [
+            (row["mix"], f"{row['rate']:,}", row["bytes_per_record"], hours(row["bytes_per_record"], row["rate"]))
+            for row in found["kept"]["rows"]
+        ]
+        head = ("mix", "events/s", "bytes of a record in the queue", "until it is full")
+        parts.append(f"How long an outage the default queue of {limit} MiB bears:\n\n{table(head, kept)}")
     return "\n\n".join(parts) + "\n"
 
 
-MIXES = {"policy alerts": GRPC_GZIP.name, "6 alerts to 93 logs": MIXED}
+MIXES = {"policy alerts": "alerts", "6 alerts to 93 logs": "mixed"}
 
 
 def hours(record_bytes: float, rate: float) -> str:
