@@ -12,6 +12,7 @@ from otelbridge import __version__, meters, snapshot
 from otelbridge.event import Gap
 from otelbridge.housekeeper import Housekeeper
 from otelbridge.rooms import Rooms, open_rooms
+from otelbridge.send.lending import lent_headers
 from otelbridge.settings.load import Loaded
 from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
 from otelbridge.status.server import StatusServer
@@ -42,7 +43,11 @@ class Bridge:
         self._early_gaps: list[Gap] = []
         self.life = snapshot.Life(instance_id=str(uuid.uuid4()), started_unix_nano=time.time_ns())
         self._telemetry = Telemetry.open(
-            settings.telemetry, version=__version__, instance_id=self.life.instance_id, stderr=sys.stderr
+            settings.telemetry,
+            version=__version__,
+            instance_id=self.life.instance_id,
+            stderr=sys.stderr,
+            lent=lent_headers(settings.send, settings.telemetry),
         )
         try:
             self.rooms = self._rooms = open_rooms(settings, telemetry=self._telemetry, tell=self._tell)

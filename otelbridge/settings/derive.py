@@ -89,21 +89,17 @@ def _telemetry_signal(
         )
     else:
         derive("endpoint", endpoint, "send.endpoint")
-        for key, value in _shared_with_send(send):
-            derive(key, value, f"send.{key}")
-        if send.token_file or send.headers_file:
-            notes.append(
-                f"send.token_file and send.headers_file are not used for the bridge's own {signal}: if the endpoint "
-                f"asks for credentials there too, set {section}.headers."
-            )
+        for key, value, source in _shared_with_send(send):
+            derive(key, value, f"send.{source}")
 
 
-def _shared_with_send(send: SendSettings) -> Iterator[tuple[str, Any]]:
-    """What the events' endpoint and the telemetry's have in common when they are the same server."""
+def _shared_with_send(send: SendSettings) -> Iterator[tuple[str, Any, str]]:
+    """What the events' endpoint and the telemetry's have in common when they are the same server, and its source."""
     for key in ("headers", "insecure", "compression", "timeout_seconds"):
-        yield key, getattr(send, key)
+        yield key, getattr(send, key), key
     for key in ("ca_file", "cert_file", "key_file"):
-        yield key, str(getattr(send, key) or "")
+        yield key, str(getattr(send, key) or ""), key
+    yield "lend_credentials", bool(send.token_file or send.headers_file), "token_file, send.headers_file"
 
 
 def _default_endpoint(protocol: str, path: str) -> str:

@@ -99,10 +99,7 @@ def date_notes(settings: Settings) -> Iterator[str]:
                 continue
             seen.add(str(path))
             if outside := _outside(Path(path), now, bundle=name == "ca_file"):
-                cure = (
-                    "restart the bridge" if section.startswith("telemetry.") else "the bridge reads it again by itself"
-                )
-                yield f"{section}.{name} ({path}) {outside}. Renew the file; {cure}."
+                yield f"{section}.{name} ({path}) {outside}. Renew the file; the bridge reads it again by itself."
 
 
 def _outside(file: Path, now: datetime, *, bundle: bool) -> str:

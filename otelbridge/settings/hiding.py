@@ -13,7 +13,7 @@ _SECRET_NAME = re.compile(
     r"|passw(or)?d|passphrase|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|license[-_.]?key",
     re.IGNORECASE,
 )
-_PLACE = re.compile(r"(_file|_seconds|_bytes)$|^allow_")
+_PLACE = re.compile(r"(_file|_seconds|_bytes)$|^(allow|lend)_")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@|(?<=://)[^/@:\s]+@")
 
 

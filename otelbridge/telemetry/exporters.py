@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,6 +12,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 
+from otelbridge.telemetry.renewing import Headers, Renewed, RenewedMetricExporter, RenewedSpanExporter, no_headers
 from otelbridge.telemetry.settings import SignalSettings
 
 DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
@@ -28,8 +30,16 @@ def addressed(signal: SignalSettings, path: str) -> SignalSettings:
     return signal if signal.endpoint else signal.model_copy(update={"endpoint": default})
 
 
-def span_exporter(signal: SignalSettings, *, place: str, console: TextIO) -> SpanExporter | None:
+def span_exporter(
+    signal: SignalSettings, *, place: str, console: TextIO, headers: Headers = no_headers
+) -> SpanExporter | None:
     """The exporter of spans, None for `none`.
+
+    Args:
+        signal: what the operator said about the signal.
+        place: where, for errors.
+        console: where the console's exporter writes.
+        headers: further headers, asked before each export.
 
     Raises:
         ValueError: a certificate or key cannot be read; the message names `place` and the file.
@@ -40,16 +50,23 @@ def span_exporter(signal: SignalSettings, *, place: str, console: TextIO) -> Spa
         case "console", _:
             return ConsoleSpanExporter(out=console, formatter=lambda span: span.to_json(indent=None) + "\n")
         case _, "grpc":
-            return OTLPSpanExporter(**_grpc(signal, place))
+            make: Callable[..., SpanExporter] = OTLPSpanExporter
+            arguments = _grpc
         case _:
             # requests is imported with it, which costs memory that only those who use HTTP should pay.
             from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415
 
-            return http.OTLPSpanExporter(**_http(signal, place))
+            make, arguments = http.OTLPSpanExporter, _http
+    files = (signal.ca_file, signal.cert_file, signal.key_file)
+    return RenewedSpanExporter(
+        Renewed(lambda lent: make(**arguments(signal, place, lent)), headers=headers, files=files)
+    )
 
 
-def metric_exporter(signal: SignalSettings, *, place: str, console: TextIO) -> MetricExporter | None:
-    """The exporter of metrics, None for `none`.
+def metric_exporter(
+    signal: SignalSettings, *, place: str, console: TextIO, headers: Headers = no_headers
+) -> MetricExporter | None:
+    """The exporter of metrics, None for `none`; the arguments are those of `span_exporter`.
 
     Raises:
         ValueError: a certificate or key cannot be read; the message names `place` and the file.
@@ -60,14 +77,19 @@ def metric_exporter(signal: SignalSettings, *, place: str, console: TextIO) -> M
         case "console", _:
             return ConsoleMetricExporter(out=console, formatter=lambda data: data.to_json(indent=None) + "\n")
         case _, "grpc":
-            return OTLPMetricExporter(**_grpc(signal, place))
+            make: Callable[..., MetricExporter] = OTLPMetricExporter
+            arguments = _grpc
         case _:
             from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415 - as above
 
-            return http.OTLPMetricExporter(**_http(signal, place))
+            make, arguments = http.OTLPMetricExporter, _http
+    files = (signal.ca_file, signal.cert_file, signal.key_file)
+    return RenewedMetricExporter(
+        Renewed(lambda lent: make(**arguments(signal, place, lent)), headers=headers, files=files)
+    )
 
 
-def _grpc(signal: SignalSettings, place: str) -> dict[str, Any]:
+def _grpc(signal: SignalSettings, place: str, lent: Mapping[str, str]) -> dict[str, Any]:
     scheme = signal.endpoint.partition("://")[0]
     insecure = {"http": True, "https": False}.get(scheme, bool(signal.insecure))
     credentials = None
@@ -81,13 +103,13 @@ def _grpc(signal: SignalSettings, place: str) -> dict[str, Any]:
         "endpoint": signal.endpoint,
         "insecure": insecure,
         "credentials": credentials,
-        "headers": {name.lower(): value for name, value in signal.headers.items()},
+        "headers": {name.lower(): value for name, value in signal.headers.items()} | dict(lent),
         "timeout": signal.timeout_seconds,
         "compression": grpc.Compression.Gzip if signal.compression == "gzip" else grpc.Compression.NoCompression,
     }
 
 
-def _http(signal: SignalSettings, place: str) -> dict[str, Any]:
+def _http(signal: SignalSettings, place: str, lent: Mapping[str, str]) -> dict[str, Any]:
     from opentelemetry.exporter.otlp.proto.http import Compression  # noqa: PLC0415 - as above
 
     files = {"certificate_file": "ca_file", "client_key_file": "key_file", "client_certificate_file": "cert_file"}
@@ -95,7 +117,7 @@ def _http(signal: SignalSettings, place: str) -> dict[str, Any]:
         _read(getattr(signal, name), f"{place}.{name}")  # the exporter itself would only fail at its first request
     return {
         "endpoint": signal.endpoint,
-        "headers": signal.headers,
+        "headers": {name.lower(): value for name, value in signal.headers.items()} | dict(lent),
         "timeout": signal.timeout_seconds,
         "compression": Compression(signal.compression),
         **{argument: getattr(signal, name) or None for argument, name in files.items()},

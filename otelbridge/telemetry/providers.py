@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from otelbridge.telemetry.exporters import addressed, metric_exporter, span_exporter
+from otelbridge.telemetry.renewing import Headers, no_headers
 from otelbridge.telemetry.settings import TelemetrySettings
 
 MILLISECONDS = 1000
@@ -36,6 +37,7 @@ class Providers:
         identity: Mapping[str, str],
         pull: MetricReader,
         console: TextIO,
+        lent: Mapping[str, Headers],
     ) -> None:
         """Opens them.
 
@@ -44,6 +46,7 @@ class Providers:
             identity: resource attributes beside the operator's, which win.
             pull: the reader behind /metrics.
             console: where the `console` exporters write.
+            lent: further headers, for `traces` and `metrics`.
 
         Raises:
             ValueError: a certificate or key cannot be read.
@@ -54,9 +57,13 @@ class Providers:
         self._span_exporter: SpanExporter | None = None
         readers: list[MetricReader] = []
         if not settings.disabled:
-            self._span_exporter = span_exporter(traces, place="telemetry.traces", console=console)
+            self._span_exporter = span_exporter(
+                traces, place="telemetry.traces", console=console, headers=lent.get("traces", no_headers)
+            )
             readers.append(pull)
-            push = metric_exporter(metrics, place="telemetry.metrics", console=console)
+            push = metric_exporter(
+                metrics, place="telemetry.metrics", console=console, headers=lent.get("metrics", no_headers)
+            )
             if push is not None:
                 readers.append(
                     PeriodicExportingMetricReader(

@@ -28,6 +28,10 @@ class SignalSettings(BaseModel):
     ca_file: str = Field(default="", description="CA bundle (PEM).")
     cert_file: str = Field(default="", description="Client certificate (PEM).")
     key_file: str = Field(default="", description="Key of the client certificate (PEM).")
+    lend_credentials: bool = Field(
+        default=False,
+        description="Send `send.token_file` and `send.headers_file` here too. Set by itself where the endpoint follows from `send.endpoint`.",
+    )
     compression: Literal["gzip", "none"] = Field(default="gzip", description="Compression of requests.")
     timeout_seconds: float = Field(default=10, gt=0, description="Deadline of one request.")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TextIO
 
@@ -26,6 +26,7 @@ from otelbridge.telemetry.names import SCOPE
 from otelbridge.telemetry.narrator import Level, Line, level_of, narrate, timestamp
 from otelbridge.telemetry.providers import Providers
 from otelbridge.telemetry.readings import Reading, of_process, of_states
+from otelbridge.telemetry.renewing import Headers
 from otelbridge.telemetry.settings import TelemetrySettings
 from otelbridge.telemetry.spans import Spans
 from otelbridge.telemetry.states import States
@@ -55,6 +56,7 @@ class Telemetry:
         version: str,
         instance_id: str,
         stderr: TextIO,
+        lent: Mapping[str, Headers] | None = None,
     ) -> None:
         self._registry = CollectorRegistry()
         self._scrape_lock = threading.Lock()
@@ -64,6 +66,7 @@ class Telemetry:
             identity={"service.version": version, "service.instance.id": instance_id},
             pull=PrometheusMetricReader(scope_info_enabled=False, registry=self._registry),
             console=stderr,
+            lent=lent or {},
         )
         self.history = History()
         self.states = States()
@@ -92,6 +95,7 @@ class Telemetry:
         version: str,
         instance_id: str,
         stderr: TextIO,
+        lent: Mapping[str, Headers] | None = None,
     ) -> Telemetry:
         """Opens everything and starts the thread.
 
@@ -100,11 +104,12 @@ class Telemetry:
             version: `service.version`.
             instance_id: `service.instance.id`.
             stderr: where log lines go.
+            lent: headers of the events' endpoint, for `traces` and `metrics` where they go there too.
 
         Raises:
             ValueError: a certificate or key cannot be read; names the setting and the file.
         """
-        return cls(settings, version=version, instance_id=instance_id, stderr=stderr)
+        return cls(settings, version=version, instance_id=instance_id, stderr=stderr, lent=lent)
 
     def tell(self, happening: Happening) -> None:
         """Takes a happening. Never raises, never blocks, any thread, also from a signal handler."""

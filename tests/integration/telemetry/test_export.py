@@ -135,6 +135,30 @@ def _arrived(backend: Backend) -> None:
     assert backend.resource["deployment.environment.name"] == "test"
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_lent_credentials_are_those_of_the_moment(
+    backend: Backend, grpc_endpoint: str, http_endpoint: str, protocol: str
+) -> None:
+    endpoint = grpc_endpoint if protocol == "grpc" else f"{http_endpoint}/v1/traces"
+    now, stderr = {"authorization": "Bearer first-token"}, io.StringIO()
+    telemetry = Telemetry.open(
+        TelemetrySettings.model_validate(
+            {"traces": {"protocol": protocol, "endpoint": endpoint}, "metrics": {"exporter": "none"}}
+        ),
+        version="1",
+        instance_id="i",
+        stderr=stderr,
+        lent={"traces": lambda: now},
+    )
+    for token in ("first-token", "second-token"):
+        now = {"authorization": f"Bearer {token}"}
+        _tell_of_a_life(telemetry)
+        assert telemetry.flush(10)
+        assert backend.headers["authorization"] == f"Bearer {token}"
+    telemetry.close(5)
+    assert "token" not in stderr.getvalue()
+
+
 def test_spans_and_metrics_go_out_by_grpc(backend: Backend, grpc_endpoint: str) -> None:
     signal = {"endpoint": grpc_endpoint, "headers": {"Authorization": "Bearer x"}}
     telemetry = _open(

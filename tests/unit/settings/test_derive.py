@@ -49,3 +49,16 @@ def test_another_protocol_for_a_signal_means_its_own_default_endpoint(tmp_path: 
     found = loaded("telemetry: {traces: {protocol: http/protobuf}}", folder=tmp_path).settings.telemetry
     assert found.traces.endpoint == "http://localhost:4318/v1/traces"
     assert found.metrics.endpoint == "http://localhost:4317"
+
+
+def test_the_events_credentials_are_lent_to_telemetry_on_the_same_server_only(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("sesame", encoding="utf-8")
+    text = f"send: {{endpoint: 'https://c:4317', token_file: {token}}}"
+    lent = loaded(text, folder=tmp_path)
+    assert lent.settings.telemetry.traces.lend_credentials
+    assert lent.settings.telemetry.metrics.lend_credentials
+    assert lent.notes == ()
+    elsewhere = loaded(f"{text}\ntelemetry: {{traces: {{endpoint: 'https://d:4317'}}}}", folder=tmp_path)
+    assert not elsewhere.settings.telemetry.traces.lend_credentials
+    assert elsewhere.settings.telemetry.metrics.lend_credentials

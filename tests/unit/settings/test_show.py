@@ -44,7 +44,14 @@ def test_no_secret_is_ever_shown() -> None:
 def test_names_of_secrets_are_told_from_names_of_files_and_numbers() -> None:
     for name in ("authorization", "send.headers", "x-api-key", "API_KEY", "password", "client_secret", "Cookie"):
         assert is_secret(name), name
-    for name in ("token_file", "key_file", "retry_max_seconds", "allow_plaintext_credentials", "label_keys", "order"):
+    for name in (
+        "token_file",
+        "key_file",
+        "retry_max_seconds",
+        "allow_plaintext_credentials",
+        "lend_credentials",
+        "label_keys",
+    ):
         assert not is_secret(name), name
 
 

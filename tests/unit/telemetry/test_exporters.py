@@ -4,8 +4,10 @@ import io
 from pathlib import Path
 
 import pytest
+import trustme
 
 from otelbridge.telemetry.exporters import addressed, metric_exporter, span_exporter
+from otelbridge.telemetry.renewing import RenewedSpanExporter
 from otelbridge.telemetry.settings import SignalSettings
 
 
@@ -45,3 +47,23 @@ def test_none_exports_nothing() -> None:
 
     assert span_exporter(off, place="x", console=io.StringIO()) is None
     assert metric_exporter(off, place="x", console=io.StringIO()) is None
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_an_exporter_is_made_anew_when_its_files_change_and_kept_while_they_cannot_be_used(
+    protocol: str, tmp_path: Path
+) -> None:
+    ca = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(ca)
+    signal = SignalSettings.model_validate(
+        {"protocol": protocol, "endpoint": "https://collector:4317", "ca_file": str(ca)}
+    )
+    exporter = span_exporter(signal, place="telemetry.traces", console=io.StringIO())
+    assert isinstance(exporter, RenewedSpanExporter)
+    first = exporter._renewed.current()
+    assert exporter._renewed.current() is first
+    ca.unlink()
+    assert exporter._renewed.current() is first
+    trustme.CA().cert_pem.write_to_path(ca)
+    assert exporter._renewed.current() is not first
+    exporter.shutdown()
