@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from otelbridge import __version__
 from otelbridge.event import Stream
-from otelbridge.mapping.wire import delimited, varint
+from otelbridge.mapping.wire import TWO_DIGITS, TWO_DIGITS_END, delimited, varint
 
 SCOPE_NAME = "otelbridge.kubearmor"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
@@ -32,21 +32,20 @@ def scope(version: str) -> bytes:
 
 def assemble(records: Sequence[Record], *, version: str = __version__) -> bytes:
     """One request: a ResourceLogs per resource, in the order of their first records, with one scope each."""
-    groups: dict[bytes, list[bytes]] = {}
-    for record in records:
-        group = groups.get(record.resource)
-        if group is None:
-            group = groups[record.resource] = []
-        group.append(record.encoded)
     schema = delimited(b"\x1a", SCHEMA_URL.encode())  # the same field in ScopeLogs and ResourceLogs
     scope_part = delimited(b"\x0a", scope(version))
+    groups: dict[bytes, list[bytes]] = {}
+    digits = TWO_DIGITS
+    for _, resource, encoded, _ in records:
+        group = groups.get(resource)
+        if group is None:
+            group = groups[resource] = [scope_part]
+        size = len(encoded)
+        group += (b"\x12", digits[size] if size < TWO_DIGITS_END else varint(size), encoded)
     parts: list[bytes] = []
     for resource, group in groups.items():
-        content = [scope_part]
-        for encoded in group:
-            content += (b"\x12", varint(len(encoded)), encoded)
-        content.append(schema)
-        scope_logs = b"".join(content)
+        group.append(schema)
+        scope_logs = b"".join(group)
         resource_part = delimited(b"\x0a", resource)
         scope_head = b"\x12" + varint(len(scope_logs))
         size = len(resource_part) + len(scope_head) + len(scope_logs) + len(schema)

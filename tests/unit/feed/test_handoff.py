@@ -248,13 +248,15 @@ def test_readers_are_let_in_while_they_bring_events_and_no_longer() -> None:
         while not stop.is_set():
             handoff.offer(event())
 
+    def brought() -> int:
+        before = handoff.waiting_events
+        handoff.let_readers_in()
+        return handoff.waiting_events - before
+
     reader = threading.Thread(target=read_without_end, name="reader")
     reader.start()
     try:
-        eventually(lambda: handoff.waiting_events, why="the reader reads")
-        before = handoff.waiting_events
-        handoff.let_readers_in()
-        assert handoff.waiting_events - before >= LET_IN_STEPS * LET_IN_EVENTS
+        eventually(lambda: brought() >= LET_IN_STEPS * LET_IN_EVENTS, why="the reader is let in step after step")
     finally:
         stop.set()
         reader.join()
