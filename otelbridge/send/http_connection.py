@@ -7,9 +7,11 @@ that drips its answer cannot hold a courier.
 from __future__ import annotations
 
 import io
+import queue
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from http.client import HTTPConnection
@@ -81,7 +83,7 @@ class HttpConnection:
     def __init__(self, target: Target, tls: ssl.SSLContext | None, *, server_name: str, deadline: float) -> None:
         self.tls = tls
         self._path = target.path
-        raw = socket.create_connection((target.host, target.port), timeout=_left(deadline))
+        raw = _connected(target, deadline)
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:
@@ -131,6 +133,43 @@ class HttpConnection:
         """Closes the socket."""
         self._http.close()
         self._socket.close()
+
+
+def _connected(target: Target, deadline: float) -> socket.socket:
+    """A connection to the first address that takes one; an address that is silent leaves the others their time."""
+    addresses = _resolved(target, deadline)
+    failure = OSError(f"the name {target.host} has no address")
+    for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        try:
+            return socket.create_connection((address, target.port), timeout=_left(deadline) / left)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _resolved(target: Target, deadline: float) -> list[str]:
+    """The addresses of a host, by the deadline: the system's own look-up takes as long as it likes.
+
+    A look-up that is late ends on a thread of its own; the couriers' ladder keeps them few.
+    """
+    answers: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            answers.put(error)
+        else:
+            answers.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+
+    threading.Thread(target=look_up, name=f"resolve {target.host}", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_left(deadline))
+    except queue.Empty:
+        raise TimeoutError(f"the name {target.host} was not resolved in time") from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
 
 
 def _left(deadline: float) -> float:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -284,3 +285,37 @@ def test_a_setting_that_cannot_work_is_named_at_the_start(settings: dict[str, ob
         open_sender(SendSettings.model_validate(settings), version="1")
     assert said in str(error.value)
     assert "secret" not in str(error.value)
+
+
+def test_a_name_that_is_not_resolved_in_time_is_weather(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def look_up(*_: object, **__: object) -> list[object]:
+        answered.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    settings = {"protocol": "http/protobuf", "endpoint": "http://slow.invalid/v1/logs", "timeout_seconds": 0.3}
+    sender = open_sender(SendSettings.model_validate(settings), version="1")
+    began = time.monotonic()
+    outcome = sender.send(request_of("a"), records=1)
+    answered.set()
+    assert outcome == RetryLater(code="timeout", why="the name slow.invalid was not resolved in time")
+    assert time.monotonic() - began < 5
+    sender.close()
+
+
+def test_an_address_that_takes_no_connection_leaves_the_next_one_its_turn(
+    endpoint: OtlpEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, port = socket.getaddrinfo, int(endpoint.http_endpoint.rpartition(":")[2])
+
+    def look_up(host: str, *more: Any, **named: Any) -> list[Any]:
+        behind = ("127.0.0.9", "127.0.0.1") if host == "two.test" else (host,)
+        return [entry for address in behind for entry in real(address, *more, **named)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    settings = {"protocol": "http/protobuf", "endpoint": f"http://two.test:{port}/v1/logs"}
+    sender = open_sender(SendSettings.model_validate(settings), version="1")
+    assert sender.send(request_of("a"), records=1) == Accepted()
+    sender.close()
