@@ -104,6 +104,7 @@ class Bridge:
                 version=__version__,
                 upstreams=tuple(self._settings.feed.endpoints),
                 endpoint=self.rooms.sender.endpoint,
+                express_lane=self.rooms.encoder.has_express_lane,
             )
         )
 

@@ -80,6 +80,11 @@ class Encoder:
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self.pulse = Pulse("encoder")
 
+    @property
+    def has_express_lane(self) -> bool:
+        """Whether usual events take it."""
+        return bool(self._express)
+
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()

@@ -13,6 +13,8 @@ class BridgeStarted:
     version: str
     upstreams: tuple[str, ...]
     endpoint: str
+    express_lane: bool
+    """Whether usual events are mapped by the compiled lane."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
