@@ -57,7 +57,10 @@ def check(
     protocol: ProtocolOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Check the settings and the files that they name; every problem is listed with its cure. Nothing is dialled."""
+    """Check the settings and the files that they name.
+
+    Every problem is listed with its cure. Nothing is dialled.
+    """
     try:
         loaded = load_given(config, sets, kubearmor=kubearmor, endpoint=endpoint, protocol=protocol)
     except SettingsError as error:
@@ -82,7 +85,10 @@ def print_schema() -> None:
 def init(
     file: Annotated[Path | None, typer.Argument(help="Where to write; stdout where not given.")] = None,
 ) -> None:
-    """Write a settings file to start from: every setting with its meaning, at its default."""
+    """Write a settings file to start from.
+
+    Every setting with its meaning, at its default.
+    """
     if file is None:
         print(starter(), end="")
         return

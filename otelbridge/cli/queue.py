@@ -44,7 +44,10 @@ def list_batches(
     limit: LimitOption = DEFAULT_LIMIT,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """List the batches that wait for delivery, oldest first."""
+    """List the batches that wait for delivery.
+
+    Stream by stream, the oldest first.
+    """
     with opened(_directory(config, sets, queue_directory)) as found:
         held = found.held()
         batches = [batch for _, batch in zip(range(limit), found.batches(), strict=False)]
@@ -99,7 +102,10 @@ def verify(
     queue_directory: QueueDirectoryOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Read every byte: the file, each batch against its checksum, the ledger against the batches. Exit 1 on a fault."""
+    """Look for damage in every byte.
+
+    Reads the file, compares each batch with its checksum and the ledger with the batches. Exits with 1 on a fault.
+    """
     with opened(_directory(config, sets, queue_directory)) as found:
         result = found.verify()
     if output is Output.JSON:
@@ -193,7 +199,10 @@ def export(
     sets: SetOption = None,
     queue_directory: QueueDirectoryOption = None,
 ) -> None:
-    """Print what is held, refused, or retained as OTLP JSON, one request per line. Nothing is taken out."""
+    """Print batches as OTLP JSON.
+
+    What is held, refused or retained, one request per line. Nothing is taken out.
+    """
     from otelbridge.queue.packing import is_whole  # noqa: PLC0415  # only these commands pay for them
     from otelbridge.send.otlp_json import to_line  # noqa: PLC0415  # protobuf: only who prints it pays for it
 

@@ -37,7 +37,10 @@ def replay(
     sets: SetOption = None,
     queue_directory: QueueDirectoryOption = None,
 ) -> None:
-    """Send retained batches (queue.retain_seconds) to an endpoint again. Records keep their log.record.uid."""
+    """Send delivered batches again.
+
+    Those that were retained (queue.retain_seconds), to this or another endpoint. Records keep their log.record.uid.
+    """
     loaded = load_or_exit(config, sets, quiet=True, queue_directory=queue_directory, endpoint=to, protocol=protocol)
     try:
         begin, end = instant(since), instant(until) if until else time.time_ns()

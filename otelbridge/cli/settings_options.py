@@ -27,11 +27,16 @@ SetOption = Annotated[
 ]
 KubeArmorOption = Annotated[
     list[str] | None,
-    typer.Option("--kubearmor", "-k", metavar="HOST:PORT", help="Relay or node to subscribe to. May be repeated."),
+    typer.Option(
+        "--kubearmor",
+        "-k",
+        metavar="HOST:PORT",
+        help="Relay or node to subscribe to (default localhost:32767). May be repeated.",
+    ),
 ]
 EndpointOption = Annotated[
     str | None,
-    typer.Option("--endpoint", "-e", metavar="URL", help="OTLP endpoint."),
+    typer.Option("--endpoint", "-e", metavar="URL", help="OTLP endpoint (default http://localhost:4317)."),
 ]
 ProtocolOption = Annotated[
     str | None,
@@ -39,11 +44,11 @@ ProtocolOption = Annotated[
 ]
 QueueDirectoryOption = Annotated[
     str | None,
-    typer.Option("--queue-directory", metavar="DIR", help="Folder of the queue."),
+    typer.Option("--queue-directory", metavar="DIR", help="Folder of the queue (default /var/lib/otelbridge)."),
 ]
 StatusPortOption = Annotated[
     str | None,
-    typer.Option("--status-port", metavar="PORT", help="Port of probes, metrics and page."),
+    typer.Option("--status-port", metavar="PORT", help="Port of probes, metrics and page (default 32799)."),
 ]
 LogLevelOption = Annotated[
     str | None,

@@ -143,7 +143,10 @@ def endpoint(
     ] = OTLP_HTTP_PORT,
     token: Annotated[str, typer.Option(help="Bearer token that each request must carry.")] = "",
 ) -> None:
-    """Take logs, traces and metrics by OTLP over gRPC and HTTP, count them, and print the counts at the end."""
+    """Play an OTLP endpoint on two ports.
+
+    Takes logs, traces and metrics over gRPC and HTTP, counts them, and prints the counts at the end.
+    """
     from otelbridge.simulator.endpoint_serve import EndpointOptions, serve_endpoint  # noqa: PLC0415
 
     until = threading.Event()
