@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = ("otelbridge ledger --queue-directory /var/lib/otelbridge", "otelbridge ledger --url http://127.0.0.1:32799")
 STATUS_PATH = "/status"
+MAX_REASON_BYTES = 1000
 STATUS_SECONDS = 5.0
 MAX_STATUS_BYTES = 16 * 1024 * 1024
 COLUMNS = ("received", "delivered", "rejected", "dropped", "filtered", "held", "missing")
@@ -79,8 +80,17 @@ def of_running_bridge(url: str) -> LedgerDocument:
         with urllib.request.urlopen(address, timeout=STATUS_SECONDS) as answer:  # noqa: S310  # http(s), see above
             document: Any = json.loads(answer.read(MAX_STATUS_BYTES))
         found: LedgerDocument = document["ledger"]
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        fail(f"No status from {address}: {error}", Exit.UNREACHABLE)
+    except urllib.error.HTTPError as error:
+        with error:
+            said = error.read(MAX_REASON_BYTES).decode("utf-8", "replace").strip()
+        fail(f"{address} answers {error.code}: {said or error.reason}", Exit.UNREACHABLE)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or error
+        fail(
+            f"No status from {address}: {why}. Does a bridge run there, and is that its status.port? Where none runs, "
+            "--queue-directory reads its folder.",
+            Exit.UNREACHABLE,
+        )
     except (KeyError, TypeError):
         fail(f"{address} answers, but not with a bridge's status.", Exit.UNREACHABLE)
     return found

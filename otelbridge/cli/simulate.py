@@ -125,9 +125,8 @@ def _tell_summary(summary: Summary, output: Output) -> None:
         print_json(asdict(summary))
     else:
         rows = [(str(stream), c.published, c.sent, c.dropped, c.unheard) for stream, c in summary.counts.items()]
-        print_table(
-            ("stream", "published", "sent", "dropped", "unheard"), rows, numbers=("published", "sent", "dropped")
-        )
+        numbers = ("published", "sent", "dropped", "unheard")
+        print_table(("stream", *numbers), rows, numbers=numbers)
     if summary.bad_line_count:
         raise typer.Exit(Exit.FAILED)
 
