@@ -19,6 +19,7 @@ from otelbridge.queue.depth import Counts
 from otelbridge.queue.desk import Desk, Loan
 from otelbridge.queue.log_bound import bound_log, try_to_move
 from otelbridge.queue.losses import post_lost
+from otelbridge.queue.probe import try_writing
 from otelbridge.queue.reserve import Reserve
 from otelbridge.queue.rows import Span, span_of, stream_of
 from otelbridge.queue.salvage import restore_loans, salvage
@@ -55,8 +56,6 @@ class Holding:
         self.pending = Change()
         self._degraded_since = 0.0
         self.recount_due = False
-
-    # --- opening ---
 
     def open(self) -> None:
         """Opens the file of an earlier life, or makes one; a damaged one is salvaged.
@@ -229,6 +228,7 @@ class Holding:
         try:
             store = self.store
             if store is None or self.weather is not Weather.FULL:
+                try_writing(self.path.with_suffix(".probe"))
                 self.shut()
                 store = self._open_store()
             else:

@@ -1,0 +1,65 @@
+"""Every kind of disk error and of full disk, again and again, under a running bridge."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.seeds import fresh_seed, rounds
+from tests.acceptance.weathering import EIO, FULL, MIB, Endured, Fault, weather
+from tests.torture_report import record
+
+ROUNDS = 10
+SAY_SECONDS = 1.0
+DRAIN_SECONDS = 5.0
+LOG_BYTES = 24 * MIB
+"""Eight, and what comes in until the queue's thread looks at it again."""
+FAULTS = {"EIO": EIO, "full disk": FULL}
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("synchronous", ["normal", "full"])
+@pytest.mark.parametrize("kind", FAULTS)
+def test_disk_errors_of_every_kind(tmp_path: Path, kind: str, synchronous: str) -> None:
+    seed = fresh_seed()
+    worst: dict[str, Endured] = {}
+    lost = duplicates = published = 0
+    passed = True
+    for turn in range(rounds(ROUNDS)):
+        chance = random.Random(seed + turn)
+        faults: list[Fault] = [*FAULTS[kind]]
+        chance.shuffle(faults)
+        seen = weather(tmp_path / str(turn), faults, synchronous=synchronous, last_seconds=chance.uniform(0.2, 2))
+        lost, duplicates, published = lost + seen.lost, duplicates + seen.duplicates, published + seen.published
+        for one in seen.faults:
+            worst[one.name] = max(worst.get(one.name, one), one, key=lambda each: each.said_seconds)
+        passed = passed and (
+            seen.balanced
+            and seen.exit_code == 0
+            and not seen.lost
+            and not seen.duplicates
+            and all(
+                one.alive
+                and one.said_seconds <= SAY_SECONDS
+                and one.recovered_seconds <= DRAIN_SECONDS
+                and one.largest_log_bytes <= LOG_BYTES
+                for one in seen.faults
+            )
+        )
+        record(
+            f"bridge: {kind}, {synchronous}",
+            {
+                "first_seed": seed,
+                "rounds": turn + 1,
+                "published": published,
+                "lost": lost,
+                "duplicates": duplicates,
+                "slowest_said": {name: asdict(one) for name, one in sorted(worst.items())},
+            },
+            passed,
+        )
+    assert passed, worst
