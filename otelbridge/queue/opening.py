@@ -22,7 +22,7 @@ PAGE_BYTES = (
 )
 CACHE_KIB = 4096  # the part of the file that stays in memory, whatever the backlog
 CHECKPOINT_PAGES = 512  # 4 MiB of write-ahead log, then its pages move into the file; a stall of milliseconds
-WAL_LIMIT_BYTES = 6 * 1024 * 1024  # a log that grew beyond is cut back; beyond for long, the database takes no writes
+WAL_LIMIT_BYTES = 8 * 1024 * 1024  # a log that grew beyond is cut back
 OWNER_ONLY = 0o600  # events hold command lines, so secrets; SQLite gives the log beside the file the same mode
 READ_WAIT_SECONDS = 2  # a reader may have to wait for the writer's recovery of the log
 

@@ -18,8 +18,11 @@ from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.peers.process import answers_ok
 from tests.waiting import eventually
 
-DISK_BYTES = 32 * 1024 * 1024
+MIB = 1024 * 1024
+DISK_BYTES = 32 * MIB
 """Room for the queue, for its reserve, and for what its log needs."""
+ROOM_BYTES = 6 * MIB
+"""What an outage may take until the disk is full: its log, and some thousand events."""
 DRAIN_SECONDS = 5.0
 """The bar: so long after there is space again, everything is where it belongs."""
 
@@ -44,7 +47,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(disk: Path, name: str) -> Path:
     """Takes all the space that is left; returns the file that has it."""
     ballast = disk / name
-    size = 1024 * 1024
+    size = MIB
     with ballast.open("wb", buffering=0) as file:
         while size:
             try:
@@ -52,6 +55,13 @@ def fill(disk: Path, name: str) -> Path:
             except OSError:
                 size //= 2
     return ballast
+
+
+def leave(disk: Path, room_bytes: int) -> None:
+    """Takes the space that is left but for so many bytes."""
+    free = os.statvfs(disk)
+    with (disk / "leaving").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - room_bytes)
 
 
 def publish_until_degraded(publisher: Publisher, bridge: BridgeProcess) -> None:
@@ -117,6 +127,8 @@ def test_a_queue_that_fills_its_disk_during_an_outage_loses_nothing_that_it_took
         send={"endpoint": endpoint.grpc_endpoint, **EAGER},
     ) as bridge:
         bridge.wait_until_watching()
+        eventually((small_disk / "queue" / "queue.reserve").exists, why="space is laid by")
+        leave(small_disk, ROOM_BYTES)
         publisher = Publisher(relay, per_second=3_000)
         publish_until_degraded(publisher, bridge)
         assert answers_ok(bridge.url("/livez"))
