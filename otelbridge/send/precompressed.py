@@ -4,8 +4,8 @@ grpc compresses inside its C core, at zlib's level 6, and its public interface t
 The core itself knows one: bytes that a write flag marks are framed as compressed, and left alone. Python's layer makes
 the operations of a call in a private method, whose second one sends the message; there the flag can be set.
 
-Nothing else of the project touches grpc's inside. Where it is not what it was when this was tested, `precompressed`
-says so, and the sender has grpc compress: right as well, only dearer.
+Beside this only feed/messages.py touches grpc's inside. Where that is not what it was when this was tested,
+`precompressed` says so, and the sender has grpc compress: right as well, only dearer.
 """
 
 from __future__ import annotations
