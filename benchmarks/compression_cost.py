@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,9 +19,9 @@ from functools import partial
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.queue import packing
+from otelbridge.queue import deflate
 from otelbridge.queue.outcome import Accepted
-from otelbridge.queue.packing import gzip_member, joined, packed, unpacked
+from otelbridge.queue.packing import gzip_member, joined, packed, request_bytes, unpacked
 from otelbridge.send import precompressed
 from otelbridge.send.precompressed import TESTED
 from otelbridge.send.sender import Sender, open_sender
@@ -30,7 +31,8 @@ from otelbridge.simulator.generator import generate
 
 SIZES = (1, 4, 16, 64, 400)
 """Records per batch: from one that was alone to one that is closed for its size."""
-LEVELS = (1, 2, 3, 4, 6)
+INSTALLED = deflate.encoder, deflate.LEVEL
+ENCODERS = [(zlib, level) for level in (1, 2, 3, 6)] + [(deflate.encoder, level) for level in (0, 1, 2, 3)]
 REQUEST_RECORDS = 512
 """Of one export."""
 BY_GRPC = "gRPC, gzip by grpc"
@@ -81,19 +83,18 @@ def together(held: list[bytes]) -> bytes:
     return gzip_member(joined(held))
 
 
-def levels(rounds: int) -> None:
-    print(
-        "| records | bytes a record | level | ratio | packed, µs a record | unpacked, µs |\n|---|---|---|---|---|---|"
-    )
-    for records, level in itertools.product(SIZES, LEVELS):
-        packing.LEVEL = level  # what is compared
+def encoders(rounds: int) -> None:
+    print("| records | bytes a record | encoder | ratio | µs a record | to unpack |\n|---|---|---|---|---|---|")
+    for records, (deflate.encoder, deflate.LEVEL) in itertools.product(SIZES, ENCODERS):
         requests = [request_of(records, seed=seed) for seed in range(max(1, 32 // records))]
         held = [packed(request) for request in requests]
         size, number = sum(map(len, requests)), records * len(requests)
         to_pack = cpu_seconds(partial(each, packed, requests), rounds=rounds)
         to_unpack = cpu_seconds(partial(each, unpacked, held), rounds=rounds)
-        print(f"| {records} | {size // number} | {level} | {size / sum(map(len, held)):.1f} "
+        encoder = f"{deflate.encoder.__name__.rpartition('.')[2]} {deflate.LEVEL}"
+        print(f"| {records} | {size // number} | {encoder} | {size / sum(map(len, held)):.1f} "
               f"| {to_pack / number * 1e6:.1f} | {to_unpack / number * 1e6:.1f} |")  # fmt: skip
+    deflate.encoder, deflate.LEVEL = INSTALLED
 
 
 def parts(rounds: int) -> None:
@@ -102,7 +103,7 @@ def parts(rounds: int) -> None:
         held = [packed(request_of(records, seed=seed)) for seed in range(REQUEST_RECORDS // records)]
         number = records * len(held)
         whole = joined(held)
-        ratio = packing.request_bytes(whole) / len(together(held))
+        ratio = request_bytes(whole) / len(together(held))
         seconds = cpu_seconds(partial(together, held), rounds=rounds)
         print(f"| {records} | {ratio:.1f} | {seconds / number * 1e6:.2f} |")
 
@@ -140,9 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     asked = parser.parse_args()
-    level = packing.LEVEL
-    levels(asked.rounds)
-    packing.LEVEL = level
+    encoders(asked.rounds)
     parts(asked.rounds)
     exports(asked.rounds)
 

@@ -44,10 +44,7 @@ OVERFLOW_REASON = "handoff_full"
 
 
 class Encoder:
-    """Owns the thread `encoder`. Everything it is given is another room's; it closes none of it.
-
-    `packs` says whether batches are held compressed: where they will be sent so.
-    """
+    """Owns the thread `encoder`. Everything it is given is another room's; it closes none of it."""
 
     def __init__(
         self,
@@ -58,14 +55,12 @@ class Encoder:
         queue: DurableQueue,
         tell: Tell,
         latest: Latest | None = None,
-        packs: bool = True,
     ) -> None:
         self._handoff = handoff
         self._gate = gate
         self._mapper = mapper
         self._queue = queue
         self._tell = tell
-        self._packs = packs
         self._map = mapper.map if latest is None else latest.noting(mapper.map)
         # A rule, or a look at the latest events, needs the event decoded.
         self._express = mapper.express if gate.open and latest is None else {}
@@ -218,7 +213,7 @@ class Encoder:
         lag = batch.latest_lag_nanos()
         if lag is not None:
             self.lag_nanos[batch.stream] = lag
-        return batch.close(self._mapper, packs=self._packs)
+        return batch.close(self._mapper)
 
     def _note_throttling(self, decoded: Decoded, event: RawEvent) -> None:
         """KubeArmor says that it will report nothing of a container for a while: a gap whose extent is known."""
@@ -253,7 +248,7 @@ class Encoder:
             batch.add(self._mapper.gap(self._gaps.popleft(), observed_unix_nano=now), now)
         postings[Stream.GAPS, Account.RECEIVED, ""] += len(batch.records)
         self._in_hand[Stream.GAPS] += len(batch.records)
-        yield batch.close(self._mapper, packs=self._packs)
+        yield batch.close(self._mapper)
 
 
 class OpenBatch:
@@ -281,12 +276,11 @@ class OpenBatch:
         happened = self.records[-1].time_unix_nano
         return self.latest_received_unix_nano - happened if happened else None
 
-    def close(self, mapper: Mapper, *, packs: bool) -> Batch:
-        """The batch, encoded, and packed if it should be: zlib lets the readers go on meanwhile."""
-        request = mapper.assemble(self.records)
+    def close(self, mapper: Mapper) -> Batch:
+        """The batch, encoded and packed: the readers go on meanwhile."""
         return Batch(
             stream=self.stream,
-            request=packed(request) if packs else request,
+            request=packed(mapper.assemble(self.records)),
             records=len(self.records),
             oldest_received_unix_nano=self.oldest_received_unix_nano,
         )

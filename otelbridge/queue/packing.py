@@ -16,19 +16,16 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from otelbridge.queue.crc import joined_crc
+from otelbridge.queue.deflate import checksum, deflated, inflated
 
 MARK = 0xB7
 HEADER = struct.Struct(">BII")
-LEVEL = 2
-"""Measured in docs/decisions/compression.md."""
 LEAST_BYTES = 1024
-"""A request that is smaller is held as it is: compressing would save a few hundred bytes for 40 µs."""
+"""A request that is smaller is held as it is: compressing would save a few hundred bytes for 15 to 40 µs."""
 LARGE_BYTES = 16 * 1024
 """Smaller parts of one lease are compressed together when they are sent: each alone, they come to twice the bytes."""
 MAX_REQUEST_BYTES = 128 * 1024 * 1024
 """More than any request; so that a damaged length, or one made up, cannot fill the memory."""
-RAW_DEFLATE = -zlib.MAX_WBITS
-MEMORY_LEVEL = 8  # zlib's default
 GZIP_HEADER = bytes.fromhex("1f8b08000000000004ff")  # deflate, no name, no time, fastest, unknown system (RFC 1952)
 GZIP_TRAILER = struct.Struct("<II")
 FINAL_BLOCK = b"\x03\x00"  # empty
@@ -42,7 +39,7 @@ def packed(request: bytes) -> bytes:
     """The form in which a request is held; the request itself where packing would not make it smaller."""
     if len(request) < LEAST_BYTES:
         return request
-    smaller = _deflated(request)
+    smaller = _packed(request)
     return smaller if len(smaller) < len(request) else request
 
 
@@ -64,15 +61,15 @@ def unpacked(held: bytes) -> bytes:
     """
     if not is_packed(held):
         return held
-    _, size, checksum = HEADER.unpack_from(held)
+    _, size, expected = HEADER.unpack_from(held)
     if size > MAX_REQUEST_BYTES:
         raise DamagedRequest(f"a request of {size} bytes")
     try:
         # One byte more than there should be: enough to see that there is more, and no room for a bomb.
-        request = zlib.decompressobj(RAW_DEFLATE).decompress(memoryview(held)[HEADER.size :], size + 1)
+        request = inflated(memoryview(held)[HEADER.size :], size + 1)
     except zlib.error as error:
         raise DamagedRequest(str(error)) from error
-    if len(request) != size or zlib.crc32(request) != checksum:
+    if len(request) != size or checksum(request) != expected:
         raise DamagedRequest("its bytes are not those that were packed")
     return request
 
@@ -93,25 +90,25 @@ def joined(parts: Sequence[bytes]) -> bytes:
     opened = [_opened(held) for held in parts]
     if not any(map(is_packed, opened)):
         return b"".join(opened)
-    size = checksum = 0
+    size = crc = 0
     streams: list[bytes | memoryview] = [b""]
     for as_it_is, run in groupby(opened, is_packed):
-        for held in run if as_it_is else [_deflated(b"".join(run))]:
-            _, more, its_checksum = HEADER.unpack_from(held)
-            checksum = joined_crc(checksum, its_checksum, more)
+        for held in run if as_it_is else [_packed(b"".join(run))]:
+            _, more, its_crc = HEADER.unpack_from(held)
+            crc = joined_crc(crc, its_crc, more)
             size += more
             streams.append(memoryview(held)[HEADER.size :])
-    streams[0] = HEADER.pack(MARK, size, checksum)
+    streams[0] = HEADER.pack(MARK, size, crc)
     return b"".join(streams)
 
 
 def gzip_member(held: bytes) -> bytes:
     """The request compressed, as an endpoint takes it with `gzip`."""
     if not is_packed(held):
-        held = _deflated(held)
-    _, size, checksum = HEADER.unpack_from(held)
+        held = _packed(held)
+    _, size, crc = HEADER.unpack_from(held)
     stream = memoryview(held)[HEADER.size :]
-    return b"".join((GZIP_HEADER, stream, FINAL_BLOCK, GZIP_TRAILER.pack(checksum, size)))
+    return b"".join((GZIP_HEADER, stream, FINAL_BLOCK, GZIP_TRAILER.pack(crc, size)))
 
 
 def _opened(held: bytes) -> bytes:
@@ -124,7 +121,5 @@ def _opened(held: bytes) -> bytes:
         return held  # whoever unpacks the whole will see it too
 
 
-def _deflated(request: bytes) -> bytes:
-    stream = zlib.compressobj(LEVEL, zlib.DEFLATED, RAW_DEFLATE, MEMORY_LEVEL)
-    header = HEADER.pack(MARK, len(request), zlib.crc32(request))
-    return b"".join((header, stream.compress(request), stream.flush(zlib.Z_SYNC_FLUSH)))
+def _packed(request: bytes) -> bytes:
+    return HEADER.pack(MARK, len(request), checksum(request)) + deflated(request)

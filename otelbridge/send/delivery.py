@@ -14,7 +14,7 @@ from typing import Protocol
 from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch, Lease
 from otelbridge.queue.outcome import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
-from otelbridge.queue.packing import DamagedRequest, is_packed, packed, unpacked
+from otelbridge.queue.packing import DamagedRequest, packed, unpacked
 from otelbridge.send.patience import Patience, Permit
 from otelbridge.send.replay import Replay
 from otelbridge.send.sender import Sender
@@ -255,9 +255,8 @@ class Delivery:
 
 def _pieces(lease: Lease) -> list[Batch]:
     """Two batches with half of the lease's records each; none where it cannot be taken apart."""
-    held = lease.request
     try:
-        parts = halves(unpacked(held))
+        parts = halves(unpacked(lease.request))
     except ValueError:  # one record, or not what it should be; or damaged
         return []
     if sum(records for _, records in parts) != lease.records:
@@ -265,7 +264,7 @@ def _pieces(lease: Lease) -> list[Batch]:
     return [
         Batch(
             stream=lease.stream,
-            request=packed(request) if is_packed(held) else request,
+            request=packed(request),
             records=records,
             oldest_received_unix_nano=lease.oldest_received_unix_nano,
         )

@@ -72,8 +72,3 @@ class SendSettings(BaseModel):
         ge=0,
         description="After an outage the backlog is sent at most so many times as fast as new records arrive; 0 means without limit.",
     )
-
-    @property
-    def compresses(self) -> bool:
-        """Whether requests go out compressed."""
-        return self.compression == "gzip" and self.protocol != "console"

@@ -3,11 +3,13 @@ from __future__ import annotations
 import gzip
 import random
 import zlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otelbridge.queue import deflate
 from otelbridge.queue.crc import joined_crc
 from otelbridge.queue.packing import (
     HEADER,
@@ -27,6 +29,14 @@ from otelbridge.queue.packing import (
 
 FIRST_TAG = b"\x0a"  # of every encoded request that is not empty
 GZIP_WINDOW = zlib.MAX_WBITS | 16
+
+
+@pytest.fixture(autouse=True, scope="module", params=["zlib", "isal.isal_zlib"])
+def encoder(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything holds whichever encoder is installed, and one reads what the other packed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deflate, "encoder", pytest.importorskip(request.param))
+        yield
 
 
 def request_of(size: int, seed: int) -> bytes:
@@ -124,10 +134,10 @@ def test_a_damaged_one_never_comes_out_as_something_else(data: st.DataObject) ->
         assert not is_whole(bytes(held))
 
 
-@given(st.integers(HEADER.size, len(packed(request_of(4000, 1))) - 6))
-def test_one_that_was_cut_off_is_damaged(size: int) -> None:
+@given(st.integers(6, 1000))
+def test_one_that_was_cut_off_is_damaged(missing: int) -> None:  # up to 5 bytes only mark where the stream ends
     with pytest.raises(DamagedRequest):
-        unpacked(packed(request_of(4000, 1))[:size])
+        unpacked(packed(request_of(4000, 1))[:-missing])
 
 
 def test_a_bomb_is_damaged_and_fills_no_memory() -> None:
