@@ -7,18 +7,18 @@ records. So events are gathered, for as long as nobody minds; docs/decisions/pac
 from __future__ import annotations
 
 GATHER_EVENTS = 10
-GATHER_FOR_EVENTS_MAX_SECONDS = 0.025
-"""At low rates a turn waits for so many events, but not longer."""
+"""At low rates a turn waits for so many."""
 GATHER_MIN_SECONDS = 0.008
 GATHER_SECONDS_PER_RATE = 0.002 / 1000
-GATHER_MAX_SECONDS = 0.03
 """From 1,000 events/s on it waits 10 ms, and 2 ms more per further 1,000."""
+GATHER_MAX_SECONDS = 0.03
+"""But never longer."""
 SHORTEST_TURN_SECONDS = 0.0001
 
 
 def gather_seconds(events_per_second: float) -> float:
     """How far apart turns begin at a rate."""
-    for_events = min(GATHER_EVENTS / max(events_per_second, 1.0), GATHER_FOR_EVENTS_MAX_SECONDS)
+    for_events = GATHER_EVENTS / max(events_per_second, 1.0)
     return min(max(for_events, GATHER_MIN_SECONDS + events_per_second * GATHER_SECONDS_PER_RATE), GATHER_MAX_SECONDS)
 
 
