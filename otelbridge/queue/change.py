@@ -49,6 +49,16 @@ class Change:
     dead_letter_deletes: list[int] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
 
+    def add(self, later: Change) -> None:
+        """Takes in a change that comes after this one; neither inserts what the other deletes."""
+        self.retain += later.retain
+        self.retained += later.retained
+        self.deletes += later.deletes
+        self.inserts |= later.inserts
+        self.dead_letters += later.dead_letters
+        self.dead_letter_deletes += later.dead_letter_deletes
+        self.notes |= later.notes
+
     def __bool__(self) -> bool:
         return bool(
             self.retain

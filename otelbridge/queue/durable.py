@@ -25,7 +25,7 @@ from otelbridge.queue.gauge import depth_of
 from otelbridge.queue.holding import Holding
 from otelbridge.queue.lending import Lending
 from otelbridge.queue.letters import Letters
-from otelbridge.queue.opening import QUEUE_FILE, Connect, connect, open_store
+from otelbridge.queue.opening import QUEUE_FILE, Connect, connect, max_file_bytes, open_store
 from otelbridge.queue.outcome import Accepted, Outcome, Refused, TooLarge
 from otelbridge.queue.owner import own
 from otelbridge.queue.power import Log, boot_id
@@ -37,8 +37,6 @@ from otelbridge.queue.watching import WATCHING, note_of, read_note
 from otelbridge.telemetry.happenings import Happening, RecordsShed, Tell
 from otelbridge.telemetry.ledger import Ledger, Posting
 
-FILE_SLACK = 2.1  # at the unluckiest size, just over half a page, each batch takes a page of its own
-FILE_ROOM_BYTES = 16 * 1024 * 1024  # the tables' own pages, gap records beyond the bound, room to delete in
 EXPIRE_AT_ONCE = 512
 
 
@@ -49,27 +47,18 @@ class DurableQueue:
         self._settings = settings
         self._tell = tell
         self._clock = clock
-        self._turn = threading.Condition()
+        self._turn = threading.Lock()
         self._news: list[Happening] = []
         self._closed = False
         self._owned = own(settings.directory)
         self.path = settings.directory / QUEUE_FILE
-        space = (
-            settings.max_bytes
-            + settings.dead_letter_max_bytes
-            + settings.retain_max_bytes * bool(settings.retain_seconds)
-        )
-        make_store = partial(
-            open_store,
-            max_file_bytes=int(space * FILE_SLACK) + FILE_ROOM_BYTES,
-            synchronous=settings.synchronous,
-            connect=connect,
-        )
-        self._log = Log(self.path, synced_by_itself=settings.synchronous == "full")
+        bound, synchronous = max_file_bytes(settings), settings.synchronous
+        make_store = partial(open_store, max_file_bytes=bound, synchronous=synchronous, connect=connect)
+        self._log = Log(self.path, synced_by_itself=synchronous == "full")
         self._holding = Holding(self.path, make_store, self._news.append, clock)
         self._admission = Admission(settings, self._holding)
         self._lending = Lending(settings.order, self._holding)
-        self._bell = Bell(self._turn, self._is_free)
+        self._bell = Bell(self._turn, self._holding.has_free)
         self._letters = Letters(settings, self._holding, clock)
 
     @classmethod
@@ -201,10 +190,6 @@ class DurableQueue:
         """Waits until something is free to be taken, `wake` is called, or time is up; True when something is free."""
         return self._bell.wait(timeout_seconds)
 
-    def _is_free(self) -> bool:
-        held = sum(self._holding.counts.batches.values())
-        return held > sum(len(loan.rows) for loan in self._holding.desk.loans())
-
     def wake(self) -> None:
         """Ends every `wait_for_work` that is under way."""
         self._bell.wake()
@@ -253,7 +238,7 @@ class DurableQueue:
     def checkpoint_watching(self, watched_until: Mapping[tuple[str, Stream], int]) -> None:
         """Remembers until when (Unix nanoseconds) streams of upstreams were watched; others keep their time."""
         with self._changing():
-            until = {**self.last_watching(), **watched_until}
+            until = {**read_note(self._holding.notes.get(WATCHING)), **watched_until}
             self._holding.write(Change(notes={WATCHING: note_of(until)}))
 
     def last_watching(self) -> dict[tuple[str, Stream], int]:
@@ -296,4 +281,4 @@ class DurableQueue:
             self._holding.write(Change())
             self._holding.close()
             os.close(self._owned)
-            self._turn.notify_all()
+        self._bell.wake()

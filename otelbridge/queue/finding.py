@@ -12,12 +12,16 @@ from otelbridge.queue.batch import Batch
 from otelbridge.queue.change import DeadLetter
 from otelbridge.queue.desk import Loan
 from otelbridge.queue.holding import Holding
-from otelbridge.queue.rows import PIECE_BITS, Row, Span, span_of
+from otelbridge.queue.rows import PIECE_BITS, Row, Span, span_of, stream_of
 
 
 def rows_of(holding: Holding, span: Span, limit: int) -> list[Row]:
     """The first rows of a span, on disk and in memory."""
     found: list[Row] = []
+    if holding.weather is None and not len(holding.room):
+        fresh = holding.fresh.rows(span, limit, held_batches=holding.counts.batches[stream_of(span.first)])
+        if fresh is not None:
+            return fresh
     if holding.store is not None:
         try:
             found = holding.store.measures(span, limit)
@@ -33,7 +37,7 @@ def rows_of(holding: Holding, span: Span, limit: int) -> list[Row]:
 
 def batches_of(holding: Holding, rows: list[Row]) -> dict[int, Batch]:
     """The batches behind neighbouring rows; a damaged one is missing, and counted as lost."""
-    found = {row.id: batch for row in rows if (batch := holding.room.get(row.id)) is not None}
+    found = {row.id: batch for row in rows if (batch := holding.room.get(row.id) or holding.fresh.get(row.id))}
     if len(found) == len(rows) or holding.store is None:
         return found
     damaged = []
@@ -50,14 +54,24 @@ def batches_of(holding: Holding, rows: list[Row]) -> dict[int, Batch]:
             holding.shut()
         return {}
     if damaged:
-        holding.strike(damaged)
+        _strike(holding, damaged)
     return found
+
+
+def _strike(holding: Holding, damaged: list[int]) -> None:
+    """Gives up batches that are not what was written, and counts anew: what they held is known by what is left."""
+    for batch_id in damaged:
+        span = Span(batch_id, batch_id)
+        holding.desk.block(stream_of(batch_id), span)
+        holding.pending.deletes.append(span)
+    holding.recount_due = True
+    holding.flush()
 
 
 def all_is_found(holding: Holding) -> bool:
     """Asked when nothing free can be found: True if the counts agree; else the file is damaged, and is salvaged."""
-    held = sum(holding.counts.batches.values())
-    if holding.weather is None and held > sum(len(loan.rows) for loan in holding.desk.loans()):
+    if holding.weather is None and holding.has_free():
+        held = sum(holding.counts.batches.values())
         holding.weathered(sqlite3.DataError(f"{held} batches are held, and cannot be found"))
         return False
     return True

@@ -16,7 +16,8 @@ from otelbridge.event import Stream
 from otelbridge.queue.books import Books, Mirror, read_page
 from otelbridge.queue.change import Change
 from otelbridge.queue.depth import Counts
-from otelbridge.queue.desk import Desk, Loan
+from otelbridge.queue.desk import Desk
+from otelbridge.queue.fresh import Fresh
 from otelbridge.queue.log_bound import bound_log, try_to_move
 from otelbridge.queue.losses import post_lost
 from otelbridge.queue.probe import try_writing
@@ -43,6 +44,7 @@ class Holding:
         self.counts = Counts()
         self.desk = Desk()
         self.room = WaitingRoom()
+        self.fresh = Fresh()
         self.store: Store | None = None
         self.notes: dict[str, str] = {}
         """For the next life, kept with the file."""
@@ -73,10 +75,7 @@ class Holding:
             elif not self.reserve.release():  # a disk too full for SQLite to open a file on: now it is less so
                 raise
             self._load(self._open_store())
-        try:
-            self._flush()
-        except sqlite3.Error as error:
-            self.weathered(error)
+        self.flush()
 
     def _load(self, store: Store) -> None:
         """Takes over the books: the file's or the mirror's, whichever were written last."""
@@ -132,6 +131,10 @@ class Holding:
             )
         )
 
+    def has_free(self) -> bool:
+        """Whether, by the counts, something is held that is not out on loan."""
+        return sum(self.counts.batches.values()) > sum(len(loan.rows) for loan in self.desk.loans())
+
     # --- writing ---
 
     def write(self, change: Change) -> bool:
@@ -155,44 +158,15 @@ class Holding:
         page = self.books.page()
         self.store.apply(change, page)
         self._mirror.write(page)
-
-    def strike(self, damaged: list[int]) -> None:
-        """Gives up batches that are not what was written, and counts anew: what they held is known by what is left."""
-        for batch_id in damaged:
-            span = Span(batch_id, batch_id)
-            self.desk.block(stream_of(batch_id), span)
-            self.pending.deletes.append(span)
-        self.recount_due = True
-        try:
-            self._flush()
-        except sqlite3.Error as error:
-            self.weathered(error)
+        self.fresh.follow(change)
 
     def _wait(self, change: Change) -> None:
-        pending = self.pending
         for batch_id, batch in change.inserts.items():
             self.room.add(batch_id, batch)
         for span in change.deletes:  # not to be handed out again while their deletion waits
             self.desk.block(stream_of(span.first), span)
-        pending.retain += change.retain
-        pending.deletes += change.deletes
-        pending.dead_letters += change.dead_letters
-        pending.dead_letter_deletes += change.dead_letter_deletes
-        pending.notes |= change.notes
-
-    def discharge(self, loan: Loan, change: Change) -> None:
-        """Ends a loan for good: its rows go with the change; not handed out again even if that has to wait."""
-        stream = loan.lease.stream
-        self.counts.remove(stream, loan.rows)
-        self.desk.forget_tries(loan.lease)
-        if not all(self.room.alone(row.id) for row in loan.rows):
-            change.deletes += loan.spans()
-        for row in loan.rows if self.room else ():
-            self.room.remove(Span(row.id, row.id))
-        self.desk.release(stream, loan.span)
-        if loan.on_disk and not change.inserts:  # pieces may lie anywhere beyond the loan's last row
-            self.settled_up_to(stream, loan.since, loan.rows[-1].id)
-        self.write(change)
+            self.fresh.forget(span)
+        self.pending.add(replace(change, inserts={}))
 
     def settled_up_to(self, stream: Stream, since: int, last: int) -> None:
         """Nothing is left between two ids: raises the floor if nothing is left below them either."""
@@ -246,6 +220,13 @@ class Holding:
             self._tell(QueueRecovered(path=str(self.path), degraded_seconds=time.monotonic() - self._degraded_since))
         return not done
 
+    def flush(self) -> None:
+        """Writes all that waits."""
+        try:
+            self._flush()
+        except sqlite3.Error as error:
+            self.weathered(error)
+
     def _flush(self) -> None:
         while not self._flush_some():
             pass
@@ -253,13 +234,10 @@ class Holding:
     def _flush_some(self) -> bool:
         """Writes what waits, deletions first because they make room; True when nothing is left."""
         if self.pending or not self.room or self.recount_due or self.room.doubts:
-            done, self.pending = self.pending, Change()
+            done = self.pending
             doubts = [Span(batch_id, batch_id) for batch_id in self.room.doubts]
-            try:
-                self._apply(replace(done, deletes=done.deletes + doubts))
-            except sqlite3.Error:
-                self.pending = done
-                raise
+            self._apply(replace(done, deletes=done.deletes + doubts))
+            self.pending = Change()
             self.room.doubts.clear()
             for span in done.deletes:
                 self.desk.release(stream_of(span.first), span)
@@ -293,6 +271,7 @@ class Holding:
         if self.store is not None:
             self.store.close()
             self.store = None
+            self.fresh.clear()
 
     def close(self) -> None:
         """Closes everything."""

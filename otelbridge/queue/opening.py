@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
+from otelbridge.queue.settings import QueueSettings
 from otelbridge.queue.store import Store, Synchronous
 
 QUEUE_FILE = "queue.db"
@@ -24,6 +25,8 @@ CACHE_KIB = 4096  # the part of the file that stays in memory, whatever the back
 CHECKPOINT_PAGES = 512  # 4 MiB of write-ahead log, then its pages move into the file; a stall of milliseconds
 WAL_LIMIT_BYTES = 8 * 1024 * 1024  # a log that grew beyond is cut back
 OWNER_ONLY = 0o600  # events hold command lines, so secrets; SQLite gives the log beside the file the same mode
+FILE_SLACK = 2.1  # at the unluckiest size, just over half a page, each batch takes a page of its own
+FILE_ROOM_BYTES = 16 * 1024 * 1024  # the tables' own pages, gap records beyond the bound, room to delete in
 READ_WAIT_SECONDS = 2  # a reader may have to wait for the writer's recovery of the log
 
 SCHEMA = """
@@ -39,6 +42,12 @@ CREATE TABLE retained (
   delivered INTEGER NOT NULL, request BLOB NOT NULL);
 CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+
+
+def max_file_bytes(settings: QueueSettings) -> int:
+    """The bound of the file, by the bounds of what may be in it."""
+    retained = settings.retain_max_bytes * bool(settings.retain_seconds)
+    return int((settings.max_bytes + settings.dead_letter_max_bytes + retained) * FILE_SLACK) + FILE_ROOM_BYTES
 
 
 def connect(path: Path) -> sqlite3.Connection:

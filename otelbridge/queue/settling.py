@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from otelbridge.queue.batch import Batch, Lease
 from otelbridge.queue.change import Change
+from otelbridge.queue.desk import Loan
 from otelbridge.queue.finding import room_for_pieces
 from otelbridge.queue.holding import Holding
 from otelbridge.queue.letters import Letters
 from otelbridge.queue.outcome import Accepted, Refused, TooLarge
-from otelbridge.queue.rows import piece_ids
+from otelbridge.queue.rows import Span, piece_ids
 from otelbridge.queue.waiting_room import measure
 from otelbridge.telemetry.ledger import Account, Posting
 
@@ -25,7 +26,7 @@ def accept(holding: Holding, letters: Letters, lease: Lease, outcome: Accepted) 
         ledger.post(Posting(lease.stream, Account.REJECTED, "partial_success", rejected))
     change = Change()
     letters.retain(loan, change)
-    holding.discharge(loan, change)
+    _discharge(holding, loan, change)
 
 
 def give_back(holding: Holding, lease: Lease) -> None:
@@ -41,7 +42,7 @@ def refuse(holding: Holding, letters: Letters, lease: Lease, outcome: Refused | 
     holding.books.ledger.post(Posting(lease.stream, Account.REJECTED, outcome.code, lease.records))
     change = Change()
     letters.refuse(lease, outcome, change)
-    holding.discharge(loan, change)
+    _discharge(holding, loan, change)
 
 
 def cut(holding: Holding, lease: Lease, pieces: Sequence[Batch]) -> None:
@@ -57,4 +58,19 @@ def cut(holding: Holding, lease: Lease, pieces: Sequence[Batch]) -> None:
     change = Change(inserts=dict(zip(numbers, pieces, strict=True)))
     for batch_id, piece in change.inserts.items():
         holding.counts.add(piece.stream, measure(batch_id, piece))
-    holding.discharge(loan, change)
+    _discharge(holding, loan, change)
+
+
+def _discharge(holding: Holding, loan: Loan, change: Change) -> None:
+    """Ends a loan for good: its rows go with the change; not handed out again even if that has to wait."""
+    stream = loan.lease.stream
+    holding.counts.remove(stream, loan.rows)
+    holding.desk.forget_tries(loan.lease)
+    if not all(holding.room.alone(row.id) for row in loan.rows):
+        change.deletes += loan.spans()
+    for row in loan.rows if holding.room else ():
+        holding.room.remove(Span(row.id, row.id))
+    holding.desk.release(stream, loan.span)
+    if loan.on_disk and not change.inserts:  # pieces may lie anywhere beyond the loan's last row
+        holding.settled_up_to(stream, loan.since, loan.rows[-1].id)
+    holding.write(change)

@@ -60,6 +60,10 @@ class WaitingRoom:
         """The batch with that id, if it is here."""
         return self._batches.get(batch_id)
 
+    def count(self, stream: Stream) -> int:
+        """How many batches of a stream are here."""
+        return len(self._order[stream])
+
     def measures(self, span: Span, limit: int | None = None) -> list[Row]:
         """The first batches of a span in order, without their bytes."""
         order = self._order[stream_of(span.first)]

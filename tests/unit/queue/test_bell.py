@@ -10,7 +10,7 @@ class Hall:
     """A lock, some work that is free, and waiters that count how often they are woken for it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Condition()
+        self.lock = threading.Lock()
         self.free = 0
         self.bell = Bell(self.lock, lambda: self.free > 0)
 
@@ -26,9 +26,6 @@ class Hall:
             self.bell.asked(in_vain=not found)
             return found
 
-    def waiting(self) -> int:
-        return len(self.lock._waiters)  # type: ignore[attr-defined]
-
 
 def send_home(hall: Hall, threads: list[threading.Thread]) -> None:
     for thread in threads:
@@ -39,12 +36,15 @@ def send_home(hall: Hall, threads: list[threading.Thread]) -> None:
 
 def test_one_piece_of_news_wakes_one_of_those_that_wait() -> None:
     hall = Hall()
-    threads = [threading.Thread(target=hall.bell.wait, args=(30,)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    eventually(lambda: hall.waiting() == 3)
+    threads: list[threading.Thread] = []
+    for _ in range(3):
+        threads.append(threading.Thread(target=hall.bell.wait, args=(30,)))
+        threads[-1].start()
+        eventually(lambda: hall.bell.sleepers == len(threads))
     hall.bring(1)
-    assert hall.waiting() == 2
+    threads.pop().join(5)  # the one that came last
+    assert hall.bell.sleepers == 2
+    hall.free = 0
     send_home(hall, threads)
 
 
@@ -61,7 +61,7 @@ def test_whoever_leaves_work_behind_wakes_the_next() -> None:
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
-    eventually(lambda: hall.waiting() == 2)
+    eventually(lambda: hall.bell.sleepers == 2)
     hall.bring(2)
     eventually(lambda: len(done) >= 2)
     assert done == [True, True]
