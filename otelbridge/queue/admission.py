@@ -61,7 +61,7 @@ class Admission:
         holding = self._holding
         cutoff = now_unix_nano - int(self._settings.max_age_seconds * 1e9)
         more = False
-        for stream in Stream:
+        for stream in [stream for stream in Stream if holding.counts.batches[stream]]:
             for gap in holding.desk.gaps(stream):
                 rows = rows_of(holding, gap, most)
                 old = []
