@@ -185,6 +185,8 @@ def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: li
             short = _clipped(value, limit_bytes)
             if short != value:
                 cut.append(key)
+                if not short:
+                    continue
             parts.append(delimited(tag, _name(key) + delimited(b"\x12", any_value(short))))
     return b"".join(parts)
 
@@ -224,9 +226,12 @@ def _clipped(value: Value, limit_bytes: int) -> Value:
             for item in value:
                 short = _clipped(item, room)
                 room -= len(str(short))
-                if short != item or room < 0:
-                    break
-                kept.append(short)
-            return value if len(kept) == len(value) else kept
+                if short == item and room >= 0:
+                    kept.append(short)
+                    continue
+                if short and not kept:  # the beginning of the only one is more than nothing
+                    kept.append(short)
+                return kept
+            return value
         case _:
             return value

@@ -162,8 +162,9 @@ def test_a_list_is_cut_at_its_limit_and_told(items: list[str], limit: int) -> No
     encoded = attributes(RECORD_ATTRIBUTE, [("list", items)], limit, cut)
     record = LogRecord.FromString(encoded)
     kept = plain(record.attributes[0].value) if record.attributes else []
-    assert items[: len(kept)] == kept
+    assert items[: len(kept)] == kept or (len(kept) == 1 and kept[0] and items[0].startswith(kept[0]))
     assert (kept != items) == (cut == ["list"])
+    assert not record.attributes or kept
 
 
 def messages(kind: type[Any]) -> st.SearchStrategy[Any]:
@@ -295,3 +296,15 @@ def test_two_requests_joined_are_one() -> None:
 def test_no_records_make_an_empty_request() -> None:
     assert assemble([]) == b""
     assert assemble([Record(Stream.LOGS, b"", b"", 0)]) != b""
+
+
+def test_of_a_list_that_is_too_long_the_first_items_are_kept_and_of_a_first_one_its_beginning() -> None:
+    for given_, kept in (
+        (["a" * 300, "b"], ["a" * 256]),
+        (["a" * 200, "b" * 100], ["a" * 200]),
+        (["a", "b"], ["a", "b"]),
+    ):
+        cut: list[str] = []
+        found = LogRecord.FromString(attributes(RECORD_ATTRIBUTE, [("k", given_)], 256, cut)).attributes[0]
+        assert [item.string_value for item in found.value.array_value.values] == kept
+        assert cut == ([] if kept == given_ else ["k"])
