@@ -16,12 +16,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from otelbridge.event import Stream
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from otelbridge import __version__
+from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.mapping.decode import decode
+from otelbridge.mapping.mapper import Mapper
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.queue.books import read_page
+from otelbridge.queue.packing import unpacked
 from otelbridge.simulator.endpoint_answers import OK, Answer, Answers, Ok, Request
 from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
 from otelbridge.simulator.event_stamp import sequences_in, stamp_sequence, stamp_time
 from otelbridge.simulator.generator import generate
 from otelbridge.simulator.relay import Relay
+from otelbridge.telemetry.ledger import Account
 
 TICK_SECONDS = 0.005
 GAP_SLACK_NANOS = 1_000_000_000
@@ -157,8 +167,59 @@ def held_on_disk(queue_directory: Path) -> set[int]:
         return {
             number
             for (request,) in connection.execute("SELECT request FROM batches")
-            for number in sequences_in(bytes(request))
+            for number in sequences_in(unpacked(bytes(request)))
         }
+
+
+def received_by_the_books(queue_directory: Path) -> int:
+    """The events that a queue which nobody has open says were received, in all its lives."""
+    file = queue_directory / "queue.db"
+    if not file.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        row = connection.execute("SELECT page FROM books").fetchone()
+    books = read_page(row[0]) if row else None
+    return sum(books.ledger.total(stream, Account.RECEIVED) for stream in UPSTREAM_STREAMS) if books else 0
+
+
+def changed(publisher: Publisher, records: Iterable[ReceivedLog], *, every: int = 1) -> list[int]:
+    """Events whose record is not what the mapping makes of what was published.
+
+    Args:
+        publisher: one that remembers.
+        records: all that arrived.
+        every: one event in so many is looked at.
+    """
+    bodies = {
+        number: (stream, body) for (number, stream), body in zip(publisher.published, publisher.sent, strict=True)
+    }
+    mapper = Mapper(MappingSettings(), version=__version__)
+    wrong = []
+    for received in records:
+        for number in sequences_in(received.record.SerializeToString())[:1]:
+            if number % every:
+                continue
+            stream, body = bodies[number]
+            at = received.record.observed_time_unix_nano
+            expected = LogRecord.FromString(mapper.map(stream, decode(stream, body), at).encoded)
+            if expected != received.record:
+                wrong.append(number)
+    return wrong
+
+
+def out_of_order(requests: Iterable[Request]) -> int:
+    """Requests in which the events of one resource are not in the order in which they were published."""
+    found = 0
+    for request in requests:
+        latest: dict[bytes, int] = {}
+        ordered = True
+        for per_resource in ExportLogsServiceRequest.FromString(request.body).resource_logs:
+            resource = per_resource.resource.SerializeToString(deterministic=True)
+            for number in sequences_in(per_resource.SerializeToString()):
+                ordered = ordered and number > latest.get(resource, -1)
+                latest[resource] = number
+        found += not ordered
+    return found
 
 
 def numbers_of(records: Iterable[ReceivedLog]) -> Counter[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import OK, Answer, Hang, Request
 from otelbridge.simulator.relay import Relay
-from tests.oracle import Publisher, Taken, held_on_disk, holes
+from tests.oracle import Publisher, Taken, held_on_disk, holes, received_by_the_books
 from tests.peers.bridge import BridgeProcess
 from tests.waiting import eventually
 
@@ -21,6 +22,7 @@ GRACE_SECONDS = 2.0
 CLOSE_SECONDS = 5.0
 """What ending may take beyond the grace: the queue, the status server, the telemetry."""
 SPREAD_SECONDS = 0.3
+LAUNCH_SECONDS = 1.5
 EVENTS_PER_SECOND = 1_500
 
 
@@ -30,8 +32,25 @@ class Ended:
 
     phase: str
     code: int
+    heard: bool
+    """It had its handler when the signal was sent. Before that the kernel ends it, and it has received nothing."""
+    subscribed: bool
+    """The upstream had been asked for events by the end."""
+    received: int
+    """By its books."""
     lost: set[int]
     """Received, and neither delivered nor on disk."""
+    accounted: bool
+    """As many different events were delivered or are on disk as the books say were received."""
+    seconds: float
+    """From the signal to the end."""
+
+    @property
+    def passed(self) -> bool:
+        """Ended as it should, with nothing lost."""
+        peaceful = self.code == 0
+        unborn = self.code == -signal.SIGTERM and not self.heard and not self.subscribed and not self.received
+        return (peaceful or unborn) and not self.lost and self.accounted
 
 
 class Stage:
@@ -66,6 +85,12 @@ class Stage:
         self.relay.stop()
 
 
+def launching(stage: Stage) -> None:
+    """At any instant of its first second and a half, whether it hears signals or not."""
+    stage.bridge.process.launch()
+    threading.Event().wait(stage.chance.uniform(0, LAUNCH_SECONDS))
+
+
 def starting(stage: Stage) -> None:
     """As soon as it can hear a signal at all: before that, the kernel ends it, and it has touched nothing yet."""
     stage.bridge.process.launch()
@@ -94,6 +119,7 @@ def endpoint_frozen(stage: Stage) -> None:
 
 
 PHASES: Mapping[str, Callable[[Stage], None]] = {
+    "launching": launching,
     "starting": starting,
     "connecting": connecting,
     "watching under load": watching_under_load,
@@ -109,13 +135,26 @@ def terminate_in(phase: str, folder: Path, chance: random.Random) -> Ended:
     try:
         with stage.publisher.going_on():
             PHASES[phase](stage)
-            if phase != "starting":
+            if phase not in {"launching", "starting"}:
                 threading.Event().wait(chance.uniform(0, SPREAD_SECONDS))
+            heard = stage.bridge.process.catches(signal.SIGTERM)
+            told = time.monotonic()
             stage.bridge.process.send(signal.SIGTERM)
             code = stage.bridge.wait(GRACE_SECONDS + CLOSE_SECONDS)
+            seconds = time.monotonic() - told
         stage.endpoint.stop()
         there = held_on_disk(stage.bridge.queue_directory) | stage.taken.numbers()
+        received = received_by_the_books(stage.bridge.queue_directory)
         assert stage.relay.dropped == 0, "the relay itself lost some: nothing can be said about the bridge"
-        return Ended(phase=phase, code=code, lost=holes(stage.publisher, there))
+        return Ended(
+            phase=phase,
+            code=code,
+            heard=heard,
+            subscribed=any(call.method.startswith("Watch") for call in stage.relay.calls),
+            received=received,
+            lost=holes(stage.publisher, there),
+            accounted=len(there) == received,
+            seconds=round(seconds, 2),
+        )
     finally:
         stage.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +18,9 @@ from tests.waiting import eventually
 START_SECONDS = 30
 STOP_SECONDS = 20
 KIB = 1024
+LOWEST_PORT = 16_000
+END_OF_PORTS = 32_000
+"""Linux gives connections ports from 32,768 on."""
 
 
 class PeerProcess:
@@ -166,9 +171,17 @@ class PeerProcess:
 
 
 def free_ports(number: int) -> tuple[int, ...]:
-    """So many different TCP ports of the loopback address that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    """So many different TCP ports of the loopback address that nobody listens on now.
+
+    They lie below those that the kernel gives to connections: otherwise one of these could get a port while the program
+    that shall listen on it is started again.
+    """
+    chance = random.SystemRandom()  # the plain one is seeded alike in every worker
+    sockets: list[socket.socket] = []
     try:
+        while len(sockets) < number:
+            with contextlib.suppress(OSError):
+                sockets.append(socket.create_server(("127.0.0.1", chance.randrange(LOWEST_PORT, END_OF_PORTS))))
         return tuple(listening.getsockname()[1] for listening in sockets)
     finally:
         for listening in sockets:

@@ -2,62 +2,89 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.killing import kill_again_and_again
+from tests.acceptance.killing import Killed, kill_again_and_again
 from tests.acceptance.opening import MIB, open_with_backlog
+from tests.acceptance.pairs import in_pairs
 from tests.acceptance.seeds import fresh_seed, rounds
 from tests.torture_report import record
 
 KILLS_PER_ROUND = 20
 ROUNDS = 50
 EVENTS_PER_SECOND = 5_000
+COMPARE_EVERY = 5
+"""One event in so many is compared with what was published."""
 READY_SECONDS = 2.0
 PEAK_MEMORY_BYTES = 150 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One seed's lives, in a folder of its own."""
+
+    folder: Path
+    seed: int
+
+
+def kill(turn: Turn) -> Killed:
+    return kill_again_and_again(
+        turn.folder,
+        seed=turn.seed,
+        kills=KILLS_PER_ROUND,
+        per_second=EVENTS_PER_SECOND,
+        compare_every=COMPARE_EVERY,
+    )
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(4 * 3600)
 def test_kill_minus_nine_a_thousand_times(tmp_path: Path) -> None:
     first_seed = fresh_seed()
-    kills = owed = lost = duplicates = peak = 0
-    bad_seeds: list[int] = []
-    for seed in range(first_seed, first_seed + rounds(ROUNDS)):
-        figures = kill_again_and_again(
-            tmp_path / str(seed), seed=seed, kills=KILLS_PER_ROUND, per_second=EVENTS_PER_SECOND
-        )
-        kills += figures.kills
-        owed += len(figures.owed)
-        lost += len(figures.lost)
-        duplicates += figures.duplicates
-        peak = max(peak, figures.peak_memory_bytes)
-        if figures.lost or not figures.balanced or not figures.duplicates_share_their_uid:
-            bad_seeds.append(seed)
+    began = time.monotonic()
+    seen: list[Killed] = []
+    turns = [Turn(tmp_path / str(seed), seed) for seed in range(first_seed, first_seed + rounds(ROUNDS))]
+    for turn, figures in in_pairs(kill, turns):
+        seen.append(figures)
+        shutil.rmtree(turn.folder)
+        bad_seeds = [one.seed for one in seen if not one.passed]
+        peak = max(one.peak_memory_bytes for one in seen)
         passed = not bad_seeds and peak < PEAK_MEMORY_BYTES
         record(
             "bridge: kill -9 at random instants",
             {
                 "first_seed": first_seed,
                 "kills_per_seed": KILLS_PER_ROUND,
-                "kills": kills,
+                "kills": sum(one.kills for one in seen),
+                "seconds": round(time.monotonic() - began),
                 "events_per_second": EVENTS_PER_SECOND,
-                "owed": owed,
-                "owed_lost": lost,
-                "duplicates": duplicates,
+                "owed": sum(one.owed for one in seen),
+                "held_at_the_kills": sum(one.held_at_kills for one in seen),
+                "owed_lost": sum(len(one.lost) for one in seen),
+                "duplicates": sum(one.duplicates for one in seen),
+                "duplicates_not_in_flight": sum(len(one.unexcused) for one in seen),
+                "requests_out_of_order": sum(one.out_of_order for one in seen),
+                "records_changed": sum(one.changed for one in seen),
                 "bad_seeds": bad_seeds,
                 "peak_memory_mib": round(peak / MIB, 1),
             },
             passed,
         )
-    assert passed
+    assert passed, [one for one in seen if not one.passed]
 
 
 @pytest.mark.torture
 def test_a_start_with_512_mib_held_is_ready_in_time_and_in_little_memory(tmp_path: Path) -> None:
+    empty = open_with_backlog(tmp_path / "small", backlog_bytes=1 * MIB)
     opened = open_with_backlog(tmp_path / "queue", backlog_bytes=512 * MIB)
-    passed = opened.ready_seconds < READY_SECONDS and opened.peak_memory_bytes < PEAK_MEMORY_BYTES
-    record("bridge: a start with 512 MiB held", dict(asdict(opened)), passed)
+    slowest = max(opened.ready_seconds, opened.ready_again_seconds)
+    passed = slowest < READY_SECONDS and opened.peak_memory_bytes < PEAK_MEMORY_BYTES
+    record(
+        "bridge: a start with 512 MiB held", {**asdict(opened), "ready_seconds_with_1_mib": empty.ready_seconds}, passed
+    )
     assert passed, opened
