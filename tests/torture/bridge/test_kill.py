@@ -76,6 +76,7 @@ def test_kill_minus_nine_a_thousand_times(tmp_path: Path) -> None:
             passed,
         )
     assert passed, [one for one in seen if not one.passed]
+    assert any(one.held_at_kills for one in seen), "nothing was at stake"
 
 
 @pytest.mark.torture
