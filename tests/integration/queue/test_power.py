@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from otelbridge.queue.outcome import Accepted
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.telemetry.happenings import GapEnded, QueueSalvaged
 from tests.integration.queue.oracle import Told, assert_balanced, drain, numbers_of, open_queue, put, take
+from tests.peers.faulty_disk import FaultyDisk
 
 SECTOR_BYTES = 512
 
@@ -25,7 +28,7 @@ import pathlib, sys
 from otelbridge.event import Stream
 from otelbridge.queue.outcome import Accepted
 from tests.integration.queue.oracle import open_queue, put, take, numbers_of
-queue = open_queue(pathlib.Path(sys.argv[1]))
+queue = open_queue(pathlib.Path(sys.argv[1]), synchronous=sys.argv[3])
 number = int(sys.argv[2])
 out = sys.stdout
 while True:
@@ -52,7 +55,7 @@ class Sink:
     def watch(self, directory: Path, dice: random.Random) -> None:
         """Lets a child write for a while, and kills it at a random line."""
         with subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(directory), str(self.next)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WRITER, str(directory), str(self.next), "normal"], stdout=subprocess.PIPE, text=True
         ) as child:
             assert child.stdout is not None
             lines = dice.randrange(1, 120)
@@ -176,6 +179,85 @@ def cut_power(directory: Path, synchronous: str, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_a_power_cut_takes_the_unsynced_tail_at_most(tmp_path: Path, synchronous: str, seed: int) -> None:
     cut_power(tmp_path, synchronous, seed)
+
+
+LONGEST_LIFE_SECONDS = 1.8
+WINDOW_SECONDS = 1.0
+"""What `synchronous: normal` may cost."""
+
+
+def cut_power_under_a_writer(directory: Path, synchronous: str, seed: int) -> int:
+    """Kills a writer whose syncs are watched, and lets its disk forget what was never synced, in part and torn.
+
+    Returns:
+        Records that were put and are gone: with `full` there must not be any.
+    """
+    dice = random.Random(seed)
+    live, platter = directory / "live", directory / "platter"
+    live.mkdir(parents=True)
+    platter.mkdir()
+    disk = FaultyDisk(live, directory / "work", platter=platter)
+    owed: list[tuple[float, int]] = []  # when a put was over, and the number after its last one
+    sent: set[int] = set()
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(live), "0", synchronous],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **disk.env},
+    ) as child:
+        assert child.stdout is not None
+        until = 0.0
+        for line in child.stdout:
+            now = time.monotonic()
+            until = until or now + dice.uniform(0, LONGEST_LIFE_SECONDS)
+            word, *rest = line.split()
+            if word == "owed":
+                owed.append((now, int(rest[0])))
+            elif word == "sent":
+                sent |= {int(number) for number in rest}
+            if now >= until:
+                child.kill()
+    disk.close()
+    for new in live.glob("queue.*"):
+        old = platter / new.name
+        if new.suffix == ".reserve":
+            continue
+        new.write_bytes(forgotten(old.read_bytes() if old.exists() else b"", new.read_bytes(), dice))
+    (live / "queue.db-shm").unlink(missing_ok=True)
+    told = Told()
+    queue = DurableQueue.open(
+        QueueSettings.model_validate({"directory": live, "synchronous": synchronous}), tell=told, boot="second"
+    )
+    assert_balanced(queue)
+    got = drain(queue)
+    assert_balanced(queue)
+    queue.close()
+    assert len(got) == len(set(got))
+    put_at = {number: at for (at, end) in reversed(owed) for number in range(end - 20, end)}
+    lost = set(put_at) - set(got) - sent
+    if synchronous == "full":
+        assert not lost, f"{len(lost)} of {len(put_at)} were put and are gone"
+    early = [number for number in lost if put_at[number] < owed[-1][0] - WINDOW_SECONDS]
+    assert not early, f"{len(early)} were put more than {WINDOW_SECONDS} s before the cut and are gone"
+    said = [h.gap for h in told.of(GapEnded) if h.gap.cause is GapCause.CORRUPTION]
+    assert said or not lost, "a loss is said"
+    return len(lost)
+
+
+def forgotten(old: bytes, new: bytes, dice: random.Random) -> bytes:
+    """A file after the cut: what was synced for certain, and some sectors of what was written since."""
+    keep = dice.choice((0.0, 0.5, dice.random()))
+    size = max(len(old), len(new)) if keep else len(old)
+    old, new = old.ljust(size, b"\0"), new.ljust(size, b"\0")
+    sectors = (
+        (new if dice.random() < keep else old)[start : start + SECTOR_BYTES] for start in range(0, size, SECTOR_BYTES)
+    )
+    return b"".join(sectors)
+
+
+@pytest.mark.parametrize("synchronous", ["normal", "full"])
+def test_what_was_synced_is_there_after_a_power_cut_under_a_writer(tmp_path: Path, synchronous: str) -> None:
+    cut_power_under_a_writer(tmp_path, synchronous, seed=1)
 
 
 def test_a_clean_end_is_not_taken_for_a_power_cut(tmp_path: Path) -> None:

@@ -49,12 +49,15 @@ def test_kill_minus_nine_a_thousand_times(tmp_path: Path) -> None:
     began = time.monotonic()
     seen: list[Killed] = []
     turns = [Turn(tmp_path / str(seed), seed) for seed in range(first_seed, first_seed + rounds(ROUNDS))]
-    for turn, figures in in_pairs(kill, turns):
-        seen.append(figures)
-        shutil.rmtree(turn.folder)
-        bad_seeds = [one.seed for one in seen if not one.passed]
-        peak = max(one.peak_memory_bytes for one in seen)
-        passed = not bad_seeds and peak < PEAK_MEMORY_BYTES
+    bad: dict[int, str] = {}
+    for turn, figures, fault in in_pairs(kill, turns):
+        shutil.rmtree(turn.folder, ignore_errors=True)
+        if figures is not None:
+            seen.append(figures)
+        if figures is None or not figures.passed:
+            bad[turn.seed] = fault or str(figures)
+        peak = max((one.peak_memory_bytes for one in seen), default=0)
+        passed = not bad and peak < PEAK_MEMORY_BYTES
         record(
             "bridge: kill -9 at random instants",
             {
@@ -70,12 +73,12 @@ def test_kill_minus_nine_a_thousand_times(tmp_path: Path) -> None:
                 "duplicates_not_in_flight": sum(len(one.unexcused) for one in seen),
                 "requests_out_of_order": sum(one.out_of_order for one in seen),
                 "records_changed": sum(one.changed for one in seen),
-                "bad_seeds": bad_seeds,
+                "bad_seeds": list(bad),
                 "peak_memory_mib": round(peak / MIB, 1),
             },
             passed,
         )
-    assert passed, [one for one in seen if not one.passed]
+    assert passed, bad
     assert any(one.held_at_kills for one in seen), "nothing was at stake"
 
 

@@ -42,20 +42,23 @@ def test_sigterm_in_every_phase(tmp_path: Path) -> None:
     ]
     codes: dict[str, Counter[str]] = {phase: Counter() for phase in phases}
     slowest = dict.fromkeys(phases, 0.0)
-    bad: list[tuple[int, Ended]] = []
-    times = received = 0
-    for turn, ended in in_pairs(terminate, turns):
-        shutil.rmtree(turn.folder)
+    bad: list[tuple[int, str]] = []
+    times = received = lost = 0
+    for turn, ended, fault in in_pairs(terminate, turns):
+        shutil.rmtree(turn.folder, ignore_errors=True)
+        if ended is None:
+            bad.append((turn.seed, fault))
+            continue
         codes[turn.phase][str(ended.code)] += 1
         slowest[turn.phase] = max(slowest[turn.phase], ended.seconds)
-        times, received = times + 1, received + ended.received
+        times, received, lost = times + 1, received + ended.received, lost + len(ended.lost)
         if not ended.passed:
-            bad.append((turn.seed, ended))
+            bad.append((turn.seed, str(ended)))
         figures: dict[str, object] = {
             "first_seed": first_seed,
             "times": times,
             "received": received,
-            "lost": sum(len(ended.lost) for _, ended in bad),
+            "lost": lost,
             "exit_codes": {phase: dict(seen) for phase, seen in codes.items()},
             "slowest_end_seconds": slowest,
             "bad_seeds": [seed for seed, _ in bad],

@@ -7,6 +7,7 @@ import random
 import shutil
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,18 @@ from otelbridge.event import Stream
 from otelbridge.queue.batch import Batch
 from otelbridge.queue.outcome import Accepted
 from otelbridge.telemetry.ledger import Account, Posting
+from tests.acceptance.pairs import in_pairs
+from tests.acceptance.seeds import fresh_seed, rounds
 from tests.integration.queue.damage import DAMAGES, damage_file, judge_start
 from tests.integration.queue.oracle import assert_balanced, open_queue
-from tests.integration.queue.test_power import Sink, cut_power
+from tests.integration.queue.test_power import Sink, cut_power, cut_power_under_a_writer
 from tests.integration.queue.test_salvage import kept
 from tests.torture_report import record
 
 pytestmark = pytest.mark.torture
 
-KILLS = 1_000
+KILLS_PER_SEED = 20
+KILL_SEEDS = 50
 POWER_CUTS = 200
 DAMAGE_RUNS = 2_000
 SLOWEST_START_SECONDS = 2.0
@@ -31,53 +35,112 @@ MOST_RESIDENT_MIB = 100
 FILES = ("queue.db", "queue.db-wal", "queue.books")
 
 
-def test_a_thousand_kills(tmp_path: Path) -> None:
-    dice = random.Random(4)
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One seed's work, in a folder of its own."""
+
+    folder: Path
+    seed: int
+    variant: str = ""
+
+
+def turns_of(folder: Path, first_seed: int, times: int, variant: str = "") -> list[Turn]:
+    return [Turn(folder / str(seed), seed, variant) for seed in range(first_seed, first_seed + times)]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of the turns so far."""
+
+    first_seed: int
+    turns: int = 0
+    faults: dict[int, str] = field(default_factory=dict)
+
+    def count(self, turn: Turn, fault: str) -> None:
+        shutil.rmtree(turn.folder, ignore_errors=True)
+        self.turns += 1
+        if fault:
+            self.faults[turn.seed] = fault
+
+    def record(self, name: str, figures: dict[str, object]) -> None:
+        """Writes what is known, and fails if a turn did."""
+        common = {"first_seed": self.first_seed, "turns": self.turns, "bad_seeds": sorted(self.faults)}
+        record(name, common | figures, passed=not self.faults)
+        assert not self.faults, self.faults
+
+
+def kill_writers(turn: Turn) -> tuple[int, int]:
+    turn.folder.mkdir()
+    dice = random.Random(turn.seed)
     sink = Sink()
-    for _ in range(KILLS):
-        sink.watch(tmp_path / "queue", dice)
-    sink.judge(tmp_path / "queue")
-    figures: dict[str, object] = {
-        "kills": KILLS,
-        "owed": len(sink.owed),
-        "owed_lost": 0,
-        "in_flight": len(sink.in_flight),
-        "seed": 4,
-    }
-    record("queue: kill -9 of a writer", figures, passed=True)
+    for _ in range(KILLS_PER_SEED):
+        sink.watch(turn.folder / "queue", dice)
+    sink.judge(turn.folder / "queue")
+    return len(sink.owed), len(sink.in_flight)
+
+
+def test_a_thousand_kills(tmp_path: Path) -> None:
+    tally = Tally(fresh_seed())
+    owed = in_flight = 0
+    for turn, found, fault in in_pairs(kill_writers, turns_of(tmp_path, tally.first_seed, rounds(KILL_SEEDS))):
+        tally.count(turn, fault)
+        owed, in_flight = owed + (found or (0, 0))[0], in_flight + (found or (0, 0))[1]
+    kills = tally.turns * KILLS_PER_SEED
+    tally.record("queue: kill -9 of a writer", {"kills": kills, "owed": owed, "in_flight": in_flight})
+
+
+def cut(turn: Turn) -> int:
+    turn.folder.mkdir()
+    cut_power(turn.folder / "snapshots", turn.variant, turn.seed)
+    return cut_power_under_a_writer(turn.folder / "writer", turn.variant, turn.seed)
 
 
 @pytest.mark.parametrize("synchronous", ["normal", "full"])
 def test_two_hundred_power_cuts(tmp_path: Path, synchronous: str) -> None:
-    for seed in range(POWER_CUTS):
-        place = tmp_path / str(seed)
-        place.mkdir()
-        cut_power(place, synchronous, seed)
-        shutil.rmtree(place)
-    record(f"queue: power cut, {synchronous}", {"cuts": POWER_CUTS, "synced_lost": 0, "seeds": POWER_CUTS}, passed=True)
+    tally = Tally(fresh_seed())
+    lost: list[int] = []
+    for turn, found, fault in in_pairs(cut, turns_of(tmp_path, tally.first_seed, rounds(POWER_CUTS), synchronous)):
+        tally.count(turn, fault)
+        lost.append(found or 0)
+    tally.record(
+        f"queue: power cut, {synchronous}",
+        {
+            "cuts": 2 * tally.turns,
+            "cuts_that_lost_something": sum(map(bool, lost)),
+            "most_records_lost_of_the_last_second": max(lost),
+        },
+    )
+
+
+def damage(turn: Turn) -> tuple[str, int, float]:
+    turn.folder.mkdir()
+    harm = DAMAGES[turn.seed % len(DAMAGES)]
+    file = FILES[turn.seed // len(DAMAGES) % len(FILES)]
+    directory = turn.folder / "queue"
+    owed, settled = kept(directory, crashed=file != "queue.db" or bool(turn.seed % 2))
+    damage_file(directory / file, harm, random.Random(turn.seed))
+    began = time.monotonic()
+    lost = judge_start(directory, owed, settled)
+    return f"{file} {harm.__name__}", lost, time.monotonic() - began
 
 
 def test_two_thousand_damaged_files(tmp_path: Path) -> None:
+    tally = Tally(fresh_seed())
     lost = Counter[str]()
     slowest = 0.0
-    for run in range(DAMAGE_RUNS):
-        damage, file = DAMAGES[run % len(DAMAGES)], FILES[run // len(DAMAGES) % len(FILES)]
-        directory = tmp_path / "queue"
-        owed, settled = kept(directory, crashed=file != "queue.db" or bool(run % 2))
-        damage_file(directory / file, damage, random.Random(run))
-        began = time.monotonic()
-        lost[f"{file} {damage.__name__}"] += judge_start(directory, owed, settled)
-        slowest = max(slowest, time.monotonic() - began)
-        shutil.rmtree(directory)
-    figures: dict[str, object] = {
-        "runs": DAMAGE_RUNS,
-        "crashes_or_hangs": 0,
-        "unsaid_losses": 0,
-        "records_lost_by_damage": dict(sorted(lost.items())),
-        "slowest_start_and_drain_seconds": round(slowest, 3),
-        "seeds": DAMAGE_RUNS,
-    }
-    record("queue: damaged files", figures, passed=True)
+    for turn, found, fault in in_pairs(damage, turns_of(tmp_path, tally.first_seed, rounds(DAMAGE_RUNS))):
+        tally.count(turn, fault)
+        if found is not None:
+            name, records, seconds = found
+            lost[name] += records
+            slowest = max(slowest, seconds)
+    tally.record(
+        "queue: damaged files",
+        {
+            "records_lost_by_damage": dict(sorted(lost.items())),
+            "slowest_start_and_drain_seconds": round(slowest, 3),
+        },
+    )
 
 
 def resident_mib() -> float:
