@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from otelbridge.simulator.endpoint_inbox import ReceivedLog
 from otelbridge.simulator.relay import Relay
 from tests.oracle import Publisher, duplicates_share_their_uid, numbers_of
 from tests.peers.bridge import Json, running_bridge
@@ -57,45 +58,44 @@ def send_to(collector: CollectorProcess, protocol: str) -> Json:
     return {"protocol": protocol, "endpoint": url, **EAGER}
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-def test_a_collector_short_of_memory_is_asked_again_until_it_takes_everything(
-    relay: Relay, tmp_path: Path, ports: CollectorPorts, protocol: str
-) -> None:
-    refusing = collector_in(tmp_path / "refusing", ports, ALWAYS_REFUSING)
-    cured = collector_in(tmp_path / "cured", ports)
+def refuse(relay: Relay, folder: Path, ports: CollectorPorts, *, protocol: str, events: int) -> dict[str, object]:
+    """A Collector whose memory_limiter refuses everything, and in its place one that has memory."""
+    refusing = collector_in(folder / "refusing", ports, ALWAYS_REFUSING)
+    cured = collector_in(folder / "cured", ports)
     try:
         refusing.process.start()
         with running_bridge(
-            tmp_path / "bridge", feed={"endpoints": [relay.endpoint]}, send=send_to(refusing, protocol)
+            folder / "bridge", feed={"endpoints": [relay.endpoint]}, send=send_to(refusing, protocol)
         ) as bridge:
             bridge.wait_until_watching()
             publisher = Publisher(relay, per_second=1_000)
-            publisher.publish(500)
+            publisher.publish(events)
             eventually(lambda: "memory" in bridge.status()["delivery"][0]["why"], why="the Collector's reason is shown")
-            eventually(lambda: bridge.held() == 500, why="all of it is held")
+            eventually(lambda: bridge.held() == events, why="all of it is held")
             refusing.process.stop()
             cured.process.start()
             bridge.wait_until_delivered()
-            assert bridge.status()["queue"]["dead_letters"] == 0
+            dead_letters = bridge.status()["queue"]["dead_letters"]
             assert bridge.stop() == 0
     finally:
         refusing.process.stop()
         cured.process.stop()
     assert refusing.log_records() == []
-    assert numbers_of(cured.log_records()) == Counter(range(500))
+    return arrivals(cured.log_records(), events) | {"dead_letters": dead_letters}
 
 
-def test_a_collector_that_restarts_under_load_costs_nothing(relay: Relay, tmp_path: Path) -> None:
+def restart_under_load(relay: Relay, folder: Path, *, times: int) -> dict[str, object]:
+    """A Collector that is restarted so often while events come in."""
     with (
-        start_collector(tmp_path) as collector,
+        start_collector(folder) as collector,
         running_bridge(
-            tmp_path / "bridge", feed={"endpoints": [relay.endpoint]}, send=send_to(collector, "grpc")
+            folder / "bridge", feed={"endpoints": [relay.endpoint]}, send=send_to(collector, "grpc")
         ) as bridge,
     ):
         bridge.wait_until_watching()
         publisher = Publisher(relay, per_second=1_000)
         with publisher.going_on():
-            for _ in range(2):
+            for _ in range(times):
                 collector.restart()
                 taken = len(collector.log_records())
                 eventually(lambda n=taken: len(collector.log_records()) > n, within_seconds=20)  # type: ignore[misc]
@@ -103,29 +103,63 @@ def test_a_collector_that_restarts_under_load_costs_nothing(relay: Relay, tmp_pa
         bridge.wait_until_delivered()
         assert bridge.stop() == 0
         records = collector.log_records()
-    assert set(numbers_of(records)) == set(range(len(publisher.published)))
-    assert duplicates_share_their_uid(records)
+    return arrivals(records, len(publisher.published)) | {
+        "restarts": times,
+        "duplicates_share_their_uid": duplicates_share_their_uid(records),
+    }
+
+
+def split(relay: Relay, folder: Path, ports: CollectorPorts, *, backlog_bytes: int) -> dict[str, object]:
+    """Requests of up to 16 MiB from a backlog, to a Collector that takes 4."""
+    collector = collector_in(folder / "collector", ports)
+    send = {**send_to(collector, "grpc"), "max_request_bytes": 16 * MIB, "max_request_records": 100_000}
+    try:
+        with running_bridge(folder / "bridge", feed={"endpoints": [relay.endpoint]}, send=send) as bridge:
+            bridge.wait_until_watching()
+            publisher = Publisher(relay, per_second=2_500, remember=True)
+            while sum(map(len, publisher.sent)) < backlog_bytes:  # what is held is compressed, and says less
+                publisher.publish(1_000)
+            collector.process.start()
+            bridge.wait_until_delivered()
+            said = "larger than max" in bridge.process.output()
+            dead_letters = bridge.status()["queue"]["dead_letters"]
+            assert bridge.stop() == 0
+    finally:
+        collector.process.stop()
+    found = arrivals(collector.log_records(), len(publisher.published))
+    return found | {"dead_letters": dead_letters, "a_request_was_too_large": said}
+
+
+def arrivals(records: list[ReceivedLog], published: int) -> dict[str, object]:
+    """What arrived of so many."""
+    found = numbers_of(records)
+    return {
+        "published": published,
+        "lost": len(set(range(published)) - set(found)),
+        "duplicates": sum(found.values()) - len(found),
+    }
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_a_collector_short_of_memory_is_asked_again_until_it_takes_everything(
+    relay: Relay, tmp_path: Path, ports: CollectorPorts, protocol: str
+) -> None:
+    found = refuse(relay, tmp_path, ports, protocol=protocol, events=500)
+    assert found == {"published": 500, "lost": 0, "duplicates": 0, "dead_letters": 0}
+
+
+def test_a_collector_that_restarts_under_load_costs_nothing(relay: Relay, tmp_path: Path) -> None:
+    found = restart_under_load(relay, tmp_path, times=2)
+    assert found["lost"] == 0
+    assert found["duplicates_share_their_uid"]
 
 
 def test_requests_above_the_collectors_limit_are_split_until_they_fit(
     relay: Relay, tmp_path: Path, ports: CollectorPorts
 ) -> None:
-    collector = collector_in(tmp_path / "collector", ports)
-    send = {**send_to(collector, "grpc"), "max_request_bytes": 16 * MIB, "max_request_records": 100_000}
-    try:
-        with running_bridge(tmp_path / "bridge", feed={"endpoints": [relay.endpoint]}, send=send) as bridge:
-            bridge.wait_until_watching()
-            publisher = Publisher(relay, per_second=2_500)
-            while bridge.status()["queue"]["bytes"] < 2 * COLLECTOR_LIMIT_BYTES:
-                publisher.publish(1_000)
-            collector.process.start()
-            bridge.wait_until_delivered()
-            assert "larger than max" in bridge.process.output()
-            assert bridge.status()["queue"]["dead_letters"] == 0
-            assert bridge.stop() == 0
-    finally:
-        collector.process.stop()
-    assert numbers_of(collector.log_records()) == Counter(range(len(publisher.published)))
+    found = split(relay, tmp_path, ports, backlog_bytes=2 * COLLECTOR_LIMIT_BYTES)
+    assert (found["lost"], found["duplicates"], found["dead_letters"]) == (0, 0, 0)
+    assert found["a_request_was_too_large"]
 
 
 def lines_of(file: Path) -> Iterator[dict[str, Any]]:

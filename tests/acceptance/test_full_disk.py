@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,19 +30,26 @@ DRAIN_SECONDS = 5.0
 EAGER = {"retry_initial_seconds": 0.2, "retry_max_seconds": 0.5, "replay_rate_factor": 0}
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@contextmanager
+def mounted(disk: Path) -> Iterator[Path]:
     """A file system of its own; without root there is none, and the test is skipped."""
     if os.geteuid() != 0:
         pytest.skip("a file system of its own needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
+    disk.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)  # lazily: a failed test may have left files open
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "disk") as disk:
+        yield disk
 
 
 def fill(disk: Path, name: str) -> Path:
@@ -70,11 +78,14 @@ def publish_until_degraded(publisher: Publisher, bridge: BridgeProcess) -> None:
         assert len(publisher.published) < 50_000, "so many do not fit on the disk"
 
 
-def test_a_full_disk_stops_neither_bridge_nor_exports_and_all_is_well_once_there_is_space(
-    relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path, small_disk: Path
-) -> None:
+def fill_under_load(relay: Relay, endpoint: OtlpEndpoint, folder: Path, small_disk: Path) -> dict[str, float]:
+    """A disk is full, then fuller, and has space again, all under load; raises where a promise is broken.
+
+    Returns:
+        Events published, and the seconds from there being space to all of them being at the endpoint.
+    """
     with running_bridge(
-        tmp_path / "bridge",
+        folder / "bridge",
         queue={"directory": str(small_disk / "queue")},
         feed={"endpoints": [relay.endpoint]},
         send={"endpoint": endpoint.grpc_endpoint, **EAGER},
@@ -111,9 +122,17 @@ def test_a_full_disk_stops_neither_bridge_nor_exports_and_all_is_well_once_there
             len(publisher.published), within=max(0.1, space_at + DRAIN_SECONDS - time.monotonic())
         )
         bridge.wait_until_delivered(within_seconds=max(0.1, space_at + DRAIN_SECONDS - time.monotonic()))
+        drained = time.monotonic() - space_at
         assert bridge.stop() == 0
     # Acknowledgements that the full disk did not take were remembered: nothing came twice.
     assert numbers_of(endpoint.log_records()) == Counter(range(len(publisher.published)))
+    return {"published": len(publisher.published), "drained_seconds": round(drained, 2)}
+
+
+def test_a_full_disk_stops_neither_bridge_nor_exports_and_all_is_well_once_there_is_space(
+    relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path, small_disk: Path
+) -> None:
+    fill_under_load(relay, endpoint, tmp_path, small_disk)
 
 
 def test_a_queue_that_fills_its_disk_during_an_outage_loses_nothing_that_it_took(

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.relay import Relay
 from tests.acceptance.seeds import fresh_seed, rounds
+from tests.acceptance.test_full_disk import fill_under_load, mounted
 from tests.acceptance.weathering import EIO, FULL, MIB, Endured, Fault, weather
 from tests.torture_report import record
 
@@ -63,3 +66,26 @@ def test_disk_errors_of_every_kind(tmp_path: Path, kind: str, synchronous: str) 
             passed,
         )
     assert passed, worst
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+def test_a_real_disk_that_fills_up(tmp_path: Path) -> None:
+    seen: list[dict[str, float]] = []
+    passed = False
+    try:
+        for turn in range(rounds(ROUNDS)):
+            folder = tmp_path / str(turn)
+            with Relay() as relay, OtlpEndpoint() as endpoint, mounted(folder / "disk") as disk:
+                seen.append(fill_under_load(relay, endpoint, folder, disk))
+        passed = True
+    finally:
+        record(
+            "bridge: a real disk that fills up",
+            {
+                "rounds": len(seen),
+                "published": sum(one["published"] for one in seen),
+                "slowest_drain_seconds": max((one["drained_seconds"] for one in seen), default=None),
+            },
+            passed,
+        )
