@@ -8,7 +8,8 @@ a text that is not printable ASCII, a value too long, EventData that says someth
 maps the event. So what an event becomes is said in one place, in Python, and this file is tested to agree with it.
 
 Memory: the event is only read between its first and its last byte (`_walk` checks every length against what is left);
-what is written goes through `_room`, which knows the size beforehand.
+what is written goes through `_room`, which knows the size beforehand. Numbers are written as a little-endian machine
+holds them; on others the lane is not used.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -22,7 +23,6 @@ cdef enum:
     WORKLOAD = 1
     RULE = 2
     PROCESS = 4
-    GROUPS = 7
     SLOT = 8  # the field is new with every event: SLOT + its slot below
 
 cdef enum:

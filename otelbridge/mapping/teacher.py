@@ -7,6 +7,7 @@ taught of anything that the ordinary lane has to look at itself; that is not rem
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -159,7 +160,7 @@ def express_lane(
     lane: Lane, settings: MappingSettings, stream: Stream, kind: type[Event], tally: Tally
 ) -> Callable[[bytes, int], Record | None] | None:
     """The express lane's `map`; None where it was not compiled, or the settings ask for something that it cannot do."""
-    able = settings.body == "text" and settings.keep_raw and not settings.keep_original
+    able = sys.byteorder == "little" and settings.body == "text" and settings.keep_raw and not settings.keep_original
     if not (COMPILED and settings.native and able):
         return None
     found: Callable[[bytes, int], Record | None] = express.ExpressLane(Teacher(lane, settings, stream, kind, tally)).map
