@@ -53,7 +53,7 @@ class Holding:
         self._make_store = make_store
         self._tell = tell
         self._clock = clock
-        self._mirror = Mirror(path.with_suffix(".books"))
+        self.mirror = Mirror(path.with_suffix(".books"))
         self.reserve = Reserve(path.with_suffix(".reserve"))
         self.pending = Change()
         self._degraded_since = 0.0
@@ -65,7 +65,7 @@ class Holding:
         Raises:
             sqlite3.Error: the file can't be opened or made, and it is not damage.
         """
-        self.books = self._mirror.read() or Books()
+        self.books = self.mirror.read() or Books()
         self._owe()
         try:
             self._load(self._open_store())
@@ -79,7 +79,7 @@ class Holding:
 
     def _load(self, store: Store) -> None:
         """Takes over the books: the file's or the mirror's, whichever were written last."""
-        mirrored = self._mirror.read()
+        mirrored = self.mirror.read()
         stored = read_page(store.page())
         self.books = max((b for b in (mirrored, stored) if b), key=lambda b: b.revision, default=Books())
         self.books.next_sequence = max(self.books.next_sequence, store.last_sequence() + 1)
@@ -157,7 +157,7 @@ class Holding:
         self.books.written_unix_nano = self._clock()
         page = self.books.page()
         self.store.apply(change, page)
-        self._mirror.write(page)
+        self.mirror.write(page)
         self.fresh.follow(change)
 
     def _wait(self, change: Change) -> None:
@@ -276,4 +276,4 @@ class Holding:
     def close(self) -> None:
         """Closes everything."""
         self.shut()
-        self._mirror.close()
+        self.mirror.close()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from otelbridge.queue.holding import Holding
 from otelbridge.queue.log_bound import bound_log
+from otelbridge.queue.renewal import renew
 from otelbridge.telemetry.pulse import Pulse
 
 EVERY_SECONDS = 0.5
@@ -17,8 +18,9 @@ GIVE_BACK_PAGES = 256  # 2 MiB each half second: no put waits for long
 
 
 def tidy(holding: Holding) -> None:
-    """While the disk is well: lays space by for when it is full, bounds the log, gives back what an outage took."""
+    """Lays space by for when the disk is full, bounds the log, gives back what an outage took; renews a stuck file."""
     if holding.weather is not None or holding.store is None:
+        renew(holding)
         return
     holding.reserve.lay()
     try:

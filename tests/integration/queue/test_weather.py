@@ -322,6 +322,41 @@ def test_what_was_delivered_is_recorded_on_a_full_disk_too(tmp_path: Path) -> No
         queue.close()
 
 
+def test_a_disk_that_the_queue_has_filled_to_the_last_byte_is_given_back_once_all_is_delivered(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "28m") as disk:
+        told = Told()
+        queue = open_queue(disk / "queue", told)
+        eventually((disk / "queue" / "queue.reserve").exists, why="space is laid by")
+        queue.upkeep.stop()
+        queue.checkpoint_watching({("relay:1", Stream.LOGS): 7})
+        number = 0
+        full = 0
+        while full < 20:  # with each recovery batches take what the reserve had given
+            put(queue, Stream.LOGS, range(number, number + 50))
+            number += 50
+            if queue.depth().degraded:
+                queue.tend()
+                full += queue.depth().degraded
+        got = [n for _ in range(number // 50) for n in settle_one(queue)]
+        assert got == list(range(number))
+        assert queue.depth().degraded
+        assert_balanced(queue)
+        for _ in range(5):
+            put(queue, Stream.LOGS, [number])
+            queue.tend()
+            number += 1
+        assert not queue.depth().degraded
+        assert queue.depth().memory_records == 0
+        assert (disk / "queue" / "queue.db").stat().st_size < MIB
+        assert_balanced(queue)
+        queue.close()
+        queue = open_queue(disk / "queue")
+        assert drain(queue) == list(range(number - 5, number))
+        assert queue.last_watching() == {("relay:1", Stream.LOGS): 7}
+        assert_balanced(queue)
+        queue.close()
+
+
 def settle_one(queue: DurableQueue) -> list[int]:
     lease = take(queue, max_records=50)
     queue.settle(lease, Accepted())
