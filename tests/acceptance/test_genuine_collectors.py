@@ -90,7 +90,7 @@ def test_rotel_gets_every_record_once_as_it_was_mapped(
 ) -> None:
     with start_rotel(tmp_path, forward_to=endpoint.grpc_endpoint) as rotel:
         publisher = publish_all(relay, tmp_path, {"endpoint": rotel.grpc_endpoint}, events=events)
-        records = endpoint.wait_for_records(events, within=MINUTE)
+        records = endpoint.wait_for_records(events, within=2 * MINUTE)
 
     assert len(records) == events
     assert essence(records) == essence(as_mapped(publisher))
