@@ -21,6 +21,8 @@ STARTING_SECONDS = 1.5
 RUNNING_SECONDS = 1.0
 ANSWER_SECONDS = (0.0, 0.0, 0.1, 0.4)
 """What an answer takes in a life: in the slower ones more is held, and more is in flight, when it ends."""
+LIFE_HEADER = "x-life"
+"""Says by which life a request was sent."""
 REQUESTS_IN_FLIGHT = 2
 """The bridge's `send.concurrency`: so many requests per life may be taken and not yet settled."""
 
@@ -66,13 +68,15 @@ class Lives:
         if request.signal == "logs":
             numbers = sequences_in(request.body)
             with self._lock:
-                self._lives[-1].append(numbers)
+                # Not the latest life: what one had sent when it was killed may be looked at in the next one.
+                self._lives[int(request.metadata[LIFE_HEADER])].append(numbers)
                 self._numbers.update(numbers)
         return Hang(seconds=self._answer_seconds) if self._answer_seconds else OK
 
-    def begin(self, *, answer_seconds: float) -> None:
-        """Another life, in which each answer takes so long."""
+    def begin(self, headers_file: Path, *, answer_seconds: float) -> None:
+        """Another life, in which each answer takes so long; its number goes into the headers that it will send."""
         with self._lock:
+            headers_file.write_text(f"{LIFE_HEADER}={len(self._lives)}\n", encoding="utf-8")
             self._lives.append([])
             self._answer_seconds = answer_seconds
 
@@ -114,12 +118,14 @@ def kill_again_and_again(folder: Path, *, seed: int, kills: int, per_second: flo
     owed: set[int] = set()
     never = threading.Event()
     folder.mkdir(parents=True, exist_ok=True)
+    headers_file = folder / "headers"
     with Relay() as relay, OtlpEndpoint(answers=lives) as endpoint:
         publisher = Publisher(relay, per_second=per_second, seed=seed, remember=True)
         settings: dict[str, Json] = {
             "feed": {"endpoints": [relay.endpoint], "retry": {"initial_seconds": 0.1}},
             "send": {
                 "endpoint": endpoint.grpc_endpoint,
+                "headers_file": str(headers_file),
                 "replay_rate_factor": 0,
                 "concurrency": REQUESTS_IN_FLIGHT,
             },
@@ -129,7 +135,7 @@ def kill_again_and_again(folder: Path, *, seed: int, kills: int, per_second: flo
             for _ in range(kills):
                 starting = chance.random() < STARTING_SHARE
                 delay = chance.uniform(0, STARTING_SECONDS if starting else RUNNING_SECONDS)
-                lives.begin(answer_seconds=chance.choice(ANSWER_SECONDS))
+                lives.begin(headers_file, answer_seconds=chance.choice(ANSWER_SECONDS))
                 bridge.process.launch()
                 try:
                     if not starting:
@@ -142,7 +148,7 @@ def kill_again_and_again(folder: Path, *, seed: int, kills: int, per_second: flo
                 held = held_on_disk(bridge.queue_directory)
                 figures.held_at_kills += len(held)
                 owed |= held | lives.numbers()
-        lives.begin(answer_seconds=0)
+        lives.begin(headers_file, answer_seconds=0)
         with running_bridge(folder, **settings) as last:
             last.wait_until_watching()
             last.wait_until_delivered(within_seconds=60)
