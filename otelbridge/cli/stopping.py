@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
-from queue import SimpleQueue
 from types import FrameType
 
 from otelbridge.cli.exits import Exit
@@ -14,36 +14,42 @@ from otelbridge.cli.exits import Exit
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME_REQUEST_SECONDS = 0.2
 """Signals so close together are one request: `timeout` and many wrappers signal the process, then its whole group."""
+READ_BYTES = 64
 
 
 def stop_on_signals(stop: threading.Event, last_words: str) -> None:
     """Installs the handlers.
 
-    A handler runs in the main thread between any two of its instructions, perhaps while that thread holds the event's
-    lock in `stop.wait()`; to set the event there would wait for that lock for good. So the handler only writes to a
-    `SimpleQueue`, whose `put` may interrupt anything, and a thread sets the event.
+    Python runs a handler in the main thread, between two of its instructions. That thread waits for the very event: it
+    may hold the event's lock just then, and it is not woken at all where the kernel gave the signal to another thread
+    (seen once in some 200 lives). So the handler does nothing. Whichever thread gets the signal, Python's part in C
+    writes its number to a socket, and a thread of ours reads it.
 
     Args:
         stop: is set by the first signal.
         last_words: written to stderr when a second request ends the process without further ado.
     """
-    asked_at: float | None = None
-    asked: SimpleQueue[None] = SimpleQueue()
+    receiving, waking = socket.socketpair()
+    waking.settimeout(0.0)  # never blocks: Python asks for it
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked_at
-        now = time.monotonic()
-        asked_at = now if asked_at is None else asked_at
-        if now - asked_at > SAME_REQUEST_SECONDS:
-            # Neither print nor sys.exit: the handler may stand in the midst of either.
-            os.write(2, f"{last_words}\n".encode())
-            os._exit(Exit.FAILED)
-        asked.put(None)
+    def act() -> None:
+        asked_at: float | None = None
+        while numbers := receiving.recv(READ_BYTES):
+            if not set(numbers).intersection(STOP_SIGNALS):
+                continue
+            now = time.monotonic()
+            asked_at = now if asked_at is None else asked_at
+            if now - asked_at > SAME_REQUEST_SECONDS:
+                os.write(2, f"{last_words}\n".encode())
+                os._exit(Exit.FAILED)
+            stop.set()
+        waking.close()
 
-    def set_when_asked() -> None:
-        asked.get()
-        stop.set()
-
-    threading.Thread(target=set_when_asked, name="signals", daemon=True).start()
+    threading.Thread(target=act, name="signals", daemon=True).start()
+    signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
     for number in STOP_SIGNALS:
-        signal.signal(number, on_signal)
+        signal.signal(number, _do_nothing)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """There has to be a handler for the number to be written."""

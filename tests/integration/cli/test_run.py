@@ -115,6 +115,22 @@ def test_a_signal_that_comes_while_the_main_thread_is_in_wait_is_not_lost() -> N
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
 
 
+def test_a_signal_that_another_thread_gets_is_not_lost() -> None:
+    program = (
+        "import signal, threading\n"
+        "from otelbridge.cli.stopping import stop_on_signals\n"
+        "stop = threading.Event()\n"
+        "stop_on_signals(stop, 'ended')\n"
+        "def get_it():\n"
+        "    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)\n"
+        "threading.Timer(0.5, get_it).start()\n"
+        "stop.wait()\n"  # without a deadline, as the bridge waits: the main thread does not wake by itself
+        "print(stop.is_set())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
+
+
 def test_the_demo_loses_nothing_and_says_so() -> None:
     ended = run("demo", "--act-seconds", "0.5", "--output", "json", within_seconds=90)
     outcome = json.loads(ended.stdout)
