@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 from types import FrameType
@@ -23,19 +22,19 @@ def stop_on_signals(stop: threading.Event, last_words: str) -> None:
     Python runs a handler in the main thread, between two of its instructions. That thread waits for the very event: it
     may hold the event's lock just then, and it is not woken at all where the kernel gave the signal to another thread
     (seen once in some 200 lives). So the handler does nothing. Whichever thread gets the signal, Python's part in C
-    writes its number to a socket, and a thread of ours reads it.
+    writes its number to a pipe, and a thread of ours reads it.
 
     Args:
         stop: is set by the first signal.
         last_words: written to stderr when a second request ends the process without further ado.
     """
-    receiving, waking = socket.socketpair()
-    waking.settimeout(0.0)  # never blocks: Python asks for it
+    receiving, waking = os.pipe()
+    os.set_blocking(waking, False)  # as `set_wakeup_fd` wants it
 
     def act() -> None:
         asked_at: float | None = None
-        while numbers := receiving.recv(READ_BYTES):
-            if not set(numbers).intersection(STOP_SIGNALS):
+        while True:
+            if not set(os.read(receiving, READ_BYTES)).intersection(STOP_SIGNALS):
                 continue
             now = time.monotonic()
             asked_at = now if asked_at is None else asked_at
@@ -43,10 +42,10 @@ def stop_on_signals(stop: threading.Event, last_words: str) -> None:
                 os.write(2, f"{last_words}\n".encode())
                 os._exit(Exit.FAILED)
             stop.set()
-        waking.close()
 
+    # A daemon: it listens until the process ends.
     threading.Thread(target=act, name="signals", daemon=True).start()
-    signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
     for number in STOP_SIGNALS:
         signal.signal(number, _do_nothing)
 
