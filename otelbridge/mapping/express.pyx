@@ -17,6 +17,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
+from otelbridge.mapping.express_wire cimport (
+    Slice, begins, digits, find_word, is_ipv4, printable, put, put_int, put_slice, put_text, put_uid, put_varint, same,
+    to_bytes,
+)
+
 cdef enum:
     # What a field is for: groups are bits, because Enforcer belongs to two.
     UNKNOWN = 0
@@ -92,119 +97,6 @@ cdef class Taught:
         self.role, self.known, self.what = said.get("role", OTHER_ROLE), said.get("known"), said.get("what", b"")
 
 
-cdef struct Slice:
-    const uint8_t* start
-    Py_ssize_t size
-
-
-cdef inline bytes _bytes(Slice text):
-    return PyBytes_FromStringAndSize(<char*>text.start, text.size)
-
-
-cdef inline int _digits(uint64_t number) noexcept nogil:
-    cdef int digits = 1
-    while number > 0x7F:
-        number >>= 7
-        digits += 1
-    return digits
-
-
-cdef inline uint8_t* _put_varint(uint8_t* to, uint64_t number) noexcept nogil:
-    while number > 0x7F:
-        to[0] = <uint8_t>(number & 0x7F | 0x80)
-        number >>= 7
-        to += 1
-    to[0] = <uint8_t>number
-    return to + 1
-
-
-cdef inline uint8_t* _put(uint8_t* to, bytes content) noexcept:
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(content)
-    memcpy(to, PyBytes_AS_STRING(content), size)
-    return to + size
-
-
-cdef inline uint8_t* _put_slice(uint8_t* to, Slice text) noexcept nogil:
-    memcpy(to, text.start, text.size)
-    return to + text.size
-
-
-cdef inline uint8_t* _put_text(uint8_t* to, bytes name, Slice text) noexcept:
-    """LogRecord.attributes = 6: KeyValue{key = 1, value = 2: AnyValue{string_value = 1}}."""
-    cdef uint64_t value = 1 + _digits(text.size) + text.size
-    to[0] = 0x32
-    to = _put_varint(to + 1, PyBytes_GET_SIZE(name) + 1 + _digits(value) + value)
-    to = _put(to, name)
-    to[0] = 0x12
-    to = _put_varint(to + 1, value)
-    to[0] = 0x0A
-    to = _put_varint(to + 1, text.size)
-    return _put_slice(to, text)
-
-
-cdef inline uint8_t* _put_int(uint8_t* to, bytes name, uint64_t number) noexcept:
-    """The same with AnyValue{int_value = 3}."""
-    cdef int digits = _digits(number)
-    to[0] = 0x32
-    to = _put_varint(to + 1, PyBytes_GET_SIZE(name) + 3 + digits)
-    to = _put(to, name)
-    to[0] = 0x12
-    to[1] = <uint8_t>(1 + digits)
-    to[2] = 0x18
-    return _put_varint(to + 3, number)
-
-
-cdef inline bint _printable(Slice text) noexcept nogil:
-    cdef Py_ssize_t at
-    for at in range(text.size):
-        if text.start[at] < 0x20 or text.start[at] > 0x7E:
-            return False
-    return True
-
-
-cdef inline bint _begins(Slice text, bytes beginning) noexcept:
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(beginning)
-    return text.size >= size and memcmp(text.start, PyBytes_AS_STRING(beginning), size) == 0
-
-
-cdef bint _is_ipv4(Slice text) noexcept nogil:
-    """Four groups of one to three digits, whatever they say."""
-    cdef Py_ssize_t at
-    cdef int digits = 0, dots = 0
-    for at in range(text.size):
-        if c"0" <= text.start[at] <= c"9":
-            digits += 1
-            if digits > 3:
-                return False
-        elif text.start[at] == c"." and digits:
-            digits = 0
-            dots += 1
-        else:
-            return False
-    return dots == 3 and digits > 0
-
-
-cdef bint _find_word(Slice text, bytes marker, Slice* word) noexcept:
-    """The word behind the first marker, up to a blank that has to follow."""
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(marker), at, end
-    for at in range(text.size - size + 1):
-        if memcmp(text.start + at, PyBytes_AS_STRING(marker), size) == 0:
-            at += size
-            end = at
-            while end < text.size and text.start[end] != c" ":
-                if text.start[end] == c"=":
-                    return False
-                end += 1
-            word.start = text.start + at
-            word.size = end - at
-            return word.size > 0 and end < text.size
-    return False
-
-
-cdef inline bint _is(Slice text, bytes other) noexcept:
-    return text.size == PyBytes_GET_SIZE(other) and memcmp(text.start, PyBytes_AS_STRING(other), text.size) == 0
-
-
 cdef class ExpressLane:
     """One stream's express lane. Not thread-safe: it belongs to the encoder's thread."""
 
@@ -276,7 +168,7 @@ cdef class ExpressLane:
         cdef uint64_t unix_nano
         if not self._walk(<const uint8_t*>PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)):
             return None
-        if not (_printable(self.texts[SOURCE]) and _printable(self.texts[RESOURCE]) and _printable(self.texts[DATA])):
+        if not (printable(self.texts[SOURCE]) and printable(self.texts[RESOURCE]) and printable(self.texts[DATA])):
             return None
         key = PyBytes_FromStringAndSize(<char*>self.keys[0], self.key_sizes[0])
         workload = self.recall_workload(key) or self.teacher.workloads.learn(key, body)
@@ -397,7 +289,7 @@ cdef class ExpressLane:
     cdef Taught _detail(self, Taught rule):
         """What Data says; and Resource, where the two say something only together."""
         cdef Taught detail
-        cdef bytes data = _bytes(self.texts[DATA])
+        cdef bytes data = to_bytes(self.texts[DATA])
         if rule.network:
             detail = self._form(data)
             if detail is not None:
@@ -407,7 +299,7 @@ cdef class ExpressLane:
             detail = self.recall_detail(key) or self.teacher.details.learn(key)
             if detail.role != PARSED_ROLE:
                 return detail if detail.weight else None
-        key = b"\0".join((rule.operation, data, _bytes(self.texts[RESOURCE])))
+        key = b"\0".join((rule.operation, data, to_bytes(self.texts[RESOURCE])))
         detail = self.recall_parsed(key) or self.teacher.parsed.learn(key)
         return detail if detail.weight else None
 
@@ -417,17 +309,17 @@ cdef class ExpressLane:
         cdef Taught taught
         cdef Slice text
         for form in self.forms:
-            if not _begins(self.texts[DATA], form.beginning):
+            if not begins(self.texts[DATA], form.beginning):
                 continue
             text = self.texts[DATA if form.in_data else RESOURCE]
-            if not _find_word(text, form.marker, &self.word) or (form.ipv4 and not _is_ipv4(self.word)):
+            if not find_word(text, form.marker, &self.word) or (form.ipv4 and not is_ipv4(self.word)):
                 return None
             before = PyBytes_FromStringAndSize(<char*>text.start, self.word.start - text.start)
             after = PyBytes_FromStringAndSize(
                 <char*>self.word.start + self.word.size, text.start + text.size - self.word.start - self.word.size
             )
             rest = before + form.stand_in + after
-            key = (form.number, rest, _bytes(self.texts[RESOURCE])) if form.in_data else (form.number, data, rest)
+            key = (form.number, rest, to_bytes(self.texts[RESOURCE])) if form.in_data else (form.number, data, rest)
             taught = self.recall_form(key) or self.teacher.forms_taught.learn(key)
             return taught if taught.weight else None
         return None
@@ -436,7 +328,7 @@ cdef class ExpressLane:
         """Whether EventData says nothing beyond Data and Resource."""
         cdef int at
         for at in range(self.entry_count):
-            if _bytes(self.entries[at]) not in detail.known and not self._is_the_word(self.entries[at], detail):
+            if to_bytes(self.entries[at]) not in detail.known and not self._is_the_word(self.entries[at], detail):
                 return False
         return True
 
@@ -447,13 +339,13 @@ cdef class ExpressLane:
         cdef Py_ssize_t size
         if detail.role != FORM_ROLE:
             return False
-        if not _begins(entry, detail.form.entry_key):
+        if not begins(entry, detail.form.entry_key):
             return False
         size = PyBytes_GET_SIZE(detail.form.entry_key)
         entry.start += size
         entry.size -= size
         head[0] = 0x12
-        end = _put_varint(head + 1, self.word.size)
+        end = put_varint(head + 1, self.word.size)
         size = end - head
         return (
             entry.size == size + self.word.size
@@ -502,27 +394,27 @@ cdef class ExpressLane:
         memcpy(at + 1, &unix_nano, 8)
         at[9] = 0x59  # observed_time_unix_nano = 11, fixed64
         memcpy(at + 10, &received_unix_nano, 8)
-        at = _put(at + 18, rule.head)
-        at = _put(at, workload.attributes)
-        at = _put(at, rule.attributes)
-        at = _put(at, process.attributes)
-        at = _put(at, detail.attributes)
+        at = put(at + 18, rule.head)
+        at = put(at, workload.attributes)
+        at = put(at, rule.attributes)
+        at = put(at, process.attributes)
+        at = put(at, detail.attributes)
         # What was touched, as far as it identifies the event, and the rest of it.
         cdef uint8_t* what = at
         cdef uint8_t* end_of_what
         if detail.role == FORM_ROLE:
-            at = _put_text(at, detail.form.word_key, self.word)
+            at = put_text(at, detail.form.word_key, self.word)
             end_of_what = at
-            at = _put_text(at, detail.form.raw_key, self.texts[DATA if detail.form.in_data else RESOURCE])
+            at = put_text(at, detail.form.raw_key, self.texts[DATA if detail.form.in_data else RESOURCE])
         else:
             at = self._put_what(at, detail, resource)
             end_of_what = what if detail.role == PARSED_ROLE else at
         cdef uint8_t* who = at
         if source.size:
             if not is_command:
-                at = _put_text(at, self.command_line_key, source)
-            elif not _is(source, process.parent):
-                at = _put_text(at, self.source_key, source)
+                at = put_text(at, self.command_line_key, source)
+            elif not same(source, process.parent):
+                at = put_text(at, self.source_key, source)
         at = self._put_numbers(at)
         cdef uint8_t* end_of_new = at
 
@@ -534,22 +426,22 @@ cdef class ExpressLane:
             PyBytes_FromStringAndSize(<char*>what, end_of_what - what),
             PyBytes_FromStringAndSize(<char*>who, end_of_new - who),
         )))
-        at = _put(at, self.uid_head)
-        at = _put_uid(at, digest.digest())
+        at = put(at, self.uid_head)
+        at = put_uid(at, digest.digest())
 
         at[0] = 0x2A  # body = 5: AnyValue{string_value = 1}
-        at = _put_varint(at + 1, 1 + _digits(line) + line)
+        at = put_varint(at + 1, 1 + digits(line) + line)
         at[0] = 0x0A
-        at = _put_varint(at + 1, line)
-        at = _put(at, rule.before)
-        at = _put_slice(at, subject)
+        at = put_varint(at + 1, line)
+        at = put(at, rule.before)
+        at = put_slice(at, subject)
         if by_source:
             memcpy(at, b" by ", 4)
-            at = _put_slice(at + 4, source)
+            at = put_slice(at + 4, source)
         else:
-            at = _put(at, by)
-        at = _put(at, workload.where)
-        at = _put(at, rule.after)
+            at = put(at, by)
+        at = put(at, workload.where)
+        at = put(at, rule.after)
 
         self.nodes[workload.node] = received_unix_nano
         if self.is_alerts:
@@ -564,20 +456,20 @@ cdef class ExpressLane:
         """Resource by the role that it plays, and raw."""
         cdef Slice name
         if detail.role == PARSED_ROLE:
-            return _put(at, detail.what)
+            return put(at, detail.what)
         if resource.size == 0:
             return at
         if detail.role == OTHER_ROLE:
-            return _put_text(at, self.resource_key, resource)
-        at = _put_text(at, self.path_key if detail.role == FILE_ROLE else self.command_line_key, resource)
-        at = _put_text(at, self.resource_key, resource)
+            return put_text(at, self.resource_key, resource)
+        at = put_text(at, self.path_key if detail.role == FILE_ROLE else self.command_line_key, resource)
+        at = put_text(at, self.resource_key, resource)
         if detail.role == FILE_ROLE:
             name.size = 0
             while name.size < resource.size and resource.start[resource.size - name.size - 1] != c"/":
                 name.size += 1
             name.start = resource.start + resource.size - name.size
             if name.size:
-                at = _put_text(at, self.name_key, name)
+                at = put_text(at, self.name_key, name)
         return at
 
     cdef uint8_t* _put_numbers(self, uint8_t* at) noexcept:
@@ -585,22 +477,7 @@ cdef class ExpressLane:
         cdef int slot
         for slot in range(HOST_PID, NUMBERS):
             if self.numbers[slot]:
-                at = _put_int(at, <bytes>self.number_keys[slot - HOST_PID], self.numbers[slot])
+                at = put_int(at, <bytes>self.number_keys[slot - HOST_PID], self.numbers[slot])
             elif slot == UID and self.numbers[HOST_PID]:
-                at = _put(at, self.root)
+                at = put(at, self.root)
         return at
-
-
-cdef uint8_t* _put_uid(uint8_t* at, bytes digest) noexcept:
-    """16 bytes in the text form of a UUID."""
-    cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(digest)
-    cdef const char* hexadecimal = b"0123456789abcdef"
-    cdef int byte
-    for byte in range(16):
-        if byte == 4 or byte == 6 or byte == 8 or byte == 10:
-            at[0] = c"-"
-            at += 1
-        at[0] = hexadecimal[raw[byte] >> 4]
-        at[1] = hexadecimal[raw[byte] & 15]
-        at += 2
-    return at
