@@ -8,10 +8,12 @@ import platform
 import shutil
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 LIBRARIES = ("grpcio", "protobuf", "opentelemetry-sdk")
+LOOP_TURNS = 2_000_000
 
 
 def describe() -> dict[str, Any]:
@@ -39,6 +41,14 @@ def busy_seconds() -> tuple[float, float]:
     user, nice, system, idle, waiting, interrupts, soft, stolen = fields
     tick = os.sysconf("SC_CLK_TCK")
     return (user + nice + system + interrupts + soft + stolen) / tick, (idle + waiting) / tick
+
+
+def loop_nanoseconds() -> float:
+    """CPU time of one round of a fixed Python loop: a virtual core can be two or three times slower for a while."""
+    began, number = time.process_time(), 0
+    for turn in range(LOOP_TURNS):
+        number += turn & 3
+    return round(1e9 * (time.process_time() - began) / LOOP_TURNS, 1)
 
 
 def go_version() -> str:

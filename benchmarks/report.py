@@ -45,10 +45,14 @@ def machine(facts: Facts) -> str:
 
 
 def under(facts: Facts) -> str:
+    loop = ""
+    if "loop_nanoseconds_before" in facts:  # sections that were measured before it was noted have none
+        before, after = facts["loop_nanoseconds_before"], facts["loop_nanoseconds_after"]
+        loop = f" A round of a Python loop took {before} ns before, {after} after."
     return (
         f"<sub>{facts['form']} form, {facts['generator']} generator, {facts['at']}, commit {facts['commit']}; load "
         f"average {facts['load_average_before']} before, {facts['load_average_after']} after; the machine was "
-        f"{facts['machine_busy_percent']} % busy.</sub>"
+        f"{facts['machine_busy_percent']} % busy.{loop}</sub>"
     )
 
 

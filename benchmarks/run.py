@@ -77,7 +77,8 @@ def run_one(name: str, bench: Bench) -> Facts:
     """A measurement's figures, and what they were measured under."""
     one = MEASUREMENTS[name]
     print(f"{name}: {one.what} ...", flush=True)
-    load, busy, began = machine.load(), machine.busy_seconds(), time.monotonic()
+    load, loop = machine.load(), machine.loop_nanoseconds()
+    busy, began = machine.busy_seconds(), time.monotonic()
     facts = one.measure(bench)
     busy_after = machine.busy_seconds()
     spent, idle = busy_after[0] - busy[0], busy_after[1] - busy[1]
@@ -87,6 +88,8 @@ def run_one(name: str, bench: Bench) -> Facts:
         "form": "quick" if bench.quick else "full",
         "load_average_before": load,
         "load_average_after": machine.load(),
+        "loop_nanoseconds_before": loop,
+        "loop_nanoseconds_after": machine.loop_nanoseconds(),
         "machine_busy_percent": round(100 * spent / max(spent + idle, 1e-9)),
         "generator": "grpc-go" if bench.programs.native else "python",
         "seconds": round(time.monotonic() - began),
