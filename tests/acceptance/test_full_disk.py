@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from otelbridge.simulator.relay import Relay
 from tests.oracle import Publisher, numbers_of
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.peers.process import answers_ok
+from tests.peers.small_disk import mounted
 from tests.waiting import eventually
 
 MIB = 1024 * 1024
@@ -31,25 +30,9 @@ DRAIN_SECONDS = 5.0
 EAGER = {"retry_initial_seconds": 0.2, "retry_max_seconds": 0.5, "replay_rate_factor": 0}
 
 
-@contextmanager
-def mounted(disk: Path) -> Iterator[Path]:
-    """A file system of its own; without root there is none, and the test is skipped."""
-    if os.geteuid() != 0:
-        pytest.skip("a file system of its own needs root")
-    disk.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)  # lazily: a failed test may have left files open
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "disk") as disk:
+    with mounted(tmp_path / "disk", DISK_BYTES) as disk:
         yield disk
 
 

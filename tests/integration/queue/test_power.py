@@ -122,6 +122,20 @@ def mixed(old: bytes, new: bytes, dice: random.Random) -> bytes:
     return b"".join(parts)[:torn]
 
 
+def second_life(directory: Path, synchronous: str) -> tuple[list[int], Told]:
+    """What a queue that is opened after the cut delivers, each once, and what it tells."""
+    told = Told()
+    queue = DurableQueue.open(
+        QueueSettings.model_validate({"directory": directory, "synchronous": synchronous}), tell=told, boot="second"
+    )
+    assert_balanced(queue)
+    got = drain(queue)
+    assert_balanced(queue)
+    queue.close()
+    assert len(got) == len(set(got))
+    return got, told
+
+
 def cut_power(directory: Path, synchronous: str, seed: int) -> None:
     dice = random.Random(seed)
     live = directory / "live"
@@ -159,15 +173,7 @@ def cut_power(directory: Path, synchronous: str, seed: int) -> None:
         if old.exists() and new.exists():
             new.write_bytes(mixed(old.read_bytes(), new.read_bytes(), dice))
     (cut / "queue.db-shm").unlink(missing_ok=True)  # it is memory; a machine that starts anew has none
-    told = Told()
-    queue = DurableQueue.open(
-        QueueSettings.model_validate({"directory": cut, "synchronous": synchronous}), tell=told, boot="second"
-    )
-    assert_balanced(queue)
-    got = drain(queue)
-    assert_balanced(queue)
-    queue.close()
-    assert len(got) == len(set(got))
+    got, told = second_life(cut, synchronous)
     assert set(got) <= set(range(number)), "nothing is made up"
     assert owed <= set(got) | set(sent), f"synced and lost: {owed - set(got) - set(sent)}"
     assert not (set(got) & sent_before), "what was settled before the sync does not come back"
@@ -224,15 +230,7 @@ def cut_power_under_a_writer(directory: Path, synchronous: str, seed: int) -> in
             continue
         new.write_bytes(forgotten(old.read_bytes() if old.exists() else b"", new.read_bytes(), dice))
     (live / "queue.db-shm").unlink(missing_ok=True)
-    told = Told()
-    queue = DurableQueue.open(
-        QueueSettings.model_validate({"directory": live, "synchronous": synchronous}), tell=told, boot="second"
-    )
-    assert_balanced(queue)
-    got = drain(queue)
-    assert_balanced(queue)
-    queue.close()
-    assert len(got) == len(set(got))
+    got, told = second_life(live, synchronous)
     put_at = {number: at for (at, end) in reversed(owed) for number in range(end - 20, end)}
     lost = set(put_at) - set(got) - sent
     if synchronous == "full":

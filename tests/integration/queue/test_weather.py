@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,6 +32,7 @@ from tests.integration.queue.oracle import (
     put,
     take,
 )
+from tests.peers.small_disk import mounted
 from tests.waiting import eventually
 
 MIB = 1024 * 1024
@@ -230,25 +229,9 @@ def test_the_disk_is_said_to_be_degraded_at_once(tmp_path: Path) -> None:
 # --- a real full disk ---
 
 
-@contextmanager
-def mounted(place: Path, size: str) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    place.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=False, capture_output=True, text=True
-    )
-    if mount.returncode:
-        pytest.skip(f"a tmpfs can't be mounted here: {mount.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)  # lazily: a failed test may have left files open
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "disk", "8m") as place:
+    with mounted(tmp_path / "disk", 8 * MIB) as place:
         yield place
 
 
@@ -298,7 +281,7 @@ def test_a_really_full_disk_loses_nothing_and_doubles_nothing(small_disk: Path) 
 
 
 def test_what_was_delivered_is_recorded_on_a_full_disk_too(tmp_path: Path) -> None:
-    with mounted(tmp_path / "disk", "40m") as disk:
+    with mounted(tmp_path / "disk", 40 * MIB) as disk:
         told = Told()
         queue = open_queue(disk / "queue", told)
         eventually((disk / "queue" / "queue.reserve").exists, why="space is laid by")
@@ -323,7 +306,7 @@ def test_what_was_delivered_is_recorded_on_a_full_disk_too(tmp_path: Path) -> No
 
 
 def test_a_disk_that_the_queue_has_filled_to_the_last_byte_is_given_back_once_all_is_delivered(tmp_path: Path) -> None:
-    with mounted(tmp_path / "disk", "28m") as disk:
+    with mounted(tmp_path / "disk", 28 * MIB) as disk:
         told = Told()
         queue = open_queue(disk / "queue", told)
         eventually((disk / "queue" / "queue.reserve").exists, why="space is laid by")

@@ -11,8 +11,9 @@ import pytest
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.relay import Relay
 from tests.acceptance.seeds import fresh_seed, rounds
-from tests.acceptance.test_full_disk import fill_under_load, mounted
+from tests.acceptance.test_full_disk import DISK_BYTES, fill_under_load
 from tests.acceptance.weathering import EIO, FULL, MIB, Endured, Fault, weather
+from tests.peers.small_disk import mounted
 from tests.torture_report import record
 
 ROUNDS = 10
@@ -76,7 +77,7 @@ def test_a_real_disk_that_fills_up(tmp_path: Path) -> None:
     try:
         for turn in range(rounds(ROUNDS)):
             folder = tmp_path / str(turn)
-            with Relay() as relay, OtlpEndpoint() as endpoint, mounted(folder / "disk") as disk:
+            with Relay() as relay, OtlpEndpoint() as endpoint, mounted(folder / "disk", DISK_BYTES) as disk:
                 seen.append(fill_under_load(relay, endpoint, folder, disk))
         passed = True
     finally:
