@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXPRESS := hatch_build.py otelbridge/mapping/express.pyx otelbridge/mapping/express_wire.pxd
+EXPRESS := hatch_build.py $(sort $(wildcard otelbridge/mapping/express*.p[yx][xd]))
 RUN := $(VENV)/.run-$(shell cat locks/run.txt pyproject.toml $(EXPRESS) | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat locks/bench.txt | cksum | cut -d' ' -f1)
 DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml $(EXPRESS) | cksum | cut -d' ' -f1)

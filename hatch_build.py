@@ -17,7 +17,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULE = "otelbridge.mapping.express"
+MODULES = ("otelbridge.mapping.express", "otelbridge.mapping.express_request")
 FLAGS = ("-O2", "-fPIC", "-shared", "-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-fno-strict-aliasing")
 
 
@@ -29,43 +29,50 @@ class CustomBuildHook(BuildHookInterface[Any]):
         if self.target_name != "wheel":
             return  # a source distribution holds the source
         built = compile_express(Path(self.root))
-        if built is None:
+        if not built:
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         if version != "editable":
-            build_data["force_include"][str(built)] = str(built.relative_to(self.root))
+            build_data["force_include"].update((str(path), str(path.relative_to(self.root))) for path in built)
 
 
-def compile_express(root: Path) -> Path | None:
-    """The compiled module beside its source, or None, with the reason on stderr."""
-    source = root / Path(*MODULE.split(".")).with_suffix(".pyx")
-    built = source.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
-    built.unlink(missing_ok=True)  # an old one would be another version's
+def compile_express(root: Path) -> list[Path]:
+    """The compiled modules beside their sources; none where one cannot be compiled, with the reason on stderr."""
+    sources = [root / Path(*module.split(".")).with_suffix(".pyx") for module in MODULES]
+    built = [source.with_suffix(sysconfig.get_config_var("EXT_SUFFIX")) for source in sources]
+    _remove(built)  # old ones would be another version's
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            c_file = Path(folder) / "express.c"
-            _translate(source, c_file)
-            compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-            command = [*compiler, *FLAGS, f"-I{sysconfig.get_path('include')}", str(c_file), "-o", str(built)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
+        for module, source, path in zip(MODULES, sources, built, strict=True):
+            _compile(module, source, path)
     except (ImportError, OSError, subprocess.CalledProcessError) as error:
+        _remove(built)
         detail = getattr(error, "stderr", "") or str(error)
         print(
             f"otelbridge: the express lane is not compiled, events cost more: {detail.strip()[-500:]}\n"
             "otelbridge: it needs a C compiler and Python's headers (Debian: gcc, libc6-dev, python3-dev).",
             file=sys.stderr,
         )
-        return None
+        return []
     return built
 
 
-def _translate(source: Path, c_file: Path) -> None:
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _compile(module: str, source: Path, built: Path) -> None:
     from Cython.Compiler.Main import compile as translate  # noqa: PLC0415 - without Cython the package still builds
 
-    if translate(str(source), output_file=str(c_file), full_module_name=MODULE).num_errors:  # type: ignore[no-untyped-call]
-        raise ImportError(f"{source.name} does not translate")
+    with tempfile.TemporaryDirectory() as folder:
+        c_file = Path(folder) / f"{source.stem}.c"
+        if translate(str(source), output_file=str(c_file), full_module_name=module).num_errors:  # type: ignore[no-untyped-call]
+            raise ImportError(f"{source.name} does not translate")
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+        command = [*compiler, *FLAGS, f"-I{sysconfig.get_path('include')}", str(c_file), "-o", str(built)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 if __name__ == "__main__":
-    sys.exit(compile_express(Path(__file__).parent) is None)
+    sys.exit(not compile_express(Path(__file__).parent))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from otelbridge.event import Gap, Stream
 from otelbridge.mapping.decode import Decoded, Event
@@ -10,14 +10,14 @@ from otelbridge.mapping.lane import Lane
 from otelbridge.mapping.leftovers import unknown_attributes
 from otelbridge.mapping.messages import MessageLane
 from otelbridge.mapping.oddities import gap_record, raw_record
-from otelbridge.mapping.request import Record, assemble
+from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.tally import Tally
 from otelbridge.mapping.teacher import express_lane
 from otelbridge.mapping.wire import Attribute
 from otelbridge.pb import kubearmor_pb2 as pb
 
-__all__ = ["Mapper", "Record", "assemble"]
+__all__ = ["Mapper", "Record"]
 
 
 class Mapper:
@@ -25,7 +25,8 @@ class Mapper:
 
     def __init__(self, settings: MappingSettings, *, version: str) -> None:
         self._settings = settings
-        self._version = version
+        self.assemble = assembler(version, native=settings.native)
+        """Records in, an encoded ExportLogsServiceRequest out."""
         self.tally = Tally()
         """What was odd about the events, as plain integers."""
         alerts = Lane(settings, Stream.ALERTS, pb.Alert, self.tally)
@@ -60,10 +61,6 @@ class Mapper:
     def gap(self, gap: Gap, *, observed_unix_nano: int = 0) -> Record:
         """A stretch of blindness as a record; observed when it ended, unless told otherwise."""
         return gap_record(gap, self._settings, observed_unix_nano or gap.ended_unix_nano)
-
-    def assemble(self, records: Sequence[Record]) -> bytes:
-        """An encoded ExportLogsServiceRequest."""
-        return assemble(records, version=self._version)
 
     def event_unix_nano(self, message: Event) -> int:
         """When the event happened, or 0 where it does not tell."""

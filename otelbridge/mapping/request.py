@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-from otelbridge import __version__
 from otelbridge.event import Stream
 from otelbridge.mapping.wire import TWO_DIGITS, TWO_DIGITS_END, delimited, varint
+
+try:
+    from otelbridge.mapping import express_request
+except ImportError:  # it was installed where there is no C compiler
+    express_request = None  # type: ignore[assignment]
 
 SCOPE_NAME = "otelbridge.kubearmor"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
@@ -25,21 +30,33 @@ class Record(NamedTuple):
     """When it happened, 0 where the event does not tell."""
 
 
-def scope(version: str) -> bytes:
-    """The encoded InstrumentationScope."""
-    return delimited(b"\x0a", SCOPE_NAME.encode()) + delimited(b"\x12", version.encode())
+def assembler(version: str, *, native: bool = True) -> Callable[[list[Record]], bytes]:
+    """What makes one encoded ExportLogsServiceRequest of some records.
 
-
-def assemble(records: Sequence[Record], *, version: str = __version__) -> bytes:
-    """One request: a ResourceLogs per resource, in the order of their first records, with one scope each."""
+    Args:
+        version: of the scope.
+        native: compiled, if it is; the bytes are the same.
+    """
+    scope = delimited(b"\x0a", SCOPE_NAME.encode()) + delimited(b"\x12", version.encode())
     schema = delimited(b"\x1a", SCHEMA_URL.encode())  # the same field in ScopeLogs and ResourceLogs
-    scope_part = delimited(b"\x0a", scope(version))
+    make = express_request.assemble if native and express_request is not None else assemble
+    return partial(make, scope=delimited(b"\x0a", scope), schema=schema)
+
+
+def assemble(records: list[Record], scope: bytes, schema: bytes) -> bytes:
+    """One request: a ResourceLogs per resource, in the order of their first records, with one scope each.
+
+    Args:
+        records: what it holds.
+        scope: the encoded field ScopeLogs.scope.
+        schema: the encoded field schema_url.
+    """
     groups: dict[bytes, list[bytes]] = {}
     digits = TWO_DIGITS
     for _, resource, encoded, _ in records:
         group = groups.get(resource)
         if group is None:
-            group = groups[resource] = [scope_part]
+            group = groups[resource] = [scope]
         size = len(encoded)
         group += (b"\x12", digits[size] if size < TWO_DIGITS_END else varint(size), encoded)
     parts: list[bytes] = []

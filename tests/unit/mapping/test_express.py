@@ -14,6 +14,7 @@ from otelbridge.event import Stream
 from otelbridge.mapping.decode import Event, decode
 from otelbridge.mapping.fields import FIELDS, Group
 from otelbridge.mapping.mapper import Mapper, Record
+from otelbridge.mapping.request import assembler
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.teacher import COMPILED
 from otelbridge.mapping.wire import varint
@@ -302,3 +303,24 @@ def test_records_are_of_the_same_kind() -> None:
     record = pair.both.express[Stream.ALERTS](body, RECEIVED)
     assert type(record) is Record
     assert record.stream is Stream.ALERTS
+
+
+@given(
+    st.lists(
+        st.builds(
+            Record,
+            st.just(Stream.LOGS),
+            st.sampled_from([b"", b"one", b"another" * 20, b"large" * 4000]),
+            st.binary(max_size=300) | st.integers(0, 20_000).map(bytes),
+            st.just(0),
+        ),
+        max_size=400,
+    )
+)
+def test_compiled_or_not_a_request_is_put_together_alike(records: list[Record]) -> None:
+    assert assembler("1")(records) == assembler("1", native=False)(records)
+
+
+def test_a_request_of_a_thousand_resources_is_put_together_alike() -> None:
+    records = [Record(Stream.LOGS, b"%d" % (number % 999), b"%d" % number, 0) for number in range(3_000)]
+    assert assembler("1")(records) == assembler("1", native=False)(records)

@@ -14,7 +14,7 @@ from otelbridge.event import Stream
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.novelty import Novelty
-from otelbridge.mapping.request import Record, assemble
+from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import (
     KEPT_INTEGERS,
@@ -285,6 +285,7 @@ def test_requests_are_grouped_by_resource_and_carry_scope_and_schema() -> None:
 
 
 def test_two_requests_joined_are_one() -> None:
+    assemble = assembler("1")
     records = [mapped(message) for _, message in sample_events()]
     joined = assemble(records[:20]) + assemble(records[20:])
     assert [record for _, record in records_of(joined)] == [
@@ -294,6 +295,7 @@ def test_two_requests_joined_are_one() -> None:
 
 
 def test_no_records_make_an_empty_request() -> None:
+    assemble = assembler("1")
     assert assemble([]) == b""
     assert assemble([Record(Stream.LOGS, b"", b"", 0)]) != b""
 

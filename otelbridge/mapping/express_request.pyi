@@ -1,0 +1,3 @@
+from otelbridge.mapping.request import Record
+
+def assemble(records: list[Record], scope: bytes, schema: bytes) -> bytes: ...
