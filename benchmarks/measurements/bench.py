@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -64,6 +65,18 @@ def summary(stretches: list[Stretch]) -> Facts:
         "worst_lag_seconds": round(max(stretch.lag_seconds for stretch in stretches), 3),
         "records_per_request": round(sum(stretch.arrived for stretch in stretches) / max(1, requests), 1),
         "bytes_per_record": round(median(stretch.bytes_per_record for stretch in stretches)),
+    }
+
+
+def grown(costs: Mapping[int, Sequence[float]]) -> dict[int, float]:
+    """How many times the first contestant's cost each one's is: the median over rounds, each compared with its own.
+
+    What a machine gives changes from minute to minute; within a round it hardly does.
+    """
+    first = next(iter(costs.values()))
+    return {
+        key: round(median(cost / base for cost, base in zip(each, first, strict=True)), 3)
+        for key, each in costs.items()
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.bridges import GRPC_GZIP
-from benchmarks.child import TICKS_PER_SECOND
 from benchmarks.measurements.bench import STEADY_RATE, Bench, Facts
 
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PROFILE = Path(__file__).resolve().parent.parent / "profile.folded"
 SAMPLES_PER_SECOND = 200
 CORE = "gRPC core (no Python thread)"
