@@ -86,6 +86,13 @@ def _rooms(axes: Any, facts: Facts) -> None:
     axes.set(xlabel="CPU µs per event", title="Where the time goes")
 
 
+def _soak(axes: Any, facts: Facts) -> None:
+    rows = facts["rows"]
+    axes.plot([row["minutes"] for row in rows], [row["resident_mib"] for row in rows], "o-", color=BLUE)
+    axes.set(xlabel="minutes", ylabel="resident MiB", title="Memory over time")
+    axes.set_ylim(bottom=0)
+
+
 def _growth(key: str, label: str, title: str) -> Callable[[Any, Facts], None]:
     def picture(axes: Any, facts: Facts) -> None:
         rows: Sequence[Facts] = facts["rows"]
@@ -104,6 +111,7 @@ PICTURES: dict[str, tuple[str, Callable[[Any, Facts], None]]] = {
     "latency": ("latency", _latency),
     "held": ("held", _held),
     "sustained": ("sustained", _sustained),
+    "soak": ("soak", _soak),
     "rooms": ("rooms", _rooms),
     "rate": ("rate", _growth("rate", "events per second", "Cost by rate")),
     "pods": ("pods", _growth("pods", "pods", "Cost by number of pods")),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, report
-from benchmarks.measurements import burst, cost, growth, held, kept, latency, rest, rooms, sustained
+from benchmarks.measurements import burst, cost, growth, held, kept, latency, rest, rooms, soak, sustained
 from benchmarks.measurements.bench import Bench, Facts
 from benchmarks.programs import FALLBACK, build_programs
 
@@ -41,6 +41,7 @@ MEASUREMENTS = {
     "size": Measurement("cost against the size of an event", growth.measure_size),
     "batch": Measurement("cost against the size of a request", growth.measure_batch),
     "idle": Measurement("CPU and memory of three idle streams", rest.measure_idle),
+    "soak": Measurement("memory over ten minutes", soak.measure),
 }
 
 
@@ -51,9 +52,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=f"measurements:{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="MEASUREMENT", help="only these; the others keep their figures")
-    parser.add_argument(
-        "--quick", action="store_true", help="two minutes in place of fifteen: fewer points, no medians"
-    )
+    parser.add_argument("--quick", action="store_true", help="two minutes in place of thirty: fewer points, no medians")
     parser.add_argument("--no-go", action="store_true", help="the Python programs, as where Go is missing")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.names) - set(MEASUREMENTS):
