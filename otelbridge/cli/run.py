@@ -7,6 +7,7 @@ import threading
 import typer
 
 from otelbridge.cli.exits import Exit
+from otelbridge.cli.memory import limit_heaps, spare_what_stays
 from otelbridge.cli.output import fail
 from otelbridge.cli.settings_options import (
     ConfigOption,
@@ -59,8 +60,11 @@ def run(
     from otelbridge.bridge import Bridge  # noqa: PLC0415  # everything heavy: only who runs the bridge pays for it
     from otelbridge.queue.errors import QueueInUse, QueueUnusable  # noqa: PLC0415
 
+    limit_heaps()
     try:
-        code = Bridge(loaded).run(stop)
+        bridge = Bridge(loaded)
+        spare_what_stays()
+        code = bridge.run(stop)
     except ValueError as error:
         fail(f"The settings cannot be used: {error}", Exit.WRONG_USAGE)
     except (QueueInUse, QueueUnusable, OSError) as error:
