@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,18 @@ def test_a_start_survives(tmp_path: Path, file: str, damage: Damage, seed: int) 
     owed, settled = kept(directory, crashed=file != "queue.db" or bool(seed % 2))
     damage_file(directory / file, damage, random.Random(f"{file} {damage.__name__} {seed}"))
     judge_start(directory, owed, settled)
+
+
+def test_a_schema_that_is_no_text_any_more_is_damage_like_any_other(tmp_path: Path) -> None:
+    """SQLite quotes the bytes in what it says of them, and Python's module fails to decode that."""
+    owed, settled = kept(tmp_path, crashed=False)
+    file = tmp_path / "queue.db"
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"CREATE TABLE books", b"CREATE TABL\xa0 books"))
+    with pytest.raises(UnicodeDecodeError), closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA auto_vacuum")
+
+    assert judge_start(tmp_path, owed, settled) == 0
 
 
 def test_an_empty_and_a_missing_database_are_started_anew_and_the_loss_is_said(tmp_path: Path) -> None:
