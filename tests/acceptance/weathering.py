@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from collections import Counter
@@ -173,8 +174,8 @@ class Stage:
 
         def look() -> bool:
             alive[0] = alive[0] and answers_ok(self.bridge.url("/livez"))
-            log = queue_directory / "queue.db-wal"
-            log_bytes.append(log.stat().st_size if log.exists() else 0)
+            with contextlib.suppress(FileNotFoundError):  # it may just be opened anew
+                log_bytes.append((queue_directory / "queue.db-wal").stat().st_size)
             return True
 
         exported = self.endpoint.counts().records
