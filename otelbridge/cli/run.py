@@ -7,7 +7,7 @@ import threading
 import typer
 
 from otelbridge.cli.exits import Exit
-from otelbridge.cli.memory import limit_heaps, spare_what_stays
+from otelbridge.cli.memory import limit_heaps, no_collection, spare_what_stays
 from otelbridge.cli.output import fail
 from otelbridge.cli.settings_options import (
     ConfigOption,
@@ -57,10 +57,11 @@ def run(
     )
     stop = threading.Event()
     stop_on_signals(stop, LAST_WORDS)
-    from otelbridge.bridge import Bridge  # noqa: PLC0415  # everything heavy: only who runs the bridge pays for it
-    from otelbridge.queue.errors import QueueInUse, QueueUnusable  # noqa: PLC0415
-
     limit_heaps()
+    with no_collection():  # everything heavy is imported here: only who runs the bridge pays for it
+        from otelbridge.bridge import Bridge  # noqa: PLC0415
+        from otelbridge.queue.errors import QueueInUse, QueueUnusable  # noqa: PLC0415
+
     try:
         bridge = Bridge(loaded)
         spare_what_stays()
