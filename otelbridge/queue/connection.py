@@ -10,7 +10,7 @@ import sqlite3
 from typing import Any
 
 
-class Connection(sqlite3.Connection):
+class QueueConnection(sqlite3.Connection):
     """Raises sqlite3.DataError where the module's own raises UnicodeDecodeError."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:

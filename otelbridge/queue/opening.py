@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from otelbridge.queue.connection import Connection
+from otelbridge.queue.connection import QueueConnection
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.queue.store import Store, Synchronous
 
@@ -53,7 +53,7 @@ def max_file_bytes(settings: QueueSettings) -> int:
 
 def connect(path: Path) -> sqlite3.Connection:
     """The connection that the queue uses: autocommit, waits for no lock, used by one thread at a time."""
-    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection)
+    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=QueueConnection)
 
 
 def open_store(
@@ -102,6 +102,6 @@ def read_store(path: Path) -> Store:
         timeout=READ_WAIT_SECONDS,
         isolation_level=None,
         check_same_thread=False,
-        factory=Connection,
+        factory=QueueConnection,
     )
     return Store(connection, synchronous="normal")
