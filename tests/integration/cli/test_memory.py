@@ -3,11 +3,16 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from otelbridge.cli.memory import HEAPS
+from otelbridge.simulator.relay import Relay
+from tests.peers.bridge import running_bridge
+
+HEAP_BYTES = 64 * 1024 * 1024
 
 TAKE_IN_A_BACKLOG = """
 import gc, sys
@@ -62,3 +67,28 @@ def test_many_threads_share_few_heaps(tmp_path: Path) -> None:
         run(ALLOCATE_ON_EIGHT_THREADS, how, str(told))
         found[how] = told.read_text(encoding="utf-8").count("<heap nr=")
     assert found["limit"] <= HEAPS < found["leave"]
+
+
+def thread_heaps(maps: str) -> int:
+    """Heaps beside the main one: glibc takes 64 MiB of addresses for each, aligned, and uses the beginning."""
+    regions = []
+    for line in maps.splitlines():
+        span, access, *_ = line.split()
+        start, end = (int(address, 16) for address in span.split("-"))
+        regions.append((start, end, access))
+    return sum(
+        start % HEAP_BYTES == 0 and access == "rw-p" and rest == "---p" and end == middle and last == start + HEAP_BYTES
+        for (start, end, access), (middle, last, rest) in pairwise(regions)
+    )
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc has such heaps")
+def test_a_running_bridge_has_few_heaps_for_its_many_threads(tmp_path: Path) -> None:
+    with (
+        Relay() as relay,
+        running_bridge(tmp_path, feed={"endpoints": [relay.endpoint]}) as bridge,
+    ):
+        bridge.wait_until_watching()
+        process = Path(f"/proc/{bridge.process.pid}")
+        assert len(list((process / "task").iterdir())) > 4 * HEAPS
+        assert thread_heaps((process / "maps").read_text(encoding="utf-8")) == HEAPS - 1
