@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXPRESS := hatch_build.py $(sort $(wildcard otelbridge/mapping/express*.p[yx][xd]))
-RUN := $(VENV)/.run-$(shell cat locks/run.txt pyproject.toml $(EXPRESS) | cksum | cut -d' ' -f1)
+FASTPATH := hatch_build.py $(sort $(wildcard otelbridge/mapping/fastpath*.p[yx][xd]))
+RUN := $(VENV)/.run-$(shell cat locks/run.txt pyproject.toml $(FASTPATH) | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat locks/bench.txt | cksum | cut -d' ' -f1)
-DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml $(EXPRESS) | cksum | cut -d' ' -f1)
+DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml $(FASTPATH) | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: setup demo test lint proto docs picture lock collector jaeger peers k8s bench guard torture clean

@@ -1,4 +1,4 @@
-"""Compiles the mapping's express lane when the package is built; where that cannot be done, the package does without.
+"""Compiles the mapping's fast path when the package is built; where that cannot be done, the package does without.
 
 The lane is an accelerator: `otelbridge/mapping/mapper.py` maps every event without it, to the same bytes. So a machine
 with no C compiler or no Python headers gets a working bridge, and a line that says what is missing.
@@ -17,7 +17,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES = ("otelbridge.mapping.express", "otelbridge.mapping.express_request")
+MODULES = ("otelbridge.mapping.fastpath", "otelbridge.mapping.fastpath_request")
 FLAGS = ("-O2", "-fPIC", "-shared", "-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-fno-strict-aliasing")
 
 
@@ -28,7 +28,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
         """Puts the compiled module into the wheel; beside its source, too, where the package is installed editable."""
         if self.target_name != "wheel":
             return  # a source distribution holds the source
-        built = compile_express(Path(self.root))
+        built = compile_fastpath(Path(self.root))
         if not built:
             return
         build_data["pure_python"] = False
@@ -37,7 +37,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
             build_data["force_include"].update((str(path), str(path.relative_to(self.root))) for path in built)
 
 
-def compile_express(root: Path) -> list[Path]:
+def compile_fastpath(root: Path) -> list[Path]:
     """The compiled modules beside their sources; none where one cannot be compiled, with the reason on stderr."""
     sources = [root / Path(*module.split(".")).with_suffix(".pyx") for module in MODULES]
     built = [source.with_suffix(sysconfig.get_config_var("EXT_SUFFIX")) for source in sources]
@@ -49,7 +49,7 @@ def compile_express(root: Path) -> list[Path]:
         _remove(built)
         detail = getattr(error, "stderr", "") or str(error)
         print(
-            f"otelbridge: the express lane is not compiled, events cost more: {detail.strip()[-500:]}\n"
+            f"otelbridge: the fast path is not compiled, events cost more: {detail.strip()[-500:]}\n"
             "otelbridge: it needs a C compiler and Python's headers (Debian: gcc, libc6-dev, python3-dev).",
             file=sys.stderr,
         )
@@ -75,4 +75,4 @@ def _compile(module: str, source: Path, built: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(not compile_express(Path(__file__).parent))
+    sys.exit(not compile_fastpath(Path(__file__).parent))

@@ -19,20 +19,20 @@ from functools import partial
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.queue import deflate
-from otelbridge.queue.outcome import Accepted
+from otelbridge.queue import packing
+from otelbridge.queue.model import Accepted
 from otelbridge.queue.packing import gzip_member, joined, packed, request_bytes, unpacked
-from otelbridge.send import precompressed
-from otelbridge.send.precompressed import TESTED
+from otelbridge.send import grpc_sender
+from otelbridge.send.grpc_sender import TESTED
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings
-from otelbridge.simulator.event_stamp import stamp_time
+from otelbridge.simulator.events import stamp_time
 from otelbridge.simulator.generator import generate
 
 SIZES = (1, 4, 16, 64, 400)
 """Records per batch: from one that was alone to one that is closed for its size."""
-INSTALLED = deflate.encoder, deflate.LEVEL
-ENCODERS = [(zlib, level) for level in (1, 2, 3, 6)] + [(deflate.encoder, level) for level in (0, 1, 2, 3)]
+INSTALLED = packing.encoder, packing.LEVEL
+ENCODERS = [(zlib, level) for level in (1, 2, 3, 6)] + [(packing.encoder, level) for level in (0, 1, 2, 3)]
 REQUEST_RECORDS = 512
 """Of one export."""
 BY_GRPC = "gRPC, gzip by grpc"
@@ -64,7 +64,7 @@ def cpu_seconds(work: Callable[[], object], *, rounds: int) -> float:
 @contextmanager
 def endpoint() -> Iterator[dict[str, str]]:
     """A counting OTLP endpoint in a process of its own; its addresses."""
-    command = [sys.executable, "-m", "otelbridge.simulator.endpoint_serve"]
+    command = [sys.executable, "-m", "otelbridge.simulator.endpoint"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -85,16 +85,16 @@ def together(held: list[bytes]) -> bytes:
 
 def encoders(rounds: int) -> None:
     print("| records | bytes a record | encoder | ratio | µs a record | to unpack |\n|---|---|---|---|---|---|")
-    for records, (deflate.encoder, deflate.LEVEL) in itertools.product(SIZES, ENCODERS):
+    for records, (packing.encoder, packing.LEVEL) in itertools.product(SIZES, ENCODERS):
         requests = [request_of(records, seed=seed) for seed in range(max(1, 32 // records))]
         held = [packed(request) for request in requests]
         size, number = sum(map(len, requests)), records * len(requests)
         to_pack = cpu_seconds(partial(each, packed, requests), rounds=rounds)
         to_unpack = cpu_seconds(partial(each, unpacked, held), rounds=rounds)
-        encoder = f"{deflate.encoder.__name__.rpartition('.')[2]} {deflate.LEVEL}"
+        encoder = f"{packing.encoder.__name__.rpartition('.')[2]} {packing.LEVEL}"
         print(f"| {records} | {size // number} | {encoder} | {size / sum(map(len, held)):.1f} "
               f"| {to_pack / number * 1e6:.1f} | {to_unpack / number * 1e6:.1f} |")  # fmt: skip
-    deflate.encoder, deflate.LEVEL = INSTALLED
+    packing.encoder, packing.LEVEL = INSTALLED
 
 
 def parts(rounds: int) -> None:
@@ -126,7 +126,7 @@ def exports(rounds: int) -> None:
     print("| one export of 512 records | µs a record |\n|---|---|")
     with endpoint() as listening:
         for name, protocol, compression, request in ways:
-            precompressed.TESTED = () if name == BY_GRPC else TESTED
+            grpc_sender.TESTED = () if name == BY_GRPC else TESTED
             url = listening["grpc"] if protocol == "grpc" else listening["http"] + "/v1/logs"
             settings = SendSettings.model_validate({"protocol": protocol, "endpoint": url, "compression": compression})
             sender = open_sender(settings, version="bench")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2
-from otelbridge.simulator import cluster, generator
+from otelbridge.simulator import generator
 
 STREAM_BYTE = {Stream.ALERTS: b"a", Stream.LOGS: b"l"}
 MIXES: dict[str, tuple[Stream, ...]] = {
@@ -42,7 +42,7 @@ class Corpus:
 def corpus_file(corpus: Corpus, folder: Path) -> Path:
     """The corpus in a file; made once for the same content and the same simulator."""
     key = hashlib.sha256(repr(asdict(corpus)).encode())
-    for module in (generator, cluster):
+    for module in (generator, generator):
         assert module.__file__ is not None
         key.update(Path(module.__file__).read_bytes())
     key.update(Path(__file__).read_bytes())

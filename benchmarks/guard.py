@@ -1,7 +1,7 @@
 """The regression guard: what the road does for an event, counted instead of timed, against the figures in guard.json.
 
 A fixed input walks from the hand-off through gate, mapping and the queue into a courier's hands: once through the
-mapping's ordinary lane and once, where it is compiled, through the express lane. Counted are bytecode instructions and
+mapping's ordinary lane and once, where it is compiled, through the fast path. Counted are bytecode instructions and
 calls, which are the same on every machine with the same Python; with `--instructions` the processor's
 instructions too, under valgrind, which sees what happens inside C. `--renew` stores what is counted now.
 """
@@ -24,18 +24,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from otelbridge.encoder import Encoder
 from otelbridge.event import RawEvent, Stream
-from otelbridge.feed.handoff import HandOff
-from otelbridge.gate.gate import Gate
+from otelbridge.feed.buffer import Buffer
+from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings
+from otelbridge.mapping.fastpath_cache import COMPILED
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.teacher import COMPILED
-from otelbridge.queue.durable import DurableQueue
-from otelbridge.queue.outcome import Accepted
+from otelbridge.pipeline import Pipeline
+from otelbridge.queue.model import Accepted
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.simulator.event_stamp import stamp_time
+from otelbridge.simulator.events import stamp_time
 from otelbridge.simulator.generator import generate
 
 STORED = Path(__file__).with_name("guard.json")
@@ -70,7 +70,7 @@ class Walk:
     """The rooms from the hand-off to the queue, on default settings, with a queue in a folder."""
 
     def __init__(self, folder: Path, *, native: bool) -> None:
-        self._handoff = HandOff(100_000, 64 * MIB)
+        self._handoff = Buffer(100_000, 64 * MIB)
         self._gate = Gate(GateSettings())
         self._mapper = Mapper(MappingSettings(native=native), version="guard")
         # One clock for events and queue: none of them is too old.
@@ -79,7 +79,7 @@ class Walk:
 
     def carry(self, events: list[RawEvent]) -> int:
         """Takes events from hand-off to acknowledgement; returns how many records were acknowledged."""
-        encoder = Encoder(
+        encoder = Pipeline(
             handoff=self._handoff, gate=self._gate, mapper=self._mapper, queue=self._queue, tell=lambda _: None
         )
         for event in events:
@@ -125,7 +125,7 @@ def operations() -> Figures:
 
 def lanes() -> dict[str, bool]:
     """The mapping's lanes that are here: the name of each, and the setting `mapping.native` that it goes with."""
-    return {"ordinary": False, "express": True} if COMPILED else {"ordinary": False}
+    return {"ordinary": False, "fastpath": True} if COMPILED else {"ordinary": False}
 
 
 def traced(work: Callable[[], int]) -> Counter[str]:

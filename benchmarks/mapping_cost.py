@@ -27,7 +27,7 @@ from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
-from otelbridge.simulator.event_stamp import stamp_time
+from otelbridge.simulator.events import stamp_time
 from otelbridge.simulator.generator import generate
 
 BATCH = 512

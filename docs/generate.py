@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from k8s.dashboards.generate import runbook_panels_markdown
-from otelbridge.feed.states import states_table
+from otelbridge.feed.model import states_table
 from otelbridge.feed.status_codes import status_codes_table
-from otelbridge.gate.secrets import secrets_markdown
+from otelbridge.gate.redact import secrets_markdown
 from otelbridge.mapping.fields import mapping_table_markdown
 from otelbridge.mapping.severity import severity_markdown
-from otelbridge.send import answers
-from otelbridge.settings.tables import settings_table_markdown, standard_variables_table_markdown
+from otelbridge.send import classify
+from otelbridge.settings.show import settings_table_markdown, standard_variables_table_markdown
 from otelbridge.simulator.faults import faults_table
-from otelbridge.telemetry.tables import log_lines_table_markdown, metrics_table_markdown, spans_table_markdown
+from otelbridge.telemetry.names import log_lines_table_markdown, metrics_table_markdown, spans_table_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLES: list[tuple[str, str, Callable[[], str]]] = [
     ("README.md", "mapping", mapping_table_markdown),
     ("README.md", "settings", settings_table_markdown),
-    ("docs/delivery.md", "answers", answers.markdown),
+    ("docs/delivery.md", "answers", classify.markdown),
     ("docs/feed.md", "states", states_table),
     ("docs/feed.md", "status codes", status_codes_table),
     ("docs/mapping.md", "mapping", mapping_table_markdown),

@@ -12,11 +12,11 @@ from otelbridge import __version__, meters, snapshot
 from otelbridge.event import Gap
 from otelbridge.housekeeper import Housekeeper
 from otelbridge.rooms import Rooms, open_rooms
-from otelbridge.send.lending import lent_headers
+from otelbridge.send.credentials import lent_headers
 from otelbridge.settings.load import Loaded
 from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
 from otelbridge.status.server import StatusServer
-from otelbridge.telemetry.happenings import BridgeStarted, BridgeStopped, DrainStarted, GapEnded, Happening
+from otelbridge.telemetry.events import BridgeStarted, BridgeStopped, DrainStarted, Event, GapEnded
 from otelbridge.telemetry.telemetry import Telemetry
 
 TELEMETRY_CLOSE_SECONDS = 3.0
@@ -25,7 +25,7 @@ TELEMETRY_CLOSE_SECONDS = 3.0
 class Bridge:
     """The whole road, from KubeArmor to the endpoint."""
 
-    def __init__(self, loaded: Loaded, *, observer: Callable[[Happening], None] | None = None) -> None:
+    def __init__(self, loaded: Loaded, *, observer: Callable[[Event], None] | None = None) -> None:
         """Opens every room, but dials nobody yet.
 
         Args:
@@ -104,7 +104,7 @@ class Bridge:
                 version=__version__,
                 upstreams=tuple(self._settings.feed.endpoints),
                 endpoint=self.rooms.sender.endpoint,
-                express_lane=self.rooms.encoder.has_express_lane,
+                fastpath=self.rooms.encoder.has_fastpath,
             )
         )
 
@@ -134,7 +134,7 @@ class Bridge:
             self.status.close()
         self._telemetry.close(TELEMETRY_CLOSE_SECONDS)
 
-    def _tell(self, happening: Happening) -> None:
+    def _tell(self, happening: Event) -> None:
         self._telemetry.tell(happening)
         if self._observer is not None:
             self._observer(happening)

@@ -6,7 +6,7 @@ import threading
 import time
 
 from otelbridge.rooms import Rooms
-from otelbridge.telemetry.happenings import LedgerUnbalanced, NodeFellSilent, Tell
+from otelbridge.telemetry.events import LedgerUnbalanced, NodeFellSilent, Tell
 from otelbridge.telemetry.pulse import Pulse
 
 ROUND_SECONDS = 1.0

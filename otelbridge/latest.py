@@ -49,7 +49,7 @@ class Noted(NamedTuple):
                 return as_json(self.message, MAX_TEXT)[:MAX_TEXT]
 
 
-class Latest:
+class RecentEvents:
     """A ring of events. Written by the encoder's thread, read by any."""
 
     def __init__(self, limit: int) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from otelbridge.rooms import Rooms, certificates_in_use
 from otelbridge.telemetry import names
-from otelbridge.telemetry.readings import Observed, Reading, of_ledger
+from otelbridge.telemetry.metrics import Observed, Reading, of_ledger
 
 NANOS_PER_SECOND = 1_000_000_000
 LEDGER_INSTRUMENTS = ("otelbridge.ledger.records", "otelbridge.ledger.residue", "otelbridge.event.dropped")

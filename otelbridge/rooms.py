@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from otelbridge import __version__
-from otelbridge.encoder import Encoder
+from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
-from otelbridge.feed.handoff import HandOff
 from otelbridge.feed.nodes import NodeRoster
-from otelbridge.gate.gate import Gate
-from otelbridge.latest import Latest
+from otelbridge.gate.rules import Gate
+from otelbridge.latest import RecentEvents
 from otelbridge.mapping.mapper import Mapper
-from otelbridge.queue.durable import DurableQueue
-from otelbridge.send.courier import Couriers
+from otelbridge.pipeline import Pipeline
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.sender import Sender, open_sender
+from otelbridge.send.workers import Workers
 from otelbridge.settings.tree import Settings
-from otelbridge.telemetry.happenings import Tell
+from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.telemetry import Telemetry
 
 
@@ -28,14 +28,14 @@ class Rooms:
     settings: Settings
     feed: Feed
     roster: NodeRoster
-    handoff: HandOff
+    handoff: Buffer
     gate: Gate
     mapper: Mapper
-    encoder: Encoder
-    latest: Latest | None
+    encoder: Pipeline
+    latest: RecentEvents | None
     """None unless the operator wants to see events."""
     queue: DurableQueue
-    couriers: Couriers
+    couriers: Workers
     sender: Sender
     telemetry: Telemetry
 
@@ -61,8 +61,8 @@ def open_rooms(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> Rooms
     sender = open_sender(settings.send, version=__version__)
     gate = Gate(settings.gate)
     mapper = Mapper(settings.mapping, version=__version__)
-    handoff = HandOff(settings.feed.handoff_max_events, settings.feed.handoff_max_bytes)
-    latest = Latest(settings.status.show_events) if settings.status.show_events else None
+    handoff = Buffer(settings.feed.handoff_max_events, settings.feed.handoff_max_bytes)
+    latest = RecentEvents(settings.status.show_events) if settings.status.show_events else None
     roster = NodeRoster(settings.telemetry.max_nodes)
     feed = Feed(settings.feed, handoff=handoff, tell=tell, version=__version__, nodes=roster)
     queue = DurableQueue.open(settings.queue, tell=tell)  # the last that can fail: nothing has to be undone after it
@@ -73,10 +73,10 @@ def open_rooms(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> Rooms
         handoff=handoff,
         gate=gate,
         mapper=mapper,
-        encoder=Encoder(handoff=handoff, gate=gate, mapper=mapper, queue=queue, tell=tell, latest=latest),
+        encoder=Pipeline(handoff=handoff, gate=gate, mapper=mapper, queue=queue, tell=tell, latest=latest),
         latest=latest,
         queue=queue,
-        couriers=Couriers(queue, sender, settings.send, tell),
+        couriers=Workers(queue, sender, settings.send, tell),
         sender=sender,
         telemetry=telemetry,
     )

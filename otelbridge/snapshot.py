@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from otelbridge import __version__
-from otelbridge.encoder import OVERFLOW_REASON
 from otelbridge.latest import Noted
+from otelbridge.pipeline import OVERFLOW_REASON
 from otelbridge.rooms import Rooms, certificates_in_use
 from otelbridge.settings.load import Loaded
 from otelbridge.settings.show import shown

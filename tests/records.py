@@ -7,7 +7,7 @@ import time
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch
+from otelbridge.queue.model import Batch
 from otelbridge.simulator.endpoint_inbox import ReceivedLog
 
 

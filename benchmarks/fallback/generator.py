@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.corpus import HEAD, STREAM_BYTE
 from otelbridge.event import Stream
 from otelbridge.pb.kubearmor_pb2 import Alert
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 
 POLL_SECONDS = 0.001
 TICK_SECONDS = 0.002

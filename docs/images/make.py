@@ -9,7 +9,7 @@ from pathlib import Path
 
 from otelbridge.event import UPSTREAM_STREAMS
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.integration.status.chromium import open_page
 from tests.oracle import Publisher
 from tests.peers.bridge import running_bridge

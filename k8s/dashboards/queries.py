@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from otelbridge.telemetry.names import INSTRUMENTS, Kind
-from otelbridge.telemetry.tables import prometheus_label, prometheus_name
+from otelbridge.telemetry.names import INSTRUMENTS, InstrumentKind, prometheus_label, prometheus_name
 
 INSTANCE = 'instance=~"$instance"'
 """Every query looks at the bridges that the dashboard's variable names."""
@@ -30,7 +29,7 @@ def series(name: str, suffix: str = "", **where: str) -> str:
         ValueError: it has no such label, or the suffix does not fit.
     """
     declared = INSTRUMENTS[name]
-    if bool(suffix) != (declared.kind is Kind.HISTOGRAM):
+    if bool(suffix) != (declared.kind is InstrumentKind.HISTOGRAM):
         raise ValueError(f"{name} is a {declared.kind}: {suffix!r} does not fit")
     labels = {prometheus_label(attribute) for attribute in declared.attributes}
     if unknown := set(where) - labels:

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from otelbridge.cli.exits import Exit
-from otelbridge.cli.output import Output, OutputOption, fail, print_json, print_table, say
+from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table, say
 from otelbridge.cli.settings_options import (
     ConfigOption,
     EndpointOption,
@@ -22,10 +21,8 @@ from otelbridge.cli.settings_options import (
     load_or_exit,
     tell_problems,
 )
-from otelbridge.settings.given import SettingsError
-from otelbridge.settings.schema import schema
-from otelbridge.settings.show import changed, shown
-from otelbridge.settings.starter import starter
+from otelbridge.settings.problems import SettingsError
+from otelbridge.settings.show import changed, schema, shown, starter
 
 
 def show(

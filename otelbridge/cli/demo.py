@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otelbridge.cli.exits import Exit
 from otelbridge.cli.ledger import print_ledger
-from otelbridge.cli.output import Output, OutputOption, fail, print_json, say
-from otelbridge.cli.stopping import stop_on_signals
+from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, say
+from otelbridge.cli.signals import stop_on_signals
 from otelbridge.settings.environment import colours_wanted, environment
 
 if TYPE_CHECKING:
-    from otelbridge.cli.demo_screen import Screen
-    from otelbridge.cli.demo_stage import Outcome, Stage
-    from otelbridge.telemetry.happenings import Happening
+    from otelbridge.cli.demo_stage import Outcome, Screen, Stage
+    from otelbridge.telemetry.events import Event
 
 EXAMPLES = ("otelbridge demo", "otelbridge demo --rate 1000 --output json")
 DEFAULT_ACT_SECONDS = 5.0
@@ -39,9 +37,7 @@ def demo(
     with 0 only if the ledger balances and every event arrived. Needs no cluster, no network and no settings.
     """
     say("Starting a simulated KubeArmor, the bridge, and an OTLP endpoint ...")
-    from otelbridge.cli.demo_play import sentence  # noqa: PLC0415  # with grpc: only this command pays for it
-    from otelbridge.cli.demo_screen import screen  # noqa: PLC0415
-    from otelbridge.cli.demo_stage import Stage  # noqa: PLC0415
+    from otelbridge.cli.demo_stage import Stage, screen, sentence  # noqa: PLC0415 - grpc, for this command only
 
     until = threading.Event()
     stop_on_signals(until, "Stopped.")
@@ -49,7 +45,7 @@ def demo(
 
     told: deque[str] = deque([""], maxlen=1)
 
-    def observe(happening: Happening) -> None:
+    def observe(happening: Event) -> None:
         words = sentence(happening)
         if words and words != told[0]:  # the third identical try is no news
             told.append(words)
@@ -71,7 +67,7 @@ def demo(
 
 def _played(stage: Stage, shown: Screen, until: threading.Event, act_seconds: float) -> str:
     """Plays on a thread of its own while this one shows it; returns what went wrong, if anything."""
-    from otelbridge.cli.demo_play import play  # noqa: PLC0415
+    from otelbridge.cli.demo_stage import play  # noqa: PLC0415
 
     over = threading.Event()
     trouble: list[str] = []

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from otelbridge.bridge import Bridge
 from otelbridge.cli.ledger import of_queue
+from otelbridge.cli.output import say
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.settings.load import Loaded, load
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_inbox import attributes
-from otelbridge.simulator.event_stamp import stamp_time
-from otelbridge.simulator.pace import Pace, publish_at_pace
-from otelbridge.simulator.relay import Relay
-from otelbridge.simulator.sources import GENERATED, EventSource, SourcedEvent
+from otelbridge.simulator.events import stamp_time
+from otelbridge.simulator.sources import GENERATED, EventSource, PublishPace, SourcedEvent, publish_at_pace
+from otelbridge.simulator.upstream import Relay
 from otelbridge.status.document import LedgerDocument
-from otelbridge.telemetry.happenings import Happening
+from otelbridge.telemetry.events import (
+    ConnectionAttempted,
+    DeliveryDelayed,
+    Event,
+    GapEnded,
+    StreamLost,
+)
 from otelbridge.telemetry.ledger import Account
 
 GAP_EVENT = "otelbridge.gap"
@@ -74,7 +81,7 @@ class Outcome:
 class Stage:
     """Everything is running between entering and leaving. `played` may be called once, by any thread."""
 
-    def __init__(self, directory: Path, *, observer: Callable[[Happening], None], per_second: float) -> None:
+    def __init__(self, directory: Path, *, observer: Callable[[Event], None], per_second: float) -> None:
         self._directory = directory
         self.relay = Relay()
         self.endpoint = OtlpEndpoint()
@@ -104,7 +111,7 @@ class Stage:
             stamp_time(event.message, time.time_ns())
             self.relay.publish(event.stream, event.message)
 
-        pace = Pace(per_second=self._per_second, duration_seconds=seconds)
+        pace = PublishPace(per_second=self._per_second, duration_seconds=seconds)
         publish_at_pace(self._events, publish, pace, until=until)
 
     def drain(self) -> None:
@@ -169,3 +176,180 @@ def _settings(directory: Path, relay: str, endpoint: str) -> Loaded:
         "telemetry.metrics_interval_seconds=5",
     )
     return load(environment={}, flags={"--set": sets})
+
+
+NANOSECONDS = 1_000_000_000
+
+Announce = Callable[[str], None]
+
+
+def play(stage: Stage, announce: Announce, until: threading.Event, *, act_seconds: float) -> None:
+    """Plays all acts; returns early when `until` is set.
+
+    Raises:
+        TimeoutError: something that had to happen did not.
+    """
+    stage.wait("the bridge subscribes", lambda: stage.figures().state == "watching", until)
+    stage.relay.wait_for_subscribers()
+    for act in (_flow, _endpoint_away, _relay_killed, _last_events):
+        if until.is_set():
+            return
+        act(stage, announce, until, act_seconds)
+
+
+def _flow(stage: Stage, announce: Announce, until: threading.Event, seconds: float) -> None:
+    announce("Act 1: events flow from KubeArmor through the bridge to the OTLP endpoint.")
+    stage.publish(seconds, until)
+
+
+def _endpoint_away(stage: Stage, announce: Announce, until: threading.Event, seconds: float) -> None:
+    announce("Act 2: the endpoint goes away. Events go on; the bridge keeps them on disk.")
+    stage.endpoint_up = False
+    stage.endpoint.stop()
+    stage.publish(seconds, until)
+    stage.endpoint.start()
+    stage.endpoint_up = True
+    announce("The endpoint is back, and gets what it has missed.")
+    stage.publish(seconds / 2, until)
+    stage.wait("the backlog is delivered", lambda: stage.figures().held == 0, until)
+
+
+def _relay_killed(stage: Stage, announce: Announce, until: threading.Event, seconds: float) -> None:
+    # What is on its way when KubeArmor dies is gone with it; for a count that comes out even nothing is.
+    stage.wait("the bridge has read everything", lambda: _all_received(stage), until)
+    announce("Act 3: KubeArmor is killed. Nobody can see what happens meanwhile; the bridge keeps trying.")
+    gaps = stage.figures().gaps
+    stage.relay.kill()
+    until.wait(seconds / 2)
+    stage.relay.start()
+    announce("KubeArmor is back.")
+    stage.wait("the bridge subscribes again", lambda: stage.figures().state == "watching", until)
+    stage.wait("the gap is on record", lambda: stage.figures().gaps > gaps, until)
+
+
+def _last_events(stage: Stage, announce: Announce, until: threading.Event, seconds: float) -> None:
+    stage.relay.wait_for_subscribers()
+    announce("Act 4: events flow again.")
+    stage.publish(seconds, until)
+    stage.wait("the bridge has read everything", lambda: _all_received(stage), until)
+    announce("The bridge is told to stop: it stops reading, delivers what it holds, and ends.")
+    stage.drain()
+
+
+def _all_received(stage: Stage) -> bool:
+    figures = stage.figures()
+    return figures.received == figures.published
+
+
+def sentence(happening: Event) -> str:
+    """What the audience hears of a happening; empty for most of them."""
+    words = ""
+    match happening:
+        case ConnectionAttempted(error="", upstream=upstream):
+            words = f"Subscribed to {upstream}."
+        case ConnectionAttempted(attempt=attempt, status_code=code):
+            words = f"Attempt {attempt} to subscribe failed ({code})."
+        case StreamLost(stream=stream, status_code=code):
+            words = f"The stream of {stream} was lost ({code})."
+        case GapEnded(gap=gap):
+            seconds = (gap.ended_unix_nano - gap.started_unix_nano) / NANOSECONDS
+            words = f"Gap recorded: no {gap.stream} could be seen for {seconds:.1f} s ({gap.cause})."
+        case DeliveryDelayed(code=code):
+            words = f"The endpoint does not answer ({code}); the bridge tries again and again."
+        case _:
+            pass
+    return words
+
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+LINES_KEPT = 12
+DRAWS_PER_SECOND = 8
+LINE_SECONDS = 1.0
+"""Between two lines of figures, where nothing can be drawn."""
+
+
+class Screen(Protocol):
+    """Both of them. `announce` may be called from any thread."""
+
+    def announce(self, text: str) -> None:
+        """Something happens."""
+        ...
+
+    def follow(self, figures: Callable[[], Figures], over: threading.Event) -> None:
+        """Shows figures until `over` is set."""
+        ...
+
+
+class PlainScreen:
+    """Lines on stderr."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def announce(self, text: str) -> None:
+        """One line."""
+        say(f"{time.monotonic() - self._began:5.1f} s  {text}")
+
+    def follow(self, figures: Callable[[], Figures], over: threading.Event) -> None:
+        """A line every second."""
+        while not over.wait(LINE_SECONDS):
+            now = figures()
+            self.announce(
+                f"       published {now.published}  received {now.received}  on disk {now.held}  "
+                f"delivered {now.delivered}  [{now.state}]"
+            )
+
+
+class DrawnScreen:
+    """A picture that rich redraws in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
+
+    def announce(self, text: str) -> None:
+        """One line below the picture."""
+        self._lines.append(f"{time.monotonic() - self._began:5.1f} s  {text}")
+
+    def follow(self, figures: Callable[[], Figures], over: threading.Event) -> None:
+        """Redraws several times a second."""
+        from rich.live import Live  # noqa: PLC0415  # only who draws pays for rich
+
+        with Live(console=self._console, auto_refresh=False) as live:
+            while not over.wait(1 / DRAWS_PER_SECOND):
+                live.update(self._picture(figures()), refresh=True)
+            live.update(self._picture(figures()), refresh=True)
+
+    def _picture(self, now: Figures) -> RenderableType:
+        from rich.console import Group  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        road = Table(expand=True)
+        state = "green" if now.state == "watching" else "yellow"
+        endpoint = "green" if now.endpoint_up else "red"
+        for name, style in (
+            ("KubeArmor", state),
+            ("bridge: received", ""),
+            ("on disk", ""),
+            ("OTLP endpoint", endpoint),
+        ):
+            road.add_column(Text(name, style=style), justify="center")
+        road.add_row(
+            Text(f"{now.published} events\n{now.state}", style=state),
+            f"{now.received}\n{now.gaps} gap records",
+            Text(f"{now.held}", style="yellow" if now.held else ""),
+            Text(f"{now.arrived} records\n{'up' if now.endpoint_up else 'away'}", style=endpoint),
+        )
+        return Group(road, *(Text(line, style="bold" if "Act " in line else "dim") for line in self._lines))
+
+
+def screen(*, colours: bool) -> Screen:
+    """The one that fits where stderr goes."""
+    from rich.console import Console  # noqa: PLC0415  # only who draws pays for rich
+
+    console = Console(stderr=True, no_color=not colours)
+    return DrawnScreen(console) if console.is_terminal else PlainScreen()

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from otelbridge.cli.exits import Exit
-from otelbridge.cli.output import fail, print_json_line, say
+from otelbridge.cli.output import Exit, fail, print_json_line, say
 from otelbridge.cli.settings_options import ConfigOption, SetOption, load_or_exit
 from otelbridge.telemetry.escape import escape
 
@@ -81,11 +80,11 @@ def _explainer(settings: Settings, output: ExplainOutput) -> Any:
     """A function that explains one line, and says whether it was an event."""
     from otelbridge import __version__  # noqa: PLC0415  # with protobuf: only this command pays for it
     from otelbridge.cli.explain_story import tell  # noqa: PLC0415
-    from otelbridge.gate.gate import Gate  # noqa: PLC0415
+    from otelbridge.gate.rules import Gate  # noqa: PLC0415
     from otelbridge.mapping.decode import decode  # noqa: PLC0415
     from otelbridge.mapping.mapper import Mapper  # noqa: PLC0415
-    from otelbridge.send.otlp_json import to_document  # noqa: PLC0415
-    from otelbridge.simulator.event_json import EventJsonError, event_from_json  # noqa: PLC0415
+    from otelbridge.send.console_sender import to_document  # noqa: PLC0415
+    from otelbridge.simulator.events import EventJsonError, event_from_json  # noqa: PLC0415
 
     gate, mapper = Gate(settings.gate), Mapper(settings.mapping, version=__version__)
 

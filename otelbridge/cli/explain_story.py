@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otelbridge.event import Stream
-from otelbridge.gate.verdict import Verdict
+from otelbridge.gate.rules import Verdict
 from otelbridge.mapping.body import as_map
 from otelbridge.mapping.decode import Event
 from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS, Field

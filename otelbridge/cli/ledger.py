@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otelbridge.cli.exits import Exit
-from otelbridge.cli.output import Output, OutputOption, fail, print_json, print_table
+from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table
 from otelbridge.cli.settings_options import ConfigOption, QueueDirectoryOption, SetOption, load_or_exit
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ def ledger(
 
 def of_queue(directory: Path) -> LedgerDocument:
     """The ledger in a queue folder, whether a bridge runs on it or not; ends the command when it cannot be read."""
-    from otelbridge.queue.errors import QueueUnusable  # noqa: PLC0415  # only this command pays for them
     from otelbridge.queue.inspect import inspect  # noqa: PLC0415
+    from otelbridge.queue.model import QueueUnusable  # noqa: PLC0415  # only this command pays for them
     from otelbridge.status.document import ledger_document  # noqa: PLC0415
 
     try:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from otelbridge import __version__
-from otelbridge.cli import config, demo, doctor, explain, ledger, queue, run, simulate, tail, version
-from otelbridge.cli.exits import Exit
-from otelbridge.cli.output import quiet_broken_pipe
+from otelbridge.cli import config, demo, explain, ledger, queue, run, simulate, tail, version
+from otelbridge.cli.doctor import command as doctor
+from otelbridge.cli.output import Exit, quiet_broken_pipe
 from otelbridge.settings.environment import quiet_grpc
 
 Commands = tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...]

@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
-from otelbridge.cli.exits import Exit
-from otelbridge.cli.output import say
+from otelbridge.cli.output import Exit, say
 from otelbridge.settings.environment import CONFIG_VARIABLE, config_file, environment
 from otelbridge.settings.flags import SET_FLAG
-from otelbridge.settings.given import SettingsError
 from otelbridge.settings.load import Loaded, load
+from otelbridge.settings.problems import SettingsError
 
 ConfigOption = Annotated[
     Path | None,

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otelbridge.cli.exits import Exit
-from otelbridge.cli.output import Output, OutputOption, fail, print_json, print_table, say
-from otelbridge.cli.stopping import stop_on_signals
-from otelbridge.feed.address import HIGHEST_PORT
+from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table, say
+from otelbridge.cli.signals import stop_on_signals
 from otelbridge.feed.settings import DEFAULT_PORT
+from otelbridge.net.address import HIGHEST_PORT
 from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT
 
 if TYPE_CHECKING:
@@ -69,8 +68,8 @@ def simulate(
         return
     from otelbridge.event import Stream  # noqa: PLC0415
     from otelbridge.simulator.manners import NODE, RELAY, ServerTls  # noqa: PLC0415
-    from otelbridge.simulator.pace import Pace  # noqa: PLC0415
     from otelbridge.simulator.serve import SimulateOptions  # noqa: PLC0415
+    from otelbridge.simulator.sources import PublishPace  # noqa: PLC0415
 
     if bool(cert_file) != bool(key_file) or (client_ca_file and not cert_file):
         fail("Wrong usage: --cert-file and --key-file go together, and --client-ca-file needs them", Exit.WRONG_USAGE)
@@ -87,7 +86,7 @@ def simulate(
             streams=tuple(Stream(name.strip()) for name in streams.split(",")),
             loop=loop,
             seed=seed,
-            pace=Pace(per_second=rate or None, burst=burst, count=count, duration_seconds=duration),
+            pace=PublishPace(per_second=rate or None, burst=burst, count=count, duration_seconds=duration),
             fresh_times=not recorded_times,
             wait_for_subscriber=not at_once,
             stay=stay,
@@ -146,7 +145,7 @@ def endpoint(
 
     Takes logs, traces and metrics over gRPC and HTTP, counts them, and prints the counts at the end.
     """
-    from otelbridge.simulator.endpoint_serve import EndpointOptions, serve_endpoint  # noqa: PLC0415
+    from otelbridge.simulator.endpoint import EndpointOptions, serve_endpoint  # noqa: PLC0415
 
     until = threading.Event()
     stop_on_signals(until, "Stopped.")

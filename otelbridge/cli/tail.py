@@ -8,21 +8,74 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from otelbridge.cli.exits import Exit
-from otelbridge.cli.output import fail, print_json_line, say
+from otelbridge.cli.output import Exit, fail, print_json_line, say
 from otelbridge.cli.settings_options import ConfigOption, KubeArmorOption, SetOption, load_or_exit
-from otelbridge.cli.stopping import stop_on_signals
+from otelbridge.cli.signals import stop_on_signals
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.settings.environment import colours_wanted, environment
+from otelbridge.telemetry.escape import escape
+
+RESET, BOLD, DIM, RED, YELLOW, GREEN = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[32m"
+COLOUR_OF_ACTION = {"block": RED, "audit": YELLOW, "allow": GREEN}
+IN_THE_HEAD = frozenset({"_kind", "UpdatedTime", "Timestamp"})
+LINE_FIELDS = ("NamespaceName", "PodName", "ContainerName", "PolicyName", "Severity", "Operation", "Source", "Resource")
+
+Print = Callable[[Mapping[str, Any]], None]
+
+
+def printer(*, one_line: bool, colours: bool) -> Print:
+    """What prints an event on stdout. Everything that comes from the event is escaped."""
+
+    def coloured(text: str, code: str) -> str:
+        return f"{code}{text}{RESET}" if colours and code else text
+
+    def block(fields: Mapping[str, Any]) -> None:
+        code = _colour(fields)
+        print(coloured(f"== {_kind(fields)} / {_when(fields)} ==", code or BOLD))
+        for name, value in fields.items():
+            if name not in IN_THE_HEAD:
+                shown = escape(_text(value))
+                print(f"{coloured(f'{name}:', DIM)} {coloured(shown, code) if name in ('Action', 'Result') else shown}")
+        print(flush=True)
+
+    def line(fields: Mapping[str, Any]) -> None:
+        words = [escape(_text(fields[name])) for name in LINE_FIELDS if fields.get(name)]
+        if "Message" in fields:
+            words += [escape(_text(fields.get("Level", ""))), escape(_text(fields["Message"]))]
+        end = " ".join(escape(_text(fields[name])) for name in ("Action", "Result") if fields.get(name))
+        print(coloured(_when(fields), DIM), _kind(fields), *words, coloured(end, _colour(fields)), flush=True)
+
+    return line if one_line else block
+
+
+def _kind(fields: Mapping[str, Any]) -> str:
+    return escape(str(fields["_kind"])).capitalize()
+
+
+def _when(fields: Mapping[str, Any]) -> str:
+    return escape(_text(fields.get("UpdatedTime") or fields.get("Timestamp", "")))
+
+
+def _colour(fields: Mapping[str, Any]) -> str:
+    return COLOUR_OF_ACTION.get(str(fields.get("Action", "")).lower(), "")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_text(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return str(value)
+
 
 if TYPE_CHECKING:
-    from otelbridge.gate.gate import Gate
+    from otelbridge.gate.rules import Gate
     from otelbridge.settings.tree import Settings
 
 EXAMPLES = (
@@ -115,7 +168,7 @@ def _labels(given: Any) -> dict[str, str]:
 
 def _filter(settings: Settings, conditions: dict[str, Any]) -> Gate:
     """A gate that keeps what the filters hold for, and redacts as the settings say."""
-    from otelbridge.gate.gate import Gate  # noqa: PLC0415  # with protobuf: only this command pays for it
+    from otelbridge.gate.rules import Gate  # noqa: PLC0415  # with protobuf: only this command pays for it
     from otelbridge.gate.settings import RuleSettings  # noqa: PLC0415
 
     rules: tuple[RuleSettings, ...] = ()
@@ -127,15 +180,14 @@ def _filter(settings: Settings, conditions: dict[str, Any]) -> Gate:
 
 def _readers(settings: Settings, from_bridge: str | None, events: Events, stop: threading.Event) -> Sequence[_Reader]:
     """One per stream of each KubeArmor, or one for the bridge; wrong settings end the command."""
-    from otelbridge.cli.tail_bridge import BridgeReader  # noqa: PLC0415  # with protobuf: only this command pays for it
-    from otelbridge.cli.tail_read import Reader  # noqa: PLC0415
+    from otelbridge.cli.tail_sources import BridgeReader, UpstreamReader  # noqa: PLC0415 - protobuf, for this command only
 
     wanted = [stream for stream in UPSTREAM_STREAMS if stream in settings.feed.streams]
     try:
         if from_bridge:
             return [BridgeReader(from_bridge, streams=frozenset(wanted), events=events, stop=stop, say=say)]
         return [
-            Reader(upstream, stream, settings.feed, events=events, stop=stop, say=say)
+            UpstreamReader(upstream, stream, settings.feed, events=events, stop=stop, say=say)
             for upstream in settings.feed.endpoints
             for stream in wanted
         ]
@@ -152,7 +204,7 @@ def _show(
     limit: int | None,
     output: TailOutput,
 ) -> None:
-    from otelbridge.cli.tail_print import printer  # noqa: PLC0415  # with protobuf: only this command pays for it
+    from otelbridge.cli.tail import printer  # noqa: PLC0415  # with protobuf: only this command pays for it
     from otelbridge.mapping.decode import decode  # noqa: PLC0415
 
     events: Events = queue.Queue(MAX_WAITING)

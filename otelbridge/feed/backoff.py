@@ -35,7 +35,7 @@ class Loss(Protocol):
     """It ended by one bad event while events flowed."""
 
 
-class Ladder:
+class Backoff:
     """Two ladders, fast and slow, and where on them a subscription, or a stream, stands."""
 
     __slots__ = ("_random", "_settings", "rungs")
@@ -66,10 +66,10 @@ class Ladder:
         return self._random.uniform(step / 2, step)
 
 
-class LadderWait(wait_base):
+class BackoffWait(wait_base):
     """A ladder in the shape that tenacity asks: the outcome of an attempt, in; the seconds to wait, out."""
 
-    def __init__(self, ladder: Ladder) -> None:
+    def __init__(self, ladder: Backoff) -> None:
         self._ladder = ladder
 
     def __call__(self, retry_state: RetryCallState) -> float:

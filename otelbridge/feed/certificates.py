@@ -22,7 +22,7 @@ class CertificateError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Certificates:
+class ClientCertificates:
     """What TLS is spoken with. None stands for a file that is not configured."""
 
     ca: bytes | None
@@ -34,7 +34,7 @@ class Certificates:
     """When the first of our own certificate and the CA bundle's last one expires."""
 
 
-def read_certificates(settings: FeedTlsSettings, *, now: datetime | None = None) -> Certificates:
+def read_certificates(settings: FeedTlsSettings, *, now: datetime | None = None) -> ClientCertificates:
     """Reads and checks the files: PEM, dates, and that the key is the certificate's.
 
     Raises:
@@ -51,7 +51,7 @@ def read_certificates(settings: FeedTlsSettings, *, now: datetime | None = None)
         expiries.append(leaf.not_valid_after_utc)
         if key is not None:
             _check_pair(leaf, key, settings)
-    return Certificates(
+    return ClientCertificates(
         ca=ca,
         cert=cert,
         key=key,

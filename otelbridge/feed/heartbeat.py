@@ -42,7 +42,7 @@ REFUSALS = frozenset(
 """Statuses that a live peer answers with when it will not have the question."""
 
 
-class Health(StrEnum):
+class HealthStatus(StrEnum):
     """What a health check's outcome means for the connection."""
 
     ALIVE = "alive"
@@ -50,7 +50,7 @@ class Health(StrEnum):
     DEAD = "dead"
 
 
-def judge(misses: int, *, received_since_asking: bool) -> Health:
+def judge(misses: int, *, received_since_asking: bool) -> HealthStatus:
     """One miss makes suspect, two make dead - and one is enough when nothing else came in either.
 
     Args:
@@ -58,10 +58,10 @@ def judge(misses: int, *, received_since_asking: bool) -> Health:
         received_since_asking: an event arrived after the question went out: a starved relay is not a dead one.
     """
     if not misses:
-        return Health.ALIVE
+        return HealthStatus.ALIVE
     if misses >= DEADLY_MISSES or not received_since_asking:
-        return Health.DEAD
-    return Health.SUSPECT
+        return HealthStatus.DEAD
+    return HealthStatus.SUSPECT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from otelbridge.feed.address import Address
-from otelbridge.feed.resolver import Resolve, resolve_by_system
 from otelbridge.feed.settings import FeedTlsSettings
-from otelbridge.telemetry.happenings import Step
+from otelbridge.net.address import Address, Resolve, resolve_by_system
+from otelbridge.telemetry.events import ConnectStep
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HTTP2_EMPTY_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -29,7 +28,7 @@ TLS_ALERT = 0x15
 class Findings:
     """How far one got."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[ConnectStep, ...]
     """Those that were taken; the last one carries the error, if any."""
     addresses: tuple[str, ...] = ()
     """What the name resolved to; the address itself where none had to be looked up."""
@@ -63,14 +62,14 @@ def preflight(
     Blocks for up to `timeout_seconds` per step, and for DNS as long as that takes. Never raises for what it finds.
     """
     walk = _Walk(address, tls, timeout_seconds, resolve)
-    steps: list[Step] = []
+    steps: list[ConnectStep] = []
     ways: list[tuple[str, Callable[[], None]]] = [("resolve", walk.resolve_name), ("connect", walk.connect)]
     if tls.enabled:
         ways.append(("tls", walk.shake_hands))
     ways.append(("http2", walk.speak_http2))
     try:
         for name, take in ways:
-            step = Step(name=name, started_unix_nano=time.time_ns(), ended_unix_nano=0)
+            step = ConnectStep(name=name, started_unix_nano=time.time_ns(), ended_unix_nano=0)
             try:
                 take()
             except _StepError as error:
@@ -94,7 +93,7 @@ class _Walk:
         self._connected_to = ""
         self._socket: socket.socket | None = None
 
-    def findings(self, steps: Sequence[Step], *, configuration: bool = False) -> Findings:
+    def findings(self, steps: Sequence[ConnectStep], *, configuration: bool = False) -> Findings:
         resolved = len(steps) > 1 or not steps[0].error
         return Findings(
             steps=tuple(steps),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otelbridge.feed.certificates import CertificateError, Certificates, read_certificates, read_digest
+from otelbridge.feed.certificates import CertificateError, ClientCertificates, read_certificates, read_digest
 from otelbridge.feed.settings import FeedTlsSettings
 
 CHECK_SECONDS = 5.0
@@ -32,7 +32,7 @@ class Renewal:
         self._check_at = 0.0
         self._renew_at = 0.0
 
-    def read(self) -> Certificates | None:
+    def read(self) -> ClientCertificates | None:
         """The certificates for a new connection, read again; None while TLS is off.
 
         Raises:
@@ -68,7 +68,7 @@ class Renewal:
             return False
         return now - self._seen_at >= SETTLE_SECONDS
 
-    def renew(self, now: float) -> Certificates | None:
+    def renew(self, now: float) -> ClientCertificates | None:
         """The changed certificates, for a connection beside the present one.
 
         Raises:

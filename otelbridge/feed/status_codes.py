@@ -28,7 +28,7 @@ SLOW_CLASSES = frozenset({ErrorClass.PERMANENT, ErrorClass.CONFIGURATION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Classification:
     """What to make of an end."""
 
     error_class: ErrorClass
@@ -36,14 +36,14 @@ class Verdict:
     """One bad event ended the stream, not the server's health: when events flowed before, try again within a second."""
 
 
-_TRANSIENT = Verdict(error_class=ErrorClass.TRANSIENT)
-_POISON = Verdict(error_class=ErrorClass.TRANSIENT, quick=True)
-_PERMANENT = Verdict(error_class=ErrorClass.PERMANENT)
-_CONFIGURATION = Verdict(error_class=ErrorClass.CONFIGURATION)
+_TRANSIENT = Classification(error_class=ErrorClass.TRANSIENT)
+_POISON = Classification(error_class=ErrorClass.TRANSIENT, quick=True)
+_PERMANENT = Classification(error_class=ErrorClass.PERMANENT)
+_CONFIGURATION = Classification(error_class=ErrorClass.CONFIGURATION)
 
-VERDICTS: Mapping[StatusCode, Verdict] = {
+VERDICTS: Mapping[StatusCode, Classification] = {
     # A wrong filter, a marshalling fault in the relay and a shutdown all look like this.
-    StatusCode.OK: Verdict(error_class=ErrorClass.ENDED),
+    StatusCode.OK: Classification(error_class=ErrorClass.ENDED),
     # Not by us: our own cancellations never come here.
     StatusCode.CANCELLED: _TRANSIENT,
     StatusCode.UNKNOWN: _TRANSIENT,
@@ -86,7 +86,7 @@ BAD_FILTER_SECONDS = 2.0
 """So many ends with OK, each within so many seconds of subscribing and without an event, mean a filter refused."""
 
 
-def classify(code: StatusCode, details: str) -> Verdict:
+def classify(code: StatusCode, details: str) -> Classification:
     """What an end with this status means. Never called for ends that we asked for."""
     if code is StatusCode.UNAVAILABLE and configuration_fault(details):
         return _CONFIGURATION

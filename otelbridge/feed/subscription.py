@@ -15,20 +15,25 @@ import grpc
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from otelbridge.event import GapCause, Stream
-from otelbridge.feed.address import Address
-from otelbridge.feed.attempt import Attempts
-from otelbridge.feed.backoff import Ladder, LadderWait
+from otelbridge.feed.backoff import Backoff, BackoffWait
+from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.certificates import CertificateError
-from otelbridge.feed.handoff import HandOff
-from otelbridge.feed.loss import ConnectionLostError, failed_step
-from otelbridge.feed.resolver import Resolve
+from otelbridge.feed.connector import Connector
+from otelbridge.feed.model import (
+    SUBSCRIPTION_MOVES,
+    ConnectionLostError,
+    IllegalMoveError,
+    Machine,
+    SubscriptionState,
+    SubscriptionStatus,
+    failed_step,
+)
+from otelbridge.feed.monitor import Monitor
 from otelbridge.feed.settings import FeedSettings
-from otelbridge.feed.states import SUBSCRIPTION_MOVES, IllegalMoveError, Machine, SubscriptionState
 from otelbridge.feed.status_codes import SLOW_CLASSES
-from otelbridge.feed.stream_watch import StreamWatch, put_on_record
-from otelbridge.feed.subscription_status import SubscriptionStatus
-from otelbridge.feed.vigil import Vigil
-from otelbridge.telemetry.happenings import (
+from otelbridge.feed.stream import StreamWatch, put_on_record
+from otelbridge.net.address import Address, Resolve
+from otelbridge.telemetry.events import (
     CertificatesRefused,
     ConnectionEnded,
     RetryScheduled,
@@ -52,7 +57,7 @@ class Subscription:
         address: Address,
         settings: FeedSettings,
         *,
-        handoff: HandOff,
+        handoff: Buffer,
         tell: Tell,
         version: str,
         random: Random,
@@ -69,7 +74,7 @@ class Subscription:
             stream: StreamWatch(stream, self.upstream, settings, random, watched_until=watched_until.get(stream))
             for stream in settings.streams
         }
-        self._attempts = Attempts(
+        self._attempts = Connector(
             address,
             settings,
             watches=self._watches,
@@ -81,10 +86,10 @@ class Subscription:
             stopping=self._stopping,
             pulse=self.pulse,
         )
-        self._ladder = Ladder(settings.retry, random)
+        self._ladder = Backoff(settings.retry, random)
         self._spread_seconds = spread_seconds
         self._gone = False
-        self._vigil: Vigil | None = None
+        self._vigil: Monitor | None = None
         self._last_error = ""
         self._error_class = ""
         self._next_attempt_at: float | None = None
@@ -118,7 +123,7 @@ class Subscription:
     def _run(self) -> None:
         self._sleep(self._spread_seconds)
         retrying = Retrying(
-            wait=LadderWait(self._ladder),
+            wait=BackoffWait(self._ladder),
             sleep=self._sleep,
             retry=retry_if_exception_type(ConnectionLostError),
             before_sleep=self._schedule,
@@ -171,7 +176,7 @@ class Subscription:
 
     # --- ends ---
 
-    def _end(self, vigil: Vigil, loss: ConnectionLostError) -> None:
+    def _end(self, vigil: Monitor, loss: ConnectionLostError) -> None:
         """A watched connection is over: what was seen last is worked out before anything is closed."""
         connection, noticed = vigil.connection, time.time_ns()
         if loss.proven_until_end:
@@ -187,7 +192,7 @@ class Subscription:
         for watch in self._watches.values():
             watch.lose_with_connection(since_unix_nano, loss.cause, str(loss))
 
-    def _close(self, vigil: Vigil, status_code: str, detail: str, *, planned: bool) -> None:
+    def _close(self, vigil: Monitor, status_code: str, detail: str, *, planned: bool) -> None:
         connection = vigil.connection
         connection.close()
         if self._vigil is vigil:
@@ -218,7 +223,7 @@ class Subscription:
 
     # --- renewal ---
 
-    def _renew(self, old: Vigil) -> Vigil:
+    def _renew(self, old: Monitor) -> Monitor:
         """Make before break: the new connection is watched before the old one is closed; or the old one stays."""
         try:
             new = self._attempts.replace()

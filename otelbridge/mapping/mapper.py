@@ -6,14 +6,12 @@ from collections.abc import Callable
 
 from otelbridge.event import Gap, Stream
 from otelbridge.mapping.decode import Decoded, Event
-from otelbridge.mapping.lane import Lane
-from otelbridge.mapping.leftovers import unknown_attributes
-from otelbridge.mapping.messages import MessageLane
-from otelbridge.mapping.oddities import gap_record, raw_record
+from otelbridge.mapping.fastpath_cache import compiled_mapping
+from otelbridge.mapping.model import MappingCounts
+from otelbridge.mapping.record_encoder import RecordEncoder, unknown_attributes
 from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.tally import Tally
-from otelbridge.mapping.teacher import express_lane
+from otelbridge.mapping.synthetic import MessageEncoder, gap_record, raw_record
 from otelbridge.mapping.wire import Attribute
 from otelbridge.pb import kubearmor_pb2 as pb
 
@@ -27,20 +25,20 @@ class Mapper:
         self._settings = settings
         self.assemble = assembler(version, native=settings.native)
         """Records in, an encoded ExportLogsServiceRequest out."""
-        self.tally = Tally()
+        self.tally = MappingCounts()
         """What was odd about the events, as plain integers."""
-        alerts = Lane(settings, Stream.ALERTS, pb.Alert, self.tally)
-        logs = Lane(settings, Stream.LOGS, pb.Log, self.tally)
+        alerts = RecordEncoder(settings, Stream.ALERTS, pb.Alert, self.tally)
+        logs = RecordEncoder(settings, Stream.LOGS, pb.Log, self.tally)
         self._lanes: dict[Stream, Callable[..., Record]] = {
             Stream.ALERTS: alerts.map,
             Stream.LOGS: logs.map,
-            Stream.MESSAGES: MessageLane(settings, self.tally).map,
+            Stream.MESSAGES: MessageEncoder(settings, self.tally).map,
         }
         self._unix_nano = alerts.unix_nano
-        self.express: dict[Stream, Callable[[bytes, int], Record | None]] = {
-            stream: express
+        self.fastpath: dict[Stream, Callable[[bytes, int], Record | None]] = {
+            stream: fastpath
             for lane, stream, kind in ((alerts, Stream.ALERTS, pb.Alert), (logs, Stream.LOGS, pb.Log))
-            if (express := express_lane(lane, settings, stream, kind, self.tally)) is not None
+            if (fastpath := compiled_mapping(lane, settings, stream, kind, self.tally)) is not None
         }
         """By stream: encoded event and time of receipt in, its record out; None where `map` has to look at the event.
         Empty where that lane is not compiled, or not wanted."""

@@ -2,42 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import binascii
+import re
+from binascii import hexlify
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b, sha256
+from struct import Struct
 
 from google.protobuf.message import Message
 
 from otelbridge.event import Stream
 from otelbridge.mapping.body import one_line
-from otelbridge.mapping.detail import detail, detail_with_resource, event_data_of
-from otelbridge.mapping.fields import Field, Group, as_is
-from otelbridge.mapping.forms import FormKey, facts
-from otelbridge.mapping.identity import digest_of
-from otelbridge.mapping.network import without_remote_host
-from otelbridge.mapping.plain import head
-from otelbridge.mapping.process import process_attributes
-from otelbridge.mapping.remembered import (
+from otelbridge.mapping.details import FormKey, detail, detail_with_resource, event_data_of, facts, without_remote_host
+from otelbridge.mapping.fields import Field, Group, GroupShape, as_is, shape
+from otelbridge.mapping.model import (
+    AlertKind,
     DetailPart,
-    FormPart,
+    Held,
     Known,
+    MappingCounts,
     ProcessPart,
     RulePart,
+    TemplatePart,
     TouchedPart,
+    Values,
     WorkloadPart,
 )
-from otelbridge.mapping.rule import Ruling, rule_on_alert, rule_on_log
+from otelbridge.mapping.rule import PRESET_PREFIX, Ruling, rule_on_alert, rule_on_log
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import severity_table
-from otelbridge.mapping.shapes import GroupShape, shape
-from otelbridge.mapping.tally import AlertKind, Tally
-from otelbridge.mapping.values import Held, Values
 from otelbridge.mapping.wire import (
     RECORD_ATTRIBUTE,
     RESOURCE_ATTRIBUTE,
+    SPAN_ID,
+    TRACE_ID,
     Attribute,
     attributes,
     clip,
+    delimited,
+    record_head,
 )
 from otelbridge.mapping.workload import parse_labels, place
+
+DIGEST_BYTES = 16
+UID_BYTES = 36
+_UUID_GROUPS = Struct("8s4s4s4s12s").unpack
+new_digest = blake2b(digest_size=DIGEST_BYTES).copy  # a copy costs a third less than one made from arguments
+
+
+def digest_of(pairs: Sequence[tuple[str, Held]]) -> bytes:
+    """A digest of named values."""
+    return blake2b(repr(pairs).encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def uid(content: bytes) -> bytes:
+    """The id of whatever the content identifies, in the text form of a UUID."""
+    digest = new_digest()
+    digest.update(content)
+    return b"-".join(_UUID_GROUPS(hexlify(digest.digest())))
+
+
+HASHES = {
+    "ProcessHash": "kubearmor.process.hash",
+    "ParentHash": "kubearmor.process.parent.hash",
+    "ResourceHash": "kubearmor.resource.hash",
+}
+DEFAULT_ALGORITHM = "sha256"
+_ALGORITHM = re.compile(r"[a-z0-9_]{1,32}")
+_HEX = re.compile(r"[0-9a-fA-F]+")
+
+
+def process_attributes(values: Values, enforcer: str) -> Iterator[Attribute]:
+    """The attributes of a process, but for its numbers."""
+    path, tty = values.text("ProcessName"), values.text("TTY")
+    yield "process.executable.path", path
+    yield "process.executable.name", path.rpartition("/")[2]
+    yield "process.working_directory", _directory(values.text("Cwd"), enforcer)
+    if tty:
+        yield "kubearmor.tty", tty
+        yield "process.interactive", True
+    yield from _hashes(values)
+
+
+def _directory(cwd: str, enforcer: str) -> str:
+    if cwd == "/" and (enforcer == "BPFLSM" or enforcer.startswith(PRESET_PREFIX)):
+        return ""  # those never pass the directory: `/` is a filler there
+    return cwd.rstrip("/") or cwd[:1]
+
+
+def _hashes(values: Values) -> Iterator[Attribute]:
+    named = values.text("HashAlgo")
+    algorithm = named.lower() or DEFAULT_ALGORITHM
+    if not _ALGORITHM.fullmatch(algorithm):
+        yield "kubearmor.hash.algorithm", named
+        algorithm = "other"
+    hashes = [(f"{key}.{algorithm}", _hash(values.text(field))) for field, key in HASHES.items()]
+    yield from hashes
+    if algorithm != "other" and not any(text for _, text in hashes):
+        yield "kubearmor.hash.algorithm", named
+
+
+def _hash(text: str) -> str:
+    """Lower-case hex; an early build sent base64. Empty for all zero, which is how KubeArmor says `unknown`."""
+    if not text.strip("0"):
+        return ""
+    if _HEX.fullmatch(text):
+        return text.lower()
+    try:
+        raw = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return text
+    return raw.hex() if any(raw) else ""
+
+
+NO_SESSION = ("", "0")
+_TRACE_ID_BYTES = 16
+_SPAN_ID_BYTES = 8
+_LOW_32_BITS = 0xFFFF_FFFF
+_MAX_DIGITS = 20  # of a uint64
+
+
+def low_half(exec_id: str) -> int | None:
+    """What all processes of a session share: a forked child carries its own pid in the id's high half.
+
+    None where the text is not an id. It is in none of NO_SESSION.
+    """
+    if len(exec_id) > _MAX_DIGITS or not (exec_id.isascii() and exec_id.isdigit()):
+        return None
+    return int(exec_id) & _LOW_32_BITS
+
+
+def trace_context(container: tuple[str, str, str], exec_id: str, host_pid: int) -> bytes:
+    """LogRecord.trace_id and .span_id: one trace per session, one span per process.
+
+    Args:
+        container: cluster, node and container id.
+        exec_id: its low half is what the session's processes share; where it is no id, there is no trace.
+        host_pid: the process, 0 for unknown.
+    """
+    low = low_half(exec_id)
+    if low is None:
+        return b""
+    digest = sha256("\0".join((*container, str(low))).encode()).digest()[:_TRACE_ID_BYTES]
+    trace = delimited(TRACE_ID, digest)
+    if host_pid <= 0:
+        return trace
+    return trace + delimited(SPAN_ID, host_pid.to_bytes(_SPAN_ID_BYTES, "big"))
+
 
 ENTRY_OVERHEAD_BYTES = 1024  # of the Python objects around an entry's bytes and its key's texts, roughly
 MAX_WORDS_BYTES = 256  # of the words around what was touched; a policy's message may be longer
@@ -61,7 +172,7 @@ class Parts:
         *,
         fields: tuple[Field, ...],
         cut: list[str],
-        tally: Tally,
+        tally: MappingCounts,
     ) -> None:
         self._settings = settings
         self._stream = stream
@@ -130,7 +241,7 @@ class Parts:
         number = self._severity[ruling.situation][ruling.level]
         kind = self._kind(ruling, values)
         return RulePart(
-            head=head(number, ruling.event_name),
+            head=record_head(number, ruling.event_name),
             attributes=encoded,
             before=_words(ruling.before) + b" ",
             after=_words(ruling.after),
@@ -199,14 +310,14 @@ class Parts:
             weight=self._weight(cut_before, key, 4 * len(resource)),
         )
 
-    def make_form(self, key: FormKey) -> FormPart:
+    def make_form(self, key: FormKey) -> TemplatePart:
         """From a form, Data and Resource."""
         cut_before = len(self._cut)
         found = facts(key)
         encoded = self._encode(RECORD_ATTRIBUTE, found.attributes)
         word = key[0].event_data_key
         keys, texts = _known({name: text for name, text in found.known.items() if name != word})
-        return FormPart(
+        return TemplatePart(
             attributes=encoded,
             known=((*keys, word), texts),
             digest=digest_of([("Data and Resource", found.identifying)]),

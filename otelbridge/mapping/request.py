@@ -10,9 +10,9 @@ from otelbridge.event import Stream
 from otelbridge.mapping.wire import TWO_DIGITS, TWO_DIGITS_END, delimited, varint
 
 try:
-    from otelbridge.mapping import express_request
+    from otelbridge.mapping import fastpath_request
 except ImportError:  # it was installed where there is no C compiler
-    express_request = None  # type: ignore[assignment]
+    fastpath_request = None  # type: ignore[assignment]
 
 SCOPE_NAME = "otelbridge.kubearmor"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
@@ -39,7 +39,7 @@ def assembler(version: str, *, native: bool = True) -> Callable[[list[Record]], 
     """
     scope = delimited(b"\x0a", SCOPE_NAME.encode()) + delimited(b"\x12", version.encode())
     schema = delimited(b"\x1a", SCHEMA_URL.encode())  # the same field in ScopeLogs and ResourceLogs
-    make = express_request.assemble if native and express_request is not None else assemble
+    make = fastpath_request.assemble if native and fastpath_request is not None else assemble
     return partial(make, scope=delimited(b"\x0a", scope), schema=schema)
 
 

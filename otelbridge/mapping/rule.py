@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from otelbridge.event import OTHER_OUTCOME, OUTCOME_BY_RESULT
+from otelbridge.mapping.model import Values
 from otelbridge.mapping.severity import (
     DEFAULT_POSTURE,
     NETWORK_POLICY_TYPE,
@@ -15,7 +16,6 @@ from otelbridge.mapping.severity import (
     log_situation,
     policy_severity,
 )
-from otelbridge.mapping.values import Values
 from otelbridge.mapping.wire import Attribute
 
 OPERATION_NAMES = {

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from otelbridge.mapping.model import Values
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.values import Values
 from otelbridge.mapping.wire import Attribute
 
 PLACEHOLDER_CLUSTER = "default"  # what KubeArmor says when nobody named the cluster

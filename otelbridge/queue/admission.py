@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch
-from otelbridge.queue.change import Change
-from otelbridge.queue.finding import rows_of
-from otelbridge.queue.holding import Holding
-from otelbridge.queue.overflow import shed_from
-from otelbridge.queue.rows import Row, Span, row_id, sequence_of, span_of
+from otelbridge.queue.disk import DiskError
+from otelbridge.queue.memory import measure
+from otelbridge.queue.model import Batch, Change, Row, Span, row_id, sequence_of, span_of
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.queue.waiting_room import measure
-from otelbridge.queue.weather import Weather
+from otelbridge.queue.state import QueueState, rows_of
 from otelbridge.telemetry.ledger import Account, Posting
+
+Policy = Literal["drop_oldest", "drop_newest", "logs_first"]
+
+# From what can be missed most easily to what must never be missed. Gap records are few, small, and the only witnesses
+# of what could not be seen, so every policy spares them until nothing else is left.
+SHEDDING_ORDER = (Stream.LOGS, Stream.MESSAGES, Stream.ALERTS, Stream.GAPS)
+
+
+def shed_from(policy: Policy, newcomer: Stream) -> tuple[tuple[Stream, ...], ...]:
+    """Groups of streams to shed from, one group after the other; within a group, the oldest batch goes first.
+
+    When all groups are empty, the newcomer itself goes.
+    """
+    if newcomer is Stream.GAPS or policy == "drop_oldest":
+        return ((Stream.LOGS, Stream.MESSAGES, Stream.ALERTS), (Stream.GAPS,))
+    if policy == "drop_newest":
+        return ()
+    return tuple((stream,) for stream in SHEDDING_ORDER[: SHEDDING_ORDER.index(newcomer) + 1])
+
 
 GAPS_ROOM_BYTES = 1024 * 1024  # beyond the bound, for the records that say what was lost by it
 
@@ -20,7 +37,7 @@ GAPS_ROOM_BYTES = 1024 * 1024  # beyond the bound, for the records that say what
 class Admission:
     """Admits batches within the bounds, by the operator's overflow policy."""
 
-    def __init__(self, settings: QueueSettings, holding: Holding) -> None:
+    def __init__(self, settings: QueueSettings, holding: QueueState) -> None:
         self._settings = settings
         self._holding = holding
         self.shed: dict[tuple[Stream, str], int] = {}
@@ -77,7 +94,7 @@ class Admission:
         return more
 
     def _reason(self) -> str:
-        return "disk_error" if self._holding.weather in (Weather.TROUBLE, Weather.DAMAGE) else "queue_full"
+        return "disk_error" if self._holding.weather in (DiskError.TROUBLE, DiskError.DAMAGE) else "queue_full"
 
     def _make_room(
         self, newcomer: Stream, excess: int, change: Change, passed: dict[Stream, int], *, memory_only: bool

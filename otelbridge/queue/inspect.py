@@ -13,17 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch
-from otelbridge.queue.books import Books, read_page
-from otelbridge.queue.change import DeadLetter, Retained
-from otelbridge.queue.errors import QueueUnusable
-from otelbridge.queue.opening import QUEUE_FILE, read_store
-from otelbridge.queue.owner import owner_of
+from otelbridge.queue.checkpoint import Checkpoint, read_page
+from otelbridge.queue.disk import owner_of, sentence
+from otelbridge.queue.durability import WATCHING, read_note
+from otelbridge.queue.model import (
+    STREAM_BY_RANK,
+    Batch,
+    DeadLetter,
+    QueueUnusable,
+    Retained,
+    Row,
+    Span,
+    sequence_of,
+    span_of,
+)
 from otelbridge.queue.packing import is_whole
-from otelbridge.queue.rows import STREAM_BY_RANK, Row, Span, sequence_of, span_of
-from otelbridge.queue.store import Store
-from otelbridge.queue.watching import WATCHING, read_note
-from otelbridge.queue.weather import sentence
+from otelbridge.queue.store import QUEUE_FILE, Store, read_store
 from otelbridge.telemetry.ledger import Ledger
 
 ROWS_AT_ONCE = 1024
@@ -79,7 +84,7 @@ class Inspection:
 
     def ledger(self) -> Ledger:
         """The ledger."""
-        return (self._books or Books()).ledger
+        return (self._books or Checkpoint()).ledger
 
     def held(self) -> dict[Stream, int]:
         """Records held per stream, counted row by row."""

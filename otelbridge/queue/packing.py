@@ -13,10 +13,85 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
+from types import ModuleType
 
-from otelbridge.queue.crc import joined_crc
-from otelbridge.queue.deflate import checksum, deflated, inflated
+POLYNOMIAL = 0xEDB88320  # of RFC 1952, section 8, without the x**32 that stands beyond the 32 bits
+ONE = 1 << 31
+BYTE = ONE >> 8  # x**8
+MASK = 0xFFFFFFFF
+LENGTH_BYTES = 4
+
+
+def joined_crc(first: int, second: int, second_bytes: int) -> int:
+    """The CRC-32 of two pieces joined.
+
+    Args:
+        first: `zlib.crc32` of the first piece.
+        second: `zlib.crc32` of the second one.
+        second_bytes: the length of the second one.
+    """
+    for place, digit in enumerate(second_bytes.to_bytes(LENGTH_BYTES, "little")):
+        if digit:
+            first = _multiplied(first, _power(digit << 8 * place))
+    return first ^ second
+
+
+@lru_cache(maxsize=256 * LENGTH_BYTES)  # all that are asked for
+def _power(exponent: int) -> int:
+    """The polynomial x to the power of eight times the exponent."""
+    power, square = ONE, BYTE
+    while exponent:
+        if exponent & 1:
+            power = _multiplied(power, square)
+        square = _multiplied(square, square)
+        exponent >>= 1
+    return power
+
+
+def _multiplied(left: int, right: int) -> int:
+    """The product of two polynomials, modulo that of the CRC."""
+    product = 0
+    while left:
+        if left & ONE:
+            product ^= right
+        left = left << 1 & MASK
+        right = right >> 1 ^ POLYNOMIAL if right & 1 else right >> 1
+    return product
+
+
+try:
+    from isal import isal_zlib
+except ImportError:
+    isal_zlib = None  # type: ignore[assignment]  # what a missing package is
+
+encoder: ModuleType = zlib if isal_zlib is None else isal_zlib
+"""As far as it is used here, the one has the other's interface."""
+RAW = -zlib.MAX_WBITS
+LEVEL = 2
+"""Measured in docs/decisions/compression.md, for both."""
+
+
+def deflated(content: bytes) -> bytes:
+    """A stream that ends at a byte and has no final block, so that another one can follow."""
+    stream = encoder.compressobj(LEVEL, zlib.DEFLATED, RAW)
+    return b"".join((stream.compress(content), stream.flush(zlib.Z_SYNC_FLUSH)))
+
+
+def inflated(stream: bytes | memoryview, most_bytes: int) -> bytes:
+    """What the stream holds, as far as so many bytes.
+
+    Raises:
+        zlib.error: it is not a deflate stream.
+    """
+    return zlib.decompressobj(RAW).decompress(stream, most_bytes)
+
+
+def checksum(content: bytes) -> int:
+    """CRC-32, as zlib's."""
+    return int(encoder.crc32(content))
+
 
 MARK = 0xB7
 HEADER = struct.Struct(">BII")

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
-from otelbridge.queue.holding import Holding
-from otelbridge.queue.log_bound import bound_log
-from otelbridge.queue.renewal import renew
+from otelbridge.queue.disk import DiskError
+from otelbridge.queue.state import QueueState
+from otelbridge.queue.store import bound_log
 from otelbridge.telemetry.pulse import Pulse
+
+ENDINGS = ("-wal", "-shm", "")  # an old log beside a new database would be taken for its own
+
+
+def renew(holding: QueueState) -> None:
+    """Gives the file of a full disk up if nothing in it is owed, kept or lent; `recover` makes the next one."""
+    store = holding.store
+    if store is None or holding.weather is not DiskError.FULL or holding.desk.loans():
+        return
+    if sum(holding.counts.batches.values()) > len(holding.room) or holding.pending.dead_letters:
+        return
+    try:
+        if store.dead_letter_sizes() or store.retained_bytes():
+            return
+    except sqlite3.Error:
+        return  # `recover` will meet it too
+    # The books first, in a file whose space is reserved: a start without the database goes by them.
+    holding.mirror.write(holding.books.page())
+    holding.pending.notes |= holding.notes
+    holding.shut()
+    with contextlib.suppress(OSError):  # what is left is opened again, and what waits is deleted in it
+        for ending in ENDINGS:
+            Path(f"{holding.path}{ending}").unlink(missing_ok=True)
+
 
 EVERY_SECONDS = 0.5
 STOP_SECONDS = 10  # a disk that hangs must not hang the end of the program
@@ -17,7 +43,7 @@ SPARE_PAGES = 8192  # 64 MiB may stay unused in the file: the next outage needs 
 GIVE_BACK_PAGES = 256  # 2 MiB each half second: no put waits for long
 
 
-def tidy(holding: Holding) -> None:
+def tidy(holding: QueueState) -> None:
     """Lays space by for when the disk is full, bounds the log, gives back what an outage took; renews a stuck file."""
     if holding.weather is not None or holding.store is None:
         renew(holding)

@@ -17,9 +17,9 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from otelbridge.net.files import WatchedFiles
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.target import SendSettingsError
-from otelbridge.send.watched import WatchedFiles
 
 
 class Period(NamedTuple):

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
-from otelbridge.queue.outcome import Hold
+from otelbridge.net.files import WatchedFiles
+from otelbridge.queue.model import Hold
 from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import SendSettingsError, Target
-from otelbridge.send.watched import WatchedFiles
+from otelbridge.send.target import SendSettingsError, Target, parse_target
+from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 
 HEADER_NAME = re.compile(r"[0-9a-z!#$%&'*+.^_`|~-]+")
 """A token of RFC 9110, in lower case as HTTP/2 wants it."""
@@ -145,3 +146,32 @@ def _check(name: str, value: str) -> None:
 
 def _watched(path: Path | None, clock: Callable[[], float]) -> WatchedFiles | None:
     return None if path is None else WatchedFiles(path, clock=clock)
+
+
+def lent_headers(send: SendSettings, telemetry: TelemetrySettings) -> dict[str, Callable[[], Mapping[str, str]]]:
+    """Per signal that borrows: the headers to send now, read again when their files change.
+
+    Raises:
+        SendSettingsError: a file cannot be read, or credentials would go over plaintext.
+    """
+    signals = {"traces": telemetry.traces, "metrics": telemetry.metrics}
+    return {
+        name: _borrowed(send, signal)
+        for name, signal in signals.items()
+        if signal.lend_credentials and signal.exporter == "otlp" and not telemetry.disabled
+    }
+
+
+def _borrowed(send: SendSettings, signal: SignalSettings) -> Callable[[], Mapping[str, str]]:
+    only_files = send.model_copy(update={"headers": {}})  # those of the settings are the signal's own business
+    target = parse_target(signal.endpoint, signal.protocol, insecure=signal.insecure)
+    credentials = Credentials(only_files, target)
+    last: list[Mapping[str, str]] = [{}]
+
+    def headers() -> Mapping[str, str]:
+        found = credentials.headers()
+        if not isinstance(found, Hold):
+            last[0] = found
+        return last[0]
+
+    return headers

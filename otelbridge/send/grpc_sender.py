@@ -9,18 +9,65 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
+from grpc._cython import cygrpc
 
-from otelbridge.queue.outcome import Hold, Outcome, RetryLater
+from otelbridge.queue.model import Hold, Outcome, RetryLater
 from otelbridge.queue.packing import gzip_member, unpacked
-from otelbridge.send import answers
+from otelbridge.send import classify
 from otelbridge.send.certificates import Certificates, TlsFiles
+from otelbridge.send.classify import hidden
 from otelbridge.send.credentials import Credentials
-from otelbridge.send.hiding import hidden
-from otelbridge.send.precompressed import precompressed
 from otelbridge.send.settings import MIB, SendSettings
 from otelbridge.send.target import send_target
+
+TESTED: tuple[str, ...] = ("1.85.",)
+"""Releases of grpcio, as far as the minor version. Another one may read the flag otherwise, and the endpoint would be
+the first to see it, as messages that it cannot read."""
+WRITE_INTERNAL_COMPRESS = -0x80000000  # GRPC_WRITE_INTERNAL_COMPRESS (transport.h), as the signed integer taken here
+SEND_MESSAGE = 1  # its place among the operations of a unary call
+
+Export = Callable[..., bytes]
+
+
+def precompressed(export: grpc.UnaryUnaryMultiCallable, *, version: str = grpc.__version__) -> Export | None:
+    """The method, for messages that are gzip members; to be called with `compression=grpc.Compression.Gzip`.
+
+    Args:
+        export: a method of a channel, without serializers. Not to be used otherwise afterwards.
+        version: grpcio's.
+
+    Returns:
+        None where this grpcio does not let us.
+    """
+    if not version.startswith(TESTED):
+        return None
+    try:
+        prepare: Callable[..., Any] = export._prepare  # noqa: SLF001  # what this file is about
+        marked = _marking(prepare)
+        marked(b"", None, None, None, grpc.Compression.Gzip)  # starts nothing
+        export._prepare = marked  # noqa: SLF001
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return export  # type: ignore[no-any-return]  # grpcio has no types
+
+
+def _marking(prepare: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes the operations of a call as before, with the message marked as compressed."""
+
+    def prepared(request: bytes, *rest: Any) -> Any:
+        state, operations, deadline, failure = prepare(request, *rest)
+        if operations is None:
+            return state, operations, deadline, failure
+        if not isinstance(operations[SEND_MESSAGE], cygrpc.SendMessageOperation):
+            raise TypeError(f"the operations of a call are not what they were: {operations}")
+        message = cygrpc.SendMessageOperation(request, WRITE_INTERNAL_COMPRESS)
+        return state, (*operations[:SEND_MESSAGE], message, *operations[SEND_MESSAGE + 1 :]), deadline, failure
+
+    return prepared
+
 
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 MAX_ANSWER_BYTES = 4 * MIB
@@ -118,12 +165,12 @@ class GrpcSender:
                 )
             except grpc.RpcError as error:
                 self._suspect(error.code(), channel)
-                return answers.of_grpc(error.code(), error.details() or "", _status_details(error))
+                return classify.of_grpc(error.code(), error.details() or "", _status_details(error))
             except ValueError:
                 # grpc's word for a channel that was closed between our taking it and its starting the call.
                 return RetryLater(code="CANCELLED", why="the channel was closed")
         self._deadlines_missed = 0
-        return answers.of_response(response)
+        return classify.of_response(response)
 
     @contextmanager
     def _calling(self) -> Iterator[_Channel | None]:

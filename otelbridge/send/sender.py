@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Protocol
 
-from otelbridge.queue.outcome import Outcome
+from otelbridge.queue.model import Outcome
 from otelbridge.send.console_sender import ConsoleSender
 from otelbridge.send.grpc_sender import GrpcSender
 from otelbridge.send.http_sender import HttpSender

@@ -4,15 +4,201 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from otelbridge.send.target import AddressError, parse_target
-from otelbridge.settings.addresses import kubearmor_address
-from otelbridge.settings.complaint import Complaint
-from otelbridge.settings.hiding import is_secret
+from otelbridge.net.address import parse_address
+from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT, AddressError, parse_target
+from otelbridge.settings.problems import Given, Problem, hidden, is_secret
 from otelbridge.settings.tree import Settings, leaves, value_at
+
+
+def kubearmor_address(text: str) -> str:
+    """`host:port` of a relay or node; the port is KubeArmor's own where none is given, IPv6 comes out in brackets.
+
+    Raises:
+        AddressError: as `parse_address`.
+    """
+    try:
+        return str(parse_address(text))
+    except ValueError as error:
+        wrong, _, cure = str(error).removeprefix(f"{text!r} ").partition(": ")
+        raise AddressError(wrong, f"{cure[:1].upper()}{cure[1:]}.") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """A fault between settings, or between a setting and the machine."""
+
+    paths: tuple[str, ...]
+    """The setting to name first, then the others that play a part."""
+    wrong: str
+    cure: str
+    value: Any = None
+    at: str = ""
+    """The place within the first setting, such as `[0].pattern`."""
+
+    def as_problem(self, given: dict[str, Given]) -> Problem:
+        """In the form that all problems are reported in, with the origin of the first setting that was given."""
+        origin = next((given[path].origin for path in self.paths if path in given), "default")
+        value = "" if self.value is None else str(hidden(self.paths[0], self.value))
+        return Problem(path=self.paths[0] + self.at, value=value, wrong=self.wrong, cure=self.cure, origin=origin)
+
+
+_TLS_SECTIONS = ("feed.tls", "send", "telemetry.traces", "telemetry.metrics")
+_OTHER_FILES = ("send.headers_file", "send.token_file")
+
+
+def pair_complaints(settings: Settings) -> Iterator[Complaint]:
+    """Faults among the names alone; no file is touched."""
+    for section in _TLS_SECTIONS:
+        tls = value_at(settings, section)
+        for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+            if getattr(tls, one) and not getattr(tls, other):
+                yield Complaint(
+                    paths=(f"{section}.{one}", f"{section}.{other}"),
+                    value=getattr(tls, one),
+                    wrong=f"is given without {other}",
+                    cure=f"Set {section}.{other} too; mutual TLS needs both.",
+                )
+    tls = settings.feed.tls
+    for name in ("ca_file", "cert_file", "key_file", "server_name"):
+        if getattr(tls, name) and not tls.enabled:
+            yield Complaint(
+                paths=(f"feed.tls.{name}", "feed.tls.enabled"),
+                value=getattr(tls, name),
+                wrong="is given, but feed.tls.enabled is false: the connection would be plaintext",
+                cure="Set feed.tls.enabled to true, or leave this out.",
+            )
+
+
+def file_complaints(settings: Settings) -> Iterator[Complaint]:
+    """Faults of the files themselves."""
+    for section in _TLS_SECTIONS:
+        yield from _tls_files(section, value_at(settings, section))
+    for path in _OTHER_FILES:
+        file = value_at(settings, path)
+        if file:
+            yield from _readable(path, Path(file))
+    directory = settings.queue.directory
+    if directory.exists() and not directory.is_dir():
+        yield Complaint(
+            paths=("queue.directory",),
+            value=directory,
+            wrong="is not a folder",
+            cure="Name a folder for the queue file.",
+        )
+
+
+def _tls_files(section: str, tls: Any) -> Iterator[Complaint]:
+    unreadable = False
+    for name in ("ca_file", "cert_file", "key_file"):
+        if getattr(tls, name):
+            for complaint in _readable(f"{section}.{name}", Path(getattr(tls, name))):
+                unreadable = True
+                yield complaint
+    if unreadable:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if tls.ca_file:
+        try:
+            context.load_verify_locations(cafile=str(tls.ca_file))
+        except (ssl.SSLError, OSError) as error:
+            yield Complaint(
+                paths=(f"{section}.ca_file",),
+                value=tls.ca_file,
+                wrong=f"holds no valid certificate ({_reason(error)})",
+                cure="Name a PEM file with the CA's certificate, or several.",
+            )
+    if tls.cert_file and tls.key_file:
+        try:
+            # Without the callback, an encrypted key would ask for its passphrase on the terminal.
+            context.load_cert_chain(certfile=str(tls.cert_file), keyfile=str(tls.key_file), password=_no_passphrase)
+        except (ssl.SSLError, OSError, ValueError) as error:
+            yield Complaint(
+                paths=(f"{section}.cert_file", f"{section}.key_file"),
+                value=tls.cert_file,
+                wrong=f"and {section}.key_file are no valid pair ({_reason(error)})",
+                cure="Name the certificate and the unencrypted key that belongs to it, both PEM.",
+            )
+
+
+def date_notes(settings: Settings) -> Iterator[str]:
+    """Certificates that are out of date: no reason not to start, as they are read again; but the first to know."""
+    now, seen = datetime.now(UTC), set[str]()
+    for section in _TLS_SECTIONS:
+        for name in ("ca_file", "cert_file"):
+            path = getattr(value_at(settings, section), name)
+            if not path or str(path) in seen:  # telemetry's are the events' own, unless somebody set others
+                continue
+            seen.add(str(path))
+            if outside := _outside(Path(path), now, bundle=name == "ca_file"):
+                yield f"{section}.{name} ({path}) {outside}. Renew the file; the bridge reads it again by itself."
+
+
+def _outside(file: Path, now: datetime, *, bundle: bool) -> str:
+    from otelbridge.send.certificates import period_of  # noqa: PLC0415  # cryptography: only who uses TLS pays for it
+
+    try:
+        return period_of(file.read_bytes(), bundle=bundle).outside(now)
+    except (OSError, ValueError):
+        return ""  # said by another check
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key is encrypted")
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "reason", "") or str(error)).replace("_", " ").lower()
+
+
+def _readable(path: str, file: Path) -> Iterator[Complaint]:
+    """At most one complaint: the file cannot be opened, or is empty."""
+    try:
+        with file.open("rb") as opened:
+            empty = not opened.read(1)
+    except OSError as error:
+        yield Complaint(
+            paths=(path,),
+            value=file,
+            wrong=f"cannot be read: {error.strerror}",
+            cure="Correct the path, or mount the file and make it readable for this user.",
+        )
+        return
+    if empty:
+        yield Complaint(paths=(path,), value=file, wrong="is empty", cure="Fill it, or name another.")
+
+
+def hints(settings: Settings) -> Iterator[str]:
+    """What an operator may want to look at again; called with checked settings only."""
+    send = settings.send
+    if send.protocol == "console":
+        return
+    endpoint = parse_target(send.endpoint, send.protocol, insecure=send.insecure)
+    if send.protocol == "grpc" and endpoint.port == OTLP_HTTP_PORT:
+        yield (
+            f"send.endpoint has the port {OTLP_HTTP_PORT}, where OTLP over HTTP is usual, but send.protocol is grpc. "
+            "Is http/protobuf meant?"
+        )
+    if send.protocol == "http/protobuf" and endpoint.port == OTLP_GRPC_PORT:
+        yield (
+            f"send.endpoint has the port {OTLP_GRPC_PORT}, where OTLP over gRPC is usual, but send.protocol is "
+            "http/protobuf. Is grpc meant?"
+        )
+    if send.protocol == "http/protobuf" and endpoint.path == "/":
+        yield "send.endpoint has no path, and is used as it is: collectors take logs at /v1/logs."
+    if not endpoint.tls and (send.ca_file or send.cert_file):
+        yield "send.ca_file, send.cert_file and send.key_file have no effect: send.endpoint is plaintext."
+    if "://" in send.endpoint and send.insecure is not None and send.insecure == endpoint.tls:
+        scheme = send.endpoint.partition("://")[0]
+        yield f"send.insecure has no effect: send.endpoint says {scheme}, and the scheme wins."
+
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")

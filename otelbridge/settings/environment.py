@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from otelbridge.settings.problems import Given, Layer, Problem, did_you_mean, hidden
+from otelbridge.settings.text import from_text, pairs
+from otelbridge.settings.tree import ENVIRONMENT_PREFIX, leaves
 
 CONFIG_VARIABLE = "OTELBRIDGE_CONFIG"
 """Names the settings file, where no flag does."""
@@ -33,3 +41,326 @@ def config_file(flag: Path | None, variables: Mapping[str, str]) -> Path | None:
     """The settings file to read: the flag's, or the variable's, or none."""
     named = variables.get(CONFIG_VARIABLE)
     return flag or (Path(named) if named else None)
+
+
+# Kubernetes puts these into every pod of a namespace that has a Service called otelbridge or otelbridge-something:
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_SERVICE_LINK = re.compile(
+    r"_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
+)
+_SERVICE_LINK_URL = re.compile(r"^(tcp|udp|sctp)://")
+
+
+def own_environment(variables: Mapping[str, str]) -> Layer:
+    """What the bridge's own variables say. An empty variable counts as not set, as everywhere in OpenTelemetry."""
+    layer = Layer()
+    known = {leaf.environment_name: leaf for leaf in leaves()}
+    for name, text in sorted(variables.items()):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name == CONFIG_VARIABLE or not text:
+            continue
+        leaf = known.get(name)
+        if leaf is None:
+            if not _is_service_link(name, text):
+                layer.problems.append(_unknown(name, known))
+            continue
+        origin = f"environment {name}"
+        try:
+            layer.given.append(Given(path=leaf.path, value=from_text(leaf.annotation, text), origin=origin))
+        except ValueError as error:
+            layer.problems.append(
+                Problem(
+                    path=leaf.path,
+                    value=str(hidden(leaf.path, text)),
+                    wrong=str(error),
+                    cure="Write JSON, or items separated by commas (key=value for a map).",
+                    origin=origin,
+                )
+            )
+    return layer
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    return _SERVICE_LINK.search(name) is not None or (
+        name.endswith("_PORT") and _SERVICE_LINK_URL.match(text) is not None
+    )
+
+
+def _unknown(name: str, known: Mapping[str, object]) -> Problem:
+    return Problem(
+        path=name,
+        wrong="there is no such setting",
+        cure=did_you_mean(name, [*known, CONFIG_VARIABLE]) or "`otelbridge config init` lists every setting.",
+        origin="environment",
+    )
+
+
+LEAST_PLAUSIBLE_TIMEOUT_MILLISECONDS = 100
+"""The specification says milliseconds, opentelemetry-python reads seconds: `10` is never meant as 10 ms."""
+
+
+class _Note(Exception):  # noqa: N818  # not an error: the way in which a reader says 'taken, but'
+    """A value is left out; why, as a sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandardVariable:
+    """One variable: the settings that it sets, and how its text is read."""
+
+    name: str
+    paths: tuple[str, ...]
+    read: Callable[[str], Any]
+    meaning: str
+    base_of: tuple[str, ...] = ()
+    """For a base endpoint: what OTLP/HTTP appends to it, per path."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _headers(value: str) -> dict[str, str]:
+    """W3C-baggage style: `a=1,b=2`, percent-encoded, as the exporter specification has it."""
+    return {unquote(key).lower(): unquote(text) for key, text in pairs(value).items()}
+
+
+def _attributes(value: str) -> dict[str, str]:
+    return {unquote(key): unquote(text) for key, text in pairs(value).items()}
+
+
+def _boolean(value: str) -> bool:
+    """Only `true`, in any case, is true: the specification's rule for booleans."""
+    return value.strip().lower() == "true"
+
+
+def _milliseconds(value: str) -> float:
+    milliseconds = _number(value)
+    return milliseconds / 1000
+
+
+def _timeout(value: str) -> float:
+    number = _number(value)
+    return number if number < LEAST_PLAUSIBLE_TIMEOUT_MILLISECONDS else number / 1000
+
+
+def _number(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError("is not a number of milliseconds") from None
+    if number <= 0:
+        raise ValueError("is not above 0")
+    return number
+
+
+def _one_of(words: Mapping[str, str]) -> Callable[[str], str]:
+    """A reader for a closed set of words, each with the word that the settings use."""
+
+    def read(value: str) -> str:
+        word = value.strip().lower()
+        if word not in words:
+            said = f"is none of {', '.join(words)}"
+            raise ValueError(f"{said}. {did_you_mean(word, words)}".rstrip(". "))
+        return words[word]
+
+    return read
+
+
+def _same(*words: str) -> dict[str, str]:
+    return {word: word for word in words}
+
+
+_protocol = _one_of(_same("grpc", "http/protobuf"))
+_compression = _one_of(_same("gzip", "none"))
+_signal_exporter = _one_of(_same("otlp", "console", "none"))
+# Prometheus scrapes /metrics whatever is exported by OTLP, so the word asks for nothing more than that.
+_metrics_exporter = _one_of(_same("otlp", "console", "none") | {"prometheus": "none"})
+_level = _one_of(
+    {
+        "trace": "debug",
+        "debug": "debug",
+        "info": "info",
+        "warn": "warning",
+        "warning": "warning",
+        "error": "error",
+        "fatal": "error",
+    }
+)
+
+
+def _logs_exporter(value: str) -> str:
+    word = _one_of(_same("otlp", "console", "none"))(value)
+    if word == "none":
+        raise ValueError("would leave KubeArmor's events nowhere to go")
+    if word == "otlp":
+        raise _Note("`otlp` is what the bridge does anyway")
+    return "console"
+
+
+_SIGNALS = (
+    ("LOGS", "send", "/v1/logs", "the events"),
+    ("TRACES", "telemetry.traces", "/v1/traces", "the bridge's own spans"),
+    ("METRICS", "telemetry.metrics", "/v1/metrics", "the bridge's own metrics"),
+)
+
+# The last word of OTEL_EXPORTER_OTLP_*, the key that it sets in each signal's section, how it is read, what it means.
+_EXPORTER_ROWS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
+    (
+        "ENDPOINT",
+        "endpoint",
+        _text,
+        "URL; for HTTP, `/v1/logs` and so on are appended, but not to a signal's own form.",
+    ),
+    ("PROTOCOL", "protocol", _protocol, "`grpc` or `http/protobuf`."),
+    ("INSECURE", "insecure", _boolean, "gRPC without TLS; a scheme in the endpoint wins."),
+    ("CERTIFICATE", "ca_file", _text, "CA bundle that the endpoint is checked against."),
+    ("CLIENT_KEY", "key_file", _text, "Key of the client certificate."),
+    ("CLIENT_CERTIFICATE", "cert_file", _text, "Client certificate, for mutual TLS."),
+    ("HEADERS", "headers", _headers, "`key=value,...`, percent-encoded."),
+    ("COMPRESSION", "compression", _compression, "`gzip` or `none`."),
+    (
+        "TIMEOUT",
+        "timeout_seconds",
+        _timeout,
+        f"Milliseconds; a value below {LEAST_PLAUSIBLE_TIMEOUT_MILLISECONDS} is read as seconds.",
+    ),
+)
+
+
+def _exporter_variables() -> list[StandardVariable]:
+    found = []
+    for word, key, read, meaning in _EXPORTER_ROWS:
+        is_base = word == "ENDPOINT"
+        found.append(
+            StandardVariable(
+                name=f"OTEL_EXPORTER_OTLP_{word}",
+                paths=tuple(f"{section}.{key}" for _, section, _, _ in _SIGNALS),
+                read=read,
+                meaning=meaning,
+                base_of=tuple(path for _, _, path, _ in _SIGNALS) if is_base else (),
+            )
+        )
+        found.extend(
+            StandardVariable(
+                name=f"OTEL_EXPORTER_OTLP_{signal}_{word}",
+                paths=(f"{section}.{key}",),
+                read=read,
+                meaning=f"The same, for {whose} only.",
+            )
+            for signal, section, _, whose in _SIGNALS
+        )
+    return found
+
+
+def _kubearmor_service(value: str) -> list[str]:
+    """As the receiver in KubeArmor's own adapter reads it: one address."""
+    return [value.strip()]
+
+
+# A later row wins over an earlier one where both set the same path: the general form comes before the particular.
+STANDARD_VARIABLES: tuple[StandardVariable, ...] = (
+    StandardVariable(
+        name="KUBEARMOR_SERVICE",
+        paths=("feed.endpoints",),
+        read=_kubearmor_service,
+        meaning="KubeArmor's or the relay's address, as KubeArmor's own adapter reads it.",
+    ),
+    *_exporter_variables(),
+    StandardVariable(
+        name="OTEL_LOGS_EXPORTER",
+        paths=("send.protocol",),
+        read=_logs_exporter,
+        meaning="`console` prints the events; `otlp` changes nothing; `none` is refused.",
+    ),
+    StandardVariable(
+        name="OTEL_TRACES_EXPORTER",
+        paths=("telemetry.traces.exporter",),
+        read=_signal_exporter,
+        meaning="`otlp`, `console` or `none`, for the bridge's own spans.",
+    ),
+    StandardVariable(
+        name="OTEL_METRICS_EXPORTER",
+        paths=("telemetry.metrics.exporter",),
+        read=_metrics_exporter,
+        meaning="`otlp`, `console`, `none`, or `prometheus` (`none`: /metrics is there anyway).",
+    ),
+    StandardVariable(
+        name="OTEL_RESOURCE_ATTRIBUTES",
+        paths=("telemetry.resource_attributes",),
+        read=_attributes,
+        meaning="Added to the bridge's own resource.",
+    ),
+    StandardVariable(
+        name="OTEL_SERVICE_NAME",
+        paths=("telemetry.service_name",),
+        read=_text,
+        meaning="`service.name` of the bridge's own telemetry.",
+    ),
+    StandardVariable(
+        name="OTEL_SDK_DISABLED",
+        paths=("telemetry.disabled",),
+        read=_boolean,
+        meaning="`true`: no spans and metrics of the bridge's own. Events are not affected.",
+    ),
+    StandardVariable(
+        name="OTEL_METRIC_EXPORT_INTERVAL",
+        paths=("telemetry.metrics_interval_seconds",),
+        read=_milliseconds,
+        meaning="Milliseconds between exports of the bridge's own metrics.",
+    ),
+    StandardVariable(
+        name="OTEL_LOG_LEVEL",
+        paths=("telemetry.log_level",),
+        read=_level,
+        meaning="Least level of the bridge's own log lines.",
+    ),
+)
+
+NOT_APPLICABLE_PREFIXES = ("OTEL_BLRP_", "OTEL_LOGRECORD_")
+"""They tune the SDK's log pipeline, which events do not go through: it would drop them when full."""
+
+
+def otel_environment(variables: Mapping[str, str]) -> Layer:
+    """What the standard variables say; those unknown to the table are other programs' business."""
+    layer = Layer()
+    for row in STANDARD_VARIABLES:
+        text = variables.get(row.name, "")
+        if text.strip():
+            _read_row(layer, row, text)
+    for name in sorted(variables):
+        if name.startswith(NOT_APPLICABLE_PREFIXES):
+            layer.notes.append(
+                f"{name} has no effect here: events do not go through the SDK's log pipeline, but through the bridge's "
+                "durable queue (see the queue.* and send.* settings)."
+            )
+    return layer
+
+
+def _read_row(layer: Layer, row: StandardVariable, text: str) -> None:
+    origin = f"environment {row.name}"
+    try:
+        value = row.read(text)
+    except _Note as note:
+        layer.notes.append(f"{row.name}: {note}.")
+        return
+    except ValueError as error:
+        shown = str(hidden(row.paths[0], text))
+        layer.problems.append(
+            Problem(
+                path=row.name,
+                value=shown,
+                wrong=str(error),
+                cure=f"Correct it, or unset it. {row.meaning}",
+                origin="environment",
+            )
+        )
+        return
+    for i, path in enumerate(row.paths):
+        base = row.base_of[i] if row.base_of else ""
+        layer.given.append(Given(path=path, value=value, origin=origin, base_of=base))
+    if row.read is _timeout and value == _number(text):
+        layer.notes.append(
+            f"{row.name}={text.strip()} is read as {value:g} s: the specification says milliseconds, but nobody waits "
+            f"{value:g} ms. OTELBRIDGE_SEND__TIMEOUT_SECONDS says it without doubt."
+        )
+    if row.name == "OTEL_RESOURCE_ATTRIBUTES" and "service.name" in value:
+        layer.given.append(Given(path="telemetry.service_name", value=value["service.name"], origin=origin))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from otelbridge.settings.given import Given, Layer, Problem, did_you_mean
-from otelbridge.settings.hiding import hidden
+from otelbridge.settings.problems import Given, Layer, Problem, did_you_mean, hidden
 from otelbridge.settings.text import from_text
 from otelbridge.settings.tree import leaves
 

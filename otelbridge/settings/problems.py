@@ -2,16 +2,115 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from otelbridge.settings.given import Problem, did_you_mean
-from otelbridge.settings.hiding import hidden, is_secret
 from otelbridge.settings.tree import Settings, is_section, section_at
+
+HIDDEN = "(secret)"
+
+_SECRET_NAME = re.compile(
+    r"(^|[^a-z])(authorization|headers|cookie|credentials?)([^a-z]|$)"
+    r"|passw(or)?d|passphrase|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|license[-_.]?key",
+    re.IGNORECASE,
+)
+_PLACE = re.compile(r"(_file|_seconds|_bytes)$|^(allow|lend)_")
+_USERINFO = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@|(?<=://)[^/@:\s]+@")
+
+
+def is_secret(name: str) -> bool:
+    """Whether what goes by that name (a key, a header) is a secret; the path of a secret's file is none."""
+    last = name.rsplit(".", 1)[-1]
+    return not _PLACE.search(last) and _SECRET_NAME.search(last) is not None
+
+
+def hidden(name: str, value: Any) -> Any:
+    """The value as it may be shown: secrets replaced, at any depth, and passwords cut out of URLs."""
+    if isinstance(value, Mapping):
+        if is_secret(name):
+            return dict.fromkeys(value, HIDDEN)
+        return {key: hidden(str(key), item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [hidden(name, item) for item in value]
+    if value is None or value == "":
+        return value
+    if is_secret(name):
+        return HIDDEN
+    return without_userinfo(value) if isinstance(value, str) else value
+
+
+def without_userinfo(text: str) -> str:
+    """A URL (or any text) without the `user:password@` of its URLs."""
+    return _USERINFO.sub(HIDDEN + "@", text)
+
+
+DEFAULT_ORIGIN = "default"
+CLOSE_ENOUGH = 0.7
+"""Of 1: a slip of the pen is above it, another word below."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """One value, as somebody gave it: not checked yet."""
+
+    path: str
+    """Dotted, such as `feed.retry.max_seconds`; it need not exist."""
+    value: Any
+    origin: str
+    """`flag --x`, `environment NAME`, `file PATH:LINE`."""
+    base_of: str = ""
+    """For an endpoint that is only a base: the path that OTLP/HTTP appends, such as `/v1/logs`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing wrong with the settings."""
+
+    path: str
+    """The setting, or the variable's or file's name where there is no such setting."""
+    wrong: str
+    """What is wrong, without its subject: `must be at least 10`."""
+    cure: str
+    origin: str = ""
+    value: str = ""
+    """As it may be shown: secrets are hidden."""
+
+    def __str__(self) -> str:
+        """One line: path, value, what is wrong, cure, origin."""
+        subject = f"{self.path} = {self.value}" if self.value else self.path
+        place = f" ({self.origin})" if self.origin else ""
+        return f"{subject}: {self.wrong}. {self.cure}{place}"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; carries every problem found, not only the first."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+@dataclass(slots=True, kw_only=True)
+class Layer:
+    """What one place (file, environment, flags) has to say."""
+
+    given: list[Given] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Sentences for the operator about values that were taken, but perhaps not as meant."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The closest known word as a sentence, or empty when none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=CLOSE_ENOUGH)
+    return f"Did you mean {close[0]}?" if close else ""
+
 
 MAX_SHOWN_CHARACTERS = 120
 """Of a faulty value: enough to recognise it."""

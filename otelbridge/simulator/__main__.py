@@ -16,9 +16,8 @@ from pathlib import Path
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.simulator.faults import Fault, FaultError, parse_fault
 from otelbridge.simulator.manners import NODE, RELAY, ServerTls
-from otelbridge.simulator.pace import Pace
 from otelbridge.simulator.serve import SimulateOptions, serve
-from otelbridge.simulator.sources import SourceError
+from otelbridge.simulator.sources import PublishPace, SourceError
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -76,7 +75,9 @@ def _options(arguments: list[str] | None) -> SimulateOptions:
         streams=given.streams,
         loop=given.loop,
         seed=given.seed,
-        pace=Pace(per_second=given.rate or None, burst=given.burst, count=given.count, duration_seconds=given.duration),
+        pace=PublishPace(
+            per_second=given.rate or None, burst=given.burst, count=given.count, duration_seconds=given.duration
+        ),
         fresh_times=not given.recorded_times,
         sequence=given.sequence,
         wait_for_subscriber=not given.at_once,

@@ -62,13 +62,13 @@ class LoseAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TooLarge:
+class RefuseTooLarge:
     """Take only requests up to so many bytes; answer as grpc-go does, or with 413."""
 
     limit_bytes: int
 
 
-Answer = Ok | Partial | Status | Http | Hang | Reset | LoseAnswer | TooLarge
+Answer = Ok | Partial | Status | Http | Hang | Reset | LoseAnswer | RefuseTooLarge
 OK = Ok()
 
 
@@ -87,7 +87,7 @@ class Request(NamedTuple):
 
 def sized(answer: Answer, request: Request) -> Answer:
     """TooLarge as what it means for this request; any other answer as it is."""
-    if not isinstance(answer, TooLarge):
+    if not isinstance(answer, RefuseTooLarge):
         return answer
     if len(request.body) <= answer.limit_bytes:
         return OK

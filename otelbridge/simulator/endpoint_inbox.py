@@ -45,7 +45,7 @@ class ReceivedMetric(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class InboxCounts:
     """How much the endpoint took."""
 
     requests: int
@@ -90,10 +90,10 @@ class Inbox:
                 self._requests.append(request)
             self._changed.notify_all()
 
-    def counts(self) -> Counts:
+    def counts(self) -> InboxCounts:
         """How much was taken so far."""
         with self._changed:
-            return Counts(
+            return InboxCounts(
                 requests=self._request_count,
                 records=self._numbers["logs"],
                 spans=self._numbers["traces"],

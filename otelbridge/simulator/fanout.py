@@ -12,7 +12,7 @@ from otelbridge.simulator.manners import Ending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class FanoutCounts:
     """What became of a stream's events. Per subscriber: accepted = sent + waiting + discarded."""
 
     published: int
@@ -128,12 +128,12 @@ class Fanout:
                 timeout=max(0.0, deadline - time.monotonic()),
             )
 
-    def counts(self) -> Counts:
+    def counts(self) -> FanoutCounts:
         """What became of this stream's events up to now."""
         with self._changed:
             accepted = sum(each.accepted for each in self._subscribers)
             sent = sum(each.sent for each in self._subscribers)
-            return Counts(
+            return FanoutCounts(
                 published=self._published,
                 unheard=self._unheard,
                 accepted=self._accepted_by_gone + accepted,

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 import grpc
+
+from otelbridge.event import UPSTREAM_STREAMS
+from otelbridge.simulator.manners import Ending, HealthAnswer
+from otelbridge.simulator.tcp_pipe import Conditions
+from otelbridge.simulator.tcp_proxy import TcpProxy
+from otelbridge.simulator.upstream import Relay
 
 SECONDS_PER_UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
@@ -159,3 +170,151 @@ def _rate(text: str, fault: str) -> float:
     if not text.isdecimal() or not int(text):
         raise FaultError(f"fault {fault!r}: {text!r} is no number of bytes a second; write slow:10000@5s")
     return float(text)
+
+
+Undo = Callable[[], object] | None
+Act = Callable[[], Undo]
+
+
+def act_of(fault: Fault, relay: Relay, proxy: TcpProxy | None) -> Act:
+    """What makes the fault happen.
+
+    Raises:
+        ValueError: A fault in front of the server, and no proxy.
+    """
+    if not fault.needs_proxy:
+        return _server_act(fault, relay)
+    if proxy is None:
+        raise ValueError(f"{fault.kind} happens in front of the server: it needs the proxy")
+    return _network_act(fault, proxy)
+
+
+def _server_act(fault: Fault, relay: Relay) -> Act:
+    def end() -> Undo:
+        relay.end_streams(grpc.StatusCode[fault.word], "ended by the simulator")
+        return None
+
+    def refuse() -> Undo:
+        ending = Ending(code=grpc.StatusCode[fault.word], details="refused by the simulator")
+        relay.manners = replace(relay.manners, openings=dict.fromkeys(UPSTREAM_STREAMS, ending))
+        return lambda: setattr(relay, "manners", replace(relay.manners, openings={}))
+
+    def health() -> Undo:
+        manner = (
+            HealthAnswer(fault.word) if fault.word in tuple(HealthAnswer) else Ending(code=grpc.StatusCode[fault.word])
+        )
+        relay.manners = replace(relay.manners, health=manner)
+        return lambda: setattr(relay, "manners", replace(relay.manners, health=HealthAnswer.ECHO))
+
+    def hang() -> Undo:
+        relay.freeze()
+        return relay.thaw
+
+    def restart() -> Undo:
+        relay.kill()
+        return relay.start
+
+    def goaway() -> Undo:
+        relay.stop(fault.lasts_seconds or 0)
+        relay.start()
+        return None
+
+    return {
+        FaultKind.END: end,
+        FaultKind.REFUSE: refuse,
+        FaultKind.HEALTH: health,
+        FaultKind.HANG: hang,
+        FaultKind.RESTART: restart,
+        FaultKind.GOAWAY: goaway,
+    }[fault.kind]
+
+
+def _network_act(fault: Fault, proxy: TcpProxy) -> Act:
+    def freeze() -> Undo:
+        proxy.hold()
+        return proxy.open
+
+    def swallow() -> Undo:
+        proxy.swallow()
+
+        def reopen() -> None:
+            proxy.cut()  # bytes are missing in the middle of these connections: they can only end
+            proxy.open()
+
+        return reopen
+
+    def slow() -> Undo:
+        proxy.shape(Conditions(bytes_per_second=fault.rate))
+        return proxy.open
+
+    def cut() -> Undo:
+        proxy.cut()
+        return None
+
+    return {
+        FaultKind.FREEZE: freeze,
+        FaultKind.SWALLOW: swallow,
+        FaultKind.SLOW: slow,
+        FaultKind.CUT: cut,
+    }[fault.kind]
+
+
+class Planned(NamedTuple):
+    """An entry of the schedule; the numbers come first because they order it."""
+
+    at_seconds: float
+    order: int
+    name: str
+    do: Callable[[], object]
+    fault: Fault | None
+    """None for the end of a fault."""
+
+
+class FaultSchedule:
+    """Runs from its construction to `stop`.
+
+    Args:
+        acts: What is to happen; times count from now.
+        tell: Is given the name of each fault when it happens, and when it ends.
+    """
+
+    def __init__(self, acts: Iterable[tuple[Fault, Act]], tell: Callable[[str], None]) -> None:
+        self.failure: OSError | None = None
+        """Why the schedule ended early: the server did not get its port back."""
+        self._tell = tell
+        self._order = itertools.count()
+        self._waiting: list[Planned] = []
+        self._stopped = threading.Event()
+        started = time.monotonic()
+        for fault, act in acts:
+            self._plan(started + fault.at_seconds, fault.kind, act, fault)
+        self._thread = threading.Thread(target=self._run, name="simulator-faults")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No fault happens any more, and none is undone."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _plan(self, at: float, name: str, do: Callable[[], object], fault: Fault | None) -> None:
+        heapq.heappush(self._waiting, Planned(at, next(self._order), name, do, fault))
+
+    def _run(self) -> None:
+        while self._waiting:
+            planned = heapq.heappop(self._waiting)
+            if self._stopped.wait(max(0.0, planned.at_seconds - time.monotonic())):
+                return
+            self._tell(planned.name)
+            try:
+                undo = planned.do()
+            except OSError as failure:
+                self.failure = failure
+                return
+            if planned.fault is not None:
+                self._follow_up(planned, planned.fault, undo)
+
+    def _follow_up(self, planned: Planned, fault: Fault, undo: object) -> None:
+        if callable(undo) and fault.ends_after_seconds is not None:
+            self._plan(planned.at_seconds + fault.ends_after_seconds, f"{fault.kind} ended", undo, None)
+        if fault.every_seconds is not None:
+            self._plan(planned.at_seconds + fault.every_seconds, planned.name, planned.do, fault)

@@ -39,7 +39,7 @@ NODE = Profile(
 """The KubeArmor daemon of one node."""
 
 
-class Health(StrEnum):
+class HealthAnswer(StrEnum):
     """What `HealthCheck` does with a nonce."""
 
     ECHO = "echo"
@@ -62,7 +62,7 @@ class Ending:
 class Manners:
     """What can be changed while the simulator runs; it holds for the calls that come in from then on."""
 
-    health: Health | Ending = Health.ECHO
+    health: HealthAnswer | Ending = HealthAnswer.ECHO
     """An `Ending` fails every `HealthCheck` with that status (UNIMPLEMENTED: a KubeArmor without it)."""
     openings: Mapping[Stream, Ending] = field(default_factory=dict)
     """Streams that are ended before their headers are sent (UNIMPLEMENTED: a KubeArmor without that stream)."""

@@ -9,16 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream
-from otelbridge.simulator.event_stamp import stamp_sequence, stamp_time
-from otelbridge.simulator.fanout import Counts
-from otelbridge.simulator.fault_acts import act_of
-from otelbridge.simulator.fault_schedule import FaultSchedule
-from otelbridge.simulator.faults import Fault
+from otelbridge.simulator.events import stamp_sequence, stamp_time
+from otelbridge.simulator.fanout import FanoutCounts
+from otelbridge.simulator.faults import Fault, FaultSchedule, act_of
 from otelbridge.simulator.manners import RELAY, Profile, ServerTls
-from otelbridge.simulator.pace import Pace, publish_at_pace
-from otelbridge.simulator.relay import Relay
-from otelbridge.simulator.sources import SAMPLES, EventSource, SourcedEvent
+from otelbridge.simulator.sources import SAMPLES, EventSource, PublishPace, SourcedEvent, publish_at_pace
 from otelbridge.simulator.tcp_proxy import ProxyCounts, TcpProxy
+from otelbridge.simulator.upstream import Relay
 
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
@@ -44,7 +41,7 @@ class SimulateOptions:
     """Begin again at the end of the samples or of the file."""
     seed: int = 1
     """Of what is generated."""
-    pace: Pace = field(default_factory=lambda: Pace(per_second=10))
+    pace: PublishPace = field(default_factory=lambda: PublishPace(per_second=10))
     """Without a rate: as fast as the slowest subscriber takes them. With one, full queues drop as KubeArmor's do."""
     fresh_times: bool = True
     """Events get the time at which they are published; else those they were recorded with."""
@@ -62,7 +59,7 @@ class Summary:
     """What happened."""
 
     published: int
-    counts: Mapping[Stream, Counts]
+    counts: Mapping[Stream, FanoutCounts]
     bad_lines: tuple[str, ...]
     """`file:line: reason`, the first 100."""
     bad_line_count: int

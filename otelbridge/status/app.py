@@ -6,15 +6,35 @@ of them back.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from otelbridge.status.hosts import is_allowed
 from otelbridge.status.page.assets import ASSETS, Asset
 from otelbridge.status.probes import ProbeResult
 from otelbridge.telemetry.escape import Json, escape, escape_json
+
+
+def is_allowed(host: str, allowed: Collection[str]) -> bool:
+    """Whether a Host header names an address, `localhost`, or one of the allowed names (case and port aside)."""
+    name = _without_port(host.strip().lower())
+    if name in {"localhost", *(_without_port(entry.strip().lower()) for entry in allowed)}:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    name, colon, port = host.rpartition(":")
+    return name if colon and ":" not in name and port.isdigit() else host
+
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

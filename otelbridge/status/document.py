@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 from otelbridge.event import Gap, Stream
-from otelbridge.feed.subscription_status import SubscriptionStatus
+from otelbridge.feed.model import SubscriptionStatus
 from otelbridge.telemetry.escape import Json, escape_json
 from otelbridge.telemetry.history import Entry
 from otelbridge.telemetry.ledger import Account, Posting
-from otelbridge.telemetry.narrator import Level
-from otelbridge.telemetry.states import Change, Delivery
+from otelbridge.telemetry.log import Level
+from otelbridge.telemetry.states import DeliveryMirror, StateChange
 
 NANOSECONDS = 1_000_000_000
 
@@ -213,7 +213,7 @@ def entry_document(entry: Entry) -> EntryDocument:
     }
 
 
-def subscription_document(status: SubscriptionStatus, timeline: Iterable[Change]) -> SubscriptionDocument:
+def subscription_document(status: SubscriptionStatus, timeline: Iterable[StateChange]) -> SubscriptionDocument:
     """A subscription as the page shows it.
 
     Args:
@@ -246,7 +246,7 @@ def subscription_document(status: SubscriptionStatus, timeline: Iterable[Change]
     }
 
 
-def delivery_document(delivery: Delivery) -> DeliveryDocument:
+def delivery_document(delivery: DeliveryMirror) -> DeliveryDocument:
     """An endpoint as the page shows it."""
     return {
         "endpoint": delivery.endpoint,

@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from otelbridge.feed.states import StreamState, SubscriptionState
-from otelbridge.feed.subscription_status import SubscriptionStatus
-from otelbridge.queue.depth import Depth
+from otelbridge.feed.model import StreamState, SubscriptionState, SubscriptionStatus
+from otelbridge.queue.model import Depth
 from otelbridge.telemetry.pulse import Pulse
 
 QUEUE_FULL_SHARE = 0.9

@@ -1,19 +1,122 @@
-"""Settings of a signal go in, the SDK's exporter for it comes out; an unreadable certificate names its setting."""
+"""Settings go in, the SDK's two providers come out; nothing global is set, and endings keep their deadline.
+
+The SDK's own shutdown waits for an export that is under way, up to its timeout and beyond: it runs in a thread that is
+left behind when the deadline has passed. All threads of the SDK are daemons, so nothing holds up the process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Generic, TextIO, TypeVar
 
 import grpc
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
-from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    ConsoleMetricExporter,
+    MetricExporter,
+    MetricExportResult,
+    MetricReader,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 
-from otelbridge.telemetry.renewing import Headers, Renewed, RenewedMetricExporter, RenewedSpanExporter, no_headers
-from otelbridge.telemetry.settings import SignalSettings
+from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
+
+Headers = Callable[[], Mapping[str, str]]
+"""Those to send now, beside the configured ones; asked before each export, from any thread, and never raises."""
+T = TypeVar("T", SpanExporter, MetricExporter)
+
+
+def no_headers() -> Mapping[str, str]:
+    """No further headers."""
+    return {}
+
+
+class Renewed(Generic[T]):
+    """The exporter to use now.
+
+    Args:
+        make: makes one with these headers, reading the files.
+        headers: the headers to make it with.
+        files: what it is made of beside them.
+    """
+
+    def __init__(self, make: Callable[[Mapping[str, str]], T], *, headers: Headers, files: Sequence[str]) -> None:
+        self._make: Callable[[Mapping[str, str]], T] = make
+        self._headers, self._files = headers, [Path(file) for file in files if file]
+        self._lock = threading.Lock()
+        self._made_of = self._look()
+        self.exporter: T = make(headers())
+
+    def current(self) -> T:
+        """The exporter, made anew if it has to be; the present one while the files cannot be used."""
+        with self._lock:
+            made_of = self._look()
+            if made_of is None or made_of == self._made_of:
+                return self.exporter
+            try:
+                new = self._make(self._headers())
+            except ValueError:
+                return self.exporter
+            old, self.exporter, self._made_of = self.exporter, new, made_of
+        old.shutdown()
+        return new
+
+    def _look(self) -> tuple[object, ...] | None:
+        try:
+            return dict(self._headers()), *(file.read_bytes() for file in self._files)
+        except OSError:
+            return None
+
+
+class RenewedSpanExporter(SpanExporter):
+    """The SDK's interface on top of it."""
+
+    def __init__(self, renewed: Renewed[SpanExporter]) -> None:
+        self._renewed = renewed
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """With the exporter of the moment."""
+        return self._renewed.current().export(spans)
+
+    def shutdown(self) -> None:
+        """Ends the exporter of the moment, and its waiting between two tries."""
+        self._renewed.exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing is kept back."""
+        return self._renewed.exporter.force_flush(timeout_millis)
+
+
+class RenewedMetricExporter(MetricExporter):
+    """The SDK's interface on top of it."""
+
+    def __init__(self, renewed: Renewed[MetricExporter]) -> None:
+        made = renewed.exporter
+        super().__init__(made._preferred_temporality, made._preferred_aggregation)  # noqa: SLF001 - as the SDK's readers do
+        self._renewed = renewed
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **more: Any) -> MetricExportResult:
+        """With the exporter of the moment."""
+        return self._renewed.current().export(metrics_data, timeout_millis, **more)
+
+    def shutdown(self, timeout_millis: float = 30_000, **more: Any) -> None:
+        """Ends the exporter of the moment."""
+        self._renewed.exporter.shutdown(timeout_millis, **more)
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Nothing is kept back."""
+        return self._renewed.exporter.force_flush(timeout_millis)
+
 
 DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
 DEFAULT_HTTP_ENDPOINT = "http://localhost:4318"
@@ -131,3 +234,96 @@ def _read(path: str, place: str) -> bytes | None:
         return Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{place}: cannot read {path}: {error.strerror}") from error
+
+
+MILLISECONDS = 1000
+LOGGER = "opentelemetry.otelbridge"
+"""Under the SDK's own name, so that the listener for libraries hears it."""
+
+
+class Providers:
+    """The providers of spans and metrics, and their endings."""
+
+    def __init__(
+        self,
+        settings: TelemetrySettings,
+        *,
+        identity: Mapping[str, str],
+        pull: MetricReader,
+        console: TextIO,
+        lent: Mapping[str, Headers],
+    ) -> None:
+        """Opens them.
+
+        Args:
+            settings: what the operator said.
+            identity: resource attributes beside the operator's, which win.
+            pull: the reader behind /metrics.
+            console: where the `console` exporters write.
+            lent: further headers, for `traces` and `metrics`.
+
+        Raises:
+            ValueError: a certificate or key cannot be read.
+        """
+        resource = Resource.create({"service.name": settings.service_name, **identity, **settings.resource_attributes})
+        traces = addressed(settings.traces, "/v1/traces")
+        metrics = addressed(settings.metrics, "/v1/metrics")
+        self._span_exporter: SpanExporter | None = None
+        readers: list[MetricReader] = []
+        if not settings.disabled:
+            self._span_exporter = span_exporter(
+                traces, place="telemetry.traces", console=console, headers=lent.get("traces", no_headers)
+            )
+            readers.append(pull)
+            push = metric_exporter(
+                metrics, place="telemetry.metrics", console=console, headers=lent.get("metrics", no_headers)
+            )
+            if push is not None:
+                readers.append(
+                    PeriodicExportingMetricReader(
+                        push,
+                        export_interval_millis=settings.metrics_interval_seconds * MILLISECONDS,
+                        export_timeout_millis=metrics.timeout_seconds * MILLISECONDS,
+                    )
+                )
+        self.meters = MeterProvider(
+            readers, resource=resource, exemplar_filter=AlwaysOffExemplarFilter(), shutdown_on_exit=False
+        )
+        self.tracers = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=self.meters)
+        if self._span_exporter is not None:
+            self.tracers.add_span_processor(BatchSpanProcessor(self._span_exporter, meter_provider=self.meters))
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Exports what waits; False when that was not done in time."""
+        return _within(timeout_seconds, self.tracers.force_flush, self.meters.force_flush)
+
+    def close(self, timeout_seconds: float) -> bool:
+        """Exports what waits and closes; False when something had to be left behind."""
+        done = _within(
+            timeout_seconds,
+            self.tracers.shutdown,
+            lambda: self.meters.shutdown(timeout_millis=timeout_seconds * MILLISECONDS),
+        )
+        if not done and self._span_exporter is not None:
+            self._span_exporter.shutdown()  # ends the waiting between its tries
+        return done
+
+
+def _within(timeout_seconds: float, *endings: Callable[[], object]) -> bool:
+    deadline = time.monotonic() + timeout_seconds
+    threads = [threading.Thread(target=_quietly(ending), name="otelbridge-flush", daemon=True) for ending in endings]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
+
+
+def _quietly(ending: Callable[[], object]) -> Callable[[], None]:
+    def run() -> None:
+        try:
+            ending()
+        except Exception as error:  # noqa: BLE001 - the SDK raises bare Exception; it is logged, which our listener tells
+            logging.getLogger(LOGGER).warning("Telemetry could not be flushed: %s", error)
+
+    return run

@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from otelbridge.event import Gap
-from otelbridge.telemetry import happenings as h
-from otelbridge.telemetry.narrator import Line
+from otelbridge.telemetry import events as h
+from otelbridge.telemetry.log import Line
 
 LENGTH = 200
 
@@ -36,7 +36,7 @@ class History:
         with self._lock:
             self._entries.append(entry)
 
-    def note(self, happening: h.Happening) -> None:
+    def note(self, happening: h.Event) -> None:
         """Remembers a gap, if that is what happened."""
         if isinstance(happening, h.GapEnded):
             with self._lock:

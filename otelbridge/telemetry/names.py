@@ -5,11 +5,14 @@ takes its values from a process, a path or a pod: what an attacker can choose mu
 """
 
 # ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+from otelbridge.telemetry.log import NARRATIVES, event_name
 
 SCOPE = "otelbridge"
 """Name of the instrumentation scope of all spans and metrics."""
@@ -51,7 +54,7 @@ def server(address: str) -> Mapping[str, str | int]:
 # --- instruments --------------------------------------------------------------------------------------------------
 
 
-class Kind(StrEnum):
+class InstrumentKind(StrEnum):
     """OpenTelemetry's instruments. An observable one reads another room's plain counters when it is collected."""
 
     COUNTER = "counter"
@@ -61,7 +64,9 @@ class Kind(StrEnum):
     OBSERVABLE_GAUGE = "observable gauge"
 
 
-OBSERVABLE = frozenset({Kind.OBSERVABLE_COUNTER, Kind.OBSERVABLE_UP_DOWN_COUNTER, Kind.OBSERVABLE_GAUGE})
+OBSERVABLE = frozenset(
+    {InstrumentKind.OBSERVABLE_COUNTER, InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER, InstrumentKind.OBSERVABLE_GAUGE}
+)
 
 SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds of a request."""
@@ -76,15 +81,19 @@ class Instrument:
     """One metric."""
 
     name: str
-    kind: Kind
+    kind: InstrumentKind
     unit: str
     description: str
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
 
 
-_C, _H = Kind.COUNTER, Kind.HISTOGRAM
-_OC, _OU, _OG = Kind.OBSERVABLE_COUNTER, Kind.OBSERVABLE_UP_DOWN_COUNTER, Kind.OBSERVABLE_GAUGE
+_C, _H = InstrumentKind.COUNTER, InstrumentKind.HISTOGRAM
+_OC, _OU, _OG = (
+    InstrumentKind.OBSERVABLE_COUNTER,
+    InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER,
+    InstrumentKind.OBSERVABLE_GAUGE,
+)
 
 # fmt: off
 _DECLARED = (
@@ -210,3 +219,58 @@ SPANS = (
         for stream, method in WATCH.items()
     ),
 )
+
+
+_SUFFIX_BY_UNIT = {"s": "_seconds", "By": "_bytes"}
+"""Units that the Prometheus exporter puts into a name; annotations such as `{event}` and `1` are left out."""
+_COUNTERS = frozenset({InstrumentKind.COUNTER, InstrumentKind.OBSERVABLE_COUNTER})
+
+
+def prometheus_name(instrument: Instrument) -> str:
+    """The name on /metrics: what a dashboard asks for. A histogram's has `_bucket`, `_sum` and `_count` beside it."""
+    total = "_total" if instrument.kind in _COUNTERS else ""
+    return instrument.name.replace(".", "_") + _SUFFIX_BY_UNIT.get(instrument.unit, "") + total
+
+
+def prometheus_label(attribute: str) -> str:
+    """The label that an attribute becomes on /metrics."""
+    return attribute.replace(".", "_")
+
+
+def metrics_table_markdown() -> str:
+    """One row per metric."""
+    rows = (
+        (
+            f"`{i.name}`",
+            f"`{prometheus_name(i)}`",
+            i.kind.value,
+            f"`{i.unit}`",
+            ", ".join(f"`{a}`" for a in i.attributes),
+            i.description,
+        )
+        for i in INSTRUMENTS.values()
+    )
+    return _table(("metric", "on /metrics", "instrument", "unit", "attributes", "meaning"), rows)
+
+
+def spans_table_markdown() -> str:
+    """One row per kind of span."""
+    rows = (
+        (f"`{span.name}`", span.kind, ", ".join(f"`{a}`" for a in span.attributes), span.description) for span in SPANS
+    )
+    return _table(("span", "kind", "attributes", "meaning"), rows)
+
+
+def log_lines_table_markdown() -> str:
+    """One row per sentence that the bridge can log."""
+    rows = (
+        (f"`{event_name(kind)}`", row.level.name.lower(), row.sentence, ", ".join(f"`{r}`" for r in row.reason))
+        for kind, narratives in NARRATIVES.items()
+        for row in narratives
+    )
+    return _table(("event", "level", "sentence", "limited by"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"

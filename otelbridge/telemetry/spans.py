@@ -16,7 +16,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, Tracer
 
-from otelbridge.telemetry import happenings as h
+from otelbridge.telemetry import events as h
 from otelbridge.telemetry import names as n
 
 EVENTS_PER_CONNECTION = 64
@@ -55,7 +55,7 @@ class Spans:
             h.ConnectionEnded: self._ended,
         }
 
-    def apply(self, happening: h.Happening, unix_nano: int) -> None:
+    def apply(self, happening: h.Event, unix_nano: int) -> None:
         """Writes what can be written now, remembers the rest."""
         write = self._write.get(type(happening))
         if write is not None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from otelbridge.telemetry import happenings as h
+from otelbridge.telemetry import events as h
 
 TIMELINE_LENGTH = 256
 """Changes of state remembered per upstream, for the status page."""
@@ -20,7 +20,7 @@ NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StateChange:
     """A subscription entered a state."""
 
     unix_nano: int
@@ -29,7 +29,7 @@ class Change:
 
 
 @dataclass(slots=True, kw_only=True)
-class Subscription:
+class SubscriptionMirror:
     """The mirror of one upstream's subscription."""
 
     upstream: str
@@ -47,7 +47,7 @@ class Subscription:
     lost_unix_nano: int | None = None
     streams: dict[str, str] = field(default_factory=dict)
     """The streams that are open, each with the connection that it is open on."""
-    timeline: deque[Change] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
+    timeline: deque[StateChange] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
 
     def forget(self, connection_id: str, stream: str | None = None) -> None:
         """A connection's streams (or one of them) are closed; those that another connection took over stay open."""
@@ -57,7 +57,7 @@ class Subscription:
 
 
 @dataclass(slots=True, kw_only=True)
-class Delivery:
+class DeliveryMirror:
     """What one endpoint has answered."""
 
     endpoint: str
@@ -77,10 +77,10 @@ class States:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._subscriptions: dict[str, Subscription] = {}
-        self._deliveries: dict[str, Delivery] = {}
+        self._subscriptions: dict[str, SubscriptionMirror] = {}
+        self._deliveries: dict[str, DeliveryMirror] = {}
 
-    def apply(self, happening: h.Happening, unix_nano: int) -> list[h.Happening]:
+    def apply(self, happening: h.Event, unix_nano: int) -> list[h.Event]:
         """Moves the mirrors; returns what follows from it (a loss, a recovery), to be told as well."""
         with self._lock:
             match happening:
@@ -99,7 +99,7 @@ class States:
                 case _:
                     return []
 
-    def subscriptions(self) -> list[Subscription]:
+    def subscriptions(self) -> list[SubscriptionMirror]:
         """A copy of each mirror."""
         with self._lock:
             return [
@@ -107,13 +107,13 @@ class States:
                 for s in self._subscriptions.values()
             ]
 
-    def timeline(self, upstream: str) -> list[Change]:
+    def timeline(self, upstream: str) -> list[StateChange]:
         """An upstream's changes of state, oldest first."""
         with self._lock:
             mirror = self._subscriptions.get(upstream)
             return list(mirror.timeline) if mirror else []
 
-    def deliveries(self) -> list[Delivery]:
+    def deliveries(self) -> list[DeliveryMirror]:
         """A copy of each mirror."""
         with self._lock:
             return [replace(delivery) for delivery in self._deliveries.values()]
@@ -128,17 +128,17 @@ class States:
         | h.ConnectionEnded
         | h.HeartbeatAnswered,
         now: int,
-    ) -> Iterator[h.Happening]:
+    ) -> Iterator[h.Event]:
         mirror = self._subscriptions.get(told.upstream)
         if mirror is None:
             if not isinstance(told, h.StateChanged | h.ConnectionAttempted):
                 return  # a late word of a subscription that is closed
-            mirror = Subscription(upstream=told.upstream, since_unix_nano=now, blind_since_unix_nano=now)
+            mirror = SubscriptionMirror(upstream=told.upstream, since_unix_nano=now, blind_since_unix_nano=now)
             self._subscriptions[told.upstream] = mirror
         match told:
             case h.StateChanged():
                 mirror.state, mirror.since_unix_nano, mirror.why = told.after, now, told.why
-                mirror.timeline.append(Change(now, told.after, told.why))
+                mirror.timeline.append(StateChange(now, told.after, told.why))
                 if told.after in SEEING:
                     mirror.blind_since_unix_nano = None
                 elif mirror.blind_since_unix_nano is None:
@@ -178,10 +178,10 @@ class States:
         self,
         told: h.BatchAccepted | h.DeliveryDelayed | h.DeliveryHeld | h.BatchSplit | h.BatchRefused,
         now: int,
-    ) -> Iterator[h.Happening]:
+    ) -> Iterator[h.Event]:
         mirror = self._deliveries.get(told.endpoint)
         if mirror is None:
-            mirror = self._deliveries[told.endpoint] = Delivery(endpoint=told.endpoint, since_unix_nano=now)
+            mirror = self._deliveries[told.endpoint] = DeliveryMirror(endpoint=told.endpoint, since_unix_nano=now)
         mirror.requests += 1
         before, since = mirror.state, mirror.since_unix_nano
         match told:

@@ -6,30 +6,66 @@ signal handler may call it. One thread turns happenings into everything else, in
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TextIO
+from typing import Generic, TextIO, TypeVar
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 
-from otelbridge.telemetry.happenings import BatchAccepted, Happening
+from otelbridge.telemetry.events import BatchAccepted, Event
+from otelbridge.telemetry.exporters import Headers, Providers
 from otelbridge.telemetry.history import Entry, History
-from otelbridge.telemetry.instruments import Instruments
-from otelbridge.telemetry.libraries import Libraries
-from otelbridge.telemetry.limit import Limit
-from otelbridge.telemetry.lines import FORMATS, LineWriter
-from otelbridge.telemetry.mailbox import Mailbox
+from otelbridge.telemetry.log import FORMATS, Level, Libraries, Limit, Line, LineWriter, level_of, narrate, timestamp
+from otelbridge.telemetry.metrics import Instruments, Reading, of_process, of_states
 from otelbridge.telemetry.names import SCOPE
-from otelbridge.telemetry.narrator import Level, Line, level_of, narrate, timestamp
-from otelbridge.telemetry.providers import Providers
-from otelbridge.telemetry.readings import Reading, of_process, of_states
-from otelbridge.telemetry.renewing import Headers
 from otelbridge.telemetry.settings import TelemetrySettings
 from otelbridge.telemetry.spans import Spans
 from otelbridge.telemetry.states import States
+
+T = TypeVar("T")
+
+
+class Mailbox(Generic[T]):
+    """Filled by any thread, emptied by one; bounded.
+
+    Args:
+        max_letters: beyond it a letter is not taken.
+    """
+
+    def __init__(self, max_letters: int) -> None:
+        self.max_letters = max_letters
+        self._letters: deque[T] = deque()
+        self._stirred: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put may be interrupted by another put
+
+    def put(self, letter: T, *, urgent: bool) -> bool:
+        """Leaves a letter; False when the box is full."""
+        if len(self._letters) >= self.max_letters:
+            return False
+        self.insist(letter, urgent=urgent)
+        return True
+
+    def insist(self, letter: T, *, urgent: bool = True) -> None:
+        """Leaves a letter even in a full box."""
+        self._letters.append(letter)
+        if urgent:
+            self._stirred.put(None)
+
+    def take(self, timeout_seconds: float) -> Iterator[T]:
+        """What is there, in the order in which it came, as soon as a letter is urgent or time is up."""
+        try:
+            self._stirred.get(timeout=timeout_seconds)
+            while True:
+                self._stirred.get_nowait()  # the letters behind all of these are taken below
+        except queue.Empty:
+            pass
+        for _ in range(len(self._letters)):  # not until it is empty: who takes has something to do in between
+            yield self._letters.popleft()
+
 
 MAX_WAITING_HAPPENINGS = 20_000
 """Happenings that wait to be handled; beyond it they are dropped, and counted."""
@@ -42,7 +78,7 @@ LATEST = "latest"
 LEVELS = {"debug": Level.DEBUG, "info": Level.INFO, "warning": Level.WARNING, "error": Level.ERROR}
 DISABLED = b"# Metrics are off: telemetry.disabled or OTEL_SDK_DISABLED is set.\n"
 
-_Told = tuple[int, Happening] | threading.Event | None
+_Told = tuple[int, Event] | threading.Event | None
 """What waits: a happening with its time, a flush that waits for its turn, or the end."""
 
 
@@ -111,7 +147,7 @@ class Telemetry:
         """
         return cls(settings, version=version, instance_id=instance_id, stderr=stderr, lent=lent)
 
-    def tell(self, happening: Happening) -> None:
+    def tell(self, happening: Event) -> None:
         """Takes a happening. Never raises, never blocks, any thread, also from a signal handler."""
         urgent = type(happening) not in self._everyday
         if not self._waiting.put((time.time_ns(), happening), urgent=urgent):
@@ -182,7 +218,7 @@ class Telemetry:
                 next_tick = time.monotonic() + TICK_SECONDS
                 self._say_held_back()
 
-    def _guarded(self, handle: Callable[[int, Happening], None], unix_nano: int, happening: Happening) -> None:
+    def _guarded(self, handle: Callable[[int, Event], None], unix_nano: int, happening: Event) -> None:
         """The boundary of the thread: a happening that cannot be handled is said, and the next one has its turn."""
         try:
             handle(unix_nano, happening)
@@ -190,7 +226,7 @@ class Telemetry:
             self._dropped += 1
             self._writer.write(f"{type(happening).__name__} could not be told: {error!r}")
 
-    def _handle(self, unix_nano: int, happening: Happening) -> None:
+    def _handle(self, unix_nano: int, happening: Event) -> None:
         for told in (happening, *self.states.apply(happening, unix_nano)):
             self._instruments.count(told)
             self._spans.apply(told, unix_nano)

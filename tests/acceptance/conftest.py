@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import OK, Answer, Hang, Request
-from otelbridge.simulator.event_stamp import sequences_in
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.events import sequences_in
+from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, changed, duplicates_share_their_uid, held_on_disk, out_of_order
 from tests.peers.bridge import BridgeProcess, Json, running_bridge
 

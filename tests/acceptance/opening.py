@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from otelbridge.queue.durable import DurableQueue
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from otelbridge.telemetry.ledger import Account, Posting
 from tests.peers.bridge import BridgeProcess
 from tests.peers.process import answers_ok, free_ports

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import OK, Answer, Hang, Request
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, Taken, held_on_disk, holes, received_by_the_books
 from tests.peers.bridge import BridgeProcess
 from tests.waiting import eventually

@@ -11,7 +11,7 @@ import pytest
 from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, gap_records, numbers_of
 from tests.peers.bridge import COMMAND, Json, running_bridge
 from tests.waiting import eventually

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.acceptance import stepped_clock
 from tests.oracle import Publisher, gap_records, numbers_of, unix_nano
 from tests.peers.bridge import BridgeProcess

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from otelbridge.simulator.endpoint_inbox import ReceivedLog
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, duplicates_share_their_uid, numbers_of
 from tests.peers.bridge import Json, running_bridge
 from tests.peers.collector import CollectorPorts, CollectorProcess, collector_binary, start_collector

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
 from otelbridge.simulator.tcp_pipe import Conditions
 from otelbridge.simulator.tcp_proxy import TcpProxy
+from otelbridge.simulator.upstream import Relay
 from tests.acceptance.seeds import fresh_seed
 from tests.oracle import Publisher, duplicates_share_their_uid, numbers_of
 from tests.peers.bridge import Json, running_bridge

@@ -21,12 +21,12 @@ from otelbridge.simulator.endpoint_answers import (
     Http,
     LoseAnswer,
     Partial,
+    RefuseTooLarge,
     Request,
     Status,
-    TooLarge,
     in_turn,
 )
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.acceptance.seeds import fresh_seed
 from tests.integration.send.rough_weather import TIMER_SLACK_SECONDS, date_in
 from tests.oracle import Publisher, duplicates_share_their_uid, numbers_of
@@ -174,7 +174,7 @@ def through_all_moods(
     def small(request: Request) -> Answer:
         if len(request.body) > LIMIT_BYTES:
             too_large.append(len(request.body))
-        return TooLarge(limit_bytes=LIMIT_BYTES)
+        return RefuseTooLarge(limit_bytes=LIMIT_BYTES)
 
     with running_bridge(folder, feed={"endpoints": [relay.endpoint]}, send=send_to(endpoint, protocol)) as bridge:
         bridge.wait_until_watching()

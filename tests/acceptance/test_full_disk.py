@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, numbers_of
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.peers.process import answers_ok

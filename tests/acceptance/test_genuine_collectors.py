@@ -16,7 +16,7 @@ from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, uid_of
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.peers.collector import start_collector

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.peers.bridge import running_bridge
 from tests.peers.jaeger import Jaeger, start_jaeger
 from tests.waiting import eventually

@@ -9,7 +9,7 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, duplicates_share_their_uid, gap_records, held_on_disk, numbers_of
 from tests.peers.bridge import Json, running_bridge
 from tests.waiting import eventually

@@ -8,7 +8,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import REGISTRY
 
-from otelbridge.telemetry.names import INSTRUMENTS, Instrument, Kind
+from otelbridge.telemetry.names import INSTRUMENTS, Instrument, InstrumentKind
 
 
 def exported() -> dict[str, set[str]]:
@@ -41,13 +41,13 @@ def _use(provider: MeterProvider, instrument: Instrument) -> None:
         return [Observation(1, attributes)]
 
     match instrument.kind:
-        case Kind.COUNTER:
+        case InstrumentKind.COUNTER:
             meter.create_counter(instrument.name, *described).add(1, attributes)
-        case Kind.HISTOGRAM:
+        case InstrumentKind.HISTOGRAM:
             meter.create_histogram(instrument.name, *described).record(1, attributes)
-        case Kind.OBSERVABLE_COUNTER:
+        case InstrumentKind.OBSERVABLE_COUNTER:
             meter.create_observable_counter(instrument.name, [observe], *described)
-        case Kind.OBSERVABLE_UP_DOWN_COUNTER:
+        case InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER:
             meter.create_observable_up_down_counter(instrument.name, [observe], *described)
-        case Kind.OBSERVABLE_GAUGE:
+        case InstrumentKind.OBSERVABLE_GAUGE:
             meter.create_observable_gauge(instrument.name, [observe], *described)

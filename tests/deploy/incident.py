@@ -18,7 +18,7 @@ from otelbridge.pb.kubearmor_pb2 import Alert
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Ok, Partial
 from otelbridge.simulator.manners import ServerTls
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher
 from tests.peers.bridge import BridgeProcess, Json, running_bridge
 from tests.peers.prometheus import PrometheusServer, start_prometheus

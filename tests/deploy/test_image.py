@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.deploy.image import Image, built_image
 from tests.oracle import Publisher
 from tests.peers.process import answers_ok, free_ports
@@ -90,7 +90,7 @@ def test_it_delivers_an_event_and_ends_with_0_on_sigterm(image: Image, tmp_path:
             Publisher(relay, per_second=1000).publish(10)
             assert len(endpoint.wait_for_records(10, within=20)) == 10
             assert running.end() == 0, (tmp_path / "output").read_text(encoding="utf-8")
-    assert "express_lane=true" in (tmp_path / "output").read_text(encoding="utf-8"), "it is compiled"
+    assert "fastpath=true" in (tmp_path / "output").read_text(encoding="utf-8"), "it is compiled"
 
 
 def test_it_holds_what_the_bridge_needs_and_no_more(image: Image) -> None:

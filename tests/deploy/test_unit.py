@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from otelbridge.cli.exits import Exit
+from otelbridge.cli.output import Exit
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.settings.tree import BridgeSettings
 from tests.deploy.rendering import ROOT

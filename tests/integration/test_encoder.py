@@ -11,20 +11,20 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from otelbridge.encoder import OVERFLOW_REASON, Encoder
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
-from otelbridge.feed.handoff import HandOff
-from otelbridge.gate.gate import Gate
+from otelbridge.feed.buffer import Buffer
+from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RuleSettings
 from otelbridge.mapping.decode import Decoded
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
-from otelbridge.queue.durable import DurableQueue
+from otelbridge.pipeline import OVERFLOW_REASON, Pipeline
 from otelbridge.queue.packing import unpacked
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.endpoint_inbox import attributes
-from otelbridge.telemetry.happenings import EventDamaged, GapEnded, Happening
+from otelbridge.telemetry.events import Event, EventDamaged, GapEnded
 from otelbridge.telemetry.ledger import Account
 
 DROP_THE_SHOP = GateSettings(rules=(RuleSettings(name="no shop", action="drop", namespace=("shop",)),))
@@ -46,15 +46,15 @@ class Walk:
     """An encoder between a hand-off and a queue."""
 
     queue: DurableQueue
-    told: list[Happening] = field(default_factory=list)
+    told: list[Event] = field(default_factory=list)
     mapper: type[Mapper] = Mapper
 
     def __post_init__(self) -> None:
-        self.handoff = HandOff(EVENTS_OF_THE_SMALLEST_HANDOFF, MIB)
+        self.handoff = Buffer(EVENTS_OF_THE_SMALLEST_HANDOFF, MIB)
 
     def carry(self, *events: RawEvent, gate: GateSettings | None = None, gaps: tuple[Gap, ...] = ()) -> list[LogRecord]:
         """Walks the events through and returns what is in the queue afterwards."""
-        encoder = Encoder(
+        encoder = Pipeline(
             handoff=self.handoff,
             gate=Gate(gate or GateSettings()),
             mapper=self.mapper(MappingSettings(), version="1"),
@@ -81,7 +81,7 @@ class Walk:
 
 @pytest.fixture
 def walk(tmp_path: Path) -> Iterator[Walk]:
-    told: list[Happening] = []
+    told: list[Event] = []
     queue = DurableQueue.open(QueueSettings(directory=tmp_path), tell=told.append)
     yield Walk(queue, told)
     queue.close()

@@ -19,10 +19,9 @@ from otelbridge.pb.kubearmor_pb2 import Alert
 from otelbridge.settings.load import load
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Ok, Partial, Status
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from otelbridge.status.document import StatusDocument
-from otelbridge.telemetry.names import INSTRUMENTS
-from otelbridge.telemetry.tables import prometheus_name
+from otelbridge.telemetry.names import INSTRUMENTS, prometheus_name
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.waiting import eventually
 

@@ -21,9 +21,8 @@ from otelbridge.mapping.rule import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERAT
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import Situation
 from otelbridge.settings.load import load
-from otelbridge.settings.schema import schema
-from otelbridge.telemetry.names import INSTRUMENTS
-from otelbridge.telemetry.tables import prometheus_label, prometheus_name
+from otelbridge.settings.show import schema
+from otelbridge.telemetry.names import INSTRUMENTS, prometheus_label, prometheus_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

@@ -18,7 +18,7 @@ from otelbridge.event import Stream
 from otelbridge.simulator.endpoint import EndpointTls, OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Http, Partial, Status
 from otelbridge.simulator.manners import Ending, Manners, ServerTls
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch
-from otelbridge.queue.durable import DurableQueue
-from otelbridge.queue.outcome import Accepted, Refused
+from otelbridge.queue.model import Accepted, Batch, Refused
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Status

@@ -11,7 +11,7 @@ from pathlib import Path
 from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.peers.bridge import running_bridge
 from tests.unit.cli.invoking import invoke
 from tests.waiting import eventually
@@ -91,7 +91,7 @@ def hears(*lines: str) -> bool:
     """Whether a process that listens for stop signals, and does this, has heard one; it must say nothing else."""
     program = (
         "import signal, threading, time",
-        "from otelbridge.cli.stopping import stop_on_signals",
+        "from otelbridge.cli.signals import stop_on_signals",
         "stop = threading.Event()",
         "stop_on_signals(stop, 'ended')",
         *lines,

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from otelbridge.cli import doctor_kubearmor, tail_read
+from otelbridge.cli import tail_sources
+from otelbridge.cli.doctor import kubearmor
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.feed.channel import WatchCall, release
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.unit.cli.invoking import Ended, invoke
 
 ALERTS = (
@@ -113,7 +114,7 @@ def test_what_grpc_holds_of_each_call_is_freed(relay: Relay, monkeypatch: pytest
         release(call)
         released.append(call)
 
-    for module in (tail_read, doctor_kubearmor):
+    for module in (tail_sources, kubearmor):
         monkeypatch.setattr(module, "release", release_and_note)
     tail(relay, "--limit", "1")
     assert len(released) == 1

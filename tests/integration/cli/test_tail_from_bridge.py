@@ -11,7 +11,7 @@ import pytest
 from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.unit.cli.invoking import invoke
 from tests.waiting import eventually

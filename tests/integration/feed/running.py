@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from otelbridge.event import Gap, RawEvent, Stream
+from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
-from otelbridge.feed.handoff import HandOff
-from otelbridge.feed.resolver import Resolve, resolve_by_system
+from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.feed.settings import FeedSettings
-from otelbridge.feed.states import StreamState, SubscriptionState
-from otelbridge.feed.subscription_status import StreamStatus, SubscriptionStatus
-from otelbridge.telemetry.happenings import GapEnded, Happening, StateChanged
+from otelbridge.net.address import Resolve, resolve_by_system
+from otelbridge.telemetry.events import Event, GapEnded, StateChanged
 from tests.waiting import eventually
 
 T = TypeVar("T")
@@ -27,14 +26,14 @@ class Running:
     """The feed, what it told and what it brought."""
 
     def __init__(self, settings: FeedSettings, resolve: Resolve) -> None:
-        self.told: list[Happening] = []
-        self.react: Callable[[Happening], None] = lambda _: None
+        self.told: list[Event] = []
+        self.react: Callable[[Event], None] = lambda _: None
         """Called with each happening as it is told, by the thread that tells it."""
-        self.handoff = HandOff(settings.handoff_max_events, settings.handoff_max_bytes)
+        self.handoff = Buffer(settings.handoff_max_events, settings.handoff_max_bytes)
         self.feed = Feed(settings, handoff=self.handoff, tell=self._tell, version="9.9", resolve=resolve)
         self._events: list[RawEvent] = []
 
-    def _tell(self, happening: Happening) -> None:
+    def _tell(self, happening: Event) -> None:
         self.told.append(happening)
         self.react(happening)
 

@@ -7,11 +7,11 @@ import grpc
 import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
-from otelbridge.feed.gaps import NANOSECONDS
-from otelbridge.simulator.manners import Ending, Health, Manners
-from otelbridge.simulator.relay import Relay
+from otelbridge.feed.gap_tracker import NANOSECONDS
+from otelbridge.simulator.manners import Ending, HealthAnswer, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
-from otelbridge.telemetry.happenings import ConnectionEnded, Happening, HeartbeatAnswered, HeartbeatMissed
+from otelbridge.simulator.upstream import Relay
+from otelbridge.telemetry.events import ConnectionEnded, Event, HeartbeatAnswered, HeartbeatMissed
 from tests.integration.feed.running import running, settings_for
 from tests.waiting import eventually
 
@@ -54,12 +54,12 @@ def test_a_relay_that_sends_events_but_answers_no_health_check_is_suspected_befo
     with running(settings_for(relay.endpoint, heartbeat=QUICK)) as run:
         run.until_watching()
 
-        def get_well_at_the_first_miss(happening: Happening) -> None:
+        def get_well_at_the_first_miss(happening: Event) -> None:
             if isinstance(happening, HeartbeatMissed):
                 relay.manners = Manners()
 
         run.react = get_well_at_the_first_miss
-        relay.manners = Manners(health=Health.HANG)
+        relay.manners = Manners(health=HealthAnswer.HANG)
         deadline = time.monotonic() + 10
         while len(run.states()) < 4 and time.monotonic() < deadline:
             relay.publish(Stream.LOGS, b"alive")
@@ -71,7 +71,7 @@ def test_a_relay_that_sends_events_but_answers_no_health_check_is_suspected_befo
 def test_two_misses_in_a_row_are_the_end_even_while_events_come(relay: Relay) -> None:
     with running(settings_for(relay.endpoint, heartbeat=QUICK)) as run:
         run.until_watching()
-        relay.manners = Manners(health=Health.HANG)
+        relay.manners = Manners(health=HealthAnswer.HANG)
         deadline = time.monotonic() + 10
         while not run.of(ConnectionEnded) and time.monotonic() < deadline:
             relay.publish(Stream.LOGS, b"alive")
@@ -81,7 +81,7 @@ def test_two_misses_in_a_row_are_the_end_even_while_events_come(relay: Relay) ->
 
 
 def test_an_answer_with_another_number_is_no_answer(relay: Relay) -> None:
-    relay.manners = Manners(health=Health.WRONG_NONCE)
+    relay.manners = Manners(health=HealthAnswer.WRONG_NONCE)
     with running(settings_for(relay.endpoint)) as run:
         run.until_lost()
         assert "is it KubeArmor?" in run.status.last_error

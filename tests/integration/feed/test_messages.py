@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc.experimental import ChannelOptions
 
-from otelbridge.feed.messages import messages
+from otelbridge.feed.connection import messages
 from tests.waiting import eventually
 
 METHOD = "/feeder.LogService/WatchAlerts"

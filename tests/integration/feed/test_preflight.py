@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.feed.address import parse_address
+from otelbridge.feed.model import SubscriptionState
 from otelbridge.feed.preflight import Findings, preflight
 from otelbridge.feed.settings import FeedTlsSettings
-from otelbridge.feed.states import SubscriptionState
-from otelbridge.simulator.relay import Relay
+from otelbridge.net.address import parse_address
+from otelbridge.simulator.upstream import Relay
 from tests.integration.feed.authority import Files
 from tests.integration.feed.running import running, settings_for
 

@@ -7,14 +7,14 @@ import grpc
 import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
-from otelbridge.feed import gaps
-from otelbridge.feed.gaps import NANOSECONDS
-from otelbridge.feed.states import StreamState, SubscriptionState
+from otelbridge.feed import gap_tracker
+from otelbridge.feed.gap_tracker import NANOSECONDS
+from otelbridge.feed.model import StreamState, SubscriptionState
 from otelbridge.feed.status_codes import ErrorClass, classify
 from otelbridge.simulator.manners import Ending, Manners
-from otelbridge.simulator.relay import Relay
 from otelbridge.simulator.tcp_proxy import TcpProxy
-from otelbridge.telemetry.happenings import ConnectionAttempted, ConnectionEnded, RetryScheduled, StreamLost
+from otelbridge.simulator.upstream import Relay
+from otelbridge.telemetry.events import ConnectionAttempted, ConnectionEnded, RetryScheduled, StreamLost
 from tests.integration.feed.running import running, settings_for
 from tests.waiting import eventually
 
@@ -61,9 +61,9 @@ def test_an_upstream_that_is_not_there_yet_is_tried_until_it_is() -> None:
         relay.start()
         run.until_watching()
         assert run.status.last_error == ""
-        gaps = run.until_gaps(3)
-        assert {gap.stream for gap in gaps} == set(UPSTREAM_STREAMS)
-        assert all(gap.attempts >= 4 for gap in gaps)
+        gap_tracker = run.until_gaps(3)
+        assert {gap.stream for gap in gap_tracker} == set(UPSTREAM_STREAMS)
+        assert all(gap.attempts >= 4 for gap in gap_tracker)
         relay.stop()
 
 
@@ -207,7 +207,7 @@ def test_when_no_stream_can_be_had_the_whole_subscription_holds(relay: Relay, co
 def test_a_stream_that_the_server_does_not_have_is_on_record_once(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gaps, "GOES_ON_SECONDS", 0.5)
+    monkeypatch.setattr(gap_tracker, "GOES_ON_SECONDS", 0.5)
     missing = Ending(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown method")
     relay.manners = Manners(openings={Stream.MESSAGES: missing})
     with running(settings_for(relay.endpoint)) as run:
@@ -222,7 +222,7 @@ def test_a_stream_that_the_server_does_not_have_is_on_record_once(
 
 
 def test_a_long_outage_is_on_record_before_it_is_over(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gaps, "GOES_ON_SECONDS", 0.5)
+    monkeypatch.setattr(gap_tracker, "GOES_ON_SECONDS", 0.5)
     with running(settings_for(relay.endpoint, streams=["alerts"])) as run:
         relay.wait_for_subscribers(streams=[Stream.ALERTS])
         relay.publish(Stream.ALERTS, b"x")

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.feed import name_follower
-from otelbridge.simulator.relay import Relay
-from otelbridge.telemetry.happenings import UpstreamsChanged, UpstreamsUnknown
+from otelbridge.feed import feed
+from otelbridge.simulator.upstream import Relay
+from otelbridge.telemetry.events import UpstreamsChanged, UpstreamsUnknown
 from tests.integration.feed.running import running, settings_for
 from tests.waiting import eventually
 
@@ -24,7 +24,7 @@ class Names:
 
 @pytest.fixture(autouse=True)
 def asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(name_follower, "RESOLVE_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "RESOLVE_PAUSE_SECONDS", 0.05)
 
 
 def test_one_subscription_per_address_behind_a_name_is_added_and_removed_as_the_name_changes() -> None:

@@ -9,10 +9,10 @@ import pytest
 import trustme
 
 from otelbridge.event import Stream
-from otelbridge.feed import attempt, renewal
-from otelbridge.feed.states import SubscriptionState
-from otelbridge.simulator.relay import Relay
-from otelbridge.telemetry.happenings import CertificatesRefused, ConnectionEnded
+from otelbridge.feed import connector, renewal
+from otelbridge.feed.model import SubscriptionState
+from otelbridge.simulator.upstream import Relay
+from otelbridge.telemetry.events import CertificatesRefused, ConnectionEnded
 from tests.integration.feed.authority import Files
 from tests.integration.feed.running import running, settings_for
 from tests.waiting import eventually
@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> Files:
 def checked_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renewal, "CHECK_SECONDS", 0.1)
     monkeypatch.setattr(renewal, "SETTLE_SECONDS", 0.1)
-    monkeypatch.setattr(attempt, "RECHECK_SECONDS", 1.0)
+    monkeypatch.setattr(connector, "RECHECK_SECONDS", 1.0)
 
 
 def test_mutual_tls_is_spoken_and_the_expiry_is_known(files: Files) -> None:

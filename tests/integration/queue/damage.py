@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from otelbridge.event import GapCause, Stream
-from otelbridge.telemetry.happenings import GapEnded
+from otelbridge.telemetry.events import GapEnded
 from tests.integration.queue.oracle import Told, assert_balanced, drain, dropped, open_queue, put
 
 Damage = Callable[[random.Random, bytearray], None]

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch, Lease
-from otelbridge.queue.durable import DurableQueue
-from otelbridge.queue.outcome import Accepted
+from otelbridge.queue.model import Accepted, Batch, Lease
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.telemetry.happenings import Happening
+from otelbridge.telemetry.events import Event
 from otelbridge.telemetry.ledger import Account, Posting
 
 T = TypeVar("T")
@@ -91,16 +90,16 @@ class Told:
     """What the queue told."""
 
     def __init__(self) -> None:
-        self.happenings: list[Happening] = []
+        self.happenings: list[Event] = []
 
-    def __call__(self, happening: Happening) -> None:
+    def __call__(self, happening: Event) -> None:
         self.happenings.append(happening)
 
     def of(self, kind: type[T]) -> list[T]:
         return [h for h in self.happenings if isinstance(h, kind)]
 
 
-def open_queue(directory: Path, told: Callable[[Happening], None] | None = None, **settings: object) -> DurableQueue:
+def open_queue(directory: Path, told: Callable[[Event], None] | None = None, **settings: object) -> DurableQueue:
     return DurableQueue.open(
         QueueSettings.model_validate({"directory": directory, **settings}), tell=told or (lambda _: None)
     )

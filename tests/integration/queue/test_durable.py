@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.durable import DurableQueue
-from otelbridge.queue.errors import QueueInUse, QueueUnusable
-from otelbridge.queue.outcome import Accepted, Hold, Refused, RetryLater
-from otelbridge.telemetry.happenings import QueueOpened, RecordsShed
+from otelbridge.queue.model import Accepted, Hold, QueueInUse, QueueUnusable, Refused, RetryLater
+from otelbridge.queue.queue import DurableQueue
+from otelbridge.telemetry.events import QueueOpened, RecordsShed
 from otelbridge.telemetry.ledger import Account, Posting
 from tests.integration.queue.oracle import (
     RECORD_BYTES,

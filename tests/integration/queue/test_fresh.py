@@ -6,11 +6,11 @@ import sqlite3
 from pathlib import Path
 
 from otelbridge.event import Stream
-from otelbridge.queue.durable import DurableQueue
-from otelbridge.queue.fresh import MAX_BYTES
-from otelbridge.queue.opening import connect
-from otelbridge.queue.outcome import Accepted
+from otelbridge.queue.memory import MAX_BYTES
+from otelbridge.queue.model import Accepted
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
+from otelbridge.queue.store import connect
 from tests.integration.queue.oracle import (
     RECORD_BYTES,
     assert_balanced,

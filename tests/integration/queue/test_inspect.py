@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.errands import leave
-from otelbridge.queue.errors import QueueUnusable
+from otelbridge.queue.commands import leave
 from otelbridge.queue.inspect import inspect
-from otelbridge.queue.outcome import Accepted, Refused
+from otelbridge.queue.model import Accepted, QueueUnusable, Refused
 from otelbridge.telemetry.ledger import Account
 from tests.integration.queue.oracle import assert_balanced, drain, numbers_of, open_queue, put, take
 from tests.waiting import eventually

@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch
-from otelbridge.queue.durable import DurableQueue
 from otelbridge.queue.inspect import inspect
-from otelbridge.queue.outcome import Accepted
+from otelbridge.queue.model import Accepted, Batch, checksum
 from otelbridge.queue.packing import DamagedRequest, is_packed, packed, unpacked
-from otelbridge.queue.rows import checksum
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.telemetry.ledger import Account, Posting
 from tests.integration.queue.oracle import RECORD_BYTES, assert_balanced, batch_of, numbers_of, open_queue, take
 

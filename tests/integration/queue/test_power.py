@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import GapCause, Stream
-from otelbridge.queue.durable import DurableQueue
-from otelbridge.queue.outcome import Accepted
+from otelbridge.queue.model import Accepted
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.telemetry.happenings import GapEnded, QueueSalvaged
+from otelbridge.telemetry.events import GapEnded, QueueSalvaged
 from tests.integration.queue.oracle import Told, assert_balanced, drain, numbers_of, open_queue, put, take
 from tests.peers.faulty_disk import FaultyDisk
 
@@ -26,7 +26,7 @@ SECTOR_BYTES = 512
 WRITER = """
 import pathlib, sys
 from otelbridge.event import Stream
-from otelbridge.queue.outcome import Accepted
+from otelbridge.queue.model import Accepted
 from tests.integration.queue.oracle import open_queue, put, take, numbers_of
 queue = open_queue(pathlib.Path(sys.argv[1]), synchronous=sys.argv[3])
 number = int(sys.argv[2])

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.durable import DurableQueue
-from otelbridge.queue.outcome import Accepted, RetryLater
+from otelbridge.queue.model import Accepted, RetryLater
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.telemetry.happenings import GapEnded, QueueSalvaged
+from otelbridge.telemetry.events import GapEnded, QueueSalvaged
 from tests.integration.queue.damage import DAMAGES, Damage, damage_file, judge_start
 from tests.integration.queue.oracle import (
     Disk,

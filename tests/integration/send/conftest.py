@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch
-from otelbridge.queue.durable import DurableQueue
+from otelbridge.queue.model import Batch
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.send.courier import Couriers
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
+from otelbridge.send.workers import Workers
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.telemetry.happenings import Happening
+from otelbridge.telemetry.events import Event
 from otelbridge.telemetry.ledger import Account, Posting
 
 
@@ -24,12 +24,12 @@ class Road:
     """Queue, couriers, endpoint; and what was told."""
 
     def __init__(self, directory: Path) -> None:
-        self.told: list[Happening] = []
+        self.told: list[Event] = []
         self.closing = ExitStack()
         self.queue = DurableQueue.open(QueueSettings(directory=directory), tell=self.told.append)
         self.closing.callback(self.queue.close)
 
-    def start(self, endpoint: OtlpEndpoint, *, protocol: str = "grpc", **settings: object) -> Couriers:
+    def start(self, endpoint: OtlpEndpoint, *, protocol: str = "grpc", **settings: object) -> Workers:
         chosen: dict[str, object] = {
             "protocol": protocol,
             "endpoint": endpoint.grpc_endpoint if protocol == "grpc" else f"{endpoint.http_endpoint}/v1/logs",
@@ -41,7 +41,7 @@ class Road:
         } | settings
         checked = SendSettings.model_validate(chosen)
         sender = open_sender(checked, version="test")
-        couriers = Couriers(self.queue, sender, checked, self.told.append)
+        couriers = Workers(self.queue, sender, checked, self.told.append)
         self.closing.callback(couriers.close)
         couriers.start()
         return couriers

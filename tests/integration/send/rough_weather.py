@@ -21,10 +21,10 @@ from otelbridge.simulator.endpoint_answers import (
     Http,
     LoseAnswer,
     Partial,
+    RefuseTooLarge,
     Request,
     Reset,
     Status,
-    TooLarge,
 )
 from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
@@ -85,7 +85,7 @@ class Moods:
             lambda _: (OK, 0),
             self._patience_please,
             lambda _: (Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="quota"), 0),
-            lambda request: (TooLarge(limit_bytes=len(request.body) * 2 // 3), 0),
+            lambda request: (RefuseTooLarge(limit_bytes=len(request.body) * 2 // 3), 0),
             lambda _: (Reset(), 0),
             self._lose,
             self._reject_some,

@@ -10,8 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from otelbridge.queue.outcome import Accepted
-from otelbridge.send.patience import EndpointState
+from otelbridge.queue.model import Accepted
+from otelbridge.send.circuit_breaker import EndpointState
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import (
     OK,
@@ -21,12 +21,12 @@ from otelbridge.simulator.endpoint_answers import (
     Http,
     LoseAnswer,
     Partial,
+    RefuseTooLarge,
     Request,
     Status,
-    TooLarge,
     in_turn,
 )
-from otelbridge.telemetry.happenings import BatchRefused, DeliveryDelayed, DeliveryHeld
+from otelbridge.telemetry.events import BatchRefused, DeliveryDelayed, DeliveryHeld
 from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of
@@ -176,7 +176,7 @@ def test_several_requests_are_in_flight_and_still_acknowledged_exactly(road: Roa
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_what_is_too_large_is_sent_in_smaller_requests(road: Road, endpoint: OtlpEndpoint, protocol: str) -> None:
-    endpoint.answers = lambda _: TooLarge(limit_bytes=3000)
+    endpoint.answers = lambda _: RefuseTooLarge(limit_bytes=3000)
     road.put(batch_of(*names(64), padding=100), batch_of(*names(64, "s"), padding=100))
     couriers = road.start(endpoint, protocol=protocol)
     endpoint.wait_for_records(128, within=20)
@@ -197,7 +197,7 @@ def test_the_halves_of_a_batch_survive_the_settlement_of_a_later_one(road: Road)
 
 
 def test_one_record_that_is_too_large_is_set_aside(road: Road, endpoint: OtlpEndpoint) -> None:
-    endpoint.answers = lambda _: TooLarge(limit_bytes=3000)
+    endpoint.answers = lambda _: RefuseTooLarge(limit_bytes=3000)
     road.put(batch_of(*names(4)), batch_of("huge", padding=4000), batch_of(*names(4, "s")))
     road.start(endpoint)
     eventually(lambda: road.held() == 0)

@@ -6,15 +6,14 @@ import grpc
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch
-from otelbridge.queue.outcome import Accepted
+from otelbridge.queue.model import Accepted, Batch
 from otelbridge.queue.packing import HEADER, is_packed, joined, packed, unpacked
 from otelbridge.send import grpc_sender
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_answers import OK, Partial, Status, TooLarge, in_turn
-from otelbridge.telemetry.happenings import BatchAccepted, BatchRefused
+from otelbridge.simulator.endpoint_answers import OK, Partial, RefuseTooLarge, Status, in_turn
+from otelbridge.telemetry.events import BatchAccepted, BatchRefused
 from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of, request_of
@@ -93,7 +92,7 @@ def test_couriers_deliver_packed_batches_through_all_weather(road: Road, endpoin
 
 
 def test_what_is_too_large_unpacked_is_sent_in_smaller_requests(road: Road, endpoint: OtlpEndpoint, way: Way) -> None:
-    endpoint.answers = lambda _: TooLarge(limit_bytes=3000)
+    endpoint.answers = lambda _: RefuseTooLarge(limit_bytes=3000)
     protocol, compression = way
     names, more = [f"r{n}" for n in range(64)], [f"s{n}" for n in range(64)]
     road.put(packed_batch(*names), packed_batch(*more))

@@ -13,13 +13,12 @@ from typing import Any
 import grpc
 import pytest
 
-from otelbridge.queue.outcome import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
+from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.target import SendSettingsError
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_answers import Answer, Hang, Http, Partial, Reset, Status, in_turn
-from otelbridge.simulator.endpoint_answers import TooLarge as Limit
+from otelbridge.simulator.endpoint_answers import Answer, Hang, Http, Partial, RefuseTooLarge, Reset, Status, in_turn
 from tests.records import bodies_of, request_of
 from tests.waiting import eventually
 
@@ -64,7 +63,7 @@ def test_a_request_arrives_as_it_was_with_headers_and_user_agent(
         (Status(code=grpc.StatusCode.PERMISSION_DENIED), Hold),
         (Status(code=grpc.StatusCode.INVALID_ARGUMENT), Refused),
         (Http(status=429, headers={"Retry-After": "7"}), RetryLater),
-        (Limit(limit_bytes=1), TooLarge),
+        (RefuseTooLarge(limit_bytes=1), TooLarge),
         (Reset(), RetryLater),
     ],
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otelbridge.queue.outcome import Accepted, Hold, Outcome, RetryLater
-from otelbridge.send import watched
+from otelbridge.net import files as watched_files
+from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.target import SendSettingsError
@@ -118,7 +118,7 @@ def test_tls_towards_a_plaintext_port_is_held_and_named(endpoint: OtlpEndpoint, 
 def test_a_rotated_ca_is_read_without_a_restart(
     pki: Pki, tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "RECHECK_SECONDS", 0)
+    monkeypatch.setattr(watched_files, "RECHECK_SECONDS", 0)
     other = Pki(tmp_path / "other")
     with tls_endpoint(pki) as endpoint, sender_to(endpoint, protocol, ca_file=other.ca_file) as sender:
         assert isinstance(once(sender), Hold)
@@ -132,7 +132,7 @@ def test_a_rotated_ca_is_read_without_a_restart(
 def test_a_client_pair_in_the_middle_of_rotation_leaves_the_old_one_in_force(
     pki: Pki, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "RECHECK_SECONDS", 0)
+    monkeypatch.setattr(watched_files, "RECHECK_SECONDS", 0)
     cert, key = pki.issue("client", "otelbridge")
     files = {"ca_file": pki.ca_file, "cert_file": cert, "key_file": key}
     with tls_endpoint(pki, client_ca=pki.ca_file) as endpoint, sender_to(endpoint, protocol, **files) as sender:
@@ -148,7 +148,7 @@ def test_a_client_pair_in_the_middle_of_rotation_leaves_the_old_one_in_force(
 def test_an_expired_client_certificate_is_held_with_its_date_and_its_renewal_is_used(
     pki: Pki, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "RECHECK_SECONDS", 0)
+    monkeypatch.setattr(watched_files, "RECHECK_SECONDS", 0)
     past = datetime.now(UTC) - timedelta(days=1)
     cert, key = pki.issue("client", "otelbridge", not_after=past)
     files = {"ca_file": pki.ca_file, "cert_file": cert, "key_file": key}

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.simulator.event_stamp import sequences_in
+from otelbridge.simulator.events import sequences_in
 from otelbridge.simulator.process import SimulatorProcess
 from tests.integration.simulator.watching import Watch, channel_to, health_check
 from tests.waiting import eventually

@@ -12,9 +12,9 @@ from grpc_health.v1 import health_pb2
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.pb import kubearmor_pb2
-from otelbridge.simulator.manners import NODE, Ending, Health, Manners
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.manners import NODE, Ending, HealthAnswer, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
+from otelbridge.simulator.upstream import Relay
 from tests.integration.simulator.watching import Watch, channel_to, health_check
 from tests.waiting import eventually
 
@@ -148,7 +148,7 @@ def test_a_health_check_gets_its_number_back(relay: Relay, channel: grpc.Channel
 
 @pytest.mark.parametrize("nonce", [0, 7, 2**31 - 1, -(2**31)])
 def test_a_health_check_can_get_another_number(relay: Relay, channel: grpc.Channel, nonce: int) -> None:
-    relay.manners = Manners(health=Health.WRONG_NONCE)
+    relay.manners = Manners(health=HealthAnswer.WRONG_NONCE)
 
     assert health_check(channel, nonce) != nonce
 
@@ -162,7 +162,7 @@ def test_a_health_check_can_be_missing(relay: Relay, channel: grpc.Channel) -> N
 
 
 def test_a_health_check_can_hang(relay: Relay, channel: grpc.Channel) -> None:
-    relay.manners = Manners(health=Health.HANG)
+    relay.manners = Manners(health=HealthAnswer.HANG)
 
     with pytest.raises(grpc.RpcError) as caught:
         health_check(channel, 1, SHORT_SECONDS)

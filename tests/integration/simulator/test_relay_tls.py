@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from otelbridge.simulator.manners import ServerTls
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.integration.simulator.watching import NO_PROXY, health_check
 
 

@@ -13,11 +13,10 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2
-from otelbridge.simulator.event_stamp import sequences_in
+from otelbridge.simulator.events import sequences_in
 from otelbridge.simulator.faults import parse_fault
-from otelbridge.simulator.pace import Pace
 from otelbridge.simulator.serve import SimulateOptions, Summary, serve
-from otelbridge.simulator.sources import GENERATED, SourceError
+from otelbridge.simulator.sources import GENERATED, PublishPace, SourceError
 from tests.integration.simulator.watching import Watch, channel_to, health_check
 from tests.waiting import eventually
 
@@ -56,12 +55,12 @@ def serving(options: SimulateOptions) -> Iterator[Running]:
 
 def faulty(*faults: str, streams: tuple[Stream, ...] = (Stream.ALERTS,)) -> SimulateOptions:
     return SimulateOptions(
-        source=GENERATED, streams=streams, pace=Pace(per_second=100), faults=tuple(map(parse_fault, faults))
+        source=GENERATED, streams=streams, pace=PublishPace(per_second=100), faults=tuple(map(parse_fault, faults))
     )
 
 
 def test_everything_published_arrives_and_it_ends_by_itself() -> None:
-    options = SimulateOptions(source=GENERATED, streams=(Stream.LOGS,), sequence=True, pace=Pace(count=3_000))
+    options = SimulateOptions(source=GENERATED, streams=(Stream.LOGS,), sequence=True, pace=PublishPace(count=3_000))
 
     with serving(options) as running, channel_to(running.endpoint) as channel, Watch(channel, Stream.LOGS) as watch:
         assert watch.ending(WITHIN_SECONDS)[0] is grpc.StatusCode.OK
@@ -73,7 +72,7 @@ def test_everything_published_arrives_and_it_ends_by_itself() -> None:
 
 def test_the_samples_go_to_their_streams_with_fresh_times() -> None:
     with (
-        serving(SimulateOptions(pace=Pace())) as running,
+        serving(SimulateOptions(pace=PublishPace())) as running,
         channel_to(running.endpoint) as channel,
         Watch(channel, Stream.ALERTS) as alerts,
         Watch(channel, Stream.LOGS) as logs,
@@ -126,7 +125,7 @@ def test_it_waits_for_somebody_to_hear_it_and_can_be_stopped_while_it_does() -> 
 
 
 def test_it_stays_if_it_is_asked_to() -> None:
-    options = SimulateOptions(streams=(Stream.MESSAGES,), pace=Pace(), stay=True)
+    options = SimulateOptions(streams=(Stream.MESSAGES,), pace=PublishPace(), stay=True)
 
     with (
         serving(options) as running,

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otelbridge.simulator.tcp_connection import Direction
-from otelbridge.simulator.tcp_pipe import Conditions, Flow
+from otelbridge.simulator.tcp_pipe import Conditions, Direction, Flow
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from tests.waiting import eventually
 

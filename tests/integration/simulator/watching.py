@@ -11,7 +11,7 @@ import grpc
 
 from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2
-from otelbridge.simulator.log_service import METHODS, SERVICE
+from otelbridge.simulator.upstream import METHODS, SERVICE
 
 NO_PROXY = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
 

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from otelbridge.event import Gap, GapCause, Stream
-from otelbridge.feed.states import StreamState, SubscriptionState
-from otelbridge.feed.subscription_status import StreamStatus, SubscriptionStatus
-from otelbridge.queue.depth import Depth
+from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
+from otelbridge.queue.model import Depth
 from otelbridge.status import document as d
 from otelbridge.status.probes import livez, readyz, startupz
 from otelbridge.status.server import StatusServer
 from otelbridge.status.settings import StatusSettings
-from otelbridge.telemetry import happenings as h
+from otelbridge.telemetry import events as h
 from otelbridge.telemetry.escape import Json, escape_json
 from otelbridge.telemetry.ledger import Account, Ledger, Posting
 from otelbridge.telemetry.pulse import Pulse

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import GapCause
-from otelbridge.feed.states import SubscriptionState
+from otelbridge.feed.model import SubscriptionState
 from otelbridge.status.server import StatusServer
 from tests.integration.status.chromium import Page, find, open_page
 from tests.integration.status.scene import UPSTREAM, Scene, playing

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otelbridge.telemetry import happenings as h
+from otelbridge.telemetry import events as h
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 from otelbridge.telemetry.telemetry import Telemetry
 from tests.unit.telemetry.examples import TYPES, example

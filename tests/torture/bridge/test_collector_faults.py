@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.acceptance.seeds import rounds
 from tests.acceptance.test_collector_faults import COLLECTOR_LIMIT_BYTES, refuse, restart_under_load, split
 from tests.peers.collector import CollectorPorts

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.acceptance.seeds import fresh_seed, rounds
 from tests.acceptance.test_full_disk import DISK_BYTES, fill_under_load
 from tests.acceptance.weathering import EIO, FULL, MIB, Endured, Fault, weather

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.acceptance.seeds import fresh_seed, rounds
 from tests.acceptance.test_endpoint_moods import LATE_SHARE, lock_out, refusals, through_all_moods, waits_for
 from tests.torture_report import record

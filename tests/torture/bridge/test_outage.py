@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.upstream import Relay
 from tests.acceptance.opening import MIB
 from tests.oracle import Publisher, Taken
 from tests.peers.bridge import running_bridge

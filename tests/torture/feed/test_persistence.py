@@ -10,9 +10,9 @@ import pytest
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.simulator.manners import Ending, Manners
 from otelbridge.simulator.process import SimulatorProcess
-from otelbridge.simulator.relay import Relay
 from otelbridge.simulator.tcp_proxy import TcpProxy
-from otelbridge.telemetry.happenings import ConnectionEnded, KeepaliveStretched, RetryScheduled
+from otelbridge.simulator.upstream import Relay
+from otelbridge.telemetry.events import ConnectionEnded, KeepaliveStretched, RetryScheduled
 from tests.integration.feed.running import Running, running, settings_for
 from tests.peers.policing_connection import Policing
 from tests.peers.policing_relay import PolicingRelay

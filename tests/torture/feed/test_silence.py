@@ -5,7 +5,7 @@ import time
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.feed.gaps import NANOSECONDS
+from otelbridge.feed.gap_tracker import NANOSECONDS
 from otelbridge.simulator.process import SimulatorProcess
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from tests.integration.simulator.watching import Watch, channel_to

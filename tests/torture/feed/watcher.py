@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
-from otelbridge.feed.handoff import HandOff
 from otelbridge.feed.settings import FeedSettings
-from otelbridge.telemetry.happenings import Happening
+from otelbridge.telemetry.events import Event
 
 
 class Watcher:
@@ -59,13 +59,13 @@ def main(endpoint: str) -> None:
     """Runs until stdin is closed."""
     lock = threading.Lock()
 
-    def tell(happening: Happening) -> None:
+    def tell(happening: Event) -> None:
         facts = {"kind": type(happening).__name__, "at": time.time_ns(), **dataclasses.asdict(happening)}
         with lock:
             sys.stdout.write(json.dumps(facts, default=str) + "\n")
             sys.stdout.flush()
 
-    handoff = HandOff(100_000, 64 * 1024 * 1024)
+    handoff = Buffer(100_000, 64 * 1024 * 1024)
     feed = Feed(FeedSettings(endpoints=(endpoint,)), handoff=handoff, tell=tell, version="torture")
     feed.start()
     ended = threading.Event()
@@ -77,7 +77,7 @@ def main(endpoint: str) -> None:
     drain.join()
 
 
-def _take_until(handoff: HandOff, ended: threading.Event) -> None:
+def _take_until(handoff: Buffer, ended: threading.Event) -> None:
     while not ended.is_set():
         handoff.take(1_000, 0.5)
 

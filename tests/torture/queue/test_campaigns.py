@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch
-from otelbridge.queue.outcome import Accepted
+from otelbridge.queue.model import Accepted, Batch
 from otelbridge.telemetry.ledger import Account, Posting
 from tests.acceptance.pairs import in_pairs
 from tests.acceptance.seeds import fresh_seed, rounds

@@ -20,7 +20,7 @@ def test_a_figure_within_the_slack_is_let_pass() -> None:
 
 
 def test_a_lane_that_is_not_compiled_here_is_not_compared() -> None:
-    assert not guard.complaints({"ordinary bytecode": 1_000}, {"ordinary bytecode": 1_000, "express bytecode": 500})
+    assert not guard.complaints({"ordinary bytecode": 1_000}, {"ordinary bytecode": 1_000, "fastpath bytecode": 500})
 
 
 def test_a_dearer_event_is_complained_of_with_both_cures() -> None:

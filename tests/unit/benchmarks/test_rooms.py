@@ -8,23 +8,23 @@ from benchmarks.measurements.rooms import Stack, read_samples, room_of, share_ou
 
 LINE = (
     "thread (7): encoder;Thread.run (/opt/python/lib/python3.11/threading.py);"
-    "Encoder._run (/srv/x/otelbridge/encoder.py);Lane.map (/srv/x/otelbridge/mapping/lane.py) 12"
+    "Encoder._run (/srv/x/otelbridge/pipeline.py);Lane.map (/srv/x/otelbridge/mapping/record_encoder.py) 12"
 )
 
 
 def test_a_sample_has_its_thread_and_no_path_of_the_machine() -> None:
     (stack,) = read_samples([LINE])
 
-    assert stack == ("encoder", "threading.py:Thread.run", "otelbridge/encoder.py:Encoder._run",
-                     "otelbridge/mapping/lane.py:Lane.map")  # fmt: skip
+    assert stack == ("encoder", "threading.py:Thread.run", "otelbridge/pipeline.py:Encoder._run",
+                     "otelbridge/mapping/record_encoder.py:Lane.map")  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("frames", "room"),
     [
-        (("threading.py:run", "otelbridge/encoder.py:_run", "otelbridge/mapping/lane.py:map"), "mapping"),
-        (("threading.py:run", "otelbridge/encoder.py:_run"), "encoder"),
-        (("otelbridge/feed/reader.py:read", "grpc/_channel.py:_next"), "feed (gRPC)"),
+        (("threading.py:run", "otelbridge/pipeline.py:_run", "otelbridge/mapping/record_encoder.py:map"), "mapping"),
+        (("threading.py:run", "otelbridge/pipeline.py:_run"), "pipeline"),
+        (("otelbridge/feed/connection.py:read", "grpc/_channel.py:_next"), "feed (gRPC)"),
         (("otelbridge/queue/store.py:write", "threading.py:wait"), "queue"),
         (("threading.py:run",), "Python itself"),
     ],
@@ -39,7 +39,7 @@ def test_a_library_is_named_from_its_package_on() -> None:
 
 def test_a_thread_s_time_is_shared_out_by_its_samples() -> None:
     samples = Counter[Stack](
-        {("encoder", "otelbridge/mapping/lane.py:map"): 3, ("encoder", "otelbridge/queue/store.py:put"): 1}
+        {("encoder", "otelbridge/mapping/record_encoder.py:map"): 3, ("encoder", "otelbridge/queue/store.py:put"): 1}
     )
 
     rows = share_out({"encoder": 20.0, "core": 5.0}, samples)

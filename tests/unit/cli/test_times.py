@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.cli.times import age_in_words, in_words, instant, size_in_words
+from otelbridge.cli.output import age_in_words, in_words, instant, size_in_words
 
 
 def test_a_duration_is_so_long_ago() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.feed.address import parse_address
+from otelbridge.net.address import parse_address
 
 
 @pytest.mark.parametrize(

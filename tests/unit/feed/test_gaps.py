@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from otelbridge.event import GapCause, Stream
-from otelbridge.feed.gaps import NANOSECONDS, Blindness, Rate
+from otelbridge.feed.gap_tracker import NANOSECONDS, GapTracker, Rate
 
 SECOND = NANOSECONDS
 
@@ -17,8 +17,8 @@ class Wall:
         return self.offset
 
 
-def blindness(*, watched_until: int | None = None, now: int = 0, wall: Wall | None = None) -> Blindness:
-    return Blindness(
+def blindness(*, watched_until: int | None = None, now: int = 0, wall: Wall | None = None) -> GapTracker:
+    return GapTracker(
         Stream.ALERTS,
         "relay:1",
         watched_until_unix_nano=watched_until,
@@ -27,7 +27,7 @@ def blindness(*, watched_until: int | None = None, now: int = 0, wall: Wall | No
     )
 
 
-def watched(wall: Wall | None = None) -> Blindness:
+def watched(wall: Wall | None = None) -> GapTracker:
     blind = blindness(wall=wall)
     blind.attempt()
     blind.watch_again(SECOND)

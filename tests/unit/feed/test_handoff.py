@@ -6,15 +6,15 @@ import time
 import pytest
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.feed.handoff import (
+from otelbridge.feed.buffer import (
     BURST_EVENTS,
     CREDIT_BYTES,
+    GATHER_MAX_SECONDS,
     LET_IN_EVENTS,
     LET_IN_SECONDS,
     LET_IN_STEPS,
-    HandOff,
+    Buffer,
 )
-from otelbridge.feed.pace import GATHER_MAX_SECONDS
 from tests.waiting import eventually
 
 
@@ -23,7 +23,7 @@ def event(number: int = 0, *, size: int = 8, stream: Stream = Stream.LOGS, upstr
 
 
 def test_events_come_out_in_the_order_in_which_they_went_in() -> None:
-    handoff = HandOff(10, 1_000)
+    handoff = Buffer(10, 1_000)
     for number in range(5):
         assert handoff.offer(event(number))
     assert handoff.take(3, 0) == [event(0), event(1), event(2)]
@@ -31,7 +31,7 @@ def test_events_come_out_in_the_order_in_which_they_went_in() -> None:
 
 
 def test_what_does_not_fit_by_number_is_dropped_and_counted() -> None:
-    handoff = HandOff(2, 1_000)
+    handoff = Buffer(2, 1_000)
     assert [handoff.offer(event(number)) for number in range(5)] == [True, True, False, False, False]
     assert handoff.received() == {Stream.LOGS: 5}
     (overflow,) = handoff.take_overflow()
@@ -41,7 +41,7 @@ def test_what_does_not_fit_by_number_is_dropped_and_counted() -> None:
 
 
 def test_drops_of_one_second_are_handed_out_as_one() -> None:
-    handoff = HandOff(1, 1_000)
+    handoff = Buffer(1, 1_000)
     now = time.time_ns()
     for _ in range(4):
         handoff.offer(RawEvent(Stream.LOGS, b"x", now, "relay:1", "c"))
@@ -52,7 +52,7 @@ def test_drops_of_one_second_are_handed_out_as_one() -> None:
 
 
 def test_what_does_not_fit_by_bytes_is_dropped_until_there_is_room_again() -> None:
-    handoff = HandOff(1_000, 1_000)
+    handoff = Buffer(1_000, 1_000)
     kept = [handoff.offer(event(number, size=300)) for number in range(6)]
     assert kept == [True, True, True, False, False, False]
     assert handoff.waiting_bytes == 900
@@ -62,7 +62,7 @@ def test_what_does_not_fit_by_bytes_is_dropped_until_there_is_room_again() -> No
 
 
 def test_an_event_larger_than_the_whole_bound_passes_when_it_is_alone() -> None:
-    handoff = HandOff(1_000, 1_000)
+    handoff = Buffer(1_000, 1_000)
     assert handoff.offer(event(size=5_000))
     assert not handoff.offer(event(size=5_000))
     assert len(handoff.take(10, 0)) == 1
@@ -70,7 +70,7 @@ def test_an_event_larger_than_the_whole_bound_passes_when_it_is_alone() -> None:
 
 def test_the_byte_bound_is_kept_to_the_credit_of_each_lane() -> None:
     bound = 1_000_000
-    handoff = HandOff(10**6, bound)
+    handoff = Buffer(10**6, bound)
     lanes = [handoff.open_lane(Stream.LOGS, f"relay:{number}") for number in range(3)]
     for number in range(9_000):
         lanes[number % 3].offer(event(number, size=500))
@@ -79,7 +79,7 @@ def test_the_byte_bound_is_kept_to_the_credit_of_each_lane() -> None:
 
 
 def test_taking_waits_for_the_first_event_and_wakes_at_once() -> None:
-    handoff = HandOff(10, 1_000)
+    handoff = Buffer(10, 1_000)
     taken: list[tuple[list[RawEvent], float]] = []
 
     def take() -> None:
@@ -97,7 +97,7 @@ def test_taking_waits_for_the_first_event_and_wakes_at_once() -> None:
 
 
 def test_an_event_soon_after_another_waits_for_company_but_not_for_long() -> None:
-    handoff = HandOff(10, 1_000)
+    handoff = Buffer(10, 1_000)
     handoff.offer(event(1))
     began = time.monotonic()
     assert handoff.take(10, 30) == [event(1)]
@@ -109,7 +109,7 @@ def test_an_event_soon_after_another_waits_for_company_but_not_for_long() -> Non
 
 
 def test_a_take_that_found_nothing_keeps_no_later_event_waiting() -> None:
-    handoff = HandOff(10, 1_000)
+    handoff = Buffer(10, 1_000)
     assert handoff.take(10, 0.01) == []
     handoff.offer(event(1))
     began = time.monotonic()
@@ -118,12 +118,12 @@ def test_a_take_that_found_nothing_keeps_no_later_event_waiting() -> None:
 
 
 def test_taking_returns_nothing_after_its_timeout() -> None:
-    assert HandOff(10, 1_000).take(10, 0.01) == []
+    assert Buffer(10, 1_000).take(10, 0.01) == []
 
 
 @pytest.mark.parametrize("asleep", [True, False])
 def test_waking_makes_a_take_return_whether_it_sleeps_already_or_not(asleep: bool) -> None:
-    handoff = HandOff(10, 1_000)
+    handoff = Buffer(10, 1_000)
     results: list[list[RawEvent]] = []
     thread = threading.Thread(target=lambda: results.append(handoff.take(10, 30)))
     if asleep:
@@ -138,7 +138,7 @@ def test_waking_makes_a_take_return_whether_it_sleeps_already_or_not(asleep: boo
 
 
 def test_a_wake_is_used_up_by_one_take() -> None:
-    handoff = HandOff(10, 1_000)
+    handoff = Buffer(10, 1_000)
     handoff.wake()
     assert handoff.take(10, 30) == []
     started = time.monotonic()
@@ -147,7 +147,7 @@ def test_a_wake_is_used_up_by_one_take() -> None:
 
 
 def test_counts_of_an_ended_lane_live_on() -> None:
-    handoff = HandOff(2, 1_000)
+    handoff = Buffer(2, 1_000)
     lane = handoff.open_lane(Stream.ALERTS, "relay:1")
     for number in range(3):
         lane.offer(event(number, stream=Stream.ALERTS))
@@ -161,7 +161,7 @@ def test_counts_of_an_ended_lane_live_on() -> None:
 
 
 def test_counters_are_exact_with_many_readers_and_one_encoder() -> None:
-    handoff = HandOff(500, 20_000)
+    handoff = Buffer(500, 20_000)
     readers, each = 6, 5_000
     stop = threading.Event()
     taken, dropped = 0, 0
@@ -195,7 +195,7 @@ def test_counters_are_exact_with_many_readers_and_one_encoder() -> None:
 
 
 def test_while_a_burst_comes_in_the_encoder_lets_it_in_before_it_takes_any() -> None:
-    handoff = HandOff(100_000, 64 * 1024 * 1024)
+    handoff = Buffer(100_000, 64 * 1024 * 1024)
     burst = 50 * BURST_EVENTS
 
     def read_a_burst() -> None:
@@ -212,7 +212,7 @@ def test_while_a_burst_comes_in_the_encoder_lets_it_in_before_it_takes_any() -> 
 
 
 def test_a_burst_without_end_is_not_waited_for_without_end() -> None:
-    handoff = HandOff(1_000_000, 1024 * 1024 * 1024)
+    handoff = Buffer(1_000_000, 1024 * 1024 * 1024)
     stop = threading.Event()
 
     def read_without_end() -> None:
@@ -230,7 +230,7 @@ def test_a_burst_without_end_is_not_waited_for_without_end() -> None:
 
 
 def test_wake_ends_the_wait_for_a_burst() -> None:
-    handoff = HandOff(100_000, 64 * 1024 * 1024)
+    handoff = Buffer(100_000, 64 * 1024 * 1024)
     for number in range(2 * BURST_EVENTS):
         handoff.offer(event(number))
     handoff.wake()
@@ -238,7 +238,7 @@ def test_wake_ends_the_wait_for_a_burst() -> None:
 
 
 def test_readers_are_let_in_while_they_bring_events_and_no_longer() -> None:
-    handoff = HandOff(1_000_000, 1024 * 1024 * 1024)
+    handoff = Buffer(1_000_000, 1024 * 1024 * 1024)
     began = time.monotonic()
     handoff.let_readers_in()
     quiet_seconds = time.monotonic() - began

@@ -4,21 +4,21 @@ from random import Random
 
 import pytest
 
-from otelbridge.feed.heartbeat import Health, Heartbeat, judge
+from otelbridge.feed.heartbeat import HealthStatus, Heartbeat, judge
 
 
 @pytest.mark.parametrize(
     ("misses", "received", "health"),
     [
-        (0, False, Health.ALIVE),
-        (0, True, Health.ALIVE),
-        (1, True, Health.SUSPECT),
-        (1, False, Health.DEAD),
-        (2, True, Health.DEAD),
-        (2, False, Health.DEAD),
+        (0, False, HealthStatus.ALIVE),
+        (0, True, HealthStatus.ALIVE),
+        (1, True, HealthStatus.SUSPECT),
+        (1, False, HealthStatus.DEAD),
+        (2, True, HealthStatus.DEAD),
+        (2, False, HealthStatus.DEAD),
     ],
 )
-def test_one_miss_is_deadly_only_when_nothing_else_came_in(misses: int, received: bool, health: Health) -> None:
+def test_one_miss_is_deadly_only_when_nothing_else_came_in(misses: int, received: bool, health: HealthStatus) -> None:
     assert judge(misses, received_since_asking=received) is health
 
 

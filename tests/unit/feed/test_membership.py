@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from otelbridge.feed.address import Address
-from otelbridge.feed.name_follower import ABSENCES, Membership
+from otelbridge.feed.feed import ABSENCES, Membership
+from otelbridge.net.address import Address
 
 
 def at(*ips: str) -> list[Address]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.feed.states import (
+from otelbridge.feed.model import (
     STREAM_MOVES,
     SUBSCRIPTION_MOVES,
     IllegalMoveError,

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbridge.event import Stream
-from otelbridge.gate.gate import Gate
-from otelbridge.gate.redaction import MARK, blacken, redactors
-from otelbridge.gate.secrets import SECRET_PATTERNS, secrets_markdown
+from otelbridge.gate.redact import MARK, SECRET_PATTERNS, blacken, redactors, secrets_markdown
+from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RedactSettings, RuleSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 

@@ -6,10 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from otelbridge.event import Stream
-from otelbridge.gate.conditions import labels_of
-from otelbridge.gate.gate import Gate
+from otelbridge.gate.rules import KEEP, Gate, Verdict, labels_of
 from otelbridge.gate.settings import GateSettings, RuleSettings
-from otelbridge.gate.verdict import KEEP, Verdict
 from otelbridge.pb import kubearmor_pb2 as pb
 
 ALERT: dict[str, Any] = {

@@ -13,7 +13,7 @@ import pytest
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.send.otlp_json import to_document
+from otelbridge.send.console_sender import to_document
 from tests.unit.mapping.samples import mapped, sample
 
 FOLDER = Path(__file__).parent / "golden"

@@ -5,9 +5,8 @@ from typing import NamedTuple
 from otelbridge.event import Stream
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
-from otelbridge.mapping.memo import Memo
+from otelbridge.mapping.model import MAX_ALERT_SERIES, MAX_NODES, MappingCounts, Memo
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.tally import MAX_ALERT_SERIES, MAX_NODES, Tally
 from tests.unit.mapping.samples import RECEIVED, alert, log, see
 
 
@@ -90,7 +89,7 @@ def test_alerts_are_counted_by_kind() -> None:
 
 
 def test_kinds_of_alerts_are_bounded_and_none_is_left_out() -> None:
-    tally = Tally()
+    tally = MappingCounts()
     for number in range(MAX_ALERT_SERIES + 500):
         tally.count_alert(f"ns{number}", ("file", "Block", "denied", f"p{number}"))
     series = [count for counts in tally.alerts.values() for count in counts.values()]
@@ -100,7 +99,7 @@ def test_kinds_of_alerts_are_bounded_and_none_is_left_out() -> None:
 
 
 def test_namespaces_of_alerts_are_bounded_too() -> None:
-    tally = Tally()
+    tally = MappingCounts()
     for number in range(MAX_ALERT_SERIES + 500):
         tally.count_alert(f"ns{number}", ("file", "Block", "denied", "p"))
     assert len(tally.alerts["file", "Block", "denied", "p"]) == MAX_ALERT_SERIES
@@ -115,7 +114,7 @@ def test_nodes_are_noted_with_the_time_of_receipt() -> None:
 
 
 def test_of_too_many_nodes_the_one_silent_longest_is_forgotten() -> None:
-    tally = Tally()
+    tally = MappingCounts()
     for number in range(MAX_NODES):
         tally.nodes[tally.admit_node(f"n{number}")] = number + 10
     tally.nodes["n0"] = 10**6

@@ -8,7 +8,7 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.mapping.decode import decode
-from otelbridge.mapping.detail import event_data_of
+from otelbridge.mapping.details import event_data_of
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
@@ -278,7 +278,7 @@ def test_no_result_gives_no_outcome() -> None:
 
 def without_forms(message: pb.Log) -> Seen:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("otelbridge.mapping.lane.find", lambda *_: None)
+        patch.setattr("otelbridge.mapping.record_encoder.find", lambda *_: None)
         return seen(message)
 
 

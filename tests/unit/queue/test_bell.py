@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from otelbridge.queue.bell import Bell
+from otelbridge.queue.work_signal import WorkSignal
 from tests.waiting import eventually
 
 
@@ -12,7 +12,7 @@ class Hall:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.free = 0
-        self.bell = Bell(self.lock, lambda: self.free > 0)
+        self.bell = WorkSignal(self.lock, lambda: self.free > 0)
 
     def bring(self, work: int) -> None:
         with self.lock:

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.books import Books, Mirror, read_page
-from otelbridge.queue.change import Change
-from otelbridge.queue.overflow import shed_from
-from otelbridge.queue.watching import note_of, read_note
-from otelbridge.queue.weather import Weather, weather_of
+from otelbridge.queue.admission import shed_from
+from otelbridge.queue.checkpoint import Checkpoint, Mirror, read_page
+from otelbridge.queue.disk import DiskError, disk_error_of
+from otelbridge.queue.durability import note_of, read_note
+from otelbridge.queue.model import Change
 from otelbridge.telemetry.ledger import Account, Ledger, Posting
 
 
-def books() -> Books:
+def books() -> Checkpoint:
     ledger = Ledger([Posting(Stream.LOGS, Account.RECEIVED, "", 5), Posting(Stream.LOGS, Account.FILTERED, "rule", 2)])
-    return Books(revision=3, next_sequence=9, ledger=ledger, floor={Stream.LOGS: 12}, open_under_boot="b")
+    return Checkpoint(revision=3, next_sequence=9, ledger=ledger, floor={Stream.LOGS: 12}, open_under_boot="b")
 
 
 def test_the_books_survive_their_page() -> None:
@@ -41,7 +41,7 @@ def test_the_mirror_gives_back_the_last_page_though_an_earlier_one_was_longer(tm
     mirror = Mirror(tmp_path / "queue.books")
     assert mirror.read() is None
     mirror.write(books().page())
-    mirror.write(Books(revision=4).page())
+    mirror.write(Checkpoint(revision=4).page())
     read = mirror.read()
     mirror.close()
     assert read is not None
@@ -51,23 +51,23 @@ def test_the_mirror_gives_back_the_last_page_though_an_earlier_one_was_longer(tm
 @pytest.mark.parametrize(
     ("code", "weather"),
     [
-        (sqlite3.SQLITE_FULL, Weather.FULL),
-        (sqlite3.SQLITE_IOERR_WRITE, Weather.TROUBLE),
-        (sqlite3.SQLITE_IOERR_FSYNC, Weather.TROUBLE),
-        (sqlite3.SQLITE_CANTOPEN, Weather.TROUBLE),
-        (sqlite3.SQLITE_READONLY, Weather.TROUBLE),
-        (sqlite3.SQLITE_BUSY, Weather.TROUBLE),
-        (sqlite3.SQLITE_NOMEM, Weather.TROUBLE),
-        (sqlite3.SQLITE_CORRUPT_INDEX, Weather.DAMAGE),
-        (sqlite3.SQLITE_NOTADB, Weather.DAMAGE),
-        (sqlite3.SQLITE_ERROR, Weather.DAMAGE),
-        (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, Weather.DAMAGE),
+        (sqlite3.SQLITE_FULL, DiskError.FULL),
+        (sqlite3.SQLITE_IOERR_WRITE, DiskError.TROUBLE),
+        (sqlite3.SQLITE_IOERR_FSYNC, DiskError.TROUBLE),
+        (sqlite3.SQLITE_CANTOPEN, DiskError.TROUBLE),
+        (sqlite3.SQLITE_READONLY, DiskError.TROUBLE),
+        (sqlite3.SQLITE_BUSY, DiskError.TROUBLE),
+        (sqlite3.SQLITE_NOMEM, DiskError.TROUBLE),
+        (sqlite3.SQLITE_CORRUPT_INDEX, DiskError.DAMAGE),
+        (sqlite3.SQLITE_NOTADB, DiskError.DAMAGE),
+        (sqlite3.SQLITE_ERROR, DiskError.DAMAGE),
+        (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, DiskError.DAMAGE),
     ],
 )
-def test_each_result_code_is_one_kind_of_weather(code: int, weather: Weather) -> None:
+def test_each_result_code_is_one_kind_of_weather(code: int, weather: DiskError) -> None:
     error = sqlite3.OperationalError("text does not count")
     error.sqlite_errorcode = code
-    assert weather_of(error) is weather
+    assert disk_error_of(error) is weather
 
 
 def test_logs_go_before_messages_before_alerts_and_never_for_less() -> None:

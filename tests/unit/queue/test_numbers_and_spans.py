@@ -5,10 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbridge.event import Stream
-from otelbridge.queue.batch import Batch, Lease
-from otelbridge.queue.desk import Desk, Loan
+from otelbridge.queue.leases import Leases, Loan
+from otelbridge.queue.model import (
+    CRC_BITS,
+    Batch,
+    Lease,
+    Row,
+    Span,
+    checksum,
+    piece_ids,
+    row_id,
+    sequence_of,
+    span_of,
+    stream_of,
+)
 from otelbridge.queue.packing import packed
-from otelbridge.queue.rows import CRC_BITS, Row, Span, checksum, piece_ids, row_id, sequence_of, span_of, stream_of
 
 
 @given(st.sampled_from(Stream), st.integers(1, 2**40 - 1))
@@ -75,7 +86,7 @@ def loan(first: int, last: int) -> Loan:
 
 
 def test_the_gaps_between_loans_are_what_is_free() -> None:
-    desk = Desk()
+    desk = Leases()
     end = span_of(Stream.GAPS).last
     loans = [loan(10, 19), loan(20, 29), loan(40, 49)]
     for one in loans:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelbridge.queue import deflate
-from otelbridge.queue.crc import joined_crc
+from otelbridge.queue import packing
 from otelbridge.queue.packing import (
     HEADER,
     LARGE_BYTES,
@@ -22,6 +21,7 @@ from otelbridge.queue.packing import (
     is_packed,
     is_whole,
     joined,
+    joined_crc,
     packed,
     request_bytes,
     unpacked,
@@ -35,7 +35,7 @@ GZIP_WINDOW = zlib.MAX_WBITS | 16
 def encoder(request: pytest.FixtureRequest) -> Iterator[None]:
     """Everything holds whichever encoder is installed, and one reads what the other packed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deflate, "encoder", pytest.importorskip(request.param))
+        patch.setattr(packing, "encoder", pytest.importorskip(request.param))
         yield
 
 

@@ -8,9 +8,8 @@ import json
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelbridge.queue.outcome import Accepted, Hold
-from otelbridge.send.console_sender import ConsoleSender
-from otelbridge.send.otlp_json import to_document
+from otelbridge.queue.model import Accepted, Hold
+from otelbridge.send.console_sender import ConsoleSender, to_document
 from tests.records import request_of
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from otelbridge.queue.outcome import Hold
+from otelbridge.net.files import RECHECK_SECONDS
+from otelbridge.queue.model import Hold
 from otelbridge.send.credentials import Credentials, parse_headers
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.target import SendSettingsError, send_target
-from otelbridge.send.watched import RECHECK_SECONDS
 
 
 class Clock:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.queue.outcome import Hold, RetryLater
-from otelbridge.send.patience import EndpointState, Patience, Permit
+from otelbridge.queue.model import Hold, RetryLater
+from otelbridge.send.circuit_breaker import CircuitBreaker, EndpointState, Permit
 from otelbridge.send.settings import SendSettings
 
 BUSY = RetryLater(code="UNAVAILABLE", why="busy")
@@ -19,11 +19,11 @@ class Clock:
         return self.now
 
 
-def patient(clock: Clock, *, dice: float = 1.0, **settings: float) -> Patience:
-    return Patience(SendSettings.model_validate(settings), clock=clock, random=lambda: dice)
+def patient(clock: Clock, *, dice: float = 1.0, **settings: float) -> CircuitBreaker:
+    return CircuitBreaker(SendSettings.model_validate(settings), clock=clock, random=lambda: dice)
 
 
-def permit(patience: Patience) -> Permit:
+def permit(patience: CircuitBreaker) -> Permit:
     given = patience.ask(within_seconds=0)
     assert given is not None
     return given

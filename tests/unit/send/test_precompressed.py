@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from otelbridge.send.precompressed import TESTED, precompressed
+from otelbridge.send.grpc_sender import TESTED, precompressed
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.send.replay import FREE_RECORDS, MIN_RECORDS_PER_SECOND, Replay
+from otelbridge.send.request_limits import FREE_RECORDS, MIN_RECORDS_PER_SECOND, BacklogLimiter
 
 
 class Bench:
@@ -13,7 +13,7 @@ class Bench:
     def __init__(self, factor: float = 4) -> None:
         self.now = 0.0
         self.held = 1_000_000
-        self.replay = Replay(factor, held=lambda: self.held, clock=lambda: self.now)
+        self.replay = BacklogLimiter(factor, held=lambda: self.held, clock=lambda: self.now)
 
     def live(self, per_second: int, seconds: int) -> None:
         for _ in range(seconds):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.settings.otel_environment import STANDARD_VARIABLES
+from otelbridge.settings.environment import STANDARD_VARIABLES
 from otelbridge.settings.tree import leaves, value_at
 from tests.unit.settings.loading import loaded, problems
 

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import yaml
 
-from otelbridge.settings.hiding import hidden, is_secret
-from otelbridge.settings.schema import schema
-from otelbridge.settings.show import changed, shown
-from otelbridge.settings.starter import starter
-from otelbridge.settings.tables import settings_table_markdown, standard_variables_table_markdown
+from otelbridge.settings.problems import hidden, is_secret
+from otelbridge.settings.show import (
+    changed,
+    schema,
+    settings_table_markdown,
+    shown,
+    standard_variables_table_markdown,
+    starter,
+)
 from otelbridge.settings.tree import Settings, leaves
 from tests.unit.settings.loading import loaded
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.settings.given import SettingsError
 from otelbridge.settings.load import load
+from otelbridge.settings.problems import SettingsError
 from otelbridge.settings.yaml_file import MAX_FILE_BYTES, YamlFileError, read
 from tests.unit.settings.loading import loaded
 

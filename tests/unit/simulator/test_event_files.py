@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.simulator.event_files import SAMPLES, BadLine, parse_lines, read_file, sample_events
-from otelbridge.simulator.event_json import ParsedEvent
+from otelbridge.simulator.events import SAMPLES, BadLine, ParsedEvent, parse_lines, read_file, sample_events
 
 TEST_SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 

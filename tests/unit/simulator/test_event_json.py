@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import json_format
 
 from otelbridge.event import Stream
-from otelbridge.simulator.event_json import EventJsonError, event_from_json
+from otelbridge.simulator.events import EventJsonError, event_from_json
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 RECORDED = [(name, line) for name in ("alerts", "logs") for line in (SAMPLES / f"{name}.json").read_text().splitlines()]

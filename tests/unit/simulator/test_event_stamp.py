@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from otelbridge.pb import kubearmor_pb2
-from otelbridge.simulator.event_json import KubeArmorMessage
-from otelbridge.simulator.event_stamp import sequences_in, stamp_sequence, stamp_time
+from otelbridge.simulator.events import KubeArmorMessage, sequences_in, stamp_sequence, stamp_time
 
 
 def test_the_time_is_written_as_kubearmor_writes_it() -> None:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from otelbridge.simulator.pace import Pace, publish_at_pace
+from otelbridge.simulator.sources import PublishPace, publish_at_pace
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
         self.seconds += seconds
 
 
-def run(pace: Pace, *, stop_at: int | None = None, event_takes: float = 0) -> list[float]:
+def run(pace: PublishPace, *, stop_at: int | None = None, event_takes: float = 0) -> list[float]:
     clock, until = Clock(), threading.Event()
     times: list[float] = []
 
@@ -39,42 +39,42 @@ def run(pace: Pace, *, stop_at: int | None = None, event_takes: float = 0) -> li
 
 
 def test_events_go_out_evenly() -> None:
-    assert run(Pace(per_second=10, count=4)) == [0, 0.1, 0.2, 0.3]
+    assert run(PublishPace(per_second=10, count=4)) == [0, 0.1, 0.2, 0.3]
 
 
 def test_bursts_go_out_together_and_keep_the_rate() -> None:
-    assert run(Pace(per_second=10, burst=3, count=7)) == [0, 0, 0, 0.3, 0.3, 0.3, 0.6]
+    assert run(PublishPace(per_second=10, burst=3, count=7)) == [0, 0, 0, 0.3, 0.3, 0.3, 0.6]
 
 
 def test_a_duration_ends_it() -> None:
-    assert run(Pace(per_second=10, duration_seconds=0.35)) == [0, 0.1, 0.2, 0.3]
+    assert run(PublishPace(per_second=10, duration_seconds=0.35)) == [0, 0.1, 0.2, 0.3]
 
 
 def test_a_duration_ends_a_long_pause_too() -> None:
-    assert run(Pace(per_second=0.001, duration_seconds=5)) == [0]
+    assert run(PublishPace(per_second=0.001, duration_seconds=5)) == [0]
 
 
 def test_without_a_rate_nothing_waits() -> None:
-    assert run(Pace(count=3)) == [0, 0, 0]
+    assert run(PublishPace(count=3)) == [0, 0, 0]
 
 
 def test_a_count_of_nothing_publishes_nothing() -> None:
-    assert run(Pace(count=0)) == []
+    assert run(PublishPace(count=0)) == []
 
 
 def test_it_stops_when_it_is_told() -> None:
-    assert len(run(Pace(), stop_at=4)) == 5
+    assert len(run(PublishPace(), stop_at=4)) == 5
 
 
 def test_a_slow_publisher_is_not_made_slower() -> None:
-    assert run(Pace(per_second=10, count=4), event_takes=0.15) == [0, 0.15, 0.3, 0.45]
+    assert run(PublishPace(per_second=10, count=4), event_takes=0.15) == [0, 0.15, 0.3, 0.45]
 
 
 def test_the_events_may_end_first() -> None:
-    assert publish_at_pace([1, 2], lambda _event: None, Pace(), until=threading.Event()) == 2
+    assert publish_at_pace([1, 2], lambda _event: None, PublishPace(), until=threading.Event()) == 2
 
 
 @pytest.mark.parametrize("wrong", [{"per_second": 0}, {"burst": 0}, {"duration_seconds": -1}, {"count": -1}])
 def test_an_impossible_pace_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Pace(**wrong)
+        PublishPace(**wrong)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.status.hosts import is_allowed
+from otelbridge.status.app import is_allowed
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.feed.states import StreamState, SubscriptionState
-from otelbridge.feed.subscription_status import StreamStatus, SubscriptionStatus
-from otelbridge.queue.depth import Depth
+from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
+from otelbridge.queue.model import Depth
 from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
 from otelbridge.telemetry.pulse import Pulse
 

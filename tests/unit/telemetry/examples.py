@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from otelbridge.event import Gap, GapCause, Stream
-from otelbridge.telemetry import happenings
+from otelbridge.telemetry import events
 
 _NANO = 1_795_000_000_000_000_000
 GAP = Gap(
@@ -18,7 +18,7 @@ GAP = Gap(
     ended_unix_nano=_NANO + 2_500_000_000,
     namespace="shop",
 )
-STEP = happenings.Step(name="resolve", started_unix_nano=_NANO, ended_unix_nano=_NANO + 1_000)
+STEP = events.ConnectStep(name="resolve", started_unix_nano=_NANO, ended_unix_nano=_NANO + 1_000)
 
 _BY_ANNOTATION: dict[str, object] = {
     "str": "word",
@@ -27,7 +27,7 @@ _BY_ANNOTATION: dict[str, object] = {
     "int | None": 3,
     "Stream": Stream.LOGS,
     "Gap": GAP,
-    "tuple[Step, ...]": (STEP,),
+    "tuple[ConnectStep, ...]": (STEP,),
     "tuple[str, ...]": ("relay:32767",),
     "Mapping[str, int]": {"alerts": 2},
     "Mapping[str, str]": {"key": "value"},
@@ -45,8 +45,8 @@ _BY_NAME: dict[str, object] = {
 
 TYPES = [
     kind
-    for _, kind in inspect.getmembers(happenings, inspect.isclass)
-    if is_dataclass(kind) and kind.__module__.startswith(happenings.__name__) and kind is not happenings.Step
+    for _, kind in inspect.getmembers(events, inspect.isclass)
+    if is_dataclass(kind) and kind.__module__.startswith(events.__name__) and kind is not events.ConnectStep
 ]
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otelbridge.telemetry.exporters import addressed, metric_exporter, span_exporter
-from otelbridge.telemetry.renewing import RenewedSpanExporter
+from otelbridge.telemetry.exporters import RenewedSpanExporter, addressed, metric_exporter, span_exporter
 from otelbridge.telemetry.settings import SignalSettings
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from otelbridge.telemetry.limit import Limit
+from otelbridge.telemetry.log import Limit
 
 
 def test_the_first_of_a_reason_passes_and_the_rest_of_its_window_does_not() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import time
 
-from otelbridge.telemetry.mailbox import Mailbox
+from otelbridge.telemetry.telemetry import Mailbox
 
 
 def test_letters_come_out_in_the_order_in_which_they_went_in_urgent_or_not() -> None:

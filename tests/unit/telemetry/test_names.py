@@ -7,24 +7,23 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otelbridge.event import Stream
-from otelbridge.feed.states import SubscriptionState
-from otelbridge.telemetry import happenings as h
+from otelbridge.feed.model import SubscriptionState
+from otelbridge.telemetry import events as h
 from otelbridge.telemetry import names as n
-from otelbridge.telemetry.counts import COUNTS, counts
 from otelbridge.telemetry.ledger import Account, Posting
-from otelbridge.telemetry.readings import of_ledger
-from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
-from otelbridge.telemetry.tables import (
+from otelbridge.telemetry.metrics import COUNTS, counts, of_ledger
+from otelbridge.telemetry.names import (
     metrics_table_markdown,
     prometheus_label,
     prometheus_name,
     spans_table_markdown,
 )
+from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 from otelbridge.telemetry.telemetry import Telemetry
 from tests.unit.telemetry.examples import TYPES, example
 
 QUIET = SignalSettings(exporter="none")
-VARIANTS: list[h.Happening] = [
+VARIANTS: list[h.Event] = [
     *(example(kind) for kind in TYPES),
     example(h.ConnectionAttempted, status_code="OK"),
     example(h.BatchAccepted, rejected=0),
@@ -48,7 +47,7 @@ def test_what_is_counted_is_declared_with_its_attributes(kind: type) -> None:
     for happening in (one for one in VARIANTS if type(one) is kind):
         for name, amount, attributes in counts(happening):
             declared = n.INSTRUMENTS[name]
-            assert declared.kind in {n.Kind.COUNTER, n.Kind.HISTOGRAM}
+            assert declared.kind in {n.InstrumentKind.COUNTER, n.InstrumentKind.HISTOGRAM}
             assert set(attributes) <= set(declared.attributes)
             assert amount >= 0
 
@@ -100,7 +99,7 @@ def test_names_follow_the_conventions() -> None:
         assert instrument.name == instrument.name.lower()
         assert instrument.description.endswith(".")
         assert instrument.unit in {"s", "By", "1"} or instrument.unit.startswith("{")
-        assert (instrument.kind is n.Kind.HISTOGRAM) == bool(instrument.buckets)
+        assert (instrument.kind is n.InstrumentKind.HISTOGRAM) == bool(instrument.buckets)
 
 
 def test_the_states_are_the_feeds_own() -> None:

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.telemetry import happenings as h
-from otelbridge.telemetry.lines import as_json, as_text
-from otelbridge.telemetry.narrator import NARRATIVES, Level, event_name, narrate
+from otelbridge.telemetry import events as h
+from otelbridge.telemetry.log import NARRATIVES, Level, as_json, as_text, event_name, narrate
 from tests.unit.telemetry.examples import TYPES, example
 
 NOW = 1_795_000_000_123_000_000
@@ -62,9 +61,9 @@ def test_a_gap_is_laid_open_and_its_length_said() -> None:
 
 
 def test_a_happening_without_a_row_is_told_all_the_same() -> None:
-    line = narrate(example(h.Step))
+    line = narrate(example(h.ConnectStep))
 
-    assert line.sentence == "Step."
+    assert line.sentence == "ConnectStep."
 
 
 def test_names_of_happenings_become_event_names() -> None:

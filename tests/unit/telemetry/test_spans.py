@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otelbridge.event import Stream
-from otelbridge.telemetry import happenings as h
+from otelbridge.telemetry import events as h
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.spans import EVENTS_PER_CONNECTION, Spans
 from tests.unit.telemetry.examples import example
@@ -25,7 +25,7 @@ class Written:
         self.spans = spans
         self._exporter = exporter
 
-    def tell(self, happening: h.Happening, at_seconds: float = 0) -> None:
+    def tell(self, happening: h.Event, at_seconds: float = 0) -> None:
         self.spans.apply(happening, START + int(at_seconds * SECOND))
 
     def named(self, name: str) -> list[ReadableSpan]:
@@ -50,8 +50,8 @@ def _attempt(*, ok: bool = True, number: int = 1) -> h.ConnectionAttempted:
         attempt=number,
         connection_id=f"c{number}",
         steps=(
-            h.Step(name="resolve", started_unix_nano=START, ended_unix_nano=START + 1),
-            h.Step(
+            h.ConnectStep(name="resolve", started_unix_nano=START, ended_unix_nano=START + 1),
+            h.ConnectStep(
                 name="health", started_unix_nano=START + 1, ended_unix_nano=START + 2, error="" if ok else "refused"
             ),
         ),
@@ -223,7 +223,7 @@ def test_happenings_before_any_attempt_make_no_span(written: Written) -> None:
 
 def test_every_span_that_is_written_is_declared(written: Written) -> None:
     steps = tuple(
-        h.Step(name=name, started_unix_nano=START, ended_unix_nano=START, error="x")
+        h.ConnectStep(name=name, started_unix_nano=START, ended_unix_nano=START, error="x")
         for name in (*n.STEPS, "unheard of")
     )
     written.tell(example(h.ConnectionAttempted, steps=steps))

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.telemetry import happenings as h
-from otelbridge.telemetry.readings import of_states
+from otelbridge.telemetry import events as h
+from otelbridge.telemetry.metrics import of_states
 from otelbridge.telemetry.states import TIMELINE_LENGTH, States
 from tests.unit.telemetry.examples import example
 

@@ -1,0 +1,1 @@
+"""`otelbridge doctor`: its steps, one file each."""

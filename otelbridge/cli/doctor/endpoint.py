@@ -1,0 +1,189 @@
+"""The road to the OTLP endpoint: DNS, TCP, TLS, does it answer, does it know us, does it take a record."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO
+
+from otelbridge import __version__
+from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError
+from otelbridge.cli.doctor.tls import cure, in_words
+from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
+from otelbridge.send.sender import open_sender
+from otelbridge.send.settings import SendSettings
+from otelbridge.send.target import Target, send_target
+
+STEP_SECONDS = 5.0
+ALERT_SECONDS = 0.3
+"""TLS 1.3 servers refuse a client after the handshake: so long we listen for that."""
+CREDENTIAL_CODES = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "401", "403", "407"})
+TEST_EVENT = "otelbridge.doctor"
+TEST_BODY = "otelbridge doctor: a test record, nothing has happened."
+
+
+def examine_endpoint(settings: SendSettings, *, send_test_record: bool) -> list[Finding]:
+    """Walks the road to the endpoint, as far as it goes."""
+    if settings.protocol == "console":
+        examination = Examination("console")
+        with examination.step(Step.ENDPOINT_ANSWERS) as step:
+            step.finding = "Events go to stdout; there is no endpoint."
+        return examination.findings
+    target = send_target(settings)
+    examination = Examination(target.url)
+    _way(target, settings, examination)
+    if send_test_record and not examination.broken_off():
+        _test_record(settings, examination)
+    return examination.findings
+
+
+def _way(target: Target, settings: SendSettings, examination: Examination) -> None:
+    addresses: list[str] = []
+    with examination.step(Step.ENDPOINT_DNS) as step:
+        addresses = _resolved(target)
+        step.finding = (
+            f"{target.host} is an address: there is no name to look up."
+            if addresses == [target.host]
+            else f"{target.host} is {', '.join(addresses)}."
+        )
+    if examination.broken_off():
+        return
+    plain: socket.socket | None = None
+    try:
+        with examination.step(Step.ENDPOINT_TCP) as step:
+            plain = _connected(target, addresses)
+            step.finding = f"Connected to {plain.getpeername()[0]} port {target.port}."
+        if plain is not None and target.tls:
+            with examination.step(Step.ENDPOINT_TLS) as step:
+                step.finding = _shaken(plain, target, settings)
+    finally:
+        if plain is not None:
+            plain.close()
+
+
+def _resolved(target: Target) -> list[str]:
+    try:
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise StepError(
+            f"The name {target.host} does not resolve: {error.strerror or error}.",
+            "Check the host in send.endpoint; within a cluster it is service.namespace.",
+        ) from None
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _connected(target: Target, addresses: list[str]) -> socket.socket:
+    failures = []
+    for address in addresses:
+        try:
+            return socket.create_connection((address, target.port), STEP_SECONDS)
+        except OSError as error:
+            failures.append(f"{address} port {target.port}: {error.strerror or error}")
+    raise StepError(
+        f"No connection: {'; '.join(failures)}.",
+        "Check host and port in send.endpoint (4317 for gRPC, 4318 for HTTP), that the endpoint runs, and that no "
+        "NetworkPolicy is in the way.",
+    )
+
+
+def _shaken(plain: socket.socket, target: Target, settings: SendSettings) -> str:
+    from cryptography import x509  # noqa: PLC0415  # only a TLS endpoint needs it
+
+    from otelbridge.send.certificates import Certificates  # noqa: PLC0415  # the same
+
+    try:
+        old = Certificates(settings).out_of_date()
+    except ValueError as error:
+        raise StepError(f"{error}.", "Correct the setting or the file.") from None
+    if old:
+        raise StepError(f"{old}.", "Renew the file; the bridge reads it again by itself.")
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+        if settings.protocol == "grpc":
+            context.set_alpn_protocols(["h2"])
+        with context.wrap_socket(plain, server_hostname=settings.server_name or target.host) as shaken:
+            encoded = shaken.getpeercert(binary_form=True)
+            shaken.settimeout(ALERT_SECONDS)
+            with contextlib.suppress(TimeoutError):  # silence: it waits for a request, as it should
+                shaken.recv(1)
+    except (ssl.SSLError, OSError) as error:
+        words = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+        raise StepError(f"TLS failed: {words}.", cure(words, "send")) from None
+    return in_words(x509.load_der_x509_certificate(encoded)) if encoded else "As it should."
+
+
+def _test_record(settings: SendSettings, examination: Examination) -> None:
+    try:
+        sender = open_sender(settings, version=__version__)
+    except ValueError as error:
+        with examination.step(Step.CREDENTIALS):
+            raise StepError(str(error), "Correct the setting or the file.") from None
+        return
+    began = time.monotonic()
+    try:
+        outcome = sender.send(_request(), records=1)
+    finally:
+        sender.close()
+    seconds = time.monotonic() - began
+    for step, judge, took in (
+        (Step.ENDPOINT_ANSWERS, _answers, seconds),
+        (Step.CREDENTIALS, _knows_us, 0.0),
+        (Step.TEST_RECORD, _takes_it, 0.0),
+    ):
+        try:
+            examination.add(step, Mark.OK, seconds=took, finding=judge(outcome))
+        except StepError as error:
+            examination.add(step, Mark.FAILED, seconds=took, finding=error.finding, cure=error.cure)
+            return
+
+
+def _answers(outcome: Outcome) -> str:
+    match outcome:
+        case RetryLater(code=code, why=why):
+            raise StepError(
+                f"It does not take records now: {code}: {why}.",
+                "It may pass: the bridge holds what comes and tries again. Look at the endpoint's own log and load.",
+            )
+        case Hold(code=code, why=why, cure=cure) if code not in CREDENTIAL_CODES:
+            raise StepError(f"It answers {code}: {why}.", f"{cure[:1].upper()}{cure[1:]}.")
+        case _:
+            return "It answers a request for logs."
+
+
+def _knows_us(outcome: Outcome) -> str:
+    match outcome:
+        case Hold(code=code, why=why, cure=cure):
+            raise StepError(f"It refuses us: {code}: {why}.", f"{cure[:1].upper()}{cure[1:]}.")
+        case _:
+            return "It lets us in."
+
+
+def _takes_it(outcome: Outcome) -> str:
+    match outcome:
+        case Accepted(rejected=0):
+            return f"A test record (event name {TEST_EVENT}) was accepted."
+        case Accepted(message=why) | Refused(why=why) | TooLarge(why=why):
+            raise StepError(
+                f"It refuses the test record: {why or 'without a reason'}.",
+                "Look at the endpoint's log: a schema, a quota or a processor there does not take logs as they come.",
+            )
+        case _:
+            return ""
+
+
+def _request() -> bytes:
+    request = ExportLogsServiceRequest()
+    logs = request.resource_logs.add()
+    attribute = logs.resource.attributes.add()
+    attribute.key, attribute.value.string_value = "service.name", "otelbridge"
+    record = logs.scope_logs.add().log_records.add()
+    record.time_unix_nano = record.observed_time_unix_nano = time.time_ns()
+    record.severity_number, record.severity_text = SEVERITY_NUMBER_INFO, "INFO"
+    record.event_name, record.body.string_value = TEST_EVENT, TEST_BODY
+    return request.SerializeToString()

@@ -1,0 +1,240 @@
+"""The road to one KubeArmor: DNS, TCP, TLS, does it answer, does it let us subscribe, does an event come."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import grpc
+
+from otelbridge import __version__
+from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError
+from otelbridge.cli.doctor.tls import cure, server_certificate
+from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.feed.certificates import CertificateError, read_certificates
+from otelbridge.feed.channel import (
+    WatchCall,
+    open_channel,
+    release,
+    start_health_check,
+    start_nonce_check,
+    start_watch,
+)
+from otelbridge.feed.preflight import preflight
+from otelbridge.feed.settings import FeedSettings
+from otelbridge.mapping.decode import decode
+from otelbridge.net.address import Address, parse_address
+
+NANOSECONDS = 1_000_000_000
+STEP_SECONDS = 5.0
+SETTLE_SECONDS = 1.0
+"""A subscription that lives so long was accepted: both servers refuse at once. Less, where `--wait` is less."""
+NONCE = 20_26
+JOIN_SECONDS = 2.0
+
+STEPS = {
+    "resolve": Step.KUBEARMOR_DNS,
+    "connect": Step.KUBEARMOR_TCP,
+    "tls": Step.KUBEARMOR_TLS,
+    "http2": Step.KUBEARMOR_ANSWERS,
+}
+CURES = {
+    Step.KUBEARMOR_DNS: "Check the name in feed.endpoints: within the cluster the relay is kubearmor.<namespace>:32767 "
+    "(kubectl get service --all-namespaces | grep kubearmor).",
+    Step.KUBEARMOR_TCP: "Check host and port in feed.endpoints (KubeArmor's is 32767), that KubeArmor runs, and that "
+    "no NetworkPolicy is in the way.",
+}
+
+ITS_LOG = (
+    "Look at its own log: kubectl logs -n <namespace> deployment/kubearmor-relay, or the kubearmor pod of the node."
+)
+
+
+class _Heard(NamedTuple):
+    """What a subscription said: an event, or its end."""
+
+    stream: Stream
+    body: bytes | None
+    code: str = ""
+    details: str = ""
+
+
+def examine_kubearmor(upstream: str, settings: FeedSettings, *, event_seconds: float) -> list[Finding]:
+    """Walks the road to one upstream, as far as it goes."""
+    address = parse_address(upstream)
+    examination = Examination(upstream)
+    _way(address, settings, examination)
+    if examination.broken_off():
+        return examination.findings
+    channel = open_channel(
+        address,
+        settings,
+        version=__version__,
+        keepalive_seconds=settings.keepalive.time_seconds,
+        certificates=read_certificates(settings.tls) if settings.tls.enabled else None,
+    )
+    try:
+        with examination.step(Step.KUBEARMOR_ANSWERS) as step:
+            step.finding, step.mark = _health(channel)
+        if not examination.broken_off():
+            _subscriptions(channel, settings, examination, event_seconds)
+    finally:
+        channel.close()
+    return examination.findings
+
+
+def _way(address: Address, settings: FeedSettings, examination: Examination) -> None:
+    """The steps that gRPC hides behind UNAVAILABLE, one by one."""
+    if settings.tls.enabled:
+        try:
+            read_certificates(settings.tls)
+        except CertificateError as error:
+            with examination.step(Step.KUBEARMOR_TLS):
+                raise StepError(str(error), "Renew or correct the file.") from None
+            return
+    found = preflight(address, settings.tls, timeout_seconds=STEP_SECONDS)
+    said = {
+        Step.KUBEARMOR_DNS: f"{address.host} is {', '.join(found.addresses)}.",
+        Step.KUBEARMOR_TCP: f"Connected to {found.connected_to} port {address.port}.",
+    }
+    if settings.tls.enabled and found.connected_to:
+        said[Step.KUBEARMOR_TLS] = server_certificate(
+            found.connected_to,
+            address.port,
+            server_name=settings.tls.server_name or address.host,
+            timeout_seconds=STEP_SECONDS,
+        )
+    if address.is_ip:
+        said[Step.KUBEARMOR_DNS] = f"{address.host} is an address: there is no name to look up."
+    for taken in found.steps:
+        step = STEPS[taken.name]
+        if step is Step.KUBEARMOR_ANSWERS and not taken.error:
+            continue  # KubeArmor's own answer says more than its HTTP/2 settings
+        wrong = taken.error.rstrip(".")  # OpenSSL's words end with a full stop of their own
+        context = said[step] if step is Step.KUBEARMOR_TLS else ""
+        examination.add(
+            step,
+            Mark.FAILED if taken.error else Mark.OK,
+            seconds=(taken.ended_unix_nano - taken.started_unix_nano) / NANOSECONDS,
+            finding=f"{wrong[:1].upper()}{wrong[1:]}. {context}".strip() if wrong else said[step],
+            cure=_cure(step, taken.error, tls=settings.tls.enabled) if taken.error else "",
+        )
+
+
+def _cure(step: Step, error: str, *, tls: bool) -> str:
+    if step in CURES:
+        return CURES[step]
+    if step is Step.KUBEARMOR_ANSWERS and "speaks TLS" in error:
+        return "Set feed.tls.enabled to true, and feed.tls.ca_file to KubeArmor's CA."
+    if step is Step.KUBEARMOR_TLS or tls:
+        return cure(error, "feed.tls")
+    return "Is it really KubeArmor that listens there? Its port is 32767."
+
+
+def _health(channel: grpc.Channel) -> tuple[str, Mark]:
+    try:
+        reply = start_nonce_check(channel, NONCE, STEP_SECONDS).result()
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            raise StepError(
+                f"HealthCheck failed: {error.code().name}: {error.details()}.",
+                f"{ITS_LOG} A relay that is starved of memory answers like this.",
+            ) from None
+    else:
+        if reply.Retval != NONCE:
+            return "HealthCheck sends a wrong number back; the bridge will not trust it.", Mark.WARNING
+        return "HealthCheck sends our number back.", Mark.OK
+    try:
+        start_health_check(channel, STEP_SECONDS).result()
+    except grpc.RpcError:
+        return "It has no health check that we know; the bridge relies on HTTP/2 pings.", Mark.WARNING
+    return "grpc.health.v1 answers.", Mark.OK
+
+
+def _subscriptions(
+    channel: grpc.Channel, settings: FeedSettings, examination: Examination, event_seconds: float
+) -> None:
+    wanted = [stream for stream in UPSTREAM_STREAMS if stream in settings.streams]
+    heard: queue.SimpleQueue[_Heard] = queue.SimpleQueue()
+    calls = {stream: start_watch(channel, stream) for stream in wanted}
+    threads = [
+        threading.Thread(target=_listen, args=(stream, call, heard), name=f"doctor-{stream}", daemon=True)
+        for stream, call in calls.items()
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        began = time.monotonic()
+        with examination.step(Step.SUBSCRIPTION) as step:
+            events, ends = _until(heard, began + min(SETTLE_SECONDS, event_seconds), enough=len(wanted))
+            if ends:
+                raise StepError(*_refusal(ends, wanted))
+            step.finding = f"Subscribed to {', '.join(wanted)}."
+        if examination.broken_off():
+            return
+        with examination.step(Step.FIRST_EVENT) as step:
+            if not events:
+                events, _ = _until(heard, began + event_seconds, enough=1)
+            step.finding = _first(events, event_seconds)
+            if not events:
+                step.mark = Mark.WARNING
+                step.cure = (
+                    "Normal where nothing happens. A shell in a pod with a policy makes an alert; logs need the "
+                    "namespace's annotation kubearmor-visibility=process,file,network."
+                )
+    finally:
+        channel.close()  # ends the calls
+        for thread in threads:
+            thread.join(JOIN_SECONDS)
+
+
+def _listen(stream: Stream, call: WatchCall, heard: queue.SimpleQueue[_Heard]) -> None:
+    try:
+        for body in call:
+            heard.put(_Heard(stream, body))
+    except grpc.RpcError as error:
+        heard.put(_Heard(stream, None, error.code().name, error.details() or ""))
+    else:
+        heard.put(_Heard(stream, None, "OK"))
+    release(call)
+
+
+def _until(heard: queue.SimpleQueue[_Heard], deadline: float, *, enough: int) -> tuple[list[_Heard], list[_Heard]]:
+    """Events and ends that come until the deadline, or until there are enough."""
+    events: list[_Heard] = []
+    ends: list[_Heard] = []
+    while len({one.stream for one in events}) + len(ends) < enough and (left := deadline - time.monotonic()) > 0:
+        try:
+            one = heard.get(timeout=left)
+        except queue.Empty:
+            break
+        (ends if one.body is None else events).append(one)
+    return events, ends
+
+
+def _refusal(ends: list[_Heard], wanted: Sequence[Stream]) -> tuple[str, str]:
+    names = ", ".join(sorted({end.stream for end in ends}))
+    codes = {end.code for end in ends}
+    rest = ", ".join(stream for stream in wanted if stream not in {end.stream for end in ends})
+    without = f"leave it out: feed.streams={rest}" if rest else "use one that has at least one of the streams"
+    if codes == {"OK"}:
+        return (
+            f"The server ends {names} at once, and without an error: so it refuses our filter.",
+            f"This KubeArmor knows other filters than policy, system and all: update KubeArmor, or {without}.",
+        )
+    if codes == {"UNIMPLEMENTED"}:
+        return f"The server does not have {names}.", f"Update KubeArmor, or {without}."
+    said = "; ".join(f"{end.stream}: {end.code}: {end.details}" for end in ends)
+    return f"The subscription was refused: {said}.", ITS_LOG
+
+
+def _first(events: list[_Heard], event_seconds: float) -> str:
+    if not events:
+        return f"No event within {event_seconds:g} s."
+    first = events[0]
+    message = decode(first.stream, first.body or b"").message
+    node = f" from node {message.HostName}" if message.HostName else ""
+    return f"The first event of {first.stream} came{node}."

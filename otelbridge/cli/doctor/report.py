@@ -1,0 +1,133 @@
+"""What a doctor's step finds, and which exit code a failed step stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from otelbridge.cli.output import Exit
+
+
+class Step(StrEnum):
+    """The stations of the examination, in order."""
+
+    SETTINGS = "settings"
+    QUEUE = "queue"
+    KUBEARMOR_DNS = "KubeArmor: DNS"
+    KUBEARMOR_TCP = "KubeArmor: TCP"
+    KUBEARMOR_TLS = "KubeArmor: TLS"
+    KUBEARMOR_ANSWERS = "KubeArmor: answers"
+    SUBSCRIPTION = "KubeArmor: subscription"
+    FIRST_EVENT = "KubeArmor: first event"
+    ENDPOINT_DNS = "endpoint: DNS"
+    ENDPOINT_TCP = "endpoint: TCP"
+    ENDPOINT_TLS = "endpoint: TLS"
+    ENDPOINT_ANSWERS = "endpoint: answers"
+    CREDENTIALS = "endpoint: credentials"
+    TEST_RECORD = "endpoint: test record"
+
+
+EXIT_CODES: dict[Step, int] = {
+    Step.SETTINGS: int(Exit.WRONG_USAGE),
+    Step.QUEUE: 10,
+    Step.KUBEARMOR_DNS: 11,
+    Step.KUBEARMOR_TCP: 12,
+    Step.KUBEARMOR_TLS: 13,
+    Step.KUBEARMOR_ANSWERS: 14,
+    Step.SUBSCRIPTION: 15,
+    Step.FIRST_EVENT: 16,
+    Step.ENDPOINT_DNS: 21,
+    Step.ENDPOINT_TCP: 22,
+    Step.ENDPOINT_TLS: 23,
+    Step.ENDPOINT_ANSWERS: 24,
+    Step.CREDENTIALS: 25,
+    Step.TEST_RECORD: 26,
+}
+"""The first failed step decides; a script can tell them apart."""
+
+
+class Mark(StrEnum):
+    """How a step ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a step found."""
+
+    step: Step
+    subject: str
+    """What was looked at: an address, a folder."""
+    mark: Mark
+    seconds: float
+    finding: str
+    """One sentence."""
+    cure: str = ""
+
+
+class StepError(Exception):
+    """A step failed: what was found, and the cure."""
+
+    def __init__(self, finding: str, cure: str) -> None:
+        self.finding = finding
+        self.cure = cure
+        super().__init__(f"{finding} {cure}")
+
+
+class Taking:
+    """A step that is being taken: what it does fills in the finding, a StepError breaks the examination off."""
+
+    def __init__(self, examination: Examination, step: Step) -> None:
+        self.finding = ""
+        self.cure = ""
+        self.mark = Mark.OK
+        self._examination = examination
+        self._step = step
+        self._began = monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, StepError):
+            self.mark, self.finding, self.cure = Mark.FAILED, error.finding, error.cure
+        if error is None or isinstance(error, StepError):
+            self._examination.add(
+                self._step, self.mark, seconds=monotonic() - self._began, finding=self.finding, cure=self.cure
+            )
+        return isinstance(error, StepError)
+
+
+class Examination:
+    """Findings of one subject, step by step."""
+
+    def __init__(self, subject: str) -> None:
+        self.findings: list[Finding] = []
+        self._subject = subject
+
+    def step(self, step: Step) -> Taking:
+        """Takes a step, as a context."""
+        return Taking(self, step)
+
+    def add(self, step: Step, mark: Mark, *, seconds: float, finding: str, cure: str = "") -> None:
+        """Writes down a finding."""
+        self.findings.append(
+            Finding(step=step, subject=self._subject, mark=mark, seconds=seconds, finding=finding, cure=cure)
+        )
+
+    def broken_off(self) -> bool:
+        """Whether a step failed: those behind it stand on it."""
+        return any(finding.mark is Mark.FAILED for finding in self.findings)
+
+
+def exit_code(findings: list[Finding]) -> int:
+    """0, or that of the first failed step."""
+    return next((EXIT_CODES[finding.step] for finding in findings if finding.mark is Mark.FAILED), int(Exit.DONE))

@@ -1,0 +1,326 @@
+"""Where readers leave events and the encoder takes them: bounded, counted, and never a wait for a reader.
+
+While a reader does not read, KubeArmor's 1,000-slot buffers overflow and nobody counts it. So a reader takes no lock
+here: it appends to a deque, which is atomic, and writes counters that only it writes. What does not fit is dropped and
+counted, which is the better loss, because it becomes a gap record.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from otelbridge.event import RawEvent, Stream
+
+GATHER_EVENTS = 10
+"""At low rates a turn waits for so many."""
+GATHER_MIN_SECONDS = 0.008
+GATHER_SECONDS_PER_RATE = 0.002 / 1000
+"""From 1,000 events/s on it waits 10 ms, and 2 ms more per further 1,000."""
+GATHER_MAX_SECONDS = 0.03
+"""But never longer."""
+SHORTEST_TURN_SECONDS = 0.0001
+
+
+def gather_seconds(events_per_second: float) -> float:
+    """How far apart turns begin at a rate."""
+    for_events = GATHER_EVENTS / max(events_per_second, 1.0)
+    return min(max(for_events, GATHER_MIN_SECONDS + events_per_second * GATHER_SECONDS_PER_RATE), GATHER_MAX_SECONDS)
+
+
+class Linger:
+    """Sans clock: every call is given the time, in monotonic seconds. The encoder's alone.
+
+    An event after a quiet moment is not kept waiting: the moment of the next turn has passed then.
+    """
+
+    def __init__(self) -> None:
+        self._taken_at = 0.0
+        self._next_turn_at = 0.0
+
+    def early_seconds(self, now: float) -> float:
+        """How long it is until the next turn; negative when that moment has passed."""
+        return self._next_turn_at - now
+
+    def took(self, events: int, now: float) -> None:
+        """A turn has taken so many events, at least one."""
+        rate = events / max(now - self._taken_at, SHORTEST_TURN_SECONDS)
+        self._next_turn_at = now + gather_seconds(rate)
+        self._taken_at = now
+
+
+CREDIT_BYTES = 64 * 1024
+"""A lane asks for the exact number of waiting bytes once per so many; the byte bound is kept to this much per lane."""
+
+BURST_EVENTS = 600
+BURST_SECONDS = 0.5
+"""At 20,000 events/s (600 in 30 ms) reading comes first: the encoder waits, half a second at most, before it competes
+for the interpreter. A reader that wants it from a busy encoder gets it for one event every 5 ms, and KubeArmor's slots
+overflow meanwhile; alone, it takes 100,000 a second. docs/decisions/batching.md has the figures."""
+
+LET_IN_SECONDS = 0.0005
+LET_IN_STEPS = 10
+LET_IN_EVENTS = 40
+"""In a long turn of the encoder readers are let in: half a millisecond, and again while they bring 40 events, which is
+full speed, so there is more; 5 ms at most. At 10,000 events/s and 200 ms a commit an event waited up to 100 ms to be
+read without this, with it up to 25."""
+
+OVERFLOW_SPELL_NANOSECONDS = 1_000_000_000
+"""Drops of one lane are gathered for a second before they are handed out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overflow:
+    """Events of one lane that found the hand-off full since the last look."""
+
+    stream: Stream
+    upstream: str
+    events: int
+    first_unix_nano: int
+    last_unix_nano: int
+
+
+class BufferWriter:
+    """One reader's way into the hand-off. Every counter has one writer, so each is exact without a lock."""
+
+    __slots__ = (
+        "_credit_bytes",
+        "_handoff",
+        "_reported",
+        "_waiting",
+        "bytes",
+        "dropped",
+        "dropped_bytes",
+        "events",
+        "first_drop_unix_nano",
+        "last_drop_unix_nano",
+        "last_event_unix_nano",
+        "stream",
+        "upstream",
+    )
+
+    def __init__(self, handoff: Buffer, waiting: deque[RawEvent], stream: Stream, upstream: str) -> None:
+        self._handoff = handoff
+        self._waiting = waiting
+        self._credit_bytes = 0
+        self._reported = 0  # the encoder's: drops that take_overflow has handed out
+        self.stream = stream
+        self.upstream = upstream
+        self.events = 0
+        self.bytes = 0
+        self.dropped = 0
+        self.dropped_bytes = 0
+        self.first_drop_unix_nano = 0
+        self.last_drop_unix_nano = 0
+        self.last_event_unix_nano = 0
+
+    def offer(self, event: RawEvent) -> bool:
+        """Leaves an event for the encoder; False when it was dropped, and counted, because the hand-off is full."""
+        size = len(event[1])
+        self.events += 1
+        self.bytes += size
+        self.last_event_unix_nano = event[2]
+        handoff = self._handoff
+        if len(self._waiting) >= handoff.max_events or (self._credit_bytes < size and not self._renew_credit(size)):
+            self._drop(size, event[2])
+            return False
+        self._credit_bytes -= size
+        self._waiting.append(event)
+        if handoff.sleeping:
+            handoff.rouse()
+        return True
+
+    def _renew_credit(self, size: int) -> bool:
+        # This event's bytes are counted as waiting already, so they are added back.
+        headroom = self._handoff.max_bytes - self._handoff.waiting_bytes + size
+        # An event larger than the whole bound passes when it is alone: otherwise it could never pass at all.
+        if size > headroom and self._waiting:
+            return False
+        self._credit_bytes = max(size, min(headroom, CREDIT_BYTES))
+        return True
+
+    def _drop(self, size: int, unix_nano: int) -> None:
+        self.last_drop_unix_nano = unix_nano
+        if not self.first_drop_unix_nano:
+            self.first_drop_unix_nano = unix_nano
+        self.dropped_bytes += size
+        self.dropped += 1
+
+    def take_overflow(self) -> Overflow | None:
+        """What was dropped since the last call, or None. For the encoder only."""
+        # The start is taken before the count: a drop in between is counted now, and only dates a later report.
+        first, self.first_drop_unix_nano = self.first_drop_unix_nano, 0
+        events, last = self.dropped - self._reported, self.last_drop_unix_nano
+        if not events:
+            return None
+        self._reported += events
+        return Overflow(
+            stream=self.stream,
+            upstream=self.upstream,
+            events=events,
+            first_unix_nano=first or last,
+            last_unix_nano=last,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """All lanes, and the sums of those that ended. Replaced as a whole, so that a reader of it needs no lock."""
+
+    lanes: tuple[BufferWriter, ...]
+    ended_events: dict[Stream, int]
+    ended_bytes: int
+    """Bytes that ended lanes brought in, without what they dropped."""
+
+
+class Buffer:
+    """The bounded buffer between readers (one thread per lane) and one encoder."""
+
+    def __init__(self, max_events: int, max_bytes: int) -> None:
+        self.max_events = max_events
+        self.max_bytes = max_bytes
+        self.sleeping = False
+        """The encoder waits for a first event. A plain flag: setting an Event for every event would cost 1 us each."""
+        self._waiting: deque[RawEvent] = deque()
+        self._awake = threading.Event()
+        self._woken = False
+        self._taken_bytes = 0
+        self._pace = Linger()
+        self._burst_seconds_left = BURST_SECONDS
+        self._books = _Books((), {}, 0)
+        self._ending: list[BufferWriter] = []
+        self._books_lock = threading.Lock()  # between those that open and end lanes; never taken per event
+
+    # --- readers ---
+
+    def open_lane(self, stream: Stream, upstream: str) -> BufferWriter:
+        """A way in for one reader thread, to be ended with `end_lane` when that thread is over."""
+        lane = BufferWriter(self, self._waiting, stream, upstream)
+        with self._books_lock:
+            books = self._books
+            self._books = _Books((*books.lanes, lane), books.ended_events, books.ended_bytes)
+        return lane
+
+    def end_lane(self, lane: BufferWriter) -> None:
+        """Its reader is over: the lane's counts live on in the sums, its last drops in `take_overflow`."""
+        with self._books_lock:
+            if lane.dropped:
+                self._ending.append(lane)
+            books = self._books
+            self._books = _Books(
+                tuple(other for other in books.lanes if other is not lane),
+                {**books.ended_events, lane.stream: books.ended_events.get(lane.stream, 0) + lane.events},
+                books.ended_bytes + lane.bytes - lane.dropped_bytes,
+            )
+
+    def offer(self, event: RawEvent) -> bool:
+        """Leaves an event without holding a lane: finds, or opens, the lane of its upstream and stream."""
+        for lane in self._books.lanes:
+            if lane.stream == event.stream and lane.upstream == event.upstream:
+                return lane.offer(event)
+        return self.open_lane(event.stream, event.upstream).offer(event)
+
+    def rouse(self) -> None:
+        """Ends the encoder's wait; called by the one that saw `sleeping`."""
+        self.sleeping = False
+        self._awake.set()
+
+    # --- encoder ---
+
+    def take(self, max_events: int, timeout_seconds: float) -> list[RawEvent]:
+        """Up to `max_events` of the events that wait, oldest first.
+
+        Waits for the first event: after a quiet moment it is taken at once. While events come, some of them are
+        gathered before they are taken.
+
+        Returns:
+            An empty list after `timeout_seconds` without an event, or after `wake`.
+        """
+        waiting = self._waiting
+        if not waiting:
+            self._burst_seconds_left = BURST_SECONDS
+        early = min(self._pace.early_seconds(time.monotonic()), timeout_seconds)
+        if early > 0 and not self._woken and len(waiting) < max_events:
+            self._awake.clear()
+            self._awake.wait(early)  # readers do not end this one, because `sleeping` is off; `wake` does
+        if not waiting:
+            self._sleep(timeout_seconds - max(0.0, early))
+        self._let_a_burst_in()
+        self._woken = False
+        popleft = waiting.popleft
+        events = [popleft() for _ in range(min(max_events, len(waiting)))]
+        self._taken_bytes += sum([len(event[1]) for event in events])
+        if events:
+            self._pace.took(len(events), time.monotonic())
+        return events
+
+    def _let_a_burst_in(self) -> None:
+        """Waits while events come in a burst, as long as half of the hand-off is free."""
+        waiting, before = self._waiting, 0
+        while len(waiting) - before >= BURST_EVENTS and self._burst_seconds_left > 0 and not self._woken:
+            before = len(waiting)
+            if before > self.max_events // 2:
+                return
+            self._awake.clear()
+            self._awake.wait(GATHER_MAX_SECONDS)
+            self._burst_seconds_left -= GATHER_MAX_SECONDS
+
+    def let_readers_in(self) -> None:
+        """Steps aside, so that readers catch up with what has come in during a piece of a long turn."""
+        for _ in range(LET_IN_STEPS):
+            before = len(self._waiting)
+            self._awake.clear()
+            self._awake.wait(LET_IN_SECONDS)
+            if len(self._waiting) - before < LET_IN_EVENTS:
+                return
+
+    def _sleep(self, timeout_seconds: float) -> None:
+        # Safe without a lock: the flag is set before the deque is looked at again, and a reader appends before it looks
+        # at the flag, so one of the two sees the other.
+        self._awake.clear()
+        self.sleeping = True
+        if not self._waiting and not self._woken:
+            self._awake.wait(timeout_seconds)
+        self.sleeping = False
+
+    def wake(self) -> None:
+        """Makes the present `take`, or the next one, return without waiting."""
+        self._woken = True
+        self._awake.set()
+
+    def take_overflow(self, *, at_once: bool = False) -> list[Overflow]:
+        """What did not fit since it was last handed out, one per lane; for the encoder, which makes each a gap.
+
+        Args:
+            at_once: also what began less than a second ago and may go on. Otherwise an encoder that turns 500 times a
+                second would make as many gaps of one overflow. What an ended lane dropped is always handed out.
+        """
+        with self._books_lock:
+            ended, self._ending = self._ending, []
+            lanes = self._books.lanes
+        before = time.time_ns() - OVERFLOW_SPELL_NANOSECONDS
+        due = [lane for lane in lanes if at_once or lane.first_drop_unix_nano <= before]
+        return [overflow for lane in [*ended, *due] if (overflow := lane.take_overflow())]
+
+    # --- anyone ---
+
+    @property
+    def waiting_events(self) -> int:
+        """Events that wait for the encoder."""
+        return len(self._waiting)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of those events, exact up to the event being offered."""
+        books = self._books
+        return books.ended_bytes + sum([lane.bytes - lane.dropped_bytes for lane in books.lanes]) - self._taken_bytes
+
+    def received(self) -> dict[Stream, int]:
+        """All events that readers brought since the start, those that overflowed among them."""
+        books = self._books
+        sums = dict(books.ended_events)
+        for lane in books.lanes:
+            sums[lane.stream] = sums.get(lane.stream, 0) + lane.events
+        return sums

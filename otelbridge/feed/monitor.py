@@ -1,0 +1,259 @@
+"""Keeping watch on one connection: from its first health check to the moment it is lost.
+
+Runs on the subscription's thread. Returns when asked to stop, raises `ConnectionLostError` when there is nothing left
+to watch. "Subscribed" means that a health check was answered after the Watch calls were started: KubeArmor and the
+relay send no headers on a quiet stream, so there is nothing else to wait for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import grpc
+
+from otelbridge.event import GapCause
+from otelbridge.feed.backoff import is_healthy
+from otelbridge.feed.connection import Connection
+from otelbridge.feed.heartbeat import Answer, HealthStatus, judge
+from otelbridge.feed.model import ConnectionLostError, StreamEnd, StreamState, failed_step
+from otelbridge.feed.settings import FeedSettings
+from otelbridge.feed.status_codes import ErrorClass, gentlest
+from otelbridge.feed.stream import StreamWatch, put_on_record
+from otelbridge.telemetry.events import (
+    HeartbeatAnswered,
+    HeartbeatMissed,
+    StreamLost,
+    StreamOpened,
+    Tell,
+)
+from otelbridge.telemetry.pulse import Pulse
+
+SETTLE_SECONDS = 0.1
+"""When a connection breaks its streams end within milliseconds of one another; what ends alone is another matter."""
+
+TICK_SECONDS = 1.0
+
+STOP_CHECK_SECONDS = 0.2
+"""While a connection is being made nobody can nudge it, so it looks up this often whether it shall stop."""
+
+TRANSPORT_CODES = frozenset({grpc.StatusCode.UNAVAILABLE})
+"""Ends that gRPC makes up when the connection is gone. All others came over it, in order, behind the last event."""
+
+
+class Monitor:
+    """Watches over one connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        settings: FeedSettings,
+        upstream: str,
+        stopping: threading.Event,
+        pulse: Pulse,
+        tell: Tell,
+    ) -> None:
+        self.connection = connection
+        self._settings = settings
+        self._upstream = upstream
+        self._stopping = stopping
+        self._pulse = pulse
+        self._tell = tell
+        self._misses = 0
+        self._asked_events: int | None = None
+        """Events received when the outstanding health check went out; None while there is none."""
+        self._ask_at = 0.0
+        self._settle_at: float | None = None
+        self._ends: list[StreamEnd] = []
+        self._tick_at = 0.0
+
+    # --- establishing ---
+
+    def await_health(self, step: str) -> None:
+        """Asks, and waits until the upstream has answered, or an event has.
+
+        Raises:
+            ConnectionLostError: no answer; or every Watch call has ended.
+        """
+        self._ask()
+        while not self._stopping.is_set():
+            message = self.connection.next_message(STOP_CHECK_SECONDS)
+            self._pulse.beat()
+            if isinstance(message, StreamEnd):
+                self._note(message)
+                if not self.connection.open_streams:
+                    raise self._all_lost()
+            elif isinstance(message, Answer):
+                self._asked_events = None
+                if not message.alive and not self._total_events():
+                    raise failed_step(step, message.code, message.why)
+                if message.alive:
+                    self._hear(message)
+                return
+
+    def open_streams(self) -> None:
+        """Starts a Watch call per stream."""
+        for stream in self.connection.watches:
+            self.connection.open_stream(stream)
+
+    # --- keeping ---
+
+    def keep(self, *, suspect: Callable[[str], None], trust: Callable[[], None], look: Callable[[], bool]) -> None:
+        """Watches until asked to stop, or until `look` says that somebody else takes over.
+
+        Args:
+            suspect: called when a health check was missed.
+            trust: called when the upstream has answered after that.
+            look: called once a second; False ends the vigil.
+
+        Raises:
+            ConnectionLostError: there is nothing left to watch.
+        """
+        now = time.monotonic()
+        self._ask_at = now + self.connection.heartbeat.pause_seconds()
+        while not self._stopping.is_set():
+            message = self.connection.next_message(self._next_timer() - time.monotonic())
+            self._pulse.beat()
+            now = time.monotonic()
+            if isinstance(message, StreamEnd):
+                self._note(message)
+            elif isinstance(message, Answer):
+                self._weigh(message, now, suspect, trust)
+            if self._settle_at is not None and now >= self._settle_at:
+                self._settle()
+            self._reopen(now)
+            if self._asked_events is None and now >= self._ask_at:
+                self._ask()
+            if now >= self._tick_at:
+                self._tick_at = now + TICK_SECONDS
+                for watch in self.connection.watches.values():
+                    self._look_at(watch)
+                if not look():
+                    return
+
+    def _next_timer(self) -> float:
+        timers = [self._tick_at]
+        if self._settle_at is not None:
+            timers.append(self._settle_at)
+        if self._asked_events is None:
+            timers.append(self._ask_at)
+        timers += [watch.retry_at for watch in self.connection.watches.values() if _waits(watch.machine.state)]
+        return min(timers)
+
+    def hand_over(self, new: Monitor) -> None:
+        """Another connection takes over: what ended on this one before that one was watched was not seen by either."""
+        taken_over = new.connection.last_answer_unix_nano
+        while (message := self.connection.next_message(0)) is not None:
+            if not isinstance(message, StreamEnd) or message.ended_unix_nano >= taken_over:
+                continue
+            watch = self.connection.watches[message.stream]
+            watch.weigh(message)
+            watch.blindness.lose(message.ended_unix_nano, GapCause.DISCONNECT, watch.error)
+            watch.blindness.watch_again(taken_over)
+
+    # --- health ---
+
+    def _ask(self) -> None:
+        self._asked_events = self._total_events()
+        self.connection.ask()
+
+    def _weigh(self, answer: Answer, now: float, suspect: Callable[[str], None], trust: Callable[[], None]) -> None:
+        received = self._total_events() > (self._asked_events or 0)
+        self._asked_events = None
+        if answer.alive:
+            self._misses = 0
+            self._ask_at = now + self.connection.heartbeat.pause_seconds()
+            trust()
+            self._hear(answer)
+            return
+        self._misses += 1
+        self._tell(HeartbeatMissed(upstream=self._upstream, misses=self._misses, why=answer.why))
+        suspect(answer.why)
+        if judge(self._misses, received_since_asking=received) is HealthStatus.DEAD:
+            raise self._silent(answer)
+        self._ask_at = now  # the next answer decides, so it is asked for at once
+
+    def _hear(self, answer: Answer) -> None:
+        self._tell(HeartbeatAnswered(upstream=self._upstream, seconds=answer.seconds, method=answer.method))
+        for stream, watch in self.connection.watches.items():
+            if watch.answered(asked=answer.asked, unix_nano=answer.unix_nano):
+                self._tell(StreamOpened(upstream=self._upstream, stream=stream, connection_id=self.connection.id))
+
+    def _silent(self, answer: Answer) -> ConnectionLostError:
+        for watch in self.connection.watches.values():
+            self._look_at(watch)
+        return ConnectionLostError(
+            code=answer.code,
+            details=f"no answer to {self._misses} health check(s) ({answer.why}); the connection was closed by us",
+            error_class=ErrorClass.TRANSIENT,
+            cause=GapCause.HEARTBEAT_LOSS,
+            healthy=self._healthy(),
+        )
+
+    # --- streams ---
+
+    def _note(self, end: StreamEnd) -> None:
+        self._look_at(self.connection.watches[end.stream])  # what it brought before it ended counts
+        self._ends.append(end)
+        self._settle_at = time.monotonic() + SETTLE_SECONDS
+
+    def _settle(self) -> None:
+        if not self.connection.open_streams:
+            raise self._all_lost()
+        ends, self._ends, self._settle_at = self._ends, [], None
+        for end in ends:
+            loss = self.connection.watches[end.stream].lose_alone(end)
+            self._tell_lost(end, loss.error_class)
+
+    def _all_lost(self) -> ConnectionLostError:
+        """The last Watch call has ended: the connection has no purpose any more."""
+        losses = []
+        for end in self._ends:
+            watch = self.connection.watches[end.stream]
+            losses.append(watch.as_loss(end, watch.weigh(end)))
+            self._tell_lost(end, losses[-1].error_class)
+        error_class = gentlest([loss.error_class for loss in losses])
+        chosen = next(loss for loss in losses if loss.error_class is error_class)
+        chosen.ends = tuple(self._ends)
+        chosen.healthy = self._healthy()
+        chosen.quick = any(loss.quick for loss in losses)
+        chosen.proven_until_end = not any(loss.code in TRANSPORT_CODES for loss in losses)
+        return chosen
+
+    def _tell_lost(self, end: StreamEnd, error_class: ErrorClass) -> None:
+        self._tell(
+            StreamLost(
+                upstream=self._upstream,
+                stream=end.stream,
+                connection_id=self.connection.id,
+                status_code=end.code.name,
+                detail=end.details,
+                error_class=error_class,
+                events=end.events,
+            )
+        )
+
+    def _reopen(self, now: float) -> None:
+        for stream, watch in self.connection.watches.items():
+            if _waits(watch.machine.state) and now >= watch.retry_at:
+                self.connection.open_stream(stream)
+                self._ask_at = now  # an answer to a question asked from now on makes it watched
+
+    def _look_at(self, watch: StreamWatch) -> None:
+        opened, gap = watch.look(time.monotonic())
+        if opened:
+            self._tell(StreamOpened(upstream=self._upstream, stream=watch.stream, connection_id=self.connection.id))
+        put_on_record(gap, self._tell)
+
+    def _total_events(self) -> int:
+        return sum(self.connection.events.values())
+
+    def _healthy(self) -> bool:
+        lived = time.monotonic() - self.connection.started
+        return is_healthy(lived, self._total_events(), self._settings.retry)
+
+
+def _waits(state: StreamState) -> bool:
+    return state in {StreamState.WAITING, StreamState.HOLDING}

@@ -1,0 +1,208 @@
+"""One stream of one subscription across all its connections: its state, its counts, its ladder and its blindness."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from random import Random
+
+import grpc
+
+from otelbridge.event import Gap, GapCause, Stream
+from otelbridge.feed.backoff import Backoff, is_healthy
+from otelbridge.feed.buffer import BufferWriter
+from otelbridge.feed.gap_tracker import GapTracker
+from otelbridge.feed.model import STREAM_MOVES, ConnectionLostError, Machine, StreamEnd, StreamState, StreamStatus
+from otelbridge.feed.settings import FeedSettings
+from otelbridge.feed.status_codes import (
+    BAD_FILTER_ENDS,
+    BAD_FILTER_SECONDS,
+    SLOW_CLASSES,
+    TOO_LARGE,
+    Classification,
+    ErrorClass,
+    classify,
+    gap_cause,
+)
+from otelbridge.telemetry.events import GapEnded, Tell
+
+BAD_FILTER = Classification(error_class=ErrorClass.PERMANENT)
+BAD_FILTER_DETAILS = "the server ends this stream with OK at once, again and again: it refuses our filter"
+
+
+class StreamWatch:
+    """Moved by the subscription's own thread; read by any."""
+
+    def __init__(
+        self, stream: Stream, upstream: str, settings: FeedSettings, random: Random, *, watched_until: int | None
+    ) -> None:
+        self.stream = stream
+        self.machine = Machine(StreamState.CLOSED, STREAM_MOVES)
+        self.ladder = Backoff(settings.retry, random)
+        self.blindness = GapTracker(
+            stream,
+            upstream,
+            watched_until_unix_nano=watched_until,
+            now_unix_nano=time.time_ns(),
+            clock_offset_nano=lambda: time.time_ns() - time.monotonic_ns(),
+        )
+        self.ends: Counter[str] = Counter()
+        """Ends that we did not ask for, by gRPC status name."""
+        self.oversized = 0
+        """Ends by an event larger than `max_message_bytes`: so many events are known to be lost."""
+        self.error = ""
+        self.error_class = ""
+        self.retry_at = 0.0
+        """On the monotonic clock, in the states WAITING and HOLDING."""
+        self._retry = settings.retry
+        self._opened = 0.0
+        self._opened_events = 0
+        """Events received before the present Watch call."""
+        self._watching_since = 0.0
+        self._quick_ends = 0
+        self._lanes: tuple[BufferWriter, ...] = ()
+        self._past_events = 0
+        self._past_bytes = 0
+        self._past_event_unix_nano = 0
+
+    # --- counts ---
+
+    def attach(self, lane: BufferWriter) -> None:
+        """A reader of this stream starts."""
+        self._lanes = (*self._lanes, lane)
+
+    def detach(self, lane: BufferWriter) -> None:
+        """That reader is over."""
+        self._past_event_unix_nano = max(self._past_event_unix_nano, lane.last_event_unix_nano)
+        self._past_events, self._past_bytes = self._past_events + lane.events, self._past_bytes + lane.bytes
+        self._lanes = tuple(other for other in self._lanes if other is not lane)
+
+    @property
+    def events(self) -> int:
+        """Events received since the start."""
+        return self._past_events + sum(lane.events for lane in self._lanes)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of those."""
+        return self._past_bytes + sum(lane.bytes for lane in self._lanes)
+
+    @property
+    def last_event_unix_nano(self) -> int:
+        """When the last one was received; 0 before the first."""
+        return max([self._past_event_unix_nano, *(lane.last_event_unix_nano for lane in self._lanes)])
+
+    def status(self) -> StreamStatus:
+        """How it stands right now."""
+        watching = self.machine.state is StreamState.WATCHING
+        return StreamStatus(
+            state=self.machine.state,
+            since_unix_nano=self.machine.since_unix_nano,
+            events=self.events,
+            bytes=self.bytes,
+            last_event_unix_nano=self.last_event_unix_nano,
+            blind_since_unix_nano=self.blindness.since_unix_nano,
+            events_per_second=self.blindness.rate.per_second,
+            ends=dict(self.ends),
+            oversized=self.oversized,
+            error="" if watching else self.error,
+            error_class="" if watching else self.error_class,
+        )
+
+    # --- life ---
+
+    def open(self) -> None:
+        """A Watch call is started."""
+        if self.machine.state in {StreamState.WAITING, StreamState.HOLDING}:
+            self.blindness.attempt()  # an attempt of its own; those of the connection are counted with it
+        if self.machine.state is not StreamState.WATCHING:  # a replacement is opened beside the one that is watched
+            self.machine.move(StreamState.OPENING)
+        self._opened = time.monotonic()
+        self._opened_events = self.events
+
+    def answered(self, *, asked: float, unix_nano: int) -> bool:
+        """The upstream answered a health check; whether this made the stream watched.
+
+        Args:
+            asked: when the question went out, on the monotonic clock: an older question proves nothing.
+            unix_nano: when the answer came.
+        """
+        if self.machine.state is not StreamState.OPENING or asked < self._opened:
+            return False
+        self._watch(unix_nano)
+        return True
+
+    def look(self, now: float) -> tuple[bool, Gap | None]:
+        """Called once a second and at an end: whether an event made it watched, and a gap to be put on record."""
+        events = self.events - self._opened_events
+        opened = self.machine.state is StreamState.OPENING and events > 0
+        if opened:
+            self._watch(self.last_event_unix_nano)
+        if self.machine.state is not StreamState.WATCHING:
+            return opened, self.blindness.goes_on(time.time_ns())
+        self.blindness.rate.observe(self.events, now)
+        if events:
+            self._quick_ends = 0
+        if self.blindness.unproven and (events or now - self._watching_since >= BAD_FILTER_SECONDS):
+            self.error = self.error_class = ""
+            return opened, self.blindness.prove()
+        return opened, None
+
+    def _watch(self, unix_nano: int) -> None:
+        self.machine.move(StreamState.WATCHING)
+        self._watching_since = time.monotonic()
+        self.blindness.watch_again(unix_nano)
+
+    def open_later(self) -> None:
+        """The Watch call that was being opened went with a replacement that failed: it is opened again at once."""
+        if self.machine.state is StreamState.OPENING:
+            self.machine.move(StreamState.WAITING)
+            self.retry_at = time.monotonic()
+
+    # --- ends ---
+
+    def weigh(self, end: StreamEnd) -> Classification:
+        """Counts an end that we did not ask for, and says what to make of it."""
+        self.ends[end.code.name] += 1
+        if end.code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in end.details:
+            self.oversized += 1
+        verdict, details = classify(end.code, end.details), end.details
+        quick_end = end.code is grpc.StatusCode.OK and not end.events and end.lived_seconds < BAD_FILTER_SECONDS
+        self._quick_ends = self._quick_ends + 1 if quick_end else 0
+        if self._quick_ends >= BAD_FILTER_ENDS:
+            verdict, details = BAD_FILTER, BAD_FILTER_DETAILS
+        self.error, self.error_class = f"{end.code.name}: {details or 'no details'}", verdict.error_class.value
+        return verdict
+
+    def lose_alone(self, end: StreamEnd) -> ConnectionLostError:
+        """This stream ended while the connection goes on: it is opened again by its own ladder."""
+        loss = self.as_loss(end, self.weigh(end))
+        delay = self.ladder.delay_after(loss)
+        slow = loss.error_class in SLOW_CLASSES
+        self.machine.move(StreamState.HOLDING if slow else StreamState.WAITING)
+        self.retry_at = time.monotonic() + delay
+        self.blindness.lose(end.ended_unix_nano, loss.cause, self.error)
+        return loss
+
+    def as_loss(self, end: StreamEnd, verdict: Classification) -> ConnectionLostError:
+        """An end as the ladder wants it."""
+        return ConnectionLostError(
+            code=end.code,
+            details=self.error.removeprefix(f"{end.code.name}: "),
+            error_class=verdict.error_class,
+            cause=gap_cause(end.code, end.details),
+            healthy=is_healthy(end.lived_seconds, end.events, self._retry),
+            quick=verdict.quick and end.events > 0,
+        )
+
+    def lose_with_connection(self, since_unix_nano: int, cause: GapCause, detail: str) -> None:
+        """The connection is gone, and this stream with it; one that was blind before stays so since then."""
+        if self.machine.state is not StreamState.CLOSED:
+            self.machine.move(StreamState.CLOSED)
+        self.blindness.lose(since_unix_nano, cause, detail)
+
+
+def put_on_record(gap: Gap | None, tell: Tell) -> None:
+    """Tells a gap, if there is one to tell; what is told becomes a record."""
+    if gap is not None:
+        tell(GapEnded(gap=gap))

@@ -1,0 +1,138 @@
+# cython: language_level=3
+"""Pieces of an encoded event in, pieces of an encoded LogRecord out: what the fast path compares and writes with.
+
+Whoever writes has made room for it: every `put` takes where to write to, and returns where it ended. Inlined into
+`fastpath.pyx` and `fastpath_request.pyx`; `wire.py` is the same for the ordinary lane, and knows the rest of it.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+
+cdef struct Slice:
+    const uint8_t* start
+    Py_ssize_t size
+
+
+cdef inline bytes to_bytes(Slice text):
+    return PyBytes_FromStringAndSize(<char*>text.start, text.size)
+
+
+cdef inline int digits(uint64_t number) noexcept nogil:
+    cdef int count = 1
+    while number > 0x7F:
+        number >>= 7
+        count += 1
+    return count
+
+
+cdef inline uint8_t* put_varint(uint8_t* to, uint64_t number) noexcept nogil:
+    while number > 0x7F:
+        to[0] = <uint8_t>(number & 0x7F | 0x80)
+        number >>= 7
+        to += 1
+    to[0] = <uint8_t>number
+    return to + 1
+
+
+cdef inline uint8_t* put(uint8_t* to, bytes content) noexcept:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(content)
+    memcpy(to, PyBytes_AS_STRING(content), size)
+    return to + size
+
+
+cdef inline uint8_t* put_slice(uint8_t* to, Slice text) noexcept nogil:
+    memcpy(to, text.start, text.size)
+    return to + text.size
+
+
+cdef inline uint8_t* put_text(uint8_t* to, bytes name, Slice text) noexcept:
+    """LogRecord.attributes = 6: KeyValue{key = 1, value = 2: AnyValue{string_value = 1}}."""
+    cdef uint64_t value = 1 + digits(text.size) + text.size
+    to[0] = 0x32
+    to = put_varint(to + 1, PyBytes_GET_SIZE(name) + 1 + digits(value) + value)
+    to = put(to, name)
+    to[0] = 0x12
+    to = put_varint(to + 1, value)
+    to[0] = 0x0A
+    to = put_varint(to + 1, text.size)
+    return put_slice(to, text)
+
+
+cdef inline uint8_t* put_int(uint8_t* to, bytes name, uint64_t number) noexcept:
+    """The same with AnyValue{int_value = 3}."""
+    cdef int size = digits(number)
+    to[0] = 0x32
+    to = put_varint(to + 1, PyBytes_GET_SIZE(name) + 3 + size)
+    to = put(to, name)
+    to[0] = 0x12
+    to[1] = <uint8_t>(1 + size)
+    to[2] = 0x18
+    return put_varint(to + 3, number)
+
+
+cdef inline bint printable(Slice text) noexcept nogil:
+    cdef Py_ssize_t at
+    for at in range(text.size):
+        if text.start[at] < 0x20 or text.start[at] > 0x7E:
+            return False
+    return True
+
+
+cdef inline bint begins(Slice text, bytes beginning) noexcept:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(beginning)
+    return text.size >= size and memcmp(text.start, PyBytes_AS_STRING(beginning), size) == 0
+
+
+cdef inline bint is_ipv4(Slice text) noexcept nogil:
+    """Four groups of one to three digits, whatever they say."""
+    cdef Py_ssize_t at
+    cdef int in_group = 0, dots = 0
+    for at in range(text.size):
+        if c"0" <= text.start[at] <= c"9":
+            in_group += 1
+            if in_group > 3:
+                return False
+        elif text.start[at] == c"." and in_group:
+            in_group = 0
+            dots += 1
+        else:
+            return False
+    return dots == 3 and in_group > 0
+
+
+cdef inline bint find_word(Slice text, bytes marker, Slice* word) noexcept:
+    """The word behind the first marker, up to a blank that has to follow."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(marker), at, end
+    for at in range(text.size - size + 1):
+        if memcmp(text.start + at, PyBytes_AS_STRING(marker), size) == 0:
+            at += size
+            end = at
+            while end < text.size and text.start[end] != c" ":
+                if text.start[end] == c"=":
+                    return False
+                end += 1
+            word.start = text.start + at
+            word.size = end - at
+            return word.size > 0 and end < text.size
+    return False
+
+
+cdef inline bint same(Slice text, bytes other) noexcept:
+    return text.size == PyBytes_GET_SIZE(other) and memcmp(text.start, PyBytes_AS_STRING(other), text.size) == 0
+
+
+cdef inline uint8_t* put_uid(uint8_t* at, bytes digest) noexcept:
+    """16 bytes in the text form of a UUID."""
+    cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(digest)
+    cdef const char* hexadecimal = b"0123456789abcdef"
+    cdef int byte
+    for byte in range(16):
+        if byte == 4 or byte == 6 or byte == 8 or byte == 10:
+            at[0] = c"-"
+            at += 1
+        at[0] = hexadecimal[raw[byte] >> 4]
+        at[1] = hexadecimal[raw[byte] & 15]
+        at += 2
+    return at

@@ -1,0 +1,198 @@
+"""What KubeArmor says about itself in, log records out. Only a KubeArmor with debug on sends these: no hot path."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from otelbridge.event import Gap, Stream
+from otelbridge.mapping.body import as_json, as_map, one_line
+from otelbridge.mapping.fields import MESSAGE_FIELDS
+from otelbridge.mapping.model import Instant, MappingCounts, Memo, Values, WorkloadPart
+from otelbridge.mapping.parts import Key, Parts, digest_of, uid
+from otelbridge.mapping.request import Record
+from otelbridge.mapping.rule import MESSAGE_EVENT
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.severity import MESSAGE_SITUATIONS, Situation, severity_table
+from otelbridge.mapping.wire import RESOURCE_ATTRIBUTE, Attribute, Value, attributes, clip, log_record
+from otelbridge.mapping.workload import place
+from otelbridge.pb import kubearmor_pb2 as pb
+
+GAP_EVENT = "otelbridge.gap"
+UNDECODABLE_EVENTS = {
+    Stream.ALERTS: "kubearmor.alert.other",
+    Stream.LOGS: "kubearmor.telemetry.other",
+    Stream.MESSAGES: "kubearmor.agent.message",
+}
+MAX_RAW_BYTES = 1 << 20  # a quarter of the 4 MiB that a Collector takes by default
+_SECOND = 1_000_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WORDS = {
+    "disconnect": "the connection was lost",
+    "heartbeat_loss": "the upstream did not answer",
+    "throttled": "KubeArmor throttles this container",
+    "overflow": "events came faster than the bridge could take them",
+    "restart": "the bridge was not running",
+    "corruption": "records held on disk could not be read back",
+}
+
+
+def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> Record:
+    """The record of a stretch of blindness; its time is the start of the blindness."""
+    seconds = max(0.0, (gap.ended_unix_nano - gap.started_unix_nano) / _SECOND)
+    start, end = iso(gap.started_unix_nano), iso(gap.ended_unix_nano)
+    values = Values(
+        ("HostName", "NamespaceName", "PodName", "ContainerName"), (gap.node, gap.namespace, gap.pod, gap.container)
+    )
+    where = place(values, settings)
+    cut: list[str] = []
+    identity = [str(value) for value in (
+        gap.stream, gap.upstream, gap.cause, gap.started_unix_nano, gap.ended_unix_nano, gap.lost_records,
+        gap.node, gap.namespace, gap.pod, gap.container,
+    )]  # fmt: skip
+    pairs: list[Attribute] = [
+        ("kubearmor.stream", str(gap.stream)),
+        ("event.name", GAP_EVENT if settings.event_name_attribute else ""),
+        ("otelbridge.gap.start", start),
+        ("otelbridge.gap.end", end),
+        ("otelbridge.gap.duration", seconds),
+        ("otelbridge.gap.cause", str(gap.cause)),
+        ("otelbridge.gap.stream", str(gap.stream)),
+        ("otelbridge.gap.upstream", gap.upstream),
+        ("otelbridge.gap.detail", gap.detail),
+        *([("otelbridge.gap.attempts", gap.attempts)] if gap.attempts else []),
+        *_count("otelbridge.gap.lost_records", gap.lost_records),
+        *_count("otelbridge.gap.estimated_records", gap.estimated_records),
+        ("log.record.uid", uid(digest_of([(value, "") for value in identity])).decode()),
+    ]
+    encoded = log_record(
+        unix_nano=max(0, gap.started_unix_nano),
+        observed_unix_nano=observed_unix_nano,
+        severity_number=severity_table(settings.severity)[Situation.GAP][0],
+        event_name=GAP_EVENT,
+        body=clip(one_line(_sentence(gap, seconds, start)), settings.max_body_bytes),
+        pairs=pairs,
+        limit_bytes=settings.max_value_bytes,
+        cut=cut,
+    )
+    resource = _resource(settings, [*where.node, *where.pod, *where.container])
+    return Record(Stream.GAPS, resource, encoded, max(0, gap.started_unix_nano))
+
+
+def raw_record(
+    stream: Stream, body: bytes, why: str, settings: MappingSettings, observed_unix_nano: int
+) -> tuple[Record, bool]:
+    """An event that is not protobuf, as it came; and whether it had to be cut."""
+    cut = ["body"] if len(body) > MAX_RAW_BYTES else []
+    truncated = bool(cut)
+    content: Value = body[:MAX_RAW_BYTES]
+    encoded = log_record(
+        unix_nano=0,
+        observed_unix_nano=observed_unix_nano,
+        severity_number=severity_table(settings.severity)[Situation.UNDECODABLE][0],
+        event_name=UNDECODABLE_EVENTS[stream],
+        body=content,
+        pairs=[
+            ("kubearmor.stream", str(stream)),
+            ("kubearmor.decode", "raw"),
+            ("kubearmor.decode.error", why),
+            ("log.record.uid", uid(digest_of([(str(stream), body.hex())])).decode()),
+        ],
+        limit_bytes=settings.max_value_bytes,
+        cut=cut,
+    )
+    return Record(stream, _resource(settings, list(place(Values((), ()), settings).node)), encoded, 0), truncated
+
+
+def iso(unix_nano: int) -> str:
+    """RFC 3339 in UTC, with microseconds."""
+    moment = _EPOCH + timedelta(microseconds=max(0, unix_nano) // 1000)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _sentence(gap: Gap, seconds: float, start: str) -> str:
+    # A container that KubeArmor throttles is blind alone; everything else of the upstream is seen.
+    blind_part = "/".join(filter(None, (gap.namespace, gap.pod, gap.container))) or gap.upstream
+    whose = f" of {blind_part}" if blind_part else ""
+    missed = ""
+    if gap.lost_records is not None:
+        missed = f"; {gap.lost_records} records were lost"
+    elif gap.estimated_records is not None:
+        missed = f"; about {gap.estimated_records} records were missed"
+    detail = f" {gap.detail}" if gap.detail else ""
+    blind = f"The {gap.stream}{whose} could not be seen for {seconds:.3f} s from {start}"
+    return f"{blind}: {_WORDS[gap.cause]}{missed}.{detail}"
+
+
+def _count(key: str, records: int | None) -> list[Attribute]:
+    return [] if records is None else [(key, records)]
+
+
+def _resource(settings: MappingSettings, pairs: list[Attribute]) -> bytes:
+    given = dict(settings.resource_attributes)
+    service_name = "kubearmor" if settings.service_name == "workload" else settings.service_name
+    given.setdefault("service.name", service_name)
+    rest = [pair for pair in pairs if pair[0] not in given]
+    return attributes(RESOURCE_ATTRIBUTE, [*given.items(), *rest], settings.max_value_bytes, [])
+
+
+MAX_NODES_REMEMBERED = 1024
+MAX_REMEMBERED_BYTES = 1 << 20
+
+
+class MessageEncoder:
+    """Maps KubeArmor's messages about itself."""
+
+    def __init__(self, settings: MappingSettings, tally: MappingCounts) -> None:
+        self._settings = settings
+        self._tally = tally
+        self._severity = severity_table(settings.severity)
+        self._instant = Instant()
+        self._cut: list[str] = []
+        parts = Parts(settings, Stream.MESSAGES, pb.Message, fields=MESSAGE_FIELDS, cut=self._cut, tally=tally)
+        self._fetch = parts.workload.fetch
+        self._places: Memo[Key, WorkloadPart] = Memo(
+            parts.make_workload, max_entries=MAX_NODES_REMEMBERED, max_bytes=MAX_REMEMBERED_BYTES
+        )
+
+    def map(self, message: pb.Message, received_unix_nano: int, rare: list[Attribute], dropped: int) -> Record:
+        """Maps one message; the arguments are those of `Lane.map`."""
+        settings, text = self._settings, message.Message
+        key = self._fetch(message)
+        place = self._places.recall(key) or self._places.learn(key)
+        unix_nano = self._instant.unix_nano(message.UpdatedTime, message.Timestamp)
+        line = clip(one_line(text), settings.max_body_bytes)
+        bodies: dict[str, Value] = {"text": line}
+        if settings.body == "map":
+            bodies["map"] = as_map(message, settings.max_value_bytes)
+        if settings.body == "json" or settings.keep_original:
+            bodies["json"] = as_json(message, settings.max_value_bytes)
+        identity = [
+            "messages", place.digest, message.Timestamp, message.UpdatedTime, message.Type, message.Level, text
+        ]  # fmt: skip
+        body = bodies[settings.body]
+        pairs: list[Attribute] = [
+            ("kubearmor.stream", str(Stream.MESSAGES)),
+            ("event.name", MESSAGE_EVENT if settings.event_name_attribute else ""),
+            ("kubearmor.type", message.Type),
+            ("kubearmor.level", message.Level),
+            ("kubearmor.message", text if body != text else ""),
+            *self._instant.odd(message.UpdatedTime, message.Timestamp, unix_nano),
+            ("log.record.original", bodies["json"] if settings.keep_original else ""),
+            ("log.record.uid", uid(digest_of([(str(value), "") for value in identity])).decode()),
+            *rare,
+        ]
+        truncated = bool(self._cut or dropped)
+        encoded = log_record(
+            unix_nano=unix_nano,
+            observed_unix_nano=received_unix_nano,
+            severity_number=self._severity[MESSAGE_SITUATIONS.get(message.Level, Situation.MESSAGE_INFO)][0],
+            event_name=MESSAGE_EVENT,
+            body=body,
+            pairs=pairs,
+            limit_bytes=settings.max_value_bytes,
+            cut=self._cut,
+            dropped=dropped,
+        )
+        self._tally.truncated += truncated or len(text.encode()) > settings.max_value_bytes
+        self._tally.nodes[place.node] = received_unix_nano
+        return Record(Stream.MESSAGES, place.resource, encoded, unix_nano)

@@ -1,0 +1,97 @@
+"""An endpoint as an operator writes it, in; a host and a port, out."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from otelbridge.feed.settings import DEFAULT_PORT
+
+HIGHEST_PORT = 65535
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
+
+_FORMS = "write `host`, `host:port`, `address:port` or `[IPv6 address]:port`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where one relay or node listens."""
+
+    host: str
+    """A DNS name or an IP address; an IPv6 address stands without its brackets."""
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_ip(self) -> bool:
+        """Whether the host is an IP address, so that nothing is left to resolve."""
+        return _ip_version(self.host) is not None
+
+    @property
+    def target(self) -> str:
+        """The name that gRPC dials: schemes are spelled out, so that a host called `unix` cannot be taken for one."""
+        version = _ip_version(self.host)
+        return f"dns:///{self}" if version is None else f"ipv{version}:{self}"
+
+
+def parse_address(text: str) -> Address:
+    """Reads `host`, `host:port`, `[v6]:port`, `[v6]` or a bare IPv6 address; the port is 32767 where none is given.
+
+    Raises:
+        ValueError: names the value and the cure.
+    """
+    value = text.strip()
+    if "://" in value:
+        raise ValueError(f"{text!r} is a URL, but KubeArmor is dialled by host and port: {_FORMS}")
+    host, port_text = _split(value)
+    if not host:
+        raise ValueError(f"{text!r} names no host: {_FORMS}")
+    if ":" in host and _ip_version(host) is None:
+        raise ValueError(f"{text!r} is neither a host with a port nor an IPv6 address: {_FORMS}")
+    if _ip_version(host) is None and not _HOST_NAME.match(host):
+        raise ValueError(f"{text!r} holds characters that no host name has: {_FORMS}")
+    if port_text is None:
+        return Address(host=host, port=DEFAULT_PORT)
+    if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text) <= HIGHEST_PORT):
+        raise ValueError(f"{text!r} has the port {port_text!r}: give a number from 1 to {HIGHEST_PORT}")
+    return Address(host=host, port=int(port_text))
+
+
+def _split(value: str) -> tuple[str, str | None]:
+    if value.startswith("["):
+        host, closed, rest = value[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")) or _ip_version(host) != 6:  # noqa: PLR2004 the IP version
+            raise ValueError(f"{value!r} is not an IPv6 address in brackets: {_FORMS}")
+        return host, rest[1:] if rest else None
+    if value.count(":") > 1:
+        return value, None
+    host, colon, port = value.partition(":")
+    return host, port if colon else None
+
+
+def _ip_version(host: str) -> int | None:
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+
+
+Resolve = Callable[[str, int], tuple[str, ...]]
+"""Raises OSError when the name has no address, or nobody can be asked. May block for as long as DNS does."""
+
+
+def resolve_by_system(host: str, port: int) -> tuple[str, ...]:
+    """The system's own resolver: /etc/hosts, DNS, whatever it is set up to ask. In its order, without repetition.
+
+    Raises:
+        OSError: the name does not resolve.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # The scope of a link-local address (`%eth0`) is part of it.
+    return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))

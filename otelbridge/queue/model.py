@@ -1,0 +1,309 @@
+"""How much is held, per stream: counters that are kept with every change, so that asking costs nothing."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from otelbridge.event import Stream
+from otelbridge.queue.packing import is_packed, joined, request_bytes
+
+
+@dataclass(eq=False)  # not frozen: whoever re-raises an exception sets its traceback
+class QueueInUse(Exception):  # noqa: N818  # the name says what is the case, as the other values of the room do
+    """Another process holds the queue in this folder; two writers would send everything twice."""
+
+    directory: Path
+    owner_pid: int | None
+    """As the owner wrote it into the lock file; None when that could not be read."""
+
+    def __str__(self) -> str:
+        owner = f"process {self.owner_pid}" if self.owner_pid else "another process"
+        return (
+            f"The queue in {self.directory} is in use by {owner}. "
+            "Stop that bridge, or give this one its own folder with queue.directory."
+        )
+
+
+@dataclass(eq=False)  # not frozen: whoever re-raises an exception sets its traceback
+class QueueUnusable(Exception):  # noqa: N818  # the same
+    """The queue's folder can't be made, or can't be written."""
+
+    directory: Path
+    why: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"The queue folder {self.directory} can't be used: {self.why}. {self.cure}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The endpoint took the request. Settled by deleting the batches."""
+
+    rejected: int = 0
+    """Records that a partial success rejected: counted, never sent again."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryLater:
+    """Expected weather. Settled by giving the batches back."""
+
+    code: str
+    why: str
+    after_seconds: float | None = None
+    """The least delay that the server asked for, where it did."""
+    perhaps_its_own_fault: bool = False
+    """An answer such as INTERNAL or 500: the endpoint may be ill, or this very request may make it so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Only an operator can cure it (credentials, wrong address). Settled by giving the batches back."""
+
+    code: str
+    why: str
+    cure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TooLarge:
+    """The request must be smaller. Settled by giving the batches back; a single record becomes a dead letter."""
+
+    code: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The endpoint will never take it. Settled by halving until the offender stands alone: a dead letter."""
+
+    code: str
+    why: str
+
+
+Outcome = Accepted | RetryLater | Hold | TooLarge | Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Encoded records of one stream. One stream, so that a rejected count always has an owner in the ledger."""
+
+    stream: Stream
+    request: bytes
+    """An encoded ExportLogsServiceRequest, packed or as it is (packing.py). Two joined are again one."""
+    records: int
+    oldest_received_unix_nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Batches on loan to a courier, oldest first, all of one stream; settled with an outcome exactly once."""
+
+    stream: Stream
+    batch_ids: tuple[int, ...]
+    parts: tuple[bytes, ...]
+    """The batches' requests, as they are held."""
+    request_bytes: int
+    """Of all of them, unpacked: what an endpoint's limit is about."""
+    records: int
+    oldest_received_unix_nano: int
+    tries: int = 0
+    """How often its oldest batch has been refused or sent back before."""
+
+    @property
+    def request(self) -> bytes:
+        """The batches' requests, joined, packed or as they are; made anew each time, outside the queue's lock."""
+        return joined(self.parts)
+
+
+RANK_BITS = 60
+PIECE_BITS = 20  # a million pieces of one batch; leaves 2**40 batches, a century at 300 a second
+# Logs come last: they are nearly all of the traffic, and SQLite fills pages best at the end of a table.
+STREAM_BY_RANK = (Stream.GAPS, Stream.ALERTS, Stream.MESSAGES, Stream.LOGS)
+RANK = {stream: rank for rank, stream in enumerate(STREAM_BY_RANK)}
+
+SEAL = struct.Struct(">qqq")
+CRC_BITS = 32
+
+
+class Span(NamedTuple):
+    """The ids from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+class Row(NamedTuple):
+    """A batch's measures without its bytes."""
+
+    id: int
+    records: int
+    bytes: int
+    """As it is held."""
+    oldest_received_unix_nano: int
+    request_bytes: int
+    """Unpacked."""
+
+
+def row_id(stream: Stream, sequence: int) -> int:
+    """The id of the batch that arrived as number `sequence`."""
+    return RANK[stream] << RANK_BITS | sequence << PIECE_BITS
+
+
+def sequence_of(batch_id: int) -> int:
+    """The place in the order of arrival, comparable across streams."""
+    return (batch_id & (1 << RANK_BITS) - 1) >> PIECE_BITS
+
+
+def stream_of(batch_id: int) -> Stream:
+    """The stream of a row. Raises IndexError for an id that we never gave."""
+    return STREAM_BY_RANK[batch_id >> RANK_BITS]
+
+
+def span_of(stream: Stream) -> Span:
+    """All ids that the stream's rows can have."""
+    return Span(RANK[stream] << RANK_BITS, (RANK[stream] + 1 << RANK_BITS) - 1)
+
+
+def checksum(batch_id: int, batch: Batch) -> int:
+    """CRC-32 over everything that the row says: a row that still matches it is the one that was written.
+
+    Above it stands the length of a packed request once it is unpacked, and 0 of others: SQLite reads a whole request to
+    tell its first bytes, but not to tell this.
+    """
+    crc = zlib.crc32(batch.request, zlib.crc32(SEAL.pack(batch_id, batch.records, batch.oldest_received_unix_nano)))
+    return request_bytes(batch.request) << CRC_BITS | crc if is_packed(batch.request) else crc
+
+
+def piece_ids(room: Span, pieces: int) -> list[int]:
+    """Ids for the pieces of a batch, in order, evenly spread so that a piece can be cut again.
+
+    Raises:
+        ValueError: the room is too small; cutting has gone further than a million pieces of one batch.
+    """
+    step = (room.last - room.first + 1) // pieces
+    if not step:
+        raise ValueError(f"{pieces} pieces do not fit into {room}")
+    return [room.first + step * n for n in range(pieces)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """Records that the endpoint refused for good, kept so that a human can look, and try again."""
+
+    id: int
+    stream: Stream
+    request: bytes
+    records: int
+    oldest_received_unix_nano: int
+    refused_unix_nano: int
+    code: str
+    """The endpoint's status: `INVALID_ARGUMENT`, `400` ..."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retained:
+    """A batch that was delivered, kept by the flight recorder."""
+
+    stream: Stream
+    request: bytes
+    records: int
+    oldest_received_unix_nano: int
+    delivered_unix_nano: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Change:
+    """What one transaction does, in this order."""
+
+    retain: list[tuple[Span, int]] = field(default_factory=list)
+    """Rows to copy to the flight recorder, and when they were delivered. Before the deletes."""
+    retained: list[Retained] = field(default_factory=list)
+    """The same for batches that never came to disk."""
+    deletes: list[Span] = field(default_factory=list)
+    inserts: dict[int, Batch] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    dead_letter_deletes: list[int] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def add(self, later: Change) -> None:
+        """Takes in a change that comes after this one; neither inserts what the other deletes."""
+        self.retain += later.retain
+        self.retained += later.retained
+        self.deletes += later.deletes
+        self.inserts |= later.inserts
+        self.dead_letters += later.dead_letters
+        self.dead_letter_deletes += later.dead_letter_deletes
+        self.notes |= later.notes
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.retain
+            or self.retained
+            or self.deletes
+            or self.inserts
+            or self.dead_letters
+            or self.dead_letter_deletes
+            or self.notes
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """What the queue holds at one instant, on disk, in memory and on loan."""
+
+    batches: int
+    records: int
+    bytes: int
+    leased_records: int
+    """Of those, out with a courier."""
+    memory_records: int
+    """Of those, in memory only, because the disk does not take writes."""
+    oldest_received_unix_nano: int | None
+    by_stream: Mapping[Stream, int]
+    """Records per stream."""
+    dead_letters: int = 0
+    dead_letter_bytes: int = 0
+    retained_bytes: int = 0
+    degraded: bool = False
+    """The disk takes no writes just now."""
+
+
+class StreamCounts:
+    """Batches, records and bytes per stream. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.batches = dict.fromkeys(Stream, 0)
+        self.records = dict.fromkeys(Stream, 0)
+        self.bytes = dict.fromkeys(Stream, 0)
+
+    def add(self, stream: Stream, row: Row) -> None:
+        """A batch came."""
+        self.batches[stream] += 1
+        self.records[stream] += row.records
+        self.bytes[stream] += row.bytes
+
+    def remove(self, stream: Stream, rows: Iterable[Row]) -> int:
+        """Batches went; returns their records."""
+        gone = 0
+        for row in rows:
+            self.batches[stream] -= 1
+            self.records[stream] -= row.records
+            self.bytes[stream] -= row.bytes
+            gone += row.records
+        return gone
+
+    def put(self, stream: Stream, batches: int, records: int, size: int) -> None:
+        """What a recount found."""
+        self.batches[stream], self.records[stream], self.bytes[stream] = batches, records, size
+
+    def total_bytes(self) -> int:
+        """Bytes of all streams."""
+        return sum(self.bytes.values())

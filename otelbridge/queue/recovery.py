@@ -1,0 +1,307 @@
+"""A damaged queue file goes in, a new one with every batch that can still be read comes out; the old is set aside."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from otelbridge.event import Stream
+from otelbridge.queue.leases import Leases
+from otelbridge.queue.memory import MemoryStore, measure
+from otelbridge.queue.model import STREAM_BY_RANK, Batch, Change, Span, checksum, span_of, stream_of
+from otelbridge.queue.store import PAGE_BYTES, Store, read_store
+
+LEAF = 0x0D
+LEAF_HEADER_BYTES = 8
+FILE_HEADER_BYTES = 100
+MAX_LOCAL = PAGE_BYTES - 35
+MIN_LOCAL = (PAGE_BYTES - 12) * 32 // 255 - 23
+OVERFLOW_BYTES = PAGE_BYTES - 4
+LOG_HEADER_BYTES = 32
+FRAME_HEADER_BYTES = 24
+MAX_REQUEST_BYTES = 128 * 1024 * 1024  # more than any batch; keeps a damaged length from filling the memory
+INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)  # by serial type
+SERIAL_ZERO, SERIAL_ONE, FIRST_BLOB = 8, 9, 12
+COLUMNS = 5
+MORE_FOLLOWS = 0x80
+
+
+class Pages:
+    """Pages by number: the latest version that the write-ahead log has, or the file's."""
+
+    def __init__(self, file: BinaryIO, log: BinaryIO | None) -> None:
+        self._file = file
+        self._log = log
+        self.count = file.seek(0, 2) // PAGE_BYTES
+        self._in_log: dict[int, int] = {}
+        if log is not None:
+            self._read_log(log)
+
+    def _read_log(self, log: BinaryIO) -> None:
+        end = log.seek(0, 2)
+        log.seek(0)
+        salt = log.read(LOG_HEADER_BYTES)[16:24]
+        place = LOG_HEADER_BYTES
+        while place + FRAME_HEADER_BYTES + PAGE_BYTES <= end:
+            log.seek(place)
+            header = log.read(FRAME_HEADER_BYTES)
+            if header[8:16] == salt:  # else: a frame of an earlier round of the log
+                number = int.from_bytes(header[:4], "big")
+                self._in_log[number] = place + FRAME_HEADER_BYTES
+                self.count = max(self.count, min(number, self.count + end // PAGE_BYTES))
+            place += FRAME_HEADER_BYTES + PAGE_BYTES
+
+    def get(self, number: int) -> bytes:
+        """The page; empty when there is no such page."""
+        place = self._in_log.get(number)
+        if place is not None and self._log is not None:
+            self._log.seek(place)
+            return self._log.read(PAGE_BYTES)
+        if not 1 <= number <= self.count:
+            return b""
+        self._file.seek((number - 1) * PAGE_BYTES)
+        return self._file.read(PAGE_BYTES)
+
+
+def carve(path: Path) -> Iterator[tuple[int, Batch]]:
+    """Every batch in the file or its log whose seal is whole. Some may be remains of batches deleted since.
+
+    Raises:
+        OSError: the file can't be read at all.
+    """
+    log_path = Path(f"{path}-wal")
+    with path.open("rb") as file:
+        log = log_path.open("rb") if log_path.exists() else None
+        try:
+            pages = Pages(file, log)
+            for number in range(1, pages.count + 1):
+                yield from _batches_of(pages, pages.get(number), FILE_HEADER_BYTES if number == 1 else 0)
+        finally:
+            if log is not None:
+                log.close()
+
+
+def _batches_of(pages: Pages, page: bytes, start: int) -> Iterator[tuple[int, Batch]]:
+    if len(page) < PAGE_BYTES or page[start] != LEAF:
+        return
+    cells = int.from_bytes(page[start + 3 : start + 5], "big")
+    first = start + LEAF_HEADER_BYTES
+    for n in range(min(cells, (PAGE_BYTES - first) // 2)):
+        place = int.from_bytes(page[first + 2 * n : first + 2 * n + 2], "big")
+        try:
+            found = _batch_at(pages, page, place)
+        except (IndexError, ValueError, struct.error):
+            continue
+        if found is not None:
+            yield found
+
+
+def _batch_at(pages: Pages, page: bytes, place: int) -> tuple[int, Batch] | None:
+    size, place = _varint(page, place)
+    batch_id, place = _varint(page, place)
+    if not 0 < size <= MAX_REQUEST_BYTES or batch_id >= 1 << 63:
+        return None
+    payload = _payload(pages, page, place, size)
+    if payload is None:
+        return None
+    header_bytes, at = _varint(payload, 0)
+    types = []
+    while at < header_bytes:
+        kind, at = _varint(payload, at)
+        types.append(kind)
+    if len(types) != COLUMNS or at != header_bytes or types[0] != 0:  # the id is stored as NULL: it is the key itself
+        return None
+    values = []
+    for kind in types[1:-1]:
+        value, at = _integer(payload, at, kind)
+        values.append(value)
+    records, oldest, seal = values
+    if types[-1] < FIRST_BLOB or types[-1] % 2 or (types[-1] - FIRST_BLOB) // 2 != len(payload) - at:
+        return None
+    batch = Batch(stream=stream_of(batch_id), request=payload[at:], records=records, oldest_received_unix_nano=oldest)
+    return (batch_id, batch) if checksum(batch_id, batch) == seal else None
+
+
+def _payload(pages: Pages, page: bytes, place: int, size: int) -> bytes | None:
+    if size <= MAX_LOCAL:
+        return page[place : place + size]
+    local = MIN_LOCAL + (size - MIN_LOCAL) % OVERFLOW_BYTES
+    if local > MAX_LOCAL:
+        local = MIN_LOCAL
+    parts = [page[place : place + local]]
+    following = int.from_bytes(page[place + local : place + local + 4], "big")
+    left = size - local
+    while left > 0:
+        more = pages.get(following)
+        if len(more) < PAGE_BYTES:
+            return None
+        parts.append(more[4 : 4 + min(left, OVERFLOW_BYTES)])
+        left -= OVERFLOW_BYTES
+        following = int.from_bytes(more[:4], "big")
+    return b"".join(parts)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for n in range(8):
+        byte = data[at + n]
+        value = value << 7 | byte & 0x7F
+        if byte < MORE_FOLLOWS:
+            return value, at + n + 1
+    return value << 8 | data[at + 8], at + 9
+
+
+def _integer(data: bytes, at: int, kind: int) -> tuple[int, int]:
+    if kind in (SERIAL_ZERO, SERIAL_ONE):
+        return kind - SERIAL_ZERO, at
+    width = INTEGER_BYTES[kind]
+    return int.from_bytes(data[at : at + width], "big", signed=True), at + width
+
+
+MAX_SET_ASIDE = 2  # broken files that are kept for a human; older ones go
+CHUNK_BYTES = 4 * 1024 * 1024
+LOG_SUFFIXES = ("-wal", "-shm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Salvaged:
+    """What a salvage came to."""
+
+    set_aside: Path
+    batches: int
+    records: int
+
+
+def salvage(path: Path, make_store: Callable[[Path], Store], floor: Mapping[Stream, int]) -> Salvaged:
+    """Copies what is whole into a new file, then swaps the files. Nobody may have the file open.
+
+    Args:
+        path: the damaged file.
+        make_store: opens a store, making the file where there is none.
+        floor: per stream, the id below which every batch is settled: remains of those are not brought back.
+
+    Raises:
+        sqlite3.Error, OSError: the new file can't be written; the old one is as it was.
+    """
+    fresh = path.with_suffix(".new")
+    remove(fresh)
+    seen: set[int] = set()
+    records = 0
+    new = make_store(fresh)
+    try:
+        for chunk in _chunks(_readable(path, floor), seen):
+            new.apply(Change(inserts=chunk), b"")
+            records += sum(batch.records for batch in chunk.values())
+        _keep_letters(path, new)
+        new.checkpoint()
+    finally:
+        new.close()
+    aside = path.with_name(f"{path.name}.corrupt-{time.time_ns() // 1_000_000}")
+    # The log first: a new log beside the old file would be worse than the old file without its log.
+    for suffix in ("-wal", ""):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
+    remove(path)
+    fresh.replace(path)
+    forget_oldest(path)
+    return Salvaged(set_aside=aside, batches=len(seen), records=records)
+
+
+def remove(path: Path) -> None:
+    """Deletes a database with its log."""
+    for suffix in ("", *LOG_SUFFIXES):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def forget_oldest(path: Path) -> None:
+    """Keeps the newest broken files only."""
+    kept = sorted(p for p in path.parent.glob(f"{path.name}.corrupt-*") if not p.name.endswith(LOG_SUFFIXES))
+    for old in kept[:-MAX_SET_ASIDE]:
+        remove(old)
+
+
+def _chunks(batches: Iterator[tuple[int, Batch]], seen: set[int]) -> Iterator[dict[int, Batch]]:
+    chunk: dict[int, Batch] = {}
+    size = 0
+    for batch_id, batch in batches:
+        if batch_id in seen:
+            continue
+        seen.add(batch_id)
+        chunk[batch_id] = batch
+        size += len(batch.request)
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = {}, 0
+    if chunk:
+        yield chunk
+
+
+def _readable(path: Path, floor: Mapping[Stream, int]) -> Iterator[tuple[int, Batch]]:
+    """By SQL where the trees are whole; by looking into every page where they are not."""
+    whole = False
+    try:
+        old = read_store(path)
+    except sqlite3.Error:
+        pass
+    else:
+        try:
+            for stream in STREAM_BY_RANK:
+                for batch_id, batch in old.batches(span_of(stream)):
+                    if batch is not None:
+                        yield batch_id, batch
+            whole = True
+        except sqlite3.Error:
+            whole = False
+        finally:
+            old.close()
+    if not whole:
+        for batch_id, batch in carve(path):
+            if batch_id >= floor.get(stream_of(batch_id), 0):
+                yield batch_id, batch
+
+
+def _keep_letters(path: Path, new: Store) -> None:
+    """Dead letters and retained batches come along as far as SQL can read them: they are counted as gone already."""
+    with contextlib.suppress(sqlite3.Error, ValueError):
+        old = read_store(path)
+        try:
+            for letter in old.dead_letters():
+                new.apply(Change(dead_letters=[letter]), b"")
+            for _, kept in old.retained(0, 2**63 - 1):
+                new.apply(Change(retained=[kept]), b"")
+            new.apply(Change(notes=old.notes()), b"")
+        finally:
+            old.close()
+
+
+def restore_loans(desk: Leases, room: MemoryStore, store: Store, pending: Change) -> None:
+    """Batches on loan that a salvage did not find are in memory still: they are written again, as one.
+
+    Raises:
+        sqlite3.Error: the new file can't be read.
+    """
+    for loan in desk.loans():
+        lease = loan.lease
+        kept = {row.id for row in store.measures(loan.span, -1)}
+        if all(row.id in kept or row.id in room for row in loan.rows):
+            continue
+        for row in loan.rows:
+            room.remove(Span(row.id, row.id))
+        for row_id in kept:
+            pending.deletes.append(Span(row_id, row_id))
+            desk.block(lease.stream, Span(row_id, row_id))
+        batch = Batch(
+            stream=lease.stream,
+            request=lease.request,
+            records=lease.records,
+            oldest_received_unix_nano=lease.oldest_received_unix_nano,
+        )
+        row = measure(loan.rows[0].id, batch)
+        room.add(row.id, batch)
+        desk.amend(replace(loan, rows=(row,)))

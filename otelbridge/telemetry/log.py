@@ -1,0 +1,409 @@
+"""What libraries say by way of `logging` goes in, happenings come out: the only place that touches `logging`.
+
+The exporters of an endpoint that is away complain with every try; as happenings they are limited like everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import re
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, Generic, TextIO, TypeVar
+
+from otelbridge.event import Gap
+from otelbridge.telemetry import events as h
+from otelbridge.telemetry.escape import escape, escape_json
+from otelbridge.telemetry.events import LibrarySpoke, Tell
+
+
+class Level(IntEnum):
+    """OpenTelemetry's severity numbers."""
+
+    DEBUG = 5
+    INFO = 9
+    WARNING = 13
+    ERROR = 17
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What is said about one happening."""
+
+    level: Level
+    event: str
+    """The happening's name, `otelbridge.stream_lost`."""
+    sentence: str
+    fields: Mapping[str, object]
+    reason: tuple[object, ...]
+    """Lines with the same reason are limited together."""
+    per_window: int = 1
+    """So many of them are written at once; what is more is held back until the window is over."""
+
+    @property
+    def changes_state(self) -> bool:
+        """Whether what was held back has to be read before it, or the reader takes an old trouble for a new one."""
+        return self.per_window > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Narrative:
+    """How one type of happening is told, where `when` holds."""
+
+    level: Level
+    sentence: str
+    reason: tuple[str, ...] = ()
+    """The fields that make it another reason, beside the sentence."""
+    hidden: tuple[str, ...] = ()
+    """Fields that the line does not show."""
+    when: Callable[[Any], bool] | None = None
+    per_window: int = 1
+
+
+_DEBUG, _INFO, _WARNING, _ERROR = Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR
+_CHANGE = 5
+"""Good news must not wait ten seconds behind the bad; but what flaps all day is limited like everything else."""
+_CURABLE = frozenset({"permanent", "configuration"})
+_TIMES = ("started_unix_nano", "ended_unix_nano")
+_UNIX_NANO = "_unix_nano"
+
+# The first row whose condition holds is told.
+NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
+    h.StateChanged: (Narrative(_DEBUG, "The subscription changed its state.", ("upstream", "after")),),
+    h.ConnectionAttempted: (
+        Narrative(
+            _INFO,
+            "The upstream is being watched.",
+            ("upstream",),
+            ("steps", *_TIMES, "status_code", "error", "error_class"),
+            lambda attempt: attempt.status_code == "OK",
+            _CHANGE,
+        ),
+        Narrative(
+            _ERROR,
+            "The upstream refuses us until an operator changes something.",
+            ("upstream", "status_code"),
+            ("steps", *_TIMES),
+            lambda attempt: attempt.error_class in _CURABLE,
+        ),
+        Narrative(_WARNING, "The upstream could not be reached.", ("upstream", "status_code"), ("steps", *_TIMES)),
+    ),
+    h.StreamOpened: (Narrative(_DEBUG, "A stream opened.", ("upstream", "stream")),),
+    h.StreamLost: (Narrative(_WARNING, "A stream was lost.", ("upstream", "stream", "status_code")),),
+    h.ConnectionEnded: (
+        Narrative(_INFO, "A connection ended.", ("upstream", "status_code"), (*_TIMES, "planned"), per_window=_CHANGE),
+    ),
+    h.RetryScheduled: (Narrative(_DEBUG, "The next attempt is scheduled.", ("upstream", "error_class")),),
+    h.LossDetected: (Narrative(_DEBUG, "A loss was noticed.", ("upstream",)),),
+    h.UpstreamRecovered: (Narrative(_INFO, "The upstream is back.", ("upstream",), per_window=_CHANGE),),
+    h.HeartbeatAnswered: (Narrative(_DEBUG, "A health check was answered.", ("upstream",)),),
+    h.HeartbeatMissed: (Narrative(_WARNING, "A health check was not answered.", ("upstream",)),),
+    h.KeepaliveStretched: (
+        Narrative(_WARNING, "The upstream found our pings too many: it is pinged less often.", ("upstream",)),
+    ),
+    h.CertificatesRefused: (
+        Narrative(
+            _ERROR, "Changed certificate files cannot be used; the present connection goes on.", ("upstream", "why")
+        ),
+    ),
+    h.UpstreamsChanged: (Narrative(_INFO, "The addresses behind a name have changed.", ("name",), per_window=_CHANGE),),
+    h.UpstreamsUnknown: (Narrative(_WARNING, "A name does not resolve; the present subscriptions go on.", ("name",)),),
+    h.GapEnded: (Narrative(_WARNING, "Events could not be seen for a while.", ("stream", "upstream", "cause")),),
+    h.NodeFellSilent: (Narrative(_WARNING, "A node has fallen silent while others go on.", ("node",)),),
+    h.EventsOverflowed: (
+        Narrative(_ERROR, "Events came faster than they could be taken to disk, and were dropped.", ("stream",)),
+    ),
+    h.EventDamaged: (Narrative(_WARNING, "Events did not parse as they should.", ("stream", "upstream", "how")),),
+    h.QueueOpened: (Narrative(_INFO, "The queue is open.", ("path",), per_window=_CHANGE),),
+    h.RecordsShed: (Narrative(_ERROR, "The queue dropped records.", ("stream", "reason")),),
+    h.QueueDegraded: (Narrative(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",)),),
+    h.QueueRecovered: (Narrative(_INFO, "The disk takes writes again.", ("path",), per_window=_CHANGE),),
+    h.QueueSalvaged: (Narrative(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),
+    h.BatchAccepted: (
+        Narrative(
+            _WARNING,
+            "The endpoint rejected some records of a request.",
+            ("endpoint", "stream"),
+            when=lambda batch: batch.rejected > 0,
+        ),
+        Narrative(_DEBUG, "The endpoint took a request.", ("endpoint", "stream")),
+    ),
+    h.DeliveryDelayed: (Narrative(_WARNING, "The endpoint does not take records for now.", ("endpoint", "code")),),
+    h.DeliveryHeld: (
+        Narrative(_ERROR, "The endpoint takes no records until an operator changes something.", ("endpoint", "code")),
+    ),
+    h.DeliveryResumed: (Narrative(_INFO, "The endpoint takes records again.", ("endpoint",), per_window=_CHANGE),),
+    h.BatchSplit: (Narrative(_INFO, "A request is sent again in halves.", ("endpoint", "stream")),),
+    h.BatchRefused: (
+        Narrative(
+            _ERROR, "The endpoint refused records for good; they are dead letters.", ("endpoint", "stream", "code")
+        ),
+    ),
+    h.BridgeStarted: (Narrative(_INFO, "The bridge is running.", per_window=_CHANGE),),
+    h.LedgerUnbalanced: (Narrative(_ERROR, "The ledger does not balance: this is a fault of the bridge."),),
+    h.DrainStarted: (
+        Narrative(_INFO, "The bridge stops: it delivers what it holds until the deadline.", per_window=_CHANGE),
+    ),
+    h.BridgeStopped: (Narrative(_INFO, "The bridge has stopped.", per_window=_CHANGE),),
+    h.LibrarySpoke: (
+        Narrative(
+            _ERROR,
+            "A library reported an error.",
+            ("library", "template"),
+            ("template", "level"),
+            lambda spoken: spoken.level == "error",
+        ),
+        Narrative(_WARNING, "A library warned.", ("library", "template"), ("template", "level")),
+    ),
+}
+
+
+def event_name(kind: type) -> str:
+    """`StreamLost` -> `otelbridge.stream_lost`."""
+    return "otelbridge." + re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def level_of(happening: h.Event) -> Level:
+    """How important the line of a happening is; to know it before the line is made."""
+    return _row(happening).level
+
+
+def _row(happening: h.Event) -> Narrative:
+    kind = type(happening)
+    for row in NARRATIVES.get(kind, ()):
+        if row.when is None or row.when(happening):
+            return row
+    return Narrative(_INFO, f"{kind.__name__}.")
+
+
+def narrate(happening: h.Event) -> Line:
+    """The line of a happening; a type without a row is told by its bare name, so that nothing goes unsaid."""
+    kind = type(happening)
+    shown = _flat(happening)
+    row = _row(happening)
+    return Line(
+        level=row.level,
+        event=event_name(kind),
+        sentence=row.sentence,
+        fields={name: value for name, value in shown.items() if name not in row.hidden and value not in ("", None, ())},
+        reason=(kind, row.sentence, *(shown.get(name) for name in row.reason)),
+        per_window=row.per_window,
+    )
+
+
+def timestamp(unix_nano: int) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(unix_nano / 1e9, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _flat(happening: h.Event) -> dict[str, object]:
+    """The happening's fields by name: a gap is laid open, start and end become a duration, other times readable."""
+    values: dict[str, object] = {}
+    for field in fields(happening):
+        value = getattr(happening, field.name)
+        if isinstance(value, Gap):
+            values |= {inner.name: getattr(value, inner.name) for inner in fields(value) if inner.name not in _TIMES}
+        elif field.name.endswith(_UNIX_NANO) and field.name not in _TIMES:
+            values[field.name.removesuffix(_UNIX_NANO)] = timestamp(value) if value else "never"
+        else:
+            values[field.name] = value
+    holder: Any = getattr(happening, "gap", happening)
+    if all(hasattr(holder, name) for name in _TIMES):
+        values["seconds"] = round((holder.ended_unix_nano - holder.started_unix_nano) / 1e9, 3)
+    return values
+
+
+MAX_WAITING_LINES = 1000
+"""Lines that wait for a stderr that does not take them; more are dropped, and counted."""
+SEVERITY_WIDTH = 5
+_SEVERITY_TEXT = {Level.DEBUG: "DEBUG", Level.INFO: "INFO", Level.WARNING: "WARN", Level.ERROR: "ERROR"}
+
+Format = Callable[[Line, int, int], str]
+"""A line, when it was told (Unix nanoseconds), how many more there were -> text without its newline."""
+
+
+def as_text(line: Line, unix_nano: int, more: int) -> str:
+    """`2026-11-24T06:38:11.123Z WARN  A stream was lost. upstream=relay:32767 stream=alerts`."""
+    fields = [f"{escape(name)}={_value(value)}" for name, value in line.fields.items()]
+    if more:
+        fields.append(f"more={more}")
+    severity = _SEVERITY_TEXT[line.level].ljust(SEVERITY_WIDTH)
+    return " ".join([timestamp(unix_nano), severity, escape(line.sentence), *fields])
+
+
+def as_json(line: Line, unix_nano: int, more: int) -> str:
+    """One object per line, its keys after OpenTelemetry's log data model."""
+    attributes = escape_json(line.fields)
+    if more and isinstance(attributes, dict):
+        attributes["more"] = more
+    record = {
+        "timestamp": timestamp(unix_nano),
+        "severity_text": _SEVERITY_TEXT[line.level],
+        "severity_number": int(line.level),
+        "event_name": line.event,
+        "body": escape(line.sentence),
+        "attributes": attributes,
+    }
+    return json.dumps(record, ensure_ascii=False)
+
+
+FORMATS: dict[str, Format] = {"text": as_text, "json": as_json}
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        text = escape(value)
+        return '"' + text.replace('"', '\\"') + '"' if text == "" or set(text) & set(' "=') else text
+    if isinstance(value, int | float):
+        return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "'" + json.dumps(escape_json(value), ensure_ascii=False) + "'"
+
+
+class LineWriter:
+    """Writes lines to a stream without ever making the caller wait."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.dropped = 0
+        """Lines dropped because the stream did not take them."""
+        self._thread = threading.Thread(target=self._run, name="otelbridge-stderr", daemon=True)
+        self._thread.start()
+
+    def write(self, text: str) -> None:
+        """Takes a line, or drops it where too many wait."""
+        if self._waiting.qsize() >= MAX_WAITING_LINES:
+            self.dropped += 1
+        else:
+            self._waiting.put(text)
+
+    def close(self, timeout_seconds: float) -> None:
+        """Waits for what was taken to be written, but no longer than so long."""
+        self._waiting.put(None)
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while (text := self._waiting.get()) is not None:
+            try:
+                self._stream.write(text + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                # A closed or broken stderr must not end the bridge, and only the metric is left to be told.
+                self.dropped += 1
+
+
+WINDOW_SECONDS = 10.0
+MAX_REASONS = 1024
+"""Reasons remembered; beyond it the oldest is forgotten, so that an attacker's values cannot fill the memory."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Window(Generic[T]):
+    opened_seconds: float
+    shown: int = 0
+    more: int = 0
+    latest: T | None = None
+
+
+class Limit(Generic[T]):
+    """Sans clock: every call is given the time, in monotonic seconds. Used by one thread."""
+
+    def __init__(self, *, window_seconds: float = WINDOW_SECONDS, max_reasons: int = MAX_REASONS) -> None:
+        self._window_seconds = window_seconds
+        self._max_reasons = max_reasons
+        self._windows: dict[Hashable, _Window[T]] = {}
+
+    def admit(self, reason: Hashable, item: T, *, now_seconds: float, per_window: int = 1) -> bool:
+        """Whether the item may be shown; if not, it is kept as the latest of its reason until `due` gives it back."""
+        window = self._windows.get(reason)
+        if window is None:
+            if len(self._windows) >= self._max_reasons:
+                self._windows.pop(next(iter(self._windows)))
+            window = self._windows[reason] = _Window(now_seconds)
+        if window.shown < per_window:
+            window.shown += 1
+            return True
+        window.more += 1
+        window.latest = item
+        return False
+
+    def due(self, *, now_seconds: float, all_windows: bool = False) -> list[tuple[T, int]]:
+        """The latest item of each window that is over, with how many it stands for; a quiet window is forgotten.
+
+        Args:
+            now_seconds: the time.
+            all_windows: what is held back of windows that are not over is given too; those without any go on.
+        """
+        given: list[tuple[T, int]] = []
+        for reason, window in list(self._windows.items()):
+            over = now_seconds - window.opened_seconds >= self._window_seconds
+            if window.latest is not None and (over or all_windows):
+                given.append((window.latest, window.more))
+                self._windows[reason] = _Window(now_seconds, shown=1)
+            elif over:
+                del self._windows[reason]
+        return given
+
+
+LIBRARIES = ("opentelemetry", "grpc", "urllib3", "requests", "waitress", "asyncio")
+"""Loggers that speak up in this process."""
+SMALL_TALK = frozenset({"waitress.queue"})
+"""Says at each request that finds no thread idle how many wait; with four threads that is every page that is opened."""
+
+
+EXPORTERS = "opentelemetry.exporter"
+"""What they call an error is that the bridge's own spans or metrics did not arrive, mostly where the events' endpoint
+is away, which is told as a warning by itself: no reason to wake anybody."""
+
+
+class _Listener(logging.Handler):
+    def __init__(self, tell: Tell) -> None:
+        super().__init__(level=logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name in SMALL_TALK:
+            return
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):  # arguments that do not fit the template
+            message = str(record.msg)
+        if record.exc_info and record.exc_info[1] is not None:
+            message += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+        grave = record.levelno >= logging.ERROR and not record.name.startswith(EXPORTERS)
+        self._tell(
+            LibrarySpoke(
+                library=record.name,
+                level="error" if grave else "warning",
+                template=str(record.msg),
+                message=message,
+            )
+        )
+
+
+class Libraries:
+    """Listens from construction until `close`; loggers are the process's, so what was there before is put back."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._listener = _Listener(tell)
+        self._before = {name: logging.getLogger(name).propagate for name in LIBRARIES}
+        for name in LIBRARIES:
+            logger = logging.getLogger(name)
+            logger.addHandler(self._listener)
+            logger.propagate = False
+
+    def close(self) -> None:
+        """Stops listening."""
+        for name, propagate in self._before.items():
+            logger = logging.getLogger(name)
+            logger.removeHandler(self._listener)
+            logger.propagate = propagate

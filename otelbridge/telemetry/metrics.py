@@ -1,0 +1,275 @@
+"""Counts go in, the SDK's instruments move: each declared instrument is made once, here."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+
+from otelbridge.event import GapCause, Stream
+from otelbridge.telemetry import events as h
+from otelbridge.telemetry import names as n
+from otelbridge.telemetry.events import Event
+from otelbridge.telemetry.ledger import Account, Posting
+from otelbridge.telemetry.states import States
+
+NANOSECONDS = 1_000_000_000
+
+
+class Count(NamedTuple):
+    """So much for one instrument: added to a counter, recorded by a histogram."""
+
+    instrument: str
+    amount: float
+    attributes: Mapping[str, str | int]
+
+
+def _attempted(told: h.ConnectionAttempted) -> Iterator[Count]:
+    failure = {} if told.status_code == "OK" else {n.ERROR_TYPE: told.status_code, n.ERROR_CLASS: told.error_class}
+    yield Count("otelbridge.source.connection.attempts", 1, {**n.server(told.upstream), **failure})
+
+
+def _lost(told: h.StreamLost) -> Iterator[Count]:
+    attributes = {n.STREAM: told.stream.value, **n.server(told.upstream), n.STATUS_CODE: told.status_code}
+    yield Count("otelbridge.source.stream.ends", 1, attributes)
+
+
+def _ended(told: h.ConnectionEnded) -> Iterator[Count]:
+    seconds = (told.ended_unix_nano - told.started_unix_nano) / NANOSECONDS
+    attributes = {**n.server(told.upstream), n.STATUS_CODE: told.status_code}
+    yield Count("otelbridge.source.connection.duration", max(seconds, 0.0), attributes)
+
+
+def _answered(told: h.HeartbeatAnswered) -> Iterator[Count]:
+    attributes = {**n.server(told.upstream), n.HEARTBEAT_METHOD: told.method}
+    yield Count("otelbridge.source.heartbeat.duration", told.seconds, attributes)
+
+
+def _missed(told: h.HeartbeatMissed) -> Iterator[Count]:
+    yield Count("otelbridge.source.heartbeat.misses", 1, n.server(told.upstream))
+
+
+def _gap(told: h.GapEnded) -> Iterator[Count]:
+    gap = told.gap
+    attributes = {n.STREAM: gap.stream.value, n.GAP_CAUSE: gap.cause.value}
+    yield Count("otelbridge.source.gaps", 1, attributes)
+    seconds = (gap.ended_unix_nano - gap.started_unix_nano) / NANOSECONDS
+    yield Count("otelbridge.source.gap.time", max(seconds, 0.0), attributes)
+    if gap.cause is GapCause.THROTTLED:
+        yield Count("kubearmor.throttle.activations", 1, {n.NAMESPACE: gap.namespace})
+
+
+def _damaged(told: h.EventDamaged) -> Iterator[Count]:
+    yield Count("otelbridge.event.mapping.errors", told.events, {n.STREAM: told.stream.value, n.ERROR_TYPE: told.how})
+
+
+def _accepted(told: h.BatchAccepted) -> Iterator[Count]:
+    server = n.server(told.endpoint)
+    stream = {n.STREAM: told.stream.value, **server}
+    yield Count("otelbridge.delivery.requests", 1, {**server, n.OUTCOME: "partial" if told.rejected else "accepted"})
+    yield Count("otelbridge.delivery.records", told.records - told.rejected, stream)
+    yield Count("otelbridge.delivery.io", told.request_bytes, server)
+    yield Count("otelbridge.delivery.duration", told.seconds, server)
+    if told.rejected:
+        yield Count("otelbridge.delivery.rejected", told.rejected, stream)
+
+
+def _refused(told: h.BatchRefused) -> Iterator[Count]:
+    yield from _answer("refused")(told)
+    attributes = {n.STREAM: told.stream.value, **n.server(told.endpoint)}
+    yield Count("otelbridge.delivery.rejected", told.records, attributes)
+
+
+def _answer(outcome: str) -> Callable[[Any], Iterator[Count]]:
+    """Counts an answer of the endpoint that took nothing."""
+
+    def count(told: h.DeliveryDelayed | h.DeliveryHeld | h.BatchRefused) -> Iterator[Count]:
+        attributes = {**n.server(told.endpoint), n.OUTCOME: outcome, n.ERROR_TYPE: told.code}
+        yield Count("otelbridge.delivery.requests", 1, attributes)
+
+    return count
+
+
+def _split(told: h.BatchSplit) -> Iterator[Count]:
+    yield Count("otelbridge.delivery.requests", 1, {**n.server(told.endpoint), n.OUTCOME: "split"})
+
+
+def _detected(told: h.LossDetected) -> Iterator[Count]:
+    yield Count("otelbridge.source.detection.time", told.seconds, n.server(told.upstream))
+
+
+def _recovered(told: h.UpstreamRecovered) -> Iterator[Count]:
+    yield Count("otelbridge.source.recovery.time", told.seconds, n.server(told.upstream))
+
+
+COUNTS: Mapping[type, Callable[[Any], Iterator[Count]]] = {
+    h.ConnectionAttempted: _attempted,
+    h.StreamLost: _lost,
+    h.ConnectionEnded: _ended,
+    h.LossDetected: _detected,
+    h.UpstreamRecovered: _recovered,
+    h.HeartbeatAnswered: _answered,
+    h.HeartbeatMissed: _missed,
+    h.GapEnded: _gap,
+    h.EventDamaged: _damaged,
+    h.BatchAccepted: _accepted,
+    h.DeliveryDelayed: _answer("delayed"),
+    h.DeliveryHeld: _answer("held"),
+    h.BatchSplit: _split,
+    h.BatchRefused: _refused,
+}
+
+
+def counts(happening: h.Event) -> Iterator[Count]:
+    """What a happening adds to the metrics; nothing for types that are not counted."""
+    count = COUNTS.get(type(happening))
+    return iter(()) if count is None else count(happening)
+
+
+Observed = Iterable[tuple[int | float, Mapping[str, str | int]]]
+Reading = Callable[[], Observed]
+"""What `Telemetry.observe` binds: called when metrics are collected, from any thread; must not block."""
+
+
+def of_states(states: States) -> dict[str, Reading]:
+    """The instruments that the mirrors feed."""
+    return {
+        "otelbridge.source.state": lambda: _states(
+            ((s.upstream, s.state) for s in states.subscriptions()), n.SUBSCRIPTION_STATES
+        ),
+        "otelbridge.source.blind.time": lambda: [
+            (
+                0.0
+                if s.blind_since_unix_nano is None
+                else max(0.0, (time.time_ns() - s.blind_since_unix_nano) / NANOSECONDS),
+                n.server(s.upstream),
+            )
+            for s in states.subscriptions()
+        ],
+        "otelbridge.source.stream.active": lambda: [
+            (int(stream in s.streams), {n.STREAM: stream, **n.server(s.upstream)})
+            for s in states.subscriptions()
+            for stream in n.WATCH
+        ],
+        "otelbridge.delivery.state": lambda: _states(
+            ((d.endpoint, d.state) for d in states.deliveries()), n.DELIVERY_STATES
+        ),
+        "otelbridge.delivery.delay": lambda: [(d.delay_seconds, n.server(d.endpoint)) for d in states.deliveries()],
+    }
+
+
+def _states(now: Iterable[tuple[str, str]], known: tuple[str, ...]) -> Observed:
+    for address, state in now:
+        for name in known:
+            yield int(name == state), {**n.server(address), n.STATE: name}
+
+
+def of_ledger(postings: Iterable[Posting], residue: Mapping[Stream, int]) -> dict[str, Observed]:
+    """What the ledger's three instruments show; the queue's owner binds them, under its lock.
+
+    Args:
+        postings: the sums, from `Ledger.postings`.
+        residue: from `Ledger.residue`.
+    """
+    sums = list(postings)
+    return {
+        "otelbridge.ledger.records": [
+            (records, {n.STREAM: stream.value, n.ACCOUNT: account.value, **({n.REASON: reason} if reason else {})})
+            for stream, account, reason, records in sums
+        ],
+        "otelbridge.ledger.residue": [(left, {n.STREAM: stream.value}) for stream, left in residue.items()],
+        "otelbridge.event.dropped": [
+            (records, {n.STREAM: stream.value, n.DROP_REASON: reason})
+            for stream, account, reason, records in sums
+            if account is Account.DROPPED
+        ],
+    }
+
+
+def of_process() -> dict[str, Reading]:
+    """CPU, memory, threads and file descriptors of this process, from the kernel."""
+    page_bytes = resource.getpagesize()
+    own = Path("/proc/self")
+
+    def cpu() -> Observed:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return [(used.ru_utime, {"cpu.mode": "user"}), (used.ru_stime, {"cpu.mode": "system"})]
+
+    def memory() -> Observed:
+        # statm: total and resident size in pages, see proc(5).
+        return [(int((own / "statm").read_text(encoding="ascii").split()[1]) * page_bytes, {})]
+
+    return {
+        "process.cpu.time": cpu,
+        "process.memory.usage": memory,
+        "process.thread.count": lambda: [(sum(1 for _ in (own / "task").iterdir()), {})],
+        "process.unix.file_descriptor.count": lambda: [(sum(1 for _ in (own / "fd").iterdir()), {})],
+    }
+
+
+class Instruments:
+    """All instruments of the bridge."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._bound: set[str] = set()
+        self._counters: dict[str, Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+        self._sums: dict[tuple[str, tuple[tuple[str, str | int], ...]], float] = {}
+        """What is to be added to counters, by instrument and attributes: adding costs 20 us a time in the SDK."""
+        for declared in n.INSTRUMENTS.values():
+            if declared.kind is n.InstrumentKind.COUNTER:
+                self._counters[declared.name] = meter.create_counter(declared.name, declared.unit, declared.description)
+            elif declared.kind is n.InstrumentKind.HISTOGRAM:
+                self._histograms[declared.name] = meter.create_histogram(
+                    declared.name,
+                    declared.unit,
+                    declared.description,
+                    explicit_bucket_boundaries_advisory=declared.buckets,
+                )
+
+    def count(self, happening: Event) -> None:
+        """Takes what a happening counts for; `flush` brings it into the counters. By one thread."""
+        for name, amount, attributes in counts(happening):
+            if name in self._counters:
+                key = name, tuple(attributes.items())
+                self._sums[key] = self._sums.get(key, 0) + amount
+            else:
+                self._histograms[name].record(amount, attributes)
+
+    def flush(self) -> None:
+        """Adds what was taken since the last time to the counters."""
+        for (name, attributes), amount in self._sums.items():
+            self._counters[name].add(amount, dict(attributes))
+        self._sums.clear()
+
+    def observe(self, name: str, reading: Reading) -> None:
+        """Binds an observable instrument.
+
+        Raises:
+            ValueError: it is not declared, not observable, or bound already.
+        """
+        declared = n.INSTRUMENTS.get(name)
+        if declared is None or declared.kind not in n.OBSERVABLE:
+            raise ValueError(f"{name!r} is not an observable instrument of telemetry/names.py")
+        if name in self._bound:
+            raise ValueError(f"{name!r} is bound already")
+        self._bound.add(name)
+
+        def callback(_options: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(value, dict(attributes)) for value, attributes in reading()]
+
+        create: Mapping[n.InstrumentKind, Callable[..., object]] = {
+            n.InstrumentKind.OBSERVABLE_COUNTER: self._meter.create_observable_counter,
+            n.InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER: self._meter.create_observable_up_down_counter,
+            n.InstrumentKind.OBSERVABLE_GAUGE: self._meter.create_observable_gauge,
+        }
+        create[declared.kind](name, [callback], declared.unit, declared.description)
+
+    def unbound(self) -> list[str]:
+        """Observable instruments that nobody feeds."""
+        return [i.name for i in n.INSTRUMENTS.values() if i.kind in n.OBSERVABLE and i.name not in self._bound]
