@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from otelbridge.event import Stream, UpstreamStream
 
 DEFAULT_ENDPOINT = "localhost:32767"
-DEFAULT_PORT = 32767
-"""KubeArmor's and the relay's gRPC port."""
 
 
 class FeedTlsSettings(BaseModel):

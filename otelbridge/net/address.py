@@ -8,8 +8,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from otelbridge.feed.settings import DEFAULT_PORT
-
+DEFAULT_PORT = 32767
+"""Where KubeArmor and its relay listen."""
 HIGHEST_PORT = 65535
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
