@@ -1,4 +1,4 @@
-"""Brings numbers that come from outside (headers, events, clocks, settings) into a range that the rest can work with."""
+"""Brings numbers from outside (headers, events, clocks, settings) into a range that the rest can work with."""
 
 from __future__ import annotations
 

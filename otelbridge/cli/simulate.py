@@ -12,8 +12,7 @@ import typer
 
 from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table, say
 from otelbridge.cli.signals import stop_on_signals
-from otelbridge.net.address import DEFAULT_PORT
-from otelbridge.net.address import HIGHEST_PORT
+from otelbridge.net.address import DEFAULT_PORT, HIGHEST_PORT
 from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT
 
 if TYPE_CHECKING:
