@@ -1,4 +1,4 @@
-"""What is measured, as command lines: otelbridge in its ways of sending, the SDK bridge, and the genuine Collector."""
+"""What is measured, as command lines: otelbridge in its ways of sending, the yardsticks, and the genuine Collector."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.programs import GO_BRIDGE
+
 Sections = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bridge:
-    """One thing that carries events; `kind` is otelbridge or sdk."""
+    """One thing that carries events; `kind` is otelbridge, sdk or go."""
 
     name: str
     kind: str = "otelbridge"
@@ -31,6 +33,7 @@ GRPC_NONE = Bridge(name="gRPC, none", compression="none")
 HTTP_GZIP = Bridge(name="HTTP, gzip", protocol="http/protobuf")
 HTTP_NONE = Bridge(name="HTTP, none", protocol="http/protobuf", compression="none")
 SDK = Bridge(name="SDK bridge: gRPC, gzip, no queue on disk", kind="sdk")
+GO = Bridge(name="Go bridge: gRPC, gzip, no queue on disk", kind="go")
 BEFORE_COLLECTOR = Bridge(name="gRPC, gzip, into the Collector", through_collector=True)
 
 
@@ -44,6 +47,8 @@ def command(bridge: Bridge, folder: Path, *, upstream: str, endpoint: str, statu
         endpoint: URL of the OTLP endpoint, for the bridge's protocol.
         status_port: of otelbridge.
     """
+    if bridge.kind == "go":
+        return [str(GO_BRIDGE), upstream, endpoint.removeprefix("http://")]
     if bridge.kind == "sdk":
         script = Path(__file__).with_name("sdk_bridge.py")
         return [sys.executable, str(script), upstream, endpoint.removeprefix("http://")]

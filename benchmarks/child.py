@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -11,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+
+from benchmarks import machine
 
 Facts = dict[str, Any]
 
@@ -108,6 +111,14 @@ class Child:
         """
         return time.clock_gettime((~self.pid << 3) | CPUCLOCK_SCHED)
 
+    def switches(self) -> dict[int, int]:
+        """How often each of its threads that live now has gone to sleep since its start; it was woken as often."""
+        counted = {}
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+                counted[int(task.name)] = int(machine.field(task / "status", "voluntary_ctxt_switches") or 0)
+        return counted
+
     def resident_bytes(self) -> int:
         return self._status("VmRSS") * KIB
 
@@ -115,9 +126,8 @@ class Child:
         return self._status("VmHWM") * KIB
 
     def _status(self, key: str) -> int:
-        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith(key + ":"):
-                return int(line.split()[1])
+        if said := machine.field(Path(f"/proc/{self.pid}/status"), key):
+            return int(said.split()[0])
         raise RuntimeError(f"/proc says nothing of {key}: {self.argv!r} has ended:\n{self.log()}")
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@ module otelbridge.invalid/benchmarks
 go 1.25.0
 
 require (
+	go.opentelemetry.io/proto/slim/otlp v1.9.0
 	google.golang.org/grpc v1.84.0
 	google.golang.org/protobuf v1.36.11
 )

@@ -20,8 +20,8 @@ def describe() -> dict[str, Any]:
     """Cores, processor, memory, kernel, and the versions that matter."""
     return {
         "cores": len(os.sched_getaffinity(0)),
-        "processor": _field(Path("/proc/cpuinfo"), "model name") or platform.processor(),
-        "memory_mib": int((_field(Path("/proc/meminfo"), "MemTotal") or "0").split()[0]) // 1024,
+        "processor": field(Path("/proc/cpuinfo"), "model name") or platform.processor(),
+        "memory_mib": int((field(Path("/proc/meminfo"), "MemTotal") or "0").split()[0]) // 1024,
         "kernel": ".".join(platform.release().split(".")[:2]),
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -73,7 +73,8 @@ def commit() -> str:
     return said.stdout.strip()
 
 
-def _field(file: Path, name: str) -> str:
+def field(file: Path, name: str) -> str:
+    """What a file of /proc says in its line `name: value`; empty where it has none."""
     for line in file.read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == name:

@@ -1,4 +1,4 @@
-"""The generator and the counting endpoint: built from Go, or the Python simulator's where there is no Go."""
+"""Generator, counting endpoint and Go bridge, built from Go; without Go, Python stands in for the first two."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class Programs:
     generator: tuple[str, ...]
     sink: tuple[str, ...]
     native: bool
-    """Whether they are the Go ones."""
+    """Whether they are the Go ones; the Go bridge is there then too."""
 
 
+GO_BRIDGE = BUILD / "gobridge"
 NATIVE = Programs(generator=(str(BUILD / "generator"),), sink=(str(BUILD / "sink"),), native=True)
 FALLBACK = Programs(
     generator=(sys.executable, "-m", "benchmarks.fallback.generator"),
@@ -50,7 +51,9 @@ def build_programs() -> Programs:
         print("rates are a tenth, and latencies are its own as well. Install Go >= 1.25 for the figures that count.")
         return FALLBACK
     subprocess.run(
-        [go, "build", "-p", "2", "-o", f"{BUILD}/", "./generator", "./sink"], check=True, cwd=ROOT / "benchmarks"
+        [go, "build", "-p", "2", "-o", f"{BUILD}/", "./generator", "./sink", "./gobridge"],
+        check=True,
+        cwd=ROOT / "benchmarks",
     )
     return NATIVE
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ def under(facts: Facts) -> str:
 
 
 # --- the bars ---
+
+Read = Callable[[Facts], tuple[str, bool]]
 
 BAR_HEAD = ("figure", "bar", "measured", "met")
 
@@ -156,7 +158,47 @@ def _pods(facts: Facts) -> tuple[str, bool]:
     return _flat(facts["rows"], "cpu_us_per_event")
 
 
-Read = Callable[[Facts], tuple[str, bool]]
+def _row(facts: Facts, rate: int) -> Facts:
+    """The yardsticks' row of a rate; 0 is idle."""
+    for row in facts.get("rows", ()):
+        if row["rate"] == rate:
+            found: Facts = row
+            return found
+    raise KeyError(rate)
+
+
+def _against_go(bounds: dict[int, float]) -> Read:
+    """CPU per event divided by the Go bridge's is within these bounds, by rate."""
+
+    def read(facts: Facts) -> tuple[str, bool]:
+        ratios = {rate: _row(facts, rate)["ratio"]["cpu_us_per_event"] for rate in bounds}
+        shown = ", ".join(f"{spread_of(ratio)} at {rate:,}/s" for rate, ratio in ratios.items())
+        return shown, all(ratio["median"] <= bounds[rate] for rate, ratio in ratios.items())
+
+    return read
+
+
+def _ours(figure: str, unit: str, bounds: dict[int, float]) -> Read:
+    """A figure of ours is within these bounds, by rate."""
+
+    def read(facts: Facts) -> tuple[str, bool]:
+        found = {rate: _row(facts, rate)["ours"][figure]["median"] for rate in bounds}
+        shown = [f"{value:g}{unit} {f'at {rate:,}/s' if rate else 'idle'}" for rate, value in found.items()]
+        return ", ".join(shown), all(value <= bounds[rate] for rate, value in found.items())
+
+    return read
+
+
+def _start_beside_go(facts: Facts) -> tuple[str, bool]:
+    ours, go = (facts["start_seconds"][name]["median"] for name in ("ours", "go"))
+    return f"{ours} s, Go bridge {go} s", ours <= 0.8
+
+
+def _disk(facts: Facts) -> tuple[str, bool]:
+    worst = max(facts["rows"], key=lambda row: row["p99_ms"])
+    return f"at most {worst['p99_ms']} ms, at {worst['rate']:,}/s", worst["p99_ms"] <= 20
+
+
 BARS: tuple[tuple[str, str, str, Read], ...] = (
     ("cost", "events per CPU second against the SDK bridge", ">= 5 times", _ratio),
     ("cost", "CPU per event, alerts, queue on, gRPC with gzip", "<= 33 µs where the SDK bridge takes 170", _cost),
@@ -170,6 +212,41 @@ BARS: tuple[tuple[str, str, str, Read], ...] = (
     ("start", "start to subscribed", "< 1.5 s", _start),
     ("held", "cost of taking in an event, by events held", "flat, +-10 %", _held),
     ("pods", "cost of an event, by pods", "flat, +-10 %", _pods),
+    (
+        "yardstick",
+        "CPU per event against the Go bridge, at 20 to 500/s",
+        "<= 1.0",
+        _against_go({20: 1.0, 100: 1.0, 500: 1.0}),
+    ),
+    (
+        "yardstick",
+        "CPU per event against the Go bridge, at 2,000 to 30,000/s",
+        "<= 0.75",
+        _against_go({2_000: 0.75, 10_000: 0.75, 30_000: 0.75}),
+    ),
+    (
+        "yardstick",
+        "share of a core where a round of a Python loop takes 40 ns",
+        "<= 1.5 % at 100/s, 4 % at 500/s, 0.4 % idle",
+        _ours("core_percent_scaled", " %", {100: 1.5, 500: 4.0, 0: 0.4}),
+    ),
+    ("yardstick", "wake-ups a second, idle", "< 5", _ours("wakeups_per_second", "", {0: 5.0})),
+    ("yardstick", "bytes on the wire per record", "<= 200", _ours("wire_bytes_per_record", " B", {2_000: 200.0})),
+    ("yardstick", "resident memory", "<= 60, 70 MiB", _ours("resident_mib", " MiB", {0: 60.0, 2_000: 70.0})),
+    (
+        "yardstick",
+        "latency p99 of alerts",
+        "<= 150 ms",
+        _ours("alerts_p99_ms", " ms", {100: 150.0, 500: 150.0, 2_000: 150.0}),
+    ),
+    (
+        "yardstick",
+        "latency p99 of logs",
+        "<= 350 ms",
+        _ours("logs_p99_ms", " ms", {100: 350.0, 500: 350.0, 2_000: 350.0}),
+    ),
+    ("yardstick", "start to subscribed", "<= 0.8 s", _start_beside_go),
+    ("disk", "receipt to disk p99, 20 to 2,000 events/s", "<= 20 ms", _disk),
 )
 
 
@@ -198,6 +275,82 @@ def _cost_section(facts: Facts) -> str:
         f"{text}\n\nThe genuine Collector, taking these very requests, holding them in its persistent queue and "
         f"sending them on with gzip, took **{row['collector_cpu_us_per_event']} µs** per record beside it: "
         f"{facts['collector_ratio']} times the bridge's. (It is handed batches; the bridge gets one message per event.)"
+    )
+
+
+COMPARED = {
+    "cpu_us_per_event": "CPU µs per event",
+    "core_percent": "% of a core",
+    "wakeups_per_second": "wake-ups/s",
+    "wire_bytes_per_record": "bytes on the wire per record",
+    "resident_mib": "resident MiB",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+}
+ALONE = {
+    "core_percent_scaled": "% of a core at 40 ns",
+    "records_per_request": "records per request",
+    "alerts_p99_ms": "alerts p99 ms",
+    "logs_p99_ms": "logs p99 ms",
+    "loop_nanoseconds": "Python loop ns",
+}
+
+
+def spread_of(found: Facts) -> str:
+    """`1.2 (1.1-1.3)`: the median, the least and the most of the rounds."""
+    return f"{found['median']:g} ({found['least']:g}-{found['most']:g})"
+
+
+def _both(row: Facts, figure: str) -> str:
+    """Ours and the Go bridge's."""
+    if figure not in row["ours"] or figure not in row["go"]:
+        return "-"
+    return f"{row['ours'][figure]['median']:g} / {row['go'][figure]['median']:g}"
+
+
+def _ratio_within(row: Facts, figure: str) -> str:
+    return spread_of(row["ratio"][figure]) if figure in row["ratio"] else "-"
+
+
+def _by_rate(facts: Facts, figures: Mapping[str, str], cell: Callable[[Facts, str], str]) -> str:
+    """A row for each rate, a column for each figure."""
+    rows = [
+        [f"{row['rate']:,}" if row["rate"] else "idle", *(cell(row, figure) for figure in figures)]
+        for row in facts["rows"]
+    ]
+    return table(("events/s", *figures.values()), rows)
+
+
+def _yardstick_section(title: str) -> Callable[[Facts], str]:
+    def section(facts: Facts) -> str:
+        if "skipped" in facts:
+            return f"### {title}\n\nNot measured: {facts['skipped']}."
+        lost = [
+            f"{row['ours']['lost']} / {row['go']['lost']} at {row['rate']:,}/s"
+            for row in facts["rows"]
+            if row["ours"]["lost"] or row["go"]["lost"]
+        ]
+        start = {name: facts["start_seconds"][name] for name in ("ours", "go")}
+        return (
+            f"### {title}\n\notelbridge with its queue on disk / the Go bridge without one; medians of "
+            f"{facts['rounds']} rounds in which both take their turns. Wake-ups are the voluntary context switches of "
+            f"all threads.\n\n{_by_rate(facts, COMPARED, _both)}\n\n{_by_rate(facts, ALONE, _both)}\n\n"
+            "Ours divided by the Go bridge's within each round: the median (least-most).\n\n"
+            f"{_by_rate(facts, COMPARED, _ratio_within)}\n\nFrom start to subscribed {spread_of(start['ours'])} s / "
+            f"{spread_of(start['go'])} s. Events lost: {', '.join(lost) or 'none'}. Ledger residue "
+            f"{facts['ledger_residue']}."
+        )
+
+    return section
+
+
+def _disk_section(facts: Facts) -> str:
+    names = ("p50_ms", "p99_ms", "most_ms", "batches", "records_seen_percent")
+    rows = [(f"{row['rate']:,}", *(row.get(name, "-") for name in names)) for row in facts["rows"]]
+    return (
+        "### From receipt to disk\n\nSeen from outside, in the queue's file, a look each millisecond; of each batch "
+        "the event that waited longest.\n\n"
+        + table(("events/s", "p50 ms", "p99 ms", "most ms", "batches", "% of the records seen"), rows)
     )
 
 
@@ -357,9 +510,12 @@ def _soak_section(facts: Facts) -> str:
 
 SECTIONS: dict[str, Callable[[Facts], str]] = {
     "cost": _cost_section,
+    "yardstick": _yardstick_section("Beside a minimal Go bridge"),
+    "yardstick_alerts": _yardstick_section("Beside a minimal Go bridge, policy alerts only"),
     "rooms": _rooms_section,
     "sustained": _sustained_section,
     "latency": _latency_section,
+    "disk": _disk_section,
     "burst": _burst_section,
     "held": _held_section,
     "kept": _kept_section,

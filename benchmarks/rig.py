@@ -48,8 +48,14 @@ class Stretch:
     """How far the endpoint was behind the last event, at the rate."""
     cpu_us: dict[str, float]
     """CPU per event of each process: bridge, generator, sink, collector."""
+    core_percent: float
+    """Share of a core that the bridge took, from the first event until the last one had arrived."""
+    wakeups_per_second: float
+    """How often a thread of the bridge was woken."""
     requests: int
     bytes_per_record: float
+    wire_bytes_per_record: float
+    """Headers and messages of the requests as they are sent, so compressed; 0 where the endpoint cannot tell."""
 
     @property
     def lost(self) -> int:
@@ -60,11 +66,29 @@ class Stretch:
         return not self.lost and self.lag_seconds <= CLEAN_LAG_SECONDS
 
 
+class Watch:
+    """What a process takes between two moments: share of a core, and wake-ups."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._spent, self._switches, self._began = child.cpu_seconds(), child.switches(), time.monotonic()
+
+    def stop(self) -> tuple[float, float]:
+        """Percent of a core, and wake-ups per second, since the start of this watch."""
+        seconds = time.monotonic() - self._began
+        woken = sum(count - self._switches.get(thread, 0) for thread, count in self._child.switches().items())
+        return 100 * (self._child.cpu_seconds() - self._spent) / seconds, woken / seconds
+
+
 class Road:
     """Running processes, from the moment on at which the bridge is subscribed."""
 
-    def __init__(self, processes: dict[str, Child], *, status_port: int, subscribed_seconds: float) -> None:
+    def __init__(
+        self, processes: dict[str, Child], *, folder: Path, status_port: int, subscribed_seconds: float
+    ) -> None:
         self.processes = processes
+        self.folder = folder
+        """Its files; otelbridge's queue is in `queue`."""
         self.bridge, self.generator, self.sink = processes["bridge"], processes["generator"], processes["sink"]
         self._status_port = status_port
         self.subscribed_seconds = subscribed_seconds
@@ -78,10 +102,12 @@ class Road:
         """Sends so many events, waits until everything has arrived, and says what it took."""
         before = self.sink.ask("counts")
         cpu_before = {name: child.cpu_seconds() for name, child in self.processes.items()}
+        watch = Watch(self.bridge)
         said = self.generator.ask(f"{rate} {count}", within_seconds=3 * count / rate + 60)
         arrived_in_time = self.sink.ask("counts")["distinct"] - before["distinct"]
         expected = said["published"] - said["dropped"]
         after = self.wait_until_arrived(before["distinct"] + expected)
+        core_percent, wakeups_per_second = watch.stop()
         cpu = {name: child.cpu_seconds() - cpu_before[name] for name, child in self.processes.items()}
         arrived = after["distinct"] - before["distinct"]
         records = max(1, after["records"] - before["records"])
@@ -96,8 +122,11 @@ class Road:
             duplicates=after["duplicates"] - before["duplicates"],
             lag_seconds=max(0, expected - arrived_in_time) / per_second,
             cpu_us={name: 1e6 * spent / max(1, arrived) for name, spent in cpu.items()},
+            core_percent=core_percent,
+            wakeups_per_second=wakeups_per_second,
             requests=after["requests"] - before["requests"],
             bytes_per_record=(after["bytes"] - before["bytes"]) / records,
+            wire_bytes_per_record=(after.get("wire_bytes", 0) - before.get("wire_bytes", 0)) / records,
         )
 
     def wait_until_arrived(self, distinct: int) -> Facts:
@@ -165,7 +194,7 @@ def open_road(programs: Programs, bridge: Bridge, corpus: Corpus) -> Iterator[Ro
         started = time.time()
         processes["bridge"] = stack.enter_context(Child(argv, log=folder / "bridge.log"))
         subscribed = _subscribed_at(generator, processes["bridge"]) - started
-        yield Road(processes, status_port=status_port, subscribed_seconds=subscribed)
+        yield Road(processes, folder=folder, status_port=status_port, subscribed_seconds=subscribed)
 
 
 def _subscribed_at(generator: Child, bridge: Child) -> float:

@@ -12,7 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, report
-from benchmarks.measurements import burst, cost, growth, held, kept, latency, rest, rooms, soak, sustained
+from benchmarks.measurements import (
+    burst,
+    cost,
+    disk,
+    growth,
+    held,
+    kept,
+    latency,
+    rest,
+    rooms,
+    soak,
+    sustained,
+    yardstick,
+)
 from benchmarks.measurements.bench import Bench, Facts
 from benchmarks.programs import FALLBACK, build_programs
 
@@ -30,8 +43,11 @@ class Measurement:
 MEASUREMENTS = {
     "start": Measurement("from start to subscribed", rest.measure_start),
     "cost": Measurement("CPU per event, beside the SDK bridge and the Collector", cost.measure),
+    "yardstick": Measurement("every figure of a node's bridge, beside a minimal Go bridge", yardstick.measure_mixed),
+    "yardstick_alerts": Measurement("the same with policy alerts only", yardstick.measure_alerts),
     "rooms": Measurement("CPU per event by thread and room", rooms.measure),
     "latency": Measurement("from event to arrival", latency.measure),
+    "disk": Measurement("from receipt to disk", disk.measure),
     "burst": Measurement("largest burst without a drop", burst.measure),
     "sustained": Measurement("events per second without loss", sustained.measure),
     "held": Measurement("cost and memory against the backlog", held.measure),
@@ -47,7 +63,7 @@ MEASUREMENTS = {
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """What was asked for: `names`, `quick`, `no_go`."""
-    listed = "".join(f"\n  {name:<10} {one.what}" for name, one in MEASUREMENTS.items())
+    listed = "".join(f"\n  {name:<16} {one.what}" for name, one in MEASUREMENTS.items())
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=f"measurements:{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -79,7 +79,7 @@ def emit(event: Any, logger: Any) -> None:
             severity_text="WARN",
             body=f"{event.Operation} {event.Resource} by {event.Source}: {event.Result}",
             attributes=attributes,
-            event_name="kubearmor.event",
+            event_name=f"kubearmor.{type(event).__name__.lower()}",  # alert or log
         )
     )
 

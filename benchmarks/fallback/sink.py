@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -19,6 +22,14 @@ NUMBER_KEY = "process.pid"
 QUANTILES = {"p50": 0.50, "p99": 0.99, "p999": 0.999, "most": 1.0}
 
 
+ALERT_EVENTS = "kubearmor.alert"
+
+
+def quantiles(found: Sequence[float]) -> dict[str, float]:
+    n = len(found)
+    return {name: found[min(n - 1, int(q * n))] for name, q in QUANTILES.items() if n}
+
+
 class Tally:
     """What has arrived since the start, and the latencies since the last clear."""
 
@@ -27,7 +38,7 @@ class Tally:
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("requests", "records", "bytes", "resource_logs", "duplicates"), 0)
         self._seen: set[int] = set()
-        self._latencies: list[float] = []
+        self._latencies: dict[str, list[float]] = {}
 
     def answer(self, request: Request) -> Answer:
         """Counts a request of logs, and takes it; or refuses it."""
@@ -49,7 +60,8 @@ class Tally:
 
     def _note(self, record: LogRecord, now: int) -> None:
         self._counts["records"] += 1
-        self._latencies.append((now - record.time_unix_nano) / 1e9)
+        stream = "alerts" if record.event_name.startswith(ALERT_EVENTS) else "logs"
+        self._latencies.setdefault(stream, []).append((now - record.time_unix_nano) / 1e9)
         for attribute in record.attributes:
             if attribute.key == NUMBER_KEY:
                 number = attribute.value.int_value
@@ -60,12 +72,12 @@ class Tally:
         with self._lock:
             return {**self._counts, "distinct": len(self._seen)}
 
-    def latency(self) -> dict[str, float]:
-        """Quantiles in seconds; there are none before a record has come."""
+    def latency(self) -> dict[str, Any]:
+        """Quantiles in seconds, of all and of each stream; there are none before a record has come."""
         with self._lock:
-            found = sorted(self._latencies)
-        n = len(found)
-        return {name: found[min(n - 1, int(q * n))] for name, q in QUANTILES.items() if n}
+            streams = {stream: sorted(found) for stream, found in self._latencies.items()}
+        every = sorted(itertools.chain(*streams.values()))
+        return {**quantiles(every), "streams": {stream: quantiles(found) for stream, found in streams.items()}}
 
     def clear(self) -> dict[str, float]:
         with self._lock:

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // registers the compressor that clients use
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 )
 
@@ -27,6 +28,33 @@ func (rawCodec) Unmarshal(data []byte, v any) error {
 }
 
 func (rawCodec) Name() string { return "proto" }
+
+const exportMethod = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+
+// wireCounter counts what the log requests take on the wire: their headers and their messages, before they are unpacked.
+type wireCounter struct{ tally *tally }
+
+type methodKey struct{}
+
+func (wireCounter) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
+	return context.WithValue(ctx, methodKey{}, info.FullMethodName)
+}
+
+func (c wireCounter) HandleRPC(ctx context.Context, told stats.RPCStats) {
+	if ctx.Value(methodKey{}) != exportMethod {
+		return
+	}
+	switch told := told.(type) {
+	case *stats.InHeader:
+		c.tally.addWire(told.WireLength)
+	case *stats.InPayload:
+		c.tally.addWire(told.WireLength)
+	}
+}
+
+func (wireCounter) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (wireCounter) HandleConn(context.Context, stats.ConnStats) {}
 
 // serveGRPC counts exported logs; what else a client exports (spans, metrics) it takes and forgets.
 func serveGRPC(address string, t *tally) (net.Listener, error) {
@@ -50,6 +78,7 @@ func serveGRPC(address string, t *tally) (net.Listener, error) {
 	server := grpc.NewServer(
 		grpc.ForceServerCodec(rawCodec{}),
 		grpc.MaxRecvMsgSize(maxMessageBytes),
+		grpc.StatsHandler(wireCounter{t}),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 			var request raw
 			if err := stream.RecvMsg(&request); err != nil {

@@ -14,6 +14,18 @@ const logsPath = "/v1/logs"
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
+// countingReader counts what is read through it.
+type countingReader struct {
+	from io.Reader
+	size int
+}
+
+func (r *countingReader) Read(into []byte) (int, error) {
+	n, err := r.from.Read(into)
+	r.size += n
+	return n, err
+}
+
 // serveHTTP counts logs posted to /v1/logs, plain or gzipped; it takes and forgets what is posted elsewhere.
 func serveHTTP(address string, t *tally) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
@@ -22,7 +34,8 @@ func serveHTTP(address string, t *tally) (net.Listener, error) {
 	}
 	handle := func(answer http.ResponseWriter, request *http.Request) {
 		answer.Header().Set("Content-Type", "application/x-protobuf")
-		var body io.Reader = request.Body
+		packed := &countingReader{from: request.Body}
+		var body io.Reader = packed
 		if request.Header.Get("Content-Encoding") == "gzip" {
 			unpacked, err := gzip.NewReader(body)
 			if err != nil {
@@ -41,6 +54,7 @@ func serveHTTP(address string, t *tally) (net.Listener, error) {
 		if request.URL.Path != logsPath {
 			return
 		}
+		t.addWire(packed.size)
 		if t.refusing.Load() {
 			answer.WriteHeader(http.StatusServiceUnavailable)
 			return

@@ -1,5 +1,5 @@
-// Command sink is an OTLP endpoint, gRPC and HTTP, that only counts: records, distinct events, and the time from event
-// to arrival.
+// Command sink is an OTLP endpoint, gRPC and HTTP, that only counts: records, distinct events, bytes, and the time
+// from event to arrival.
 //
 // It walks the wire format instead of decoding it, so that on a machine with two cores it does not become the thing
 // measured. Lines on stdin ask it (`counts`, `latency`) or tell it (`clear`, `refuse`, `accept`); the end of stdin ends it.
@@ -19,7 +19,7 @@ func main() {
 	httpAddress := flag.String("http", "127.0.0.1:0", "address of OTLP/HTTP")
 	flag.Parse()
 
-	t := &tally{}
+	t := newTally()
 	grpcListener, err := serveGRPC(*grpcAddress, t)
 	if err != nil {
 		log.Fatal(err)

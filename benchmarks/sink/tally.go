@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -19,11 +20,21 @@ type tally struct {
 	requests   int64
 	records    int64
 	bytes      int64
+	wireBytes  int64 // headers and messages of the requests as they came, compressed or not
 	resources  int64
 	distinct   int64 // events that have come at least once
 	duplicates int64
 	seen       []uint64 // one bit per event number
-	latencies  []time.Duration
+	latencies  map[string][]time.Duration
+}
+
+func newTally() *tally { return &tally{latencies: map[string][]time.Duration{}} }
+
+// addWire counts what a request took on the wire.
+func (t *tally) addWire(size int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wireBytes += int64(size)
 }
 
 // add counts one request. Field numbers are those of the OTLP logs protocol.
@@ -41,8 +52,12 @@ func (t *tally) add(request []byte) error {
 	})
 }
 
+// alertEvents is how the names of alerts' events begin; those of KubeArmor's telemetry, the logs, begin otherwise.
+var alertEvents = []byte("kubearmor.alert")
+
 func (t *tally) note(record []byte, now time.Time) error {
 	t.records++
+	stream, latency := "logs", time.Duration(-1)
 	for len(record) > 0 {
 		number, kind, n := protowire.ConsumeTag(record)
 		if n < 0 {
@@ -55,11 +70,18 @@ func (t *tally) note(record []byte, now time.Time) error {
 		}
 		switch {
 		case number == 1 && kind == protowire.Fixed64Type:
-			t.latencies = append(t.latencies, now.Sub(time.Unix(0, int64(binary.LittleEndian.Uint64(body)))))
+			latency = now.Sub(time.Unix(0, int64(binary.LittleEndian.Uint64(body))))
 		case number == 6 && kind == protowire.BytesType:
 			t.noteNumber(body)
+		case number == 12 && kind == protowire.BytesType:
+			if name, _ := protowire.ConsumeBytes(body); bytes.HasPrefix(name, alertEvents) {
+				stream = "alerts"
+			}
 		}
 		record = body[size:]
+	}
+	if latency >= 0 {
+		t.latencies[stream] = append(t.latencies[stream], latency)
 	}
 	return nil
 }
@@ -114,27 +136,39 @@ func (t *tally) mark(event uint64) {
 func (t *tally) clear() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.latencies = t.latencies[:0]
+	clear(t.latencies)
 }
 
 func (t *tally) counts() map[string]any {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return map[string]any{
-		"requests": t.requests, "records": t.records, "bytes": t.bytes, "resource_logs": t.resources,
+		"requests": t.requests, "records": t.records, "bytes": t.bytes, "wire_bytes": t.wireBytes, "resource_logs": t.resources,
 		"distinct": t.distinct, "duplicates": t.duplicates,
 	}
 }
 
-// quantiles are in seconds; there are none before a record with a time has come.
+// quantiles are in seconds, of all records and of each stream's; there are none before a record with a time has come.
 func (t *tally) quantiles() map[string]any {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	slices.Sort(t.latencies)
-	answer := map[string]any{"records": len(t.latencies)}
+	var all []time.Duration
+	streams := map[string]any{}
+	for stream, latencies := range t.latencies {
+		all = append(all, latencies...)
+		streams[stream] = quantilesOf(latencies)
+	}
+	answer := quantilesOf(all)
+	answer["streams"] = streams
+	return answer
+}
+
+func quantilesOf(latencies []time.Duration) map[string]any {
+	slices.Sort(latencies)
+	answer := map[string]any{"records": len(latencies)}
 	for name, q := range map[string]float64{"p50": 0.50, "p99": 0.99, "p999": 0.999, "most": 1} {
-		if n := len(t.latencies); n > 0 {
-			answer[name] = t.latencies[min(n-1, int(q*float64(n)))].Seconds()
+		if n := len(latencies); n > 0 {
+			answer[name] = latencies[min(n-1, int(q*float64(n)))].Seconds()
 		}
 	}
 	return answer
