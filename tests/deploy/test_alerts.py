@@ -12,7 +12,7 @@ from tests.deploy.exported import exported
 from tests.deploy.rendering import ROOT
 from tests.peers.prometheus import promtool_binary
 
-SOURCE = ROOT / "k8s" / "components" / "prometheusrule" / "prometheusrule.yaml"
+SOURCE = ROOT / "k8s" / "chart" / "files" / "prometheusrule" / "prometheusrule.yaml"
 CASES = ROOT / "tests" / "deploy" / "alerts.test.yaml"
 RUNBOOK = ROOT / "docs" / "runbook.md"
 

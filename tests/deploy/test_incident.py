@@ -14,7 +14,7 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(180)]
 
-RULES = ROOT / "k8s" / "components" / "prometheusrule" / "prometheusrule.yaml"
+RULES = ROOT / "k8s" / "chart" / "files" / "prometheusrule" / "prometheusrule.yaml"
 FIRING_SECONDS = 60
 
 HASTE = (

@@ -18,6 +18,8 @@ from tests.deploy.rendering import RENDERED, ROOT, Document, documents, overlays
 
 pytestmark = pytest.mark.parametrize("overlay", overlays())
 
+CLUSTER = ROOT / "k8s" / "cluster"
+EITHER = "otelbridge-either-node-or-relay"
 WORKLOADS = {"DaemonSet", "Deployment", "StatefulSet"}
 UNITS = {"Mi": 1024**2, "Gi": 1024**3}
 LABELS = {"app.kubernetes.io/name", "app.kubernetes.io/part-of", "app.kubernetes.io/managed-by"}
@@ -49,6 +51,16 @@ def container(overlay: str) -> dict[str, Any]:
     return one
 
 
+def pod_labels(overlay: str) -> dict[str, str]:
+    labels: dict[str, str] = workload(overlay)["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+def cluster_wide() -> list[Document]:
+    found = [document for file in CLUSTER.glob("*.yaml") for document in documents(file.read_text(encoding="utf-8"))]
+    return [document for document in found if document["kind"] != "Kustomization"]
+
+
 def settings_file(overlay: str) -> str:
     (volume,) = [volume for volume in pod(overlay)["volumes"] if volume["name"] == "settings"]
     name = volume["configMap"]["name"]
@@ -75,9 +87,26 @@ def environment(overlay: str) -> dict[str, str]:
     return values
 
 
-def test_the_namespace_allows_restricted_pods_only(overlay: str) -> None:
-    (namespace,) = of_kind(overlay, "Namespace")
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+def test_deleting_the_overlay_takes_nothing_that_another_one_needs(overlay: str) -> None:
+    assert not of_kind(overlay, "Namespace", "PriorityClass", "ServiceAccount", "PersistentVolumeClaim")
+
+
+def test_the_cluster_has_the_account_and_the_priority_that_the_pod_names(overlay: str) -> None:
+    once = {(document["kind"], document["metadata"]["name"]) for document in cluster_wide()}
+    assert ("ServiceAccount", pod(overlay)["serviceAccountName"]) in once
+    assert ("PriorityClass", pod(overlay)["priorityClassName"]) in once
+
+
+def test_the_other_way_is_refused_by_name_and_never_scheduled(overlay: str) -> None:
+    way = pod_labels(overlay)["app.kubernetes.io/component"]
+    (either,) = [one for one in of_kind(overlay, "ConfigMap") if one["metadata"]["name"] == EITHER]
+    assert (either["immutable"], either["data"]) == (True, {"way": way})
+    if way == "relay":
+        (term,) = pod(overlay)["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        avoided = {rule["key"]: rule["values"] for rule in term["labelSelector"]["matchExpressions"]}
+        assert set(term["labelSelector"]) == {"matchExpressions"}, "kustomize added a label of its own"
+        assert {key: [value] for key, value in pod_labels("node").items() if key in avoided} == avoided
+        assert term["topologyKey"] in pod(overlay)["nodeSelector"], "one place for all nodes that it may run on"
 
 
 def test_the_pod_is_a_restricted_one(overlay: str) -> None:
@@ -124,15 +153,17 @@ def test_the_grace_period_covers_the_drain_and_its_end(overlay: str) -> None:
 
 def test_memory_is_bounded_and_cpu_is_not(overlay: str) -> None:
     resources = container(overlay)["resources"]
-    assert {"cpu", "memory"} <= set(resources["requests"])
+    assert {"cpu", "memory", "ephemeral-storage"} <= set(resources["requests"])
+    assert "ephemeral-storage" in resources["limits"]
     assert size(resources["limits"]["memory"]) >= 2 * size(resources["requests"]["memory"])
     assert "cpu" not in resources["limits"], "a throttled reader overflows KubeArmor's buffers"
 
 
 def test_the_queue_fits_its_volume(overlay: str) -> None:
     queue = QueueSettings.model_validate(yaml.safe_load(settings_file(overlay))["queue"])
-    (volume,) = [volume for volume in pod(overlay)["volumes"] if volume["name"] == "queue"]
-    if "emptyDir" in volume:
+    volumes = [volume for volume in pod(overlay)["volumes"] if volume["name"] == "queue"]
+    if volumes:
+        (volume,) = volumes
         room = size(volume["emptyDir"]["sizeLimit"])
         resources = container(overlay)["resources"]
         assert size(resources["requests"]["ephemeral-storage"]) >= room
@@ -140,8 +171,8 @@ def test_the_queue_fits_its_volume(overlay: str) -> None:
             "the pod would be evicted before the queue is full"
         )
     else:
-        (claim,) = of_kind(overlay, "PersistentVolumeClaim")
-        assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+        (claim,) = workload(overlay)["spec"]["volumeClaimTemplates"]
+        assert claim["metadata"]["name"] == "queue"
         room = size(claim["spec"]["resources"]["requests"]["storage"])
     assert room >= 1.2 * queue.max_bytes + queue.dead_letter_max_bytes
     (mount,) = [mount for mount in container(overlay)["volumeMounts"] if mount["name"] == "queue"]
@@ -150,9 +181,21 @@ def test_the_queue_fits_its_volume(overlay: str) -> None:
 
 def test_only_one_bridge_owns_a_queue(overlay: str) -> None:
     one = workload(overlay)
-    if one["kind"] == "Deployment":
+    assert one["kind"] in {"DaemonSet", "StatefulSet"}, "of a Deployment two pods may run, while a node is away"
+    if one["kind"] == "StatefulSet":
         assert one["spec"]["replicas"] == 1
-        assert one["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_the_queue_outlives_its_workload(overlay: str) -> None:
+    one = workload(overlay)
+    if one["kind"] == "StatefulSet":
+        kept = one["spec"]["persistentVolumeClaimRetentionPolicy"]
+        assert kept == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+
+
+def test_the_relay_may_use_more_cpu_than_a_node(overlay: str) -> None:
+    asked = {"node": "50m", "relay": "250m"}[pod_labels(overlay)["app.kubernetes.io/component"]]
+    assert container(overlay)["resources"]["requests"]["cpu"] == asked
 
 
 def test_the_image_has_a_version(overlay: str) -> None:
@@ -174,10 +217,7 @@ def test_the_relay_would_not_take_the_pod_for_a_kubearmor(overlay: str) -> None:
 
 
 def test_everything_stands_in_the_one_namespace(overlay: str) -> None:
-    spread = {document["metadata"].get("namespace") for document in example(overlay)}
-    assert spread == {"otelbridge", None}
-    without = {document["kind"] for document in example(overlay) if "namespace" not in document["metadata"]}
-    assert without <= {"Namespace", "PriorityClass"}
+    assert {document["metadata"].get("namespace") for document in example(overlay)} == {"otelbridge"}
 
 
 def test_the_bridge_itself_accepts_the_settings_and_the_environment(overlay: str, tmp_path: Path) -> None:

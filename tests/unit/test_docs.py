@@ -170,7 +170,7 @@ def test_examples_of_settings_are_accepted(page: Path, tmp_path: Path) -> None:
             continue
         file = tmp_path / "bridge.yaml"
         file.write_text(example, encoding="utf-8")
-        load(file=file, environment={"CREDENTIALS_DIRECTORY": str(tmp_path)}, check_files=False)
+        load(file=file, environment={"CREDENTIALS_DIRECTORY": str(tmp_path), "HOST_IP": "10.0.0.7"}, check_files=False)
 
 
 # --- names ---
