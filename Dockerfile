@@ -30,6 +30,11 @@ COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY otelbridge otelbridge/
 RUN ["/build/bin/pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "/dist", "."]
 RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "install", "--no-deps", "--no-index", "--find-links", "/dist", "otelbridge"]
+# What is in there, as CycloneDX has it: written by an environment that is thrown away, about the product's.
+RUN ["python3", "-m", "venv", "/sbom"]
+COPY locks/sbom.txt locks/
+RUN ["/sbom/bin/pip", "install", "--require-hashes", "--only-binary=:all:", "-r", "locks/sbom.txt"]
+RUN ["/sbom/bin/cyclonedx-py", "environment", "--pyproject", "pyproject.toml", "--output-reproducible", "-o", "/opt/otelbridge/sbom.cdx.json", "/opt/otelbridge/bin/python"]
 # The queue's folder, to be copied with its owner: the other base cannot make one.
 RUN ["install", "-d", "-m", "0700", "/state/otelbridge"]
 

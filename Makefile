@@ -6,9 +6,11 @@ FASTPATH := hatch_build.py $(sort $(wildcard otelbridge/mapping/fastpath*.p[yx][
 RUN := $(VENV)/.run-$(shell cat locks/run.txt pyproject.toml $(FASTPATH) | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat locks/bench.txt | cksum | cut -d' ' -f1)
 DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml $(FASTPATH) | cksum | cut -d' ' -f1)
+# In locks/run.txt for building the wheel; not in the product (Dockerfile names the same).
+BUILD_ONLY := hatchling editables cython trove-classifiers packaging pathspec pluggy tomlkit
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test lint proto docs picture lock collector jaeger peers k8s bench guard torture clean
+.PHONY: setup demo test lint proto docs picture lock collector jaeger peers k8s bench guard torture sbom cluster clean
 
 setup: $(DEV) ## .venv with everything that development needs
 
@@ -16,7 +18,7 @@ demo: $(RUN) ## the whole road on this machine: simulator -> bridge -> OTLP endp
 	$(BIN)/otelbridge demo
 
 test: $(DEV) ## the everyday suite, under five minutes
-	$(BIN)/python -m pytest -n 2 -m "not torture and not collector and not jaeger and not image and not prometheus" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not torture and not collector and not jaeger and not image and not prometheus and not cluster" $(ARGS)
 
 lint: $(DEV) ## style, types and the import contracts
 	$(BIN)/ruff format --check .
@@ -36,6 +38,9 @@ picture: $(DEV) ## the status page's picture, from a real run; needs Chromium
 collector: ## the genuine OpenTelemetry Collector, built from Go modules
 	tests/collector/build
 
+cluster: ## a genuine Kubernetes control plane, kubectl, helm and kube-score, built from Go modules; a good while
+	tests/cluster/build
+
 jaeger: ## the genuine Jaeger, built from its Go module
 	tests/jaeger/build
 
@@ -44,8 +49,9 @@ peers: $(BIN)/python ## what the tests run and never import: rotel, another coll
 	$(PIP) install --no-deps --require-hashes --target build/peers -r locks/peers.txt
 	npm install --silent --no-save --prefix tests axe-core@4.14.1
 
-k8s: $(DEV) ## the dashboards, and the rendered examples under k8s/rendered
+k8s: $(DEV) ## the dashboards, the schema of the chart's values, and the rendered examples under k8s/rendered
 	$(BIN)/python -m k8s.dashboards.generate
+	$(BIN)/python -m k8s.values_schema
 	$(BIN)/python tests/deploy/rendering.py
 
 bench: $(BENCH) ## benchmarks/results.json, its tables and pictures; ARGS=--quick in two minutes
@@ -57,11 +63,21 @@ guard: $(DEV) ## what the hot path does for an event, counted and stored for the
 torture: $(DEV) ## the long fault campaigns; writes torture.json
 	$(BIN)/python -m pytest -m torture -p no:randomly --timeout 3600 $(ARGS)
 
+sbom: $(RUN) ## build/otelbridge.cdx.json: what the locked packages are, with versions and licences, as CycloneDX
+	rm -rf build/sbom
+	$(PYTHON) -m venv build/sbom/tool
+	build/sbom/tool/bin/pip install --quiet --require-hashes --only-binary=:all: -r locks/sbom.txt
+	$(PYTHON) -m venv --without-pip build/sbom/product
+	$(BIN)/python -m pip --python build/sbom/product/bin/python install --quiet --require-hashes --only-binary=:all: -r locks/run.txt
+	$(BIN)/python -m pip --python build/sbom/product/bin/python uninstall --quiet -y $(BUILD_ONLY)
+	build/sbom/tool/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/otelbridge.cdx.json build/sbom/product/bin/python
+
 lock: $(DEV) ## the lock files from pyproject.toml
 	$(PIP) install uv
 	$(BIN)/uv pip compile pyproject.toml --group build --universal --generate-hashes --no-annotate --no-header -q -o locks/run.txt
 	$(BIN)/uv pip compile pyproject.toml --group build --group test --group lint --group proto --group deploy --universal --generate-hashes --no-annotate --no-header -q -o locks/dev.txt
 	$(BIN)/uv pip compile --group bench -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/bench.txt
+	$(BIN)/uv pip compile --group sbom --universal --generate-hashes --no-annotate --no-header -q -o locks/sbom.txt
 	$(BIN)/uv pip compile --group peers --no-deps --universal --generate-hashes --no-annotate --no-header -q -o locks/peers.txt
 
 clean:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from docs.licences import licences_table
 from k8s.dashboards.generate import runbook_panels_markdown
 from otelbridge.feed.model import states_table
 from otelbridge.feed.status_codes import status_codes_table
@@ -26,6 +27,7 @@ TABLES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/delivery.md", "answers", classify.markdown),
     ("docs/feed.md", "states", states_table),
     ("docs/feed.md", "status codes", status_codes_table),
+    ("docs/licences.md", "licences", licences_table),
     ("docs/mapping.md", "mapping", mapping_table_markdown),
     ("docs/mapping.md", "severity", severity_markdown),
     ("docs/runbook.md", "panels", runbook_panels_markdown),

@@ -71,7 +71,16 @@ def test_packages_are_installed_by_hash_from_the_lock_and_as_wheels() -> None:
     from_index = [argument for argument in installs if "--no-index" not in argument]
     assert from_index
     for argument in from_index:
-        assert {"--require-hashes", "--only-binary=:all:", "locks/run.txt"} <= set(json.loads(argument))
+        assert {"--require-hashes", "--only-binary=:all:"} <= set(json.loads(argument))
+        lock = "locks/sbom.txt" if '"/sbom/bin/pip"' in argument else "locks/run.txt"
+        assert lock in json.loads(argument)
+
+
+def test_what_is_for_building_only_is_taken_out_of_the_image_and_the_bill_alike() -> None:
+    (uninstall,) = [argument for name, argument in instructions() if name == "RUN" and '"uninstall"' in argument]
+    (line,) = re.findall(r"^BUILD_ONLY := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    words = json.loads(uninstall)
+    assert words[words.index("-y") + 1 :] == line.split()
 
 
 def test_a_signal_of_kubernetes_drains_the_bridge() -> None:

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib.metadata import requires, version
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from docs.licences import needed
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.deploy.image import Image, built_image
@@ -27,19 +27,6 @@ LIST_DISTRIBUTIONS = (
 def image() -> Iterator[Image]:
     with built_image() as built:
         yield built
-
-
-def needed_by(name: str, extra: str = "", seen: frozenset[tuple[str, str]] = frozenset()) -> frozenset[tuple[str, str]]:
-    """A distribution and all that it needs at run time, each as its name and the extra that is asked for."""
-    if (name, extra) in seen:
-        return seen
-    seen |= {(name, extra)}
-    for line in requires(name) or []:
-        requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
-            for wanted in {"", *requirement.extras}:
-                seen = needed_by(canonicalize_name(requirement.name), wanted, seen)
-    return seen
 
 
 def test_it_starts_as_its_own_user_on_a_read_only_root_without_a_shell(image: Image) -> None:
@@ -96,7 +83,15 @@ def test_it_delivers_an_event_and_ends_with_0_on_sigterm(image: Image, tmp_path:
 def test_it_holds_what_the_bridge_needs_and_no_more(image: Image) -> None:
     done = image.run_program(["/opt/otelbridge/bin/python", "-c", LIST_DISTRIBUTIONS])
     inside = {canonicalize_name(name) for name in json.loads(done.stdout)}
-    assert inside == {name for name, _ in needed_by("otelbridge")}
+    assert inside == needed()
+
+
+def test_it_says_what_it_holds(image: Image) -> None:
+    bill = json.loads((image.root / "opt" / "otelbridge" / "sbom.cdx.json").read_text(encoding="utf-8"))
+    assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "otelbridge")
+    done = image.run_program(["/opt/otelbridge/bin/python", "-c", LIST_DISTRIBUTIONS])
+    inside = {canonicalize_name(name) for name in json.loads(done.stdout)}
+    assert {canonicalize_name(part["name"]) for part in bill["components"]} | {"otelbridge"} == inside
 
 
 def test_its_configuration_is_the_one_that_the_dockerfile_says(image: Image) -> None:
