@@ -179,6 +179,11 @@ def test_the_queue_fits_its_volume(overlay: str) -> None:
     assert Path(mount["mountPath"]) == queue.directory
 
 
+def test_a_new_version_changes_no_template_of_a_claim(overlay: str) -> None:
+    for claim in workload(overlay)["spec"].get("volumeClaimTemplates", []):
+        assert "app.kubernetes.io/version" not in claim["metadata"]["labels"]
+
+
 def test_only_one_bridge_owns_a_queue(overlay: str) -> None:
     one = workload(overlay)
     assert one["kind"] in {"DaemonSet", "StatefulSet"}, "of a Deployment two pods may run, while a node is away"

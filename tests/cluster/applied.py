@@ -1,0 +1,92 @@
+"""What tests do with a cluster: a place of their own in it, objects applied strictly, and pods looked at."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from tests.deploy.rendering import ROOT
+from tests.peers.cluster import SETTLE_SECONDS, Cluster, Object
+from tests.waiting import eventually
+
+NAMESPACE = "otelbridge"
+STRICT = ("--validate=strict", "--warnings-as-errors")
+
+
+@contextmanager
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """The namespace of k8s/cluster with what belongs to it; gone, with all that is in it, after the context."""
+    quiet(cluster.kubectl("apply", *STRICT, "-k", ROOT / "k8s" / "cluster"))
+    try:
+        yield NAMESPACE
+    finally:
+        quiet(cluster.kubectl("delete", "pod", "--all", "-n", NAMESPACE, "--grace-period=0", "--force"), warned=True)
+        quiet(cluster.kubectl("delete", "-k", ROOT / "k8s" / "cluster", f"--timeout={SETTLE_SECONDS}s"))
+
+
+def quiet(done: subprocess.CompletedProcess[str], *, warned: bool = False) -> str:
+    """What it printed; fails where it failed, or said anything beside."""
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert warned or not done.stderr, done.stderr
+    return done.stdout
+
+
+def overlay(name: str) -> Path:
+    """The folder of an overlay."""
+    return ROOT / "k8s" / "overlays" / name
+
+
+def pods(cluster: Cluster, number: int) -> list[Object]:
+    """The pods of the bridge, once the controllers have made so many."""
+
+    def made() -> list[Object]:
+        found = cluster.get("pod", "-l", "app.kubernetes.io/name=otelbridge", namespace=NAMESPACE)
+        return found if len(found) == number else []
+
+    return eventually(made, within_seconds=SETTLE_SECONDS, why=f"{number} pods: {complaints(cluster)}")
+
+
+def node_of(cluster: Cluster, pod: Object) -> str:
+    """Where the scheduler put it; empty while it did not."""
+    (now,) = [one for one in pods_now(cluster) if one["metadata"]["uid"] == pod["metadata"]["uid"]]
+    return str(now["spec"].get("nodeName", ""))
+
+
+def pods_now(cluster: Cluster) -> list[Object]:
+    """The pods of the bridge, however many."""
+    return cluster.get("pod", "-l", "app.kubernetes.io/name=otelbridge", namespace=NAMESPACE)
+
+
+def complaints(cluster: Cluster) -> list[str]:
+    """The warnings among the namespace's events: pods refused, pods that no node takes."""
+    events = cluster.get("events", "--field-selector=type=Warning", namespace=NAMESPACE)
+    return [event.get("message", "") for event in events]
+
+
+def uids(cluster: Cluster, kinds: Sequence[str]) -> dict[str, str]:
+    """Kind and name of each object of some kinds, to its identity: another one after it was deleted and made again."""
+    found = cluster.get(",".join(kinds), namespace=NAMESPACE)
+    return {f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["uid"] for one in found}
+
+
+def guide_files(folder: Path, page: Path, section: str) -> None:
+    """The tree that a guide's reader has: this one's manifests, and the files that the section says to write."""
+    shutil.copytree(ROOT / "k8s", folder / "k8s", ignore=shutil.ignore_patterns("__pycache__"))
+    for fence in fences(page, section, "yaml"):
+        head, _, content = fence.partition("\n")
+        target = folder / head.removeprefix("# ")
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(content, encoding="utf-8")
+        assert yaml.safe_load(content), head
+
+
+def fences(page: Path, section: str, language: str) -> list[str]:
+    """The fenced blocks of a language in one section of a page."""
+    text = page.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    assert text, f"{page.name} has no section {section!r}"
+    return [block.partition("\n```")[0] for block in text.split(f"```{language}\n")[1:]]
