@@ -99,6 +99,7 @@ def init(
     say(f"Written: {file}")
 
 
+HELP = "The settings: what is in force, what is wrong, what there is."
 COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...] = (
     ("show", show, ("otelbridge config show --changed", "otelbridge config show --config bridge.yaml --output json")),
     ("check", check, ("otelbridge config check --config bridge.yaml", "otelbridge config check --output json")),

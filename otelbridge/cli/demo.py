@@ -7,18 +7,16 @@ import threading
 from collections import deque
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from otelbridge.cli.demo_stage import Outcome, Screen, Stage, play, screen, sentence
 from otelbridge.cli.ledger import print_ledger
 from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, say
 from otelbridge.cli.signals import stop_on_signals
 from otelbridge.settings.environment import colours_wanted, environment
-
-if TYPE_CHECKING:
-    from otelbridge.cli.demo_stage import Outcome, Screen, Stage
-    from otelbridge.telemetry.events import Event
+from otelbridge.telemetry.events import Event
 
 EXAMPLES = ("otelbridge demo", "otelbridge demo --rate 1000 --output json")
 DEFAULT_ACT_SECONDS = 5.0
@@ -37,7 +35,6 @@ def demo(
     with 0 only if the ledger balances and every event arrived. Needs no cluster, no network and no settings.
     """
     say("Starting a simulated KubeArmor, the bridge, and an OTLP endpoint ...")
-    from otelbridge.cli.demo_stage import Stage, screen, sentence  # noqa: PLC0415 - grpc, for this command only
 
     until = threading.Event()
     stop_on_signals(until, "Stopped.")
@@ -67,8 +64,6 @@ def demo(
 
 def _played(stage: Stage, shown: Screen, until: threading.Event, act_seconds: float) -> str:
     """Plays on a thread of its own while this one shows it; returns what went wrong, if anything."""
-    from otelbridge.cli.demo_stage import play  # noqa: PLC0415
-
     over = threading.Event()
     trouble: list[str] = []
 

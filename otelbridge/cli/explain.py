@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
+from otelbridge import __version__
+from otelbridge.cli.explain_story import Story, tell
 from otelbridge.cli.output import Exit, fail, print_json_line, say
 from otelbridge.cli.settings_options import ConfigOption, SetOption, load_or_exit
+from otelbridge.gate.rules import Gate
+from otelbridge.mapping.decode import Event, decode
+from otelbridge.mapping.mapper import Mapper
+from otelbridge.send.console_sender import to_document
+from otelbridge.settings.tree import Settings
+from otelbridge.simulator.event_files import FoundEvent, NotAnEvent, opened, read_events
 from otelbridge.telemetry.escape import escape
-
-if TYPE_CHECKING:
-    from otelbridge.cli.explain_story import Story
-    from otelbridge.mapping.decode import Event
-    from otelbridge.settings.tree import Settings
 
 EXAMPLES = (
     "otelbridge explain events.jsonl",
@@ -39,7 +42,7 @@ class ExplainOutput(StrEnum):
 
 
 def explain(
-    file: Annotated[Path, typer.Argument(help="One JSON event per line; - is stdin.")] = STDIN,
+    file: Annotated[Path, typer.Argument(help="Events as JSON, in any layout, gzip too; - is stdin.")] = STDIN,
     *,
     output: Annotated[
         ExplainOutput, typer.Option("--output", "-o", help="text, json, or otlp-json: the very request that is sent.")
@@ -50,17 +53,26 @@ def explain(
     """Tell where each field of an event goes, and why.
 
     Alerts, logs and messages are told apart by their fields. The gate and mapping settings apply. Exits with 1 when a
-    line is not an event; the others are explained all the same.
+    part of it is not an event; the others are explained all the same.
     """
     loaded = load_or_exit(config, sets, check_files=False, quiet=True)
-    bad = 0
-    with _opened(file) as lines:
-        explainer = _explainer(loaded.settings, output)
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                bad += not explainer(line, f"{file if file != STDIN else 'stdin'}:{number}")
+    explain_event = _explainer(loaded.settings, output)
+    events = bad = 0
+    try:
+        with _opened(file) as stream:
+            for found in read_events(opened(stream), str(file) if file != STDIN else "stdin"):
+                if isinstance(found, NotAnEvent):
+                    say(str(found))
+                    bad += 1
+                else:
+                    explain_event(found)
+                    events += 1
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror or error}", Exit.UNREACHABLE)
     if bad:
-        fail(f"{bad} {'line was' if bad == 1 else 'lines were'} not an event.")
+        fail(f"{bad} {'part' if bad == 1 else 'parts'} of it {'was' if bad == 1 else 'were'} not an event.")
+    if not events:
+        fail("There is no event in it.")
 
 
 @contextmanager
@@ -68,32 +80,16 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
     if file == STDIN:
         yield sys.stdin.buffer
         return
-    try:
-        opened = file.open("rb")
-    except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}", Exit.UNREACHABLE)
-    with opened:
-        yield opened
+    with file.open("rb") as stream:
+        yield stream
 
 
-def _explainer(settings: Settings, output: ExplainOutput) -> Any:
-    """A function that explains one line, and says whether it was an event."""
-    from otelbridge import __version__  # noqa: PLC0415  # with protobuf: only this command pays for it
-    from otelbridge.cli.explain_story import tell  # noqa: PLC0415
-    from otelbridge.gate.rules import Gate  # noqa: PLC0415
-    from otelbridge.mapping.decode import decode  # noqa: PLC0415
-    from otelbridge.mapping.mapper import Mapper  # noqa: PLC0415
-    from otelbridge.send.console_sender import to_document  # noqa: PLC0415
-    from otelbridge.simulator.events import EventJsonError, event_from_json  # noqa: PLC0415
-
+def _explainer(settings: Settings, output: ExplainOutput) -> Callable[[FoundEvent], None]:
+    """A function that explains one event."""
     gate, mapper = Gate(settings.gate), Mapper(settings.mapping, version=__version__)
 
-    def explain_line(line: bytes, place: str) -> bool:
-        try:
-            parsed = event_from_json(line)
-        except EventJsonError as error:
-            say(f"{place}: {error}")
-            return False
+    def explain_event(found: FoundEvent) -> None:
+        place, parsed = found
         if parsed.unknown_keys:
             say(f"{place}: KubeArmor has no field for {', '.join(parsed.unknown_keys)}; ignored.")
         decoded = decode(parsed.stream, parsed.message.SerializeToString())
@@ -112,9 +108,8 @@ def _explainer(settings: Settings, output: ExplainOutput) -> Any:
             print_json_line(document(decoded.message))
         else:
             say(f"{place}: dropped by the rule {verdict.rule}.")
-        return True
 
-    return explain_line
+    return explain_event
 
 
 def _print_json(story: Story) -> None:

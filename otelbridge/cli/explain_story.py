@@ -1,7 +1,7 @@
 """One event and the record it became go in; where each field went, and why, comes out.
 
-The mapping's table says where a field can go. It went there if its own value stands there, or if the record would be
-another one there without the field: that is tried out, so the story cannot differ from the mapping.
+The mapping's table says where a field can go. It went there if the record would be another one there without the field,
+or with another value in it: both are tried out, so the story cannot differ from the mapping.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def tell(place: str, stream: Stream, message: Event, verdict: Verdict, to_docume
         FieldStory(
             field=name,
             value=value,
-            went_to=_went_to(table[name], value, placed, message, to_document) if name in table else {},
+            went_to=_went_to(table[name], placed, message, to_document) if name in table else {},
             note=_note(table[name]) if name in table else "",
         )
         for name, value in _flattened(as_map(message, MAX_VALUE_BYTES))
@@ -128,14 +128,12 @@ def _plain(value: Mapping[str, Any]) -> Any:
     return None
 
 
-def _went_to(
-    field: Field, value: Any, placed: Mapping[str, Any], message: Event, to_document: ToDocument
-) -> dict[str, Any]:
+def _went_to(field: Field, placed: Mapping[str, Any], message: Event, to_document: ToDocument) -> dict[str, Any]:
     candidates = [key for pattern in field.keys for key in _matching(pattern, placed)]
     if not candidates:
         return {}
-    without = _placed(to_document(_without(field.name, message)))
-    return {key: placed[key] for key in candidates if placed[key] == value or placed[key] != without.get(key)}
+    others = [_placed(to_document(other)) for other in _others(field.name, message)]
+    return {key: placed[key] for key in candidates if any(placed[key] != other.get(key) for other in others)}
 
 
 def _matching(pattern: str, placed: Mapping[str, Any]) -> Iterator[str]:
@@ -149,16 +147,20 @@ def _matching(pattern: str, placed: Mapping[str, Any]) -> Iterator[str]:
         yield pattern
 
 
-def _without(name: str, message: Event) -> Event:
-    """A copy that lacks a field; `Owner.Name` is a field of a field."""
-    copy = type(message)()
-    copy.CopyFrom(message)  # type: ignore[arg-type]  # of its own type
+def _others(name: str, message: Event) -> Iterator[Event]:
+    """A copy that lacks a field, and one that has something else in it; `Owner.Name` is a field of a field."""
     outer, _, inner = name.partition(".")
-    if inner:
-        getattr(copy, outer).ClearField(inner)
-    else:
-        copy.ClearField(outer)
-    return copy
+    for change in (None, "something else", 7):
+        copy = type(message)()
+        copy.CopyFrom(message)  # type: ignore[arg-type]  # of its own type
+        holder, last = (getattr(copy, outer), inner) if inner else (copy, outer)
+        if change is None:
+            holder.ClearField(last)
+        elif type(change) is type(getattr(holder, last)):
+            setattr(holder, last, change)
+        else:
+            continue
+        yield copy
 
 
 def _flattened(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

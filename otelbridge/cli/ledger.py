@@ -7,15 +7,15 @@ import sqlite3
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table
 from otelbridge.cli.settings_options import ConfigOption, QueueDirectoryOption, SetOption, load_or_exit
-
-if TYPE_CHECKING:
-    from otelbridge.status.document import AccountsDocument, LedgerDocument
+from otelbridge.queue.inspect import inspect
+from otelbridge.queue.model import QueueUnusable
+from otelbridge.status.document import AccountsDocument, LedgerDocument, ledger_document
 
 EXAMPLES = ("otelbridge ledger --queue-directory /var/lib/otelbridge", "otelbridge ledger --url http://127.0.0.1:32799")
 STATUS_PATH = "/status"
@@ -54,10 +54,6 @@ def ledger(
 
 def of_queue(directory: Path) -> LedgerDocument:
     """The ledger in a queue folder, whether a bridge runs on it or not; ends the command when it cannot be read."""
-    from otelbridge.queue.inspect import inspect  # noqa: PLC0415
-    from otelbridge.queue.model import QueueUnusable  # noqa: PLC0415  # only this command pays for them
-    from otelbridge.status.document import ledger_document  # noqa: PLC0415
-
     try:
         with inspect(directory) as found:
             if not found.books_readable:

@@ -3,52 +3,56 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from otelbridge import __version__
-from otelbridge.cli import config, demo, explain, ledger, queue, run, simulate, tail, version
-from otelbridge.cli.doctor import command as doctor
+from otelbridge.cli.memory import limit_heaps, no_collection
 from otelbridge.cli.output import Exit, quiet_broken_pipe
 from otelbridge.settings.environment import quiet_grpc
 
 Commands = tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...]
-
-COMMANDS: Commands = (
-    ("run", run.run, run.EXAMPLES),
-    ("demo", demo.demo, demo.EXAMPLES),
-    ("explain", explain.explain, explain.EXAMPLES),
-    ("doctor", doctor.doctor, doctor.EXAMPLES),
-    ("tail", tail.tail, tail.EXAMPLES),
-    ("ledger", ledger.ledger, ledger.EXAMPLES),
-    ("version", version.version, version.EXAMPLES),
-)
 """Name, function, and the two examples that its help ends with."""
 
-GROUPS: tuple[tuple[str, str, Commands], ...] = (
-    ("config", "The settings: what is in force, what is wrong, what there is.", config.COMMANDS),
-    ("queue", "What is held on disk, and what the endpoint refused.", queue.COMMANDS),
-)
-"""Name, help, and commands."""
+COMMANDS = {
+    "run": "otelbridge.cli.run",
+    "demo": "otelbridge.cli.demo",
+    "explain": "otelbridge.cli.explain",
+    "doctor": "otelbridge.cli.doctor.command",
+    "tail": "otelbridge.cli.tail",
+    "ledger": "otelbridge.cli.ledger",
+    "version": "otelbridge.cli.version",
+    "config": "otelbridge.cli.config",
+    "queue": "otelbridge.cli.queue",
+    "simulate": "otelbridge.cli.simulate",
+}
+"""Command to module; a module is imported only when its command, or help on all of them, is asked for.
+
+A module has `EXAMPLES` and a function of the command's name; or `HELP` and `COMMANDS`, for a group; or both.
+"""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-def application() -> typer.Typer:
-    """The whole command line."""
+def application(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
+    """The command line, of some commands or of all."""
     app = _typer("Brings KubeArmor's security events to OpenTelemetry, with nothing lost on the way.")
     app.callback()(_top)
-    _add(app, COMMANDS)
-    for name, help_text, commands in GROUPS:
-        group = _typer(help_text)
-        _add(group, commands)
+    for name in names:
+        with no_collection():
+            module = import_module(COMMANDS[name])
+        if not hasattr(module, "COMMANDS"):
+            _add(app, ((name, getattr(module, name), module.EXAMPLES),))
+            continue
+        of_its_own = hasattr(module, name)
+        group = _typer(module.HELP, command_of_its_own=of_its_own)
+        if of_its_own:
+            group.callback(epilog=_epilog(module.EXAMPLES))(getattr(module, name))
+        _add(group, module.COMMANDS)
         app.add_typer(group, name=name)
-    simulator = _typer(simulate.HELP, command_of_its_own=True)
-    simulator.callback(epilog=_epilog(simulate.EXAMPLES))(simulate.simulate)
-    _add(simulator, simulate.COMMANDS)
-    app.add_typer(simulator, name="simulate")
     return app
 
 
@@ -88,11 +92,17 @@ def _top(
     pass
 
 
+def asked_for(arguments: Sequence[str]) -> Sequence[str]:
+    """The command that the command line begins with; all of them where it begins with none, for help and hints."""
+    return arguments[:1] if arguments and arguments[0] in COMMANDS else tuple(COMMANDS)
+
+
 def main() -> None:
     """Runs the command line and exits."""
     quiet_grpc()
+    limit_heaps()  # before a library starts a thread
     try:
-        application()()
+        application(asked_for(sys.argv[1:]))()
     except BrokenPipeError:
         quiet_broken_pipe()
         sys.exit(Exit.DONE)

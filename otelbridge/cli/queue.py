@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from otelbridge import __version__
 from otelbridge.cli.output import (
     NANOSECONDS,
     Exit,
@@ -29,10 +30,12 @@ from otelbridge.cli.output import (
     size_in_words,
 )
 from otelbridge.cli.settings_options import ConfigOption, QueueDirectoryOption, SetOption, load_or_exit
-
-if TYPE_CHECKING:
-    from otelbridge.queue.model import Retained
-    from otelbridge.send.sender import Sender
+from otelbridge.queue.commands import leave
+from otelbridge.queue.inspect import Inspection, inspect
+from otelbridge.queue.model import Accepted, QueueUnusable, Retained, RetryLater
+from otelbridge.queue.packing import is_whole
+from otelbridge.send.console_sender import to_document, to_line
+from otelbridge.send.sender import Sender, open_sender
 
 REPLAY_EXAMPLES = (
     "otelbridge queue replay --since 10m --to http://collector:4317",
@@ -62,10 +65,6 @@ def replay(
         begin, end = instant(since), instant(until) if until else time.time_ns()
     except ValueError as error:
         fail(f"Wrong usage: {error}", Exit.WRONG_USAGE)
-    from otelbridge import __version__  # noqa: PLC0415  # with grpc: only this command pays for it
-    from otelbridge.queue.inspect import inspect  # noqa: PLC0415
-    from otelbridge.queue.model import QueueUnusable  # noqa: PLC0415
-    from otelbridge.send.sender import open_sender  # noqa: PLC0415
 
     directory = loaded.settings.queue.directory
     batches = records = 0
@@ -91,9 +90,6 @@ def replay(
 
 def _send(sender: Sender, kept: Retained) -> int:
     """Sends one batch until it is accepted; ends the command when it will not be. Returns the records accepted."""
-    from otelbridge.queue.model import Accepted, RetryLater  # noqa: PLC0415
-    from otelbridge.queue.packing import is_whole  # noqa: PLC0415
-
     if not is_whole(kept.request):
         say(f"A batch of {kept.records} records is damaged; left out.")
         return 0
@@ -115,9 +111,6 @@ def _send(sender: Sender, kept: Retained) -> int:
         pause *= 2
     raise AssertionError("never reached: the count has no end")
 
-
-if TYPE_CHECKING:
-    from otelbridge.queue.inspect import Inspection
 
 DEFAULT_LIMIT = 50
 
@@ -177,9 +170,6 @@ def show(
     dead_letter: DeadLetterOption = False,
 ) -> None:
     """Print a batch, or a dead letter, as OTLP JSON."""
-    from otelbridge.queue.packing import is_whole  # noqa: PLC0415  # only these commands pay for them
-    from otelbridge.send.console_sender import to_document  # noqa: PLC0415  # protobuf: only who prints it pays for it
-
     with opened(_directory(config, sets, queue_directory)) as found:
         if dead_letter:
             letters = (letter for letter in found.dead_letters() if letter.id == number)
@@ -266,7 +256,6 @@ def discard(
 
 
 def _leave_errand(verb: Any, numbers: list[int] | None, directory: Path, *, everything: bool) -> None:
-    from otelbridge.queue.commands import leave  # noqa: PLC0415
 
     if bool(numbers) == everything:
         fail(
@@ -300,9 +289,6 @@ def export(
 
     What is held, refused or retained, one request per line. Nothing is taken out.
     """
-    from otelbridge.queue.packing import is_whole  # noqa: PLC0415  # only these commands pay for them
-    from otelbridge.send.console_sender import to_line  # noqa: PLC0415  # protobuf: only who prints it pays for it
-
     with opened(_directory(config, sets, queue_directory)) as found:
         for request in _requests(found, part):
             if is_whole(request):
@@ -329,9 +315,6 @@ def _requests(found: Inspection, part: Part) -> Iterator[bytes]:
 @contextmanager
 def opened(directory: Path) -> Iterator[Inspection]:
     """The queue in that folder, read-only; ends the command where there is none."""
-    from otelbridge.queue.inspect import inspect  # noqa: PLC0415
-    from otelbridge.queue.model import QueueUnusable  # noqa: PLC0415  # only these commands pay for them
-
     try:
         with inspect(directory) as found:
             yield found
@@ -351,6 +334,7 @@ def _owner(pid: int | None) -> str:
 
 
 _AT = "--queue-directory /var/lib/otelbridge"
+HELP = "What is held on disk, and what the endpoint refused."
 COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...] = (
     ("list", list_batches, ("otelbridge queue list", f"otelbridge queue list {_AT} --limit 10 --output json")),
     ("show", show, ("otelbridge queue show 4611686018427387905", "otelbridge queue show 12 --dead-letter")),

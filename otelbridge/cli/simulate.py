@@ -6,17 +6,20 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table, say
 from otelbridge.cli.signals import stop_on_signals
+from otelbridge.event import Stream
 from otelbridge.net.address import DEFAULT_PORT, HIGHEST_PORT
 from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT
-
-if TYPE_CHECKING:
-    from otelbridge.simulator.serve import SimulateOptions, Summary
+from otelbridge.simulator.endpoint import EndpointOptions, serve_endpoint
+from otelbridge.simulator.faults import FaultError, faults_table, parse_fault
+from otelbridge.simulator.manners import NODE, RELAY, ServerTls
+from otelbridge.simulator.serve import SimulateOptions, Summary, serve
+from otelbridge.simulator.sources import PublishPace, SourceError
 
 EXAMPLES = (
     "otelbridge simulate --source generated --rate 100",
@@ -60,15 +63,10 @@ def simulate(
     """Serves KubeArmor's LogService, unless a subcommand is asked for."""
     if context.invoked_subcommand is not None:
         return
-    from otelbridge.simulator.faults import FaultError, faults_table, parse_fault  # noqa: PLC0415  # with grpc
 
     if list_faults:
         print(faults_table())
         return
-    from otelbridge.event import Stream  # noqa: PLC0415
-    from otelbridge.simulator.manners import NODE, RELAY, ServerTls  # noqa: PLC0415
-    from otelbridge.simulator.serve import SimulateOptions  # noqa: PLC0415
-    from otelbridge.simulator.sources import PublishPace  # noqa: PLC0415
 
     if bool(cert_file) != bool(key_file) or (client_ca_file and not cert_file):
         fail("Wrong usage: --cert-file and --key-file go together, and --client-ca-file needs them", Exit.WRONG_USAGE)
@@ -97,8 +95,6 @@ def simulate(
 
 
 def _served(options: SimulateOptions) -> Summary:
-    from otelbridge.simulator.serve import serve  # noqa: PLC0415
-    from otelbridge.simulator.sources import SourceError  # noqa: PLC0415
 
     until = threading.Event()
     stop_on_signals(until, "Stopped.")
@@ -144,8 +140,6 @@ def endpoint(
 
     Takes logs, traces and metrics over gRPC and HTTP, counts them, and prints the counts at the end.
     """
-    from otelbridge.simulator.endpoint import EndpointOptions, serve_endpoint  # noqa: PLC0415
-
     until = threading.Event()
     stop_on_signals(until, "Stopped.")
     options = EndpointOptions(host=host, grpc_port=grpc_port, http_port=http_port, token=token)

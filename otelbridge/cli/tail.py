@@ -10,15 +10,21 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import typer
 
 from otelbridge.cli.output import Exit, fail, print_json_line, say
 from otelbridge.cli.settings_options import ConfigOption, KubeArmorOption, SetOption, load_or_exit
 from otelbridge.cli.signals import stop_on_signals
+from otelbridge.cli.tail_sources import BridgeReader, UpstreamReader
 from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.gate.rules import Gate
+from otelbridge.gate.settings import RuleSettings
+from otelbridge.mapping.body import as_map
+from otelbridge.mapping.decode import decode
 from otelbridge.settings.environment import colours_wanted, environment
+from otelbridge.settings.tree import Settings
 from otelbridge.telemetry.escape import escape
 
 RESET, BOLD, DIM, RED, YELLOW, GREEN = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[32m"
@@ -73,10 +79,6 @@ def _text(value: Any) -> str:
         return ", ".join(map(_text, value))
     return str(value)
 
-
-if TYPE_CHECKING:
-    from otelbridge.gate.rules import Gate
-    from otelbridge.settings.tree import Settings
 
 EXAMPLES = (
     "otelbridge tail --kubearmor kubearmor.kubearmor:32767 --action Block",
@@ -168,9 +170,6 @@ def _labels(given: Any) -> dict[str, str]:
 
 def _filter(settings: Settings, conditions: dict[str, Any]) -> Gate:
     """A gate that keeps what the filters hold for, and redacts as the settings say."""
-    from otelbridge.gate.rules import Gate  # noqa: PLC0415  # with protobuf: only this command pays for it
-    from otelbridge.gate.settings import RuleSettings  # noqa: PLC0415
-
     rules: tuple[RuleSettings, ...] = ()
     if conditions:
         wanted = RuleSettings.model_validate({"name": "wanted", "action": "keep", **conditions})
@@ -180,8 +179,6 @@ def _filter(settings: Settings, conditions: dict[str, Any]) -> Gate:
 
 def _readers(settings: Settings, from_bridge: str | None, events: Events, stop: threading.Event) -> Sequence[_Reader]:
     """One per stream of each KubeArmor, or one for the bridge; wrong settings end the command."""
-    from otelbridge.cli.tail_sources import BridgeReader, UpstreamReader  # noqa: PLC0415 - protobuf, for this command only
-
     wanted = [stream for stream in UPSTREAM_STREAMS if stream in settings.feed.streams]
     try:
         if from_bridge:
@@ -204,8 +201,6 @@ def _show(
     limit: int | None,
     output: TailOutput,
 ) -> None:
-    from otelbridge.cli.tail import printer  # noqa: PLC0415  # with protobuf: only this command pays for it
-    from otelbridge.mapping.decode import decode  # noqa: PLC0415
 
     events: Events = queue.Queue(MAX_WAITING)
     readers = _readers(settings, from_bridge, events, stop)
@@ -242,6 +237,4 @@ def _show(
 
 def _fields(stream: Stream, message: Any) -> dict[str, Any]:
     """The fields that are set, by KubeArmor's own names, in the order of its proto."""
-    from otelbridge.mapping.body import as_map  # noqa: PLC0415
-
     return {"_kind": stream.value.removesuffix("s"), **as_map(message, MAX_VALUE_BYTES)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sqlite3
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.metadata import version as installed_version
 from typing import Annotated
@@ -34,7 +35,6 @@ def version(
 
 
 def _sqlite_version() -> str:
-    import sqlite3  # noqa: PLC0415  # not needed by a plain `version`
 
     return sqlite3.sqlite_version
 

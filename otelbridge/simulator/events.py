@@ -1,13 +1,11 @@
-"""An event and a time or a number in, the event carrying it out: fresh times for replays, numbers for oracles."""
+"""Makes KubeArmor's messages from JSON documents, and stamps fresh times and sequence numbers on them."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import resources
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -36,6 +34,7 @@ ALERT_ONLY_KEYS = frozenset(
     for field in kubearmor_pb2.Alert.DESCRIPTOR.fields
     if field.name not in kubearmor_pb2.Log.DESCRIPTOR.fields_by_name
 )
+KNOWN_KEYS = frozenset(field.name.lower() for _, make in KINDS.values() for field in make().DESCRIPTOR.fields)
 
 
 class EventJsonError(ValueError):
@@ -54,25 +53,37 @@ class ParsedEvent(NamedTuple):
 def event_from_json(text: str | bytes) -> ParsedEvent:
     """Reads one event.
 
-    Keys are the field names of KubeArmor's proto, in any case: KubeArmor's own log file writes them with a small first
-    letter. Whole numbers may come as 1252628.0 or as "1252628", as tools leave them; null and absent are the same.
-
     Raises:
-        EventJsonError: No JSON, no object, or a value that its field cannot hold.
+        EventJsonError: No JSON, or as `event_from_document`.
     """
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise EventJsonError(f"not JSON: {error}") from error
+    return event_from_document(document)
+
+
+def event_from_document(document: object) -> ParsedEvent:
+    """Makes an event of a JSON object.
+
+    Keys are the field names of KubeArmor's proto, in any case: KubeArmor's own log file writes them with a small first
+    letter. Whole numbers may come as 1252628.0 or as "1252628", as tools leave them; null and absent are the same.
+
+    Raises:
+        EventJsonError: No object, none of KubeArmor's fields in it, or a value that its field cannot hold.
+    """
     if not isinstance(document, dict):
         raise EventJsonError(f"not a JSON object but {_shown(document)}")
-    kind = document.pop(KIND_KEY, None) or _kind(document)
+    fields = {key: value for key, value in document.items() if key != KIND_KEY}
+    if KNOWN_KEYS.isdisjoint(key.lower() for key in fields):
+        raise EventJsonError(f"none of KubeArmor's fields is in it, only {_shown(list(fields))}")
+    kind = document.get(KIND_KEY) or _kind(fields)
     if not isinstance(kind, str) or kind not in KINDS:
         raise EventJsonError(f"{KIND_KEY} must be one of {', '.join(KINDS)}, not {_shown(kind)}")
     stream, make = KINDS[kind]
     message = make()
     unknown: list[str] = []
-    _fill(message, document, "", unknown)
+    _fill(message, fields, "", unknown)
     return ParsedEvent(stream, message, tuple(unknown))
 
 
@@ -140,54 +151,6 @@ def _shown(value: object) -> str:
     most = 60
     text = json.dumps(value)
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-SAMPLES = ("alerts", "logs", "constructed", "odd")
-"""Recorded from public documents, built by hand after KubeArmor's code, and broken values seen in the wild."""
-
-
-class BadLine(NamedTuple):
-    """A line that is not an event."""
-
-    place: str
-    """`file:line`."""
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
-
-
-def parse_lines(lines: Iterable[str | bytes], name: str) -> Iterator[ParsedEvent | BadLine]:
-    """Parses line by line, so that it can follow a pipe; empty lines are passed over.
-
-    Args:
-        lines: One JSON object each; see `event_from_json`.
-        name: What the lines come from, for `BadLine.place`.
-    """
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                yield event_from_json(line)
-            except EventJsonError as error:
-                yield BadLine(f"{name}:{number}", str(error))
-
-
-def read_file(path: Path) -> Iterator[ParsedEvent | BadLine]:
-    """Parses a file of one JSON object per line.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    with path.open("rb") as lines:
-        yield from parse_lines(lines, str(path))
-
-
-def sample_events(names: Iterable[str] = SAMPLES) -> Iterator[ParsedEvent]:
-    """The events that come with the package."""
-    folder = resources.files("otelbridge.simulator") / "samples"
-    for name in names:
-        lines = (folder / f"{name}.jsonl").read_bytes().splitlines()
-        yield from (event_from_json(line) for line in lines)
 
 
 SEQUENCE = re.compile(rb"seq=(\d+);")

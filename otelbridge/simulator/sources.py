@@ -1,4 +1,4 @@
-"""The name of a source in (`samples`, `generated`, or a file of JSON lines), its events out, once or for ever."""
+"""Where a simulated KubeArmor takes its events from, by name, and the pace at which it publishes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from otelbridge.event import Stream
-from otelbridge.simulator.events import BadLine, KubeArmorMessage, read_file, sample_events
+from otelbridge.simulator.event_files import NotAnEvent, read_file, sample_events
+from otelbridge.simulator.events import KubeArmorMessage, ParsedEvent
 from otelbridge.simulator.generator import generate
 
 SAMPLES = "samples"
@@ -34,14 +35,14 @@ class EventSource:
     """Events by name; what was wrong with a file is told by the attributes.
 
     Args:
-        name: `samples`, `generated`, or the path of a file with one JSON object per line.
+        name: `samples`, `generated`, or the path of a file of events (see `event_files`).
         streams: Only events of these.
         loop: Begin again at the end. What is generated has no end.
         seed: Of what is generated.
     """
 
     def __init__(self, name: str, *, streams: tuple[Stream, ...], loop: bool = False, seed: int = 1) -> None:
-        self.bad_lines: dict[str, BadLine] = {}
+        self.bad_lines: dict[str, NotAnEvent] = {}
         """By place; the first 100."""
         self.bad_line_count = 0
         """Of one round."""
@@ -78,15 +79,20 @@ class EventSource:
 
     def _one_round(self) -> Iterator[SourcedEvent]:
         self.bad_line_count = 0
-        for event in sample_events() if self._name == SAMPLES else read_file(Path(self._name)):
-            if isinstance(event, BadLine):
-                self.bad_line_count += 1
-                if len(self.bad_lines) < MAX_REMEMBERED:
-                    self.bad_lines[event.place] = event
-            elif event.stream in self._streams:
+        for event in sample_events() if self._name == SAMPLES else self._from_file():
+            if event.stream in self._streams:
                 if event.unknown_keys and len(self.unknown_keys) < MAX_REMEMBERED:
                     self.unknown_keys.update(dict.fromkeys(event.unknown_keys))
                 yield SourcedEvent(event.stream, event.message)
+
+    def _from_file(self) -> Iterator[ParsedEvent]:
+        for found in read_file(Path(self._name)):
+            if not isinstance(found, NotAnEvent):
+                yield found.event
+                continue
+            self.bad_line_count += 1
+            if len(self.bad_lines) < MAX_REMEMBERED:
+                self.bad_lines[found.place] = found
 
 
 T = TypeVar("T")

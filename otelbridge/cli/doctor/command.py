@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from otelbridge.cli.doctor.endpoint import examine_endpoint
+from otelbridge.cli.doctor.kubearmor import examine_kubearmor
 from otelbridge.cli.doctor.report import EXIT_CODES, Examination, Finding, Mark, Step, StepError, exit_code
 from otelbridge.cli.output import Output, OutputOption, print_json, size_in_words
 from otelbridge.cli.settings_options import (
@@ -24,13 +26,12 @@ from otelbridge.cli.settings_options import (
     SetOption,
     load_given,
 )
+from otelbridge.queue.disk import owner_of
 from otelbridge.settings.environment import colours_wanted, environment
+from otelbridge.settings.load import Loaded
 from otelbridge.settings.problems import SettingsError
+from otelbridge.settings.tree import Settings
 from otelbridge.telemetry.escape import escape
-
-if TYPE_CHECKING:
-    from otelbridge.settings.load import Loaded
-    from otelbridge.settings.tree import Settings
 
 EXAMPLES = (
     "otelbridge doctor --kubearmor kubearmor.kubearmor:32767 --endpoint http://collector:4317",
@@ -76,9 +77,6 @@ def doctor(
     )
     add(found)
     if loaded is not None:
-        from otelbridge.cli.doctor.endpoint import examine_endpoint  # noqa: PLC0415  # with grpc
-        from otelbridge.cli.doctor.kubearmor import examine_kubearmor  # noqa: PLC0415
-
         settings = loaded.settings
         add(_queue(settings.queue.directory, settings.queue.max_bytes))
         for upstream in settings.feed.endpoints:
@@ -129,7 +127,6 @@ def _road(settings: Settings) -> str:
 
 
 def _queue(directory: Path, max_bytes: int) -> list[Finding]:
-    from otelbridge.queue.disk import owner_of  # noqa: PLC0415
 
     examination = Examination(str(directory))
     with examination.step(Step.QUEUE) as step:

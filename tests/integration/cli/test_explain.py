@@ -89,7 +89,7 @@ def test_a_bad_line_is_named_and_the_others_are_explained_all_the_same(tmp_path:
     assert (ended.code, len(ended.data.splitlines())) == (1, 2)
     assert f"{file}:3: not JSON" in ended.talk
     assert f"{file}:4: PID must be a whole number" in ended.talk
-    assert "2 lines were not an event." in ended.talk
+    assert "2 parts of it were not an event." in ended.talk
 
 
 def test_the_gates_rules_and_redactions_apply(tmp_path: Path) -> None:

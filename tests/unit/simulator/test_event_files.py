@@ -1,16 +1,34 @@
-"""Files of events, and the samples that come with the package."""
+"""Events are found in the files that people have, and what is none is named."""
 
 from __future__ import annotations
 
+import gzip
+import io
+import json
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.simulator.events import SAMPLES, BadLine, ParsedEvent, parse_lines, read_file, sample_events
+from otelbridge.simulator.event_files import (
+    SAMPLES,
+    FoundEvent,
+    NotAnEvent,
+    opened,
+    read_events,
+    read_file,
+    sample_events,
+)
 
 TEST_SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+EVENT = {"Type": "MatchedPolicy", "PolicyName": 'p {["', "Owner": {"Ref": "Deployment", "Name": "web"}, "ATags": ["a"]}
+TEXT = json.dumps(EVENT)
+
+
+def found(text: str | bytes) -> list[FoundEvent | NotAnEvent]:
+    raw = io.BytesIO(text.encode() if isinstance(text, str) else text)
+    return list(read_events(opened(raw), "f"))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -24,22 +42,82 @@ def test_the_samples_are_of_all_three_streams() -> None:
     assert {event.stream for event in sample_events()} == {Stream.ALERTS, Stream.LOGS, Stream.MESSAGES}
 
 
+WRAPPED = {
+    "a line": TEXT,
+    "a line with a CR": TEXT + "\r\n",
+    "behind a byte order mark": "\ufeff" + TEXT,
+    "pretty-printed": json.dumps(EVENT, indent=2),
+    "pretty-printed with tabs and CR": json.dumps(EVENT, indent="\t").replace("\n", "\r\n"),
+    "an array": f"[{TEXT}]",
+    "a pretty-printed array": json.dumps([EVENT], indent=4),
+    "kubectl logs --prefix": f"[pod/relay-1/relay] {TEXT}",
+    "kubectl logs --timestamps": f"2026-01-02T03:04:05.678901234Z {TEXT}",
+    "kubectl logs --prefix --timestamps": f"[pod/relay-1/relay] 2026-01-02T03:04:05Z {TEXT}",
+    "containerd's log file": f"2026-01-02T03:04:05.678901234+01:00 stdout F {TEXT}",
+    "docker's log file": json.dumps({"log": TEXT + "\n", "stream": "stdout", "time": "2026-01-02T03:04:05Z"}),
+    "a prefix inside docker's": json.dumps({"log": f"{TEXT}\n", "kubernetes": {"pod_name": "x"}}),
+    "fluent-bit's parsed log": json.dumps({"log": "x", "log_processed": EVENT, "stream": "stdout"}),
+    "vector's message": json.dumps({"message": TEXT, "timestamp": "2026-01-02T03:04:05Z", "source_type": "file"}),
+    "an Elasticsearch hit": json.dumps({"_index": "kubearmor", "_id": "1", "_source": EVENT}),
+    "an Elasticsearch answer": json.dumps({"took": 1, "hits": {"total": 1, "hits": [{"_source": EVENT}]}}, indent=1),
+}
+
+
+@pytest.mark.parametrize("text", WRAPPED.values(), ids=WRAPPED.keys())
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_event_is_found_however_it_is_wrapped(text: str, *, compressed: bool) -> None:
+    raw = text.encode()
+    expected = found(TEXT)[0]
+
+    assert isinstance(expected, FoundEvent)
+    assert [one.event for one in found(gzip.compress(raw) if compressed else raw)] == [expected.event]  # type: ignore[union-attr]
+
+
+def test_many_pretty_printed_events_follow_one_another() -> None:
+    text = "\n".join(json.dumps(EVENT | {"PolicyName": str(number)}, indent=2) for number in range(3))
+
+    assert [one.event.message.PolicyName for one in found(text)] == ["0", "1", "2"]  # type: ignore[union-attr]
+
+
 def test_a_bad_line_is_named_by_file_and_line_and_the_others_are_read(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_bytes(b'{"Type": "HostLog"}\n\n{"Type": \n\xff\xfe\n{"Type": "MatchedPolicy"}')
 
-    first, broken, binary, last = read_file(file)
+    first, broken, last = read_file(file)
 
-    assert isinstance(first, ParsedEvent)
-    assert isinstance(last, ParsedEvent)
+    assert isinstance(first, FoundEvent)
+    assert isinstance(last, FoundEvent)
     assert str(broken).startswith(f"{file}:3: not JSON")
-    assert isinstance(binary, BadLine)
-    assert binary.place == f"{file}:4"
 
 
-def test_lines_are_parsed_as_they_come() -> None:
+@pytest.mark.parametrize(
+    ("text", "place", "reason"),
+    [
+        ('{"a": 1}', "f:1", "none of KubeArmor's fields"),
+        ("{}", "f:1", "none of KubeArmor's fields"),
+        ('\n\n["x"]', "f:3", "not a JSON object"),
+        ("level=info msg=hello", "f:1", "not JSON"),
+        (TEXT[:-1], "f:1", "not JSON"),
+        ("[" * 100_000, "f:1", "not JSON"),
+        (json.dumps({"log": "{broken", "stream": "stdout"}), "f:1", "none of KubeArmor's fields"),
+    ],
+)
+def test_what_is_no_event_is_named_with_its_reason(text: str, place: str, reason: str) -> None:
+    (bad,) = found(text)
+
+    assert isinstance(bad, NotAnEvent)
+    assert bad.place == place
+    assert reason in bad.reason
+
+
+def test_damaged_gzip_is_an_error_that_says_so() -> None:
+    with pytest.raises(OSError, match="gzip"):
+        found(gzip.compress(TEXT.encode() * 1000)[:-20])
+
+
+def test_events_are_found_as_their_lines_come() -> None:
     def lines() -> object:
-        yield '{"Type": "HostLog"}'
+        yield b'{"Type": "HostLog"}\n'
         raise AssertionError("asked for more than was taken")
 
-    assert isinstance(next(iter(parse_lines(lines(), "pipe"))), ParsedEvent)  # type: ignore[arg-type]
+    assert isinstance(next(iter(read_events(lines(), "pipe"))), FoundEvent)  # type: ignore[arg-type]

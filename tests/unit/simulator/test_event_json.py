@@ -111,8 +111,8 @@ def test_a_log_of_a_network_policy_without_a_policy_stays_a_log() -> None:
         ('{"Owner": "me"}', 'Owner must be an object, not "me"'),
         ('{"ATags": "a"}', 'ATags must be a list, not "a"'),
         ('{"EventData": {"a": {}}}', "EventData.a must be a text, not {}"),
-        ('{"_kind": "alarm"}', '_kind must be one of alert, log, message, not "alarm"'),
-        ('{"_kind": {"a": 1}}', "_kind must be one of"),
+        ('{"_kind": "alarm", "Type": "x"}', '_kind must be one of alert, log, message, not "alarm"'),
+        ('{"_kind": {"a": 1}, "Type": "x"}', "_kind must be one of"),
     ],
 )
 def test_a_value_that_cannot_be_is_named(text: str, reason: str) -> None:
