@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "bench"
-COLLECTOR = ROOT / "build" / "collector" / "manifest"
+COLLECTOR = ROOT / "build" / "otelcol"
 """What `make collector` builds."""
 GO_FOLDERS = ":/usr/local/go/bin"
 """Where Go's own installer puts it, often not on PATH."""

@@ -19,7 +19,6 @@ from tests.peers.kube_api import start_kube_api
 from tests.peers.process import PeerProcess, answers_ok, free_ports
 
 PIPELINES = ROOT / "k8s" / "collector"
-MANIFEST = "manifest-pipelines"
 AGENT, GATEWAY = PIPELINES / "agent.yaml", PIPELINES / "gateway.yaml"
 DESTINATIONS = sorted(PIPELINES.glob("to-*.yaml"))
 ENVIRONMENT = {
@@ -48,7 +47,7 @@ def read(path: Path) -> dict[str, Any]:
 )
 def test_the_genuine_collector_accepts_the_pipeline(configs: tuple[Path, ...], tmp_path: Path) -> None:
     environment = {**ENVIRONMENT, "QUEUE_DIRECTORY": str(tmp_path / "queue")}
-    done = validate(*configs, manifest=MANIFEST, env=environment)
+    done = validate(*configs, env=environment)
     assert done.returncode == 0, done.stderr
 
 
@@ -56,7 +55,7 @@ def test_the_genuine_collector_accepts_the_pipeline(configs: tuple[Path, ...], t
 def test_the_genuine_collector_would_refuse_a_wrong_pipeline(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("processors: {k8s_attributes: {pod_associations: []}}", encoding="utf-8")
-    done = validate(AGENT, wrong, manifest=MANIFEST, env={**ENVIRONMENT, "QUEUE_DIRECTORY": str(tmp_path)})
+    done = validate(AGENT, wrong, env={**ENVIRONMENT, "QUEUE_DIRECTORY": str(tmp_path)})
     assert done.returncode != 0
     assert "pod_associations" in done.stderr
 
@@ -153,7 +152,7 @@ def agent(tmp_path: Path, behind: OtlpEndpoint) -> Iterator[str]:
             "QUEUE_DIRECTORY": str(tmp_path / "queue"),
         }
         process = PeerProcess(
-            [str(collector_binary(MANIFEST)), "--config", str(AGENT), "--config", str(override)],
+            [str(collector_binary()), "--config", str(AGENT), "--config", str(override)],
             output=tmp_path / "agent.log",
             is_up=lambda: answers_ok(f"http://127.0.0.1:{health}/"),
             env=environment,

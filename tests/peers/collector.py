@@ -17,16 +17,15 @@ from otelbridge.simulator.endpoint_inbox import ReceivedLog
 from tests.peers.presence import ROOT, required
 from tests.peers.process import PeerProcess, answers_ok, free_ports
 
-BUILT = ROOT / "build" / "collector"
-"""Where tests/collector/build puts a link to each Collector that it built, named as the manifest is."""
+BINARY = ROOT / "build" / "otelcol"
 
 LENGTH = struct.Struct(">I")
 """The file exporter writes each message after its length in four bytes, the first one highest."""
 
 
-def collector_binary(manifest: str = "manifest") -> Path:
-    """The Collector of a manifest under tests/collector; the test ends here when it was not built."""
-    return required(BUILT / manifest, name="the genuine Collector", cure=f"tests/collector/build {manifest}")
+def collector_binary() -> Path:
+    """The Collector; the test ends here when it was not built."""
+    return required(BINARY, name="the genuine Collector", cure="tests/collector/build")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,19 +114,16 @@ def base_config(ports: CollectorPorts, logs: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def start_collector(
-    folder: Path, *, extra: Mapping[str, Any] | None = None, manifest: str = "manifest"
-) -> Iterator[CollectorProcess]:
+def start_collector(folder: Path, *, extra: Mapping[str, Any] | None = None) -> Iterator[CollectorProcess]:
     """A running Collector, ended with the context.
 
     Args:
         folder: for its files; it must exist.
         extra: merged over the base configuration, by the Collector itself.
-        manifest: which of the Collectors under tests/collector.
     """
     grpc, http, health = free_ports(3)
     ports = CollectorPorts(grpc=grpc, http=http, health=health)
-    collector = CollectorProcess(collector_binary(manifest), folder, ports=ports, extra=extra or {})
+    collector = CollectorProcess(collector_binary(), folder, ports=ports, extra=extra or {})
     collector.process.start()
     try:
         yield collector
@@ -135,7 +131,7 @@ def start_collector(
         collector.process.stop()
 
 
-def validate(*configs: Path, manifest: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def validate(*configs: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """What the Collector says of configuration files that are merged in this order; nothing is started.
 
     Args:
@@ -143,7 +139,7 @@ def validate(*configs: Path, manifest: str, env: Mapping[str, str]) -> subproces
     """
     arguments = [part for config in configs for part in ("--config", str(config))]
     return subprocess.run(
-        [collector_binary(manifest), "validate", *arguments],
+        [collector_binary(), "validate", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -52,7 +52,7 @@ class Jaeger:
 @contextmanager
 def start_jaeger(folder: Path) -> Iterator[Jaeger]:
     """A running Jaeger, ended with the context; the test ends here when it was not built."""
-    binary = required(BINARY, name="the genuine Jaeger", cure="tests/jaeger/build")
+    binary = required(BINARY, name="the genuine Jaeger", cure="tests/peers/build jaeger")
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     argv = [str(binary), *(f"--{name}.host-port=127.0.0.1:{port}" for name, port in ports.items())]
     url = f"http://127.0.0.1:{ports['query.http-server']}"

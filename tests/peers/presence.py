@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,6 +20,23 @@ def required(program: Path | None, *, name: str, cure: str) -> Path:
     """The program, where it is; else the test ends here, with the cure in the reason."""
     if program is not None and os.access(program, os.X_OK):
         return program
+    _absent(name, cure)
+
+
+def required_jars(folder: Path, *, name: str, cure: str) -> Path:
+    """The folder, where there are jars in it; else the test ends here, with the cure in the reason."""
+    if any(folder.glob("*.jar")):
+        return folder
+    _absent(name, cure)
+
+
+def on_path(name: str) -> Path | None:
+    """A program that is installed."""
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def _absent(name: str, cure: str) -> NoReturn:
     reason = f"{name} is not here: {cure}"
     if os.environ.get(REQUIRED) == "1":
         pytest.fail(f"{reason} ({REQUIRED} is set)")

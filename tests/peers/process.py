@@ -31,12 +31,20 @@ class PeerProcess:
         output: where its stdout and stderr go, appended to at each start.
         is_up: asked until it says yes after each start.
         env: the whole environment; None passes the test's own on.
+        start_seconds: how long it may take until it is up.
     """
 
     def __init__(
-        self, argv: Sequence[str], *, output: Path, is_up: Callable[[], bool], env: Mapping[str, str] | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        output: Path,
+        is_up: Callable[[], bool],
+        env: Mapping[str, str] | None = None,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self._argv, self._output, self._is_up, self._env = list(argv), output, is_up, env
+        self._start_seconds = start_seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,7 +86,7 @@ class PeerProcess:
             AssertionError: it ended by itself or was not up in time; with what it printed.
         """
         try:
-            eventually(self._up_or_ended, within_seconds=START_SECONDS, why=f"{self._argv[0]} is up")
+            eventually(self._up_or_ended, within_seconds=self._start_seconds, why=f"{self._argv[0]} is up")
         except BaseException as error:
             self.kill()
             error.add_note(self.output())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.peers.presence import required
+from tests.peers.presence import on_path, required
 from tests.peers.process import PeerProcess, answers_ok, free_ports
 
 QUERY_SECONDS = 10
@@ -22,7 +21,7 @@ CURE = "apt-get install prometheus"
 
 def promtool_binary() -> Path:
     """promtool; the test ends here when it is not installed."""
-    return required(_on_path("promtool"), name="promtool", cure=CURE)
+    return required(on_path("promtool"), name="promtool", cure=CURE)
 
 
 class PrometheusServer:
@@ -70,7 +69,7 @@ def start_prometheus(
         rules: files of alerting and recording rules.
         interval: between scrapes, and between evaluations of the rules.
     """
-    binary = required(_on_path("prometheus"), name="Prometheus", cure=CURE)
+    binary = required(on_path("prometheus"), name="Prometheus", cure=CURE)
     (port,) = free_ports(1)
     config = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
@@ -91,8 +90,3 @@ def start_prometheus(
         yield PrometheusServer(process, url=url)
     finally:
         process.stop()
-
-
-def _on_path(name: str) -> Path | None:
-    found = shutil.which(name)
-    return Path(found) if found else None

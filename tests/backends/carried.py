@@ -1,0 +1,90 @@
+"""What every back end is given: each sample and 10,000 numbered events, carried by a bridge that runs as users run it.
+
+A second bridge, subscribed to the same relay, delivers to an endpoint of ours: what it delivers is what the back end
+must have. So nothing here knows the name of an attribute, but for the event's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from otelbridge.event import Stream
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
+from otelbridge.simulator.event_files import BadLine, read_file
+from otelbridge.simulator.relay import Relay
+from tests.oracle import Publisher, gap_records, uid_of
+from tests.peers.bridge import Json, running_bridge
+from tests.peers.presence import ROOT
+from tests.waiting import eventually
+
+NUMBERED = 10_000
+PER_SECOND = 3_000
+STREAMS = (Stream.ALERTS, Stream.LOGS, Stream.MESSAGES)
+SAMPLES = ROOT / "tests" / "samples"
+DELIVERED_SECONDS = 60
+
+Records = dict[str, ReceivedLog]
+"""Log records by their `log.record.uid`."""
+
+
+def samples() -> Iterator[tuple[Stream, bytes]]:
+    """Every sample event, each once."""
+    seen = set()
+    for file in sorted(SAMPLES.glob("*.json*")):
+        for event in read_file(file):
+            if isinstance(event, BadLine):
+                continue
+            body = event.message.SerializeToString()
+            if (event.stream, body) not in seen:
+                seen.add((event.stream, body))
+                yield event.stream, body
+
+
+def carry(folder: Path, *, send: Json, numbered: int = NUMBERED, **settings: Json) -> Records:
+    """Has a bridge deliver the samples and so many numbered events; returns what it must have delivered.
+
+    Args:
+        folder: for the bridges' files.
+        send: where the bridge delivers to.
+        settings: further sections, for both bridges.
+    """
+    with Relay() as relay, OtlpEndpoint(http_port=None) as witness:
+        feed: Json = {"endpoints": [relay.endpoint]}
+        with (
+            running_bridge(folder / "carrier", feed=feed, send=send, **settings) as bridge,
+            running_bridge(
+                folder / "witness", feed=feed, send={"endpoint": witness.grpc_endpoint}, **settings
+            ) as second,
+        ):
+            bridge.wait_until_watching()
+            second.wait_until_watching()
+            relay.wait_for_subscribers(2)
+            given = list(samples())
+            for stream, body in given:
+                relay.publish(stream, body)
+            Publisher(relay, per_second=PER_SECOND, streams=STREAMS).publish(numbered)
+            for one in (bridge, second):
+                eventually(
+                    lambda one=one: sum(one.balance(stream)["received"] for stream in STREAMS) >= len(given) + numbered,  # type: ignore[misc]
+                    within_seconds=DELIVERED_SECONDS,
+                    why="all are received",
+                )
+                one.wait_until_delivered(within_seconds=DELIVERED_SECONDS)
+            assert relay.dropped == 0
+            records = witness.log_records()
+    by_uid = {str(uid_of(record)): record for record in records}
+    gaps = len(gap_records(records))  # a sample says that KubeArmor throttles, and a gap record goes with it
+    assert len(by_uid) == len(records) == len(given) + numbered + gaps, "each event has an id of its own"
+    return by_uid
+
+
+def keys(records: Records) -> set[str]:
+    """Every attribute key, of records and resources."""
+    return {
+        key
+        for received in records.values()
+        for pairs in (received.resource.attributes, received.record.attributes)
+        for key in attributes(pairs)
+    }

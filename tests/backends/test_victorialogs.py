@@ -1,0 +1,105 @@
+"""A genuine VictoriaLogs has every record once, with its time to the nanosecond and all its values."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
+from tests.backends.carried import Records, carry
+from tests.peers.victorialogs import VictoriaLogs, start_victorialogs
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(240)]
+
+STREAM_FIELDS = "k8s.cluster.name,k8s.namespace.name,kubearmor.stream"
+"""As docs/wiring.md says."""
+MAX_STREAMS = 40
+"""Without the header it makes one of each resource and event name: more than a thousand."""
+NANOS = 1_000_000_000
+
+
+class Loaded(NamedTuple):
+    victorialogs: VictoriaLogs
+    records: Records
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    folder = tmp_path_factory.mktemp("victorialogs")
+    with start_victorialogs(folder) as victorialogs:
+        send = {
+            "protocol": "http/protobuf",
+            "endpoint": victorialogs.otlp_endpoint,
+            "headers": {"VL-Stream-Fields": STREAM_FIELDS},
+        }
+        records = carry(folder, send=send)
+        eventually(lambda: victorialogs.count("*") >= len(records), within_seconds=30, why="all are searchable")
+        yield Loaded(victorialogs, records)
+
+
+def as_text(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case bytes():
+            return base64.b64encode(value).decode()
+        case float():
+            return str(value).removesuffix(".0")
+        case list():
+            return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        case _:
+            return str(value)
+
+
+def rfc3339(unix_nano: int) -> str:
+    """As VictoriaLogs writes a time: without zeros at the end."""
+    seconds, nanos = divmod(unix_nano, NANOS)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{f'.{nanos:09}'.rstrip('0').rstrip('.')}Z"
+
+
+def fields(received: ReceivedLog) -> dict[str, str]:
+    """A record as VictoriaLogs shows it: flat, all values as text, nothing empty."""
+    record = received.record
+    pairs: list[KeyValue] = [*received.resource.attributes, *received.record.attributes]
+    flat = {key: as_text(value) for key, value in attributes(pairs).items()}
+    flat |= {
+        "_time": rfc3339(record.time_unix_nano),
+        "_msg": record.body.string_value,
+        "scope.name": received.scope.name,
+        "scope.version": received.scope.version,
+        "severity_number": str(record.severity_number),
+        "severity_text": record.severity_text,
+        "event_name": record.event_name,
+    }
+    return {name: value for name, value in flat.items() if value}
+
+
+def test_every_record_is_there_once(loaded: Loaded) -> None:
+    found = Counter(row["log.record.uid"] for row in loaded.victorialogs.query("* | fields log.record.uid"))
+    assert found == Counter(dict.fromkeys(loaded.records, 1))
+
+
+def test_times_and_values_are_those_that_were_sent(loaded: Loaded) -> None:
+    wrong = {}
+    for row in loaded.victorialogs.query("*"):
+        uid = row["log.record.uid"]
+        expected = fields(loaded.records[uid])
+        # A record that knows no time gets the one at which the bridge received it: this bridge, not the other one.
+        own = {"_stream", "_stream_id"} | ({"_time"} if not loaded.records[uid].record.time_unix_nano else set())
+        found, expected = ({name: value for name, value in one.items() if name not in own} for one in (row, expected))
+        if found != expected:
+            wrong[uid] = sorted(set(found.items()) ^ set(expected.items()))
+    assert not wrong, f"{len(wrong)} differ: {dict(list(wrong.items())[:5])}"
+
+
+def test_streams_stay_few_with_the_documented_header(loaded: Loaded) -> None:
+    assert len(loaded.victorialogs.streams()) <= MAX_STREAMS
