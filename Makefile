@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml $(FASTPATH) | cksum
 BUILD_ONLY := hatchling editables cython trove-classifiers packaging pathspec pluggy tomlkit
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test lint proto docs picture lock collector jaeger peers k8s bench guard torture sbom cluster clean
+.PHONY: setup demo test lint proto docs picture lock collector jaeger backends peers k8s bench guard torture sbom cluster clean
 
 setup: $(DEV) ## .venv with everything that development needs
 
@@ -18,7 +18,7 @@ demo: $(RUN) ## the whole road on this machine: simulator -> bridge -> OTLP endp
 	$(BIN)/otelbridge demo
 
 test: $(DEV) ## the everyday suite, under five minutes
-	$(BIN)/python -m pytest -n 2 -m "not torture and not collector and not jaeger and not image and not prometheus and not cluster" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not torture and not collector and not jaeger and not image and not prometheus and not cluster and not backends" $(ARGS)
 
 lint: $(DEV) ## style, types and the import contracts
 	$(BIN)/ruff format --check .
@@ -42,7 +42,11 @@ cluster: ## a genuine Kubernetes control plane, kubectl, helm and kube-score, bu
 	tests/cluster/build
 
 jaeger: ## the genuine Jaeger, built from its Go module
-	tests/jaeger/build
+	tests/peers/build jaeger
+
+backends: ## genuine back ends: Prometheus 3 and VictoriaLogs from Go modules, OpenSearch and Kafka from Maven
+	tests/peers/build prometheus promtool victorialogs
+	tests/peers/jars/assemble
 
 peers: $(BIN)/python ## what the tests run and never import: rotel, another collector; axe, which judges the status page
 	rm -rf build/peers

@@ -1,4 +1,4 @@
-"""What every back end is given: each sample and 10,000 numbered events, carried by a bridge that runs as users run it.
+"""What every back end is given: samples, hard events and 10,000 numbered ones, carried by a bridge as users run it.
 
 A second bridge, subscribed to the same relay, delivers to an endpoint of ours: what it delivers is what the back end
 must have. So nothing here knows the name of an attribute, but for the event's id.
@@ -6,14 +6,14 @@ must have. So nothing here knows the name of an attribute, but for the event's i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from otelbridge.event import Stream
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
-from otelbridge.simulator.event_files import BadLine, read_file
-from otelbridge.simulator.relay import Relay
+from otelbridge.simulator.events import BadLine, read_file
+from otelbridge.simulator.upstream import Relay
+from tests.backends.hard_events import hard_events
 from tests.oracle import Publisher, gap_records, uid_of
 from tests.peers.bridge import Json, running_bridge
 from tests.peers.presence import ROOT
@@ -29,17 +29,15 @@ Records = dict[str, ReceivedLog]
 """Log records by their `log.record.uid`."""
 
 
-def samples() -> Iterator[tuple[Stream, bytes]]:
-    """Every sample event, each once."""
-    seen = set()
-    for file in sorted(SAMPLES.glob("*.json*")):
-        for event in read_file(file):
-            if isinstance(event, BadLine):
-                continue
-            body = event.message.SerializeToString()
-            if (event.stream, body) not in seen:
-                seen.add((event.stream, body))
-                yield event.stream, body
+def samples() -> list[tuple[Stream, bytes]]:
+    """Every sample event and every hard one, each once."""
+    events = [
+        (event.stream, event.message.SerializeToString())
+        for file in sorted(SAMPLES.glob("*.json*"))
+        for event in read_file(file)
+        if not isinstance(event, BadLine)
+    ]
+    return list(dict.fromkeys([*events, *hard_events()]))
 
 
 def carry(folder: Path, *, send: Json, numbered: int = NUMBERED, **settings: Json) -> Records:
@@ -61,7 +59,7 @@ def carry(folder: Path, *, send: Json, numbered: int = NUMBERED, **settings: Jso
             bridge.wait_until_watching()
             second.wait_until_watching()
             relay.wait_for_subscribers(2)
-            given = list(samples())
+            given = samples()
             for stream, body in given:
                 relay.publish(stream, body)
             Publisher(relay, per_second=PER_SECOND, streams=STREAMS).publish(numbered)

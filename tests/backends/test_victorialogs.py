@@ -7,16 +7,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
+from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes, plain
 from tests.backends.carried import Records, carry
 from tests.peers.victorialogs import VictoriaLogs, start_victorialogs
-from tests.waiting import eventually
 
 pytestmark = [pytest.mark.backends, pytest.mark.timeout(240)]
 
@@ -42,7 +40,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
             "headers": {"VL-Stream-Fields": STREAM_FIELDS},
         }
         records = carry(folder, send=send)
-        eventually(lambda: victorialogs.count("*") >= len(records), within_seconds=30, why="all are searchable")
+        victorialogs.flush()
         yield Loaded(victorialogs, records)
 
 
@@ -73,7 +71,7 @@ def fields(received: ReceivedLog) -> dict[str, str]:
     flat = {key: as_text(value) for key, value in attributes(pairs).items()}
     flat |= {
         "_time": rfc3339(record.time_unix_nano),
-        "_msg": record.body.string_value,
+        "_msg": as_text(plain(record.body)),
         "scope.name": received.scope.name,
         "scope.version": received.scope.version,
         "severity_number": str(record.severity_number),
@@ -83,6 +81,9 @@ def fields(received: ReceivedLog) -> dict[str, str]:
     return {name: value for name, value in flat.items() if value}
 
 
+@pytest.mark.xfail(
+    strict=True, reason="names that come out of values: more than 2,000 in a block, and it drops records"
+)
 def test_every_record_is_there_once(loaded: Loaded) -> None:
     found = Counter(row["log.record.uid"] for row in loaded.victorialogs.query("* | fields log.record.uid"))
     assert found == Counter(dict.fromkeys(loaded.records, 1))

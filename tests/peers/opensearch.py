@@ -149,4 +149,4 @@ def start_opensearch(folder: Path) -> Iterator[OpenSearch]:
     try:
         yield OpenSearch(process, url=url)
     finally:
-        process.stop()
+        process.kill()  # what it holds goes with the test's folder

@@ -18,16 +18,16 @@ REQUIRED = "REQUIRE_PEERS"
 
 def required(program: Path | None, *, name: str, cure: str) -> Path:
     """The program, where it is; else the test ends here, with the cure in the reason."""
-    if program is not None and os.access(program, os.X_OK):
-        return program
-    _absent(name, cure)
+    if program is None or not os.access(program, os.X_OK):
+        _absent(name, cure)
+    return program
 
 
 def required_jars(folder: Path, *, name: str, cure: str) -> Path:
     """The folder, where there are jars in it; else the test ends here, with the cure in the reason."""
-    if any(folder.glob("*.jar")):
-        return folder
-    _absent(name, cure)
+    if not any(folder.glob("*.jar")):
+        _absent(name, cure)
+    return folder
 
 
 def on_path(name: str) -> Path | None:

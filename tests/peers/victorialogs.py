@@ -39,10 +39,9 @@ class VictoriaLogs:
         with urllib.request.urlopen(f"{self.url}/select/logsql/query", body, timeout=QUERY_SECONDS) as answer:
             return [json.loads(line) for line in answer]
 
-    def count(self, logsql: str) -> int:
-        """How many records a filter finds."""
-        ((row,),) = ([row.values()] for row in self.query(f"{logsql} | stats count() as records"))
-        return int(*row)
+    def flush(self) -> None:
+        """Makes all that it has taken findable."""
+        urllib.request.urlopen(f"{self.url}/internal/force_flush", timeout=QUERY_SECONDS).close()
 
     def streams(self) -> set[str]:
         """The streams that it keeps records in."""
