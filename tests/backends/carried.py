@@ -11,7 +11,7 @@ from pathlib import Path
 from otelbridge.event import Stream
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
-from otelbridge.simulator.events import BadLine, read_file
+from otelbridge.simulator.events import event_from_json
 from otelbridge.simulator.upstream import Relay
 from tests.backends.hard_events import hard_events
 from tests.oracle import Publisher, gap_records, uid_of
@@ -31,12 +31,10 @@ Records = dict[str, ReceivedLog]
 
 def samples() -> list[tuple[Stream, bytes]]:
     """Every sample event and every hard one, each once."""
-    events = [
-        (event.stream, event.message.SerializeToString())
-        for file in sorted(SAMPLES.glob("*.json*"))
-        for event in read_file(file)
-        if not isinstance(event, BadLine)
+    lines = [
+        line for file in sorted(SAMPLES.glob("*.json*")) for line in file.read_bytes().splitlines() if line.strip()
     ]
+    events = [(event.stream, event.message.SerializeToString()) for event in map(event_from_json, lines)]
     return list(dict.fromkeys([*events, *hard_events()]))
 
 
