@@ -13,18 +13,16 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
+from otelbridge.encode import EventEncoder
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.gate.rules import Gate
 from otelbridge.latest import RecentEvents
-from otelbridge.mapping.decode import Decoded, decode
 from otelbridge.mapping.mapper import Mapper, Record
-from otelbridge.mapping.severity import THROTTLING_OPERATION
-from otelbridge.pb.kubearmor_pb2 import Alert
 from otelbridge.queue.model import Batch
 from otelbridge.queue.packing import packed
 from otelbridge.queue.queue import DurableQueue
-from otelbridge.telemetry.events import EventDamaged, EventsOverflowed, GapEnded, Tell
+from otelbridge.telemetry.events import EventsOverflowed, GapEnded, Tell
 from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.pulse import Pulse
 
@@ -57,19 +55,13 @@ class Pipeline:
         latest: RecentEvents | None = None,
     ) -> None:
         self._handoff = handoff
-        self._gate = gate
+        self._encoder = EventEncoder(gate, mapper, latest)
         self._mapper = mapper
         self._queue = queue
         self._tell = tell
-        self._map = mapper.map if latest is None else latest.noting(mapper.map)
-        # A rule, or a look at the latest events, needs the event decoded.
-        self._express = mapper.fastpath if gate.open and latest is None else {}
         self._gaps: deque[Gap] = deque()
         self._draining = threading.Event()
         self._in_hand: Counter[Stream] = Counter()
-        self._damaged: dict[tuple[Stream, str, str], tuple[str, int]] = {}
-        self.redacted = 0
-        """Events in which a secret was blacked out."""
         self.lag_nanos: dict[Stream, int] = {}
         """Receipt of a stream's latest event minus its own time stamp; negative when the clocks differ."""
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
@@ -78,7 +70,12 @@ class Pipeline:
     @property
     def has_fastpath(self) -> bool:
         """Whether usual events take it."""
-        return bool(self._express)
+        return self._encoder.has_fastpath
+
+    @property
+    def redacted(self) -> int:
+        """Events in which a secret was blacked out."""
+        return self._encoder.redacted
 
     def start(self) -> None:
         """Starts the thread."""
@@ -110,7 +107,8 @@ class Pipeline:
         self._in_hand.update(event.stream for event in events)
         postings = Counter[tuple[Stream, Account, str]]()
         batches = list(self._batches(events, postings))
-        self._tell_damage()
+        for told in self._encoder.take_told():
+            self._tell(told)
         for overflow in self._handoff.take_overflow(at_once=last):
             postings[overflow.stream, Account.RECEIVED, ""] += overflow.events
             postings[overflow.stream, Account.DROPPED, OVERFLOW_REASON] += overflow.events
@@ -135,19 +133,11 @@ class Pipeline:
 
     def _batches(self, events: Sequence[RawEvent], postings: Counter[tuple[Stream, Account, str]]) -> Iterable[Batch]:
         open_batches: dict[Stream, OpenBatch] = {}
-        fastpath = self._express
         for event in chain.from_iterable(self._in_breaths(events)):
-            stream, body, received_unix_nano, _, _ = event
-            record = None
-            if stream in fastpath:
-                try:
-                    record = fastpath[stream](body, received_unix_nano)
-                except Exception as error:  # noqa: BLE001 - see _map_decoded
-                    record = self._as_bytes(event, decode(stream, body), error)
+            record = self._encoder.encode(event)
             if record is None:
-                record = self._map_decoded(event, postings)
-                if record is None:
-                    continue
+                continue
+            stream, _, received_unix_nano, _, _ = event
             batch = open_batches.get(stream)
             if batch is None:
                 batch = open_batches[stream] = OpenBatch(stream)
@@ -158,6 +148,8 @@ class Pipeline:
             yield self._close(batch)
         for stream, count in self._in_hand.items():
             postings[stream, Account.RECEIVED, ""] += count
+        for (stream, rule), count in self._encoder.take_filtered().items():
+            postings[stream, Account.FILTERED, rule] += count
 
     def _in_breaths(self, events: Sequence[RawEvent]) -> Iterator[Sequence[RawEvent]]:
         """The events in pieces, with a moment between two pieces in which readers can read."""
@@ -166,78 +158,11 @@ class Pipeline:
                 self._handoff.let_readers_in()
             yield events[start : start + BREATH_EVENTS]
 
-    def _map_decoded(self, event: RawEvent, postings: Counter[tuple[Stream, Account, str]]) -> Record | None:
-        """The event's record; None where a rule drops it."""
-        stream = event.stream
-        decoded = decode(stream, event.body)
-        if decoded.how != "strict":
-            self._note_damage(event, decoded)
-        if not self._gate.open and not self._passes(stream, decoded, postings):
-            return None
-        if stream is Stream.ALERTS:
-            self._note_throttling(decoded, event)
-        try:
-            return self._map(stream, decoded, event.received_unix_nano)
-        except Exception as error:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
-            return self._as_bytes(event, decoded, error)
-
-    def _as_bytes(self, event: RawEvent, decoded: Decoded, error: Exception) -> Record:
-        """The event as evidence that the mapping could not read."""
-        # Not the bytes that came in: the gate may have blacked secrets out of the message since.
-        body = decoded.message.SerializeToString() if decoded.how != "raw" else event.body
-        raw = decoded._replace(how="raw", why=f"the mapping failed: {error!r}", body=body)
-        self._note_damage(event, raw)
-        return self._map(event.stream, raw, event.received_unix_nano)
-
-    def _note_damage(self, event: RawEvent, decoded: Decoded) -> None:
-        key = (event.stream, event.upstream, decoded.how)
-        why, events = self._damaged.get(key, (decoded.why, 0))
-        self._damaged[key] = (why, events + 1)
-
-    def _tell_damage(self) -> None:
-        """Once per turn and kind: a flood of damaged events must not become a flood of happenings."""
-        for (stream, upstream, how), (why, events) in self._damaged.items():
-            self._tell(EventDamaged(stream=stream, upstream=upstream, how=how, why=why, events=events))
-        self._damaged.clear()
-
-    def _passes(self, stream: Stream, decoded: Decoded, postings: Counter[tuple[Stream, Account, str]]) -> bool:
-        if decoded.how == "raw":
-            return True  # bytes that no rule can read are evidence all the same
-        verdict = self._gate.judge(stream, decoded.message)
-        self.redacted += verdict.redactions > 0
-        if not verdict.keep:
-            postings[stream, Account.FILTERED, verdict.rule] += 1
-        return verdict.keep
-
     def _close(self, batch: OpenBatch) -> Batch:
         lag = batch.latest_lag_nanos()
         if lag is not None:
             self.lag_nanos[batch.stream] = lag
         return batch.close(self._mapper)
-
-    def _note_throttling(self, decoded: Decoded, event: RawEvent) -> None:
-        """KubeArmor says that it will report nothing of a container for a while: a gap whose extent is known."""
-        alert = decoded.message
-        if not isinstance(alert, Alert) or alert.Operation != THROTTLING_OPERATION:
-            return
-        started = self._mapper.event_unix_nano(alert) or event.received_unix_nano
-        limit = f"Its limit is {alert.MaxAlertsPerSec} alerts a second." if alert.MaxAlertsPerSec else ""
-        self._tell(
-            GapEnded(
-                gap=Gap(
-                    stream=event.stream,
-                    upstream=event.upstream,
-                    cause=GapCause.THROTTLED,
-                    started_unix_nano=started,
-                    ended_unix_nano=started + alert.DroppingAlertsInterval * 1_000_000_000,
-                    node=alert.HostName,
-                    namespace=alert.NamespaceName,
-                    pod=alert.PodName,
-                    container=alert.ContainerName,
-                    detail=limit,
-                )
-            )
-        )
 
     def _gap_batches(self, postings: Counter[tuple[Stream, Account, str]]) -> Iterable[Batch]:
         if not self._gaps:

@@ -98,16 +98,16 @@ def severity_of(text: str) -> int:
 
 def labels_of(text: str) -> dict[str, str]:
     """`k=v,k2=v2`. A part without `=` belongs to the value before it."""
-    labels: dict[str, str] = {}
+    labels: dict[str, list[str]] = {}
     last = ""
     for part in text.split(","):
         key, equals, value = part.partition("=")
         if equals and key:
-            labels[key] = value
+            labels[key] = [value]
             last = key
         elif last:
-            labels[last] += "," + part
-    return labels
+            labels[last].append(part)
+    return {key: ",".join(values) for key, values in labels.items()}
 
 
 def always(_: Any) -> bool:

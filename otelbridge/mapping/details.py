@@ -235,16 +235,16 @@ def data_pairs(data: str) -> dict[str, str]:
     A word without `=` belongs to the value before it, but for a capability's name.
     """
     words = data.split("," if data.startswith("kfunc=") and " " not in data else " ")
-    pairs: dict[str, str] = {}
+    pairs: dict[str, list[str]] = {}
     last = ""
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key.isidentifier():
             last = key
-            pairs.setdefault(key, value)
+            pairs.setdefault(key, [value])
         elif last and last != "lsm":
-            pairs[last] += " " + word
-    return pairs
+            pairs[last].append(word)
+    return {key: " ".join(words) for key, words in pairs.items()}
 
 
 def event_data_of(text: str) -> dict[str, str]:

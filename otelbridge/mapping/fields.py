@@ -126,7 +126,8 @@ OWN_KEYS: tuple[tuple[str, str], ...] = (
     ("kubearmor.truncated", "Keys of attributes that were cut."),
     ("kubearmor.sanitized", "`nul`: zero bytes were taken out of the event's texts."),
     ("kubearmor.decode", "`lenient` or `raw`, where the event did not parse as it should."),
-    ("kubearmor.unknown_field.<number>", "A field of a KubeArmor that is newer than this bridge."),
+    ("kubearmor.decode_error", "Why, on `raw` records."),
+    ("kubearmor.unknown_fields", "Fields of a KubeArmor that is newer than this bridge, as `number=value`."),
     ("kubearmor.network.peer.<...>", "What the relay knows about the other end: kind, namespace, name."),
 )
 

@@ -8,7 +8,7 @@ from otelbridge.event import Gap, Stream
 from otelbridge.mapping.decode import Decoded, Event
 from otelbridge.mapping.fastpath_cache import compiled_mapping
 from otelbridge.mapping.model import MappingCounts
-from otelbridge.mapping.record_encoder import RecordEncoder, unknown_attributes
+from otelbridge.mapping.record_encoder import RecordEncoder
 from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.synthetic import MessageEncoder, gap_record, raw_record
@@ -16,6 +16,8 @@ from otelbridge.mapping.wire import Attribute
 from otelbridge.pb import kubearmor_pb2 as pb
 
 __all__ = ["Mapper", "Record"]
+
+MAX_UNKNOWN_FIELDS = 32  # on a record; the others are counted as dropped
 
 
 class Mapper:
@@ -88,10 +90,10 @@ class Mapper:
         tally.lenient += decoded.how == "lenient"
         tally.sanitized += decoded.how == "lenient" or decoded.sanitized
         tally.unknown_fields += len(decoded.unknown)
-        unknown, dropped = unknown_attributes(decoded.unknown)
         rare: list[Attribute] = [
             ("kubearmor.decode", "lenient" if decoded.how == "lenient" else ""),
             ("kubearmor.sanitized", ["nul"] if decoded.sanitized else []),
-            *unknown,
+            ("kubearmor.unknown_fields", decoded.unknown[:MAX_UNKNOWN_FIELDS]),
         ]
-        return self._lanes[stream](decoded.message, received_unix_nano, rare, dropped)
+        left_out = max(0, len(decoded.unknown) - MAX_UNKNOWN_FIELDS)
+        return self._lanes[stream](decoded.message, received_unix_nano, rare, left_out)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from otelbridge import clamp
 from otelbridge.mapping.details import Role
 
 Held: TypeAlias = "str | int | tuple[str, ...]"
@@ -157,7 +158,6 @@ class MappingCounts:
 SECOND = 1_000_000_000
 MICROSECOND = 1_000
 _NANOSECOND_DIGITS = 9
-_LAST = (1 << 64) - 1  # OTLP's times are unsigned 64-bit integers
 _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -208,7 +208,7 @@ class Instant:
         if found and whole is not None:
             return whole * SECOND + int((found[2] or "")[:_NANOSECOND_DIGITS].ljust(_NANOSECOND_DIGITS, "0"))
         nano = timestamp * SECOND
-        return nano if 0 < nano <= _LAST else 0
+        return nano if 0 < nano <= clamp.MAX_UNIX_NANO else 0
 
 
 def _whole_seconds(text: str) -> int | None:
@@ -217,7 +217,7 @@ def _whole_seconds(text: str) -> int | None:
     except ValueError:
         return None
     seconds = (moment - _EPOCH).days * 86_400 + (moment - _EPOCH).seconds
-    return seconds if 0 <= seconds <= _LAST // SECOND - 1 else None
+    return seconds if 0 <= seconds < clamp.MAX_UNIX_NANO // SECOND else None
 
 
 Known = tuple[tuple[str, ...], list[str]]

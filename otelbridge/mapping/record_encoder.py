@@ -61,7 +61,6 @@ from otelbridge.mapping.wire import (
 )
 
 MAX_EVENT_DATA_KEYS = 64
-MAX_UNKNOWN_FIELDS = 32
 MAX_KEY_BYTES = 64
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_A_KEY = re.compile(r"[^a-z0-9_]+")
@@ -83,15 +82,6 @@ def event_data_attributes(entries: Sequence[tuple[str, str]]) -> tuple[list[Attr
             name = f"{wanted}_{rank}"
         pairs[name] = text
     return list(pairs.items()), max(0, len(entries) - MAX_EVENT_DATA_KEYS)
-
-
-def unknown_attributes(unknown: Mapping[int, Sequence[Value]]) -> tuple[list[Attribute], int]:
-    """Attributes for the first 32 unknown fields, and the number of those left out."""
-    pairs: list[Attribute] = [
-        (f"kubearmor.unknown_field.{number}", held[0] if len(held) == 1 else [str(value) for value in held])
-        for number, held in sorted(unknown.items())[:MAX_UNKNOWN_FIELDS]
-    ]
-    return pairs, max(0, len(unknown) - MAX_UNKNOWN_FIELDS)
 
 
 def snake(key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from otelbridge import clamp
 from otelbridge.event import Gap, Stream
 from otelbridge.mapping.body import as_json, as_map, one_line
 from otelbridge.mapping.fields import MESSAGE_FIELDS
@@ -38,8 +39,9 @@ _WORDS = {
 
 def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> Record:
     """The record of a stretch of blindness; its time is the start of the blindness."""
-    seconds = max(0.0, (gap.ended_unix_nano - gap.started_unix_nano) / _SECOND)
-    start, end = iso(gap.started_unix_nano), iso(gap.ended_unix_nano)
+    started, ended = clamp.unix_nano(gap.started_unix_nano), clamp.unix_nano(gap.ended_unix_nano)
+    seconds = max(0.0, (ended - started) / _SECOND)
+    start, end = iso(started), iso(ended)
     values = Values(
         ("HostName", "NamespaceName", "PodName", "ContainerName"), (gap.node, gap.namespace, gap.pod, gap.container)
     )
@@ -65,7 +67,7 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
         ("log.record.uid", uid(digest_of([(value, "") for value in identity])).decode()),
     ]
     encoded = log_record(
-        unix_nano=max(0, gap.started_unix_nano),
+        unix_nano=started,
         observed_unix_nano=observed_unix_nano,
         severity_number=severity_table(settings.severity)[Situation.GAP][0],
         event_name=GAP_EVENT,
@@ -75,7 +77,7 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
         cut=cut,
     )
     resource = _resource(settings, [*where.node, *where.pod, *where.container])
-    return Record(Stream.GAPS, resource, encoded, max(0, gap.started_unix_nano))
+    return Record(Stream.GAPS, resource, encoded, started)
 
 
 def raw_record(
@@ -94,7 +96,7 @@ def raw_record(
         pairs=[
             ("kubearmor.stream", str(stream)),
             ("kubearmor.decode", "raw"),
-            ("kubearmor.decode.error", why),
+            ("kubearmor.decode_error", why),
             ("log.record.uid", uid(digest_of([(str(stream), body.hex())])).decode()),
         ],
         limit_bytes=settings.max_value_bytes,
@@ -105,7 +107,7 @@ def raw_record(
 
 def iso(unix_nano: int) -> str:
     """RFC 3339 in UTC, with microseconds."""
-    moment = _EPOCH + timedelta(microseconds=max(0, unix_nano) // 1000)
+    moment = _EPOCH + timedelta(microseconds=clamp.unix_nano(unix_nano) // 1000)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

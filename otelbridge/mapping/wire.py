@@ -11,6 +11,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import TypeAlias
 
+from otelbridge import clamp
 from otelbridge.mapping.severity import severity_text
 
 Value: TypeAlias = "str | int | float | bool | bytes | Sequence[Value] | Mapping[str, Value]"
@@ -247,6 +248,7 @@ _TIME_TAG, _OBSERVED_TAG = 0x09, 0x59
 
 def times(unix_nano: int, observed_unix_nano: int) -> bytes:
     """LogRecord.time_unix_nano, unless it is unknown, and .observed_time_unix_nano."""
+    observed_unix_nano = clamp.unix_nano(observed_unix_nano)
     if unix_nano:
         return _TIMES(_TIME_TAG, unix_nano, _OBSERVED_TAG, observed_unix_nano)
     return _OBSERVED(_OBSERVED_TAG, observed_unix_nano)

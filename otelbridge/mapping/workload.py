@@ -94,14 +94,14 @@ def place(values: Values, settings: MappingSettings) -> Place:
 
 def parse_labels(text: str) -> dict[str, str]:
     """`k=v,k2=v2`, sorted. A part without `=` belongs to the value before it: Docker's values may hold commas."""
-    pairs: list[list[str]] = []
+    pairs: list[tuple[str, list[str]]] = []
     for part in text.split(","):
         key, equals, value = part.partition("=")
         if equals and key:
-            pairs.append([key, value])
+            pairs.append((key, [value]))
         elif pairs:
-            pairs[-1][1] += "," + part
-    return dict(sorted((key, value) for key, value in pairs))
+            pairs[-1][1].append(part)
+    return dict(sorted((key, ",".join(values)) for key, values in pairs))
 
 
 def image_attributes(image: str) -> Iterator[Attribute]:
