@@ -1,4 +1,4 @@
-"""Times on the command line: `10m` ago, or an instant such as 2026-01-31T12:00:00Z; and times back into words."""
+"""How commands speak: data on stdout, talk on stderr, exit codes, and times and sizes in words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, NoReturn
@@ -44,8 +45,13 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Text for p
 
 
 def say(text: str) -> None:
-    """Talk: one line on stderr; what others say in it (servers, files, events) cannot steer the terminal."""
-    print(escape(text), file=sys.stderr, flush=True)
+    """Talk: one line on stderr; what others say in it (servers, files, events) cannot steer the terminal.
+
+    Written in one piece, so that lines of several threads stay whole. A stderr that is gone or full ends nothing.
+    """
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{escape(text)}\n")
+        sys.stderr.flush()
 
 
 def print_json(document: Any) -> None:

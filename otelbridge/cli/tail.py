@@ -17,13 +17,14 @@ import typer
 from otelbridge.cli.output import Exit, fail, print_json_line, say
 from otelbridge.cli.settings_options import ConfigOption, KubeArmorOption, SetOption, load_or_exit
 from otelbridge.cli.signals import stop_on_signals
-from otelbridge.cli.tail_sources import BridgeReader, UpstreamReader
+from otelbridge.cli.tail_sources import BridgeReader, Events, UpstreamReader
 from otelbridge.event import UPSTREAM_STREAMS, Stream
-from otelbridge.gate.rules import Gate
+from otelbridge.gate.rules import Gate, shell_patterns
 from otelbridge.gate.settings import RuleSettings
 from otelbridge.mapping.body import as_map
 from otelbridge.mapping.decode import decode
 from otelbridge.settings.environment import colours_wanted, environment
+from otelbridge.settings.problems import did_you_mean
 from otelbridge.settings.tree import Settings
 from otelbridge.telemetry.escape import escape
 
@@ -87,6 +88,20 @@ EXAMPLES = (
 MAX_WAITING = 10_000
 """Events between the readers and the terminal; a slow terminal then slows the reading, and KubeArmor drops."""
 POLL_SECONDS = 0.2
+KNOWN_WORDS = {
+    "--action": ("Block", "Audit", "Audit (Block)", "Audit (Allow)", "Allow", "Remove"),
+    "--operation": (
+        "Process",
+        "File",
+        "Network",
+        "Capabilities",
+        "Syscall",
+        "Device",
+        "NetworkFirewall",
+        "AlertThreshold",
+    ),
+}
+"""What KubeArmor can say there; a filter that fits none of it would wait for ever."""
 MAX_VALUE_BYTES = 64 * 1024
 """Of one field: more is no longer text for people."""
 
@@ -97,9 +112,6 @@ class TailOutput(StrEnum):
     TEXT = "text"
     LINE = "line"
     JSON = "json"
-
-
-Events = queue.Queue[tuple[Stream, bytes]]
 
 
 class _Reader(Protocol):
@@ -142,6 +154,8 @@ def tail(
 ) -> None:
     """Show KubeArmor's events as they happen. Redactions of the settings apply; their rules do not, the filters do."""
     loaded = load_or_exit(config, sets, quiet=True, kubearmor=kubearmor, streams=streams)
+    _must_be_able_to_match("--action", action)
+    _must_be_able_to_match("--operation", operation)
     conditions = {
         "namespace": namespace,
         "pod": pod,
@@ -156,6 +170,15 @@ def tail(
     stop = threading.Event()
     stop_on_signals(stop, "Stopped.")
     _show(loaded.settings, gate, stop, from_bridge=from_bridge, limit=limit, output=output)
+
+
+def _must_be_able_to_match(option: str, patterns: list[str] | None) -> None:
+    known = KNOWN_WORDS[option]
+    for pattern in patterns or ():
+        fits = shell_patterns((pattern,), any_case=True)
+        if not any(map(fits, known)):
+            hint = did_you_mean(pattern, known) or f"KubeArmor's are {', '.join(known)}."
+            fail(f"Wrong usage: {option} {pattern} can never match. {hint}", Exit.WRONG_USAGE)
 
 
 def _labels(given: Any) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""The address of a running bridge goes in, the events that passed its gate come out on a queue, as it received them."""
+"""Where `otelbridge tail` takes events from: a stream of a KubeArmor, or the status server of a running bridge."""
 
 from __future__ import annotations
 
 import base64
 import json
 import queue
+import random
 import threading
 import urllib.error
 import urllib.request
@@ -16,15 +17,19 @@ import grpc
 from otelbridge import __version__
 from otelbridge.event import Stream
 from otelbridge.feed.certificates import read_certificates
-from otelbridge.feed.channel import open_channel, release, start_watch
+from otelbridge.feed.channel import open_channel, release, start_nonce_check, start_watch
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import parse_address
+from otelbridge.net.backoff import equal_jitter_seconds
 
-RECONNECT_SECONDS = 2.0
-"""Somebody watches: no ladder, and no herd of one."""
 PUT_SECONDS = 0.2
 JOIN_SECONDS = 5.0
-UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED)
+ANSWER_SECONDS = 5.0
+UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
+"""Between two connections, as the bridge itself does it."""
+
+Events = queue.Queue[tuple[Stream, bytes]]
 
 
 class _Ended(Protocol):
@@ -33,8 +38,18 @@ class _Ended(Protocol):
     def details(self) -> str: ...
 
 
+def put(events: Events, stream: Stream, body: bytes, stop: threading.Event) -> None:
+    """Waits for room; what comes after the stop is of no use to anybody."""
+    while not stop.is_set():
+        try:
+            events.put((stream, body), timeout=PUT_SECONDS)
+        except queue.Full:
+            continue
+        return
+
+
 class UpstreamReader:
-    """A thread that owns its channel."""
+    """A thread that reads one stream of one KubeArmor, over a channel of its own, and connects again when it ends."""
 
     def __init__(
         self,
@@ -42,7 +57,7 @@ class UpstreamReader:
         stream: Stream,
         settings: FeedSettings,
         *,
-        events: queue.Queue[tuple[Stream, bytes]],
+        events: Events,
         stop: threading.Event,
         say: Callable[[str], None],
     ) -> None:
@@ -76,59 +91,59 @@ class UpstreamReader:
         self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
-        connected = False
+        ever_connected, step, said = False, 0, ""
         while not self._stop.is_set():
-            error = self._read_once()
+            connected, why = self._read_once()
             if self._stop.is_set():
                 return
-            connected = connected or error is None or error.code() not in UNREACHABLE
-            why = "it ended" if error is None else f"{error.code().name}: {error.details()}"
-            self._say(f"{self._address} {self._stream}: {why}")
-            if not connected:
+            ever_connected = ever_connected or connected
+            if why != said or connected:
+                self._say(f"{self._address} {self._stream}: {why}")
+            if not ever_connected:
                 self.never_connected = True
                 return
-            self._stop.wait(RECONNECT_SECONDS)
+            said, step = why, 0 if connected else step + 1
+            self._stop.wait(
+                equal_jitter_seconds(
+                    step, initial=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS, random=random.random
+                )
+            )
 
-    def _read_once(self) -> _Ended | None:
-        """Reads until the stream ends; returns the error that it ended with."""
+    def _read_once(self) -> tuple[bool, str]:
+        """Reads until the stream ends; whether there was a connection, and how it ended."""
         with self._lock:
             if self._stop.is_set():
-                return None
-            self._channel = open_channel(
+                return False, ""
+            self._channel = channel = open_channel(
                 self._address,
                 self._settings,
                 version=__version__,
                 keepalive_seconds=self._settings.keepalive.time_seconds,
                 certificates=self._certificates,
             )
-            call = start_watch(self._channel, self._stream)
+            # A quiet stream tells nothing, for KubeArmor sends no headers; any answer to this proves a connection.
+            asked = start_nonce_check(channel, 1, ANSWER_SECONDS)
+            call = start_watch(channel, self._stream)
+        code, why = grpc.StatusCode.OK, "the stream ended"
         try:
             for body in call:
-                self._put(body)
+                put(self._events, self._stream, body, self._stop)
         except grpc.RpcError as error:
-            return cast("_Ended", error)  # what grpcio raises from a call is the call
+            ended = cast("_Ended", error)  # what grpcio raises from a call is the call
+            code, why = ended.code(), f"{ended.code().name}: {ended.details()}"
         finally:
+            connected = code not in UNREACHABLE or (asked.done() and asked.code() not in UNREACHABLE)
+            asked.cancel()
             release(call)
             with self._lock:
-                self._channel.close()
+                channel.close()
                 self._channel = None
-        return None
-
-    def _put(self, body: bytes) -> None:
-        """Waits for room; what comes after the stop is of no use to anybody."""
-        while not self._stop.is_set():
-            try:
-                self._events.put((self._stream, body), timeout=PUT_SECONDS)
-            except queue.Full:
-                continue
-            return
+        return connected, why
 
 
 EVENTS_PATH = "/events"
 POLL_SECONDS = 0.5
-ANSWER_SECONDS = 5.0
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
-BRIDGE_PUT_SECONDS = 0.2
 BRIDGE_JOIN_SECONDS = ANSWER_SECONDS + 1
 MAX_REASON_BYTES = 1024
 
@@ -141,7 +156,7 @@ class BridgeReader:
         url: str,
         *,
         streams: frozenset[Stream],
-        events: queue.Queue[tuple[Stream, bytes]],
+        events: Events,
         stop: threading.Event,
         say: Callable[[str], None],
     ) -> None:
@@ -212,12 +227,4 @@ class BridgeReader:
             self._say(f"{missed} events went by too fast to be shown; a larger status.show_events shows more.")
         stream = Stream(event["stream"])
         if event["parses"] and stream in self._streams:
-            self._put(stream, base64.b64decode(event["event"]))
-
-    def _put(self, stream: Stream, body: bytes) -> None:
-        while not self._stop.is_set():
-            try:
-                self._events.put((stream, body), timeout=BRIDGE_PUT_SECONDS)
-            except queue.Full:
-                continue
-            return
+            put(self._events, stream, base64.b64decode(event["event"]), self._stop)

@@ -121,3 +121,37 @@ def test_what_grpc_holds_of_each_call_is_freed(relay: Relay, monkeypatch: pytest
     with OtlpEndpoint() as endpoint:
         invoke("doctor", "--kubearmor", relay.endpoint, "--endpoint", endpoint.grpc_endpoint, "--wait", "0.2")
     assert len(released) == 1 + len(UPSTREAM_STREAMS)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [
+        ("--action", "Blok", "Did you mean Block?"),
+        ("--operation", "Proces", "Did you mean Process?"),
+        ("--action", "drop*", "KubeArmor's are Block, Audit"),
+    ],
+)
+def test_a_filter_that_can_never_match_is_refused(option: str, value: str, hint: str) -> None:
+    ended = invoke("tail", option, value)
+    assert ended.code == 2
+    assert hint in ended.talk
+
+
+def test_a_relay_that_restarts_is_found_again_though_its_streams_were_quiet() -> None:
+    first = Relay()
+    first.start()
+
+    def restart() -> None:
+        first.wait_for_subscribers(streams=[Stream.ALERTS])
+        first.stop()
+        with Relay(port=int(first.endpoint.rpartition(":")[2])) as second:
+            second.wait_for_subscribers(streams=[Stream.ALERTS])
+            second.publish(Stream.ALERTS, ALERTS[0])
+            second.wait_for_subscribers(0, streams=[Stream.ALERTS])
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    ended = invoke("tail", "--kubearmor", first.endpoint, "--streams", "alerts", "--limit", "1", "--output", "json")
+    restarting.join()
+    assert ended.code == 0
+    assert json.loads(ended.data)["Resource"] == "/etc/a"
