@@ -116,6 +116,15 @@ def states_table() -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A subscription entered a state."""
+
+    unix_nano: int
+    state: SubscriptionState
+    why: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStatus:
     """One stream of a subscription. Counts are since the start and never go back."""
@@ -137,6 +146,11 @@ class StreamStatus:
     error: str
     """Why it is not watched, or why it last was not."""
     error_class: str
+
+    @property
+    def watched(self) -> bool:
+        """Whether nothing of this stream is being missed."""
+        return self.blind_since_unix_nano is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,12 +176,26 @@ class SubscriptionStatus:
     heartbeat_method: str
     keepalive_seconds: float
     certificate_expires_unix_seconds: int | None
-    nodes_seen: int
+    why: str = ""
+    """What led to that state; empty where nothing has to be said."""
+    timeline: tuple[StateChange, ...] = ()
+    """The latest changes of state, oldest first; the last one is the present state."""
+    unheard_since_unix_nano: int | None = None
+    """Since when this connection is watched without any event: no node behind it has been heard yet. Else None."""
+    nodes_seen: int = 0
+    """Nodes that were heard behind this upstream, and are not forgotten."""
+    silent_nodes: tuple[str, ...] = ()
+    """Those of them that are silent now, for much longer than they used to be."""
+
+    @property
+    def last_event_unix_nano(self) -> int:
+        """When the last event of any stream was received; 0 before the first."""
+        return max((status.last_event_unix_nano for status in self.streams.values()), default=0)
 
     @property
     def watching(self) -> tuple[Stream, ...]:
         """The streams of which nothing is being missed."""
-        return tuple(stream for stream, status in self.streams.items() if status.blind_since_unix_nano is None)
+        return tuple(stream for stream, status in self.streams.items() if status.watched)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

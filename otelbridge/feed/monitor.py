@@ -68,6 +68,12 @@ class Monitor:
         self._settle_at: float | None = None
         self._ends: list[StreamEnd] = []
         self._tick_at = 0.0
+        self._first_answer_unix_nano: int | None = None
+
+    @property
+    def unheard_since_unix_nano(self) -> int | None:
+        """Since when the upstream has answered health checks without having sent an event; None once it has."""
+        return None if self._total_events() else self._first_answer_unix_nano
 
     # --- establishing ---
 
@@ -176,6 +182,8 @@ class Monitor:
         self._ask_at = now  # the next answer decides, so it is asked for at once
 
     def _hear(self, answer: Answer) -> None:
+        if self._first_answer_unix_nano is None:
+            self._first_answer_unix_nano = answer.unix_nano
         self._tell(HeartbeatAnswered(upstream=self._upstream, seconds=answer.seconds, method=answer.method))
         for stream, watch in self.connection.watches.items():
             if watch.answered(asked=answer.asked, unix_nano=answer.unix_nano):

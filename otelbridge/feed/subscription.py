@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from random import Random
 
@@ -24,6 +25,7 @@ from otelbridge.feed.model import (
     ConnectionLostError,
     IllegalMoveError,
     Machine,
+    StateChange,
     SubscriptionState,
     SubscriptionStatus,
     failed_step,
@@ -36,13 +38,19 @@ from otelbridge.net.address import Address, Resolve
 from otelbridge.telemetry.events import (
     CertificatesRefused,
     ConnectionEnded,
+    LossDetected,
     RetryScheduled,
     StateChanged,
     Tell,
+    UpstreamRecovered,
 )
 from otelbridge.telemetry.pulse import Pulse
 
 PULSE_SECONDS = 1.0
+NANOSECONDS = 1_000_000_000
+
+TIMELINE_LENGTH = 256
+"""Changes of state that are remembered for whoever asks how it came to the present one."""
 
 OVERLAP_SECONDS = 1.0
 """A renewed connection and the old one read side by side for so long, so that what is still under way on the old one
@@ -70,6 +78,9 @@ class Subscription:
         self._stopping = threading.Event()
         self._tell = tell
         self._machine = Machine(SubscriptionState.IDLE, SUBSCRIPTION_MOVES)
+        self._timeline: deque[StateChange] = deque(maxlen=TIMELINE_LENGTH)
+        self._lost_unix_nano: int | None = None
+        """When the loss of a connection was noticed; None before that, and once the upstream is watched again."""
         self._watches: dict[Stream, StreamWatch] = {
             stream: StreamWatch(stream, self.upstream, settings, random, watched_until=watched_until.get(stream))
             for stream in settings.streams
@@ -146,6 +157,10 @@ class Subscription:
             return
         self._last_error = self._error_class = ""
         self._move(SubscriptionState.WATCHING)
+        if self._lost_unix_nano is not None:
+            seconds = max(0, time.time_ns() - self._lost_unix_nano) / NANOSECONDS
+            self._lost_unix_nano = None
+            self._tell(UpstreamRecovered(upstream=self.upstream, seconds=seconds))
         try:
             while not self._stopping.is_set():
                 vigil.keep(suspect=self._suspect, trust=self._trust, look=self._look)
@@ -185,6 +200,9 @@ class Subscription:
             since = max(connection.last_answer_unix_nano, connection.last_event_unix_nano) or noticed
         self._attempts.heed(loss.details)
         self._close(vigil, loss.code.name, loss.details, planned=False)
+        self._lost_unix_nano = noticed
+        alive = max(connection.last_answer_unix_nano, connection.last_event_unix_nano)
+        self._tell(LossDetected(upstream=self.upstream, seconds=max(0, noticed - alive) / NANOSECONDS))
         self._lose(loss, since)
 
     def _lose(self, loss: ConnectionLostError, since_unix_nano: int) -> None:
@@ -272,19 +290,23 @@ class Subscription:
 
     def _move(self, after: SubscriptionState, why: str = "") -> None:
         before = self._machine.move(after)
+        self._timeline.append(StateChange(self._machine.since_unix_nano, after, why))
         self._tell(StateChanged(upstream=self.upstream, before=before, after=after, why=why))
 
     # --- for anyone ---
 
-    def status(self, *, nodes_seen: int = 0) -> SubscriptionStatus:
-        """How it stands right now."""
+    def status(self, *, nodes_seen: int = 0, silent_nodes: tuple[str, ...] = ()) -> SubscriptionStatus:
+        """How it stands right now; what is known of the nodes behind it, the feed puts in."""
         streams = {stream: watch.status() for stream, watch in self._watches.items()}
         blind = [status.blind_since_unix_nano for status in streams.values() if status.blind_since_unix_nano]
         next_attempt_at, vigil, attempts = self._next_attempt_at, self._vigil, self._attempts
+        timeline = tuple(self._timeline.copy())
         return SubscriptionStatus(
             upstream=self.upstream,
             state=self._machine.state,
             since_unix_nano=self._machine.since_unix_nano,
+            why=timeline[-1].why if timeline else "",
+            timeline=timeline,
             streams=streams,
             attempts=attempts.total,
             attempts_in_a_row=attempts.in_a_row,
@@ -297,5 +319,7 @@ class Subscription:
             heartbeat_method=attempts.heartbeat.method,
             keepalive_seconds=attempts.keepalive_seconds,
             certificate_expires_unix_seconds=attempts.certificate_expires_unix_seconds,
+            unheard_since_unix_nano=vigil.unheard_since_unix_nano if vigil else None,
             nodes_seen=nodes_seen,
+            silent_nodes=silent_nodes,
         )

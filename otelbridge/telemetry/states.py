@@ -44,7 +44,6 @@ class SubscriptionMirror:
     error: str = ""
     error_class: str = ""
     last_alive_unix_nano: int | None = None
-    lost_unix_nano: int | None = None
     streams: dict[str, str] = field(default_factory=dict)
     """The streams that are open, each with the connection that it is open on."""
     timeline: deque[StateChange] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
@@ -93,7 +92,8 @@ class States:
                     | h.ConnectionEnded()
                     | h.HeartbeatAnswered()
                 ):
-                    return list(self._subscription(happening, unix_nano))
+                    self._subscription(happening, unix_nano)
+                    return []
                 case h.BatchAccepted() | h.DeliveryDelayed() | h.DeliveryHeld() | h.BatchSplit() | h.BatchRefused():
                     return list(self._delivery(happening, unix_nano))
                 case _:
@@ -128,7 +128,7 @@ class States:
         | h.ConnectionEnded
         | h.HeartbeatAnswered,
         now: int,
-    ) -> Iterator[h.Event]:
+    ) -> None:
         mirror = self._subscriptions.get(told.upstream)
         if mirror is None:
             if not isinstance(told, h.StateChanged | h.ConnectionAttempted):
@@ -153,10 +153,6 @@ class States:
                     mirror.forget(told.connection_id)
                 else:
                     mirror.last_alive_unix_nano = told.ended_unix_nano
-                    if mirror.lost_unix_nano is not None:
-                        seconds = (told.ended_unix_nano - mirror.lost_unix_nano) / NANOSECONDS
-                        mirror.lost_unix_nano = None
-                        yield h.UpstreamRecovered(upstream=told.upstream, seconds=max(seconds, 0.0))
             case h.RetryScheduled():
                 mirror.attempt, mirror.error_class = told.attempt, told.error_class
             case h.StreamOpened():
@@ -167,12 +163,6 @@ class States:
                 mirror.last_alive_unix_nano = now
             case h.ConnectionEnded():
                 mirror.forget(told.connection_id)
-                if not told.planned:
-                    alive = max(told.last_event_unix_nano, mirror.last_alive_unix_nano or 0)
-                    mirror.lost_unix_nano = told.ended_unix_nano
-                    if alive:
-                        seconds = (told.ended_unix_nano - alive) / NANOSECONDS
-                        yield h.LossDetected(upstream=told.upstream, seconds=max(seconds, 0.0))
 
     def _delivery(
         self,

@@ -14,7 +14,14 @@ from otelbridge.feed.status_codes import ErrorClass, classify
 from otelbridge.simulator.manners import Ending, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from otelbridge.simulator.upstream import Relay
-from otelbridge.telemetry.events import ConnectionAttempted, ConnectionEnded, RetryScheduled, StreamLost
+from otelbridge.telemetry.events import (
+    ConnectionAttempted,
+    ConnectionEnded,
+    LossDetected,
+    RetryScheduled,
+    StreamLost,
+    UpstreamRecovered,
+)
 from tests.integration.feed.running import running, settings_for
 from tests.waiting import eventually
 
@@ -47,6 +54,9 @@ def test_a_quiet_upstream_is_watched_though_it_sends_nothing(relay: Relay) -> No
     with running(settings_for(relay.endpoint)) as run:
         run.until_watching()
         assert run.gaps() == []
+        eventually(lambda: run.status.unheard_since_unix_nano is not None, why="nothing has come, and that is said")
+        relay.publish(Stream.LOGS, b"one")
+        eventually(lambda: run.status.unheard_since_unix_nano is None)
         assert [told.status_code for told in run.of(ConnectionAttempted)] == ["OK"]
         assert [step.name for step in run.of(ConnectionAttempted)[0].steps] == ["health", "subscribe"]
 
@@ -92,6 +102,10 @@ def test_a_lost_connection_is_made_again_and_the_gap_between_is_recorded(relay: 
         assert gap.attempts >= 1
         assert gap.estimated_records is not None
         assert [told.attempt for told in run.of(ConnectionAttempted)][:2] == [1, 2]
+        (noticed,), (recovered,) = run.of(LossDetected), run.of(UpstreamRecovered)
+        assert 0 <= noticed.seconds < 5
+        assert 0 < recovered.seconds < 10
+        assert [change.state for change in run.status.timeline] == ["connecting", "watching", *run.states()[2:]]
         (ended,) = run.of(ConnectionEnded)
         assert ended.status_code == "UNAVAILABLE"
         assert ended.events["alerts"] == 10

@@ -53,27 +53,6 @@ def test_an_upstream_that_was_never_heard_of_has_no_timeline() -> None:
     assert States().timeline("nobody:1") == []
 
 
-def test_a_loss_is_measured_from_the_last_sign_of_life_and_the_recovery_from_the_loss() -> None:
-    states = States()
-    states.apply(_moved("watching"), 0)
-    states.apply(h.HeartbeatAnswered(upstream=RELAY, seconds=0.01, method="nonce"), 30 * SECOND)
-    ended = example(
-        h.ConnectionEnded, last_event_unix_nano=20 * SECOND, ended_unix_nano=50 * SECOND, status_code="UNAVAILABLE"
-    )
-    assert states.apply(ended, 50 * SECOND) == [h.LossDetected(upstream=RELAY, seconds=20.0)]
-
-    attempt = example(h.ConnectionAttempted, ended_unix_nano=53 * SECOND, status_code="OK")
-    assert states.apply(attempt, 53 * SECOND) == [h.UpstreamRecovered(upstream=RELAY, seconds=3.0)]
-    assert states.apply(attempt, 54 * SECOND) == []
-
-
-def test_a_connection_that_we_end_ourselves_is_no_loss() -> None:
-    states = States()
-    states.apply(_moved("watching"), SECOND)
-
-    assert states.apply(example(h.ConnectionEnded, planned=True), 2 * SECOND) == []
-
-
 def test_the_end_of_a_replaced_connection_does_not_close_the_streams_of_the_new_one() -> None:
     states = States()
     for number in (1, 2):
