@@ -6,11 +6,10 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +22,7 @@ from otelbridge.mapping.decode import Event, decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.send.console_sender import to_document
 from otelbridge.settings.tree import Settings
-from otelbridge.simulator.event_files import FoundEvent, NotAnEvent, opened, read_events
+from otelbridge.simulator.event_files import FoundEvent, NotAnEvent, opened, read_events, read_file
 from otelbridge.telemetry.escape import escape
 
 EXAMPLES = (
@@ -58,30 +57,28 @@ def explain(
     loaded = load_or_exit(config, sets, check_files=False, quiet=True)
     explain_event = _explainer(loaded.settings, output)
     events = bad = 0
-    try:
-        with _opened(file) as stream:
-            for found in read_events(opened(stream), str(file) if file != STDIN else "stdin"):
-                if isinstance(found, NotAnEvent):
-                    say(str(found))
-                    bad += 1
-                else:
-                    explain_event(found)
-                    events += 1
-    except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror or error}", Exit.UNREACHABLE)
+    for found in _found_in(file):
+        if isinstance(found, NotAnEvent):
+            say(str(found))
+            bad += 1
+        else:
+            explain_event(found)
+            events += 1
     if bad:
         fail(f"{bad} {'part' if bad == 1 else 'parts'} of it {'was' if bad == 1 else 'were'} not an event.")
     if not events:
         fail("There is no event in it.")
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[BinaryIO]:
-    if file == STDIN:
-        yield sys.stdin.buffer
-        return
-    with file.open("rb") as stream:
-        yield stream
+def _found_in(file: Path) -> Iterator[FoundEvent | NotAnEvent]:
+    """What is in the file or in stdin; one that cannot be read ends the command."""
+    try:
+        if file == STDIN:
+            yield from read_events(opened(sys.stdin.buffer), "stdin")
+        else:
+            yield from read_file(file)
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror or error}", Exit.UNREACHABLE)
 
 
 def _explainer(settings: Settings, output: ExplainOutput) -> Callable[[FoundEvent], None]:

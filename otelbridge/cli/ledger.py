@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 import typer
 
 from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table
 from otelbridge.cli.settings_options import ConfigOption, QueueDirectoryOption, SetOption, load_or_exit
+from otelbridge.cli.status_client import NoStatusError, ask, document_address
 from otelbridge.queue.inspect import inspect
 from otelbridge.queue.model import QueueUnusable
 from otelbridge.status.document import AccountsDocument, LedgerDocument, ledger_document
 
 EXAMPLES = ("otelbridge ledger --queue-directory /var/lib/otelbridge", "otelbridge ledger --url http://127.0.0.1:32799")
 STATUS_PATH = "/status"
-MAX_REASON_BYTES = 1000
-STATUS_SECONDS = 5.0
-MAX_STATUS_BYTES = 16 * 1024 * 1024
 COLUMNS = ("received", "delivered", "rejected", "dropped", "filtered", "held", "missing")
 
 
@@ -68,27 +63,25 @@ def of_queue(directory: Path) -> LedgerDocument:
 
 def of_running_bridge(url: str) -> LedgerDocument:
     """The ledger of a bridge that is asked at its status address; ends the command when there is no answer."""
-    address = url.rstrip("/").removesuffix(STATUS_PATH) + STATUS_PATH
-    if not address.startswith(("http://", "https://")):
-        fail(f"{url} is no URL of a status server: write it like http://127.0.0.1:32799", Exit.WRONG_USAGE)
     try:
-        with urllib.request.urlopen(address, timeout=STATUS_SECONDS) as answer:  # noqa: S310  # http(s), see above
-            document: Any = json.loads(answer.read(MAX_STATUS_BYTES))
-        found: LedgerDocument = document["ledger"]
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read(MAX_REASON_BYTES).decode("utf-8", "replace").strip()
-        fail(f"{address} answers {error.code}: {said or error.reason}", Exit.UNREACHABLE)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or error
-        fail(
-            f"No status from {address}: {why}. Does a bridge run there, and is that its status.port? Where none runs, "
-            "--queue-directory reads its folder.",
-            Exit.UNREACHABLE,
-        )
-    except (KeyError, TypeError):
+        address = document_address(url, STATUS_PATH)
+        found = ask(address).get("ledger")
+    except NoStatusError as error:
+        hint = "" if error.answered else " Does a bridge run there, and is that its status.port?"
+        fail(f"{error}{hint} Where none runs, --queue-directory reads its folder.", Exit.UNREACHABLE)
+    except ValueError as error:
+        fail(f"Wrong usage: {error}", Exit.WRONG_USAGE)
+    if not _is_ledger(found):
         fail(f"{address} answers, but not with a bridge's status.", Exit.UNREACHABLE)
     return found
+
+
+def _is_ledger(document: Any) -> TypeGuard[LedgerDocument]:
+    try:
+        rows = [_row(accounts) for accounts in document["streams"].values()]
+    except (AttributeError, KeyError, TypeError):
+        return False
+    return isinstance(document.get("balanced"), bool) and all(isinstance(number, int) for row in rows for number in row)
 
 
 def print_ledger(document: LedgerDocument) -> None:

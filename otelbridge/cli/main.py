@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
@@ -11,7 +12,7 @@ import typer
 
 from otelbridge import __version__
 from otelbridge.cli.memory import limit_heaps, no_collection
-from otelbridge.cli.output import Exit, quiet_broken_pipe
+from otelbridge.cli.output import Exit, abandon_output, flush_output, say
 from otelbridge.settings.environment import quiet_grpc
 
 Commands = tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...]
@@ -98,11 +99,21 @@ def asked_for(arguments: Sequence[str]) -> Sequence[str]:
 
 
 def main() -> None:
-    """Runs the command line and exits."""
+    """Runs the command line and exits; whatever goes wrong ends in a sentence and an exit code."""
     quiet_grpc()
     limit_heaps()  # before a library starts a thread
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows what it can
     try:
-        application(asked_for(sys.argv[1:]))()
+        try:
+            application(asked_for(sys.argv[1:]))()
+        finally:
+            flush_output()
     except BrokenPipeError:
-        quiet_broken_pipe()
+        abandon_output()
         sys.exit(Exit.DONE)
+    except OSError as error:
+        abandon_output()
+        say(f"The output cannot be written: {error.strerror or error}")
+        sys.exit(Exit.UNREACHABLE)

@@ -83,10 +83,21 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, number
         print(line.rstrip())
 
 
-def quiet_broken_pipe() -> None:
-    """For when the reader of our stdout (`head`, `less`) has gone: nothing more is written, and nobody complains."""
+def flush_output() -> None:
+    """Writes what still waits for stdout, while an error can still be told.
+
+    Raises:
+        OSError: a full disk, or a reader (`head`, `less`) that has gone.
+    """
+    if sys.stdout is not None and not sys.stdout.closed:
+        sys.stdout.flush()
+
+
+def abandon_output() -> None:
+    """Nothing more is written to stdout, so that nobody complains at the end of the process."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
 
 
 NANOSECONDS = 1_000_000_000

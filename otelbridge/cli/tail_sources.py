@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import json
 import queue
 import random
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import grpc
 
 from otelbridge import __version__
+from otelbridge.cli.status_client import ANSWER_SECONDS, NoStatusError, ask, document_address
 from otelbridge.event import Stream
 from otelbridge.feed.certificates import read_certificates
 from otelbridge.feed.channel import open_channel, release, start_nonce_check, start_watch
@@ -24,7 +22,7 @@ from otelbridge.net.backoff import equal_jitter_seconds
 
 PUT_SECONDS = 0.2
 JOIN_SECONDS = 5.0
-ANSWER_SECONDS = 5.0
+CHECK_SECONDS = 5.0
 UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
 """Between two connections, as the bridge itself does it."""
@@ -122,7 +120,7 @@ class UpstreamReader:
                 certificates=self._certificates,
             )
             # A quiet stream tells nothing, for KubeArmor sends no headers; any answer to this proves a connection.
-            asked = start_nonce_check(channel, 1, ANSWER_SECONDS)
+            asked = start_nonce_check(channel, 1, CHECK_SECONDS)
             call = start_watch(channel, self._stream)
         code, why = grpc.StatusCode.OK, "the stream ended"
         try:
@@ -143,9 +141,7 @@ class UpstreamReader:
 
 EVENTS_PATH = "/events"
 POLL_SECONDS = 0.5
-MAX_ANSWER_BYTES = 32 * 1024 * 1024
 BRIDGE_JOIN_SECONDS = ANSWER_SECONDS + 1
-MAX_REASON_BYTES = 1024
 
 
 class BridgeReader:
@@ -165,9 +161,7 @@ class BridgeReader:
         Raises:
             ValueError: the URL is none of a status server.
         """
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"{url} is no URL of a status server: write it like http://127.0.0.1:32799")
-        self._address = url.rstrip("/").removesuffix("/status") + EVENTS_PATH
+        self._address = document_address(url, EVENTS_PATH)
         self._streams, self._events, self._stop, self._say = streams, events, stop, say
         self.never_connected = False
         self._thread = threading.Thread(target=self._run, name="tail-bridge", daemon=True)
@@ -189,7 +183,7 @@ class BridgeReader:
         seen, connected, away = 0, False, False
         while not self._stop.is_set():
             try:
-                answer = self._ask(seen)
+                answer = ask(f"{self._address}?after={seen}")
                 latest = int(answer["latest"])
                 for event in answer["events"]:
                     self._pass_on(event, seen if connected else None)
@@ -201,25 +195,18 @@ class BridgeReader:
                     seen = 0
                     continue
                 connected, away = True, False
-            except urllib.error.HTTPError as error:
-                with error:
-                    reason = error.read(MAX_REASON_BYTES).decode("utf-8", "replace").strip()
-                self._say(f"{self._address}: {reason or error}")
+            except NoStatusError as error:
+                if not away:
+                    self._say(str(error))
+                away = True
+                self.never_connected = not connected
+                if error.answered or not connected:
+                    return
+            except (ValueError, KeyError, TypeError):
+                self._say(f"{self._address} answers, but not with a bridge's events.")
                 self.never_connected = not connected
                 return
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                if not away:
-                    self._say(f"{self._address}: {error}")
-                away = True
-                if not connected:
-                    self.never_connected = True
-                    return
             self._stop.wait(POLL_SECONDS)
-
-    def _ask(self, seen: int) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self._address}?after={seen}", timeout=ANSWER_SECONDS) as answer:  # noqa: S310  # http(s), see above
-            document: dict[str, Any] = json.loads(answer.read(MAX_ANSWER_BYTES))
-            return document
 
     def _pass_on(self, event: dict[str, Any], seen: int | None) -> None:
         missed = 0 if seen is None else int(event["number"]) - seen - 1
