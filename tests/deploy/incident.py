@@ -1,9 +1,9 @@
-"""A bridge, what it lives between, and the Prometheus that looks on; and everything that can go wrong there."""
+"""A bridge, what it lives between, and who looks on: one Prometheus scrapes it, another is told by OTLP; and incidents."""
 
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,12 +26,13 @@ from tests.peers.prometheus import PrometheusServer, start_prometheus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A relay, a bridge, an endpoint, and the Prometheus that looks on."""
+    """A relay, a bridge, an endpoint, and those who look on."""
 
     relay: Relay
     bridge: BridgeProcess
     endpoint: OtlpEndpoint
-    prometheus: PrometheusServer
+    prometheus: Mapping[str, PrometheusServer]
+    """`scraping` the bridge, and `receiving` its metrics by OTLP."""
     authority: trustme.CA
     folder: Path
 
@@ -66,22 +67,27 @@ def stage(folder: Path, *, rules: Sequence[Path] = (), **settings: Json) -> Iter
                 "hold_max_seconds": 1,
                 "replay_rate_factor": 0,
             },
-            "telemetry": {"disabled": False, "traces": {"exporter": "none"}, "metrics": {"exporter": "none"}},
         }
-        for name, section in settings.items():
-            sections[name] = {**sections.get(name, {}), **section}
-        with (
-            running_bridge(folder, **sections) as bridge,
-            start_prometheus(folder, scrape=[f"127.0.0.1:{bridge.status_port}"], rules=rules) as prometheus,
-        ):
-            yield Scene(
-                relay=relay,
-                bridge=bridge,
-                endpoint=endpoint,
-                prometheus=prometheus,
-                authority=authority,
-                folder=folder,
-            )
+        with start_prometheus(folder / "receiving", rules=rules) as receiving:
+            sections["telemetry"] = {
+                "disabled": False,
+                "traces": {"exporter": "none"},
+                "metrics": {"protocol": "http/protobuf", "endpoint": receiving.otlp_endpoint},
+                "metrics_interval_seconds": 1,
+            }
+            for name, section in settings.items():
+                sections[name] = {**sections.get(name, {}), **section}
+            with running_bridge(folder, **sections) as bridge:
+                target = f"127.0.0.1:{bridge.status_port}"
+                with start_prometheus(folder / "scraping", scrape=[target], rules=rules) as scraping:
+                    yield Scene(
+                        relay=relay,
+                        bridge=bridge,
+                        endpoint=endpoint,
+                        prometheus={"scraping": scraping, "receiving": receiving},
+                        authority=authority,
+                        folder=folder,
+                    )
 
 
 def write_identity(authority: trustme.CA, folder: Path, *, days: int) -> None:

@@ -1,4 +1,4 @@
-"""Every query of every panel is answered with data by a genuine Prometheus, in the course of a scripted incident."""
+"""Every query of every panel is answered with data by genuine Prometheus, scraping and told by OTLP, after an incident."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def everything_goes_wrong(scene: Scene) -> None:
     scene.relay.wait_for_subscribers(1)
     scene.relay.end_streams(grpc.StatusCode.UNAVAILABLE, "for the test")
     # Two scrapes must see the counts as they are now.
-    wait(scene, "timestamp(up)", at_least=time.time() + SCRAPED_TWICE_SECONDS)
+    wait(scene, "timestamp(otelbridge_queue_limit_bytes)", at_least=time.time() + SCRAPED_TWICE_SECONDS)
 
 
 def publish(scene: Scene) -> None:
@@ -95,8 +95,9 @@ def publish(scene: Scene) -> None:
 
 
 def value(scene: Scene, query: str) -> float:
-    found = scene.prometheus.query(query)
-    return float(found[0]["value"][1]) if found else 0.0
+    """The least of what those who look on say."""
+    found = [prometheus.query(query) for prometheus in scene.prometheus.values()]
+    return min(float(series[0]["value"][1]) if series else 0.0 for series in found)
 
 
 def wait(scene: Scene, query: str, *, at_least: float, meanwhile: Callable[[], object] | None = None) -> None:
@@ -107,6 +108,7 @@ def wait(scene: Scene, query: str, *, at_least: float, meanwhile: Callable[[], o
     eventually(there, within_seconds=ANSWER_SECONDS, why=f"{query} >= {at_least}")
 
 
+@pytest.mark.parametrize("way", ["scraping", "receiving"])
 @pytest.mark.parametrize(
     ("panel", "query"),
     [
@@ -118,11 +120,18 @@ def wait(scene: Scene, query: str, *, at_least: float, meanwhile: Callable[[], o
         )
     ],
 )
-def test_a_panels_query_returns_data(aftermath: Scene, panel: str, query: str) -> None:
+def test_a_panels_query_returns_data(aftermath: Scene, panel: str, query: str, way: str) -> None:
     def numbers() -> list[float]:
         publish(aftermath)
-        return [
-            number for series in aftermath.prometheus.query(query) if math.isfinite(number := float(series["value"][1]))
-        ]
+        found = aftermath.prometheus[way].query(query)
+        return [number for series in found if math.isfinite(number := float(series["value"][1]))]
 
     eventually(numbers, within_seconds=ANSWER_SECONDS, why=f"{panel} shows nothing: {query}")
+
+
+def test_series_and_labels_are_called_alike_in_both_ways(aftermath: Scene) -> None:
+    scraped, received = (aftermath.prometheus[way].series() for way in ("scraping", "receiving"))
+    of_the_way = {"target_info"} | {name for name in scraped if name == "up" or name.startswith("scrape_")}
+    assert {name: labels for name, labels in scraped.items() if name not in of_the_way} == {
+        name: labels for name, labels in received.items() if name not in of_the_way
+    }

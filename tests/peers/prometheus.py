@@ -1,4 +1,4 @@
-"""A genuine Prometheus: it scrapes what it is told to, and answers queries and alerts."""
+"""A genuine Prometheus 3: it scrapes what it is told to, takes metrics by OTLP, and answers queries and alerts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from typing import Any
 
 import yaml
 
-from tests.peers.presence import on_path, required
+from tests.peers.presence import ROOT, required
 from tests.peers.process import PeerProcess, answers_ok, free_ports
 
 QUERY_SECONDS = 10
-CURE = "apt-get install prometheus"
+BUILT = ROOT / "build"
+LOOKBACK = "5s"
+"""For how long a series that is not heard of any more is still there; by default five minutes, too long for a test.
+What was scraped ends with its target; this is for what came by OTLP."""
 
 
 def promtool_binary() -> Path:
-    """promtool; the test ends here when it is not installed."""
-    return required(on_path("promtool"), name="promtool", cure=CURE)
+    """promtool; the test ends here when it was not built."""
+    return required(BUILT / "promtool", name="promtool", cure="tests/peers/build promtool")
 
 
 class PrometheusServer:
@@ -29,6 +32,18 @@ class PrometheusServer:
 
     def __init__(self, process: PeerProcess, *, url: str) -> None:
         self.process, self.url = process, url
+
+    @property
+    def otlp_endpoint(self) -> str:
+        """For metrics over OTLP/HTTP, used as it is."""
+        return f"{self.url}/api/v1/otlp/v1/metrics"
+
+    def series(self) -> dict[str, set[str]]:
+        """The names of all series, and the labels that they have."""
+        found: dict[str, set[str]] = {}
+        for labels in self._get("/api/v1/series?" + urllib.parse.urlencode({"match[]": '{__name__=~".+"}'})):
+            found.setdefault(labels.pop("__name__"), set()).update(labels)
+        return found
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The instant vector of an expression: one {metric, value} for each series.
@@ -59,17 +74,18 @@ class PrometheusServer:
 
 @contextmanager
 def start_prometheus(
-    folder: Path, *, scrape: Sequence[str], rules: Sequence[Path] = (), interval: str = "1s"
+    folder: Path, *, scrape: Sequence[str] = (), rules: Sequence[Path] = (), interval: str = "1s"
 ) -> Iterator[PrometheusServer]:
     """A running Prometheus, ended with the context.
 
     Args:
-        folder: for its files; it must exist.
+        folder: for its files.
         scrape: `host:port` of each target; its /metrics is scraped.
         rules: files of alerting and recording rules.
         interval: between scrapes, and between evaluations of the rules.
     """
-    binary = required(on_path("prometheus"), name="Prometheus", cure=CURE)
+    binary = required(BUILT / "prometheus", name="the genuine Prometheus", cure="tests/peers/build prometheus")
+    folder.mkdir(exist_ok=True)
     (port,) = free_ports(1)
     config = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
@@ -82,6 +98,8 @@ def start_prometheus(
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        "--web.enable-otlp-receiver",
+        f"--query.lookback-delta={LOOKBACK}",
     ]
     url = f"http://127.0.0.1:{port}"
     process = PeerProcess(argv, output=folder / "prometheus.log", is_up=lambda: answers_ok(f"{url}/-/ready"))
