@@ -1,4 +1,4 @@
-"""A bridge, what it lives between, and who looks on: one Prometheus scrapes it, another is told by OTLP; and incidents."""
+"""A bridge, what it lives between, two that look on (Prometheus scraping, Prometheus told by OTLP), and incidents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every query of every panel is answered with data by genuine Prometheus, scraping and told by OTLP, after an incident."""
+"""Every query of every panel is answered with data by genuine Prometheus, scraping or told by OTLP, after incidents."""
 
 from __future__ import annotations
 

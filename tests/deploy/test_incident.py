@@ -1,4 +1,4 @@
-"""A live incident for each alert, under genuine Prometheus: it fires scraped and by OTLP, and clears once all is well."""
+"""A live incident for each alert, under genuine Prometheus: it fires, scraped and by OTLP, and clears afterwards."""
 
 from __future__ import annotations
 
