@@ -34,9 +34,12 @@ class KeepaliveSettings(BaseModel):
     time_seconds: float = Field(
         default=15,
         ge=10,
+        le=3600,
         description="Ping after so much silence. Below 10 s a relay (which pings every 5 s) would police us.",
     )
-    timeout_seconds: float = Field(default=5, gt=0, description="A ping unanswered for so long means a dead peer.")
+    timeout_seconds: float = Field(
+        default=5, ge=0.1, le=600, description="A ping unanswered for so long means a dead peer."
+    )
 
 
 class HeartbeatSettings(BaseModel):
@@ -44,8 +47,10 @@ class HeartbeatSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    interval_seconds: float = Field(default=15, gt=0, description="Time between health checks, give or take 10 %.")
-    timeout_seconds: float = Field(default=5, gt=0, description="Deadline of one health check.")
+    interval_seconds: float = Field(
+        default=15, ge=0.1, le=3600, description="Time between health checks, give or take 10 %."
+    )
+    timeout_seconds: float = Field(default=5, ge=0.1, le=600, description="Deadline of one health check.")
 
 
 class RetrySettings(BaseModel):
@@ -53,20 +58,21 @@ class RetrySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    initial_seconds: float = Field(default=1, gt=0, description="First step of the ladder.")
-    max_seconds: float = Field(default=30, gt=0, description="Last step of the ladder.")
+    initial_seconds: float = Field(default=1, ge=0.01, le=3600, description="First step of the ladder.")
+    max_seconds: float = Field(default=30, ge=0.01, le=3600, description="Last step of the ladder.")
     healthy_after_seconds: float = Field(
-        default=30, ge=0, description="A stream that lived so long starts the ladder anew."
+        default=30, ge=0, le=86400, description="A stream that lived so long starts the ladder anew."
     )
     operator_initial_seconds: float = Field(
-        default=30, gt=0, description="First step where only an operator can cure the cause."
+        default=30, ge=0.01, le=86400, description="First step where only an operator can cure the cause."
     )
     operator_max_seconds: float = Field(
-        default=300, gt=0, description="Last step where only an operator can cure the cause."
+        default=300, ge=0.01, le=86400, description="Last step where only an operator can cure the cause."
     )
     initial_spread_seconds: float = Field(
         default=0,
         ge=0,
+        le=3600,
         description="The first connect waits a random part of this, so that a DaemonSet does not dial in one second.",
     )
 
@@ -97,14 +103,18 @@ class FeedSettings(BaseModel):
     max_message_bytes: int = Field(
         default=16 * 1024 * 1024,
         ge=4 * 1024 * 1024,
+        le=256 * 1024 * 1024,
         description="Largest event taken; a larger one ends the stream, and it is opened again.",
     )
     handoff_max_events: int = Field(
         default=100_000,
         ge=1_000,
+        le=10_000_000,
         description="Events that may wait between a reader and the disk; more are dropped, counted and reported as a gap.",
     )
-    handoff_max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, description="The same bound in bytes.")
+    handoff_max_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1024 * 1024, le=4 * 1024 * 1024 * 1024, description="The same bound in bytes."
+    )
     single_threaded_streams: bool = Field(
         default=True, description="Read streams with grpcio's cheaper (experimental) single-threaded mode."
     )

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 MIB = 1024 * 1024
+YEAR_SECONDS = 365 * 24 * 3600
 
 
 class QueueSettings(BaseModel):
@@ -18,9 +19,9 @@ class QueueSettings(BaseModel):
     directory: Path = Field(
         default=Path("/var/lib/otelbridge"), description="Folder of the queue file; one bridge at a time."
     )
-    max_bytes: int = Field(default=512 * MIB, ge=4 * MIB, description="Most bytes held on disk.")
+    max_bytes: int = Field(default=512 * MIB, ge=4 * MIB, le=1024 * 1024 * MIB, description="Most bytes held on disk.")
     max_age_seconds: float = Field(
-        default=24 * 3600, gt=0, description="Records older than this are dropped, and counted."
+        default=24 * 3600, ge=1, le=10 * YEAR_SECONDS, description="Records older than this are dropped, and counted."
     )
     overflow: Literal["drop_oldest", "drop_newest", "logs_first"] = Field(
         default="logs_first",
@@ -34,12 +35,23 @@ class QueueSettings(BaseModel):
         default="in_order", description="After an outage: oldest first, or new records before the backlog."
     )
     memory_max_bytes: int = Field(
-        default=32 * MIB, ge=MIB, description="Most bytes that wait in memory while the disk does not take writes."
+        default=32 * MIB,
+        ge=MIB,
+        le=4096 * MIB,
+        description="Most bytes that wait in memory while the disk does not take writes.",
     )
     dead_letter_max_bytes: int = Field(
-        default=16 * MIB, ge=0, description="Most bytes of dead letters kept; the oldest go first."
+        default=16 * MIB,
+        ge=0,
+        le=1024 * 1024 * MIB,
+        description="Most bytes of dead letters kept; the oldest go first.",
     )
     retain_seconds: float = Field(
-        default=0, ge=0, description="Flight recorder: delivered batches are kept so long for `queue replay`."
+        default=0,
+        ge=0,
+        le=10 * YEAR_SECONDS,
+        description="Flight recorder: delivered batches are kept so long for `queue replay`.",
     )
-    retain_max_bytes: int = Field(default=64 * MIB, ge=0, description="Most bytes that the flight recorder keeps.")
+    retain_max_bytes: int = Field(
+        default=64 * MIB, ge=0, le=1024 * 1024 * MIB, description="Most bytes that the flight recorder keeps."
+    )

@@ -41,7 +41,7 @@ class SendSettings(BaseModel):
     compression: Literal["gzip", "none"] = Field(default="gzip", description="Compression of requests.")
     timeout_seconds: float = Field(
         default=10,
-        gt=0,
+        ge=0.1,
         le=45,
         description="Deadline of one request; below the silence after which /livez takes a thread for dead.",
     )
@@ -54,21 +54,27 @@ class SendSettings(BaseModel):
     max_request_bytes: int = Field(
         default=MIB, ge=16 * 1024, le=64 * MIB, description="Batches are joined up to this size (uncompressed)."
     )
-    max_request_records: int = Field(default=8192, ge=1, description="Batches are joined up to so many records.")
+    max_request_records: int = Field(
+        default=8192, ge=1, le=1_000_000, description="Batches are joined up to so many records."
+    )
     concurrency: int = Field(default=2, ge=1, le=64, description="Requests in flight at once.")
     retry_initial_seconds: float = Field(
-        default=1, gt=0, description="First step of the ladder after a retryable answer (full jitter)."
+        default=1, ge=0.01, le=3600, description="First step of the ladder after a retryable answer (full jitter)."
     )
-    retry_max_seconds: float = Field(default=60, gt=0, description="Last step of that ladder.")
+    retry_max_seconds: float = Field(default=60, ge=0.01, le=3600, description="Last step of that ladder.")
     server_delay_max_seconds: float = Field(
-        default=600, gt=0, description="Longest delay honoured when a server asks for one."
+        default=600, ge=0.01, le=86400, description="Longest delay honoured when a server asks for one."
     )
     hold_initial_seconds: float = Field(
-        default=30, gt=0, description="First step of the ladder after an answer that only an operator can cure."
+        default=30,
+        ge=0.01,
+        le=86400,
+        description="First step of the ladder after an answer that only an operator can cure.",
     )
-    hold_max_seconds: float = Field(default=300, gt=0, description="Last step of that ladder.")
+    hold_max_seconds: float = Field(default=300, ge=0.01, le=86400, description="Last step of that ladder.")
     replay_rate_factor: float = Field(
         default=4,
         ge=0,
+        le=10_000,
         description="After an outage the backlog is sent at most so many times as fast as new records arrive; 0 means without limit.",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import ssl
 from collections import Counter
@@ -15,7 +14,7 @@ from typing import Any
 from otelbridge.net.address import parse_address
 from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT, AddressError, parse_target
 from otelbridge.settings.problems import Given, Problem, hidden, is_secret
-from otelbridge.settings.tree import Settings, leaves, value_at
+from otelbridge.settings.tree import Settings, value_at
 
 
 def kubearmor_address(text: str) -> str:
@@ -334,17 +333,7 @@ def _rules(settings: Settings) -> Iterator[Complaint]:
             )
 
 
-def _finite(settings: Settings) -> Iterator[Complaint]:
-    for leaf in leaves():
-        value: Any = value_at(settings, leaf.path)
-        if isinstance(value, float) and not math.isfinite(value):
-            yield Complaint(
-                paths=(leaf.path,), value=value, wrong="is not a finite number", cure="Write a plain number."
-            )
-
-
 CHECKS: tuple[Callable[[Settings], Iterator[Complaint]], ...] = (
-    _finite,
     _addresses,
     _endpoints,
     _ladders,

@@ -28,6 +28,7 @@ class BridgeSettings(BaseModel):
     drain_seconds: float = Field(
         default=25,
         ge=0,
+        le=86400,
         description="On SIGTERM, deliver what is held for so long; what is left waits on disk for the next start. "
         "Kubernetes' grace period must be longer.",
     )

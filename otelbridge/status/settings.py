@@ -30,8 +30,8 @@ class StatusSettings(BaseModel):
         description="How many of the latest events the page shows: they may hold secrets, so none by default.",
     )
     livez_max_silence_seconds: float = Field(
-        default=60, gt=0, description="A thread that has not turned for so long makes /livez fail."
+        default=60, ge=1, le=86400, description="A thread that has not turned for so long makes /livez fail."
     )
     ready_grace_seconds: float = Field(
-        default=120, ge=0, description="A subscription may be down so long before /readyz fails."
+        default=120, ge=0, le=7 * 86400, description="A subscription may be down so long before /readyz fails."
     )

@@ -33,7 +33,7 @@ class SignalSettings(BaseModel):
         description="Send `send.token_file` and `send.headers_file` here too. Set by itself where the endpoint follows from `send.endpoint`.",
     )
     compression: Literal["gzip", "none"] = Field(default="gzip", description="Compression of requests.")
-    timeout_seconds: float = Field(default=10, gt=0, description="Deadline of one request.")
+    timeout_seconds: float = Field(default=10, ge=0.1, le=3600, description="Deadline of one request.")
 
 
 class TelemetrySettings(BaseModel):
@@ -53,11 +53,14 @@ class TelemetrySettings(BaseModel):
     traces: SignalSettings = Field(default_factory=SignalSettings)
     metrics: SignalSettings = Field(default_factory=SignalSettings)
     metrics_interval_seconds: float = Field(
-        default=60, gt=0, description="Time between metric exports. `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds)."
+        default=60,
+        ge=0.01,
+        le=86400,
+        description="Time between metric exports. `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds).",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the bridge's own log lines. `OTEL_LOG_LEVEL`."
     )
     log_format: Literal["text", "json"] = Field(default="text", description="How the log lines on stderr look.")
-    max_nodes: int = Field(default=1000, ge=0, description="Most nodes that get a series of their own.")
+    max_nodes: int = Field(default=1000, ge=0, le=1_000_000, description="Most nodes that get a series of their own.")
     alert_policies: bool = Field(default=False, description="Add the policy's name to the metric `kubearmor.alerts`.")

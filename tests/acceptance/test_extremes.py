@@ -1,0 +1,72 @@
+"""Every number that a setting takes works: a bridge runs, takes an event and delivers it, at each end of each range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import annotated_types
+import pytest
+from pydantic import BaseModel
+
+from otelbridge.event import Stream
+from otelbridge.pb import kubearmor_pb2 as pb
+from otelbridge.settings.tree import Settings, is_section
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.upstream import Relay
+from tests.peers.bridge import running_bridge
+
+Range = tuple[float | None, float | None]
+
+NOT_WAITED_FOR = {
+    "bridge.drain_seconds": 10,  # the test waits for the drain
+    "feed.retry.initial_spread_seconds": 0,  # and for the first connection
+    "status.port": 0,  # taken by the test
+}
+"""Ends that work, but not while somebody waits for them."""
+
+
+def ranges(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Range]]:
+    """Every setting that is a number, and the least and the most that it takes; None where there is no such bound."""
+    for name, field in model.model_fields.items():
+        path = prefix + name
+        if is_section(field.annotation):
+            yield from ranges(field.annotation, f"{path}.")  # type: ignore[arg-type]  # is_section says so
+        elif field.annotation in (int, float):
+            least: Any = next((one.ge for one in field.metadata if isinstance(one, annotated_types.Ge)), None)
+            most: Any = next((one.le for one in field.metadata if isinstance(one, annotated_types.Le)), None)
+            yield path, (least, most)
+
+
+RANGES = dict(ranges())
+
+
+@pytest.mark.parametrize("path", RANGES)
+def test_a_number_has_a_least_and_a_most(path: str) -> None:
+    assert None not in RANGES[path]
+
+
+@pytest.mark.parametrize("section", sorted({path.split(".")[0] for path in RANGES}))
+@pytest.mark.parametrize("end", ["least", "most"])
+def test_a_bridge_delivers_at_the_ends_of_every_range(
+    section: str, end: str, relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "feed": {"endpoints": [relay.endpoint], "streams": ["alerts"]},
+        "send": {"endpoint": endpoint.grpc_endpoint},
+    }
+    for path, bounds in RANGES.items():
+        if path.startswith(f"{section}.") and path not in NOT_WAITED_FOR:
+            node = settings
+            *sections, name = path.split(".")
+            for one in sections:
+                node = node.setdefault(one, {})
+            node[name] = bounds[0 if end == "least" else 1]
+
+    with running_bridge(tmp_path, **settings) as bridge:
+        bridge.wait_until_watching()
+        relay.publish(Stream.ALERTS, pb.Alert(PodName="a", Timestamp=1_700_000_000))
+        bridge.wait_until_delivered()
+        assert bridge.stop() == 0
+    assert "Traceback" not in (tmp_path / "bridge.log").read_text(encoding="utf-8")
