@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Annotated, Any
@@ -117,3 +118,8 @@ def main() -> None:
         abandon_output()
         say(f"The output cannot be written: {error.strerror or error}")
         sys.exit(Exit.UNREACHABLE)
+    except Exception as error:  # noqa: BLE001 - a fault of ours: whoever sees it can do nothing with a traceback
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        say(f"This should not have happened: {type(error).__name__}: {error} ({place.filename}:{place.lineno}).")
+        say("Please report it, with the command and the output of `otelbridge version --full`.")
+        sys.exit(Exit.FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 from otelbridge.net.address import parse_address
 from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT, AddressError, parse_target
 from otelbridge.settings.problems import Given, Problem, hidden, is_secret
-from otelbridge.settings.tree import Settings, value_at
+from otelbridge.settings.tree import Settings, leaves, value_at
 
 
 def kubearmor_address(text: str) -> str:
@@ -333,7 +334,37 @@ def _rules(settings: Settings) -> Iterator[Complaint]:
             )
 
 
+def _texts(settings: Settings) -> Iterator[Complaint]:
+    """What no file, server or protocol can be given: NUL, half a character, and an empty or relative queue folder."""
+    for leaf in leaves():
+        value = value_at(settings, leaf.path)
+        texts = value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,)
+        if any(isinstance(text, str | Path) and not _can_be_written(text) for text in texts):
+            yield Complaint(
+                paths=(leaf.path,),
+                value=value,
+                wrong="holds a character that is none",
+                cure="Write it anew, without it.",
+            )
+    directory = settings.queue.directory
+    if directory == Path():
+        yield Complaint(
+            paths=("queue.directory",),
+            value=str(directory),
+            wrong="is the folder that the bridge happens to be started in",
+            cure="Name a folder of its own, such as /var/lib/otelbridge.",
+        )
+
+
+def _can_be_written(text: str | Path) -> bool:
+    try:
+        return b"\0" not in (os.fsencode(text) if isinstance(text, Path) else text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 CHECKS: tuple[Callable[[Settings], Iterator[Complaint]], ...] = (
+    _texts,
     _addresses,
     _endpoints,
     _ladders,

@@ -94,8 +94,15 @@ def _unknown(name: str, known: Mapping[str, object]) -> Problem:
     )
 
 
+SDK_QUEUE_SIZE, SDK_BATCH_SIZE = 2048, 512
+"""The SDK's defaults."""
 LEAST_PLAUSIBLE_TIMEOUT_MILLISECONDS = 100
 """The specification says milliseconds, opentelemetry-python reads seconds: `10` is never meant as 10 ms."""
+
+
+MOST_OF_A_COUNT = 2**31 - 1
+MOST_DIGITS = 11
+"""More than any count has, and few enough to be read at no cost."""
 
 
 class _Note(Exception):  # noqa: N818  # not an error: the way in which a reader says 'taken, but'
@@ -150,6 +157,26 @@ def _number(value: str) -> float:
     if number <= 0:
         raise ValueError("is not above 0")
     return number
+
+
+def _whole_number(least: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        text = value.strip()
+        if not (text.isascii() and text.isdigit()) or not least <= int(text[:MOST_DIGITS]) <= MOST_OF_A_COUNT:
+            raise ValueError(f"is not a whole number from {least} to {MOST_OF_A_COUNT}")
+        return int(text)
+
+    return read
+
+
+def _ratio(value: str) -> float:
+    try:
+        ratio = float(value)
+    except ValueError:
+        ratio = -1
+    if not 0 <= ratio <= 1:
+        raise ValueError("is not a number from 0 to 1")
+    return ratio
 
 
 def _one_of(words: Mapping[str, str]) -> Callable[[str], str]:
@@ -315,6 +342,53 @@ STANDARD_VARIABLES: tuple[StandardVariable, ...] = (
     ),
 )
 
+_LIMITS = (
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+)
+_SAMPLERS = ("always_on", "always_off", "traceidratio")
+_SAMPLERS_BY_PARENT = tuple(f"parentbased_{name}" for name in _SAMPLERS)
+
+SDK_VARIABLES: tuple[StandardVariable, ...] = tuple(
+    StandardVariable(name=name, paths=(), read=read, meaning=meaning)
+    for name, read, meaning in (
+        ("OTEL_BSP_SCHEDULE_DELAY", _whole_number(1), "Milliseconds between two exports of the bridge's own spans."),
+        ("OTEL_BSP_EXPORT_TIMEOUT", _whole_number(1), "Milliseconds that such an export may take."),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", _whole_number(1), "Most spans that wait."),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _whole_number(1), "Most spans of one export."),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", _milliseconds, "Milliseconds that an export of metrics may take."),
+        *((name, _whole_number(0), "A limit of the SDK on the bridge's own spans.") for name in _LIMITS),
+        (
+            "OTEL_TRACES_SAMPLER",
+            _one_of(_same(*_SAMPLERS, *_SAMPLERS_BY_PARENT)),
+            "Which own traces are kept.",
+        ),
+        ("OTEL_TRACES_SAMPLER_ARG", _ratio, "The share of traces that is kept, 0 to 1."),
+        (
+            "OTEL_METRICS_EXEMPLAR_FILTER",
+            _one_of(_same("always_on", "always_off", "trace_based")),
+            "Which measurements of the bridge's own metrics carry exemplars.",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+            _one_of(_same("cumulative", "delta", "lowmemory")),
+            "Temporality of the bridge's own metrics.",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+            _one_of(_same("explicit_bucket_histogram", "base2_exponential_bucket_histogram")),
+            "How the bridge's own histograms are aggregated.",
+        ),
+    )
+)
+"""Read by the SDK itself. They are checked here first: what it cannot use, it would answer with a traceback."""
+
 NOT_APPLICABLE_PREFIXES = ("OTEL_BLRP_", "OTEL_LOGRECORD_")
 """They tune the SDK's log pipeline, which events do not go through: it would drop them when full."""
 
@@ -322,10 +396,21 @@ NOT_APPLICABLE_PREFIXES = ("OTEL_BLRP_", "OTEL_LOGRECORD_")
 def otel_environment(variables: Mapping[str, str]) -> Layer:
     """What the standard variables say; those unknown to the table are other programs' business."""
     layer = Layer()
-    for row in STANDARD_VARIABLES:
+    for row in (*STANDARD_VARIABLES, *SDK_VARIABLES):
         text = variables.get(row.name, "")
         if text.strip():
             _read_row(layer, row, text)
+    waiting, sent = (variables.get(f"OTEL_BSP_MAX_{of}", "") for of in ("QUEUE_SIZE", "EXPORT_BATCH_SIZE"))
+    if not layer.problems and int(sent.strip() or SDK_BATCH_SIZE) > int(waiting.strip() or SDK_QUEUE_SIZE):
+        layer.problems.append(
+            Problem(
+                path="OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+                value=sent or str(SDK_BATCH_SIZE),
+                wrong=f"is above OTEL_BSP_MAX_QUEUE_SIZE ({waiting or SDK_QUEUE_SIZE})",
+                cure="Lower it, or raise the other.",
+                origin="environment",
+            )
+        )
     for name in sorted(variables):
         if name.startswith(NOT_APPLICABLE_PREFIXES):
             layer.notes.append(
@@ -343,7 +428,7 @@ def _read_row(layer: Layer, row: StandardVariable, text: str) -> None:
         layer.notes.append(f"{row.name}: {note}.")
         return
     except ValueError as error:
-        shown = str(hidden(row.paths[0], text))
+        shown = str(hidden(row.paths[0], text)) if row.paths else text
         layer.problems.append(
             Problem(
                 path=row.name,

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from pydantic import BaseModel
 
-from otelbridge.settings.environment import STANDARD_VARIABLES
+from otelbridge.settings.environment import SDK_VARIABLES, STANDARD_VARIABLES
 from otelbridge.settings.load import Loaded
 from otelbridge.settings.problems import DEFAULT_ORIGIN, hidden
 from otelbridge.settings.tree import Settings, is_section, leaves, value_at
@@ -93,8 +93,8 @@ def settings_table_markdown() -> str:
 def standard_variables_table_markdown() -> str:
     """Every standard variable that is honoured: name, what it sets, meaning."""
     rows = ["| variable | sets | meaning |", "|---|---|---|"]
-    for row in STANDARD_VARIABLES:
-        paths = ", ".join(f"`{path}`" for path in row.paths)
+    for row in (*STANDARD_VARIABLES, *SDK_VARIABLES):
+        paths = ", ".join(f"`{path}`" for path in row.paths) or "(the SDK)"
         rows.append(f"| `{row.name}` | {paths} | {_cell(row.meaning)} |")
     return "\n".join(rows) + "\n"
 

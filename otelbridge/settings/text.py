@@ -46,6 +46,8 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not valid JSON: {error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise ValueError("it is not valid JSON for a setting: it is nested too deeply") from None
 
 
 def _without_none(annotation: Any) -> tuple[Any, bool]:

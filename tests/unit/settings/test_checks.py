@@ -130,3 +130,19 @@ def test_certificates_that_are_out_of_date_are_noted_once_per_file_and_the_bridg
 
     cure = "Renew the file; the bridge reads it again by itself."
     assert loaded(text, folder=tmp_path).notes == (f"send.cert_file ({cert}) expired on 2020-02-03 00:00 UTC. {cure}",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("QUEUE__DIRECTORY", "a\0b"),
+        ("SEND__SERVER_NAME", "\ud800"),
+        ("SEND__HEADERS", "a=\ud800"),
+        ("QUEUE__DIRECTORY", ""),
+        ("QUEUE__DIRECTORY", "."),
+        ("GATE__RULES", "[" * 100_000),
+    ],
+)
+def test_text_that_nothing_can_be_given_is_refused(name: str, text: str) -> None:
+    path = name.lower().replace("__", ".")
+    assert path in problems(environment={f"OTELBRIDGE_{name}": text})

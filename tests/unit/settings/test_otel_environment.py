@@ -112,3 +112,24 @@ def test_variables_of_the_sdks_log_pipeline_are_noted_as_without_effect() -> Non
 
 def test_foreign_variables_are_other_programs_business() -> None:
     assert loaded(environment={"OTEL_PYTHON_X": "1", "PATH": "/"}).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("variables", "path"),
+    [
+        ({"OTEL_BSP_SCHEDULE_DELAY": "soon"}, "OTEL_BSP_SCHEDULE_DELAY"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "-5"}, "OTEL_BSP_MAX_QUEUE_SIZE"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "9" * 5000}, "OTEL_BSP_MAX_QUEUE_SIZE"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "5"}, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
+        ({"OTEL_SPAN_EVENT_COUNT_LIMIT": "1.5"}, "OTEL_SPAN_EVENT_COUNT_LIMIT"),
+        ({"OTEL_TRACES_SAMPLER": "sometimes"}, "OTEL_TRACES_SAMPLER"),
+        ({"OTEL_TRACES_SAMPLER_ARG": "2"}, "OTEL_TRACES_SAMPLER_ARG"),
+        ({"OTEL_METRICS_EXEMPLAR_FILTER": "x"}, "OTEL_METRICS_EXEMPLAR_FILTER"),
+    ],
+)
+def test_what_the_sdk_would_answer_with_a_traceback_is_refused_first(variables: dict[str, str], path: str) -> None:
+    assert path in problems(environment=variables)
+
+
+def test_what_the_sdk_can_use_is_left_to_it() -> None:
+    loaded(environment={"OTEL_BSP_MAX_QUEUE_SIZE": "5000", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": " 5000 "})
