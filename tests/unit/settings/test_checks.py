@@ -138,7 +138,6 @@ def test_certificates_that_are_out_of_date_are_noted_once_per_file_and_the_bridg
         ("QUEUE__DIRECTORY", "a\0b"),
         ("SEND__SERVER_NAME", "\ud800"),
         ("SEND__HEADERS", "a=\ud800"),
-        ("QUEUE__DIRECTORY", ""),
         ("QUEUE__DIRECTORY", "."),
         ("GATE__RULES", "[" * 100_000),
     ],
