@@ -16,6 +16,15 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
 
 _FORMS = "write `host`, `host:port`, `address:port` or `[IPv6 address]:port`"
 
+HIDDEN = "(secret)"
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|(?<=[?&;])([^=&;#\s]*=)[^&;#\s]+")
+"""A URL's `user:password@`, and the values of its query: API keys and signatures are handed over there."""
+
+
+def without_credentials(text: str) -> str:
+    """A URL, or a text with URLs in it, as it may be shown: no user, no password, no value of a query."""
+    return _CREDENTIALS.sub(lambda found: f"{found[1]}{HIDDEN}" if found[1] else f"{HIDDEN}@", text)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:

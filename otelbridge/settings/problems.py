@@ -11,9 +11,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from otelbridge.net.address import HIDDEN, without_credentials
 from otelbridge.settings.tree import Settings, is_section, section_at
-
-HIDDEN = "(secret)"
 
 _SECRET_NAME = re.compile(
     r"(^|[^a-z])(authorization|headers|cookie|credentials?)([^a-z]|$)"
@@ -21,7 +20,6 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _PLACE = re.compile(r"(_file|_seconds|_bytes)$|^(allow|lend)_")
-_USERINFO = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@|(?<=://)[^/@:\s]+@")
 
 
 def is_secret(name: str) -> bool:
@@ -38,16 +36,9 @@ def hidden(name: str, value: Any) -> Any:
         return {key: hidden(str(key), item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [hidden(name, item) for item in value]
-    if value is None or value == "":
-        return value
-    if is_secret(name):
-        return HIDDEN
-    return without_userinfo(value) if isinstance(value, str) else value
-
-
-def without_userinfo(text: str) -> str:
-    """A URL (or any text) without the `user:password@` of its URLs."""
-    return _USERINFO.sub(HIDDEN + "@", text)
+    if not isinstance(value, str) or not value:
+        return value  # a switch or a number is no secret, whatever its name
+    return HIDDEN if is_secret(name) else without_credentials(value)
 
 
 DEFAULT_ORIGIN = "default"

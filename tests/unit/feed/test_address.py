@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.net.address import parse_address
+from otelbridge.net.address import parse_address, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,18 @@ def test_what_is_no_address_is_named_with_its_cure(text: str, cure: str) -> None
     with pytest.raises(ValueError, match=cure) as failure:
         parse_address(text)
     assert repr(text.strip())[1:-1] in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:pass@host:4318/v1/logs", "https://(secret)@host:4318/v1/logs"),
+        ("https://token@host", "https://(secret)@host"),
+        ("https://host/v1/logs?api_key=abc&x=1#f", "https://host/v1/logs?api_key=(secret)&x=(secret)#f"),
+        ("no answer from https://host/?sig=a%2Fb after 3 s", "no answer from https://host/?sig=(secret) after 3 s"),
+        ("http://localhost:4318/v1/logs", "http://localhost:4318/v1/logs"),
+        ("relay:32767", "relay:32767"),
+    ],
+)
+def test_a_url_is_shown_without_what_opens_the_door(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown
