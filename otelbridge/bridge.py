@@ -67,6 +67,7 @@ class Bridge:
                 readyz=self._readyz,
                 startupz=self._startupz,
                 metrics=self._telemetry.prometheus,
+                tell=self._tell,
                 events=snapshot.events_after(self.rooms),
             )
 
@@ -149,7 +150,9 @@ class Bridge:
     def _livez(self) -> ProbeResult:
         rooms = self.rooms
         own = [rooms.encoder.pulse, rooms.queue.upkeep.pulse, self._housekeeper.pulse]
-        pulses = [*rooms.feed.pulses(), *rooms.couriers.pulses(), *own]
+        if self.status is not None:
+            own.append(self.status.pulse)
+        pulses = [*rooms.feed.pulses(), *rooms.couriers.pulses(), *own, *self._telemetry.pulses()]
         return livez(pulses, max_silence_seconds=self._settings.status.livez_max_silence_seconds)
 
     def _readyz(self) -> ProbeResult:

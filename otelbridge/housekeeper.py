@@ -7,7 +7,7 @@ import time
 
 from otelbridge.rooms import Rooms
 from otelbridge.telemetry.events import LedgerUnbalanced, NodeFellSilent, Tell
-from otelbridge.telemetry.pulse import Pulse
+from otelbridge.telemetry.supervisor import SupervisedThread
 
 ROUND_SECONDS = 1.0
 """How often the queue is told what is being watched: the gap of a restart is exact to this."""
@@ -20,8 +20,8 @@ class Housekeeper:
         self._rooms = rooms
         self._tell = tell
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
-        self.pulse = Pulse("housekeeper")
+        self._thread = SupervisedThread("housekeeper", self._turn, tell=tell)
+        self.pulse = self._thread.pulse
 
     def start(self) -> None:
         """Starts the thread."""
@@ -29,18 +29,19 @@ class Housekeeper:
 
     def stop(self) -> None:
         """Ends the thread after a last note of what is being watched; harmless when it has ended, or never started."""
-        if self._stop.is_set() or self._thread.ident is None:
+        if self._stop.is_set() or not self._thread.started:
             return
         self._stop.set()
         self._thread.join()
         self._note_what_is_watched()
 
-    def _run(self) -> None:
-        while not self._stop.wait(ROUND_SECONDS):
-            self.pulse.beat()
-            self._note_what_is_watched()
-            self._call_the_roll()
-            self._check_the_balance()
+    def _turn(self) -> bool:
+        if self._stop.wait(ROUND_SECONDS):
+            return False
+        self._note_what_is_watched()
+        self._call_the_roll()
+        self._check_the_balance()
+        return True
 
     def _note_what_is_watched(self) -> None:
         now = time.time_ns()

@@ -47,6 +47,18 @@ PROCESS = Row(
             otherwise="growth over days is a leak: please report it.",
         ),
         Panel(
+            title="Faults of the bridge",
+            kind="timeseries",
+            unit="none",
+            stacked=True,
+            no_value="none",
+            queries=(
+                Query(recent("otelbridge.thread.restarts", n.THREAD, n.ERROR_TYPE), "{{thread_name}} {{error_type}}"),
+            ),
+            meaning="A thread met what nobody expected, gave back what it had in hand and went on. None is normal.",
+            otherwise="please report it, with the traceback from the log. Three in a row fail /livez.",
+        ),
+        Panel(
             title="Events mended",
             kind="timeseries",
             unit="none",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,6 +17,8 @@ from otelbridge.feed.channel import WatchCall, release, start_watch
 from otelbridge.feed.heartbeat import Answer, Heartbeat
 from otelbridge.feed.model import StreamEnd
 from otelbridge.feed.stream import StreamWatch
+from otelbridge.telemetry.events import Tell
+from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 TESTED: tuple[str, ...] = ("1.85.",)
 """Releases of grpcio, as far as the minor version."""
@@ -69,7 +70,12 @@ class StreamReader:
     """Owns one Watch call and the thread that reads it."""
 
     def __init__(
-        self, call: WatchCall, lane: BufferWriter, connection_id: str, ended: Callable[[StreamReader, StreamEnd], None]
+        self,
+        call: WatchCall,
+        lane: BufferWriter,
+        connection_id: str,
+        ended: Callable[[StreamReader, StreamEnd], None],
+        tell: Tell,
     ) -> None:
         self.lane = lane
         self.asked_to_end = False
@@ -78,8 +84,12 @@ class StreamReader:
         self._connection_id = connection_id
         self._ended = ended
         self._started = time.monotonic()
+        self._over = False
+        self._in_hand: RawEvent | None = None
+        name = f"read {lane.stream} {lane.upstream}"
+        self.pulse = Pulse(name, may_block=True)
         # A daemon: a read that does not end, against everything that was measured, must not keep the process alive.
-        self._thread = threading.Thread(target=self._run, name=f"read {lane.stream} {lane.upstream}", daemon=True)
+        self._thread = SupervisedThread(name, self._turn, tell=tell, give_back=self._give_up, pulse=self.pulse)
 
     def start(self) -> None:
         """Starts reading."""
@@ -87,17 +97,28 @@ class StreamReader:
 
     def join(self, timeout_seconds: float) -> bool:
         """Waits for the thread; False when it is still running after the deadline."""
-        if self._thread.ident is not None:  # otherwise it could not be started: the process is out of threads
-            self._thread.join(timeout_seconds)
-        return not self._thread.is_alive()
+        return self._thread.join(timeout_seconds)
 
-    def _run(self) -> None:
+    def _turn(self) -> bool:
+        if self._over:
+            return False
         try:
             code, details = self._read_to_the_end()
-        # The thread's boundary. grpcio has raised ValueError and UsageError on calls of a closed channel; whatever it
-        # is, the stream is over, and its owner has to hear of it or it would be blind without knowing.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
+            # grpcio has raised ValueError and UsageError on calls of a channel that was closed.
+            if not self.asked_to_end:
+                raise
             code, details = grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}"
+        self._end(code, details)
+        return False
+
+    def _give_up(self) -> None:
+        """The call is read on after a fault, but not for ever: its owner has to hear of a stream that is not read."""
+        if self.pulse.fails:
+            self._end(grpc.StatusCode.UNKNOWN, f"the reader failed: {self.pulse.fault}")
+
+    def _end(self, code: grpc.StatusCode, details: str) -> None:
+        self._over = True
         self._ended(
             self,
             StreamEnd(
@@ -124,8 +145,17 @@ class StreamReader:
         # The hot loop: about 1 us per event beside what grpcio takes.
         stream, upstream, connection_id = self.lane.stream, self.lane.upstream, self._connection_id
         offer, time_ns = self.lane.offer, time.time_ns
-        for body in messages(self._call):
-            offer(RawEvent(stream, body, time_ns(), upstream, connection_id))
+        if self._in_hand is not None:
+            offer(self._in_hand)
+            self._in_hand = None
+        event = None
+        try:
+            for body in messages(self._call):
+                event = RawEvent(stream, body, time_ns(), upstream, connection_id)
+                offer(event)
+                event = None
+        finally:
+            self._in_hand = event  # which `offer` did not take
 
 
 JOIN_SECONDS = 5.0
@@ -144,6 +174,7 @@ class Connection:
         heartbeat: Heartbeat,
         *,
         connection_id: str,
+        tell: Tell,
     ) -> None:
         self.id = connection_id
         self.started = time.monotonic()
@@ -154,6 +185,7 @@ class Connection:
         self._channel = channel
         self._upstream = upstream
         self._handoff = handoff
+        self._tell = tell
         self._mailbox: queue.SimpleQueue[tuple[StreamReader, StreamEnd] | Answer | None] = queue.SimpleQueue()
         self._readers: dict[Stream, StreamReader] = {}
         self._past_events: dict[Stream, int] = {}
@@ -163,7 +195,7 @@ class Connection:
         watch = self.watches[stream]
         call = start_watch(self._channel, stream)
         lane = self._handoff.open_lane(stream, self._upstream)
-        reader = StreamReader(call, lane, self.id, lambda reader, end: self._mailbox.put((reader, end)))
+        reader = StreamReader(call, lane, self.id, lambda reader, end: self._mailbox.put((reader, end)), self._tell)
         self._readers[stream] = reader
         watch.attach(lane)
         watch.open()
@@ -192,6 +224,10 @@ class Connection:
         reader, end = message
         self._release(end.stream, reader)
         return end
+
+    def pulses(self) -> list[Pulse]:
+        """Those of its readers. From any thread."""
+        return [reader.pulse for reader in list(self._readers.values())]
 
     def reads(self, stream: Stream) -> bool:
         """Whether a Watch call of this stream is open, as far as messages have been read."""

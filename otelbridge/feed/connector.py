@@ -28,7 +28,7 @@ from otelbridge.feed.stream import StreamWatch
 from otelbridge.net.address import Address, Resolve
 from otelbridge.net.deadline import DeadlineExceededError, run_with_deadline
 from otelbridge.telemetry.events import ConnectionAttempted, ConnectStep, KeepaliveStretched, Tell
-from otelbridge.telemetry.pulse import Pulse
+from otelbridge.telemetry.supervisor import Pulse
 
 RESOLVE_SECONDS = 5.0
 
@@ -128,9 +128,8 @@ class Connector:
             loss = self._consult(lost, steps)
         except IllegalMoveError:
             raise
-        # The attempt's boundary: no thread to be had, no file descriptor left. A subscription never gives up, so this
-        # is an attempt that failed, and is told as one.
-        except Exception as error:  # noqa: BLE001
+        # No thread to be had, no file descriptor, no memory left: an attempt that failed, and is told as one.
+        except (OSError, RuntimeError, MemoryError) as error:
             loss = failed_step("attempt", grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
         else:
             self._unavailable_in_a_row, self._recheck_at = 0, None
@@ -158,7 +157,13 @@ class Connector:
             certificates=certificates,
         )
         connection = Connection(
-            channel, str(address), self._watches, self._handoff, self.heartbeat, connection_id=connection_id
+            channel,
+            str(address),
+            self._watches,
+            self._handoff,
+            self.heartbeat,
+            connection_id=connection_id,
+            tell=self._tell,
         )
         vigil = Monitor(
             connection,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as random_module
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from otelbridge.event import Stream
@@ -16,7 +17,7 @@ from otelbridge.feed.subscription import Subscription
 from otelbridge.net.address import Address, Resolve, parse_address, resolve_by_system
 from otelbridge.net.deadline import run_with_deadline
 from otelbridge.telemetry.events import Tell, UpstreamsChanged, UpstreamsUnknown
-from otelbridge.telemetry.pulse import Pulse
+from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 STOP_SECONDS = 5.0
 """Cancelled reads end within milliseconds, and DNS is not waited for: this is for a machine that crawls."""
@@ -109,12 +110,9 @@ class Feed:
         )
 
     def pulses(self) -> list[Pulse]:
-        """The signs of life of the threads that turn by themselves.
-
-        A reader rests in grpcio while nothing comes, so it has none; its subscription watches over it.
-        """
+        """The signs of life of all threads."""
         with self._lock:
-            pulses = [subscription.pulse for subscription in self._subscriptions.values()]
+            pulses = [pulse for subscription in self._subscriptions.values() for pulse in subscription.pulses()]
         return pulses + [follower.pulse for follower in self._followers]
 
     def _add(self, address: Address) -> None:
@@ -183,15 +181,16 @@ class NameFollower:
         remove: Callable[[Address], None],
         tell: Tell,
     ) -> None:
-        self.pulse = Pulse(f"follow {name}")
         self._name = name
         self._resolve = resolve
         self._add = add
         self._remove = remove
         self._tell = tell
         self._membership = Membership()
+        self._due: deque[tuple[Callable[[Address], None], Address]] = deque()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=self.pulse.name, daemon=True)
+        self._thread = SupervisedThread(f"follow {name}", self._turn, tell=tell)
+        self.pulse = self._thread.pulse
 
     def start(self) -> None:
         """Starts asking."""
@@ -203,17 +202,15 @@ class NameFollower:
 
     def join(self, timeout_seconds: float) -> bool:
         """Waits for that end; False when it has not come after the deadline."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_seconds)
-        return not self._thread.is_alive()
+        return self._thread.join(timeout_seconds)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._ask()
-            left = RESOLVE_PAUSE_SECONDS
-            while left > 0 and not self._stopping.wait(min(left, PULSE_SECONDS)):
-                self.pulse.beat()
-                left -= PULSE_SECONDS
+    def _turn(self) -> bool:
+        self._ask()
+        left = RESOLVE_PAUSE_SECONDS
+        while left > 0 and not self._stopping.wait(min(left, PULSE_SECONDS)):
+            self.pulse.beat()
+            left -= PULSE_SECONDS
+        return not self._stopping.is_set()
 
     def _ask(self) -> None:
         host, port = self._name.host, self._name.port
@@ -229,10 +226,11 @@ class NameFollower:
                 self._tell(UpstreamsUnknown(name=str(self._name), why=str(error)))
             return
         added, removed = self._membership.changes(Address(host=ip, port=port) for ip in found)
-        for address in added:
-            self._add(address)
-        for address in removed:
-            self._remove(address)
+        self._due += [*((self._add, address) for address in added), *((self._remove, address) for address in removed)]
+        while self._due:  # what meets a fault is due at the next turn
+            change, address = self._due[0]
+            change(address)
+            self._due.popleft()
         if added or removed:
             self._tell(
                 UpstreamsChanged(

@@ -28,7 +28,7 @@ from otelbridge.telemetry.events import (
     StreamOpened,
     Tell,
 )
-from otelbridge.telemetry.pulse import Pulse
+from otelbridge.telemetry.supervisor import Pulse
 
 SETTLE_SECONDS = 0.1
 """When a connection breaks its streams end within milliseconds of one another; what ends alone is another matter."""

@@ -44,9 +44,11 @@ from otelbridge.telemetry.events import (
     Tell,
     UpstreamRecovered,
 )
-from otelbridge.telemetry.pulse import Pulse
+from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 PULSE_SECONDS = 1.0
+PROGRESS_SECONDS = 10.0
+"""A connection that is watched for so long has made up for earlier faults of the bridge."""
 NANOSECONDS = 1_000_000_000
 
 TIMELINE_LENGTH = 256
@@ -104,7 +106,9 @@ class Subscription:
         self._last_error = ""
         self._error_class = ""
         self._next_attempt_at: float | None = None
-        self._thread = threading.Thread(target=self._run, name=f"feed {self.upstream}", daemon=True)
+        self._thread = SupervisedThread(
+            self.pulse.name, self._turn, tell=tell, give_back=self._recover, pulse=self.pulse
+        )
 
     # --- for the owner ---
 
@@ -125,14 +129,14 @@ class Subscription:
 
     def join(self, timeout_seconds: float) -> bool:
         """Waits for that end; False when it has not come after the deadline."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_seconds)
-        return not self._thread.is_alive()
+        return self._thread.join(timeout_seconds)
 
     # --- the thread ---
 
-    def _run(self) -> None:
-        self._sleep(self._spread_seconds)
+    def _turn(self) -> bool:
+        """The whole life; a turn that met a fault is followed by another, which begins with an attempt."""
+        if self._machine.state is SubscriptionState.IDLE:
+            self._sleep(self._spread_seconds)
         retrying = Retrying(
             wait=BackoffWait(self._ladder),
             sleep=self._sleep,
@@ -142,6 +146,17 @@ class Subscription:
         retrying(self._live)
         self._drain()
         self._move(SubscriptionState.CLOSED)
+        return False
+
+    def _recover(self) -> None:
+        """After a fault of ours the connection is given up, not the subscription."""
+        fault = failed_step("", grpc.StatusCode.UNKNOWN, f"a fault of the bridge: {self.pulse.fault}")
+        if self._vigil is not None:
+            self._end(self._vigil, fault)
+        else:
+            self._lose(fault, time.time_ns())
+        if SubscriptionState.WAITING in SUBSCRIPTION_MOVES[self._machine.state]:
+            self._move(SubscriptionState.WAITING, str(fault))
 
     def _live(self) -> None:
         """One connection, from the attempt to its loss. Returns only when asked to stop."""
@@ -171,14 +186,15 @@ class Subscription:
             raise
         except IllegalMoveError:
             raise
-        # The connection's boundary: no thread to be had for a reader, no memory. The connection is given up, not the
-        # subscription.
-        except Exception as error:
+        # No thread to be had for a reader, no memory: the connection is given up, not the subscription.
+        except (OSError, RuntimeError, MemoryError) as error:
             fault = failed_step("", grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
             self._end(vigil, fault)
             raise fault from error
 
     def _look(self) -> bool:
+        if (vigil := self._vigil) and time.monotonic() - vigil.connection.started >= PROGRESS_SECONDS:
+            self.pulse.progress()
         return not self._attempts.renewal.due(time.monotonic())
 
     def _suspect(self, why: str) -> None:
@@ -230,7 +246,8 @@ class Subscription:
         )
 
     def _drain(self) -> None:
-        self._move(SubscriptionState.DRAINING, "asked to stop")
+        if self._machine.state is not SubscriptionState.DRAINING:  # it is after a fault in here
+            self._move(SubscriptionState.DRAINING, "asked to stop")
         for watch in self._watches.values():
             put_on_record(watch.blindness.end(time.time_ns()) if self._gone else watch.blindness.prove(), self._tell)
         if self._vigil is not None:
@@ -251,11 +268,15 @@ class Subscription:
                 if not old.connection.reads(stream):
                     watch.open_later()
             return old
-        if not self._stopping.is_set():
-            self._stopping.wait(OVERLAP_SECONDS)
-        self.pulse.beat()
-        old.hand_over(new)
-        self._close(old, "OK", "renewed with new certificates", planned=True)
+        try:
+            if not self._stopping.is_set():
+                self._stopping.wait(OVERLAP_SECONDS)
+            self.pulse.beat()
+            old.hand_over(new)
+            self._close(old, "OK", "renewed with new certificates", planned=True)
+        except Exception:
+            new.connection.close()  # `_recover` closes the old one
+            raise
         return new
 
     # --- waiting ---
@@ -294,6 +315,11 @@ class Subscription:
         self._tell(StateChanged(upstream=self.upstream, before=before, after=after, why=why))
 
     # --- for anyone ---
+
+    def pulses(self) -> list[Pulse]:
+        """Its own, and its readers'."""
+        vigil = self._vigil
+        return [self.pulse, *(vigil.connection.pulses() if vigil else [])]
 
     def status(self, *, nodes_seen: int = 0, silent_nodes: tuple[str, ...] = ()) -> SubscriptionStatus:
         """How it stands right now; what is known of the nodes behind it, the feed puts in."""

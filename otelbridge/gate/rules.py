@@ -161,6 +161,7 @@ class Gate:
         self._streams = {stream: self._compile(stream, settings) for stream in UPSTREAM_STREAMS}
         self.open = not settings.rules and not self._redactors
         """No rule and no redaction: whoever asks may skip `judge`."""
+        self.redacts = bool(self._redactors)
         self.redacted_events = 0
         self.redactions: Counter[str] = Counter()
         """Secrets blacked out so far, by kind."""

@@ -149,7 +149,7 @@ class DurableQueue:
         except BaseException:
             os.close(queue._owned)
             raise
-        queue.upkeep = Upkeep(queue.tend)
+        queue.upkeep = Upkeep(queue.tend, tell)
         return queue
 
     upkeep: Upkeep

@@ -11,7 +11,8 @@ from pathlib import Path
 from otelbridge.queue.disk import DiskError
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import bound_log
-from otelbridge.telemetry.pulse import Pulse
+from otelbridge.telemetry.events import Tell
+from otelbridge.telemetry.supervisor import SupervisedThread
 
 ENDINGS = ("-wal", "-shm", "")  # an old log beside a new database would be taken for its own
 
@@ -61,18 +62,17 @@ def tidy(holding: QueueState) -> None:
 class Upkeep:
     """Runs `tend` until it is stopped; at once again when there is more to do."""
 
-    def __init__(self, tend: Callable[[], bool]) -> None:
-        self.pulse = Pulse("queue")
+    def __init__(self, tend: Callable[[], bool], tell: Tell) -> None:
         self._tend = tend
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="queue-upkeep", daemon=True)
+        self._thread = SupervisedThread("queue-upkeep", self._turn, tell=tell)
+        self.pulse = self._thread.pulse
         self._thread.start()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self.pulse.beat()
-            if not self._tend():
-                self._stopping.wait(EVERY_SECONDS)
+    def _turn(self) -> bool:
+        if not self._tend():
+            self._stopping.wait(EVERY_SECONDS)
+        return not self._stopping.is_set()
 
     def stop(self) -> None:
         """Ends the thread."""

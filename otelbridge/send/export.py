@@ -6,6 +6,7 @@ record alone, or it fails again and again at this record (INTERNAL, 500) and tak
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -242,12 +243,22 @@ class Export:
         witness = self._desk.queue.take(max_bytes=limits.max_bytes, max_records=limits.max_records)
         if witness is None:
             return False
-        outcome, seconds = self._sent(witness)
-        if isinstance(outcome, Accepted):
-            self._accept(witness, outcome, seconds, permit)
-            return True
-        self._desk.queue.settle(witness, outcome)
+        try:
+            outcome, seconds = self._sent(witness)
+            if isinstance(outcome, Accepted):
+                self._accept(witness, outcome, seconds, permit)
+                return True
+            self._desk.queue.settle(witness, outcome)
+        except Exception as fault:
+            give_back_after_fault(self._desk.queue, witness, fault)
+            raise
         return False
+
+
+def give_back_after_fault(queue: LeasingQueue, lease: Lease, fault: Exception) -> None:
+    """Gives back a lease whose delivery met a fault of ours, where it is still out."""
+    with contextlib.suppress(ValueError):  # it was settled before the fault
+        queue.settle(lease, RetryLater(code="INTERNAL", why=f"a fault of the bridge: {fault!r}"))
 
 
 def _pieces(lease: Lease) -> list[Batch]:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from otelbridge.net.backoff import Random
 from otelbridge.send.circuit_breaker import CircuitBreaker, DeliveryState, Permit, SendCounts
-from otelbridge.send.export import Export, ExportContext, LeasingQueue
+from otelbridge.send.export import Export, ExportContext, LeasingQueue, give_back_after_fault
 from otelbridge.send.request_limits import BacklogLimiter, RequestSize
 from otelbridge.send.sender import Sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.telemetry.events import Tell
-from otelbridge.telemetry.pulse import Pulse
+from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 BEAT_SECONDS = 1.0
 """The longest wait of a courier before it shows its pulse and looks at what was asked of it."""
@@ -67,8 +67,10 @@ class Workers:
         )
         self._draining = threading.Event()
         self._stopping = threading.Event()
-        self._pulses = [Pulse(f"courier-{number}") for number in range(1, settings.concurrency + 1)]
-        self._threads = [threading.Thread(target=self._run, args=(pulse,), name=pulse.name) for pulse in self._pulses]
+        self._threads = [
+            SupervisedThread(f"courier-{number}", self._turn, tell=tell, daemon=False)
+            for number in range(1, settings.concurrency + 1)
+        ]
 
     def start(self) -> None:
         """Starts the threads."""
@@ -99,11 +101,11 @@ class Workers:
         for thread in self._threads:
             while thread.is_alive() and time.monotonic() < until:
                 self._queue.wake()
-                thread.join(min(WAKE_SECONDS, max(0.0, until - time.monotonic())))
+                thread.join(min(WAKE_SECONDS, until - time.monotonic()))
 
     def pulses(self) -> list[Pulse]:
         """One per thread."""
-        return list(self._pulses)
+        return [thread.pulse for thread in self._threads]
 
     def state(self) -> DeliveryState:
         """Where the room stands now."""
@@ -129,36 +131,45 @@ class Workers:
                 duration_sum_seconds=tally.duration_sum_seconds,
             )
 
-    def _run(self, pulse: Pulse) -> None:
-        while not self._stopping.is_set():
-            pulse.beat()
-            self._replay.observe()
-            draining = self._draining.is_set()  # read before the queue is: nothing is put into it after that
-            if not self._queue.has_work():
-                self._replay.end()
-                if draining:
-                    return  # a lease that comes back now is for the courier that had it
-                self._queue.wait_for_work(BEAT_SECONDS)
-                continue
-            pause = self._replay.wait_seconds()
-            if pause:
-                self._stopping.wait(min(pause, BEAT_SECONDS))
-                continue
-            permit = self._patience.ask(within_seconds=BEAT_SECONDS)
-            if permit is not None:
-                self._carry_one(permit)
-            elif self._patience.over:
-                return
-            elif self._patience.held and self._sender.renewed():
-                self._patience.cured()
+    def _turn(self) -> bool:
+        if self._stopping.is_set():
+            return False
+        self._replay.observe()
+        draining = self._draining.is_set()  # read before the queue is: nothing is put into it after that
+        if not self._queue.has_work():
+            self._replay.end()
+            if draining:
+                return False  # a lease that comes back now is for the courier that had it
+            self._queue.wait_for_work(BEAT_SECONDS)
+            return True
+        pause = self._replay.wait_seconds()
+        if pause:
+            self._stopping.wait(min(pause, BEAT_SECONDS))
+            return True
+        permit = self._patience.ask(within_seconds=BEAT_SECONDS)
+        if permit is not None:
+            self._carry_one(permit)
+        elif self._patience.over:
+            return False
+        elif self._patience.held and self._sender.renewed():
+            self._patience.cured()
+        return True
 
     def _carry_one(self, permit: Permit) -> None:
         """One lease, from the queue to its settlement; nothing when another courier was quicker."""
-        limits = self._width.limits()
-        lease = self._queue.take(max_bytes=limits.max_bytes, max_records=self._replay.max_records(limits.max_records))
-        if lease is None:
+        lease = None
+        try:
+            limits = self._width.limits()
+            records = self._replay.max_records(limits.max_records)
+            lease = self._queue.take(max_bytes=limits.max_bytes, max_records=records)
+            if lease is None:
+                self._patience.unused(permit)
+                return
+            age_seconds = (self._wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9
+            self._replay.charge(lease.records, age_seconds=age_seconds)
+            self._delivery.deliver(lease, permit)
+        except Exception as fault:
             self._patience.unused(permit)
-            return
-        age_seconds = (self._wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9
-        self._replay.charge(lease.records, age_seconds=age_seconds)
-        self._delivery.deliver(lease, permit)
+            if lease is not None:
+                give_back_after_fault(self._queue, lease, fault)
+            raise

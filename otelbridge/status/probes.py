@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from otelbridge.feed.model import StreamState, SubscriptionState, SubscriptionStatus
 from otelbridge.queue.model import Depth
-from otelbridge.telemetry.pulse import Pulse
+from otelbridge.telemetry.supervisor import Pulse
 
 QUEUE_FULL_SHARE = 0.9
 """A queue filled so far is about to drop records."""
@@ -44,18 +44,18 @@ class ProbeResult:
 
 
 def livez(pulses: Iterable[Pulse], *, max_silence_seconds: float) -> ProbeResult:
-    """Alive: each thread of ours has turned lately."""
-    return ProbeResult(
-        checks=tuple(
-            Check(
-                name=f"thread {pulse.name}",
-                ok=age <= max_silence_seconds,
-                why=f"turned {age:.1f} s ago"
-                + ("" if age <= max_silence_seconds else f", allowed {max_silence_seconds:g} s"),
-            )
-            for pulse, age in ((pulse, pulse.age_seconds()) for pulse in pulses)
-        )
-    )
+    """Alive: each thread of ours has turned lately, and does not fail again and again."""
+    return ProbeResult(checks=tuple(_thread(pulse, max_silence_seconds) for pulse in pulses))
+
+
+def _thread(pulse: Pulse, max_silence_seconds: float) -> Check:
+    age = pulse.age_seconds()
+    name, why = f"thread {pulse.name}", f"turned {age:.1f} s ago"
+    if pulse.fails:
+        return Check(name=name, ok=False, why=f"failed {pulse.faults_in_a_row} times in a row: {pulse.fault}")
+    if age > max_silence_seconds:
+        return Check(name=name, ok=False, why=f"{why}, allowed {max_silence_seconds:g} s")
+    return Check(name=name, ok=True, why=why)
 
 
 def readyz(

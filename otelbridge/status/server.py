@@ -21,6 +21,8 @@ from waitress.task import ErrorTask
 
 from otelbridge.status.app import METHODS, TEXT, WRONG_METHOD, Answer, Events, Probe, Section, StatusApp, headers_of
 from otelbridge.status.settings import StatusSettings
+from otelbridge.telemetry.events import Tell
+from otelbridge.telemetry.supervisor import SupervisedThread
 
 MAX_CONNECTIONS = 32
 MAX_HEADER_BYTES = 8 * 1024
@@ -80,6 +82,7 @@ class StatusServer:
         readyz: Probe,
         startupz: Probe,
         metrics: Callable[[], bytes],
+        tell: Tell,
         events: Events | None = None,
     ) -> None:
         self._settings = settings
@@ -92,7 +95,8 @@ class StatusServer:
             allowed_hosts=settings.allowed_hosts,
         )
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="otelbridge-status", daemon=True)
+        self._thread = SupervisedThread("otelbridge-status", self._turn, tell=tell)
+        self.pulse = self._thread.pulse
         self._map: dict[int, object] = {}
         self._active: dict[HTTPChannel, float] = {}
         """Connections, and when they last had a complete request in hand (or came in), monotonic."""
@@ -132,10 +136,10 @@ class StatusServer:
         self._server.task_dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._map, ignore_all=True)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            wasyncore.loop(timeout=TURN_SECONDS, use_poll=True, map=self._map, count=1)
-            self._make_room(time.monotonic())
+    def _turn(self) -> bool:
+        wasyncore.loop(timeout=TURN_SECONDS, use_poll=True, map=self._map, count=1)
+        self._make_room(time.monotonic())
+        return not self._stopping.is_set()
 
     def _make_room(self, now: float) -> None:
         channels = list(self._server.active_channels.values())

@@ -31,6 +31,18 @@ class BridgeStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadFailed:
+    """A thread of the bridge met a fault that nobody expected; it gave back what it had in hand, and goes on."""
+
+    thread: str
+    error: str
+    in_a_row: int
+    """Faults since the thread last got on with its work."""
+    traceback: str
+    """Empty where it is the same as of the fault before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerUnbalanced:
     """Records are missing from the ledger, or there are too many: a fault of the bridge itself."""
 
@@ -225,7 +237,7 @@ class EventDamaged:
     stream: Stream
     upstream: str
     how: str
-    """`lenient` or `raw`."""
+    """`lenient`, `raw`, or `dropped` where a fault of the bridge left nothing to send."""
     why: str
     """Of the first of them."""
     events: int = 1

@@ -9,7 +9,6 @@ import json
 import logging
 import queue
 import re
-import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from otelbridge.event import Gap
 from otelbridge.telemetry import events as h
 from otelbridge.telemetry.escape import escape, escape_json
 from otelbridge.telemetry.events import LibrarySpoke, Tell
+from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 
 class Level(IntEnum):
@@ -145,6 +145,9 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
         ),
     ),
     h.BridgeStarted: (Narrative(_INFO, "The bridge is running.", per_window=_CHANGE),),
+    h.ThreadFailed: (
+        Narrative(_ERROR, "A thread met a fault of the bridge, and goes on.", ("thread", "error", "traceback")),
+    ),
     h.LedgerUnbalanced: (Narrative(_ERROR, "The ledger does not balance: this is a fault of the bridge."),),
     h.DrainStarted: (
         Narrative(_INFO, "The bridge stops: it delivers what it holds until the deadline.", per_window=_CHANGE),
@@ -269,12 +272,13 @@ def _value(value: object) -> str:
 class LineWriter:
     """Writes lines to a stream without ever making the caller wait."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, tell: Tell) -> None:
         self._stream = stream
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.dropped = 0
         """Lines dropped because the stream did not take them."""
-        self._thread = threading.Thread(target=self._run, name="otelbridge-stderr", daemon=True)
+        self.pulse = Pulse("otelbridge-stderr", may_block=True)
+        self._thread = SupervisedThread(self.pulse.name, self._turn, tell=tell, give_back=self._drop, pulse=self.pulse)
         self._thread.start()
 
     def write(self, text: str) -> None:
@@ -289,14 +293,19 @@ class LineWriter:
         self._waiting.put(None)
         self._thread.join(timeout_seconds)
 
-    def _run(self) -> None:
-        while (text := self._waiting.get()) is not None:
-            try:
-                self._stream.write(text + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                # A closed or broken stderr must not end the bridge, and only the metric is left to be told.
-                self.dropped += 1
+    def _turn(self) -> bool:
+        text = self._waiting.get()
+        if text is None:
+            return False
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # stderr is closed or broken: only the metric is left to say so
+            self._drop()
+        return True
+
+    def _drop(self) -> None:
+        self.dropped += 1
 
 
 WINDOW_SECONDS = 10.0

@@ -106,6 +106,12 @@ def _recovered(told: h.UpstreamRecovered) -> Iterator[Count]:
     yield Count("otelbridge.source.recovery.time", told.seconds, n.server(told.upstream))
 
 
+def _failed(told: h.ThreadFailed) -> Iterator[Count]:
+    # Behind the first space stands an upstream: addresses behind a name come and go.
+    thread, error = told.thread.partition(" ")[0], told.error.partition(":")[0]
+    yield Count("otelbridge.thread.restarts", 1, {n.THREAD: thread, n.ERROR_TYPE: error})
+
+
 COUNTS: Mapping[type, Callable[[Any], Iterator[Count]]] = {
     h.ConnectionAttempted: _attempted,
     h.StreamLost: _lost,
@@ -117,6 +123,7 @@ COUNTS: Mapping[type, Callable[[Any], Iterator[Count]]] = {
     h.GapEnded: _gap,
     h.EventDamaged: _damaged,
     h.BatchAccepted: _accepted,
+    h.ThreadFailed: _failed,
     h.DeliveryDelayed: _answer("delayed"),
     h.DeliveryHeld: _answer("held"),
     h.BatchSplit: _split,
@@ -243,9 +250,9 @@ class Instruments:
 
     def flush(self) -> None:
         """Adds what was taken since the last time to the counters."""
-        for (name, attributes), amount in self._sums.items():
+        while self._sums:
+            (name, attributes), amount = self._sums.popitem()
             self._counters[name].add(amount, dict(attributes))
-        self._sums.clear()
 
     def observe(self, name: str, reading: Reading) -> None:
         """Binds an observable instrument.

@@ -34,6 +34,7 @@ OUTCOME = "otelbridge.delivery.outcome"
 HEARTBEAT_METHOD = "otelbridge.heartbeat.method"
 SANITIZE_REASON = "otelbridge.sanitize.reason"
 CERTIFICATE_USE = "otelbridge.certificate.use"
+THREAD = "thread.name"
 NODE = "k8s.node.name"
 NAMESPACE = "k8s.namespace.name"
 SERVER = (SERVER_ADDRESS, SERVER_PORT)
@@ -141,6 +142,7 @@ _DECLARED = (
     # security, process
     Instrument("otelbridge.certificate.expiry", _OG, "s", "Unix time at which a certificate expires.", (*SERVER, CERTIFICATE_USE)),
     Instrument("otelbridge.telemetry.dropped", _OC, "{happening}", "Happenings and log lines dropped because they came faster than they could be written."),
+    Instrument("otelbridge.thread.restarts", _C, "{restart}", "Faults that nobody expected, after which a thread went on.", (THREAD, ERROR_TYPE)),
     Instrument("process.cpu.time", _OC, "s", "CPU time of the process.", ("cpu.mode",)),
     Instrument("process.memory.usage", _OU, "By", "Resident memory of the process."),
     Instrument("process.thread.count", _OU, "{thread}", "Threads of the process."),

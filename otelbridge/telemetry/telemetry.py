@@ -26,6 +26,7 @@ from otelbridge.telemetry.names import SCOPE
 from otelbridge.telemetry.settings import TelemetrySettings
 from otelbridge.telemetry.spans import Spans
 from otelbridge.telemetry.states import States
+from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 T = TypeVar("T")
 
@@ -111,16 +112,17 @@ class Telemetry:
         self._level = LEVELS[settings.log_level]
         self._format = FORMATS[settings.log_format]
         self._limit: Limit[tuple[int, Line]] = Limit()
-        self._writer = LineWriter(stderr)
+        self._writer = LineWriter(stderr, self.tell)
         self._everyday = EVERYDAY if self._level > Level.DEBUG else frozenset()  # who reads along wants them at once
         self._waiting: Mailbox[_Told] = Mailbox(MAX_WAITING_HAPPENINGS)
         self._dropped = 0
-        self._closed = False
+        self._closed = self._ending = False
+        self._next_tick = 0.0
         for name, reading in {**of_states(self.states), **of_process()}.items():
             self.observe(name, reading)
         self.observe("otelbridge.telemetry.dropped", lambda: [(self._dropped + self._writer.dropped, {})])
         self._libraries = Libraries(self.tell)
-        self._thread = threading.Thread(target=self._run, name="otelbridge-telemetry", daemon=True)
+        self._thread = SupervisedThread("otelbridge-telemetry", self._turn, tell=self.tell)
         self._thread.start()
 
     @classmethod
@@ -199,24 +201,25 @@ class Telemetry:
             self._libraries.close()  # else a thread of the SDK was left behind, and nobody wants to hear it complain
         self._writer.close(max(0.0, deadline - time.monotonic()))
 
-    def _run(self) -> None:
-        next_tick = time.monotonic() + TICK_SECONDS
-        while True:
-            for told in self._waiting.take(max(0.0, next_tick - time.monotonic())):
-                match told:
-                    case None:
-                        self._instruments.flush()
-                        self._say_held_back(everything=True)
-                        return
-                    case threading.Event():
-                        self._instruments.flush()
-                        told.set()
-                    case unix_nano, happening:
-                        self._guarded(self._handle, unix_nano, happening)
-            self._instruments.flush()
-            if time.monotonic() >= next_tick:
-                next_tick = time.monotonic() + TICK_SECONDS
-                self._say_held_back()
+    def pulses(self) -> list[Pulse]:
+        """Those of its threads."""
+        return [self._thread.pulse, self._writer.pulse]
+
+    def _turn(self) -> bool:
+        for told in self._waiting.take(min(max(0.0, self._next_tick - time.monotonic()), TICK_SECONDS)):
+            match told:
+                case None:
+                    self._ending = True
+                case threading.Event():
+                    self._instruments.flush()
+                    told.set()
+                case unix_nano, happening:
+                    self._guarded(self._handle, unix_nano, happening)
+        self._instruments.flush()
+        if self._ending or time.monotonic() >= self._next_tick:
+            self._next_tick = time.monotonic() + TICK_SECONDS
+            self._say_held_back(everything=self._ending)
+        return not self._ending
 
     def _guarded(self, handle: Callable[[int, Event], None], unix_nano: int, happening: Event) -> None:
         """The boundary of the thread: a happening that cannot be handled is said, and the next one has its turn."""

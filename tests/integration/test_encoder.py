@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+from otelbridge import pipeline
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.gate.rules import Gate
@@ -20,7 +21,7 @@ from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.pipeline import OVERFLOW_REASON, Pipeline
-from otelbridge.queue.packing import unpacked
+from otelbridge.queue.packing import packed, unpacked
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.endpoint_inbox import attributes
@@ -118,7 +119,7 @@ def test_a_fault_of_the_mapping_in_one_event_costs_no_event(walk: Walk) -> None:
     records = walk.carry(log(HostName="n1"), log(HostName="unlucky"), log(HostName="n2"))
     assert len(records) == 3
     assert [told.why for told in walk.told if isinstance(told, EventDamaged)] == [
-        "the mapping failed: KeyError('unlucky')"
+        "a fault of the bridge: KeyError('unlucky')"
     ]
     assert b"unlucky" in b"".join(record.SerializeToString() for record in records)
 
@@ -129,6 +130,68 @@ def test_a_fault_of_the_mapping_does_not_bring_back_what_was_blacked_out(walk: W
     (record,) = walk.carry(log(HostName="unlucky", Source="mysql --password=hunter2"), gate=redact)
     assert b"unlucky" in record.SerializeToString()
     assert b"hunter2" not in record.SerializeToString()
+
+
+def test_a_fault_of_the_gate_costs_no_event_and_shows_nothing_that_it_would_have_hidden(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("gate")
+
+    monkeypatch.setattr(Gate, "judge", fail)
+    redact = GateSettings(redact_common_secrets=True)
+    (hidden,) = walk.carry(log(Source="mysql --password=hunter2"), gate=redact)
+    assert b"hunter2" not in hidden.SerializeToString()
+    assert b"KeyError" in hidden.SerializeToString()
+    (shown,) = walk.carry(log(Source="mysql --password=hunter2"), gate=DROP_THE_SHOP)
+    assert b"hunter2" in shown.SerializeToString()
+
+
+class HopelessMapper(FaultyMapper):
+    """Cannot even make a raw record of that event."""
+
+    def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
+        if b"unlucky" in decoded.body:
+            raise KeyError("unlucky")
+        return super().map(stream, decoded, received_unix_nano)
+
+
+@pytest.mark.parametrize("step", ["mapping", "packing"])
+def test_a_fault_that_leaves_nothing_to_send_is_counted_and_harms_no_other_event(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(request: bytes) -> bytes:
+        if b"unlucky" in request:
+            raise KeyError("unlucky")
+        return packed(request)
+
+    if step == "packing":
+        monkeypatch.setattr(pipeline, "packed", fail)
+    else:
+        walk.mapper = HopelessMapper
+    records = walk.carry(log(HostName="n1"), log(HostName="unlucky"), log(HostName="n2"), gate=DROP_THE_SHOP)
+    assert len(records) == 2
+    assert walk.account(Stream.LOGS, Account.DROPPED) == 1
+    assert [(told.how, told.events) for told in walk.told if isinstance(told, EventDamaged)] == [("dropped", 1)]
+
+
+def test_a_gap_of_which_no_record_can_be_made_is_counted_and_harms_no_other(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Mapper.gap
+
+    def fail(mapper: Mapper, gap: Gap, *, observed_unix_nano: int) -> Record:
+        if gap.upstream == "unlucky":
+            raise OverflowError
+        return whole(mapper, gap, observed_unix_nano=observed_unix_nano)
+
+    monkeypatch.setattr(Mapper, "gap", fail)
+    gap = Gap(
+        stream=Stream.ALERTS, upstream="unlucky", cause=GapCause.DISCONNECT, started_unix_nano=1, ended_unix_nano=2
+    )
+    records = walk.carry(gaps=(gap, replace(gap, upstream="relay:32767")))
+    assert len(records) == 1
+    assert walk.account(Stream.GAPS, Account.DROPPED) == 1
 
 
 def test_an_overflow_of_the_handoff_is_counted_and_becomes_a_gap(walk: Walk) -> None:

@@ -18,8 +18,8 @@ from otelbridge.status.settings import StatusSettings
 from otelbridge.telemetry import events as h
 from otelbridge.telemetry.escape import Json, escape_json
 from otelbridge.telemetry.ledger import Account, Ledger, Posting
-from otelbridge.telemetry.pulse import Pulse
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
+from otelbridge.telemetry.supervisor import Pulse
 from otelbridge.telemetry.telemetry import Telemetry
 
 SECOND = 1_000_000_000
@@ -219,6 +219,7 @@ def playing() -> Iterator[tuple[Scene, StatusServer]]:
         readyz=lambda: readyz([scene.subscription()], scene.depth(), max_bytes=MAX_BYTES, grace_seconds=120),
         startupz=lambda: startupz(started=True),
         metrics=telemetry.prometheus,
+        tell=lambda _: None,
     )
     server.start()
     try:

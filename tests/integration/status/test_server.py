@@ -37,6 +37,7 @@ def _server(**settings: object) -> StatusServer:
         readyz=lambda: YES,
         startupz=lambda: YES,
         metrics=lambda: b"m 1\n",
+        tell=lambda _: None,
     )
 
 

@@ -9,7 +9,7 @@ from otelbridge.event import Stream
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.queue.model import Depth
 from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
-from otelbridge.telemetry.pulse import Pulse
+from otelbridge.telemetry.supervisor import Pulse
 
 SECOND = 1_000_000_000
 NOW = 1_000_000 * SECOND
@@ -96,6 +96,18 @@ def test_a_thread_that_does_not_turn_is_named() -> None:
     assert not result.ok
     assert [(check.name, check.ok) for check in result.checks] == [("thread encoder", True), ("thread courier", False)]
     assert result.checks[1].why == "turned 61.0 s ago, allowed 60 s"
+
+
+def test_a_thread_that_fails_again_and_again_is_named_at_once() -> None:
+    pulse = StillPulse("encoder", 0)
+    for _ in range(3):
+        assert livez([pulse], max_silence_seconds=60).ok
+        pulse.failed(KeyError("a"))
+    result = livez([pulse], max_silence_seconds=60)
+    assert [check.why for check in result.checks if not check.ok] == ["failed 3 times in a row: KeyError: 'a'"]
+
+    pulse.progress()
+    assert livez([pulse], max_silence_seconds=60).ok
 
 
 def test_a_watched_upstream_and_an_empty_queue_are_ready() -> None:
