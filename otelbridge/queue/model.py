@@ -85,6 +85,8 @@ class Refused:
 
     code: str
     why: str
+    cure: str = ""
+    """What to look at where the endpoint refuses everything."""
 
 
 Outcome = Accepted | RetryLater | Hold | TooLarge | Refused

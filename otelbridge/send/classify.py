@@ -1,26 +1,38 @@
-"""An outcome in, the same outcome out: without what an endpoint echoed of credentials, with what ails our own files."""
+"""What an answer of the endpoint means for the request: tables of statuses and of words, and the outcome they give."""
 
 from __future__ import annotations
 
+import json
+import re
 import ssl
+import time
+from calendar import timegm
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import parsedate_tz
 from enum import StrEnum
-from http.client import HTTPException
+from http.client import BadStatusLine, RemoteDisconnected
+from typing import NamedTuple
 
 import grpc
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
+from otelbridge import clamp
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.certificates import Certificates
 from otelbridge.send.credentials import Credentials
+from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT, Target
 
 MAX_WHY_CHARS = 300
 """A sentence for a log line; an endpoint may send an HTML page."""
+TLS_ALERT = "\x15\x03"
+"""How a server's answer begins that waited for TLS."""
+MAX_DELAY_SECONDS = 30 * 24 * 3600.0
+"""The longest delay that is believed at all; how long one is really waited for is `send.server_delay_max_seconds`."""
 
 
 class Meaning(StrEnum):
@@ -58,31 +70,68 @@ GRPC_MEANINGS: Mapping[grpc.StatusCode, Meaning] = {
 HTTP_MEANINGS: Mapping[int, Meaning] = {
     400: Meaning.REFUSED,
     401: Meaning.HOLD,
+    402: Meaning.HOLD,
     403: Meaning.HOLD,
     404: Meaning.HOLD,
     405: Meaning.HOLD,
+    406: Meaning.HOLD,
     407: Meaning.HOLD,
     408: Meaning.RETRY,
+    410: Meaning.HOLD,
+    411: Meaning.HOLD,
     413: Meaning.TOO_LARGE,
     415: Meaning.HOLD,
+    421: Meaning.HOLD,
     422: Meaning.REFUSED,
+    425: Meaning.RETRY,
+    426: Meaning.HOLD,
     429: Meaning.RETRY,
+    431: Meaning.HOLD,
+    451: Meaning.HOLD,
+    501: Meaning.HOLD,
     502: Meaning.RETRY,
     503: Meaning.RETRY,
     504: Meaning.RETRY,
+    505: Meaning.HOLD,
+    511: Meaning.HOLD,
 }
 HTTP_CLASSES: Mapping[int, Meaning] = {
+    1: Meaning.HOLD,
     2: Meaning.ACCEPTED,
     3: Meaning.HOLD,
     4: Meaning.SUSPECT,
     5: Meaning.SUSPECT,
 }
 """By the first digit, for statuses that the table above does not name."""
+REDIRECTION = 3
 
+NOT_OTLP = (
+    "this address answers, but not as an OTLP endpoint: check host, port and path of send.endpoint; the path is used "
+    "as it is, so it usually ends in /v1/logs"
+)
+USE_HTTPS = "write https:// in send.endpoint: TLS is expected on that port"
+USE_PLAIN = "check send.endpoint: no TLS is spoken on that port; use http:// or another port"
+NO_COMPRESSION = "set send.compression to none: it cannot read gzip"
+USE_HTTP = (
+    f"set send.protocol to http/protobuf (usually port {OTLP_HTTP_PORT}, path /v1/logs), or use the port that speaks "
+    f"gRPC (usually {OTLP_GRPC_PORT})"
+)
+NOT_GRPC_IN_THE_CLEAR = f"that port does not speak gRPC in the clear: write https:// if it wants TLS; or {USE_HTTP}"
+USE_GRPC = (
+    f"set send.protocol to grpc, or use the port that speaks OTLP over HTTP (usually {OTLP_HTTP_PORT}, path /v1/logs)"
+)
+NO_ALPN = (
+    "the endpoint's TLS does not offer HTTP/2 (ALPN h2), which gRPC needs: set send.protocol to http/protobuf, or let "
+    "whatever ends TLS there offer h2"
+)
+REFUSES_EVERYTHING = (
+    f"it has taken nothing yet: check send.endpoint (port {OTLP_GRPC_PORT} is usually gRPC, {OTLP_HTTP_PORT} HTTP), "
+    "the tenant in send.headers, and whether send.compression none helps"
+)
 CURES: Mapping[str, str] = {
     "UNAUTHENTICATED": "check send.token_file, send.headers or send.headers_file",
     "PERMISSION_DENIED": "give these credentials the right to write logs, or use others",
-    "UNIMPLEMENTED": "check send.endpoint: nothing at that address takes OTLP logs over gRPC",
+    "UNIMPLEMENTED": f"check send.endpoint: nothing at that address takes OTLP logs over gRPC; or {USE_HTTP}",
     "NOT_FOUND": "check send.endpoint and the tenant in send.headers",
     "401": "check send.token_file, send.headers or send.headers_file",
     "403": "give these credentials the right to write logs, or use others",
@@ -90,27 +139,110 @@ CURES: Mapping[str, str] = {
     "405": "check send.endpoint: nothing at that address takes OTLP logs by POST",
     "407": "let the bridge reach the endpoint without that proxy",
     "415": "check send.endpoint and send.compression: it does not take protobuf, or not gzip",
+    "426": USE_GRPC,
+    "511": "let the bridge reach the endpoint without the network's login page",
 }
 REDIRECT_CURE = "set send.endpoint to where it redirects to; redirects are not followed, as credentials would go along"
 
-# What C-core's UNAVAILABLE says when it is TLS that failed. All of it needs an operator, or a rotation, to be cured.
-TLS_FAULTS: Mapping[str, str] = {
-    "CERTIFICATE_VERIFY_FAILED": "check send.ca_file, and the dates of the endpoint's certificate",
-    "Hostname Verification Check failed": "set send.server_name to a name that the endpoint's certificate carries",
-    "Failed to create security handshaker": "check send.cert_file and send.key_file",
-    "TSI_PROTOCOL_FAILURE": "check send.endpoint: no TLS is spoken on that port; use http:// or another port",
-    "Tls handshake failed": "check send.ca_file, send.cert_file, send.key_file and send.server_name",
-}
-# The same for the standard library's ssl, by parts of an error's reason.
+
+class Words(NamedTuple):
+    """What is said beside a status, and what it means then."""
+
+    pattern: re.Pattern[str]
+    said_with: frozenset[str]
+    """Status codes, by name or number."""
+    meaning: Meaning
+    cure: str = ""
+
+
+def _words(pattern: str, said_with: str, meaning: Meaning, cure: str = "") -> Words:
+    return Words(re.compile(pattern, re.IGNORECASE), frozenset(said_with.split()), meaning, cure)
+
+
+FAILING = "400 422 500 INVALID_ARGUMENT INTERNAL UNKNOWN FAILED_PRECONDITION"
+WORDS: tuple[Words, ...] = (
+    # nginx, Go, Apache, Tomcat
+    _words(
+        r"plain HTTP request was sent to HTTPS|HTTP request to an HTTPS server|plain HTTP to an SSL|requires TLS",
+        "400 426",
+        Meaning.HOLD,
+        USE_HTTPS,
+    ),
+    # The words of grpc-go, grpc-java, C-core, tonic and .NET all hold one of these.
+    # A record's own text may hold "gzip" as well (a process of that name), so it takes more than that beside a 400.
+    _words(r"gzip|compress|encoding", "415 UNIMPLEMENTED", Meaning.HOLD, NO_COMPRESSION),
+    _words(
+        r"content[- ]encoding|grpc-encoding|decompress|compressed with|not (in )?gzip|invalid gzip|gzip: invalid|"
+        r"(gzip|compression) (is )?(not|un|disabled)",
+        "400 INVALID_ARGUMENT INTERNAL",
+        Meaning.REFUSED,  # a damaged request is told so, too; if nothing else passes either, it is held with this cure
+        NO_COMPRESSION,
+    ),
+    # C-core, towards a server of HTTP/1, and towards a web server of HTTP/2.
+    _words(r"http1\.x server|HTTP/1\.", "UNAVAILABLE UNKNOWN INTERNAL UNIMPLEMENTED", Meaning.HOLD, USE_HTTP),
+    _words(
+        r"http2 header with status: (?!408|429|50[234])",
+        "UNKNOWN INTERNAL UNIMPLEMENTED NOT_FOUND",
+        Meaning.HOLD,
+        USE_HTTP,
+    ),
+    _words(
+        r"Data frame with END_STREAM flag", "UNKNOWN INTERNAL", Meaning.HOLD, USE_HTTP
+    ),  # a page instead of a status
+    _words(r"Expected SETTINGS frame", "UNAVAILABLE", Meaning.HOLD, NOT_GRPC_IN_THE_CLEAR),
+    _words(r"\bALPN\b", "UNAVAILABLE", Meaning.HOLD, NO_ALPN),
+    # C-core's UNAVAILABLE when it is TLS that failed.
+    _words(
+        r"CERTIFICATE_VERIFY_FAILED",
+        "UNAVAILABLE",
+        Meaning.HOLD,
+        "check send.ca_file, and the dates of the endpoint's certificate",
+    ),
+    _words(
+        r"Hostname Verification Check failed",
+        "UNAVAILABLE",
+        Meaning.HOLD,
+        "set send.server_name to a name that the endpoint's certificate carries",
+    ),
+    _words(
+        r"Failed to create security handshaker",
+        "UNAVAILABLE",
+        Meaning.HOLD,
+        "check send.cert_file and send.key_file",
+    ),
+    _words(r"TSI_PROTOCOL_FAILURE", "UNAVAILABLE", Meaning.HOLD, USE_PLAIN),
+    _words(
+        r"Tls handshake failed",
+        "UNAVAILABLE",
+        Meaning.HOLD,
+        "check send.ca_file, send.cert_file, send.key_file and send.server_name",
+    ),
+    # "CLIENT:" is C-core on an *answer* larger than we accept: a smaller request would not help.
+    _words(
+        r"(?<!CLIENT: received message )larger than max|too large|exceeds (the )?maximum|message size",
+        "RESOURCE_EXHAUSTED OUT_OF_RANGE",
+        Meaning.TOO_LARGE,
+    ),
+    # Servers of the standard libraries of Go and Java answer so where others answer 413.
+    _words(
+        r"(request|message|body|payload|entity)\W(\w+\W){0,3}(too large|too big|larger than|exceeds)",
+        FAILING,
+        Meaning.TOO_LARGE,
+    ),
+)
+"""The first row that fits is used; the tables above where none does."""
+IGNORED_SOME = re.compile(r"\bignored:?\s+(\d{1,9})\s+(?:out\s+)?of\s+(\d{1,9})", re.IGNORECASE)
+"""Loki's words for a push of which it stored the rest, once for each of its streams."""
+
+# The standard library's ssl, by parts of an error's reason.
 SSL_FAULTS: Mapping[str, str] = {
     "CERTIFICATE_VERIFY_FAILED": "check send.ca_file and send.server_name, and the dates of the endpoint's certificate",
-    "WRONG_VERSION_NUMBER": TLS_FAULTS["TSI_PROTOCOL_FAILURE"],
-    "HTTP_REQUEST": TLS_FAULTS["TSI_PROTOCOL_FAILURE"],
+    "WRONG_VERSION_NUMBER": USE_PLAIN,
+    "HTTP_REQUEST": USE_PLAIN,
+    "RECORD_LAYER_FAILURE": USE_PLAIN,
+    "NO_APPLICATION_PROTOCOL": USE_GRPC,
     "ALERT": "check send.cert_file and send.key_file: the endpoint did not like what it was shown",
 }
-TOO_LARGE_TEXTS = ("larger than max", "too large", "exceeds the maximum", "message size")
-OWN_LIMIT_TEXT = "CLIENT: Received message larger than max"
-"""C-core's words when the *answer* was larger than we accept: a smaller request would not help."""
 
 
 def of_grpc(code: grpc.StatusCode, details: str, status_details: bytes = b"") -> Outcome:
@@ -123,39 +255,52 @@ def of_grpc(code: grpc.StatusCode, details: str, status_details: bytes = b"") ->
     """
     after_seconds = retry_delay_seconds(status_details)
     meaning = GRPC_MEANINGS.get(code, Meaning.SUSPECT)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and after_seconds is None and _says_too_large(details):
-        meaning = Meaning.TOO_LARGE
-    cure = CURES.get(code.name, "")
-    if code is grpc.StatusCode.UNAVAILABLE:
-        fault = next((text for text in TLS_FAULTS if text in details), None)
-        if fault:
-            meaning, cure = Meaning.HOLD, TLS_FAULTS[fault]
-    return _outcome(meaning, code.name, details, after_seconds, cure)
+    said = _said(code.name, details)
+    if said is not None and not (said.meaning is Meaning.TOO_LARGE and after_seconds is not None):
+        return _outcome(said.meaning, code.name, details, after_seconds, said.cure)
+    return _stored_the_rest(meaning, details) or _outcome(
+        meaning, code.name, details, after_seconds, CURES.get(code.name, REFUSES_EVERYTHING)
+    )
 
 
-def of_http(status: int, headers: Mapping[str, str], body: bytes, *, now: datetime | None = None) -> Outcome:
+def of_http(status: int, headers: Mapping[str, str], body: bytes | None, *, now: float | None = None) -> Outcome:
     """The outcome of an HTTP answer.
 
     Args:
         status: the status code.
         headers: the answer's headers, names in lower case.
-        body: the answer's body: an encoded ExportLogsServiceResponse or google.rpc.Status, or anything at all.
-        now: for a Retry-After date, where the answer has no Date header to compare it with.
+        body: the answer's body without its coding: an encoded ExportLogsServiceResponse or google.rpc.Status, or
+            anything at all; None where it cannot be read.
+        now: Unix seconds, for a Retry-After date where the answer has no Date header to compare it with.
     """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     meaning = HTTP_MEANINGS.get(status) or HTTP_CLASSES.get(status // 100, Meaning.SUSPECT)
-    protobuf = headers.get("content-type", "").partition(";")[0].strip() == "application/x-protobuf"
+    code = str(status)
     if meaning is Meaning.ACCEPTED:
-        return of_response(body) if protobuf else Accepted()
-    after_seconds = retry_after_seconds(headers, now=now)
-    cure = CURES.get(str(status), REDIRECT_CURE if status // 100 == 3 else "see what the endpoint says")  # noqa: PLR2004  # redirects
-    why = _status_message(body) if protobuf else body.decode("utf-8", "replace")
-    if status // 100 == 3 and "location" in headers:  # noqa: PLR2004  # redirects
-        why = f"redirects to {headers['location'].partition('?')[0]}"
-    return _outcome(meaning, str(status), why, after_seconds, cure)
+        answer = _answer_of(body, kind)
+        if answer is None:
+            shown = _short((body or b"")[: 4 * MAX_WHY_CHARS].decode("utf-8", "replace"))
+            return Hold(code=code, why=f"answers with {kind or 'a body without a type'}: {shown}", cure=NOT_OTLP)
+        return _accepted(answer)
+    why = _status_message(body or b"", kind)
+    cure = CURES.get(code, REFUSES_EVERYTHING if meaning is Meaning.REFUSED else NOT_OTLP)
+    if status // 100 == REDIRECTION:
+        cure = REDIRECT_CURE
+        if "location" in headers:
+            why = f"redirects to {headers['location'].partition('?')[0]}"
+    said = _said(code, why)
+    if said is not None:
+        meaning, cure = said.meaning, said.cure
+    return _stored_the_rest(meaning, why) or _outcome(meaning, code, why, retry_after_seconds(headers, now=now), cure)
 
 
-def of_broken_connection(error: OSError | HTTPException) -> Outcome:
-    """The outcome of an HTTP exchange that ended without an answer."""
+def of_broken_connection(error: Exception, target: Target) -> Outcome:
+    """The outcome of an HTTP exchange that ended without an answer.
+
+    Args:
+        error: OSError, or an HTTPException of http.client, or an HTTPError of urllib3.
+        target: where the connection went.
+    """
     if isinstance(error, TimeoutError):
         return RetryLater(code="timeout", why=_short(str(error)) or "no answer in time")
     if isinstance(error, ssl.SSLError):
@@ -163,19 +308,21 @@ def of_broken_connection(error: OSError | HTTPException) -> Outcome:
         why = getattr(error, "verify_message", "") or reason or str(error)
         cure = next((cure for part, cure in SSL_FAULTS.items() if part in reason), None)
         return Hold(code="tls", why=why, cure=cure) if cure else RetryLater(code="tls", why=_short(why))
-    return RetryLater(code=type(error).__name__, why=_short(str(error)) or "the connection broke")
+    name, why = type(error).__name__, _short(str(error)) or "the connection broke"
+    if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
+        cure = USE_HTTPS if str(error).startswith(TLS_ALERT) else USE_GRPC
+        return Hold(code=name, why=f"it does not speak HTTP/1.1: {why}", cure=cure)
+    if isinstance(error, RemoteDisconnected | ConnectionResetError) and target.port == OTLP_GRPC_PORT:
+        return Hold(code=name, why=why, cure=USE_GRPC)
+    return RetryLater(code=name, why=why)
 
 
-def of_response(response: bytes) -> Accepted:
-    """The outcome of a success: an encoded ExportLogsServiceResponse, which may tell of a partial one."""
-    if not response:
-        return Accepted()
+def of_response(response: bytes) -> Outcome:
+    """The outcome of a gRPC success: an encoded ExportLogsServiceResponse, which may tell of a partial one."""
     try:
-        partial = ExportLogsServiceResponse.FromString(response).partial_success
+        return _accepted(ExportLogsServiceResponse.FromString(response))
     except DecodeError:
-        # The status said yes; what it says beside that is not worth a duplicate.
-        return Accepted(message="the answer could not be read")
-    return Accepted(rejected=max(0, partial.rejected_log_records), message=_short(partial.error_message))
+        return Hold(code="OK", why="the answer is no ExportLogsServiceResponse", cure=NOT_OTLP)
 
 
 def retry_delay_seconds(status_details: bytes) -> float | None:
@@ -186,30 +333,61 @@ def retry_delay_seconds(status_details: bytes) -> float | None:
         for detail in status_pb2.Status.FromString(status_details).details:
             info = error_details_pb2.RetryInfo()
             if detail.Is(info.DESCRIPTOR) and detail.Unpack(info):
-                return max(0.0, float(info.retry_delay.ToNanoseconds()) / 1e9)
+                delay = info.retry_delay
+                return clamp.seconds(delay.seconds + delay.nanos / 1e9, most=MAX_DELAY_SECONDS)
     except DecodeError:
         return None
     return None
 
 
-def retry_after_seconds(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
     """The Retry-After header in seconds; where it is a date, it counts from the server's own Date."""
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
-        return float(value)
-    until = _date(value)
+        return clamp.seconds(float(value), most=MAX_DELAY_SECONDS)
+    until = _unix_seconds(value)
+    since = _unix_seconds(headers.get("date", ""))
     if until is None:
         return None
-    since = _date(headers.get("date", "")) or now or datetime.now(UTC)
-    return max(0.0, (until - since).total_seconds())
+    if since is None:
+        since = time.time() if now is None else now
+    return clamp.seconds(until - since, most=MAX_DELAY_SECONDS)
 
 
 def markdown() -> str:
-    """Both tables, for the documentation."""
+    """All tables, for the documentation."""
     rows = [f"| gRPC | {code.name} | {meaning} |" for code, meaning in GRPC_MEANINGS.items()]
     rows += [f"| HTTP | {status} | {meaning} |" for status, meaning in HTTP_MEANINGS.items()]
     rows += [f"| HTTP | any other {digit}xx | {meaning} |" for digit, meaning in HTTP_CLASSES.items()]
-    return "\n".join(["| protocol | answer | what the bridge does |", "|---|---|---|", *rows])
+    said = [
+        f"| {', '.join(sorted(words.said_with))} | `{words.pattern.pattern.replace('|', '` or `')}` | {words.meaning} "
+        f"| {words.cure} |"
+        for words in WORDS
+    ]
+    return "\n".join(
+        [
+            "| protocol | answer | what the bridge does |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "| beside | words | what the bridge does | cure |",
+            "|---|---|---|---|",
+            *said,
+        ]
+    )
+
+
+def _said(code: str, why: str) -> Words | None:
+    return next((words for words in WORDS if code in words.said_with and words.pattern.search(why)), None)
+
+
+def _stored_the_rest(meaning: Meaning, why: str) -> Accepted | None:
+    """A refusal that says how many of the records it ignored has taken the others."""
+    if meaning not in {Meaning.REFUSED, Meaning.SUSPECT}:
+        return None
+    counts = [(int(ignored), int(of)) for ignored, of in IGNORED_SOME.findall(why)]
+    ignored, total = sum(one for one, _ in counts), sum(of for _, of in counts)
+    return Accepted(rejected=ignored, message=_short(why)) if 0 < ignored < total else None
 
 
 def _outcome(meaning: Meaning, code: str, why: str, after_seconds: float | None, cure: str) -> Outcome:
@@ -225,26 +403,63 @@ def _outcome(meaning: Meaning, code: str, why: str, after_seconds: float | None,
         case Meaning.TOO_LARGE:
             return TooLarge(code=code, why=why)
         case Meaning.REFUSED:
-            return Refused(code=code, why=why)
+            return Refused(code=code, why=why, cure=cure)
 
 
-def _says_too_large(details: str) -> bool:
-    return OWN_LIMIT_TEXT not in details and any(text in details for text in TOO_LARGE_TEXTS)
+def _accepted(answer: ExportLogsServiceResponse) -> Accepted:
+    partial = answer.partial_success
+    return Accepted(rejected=max(0, partial.rejected_log_records), message=_short(partial.error_message))
 
 
-def _status_message(body: bytes) -> str:
-    try:
-        return str(status_pb2.Status.FromString(body).message)
-    except DecodeError:
-        return body.decode("utf-8", "replace")
-
-
-def _date(value: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
+def _answer_of(body: bytes | None, kind: str) -> ExportLogsServiceResponse | None:
+    """The body of a success as OTLP has it, in protobuf or JSON, whatever its type says; None for anything else."""
+    if body is None:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not body.strip():
+        return ExportLogsServiceResponse()
+    if body.lstrip()[:1] == b"{":
+        return _json_answer(body)
+    try:
+        answer = ExportLogsServiceResponse.FromString(body)
+    except DecodeError:
+        return None
+    # Nearly any bytes are some message with unknown fields; where the type says protobuf, they are a newer OTLP's.
+    return answer if kind == "application/x-protobuf" or not len(UnknownFieldSet(answer)) else None
+
+
+def _json_answer(body: bytes) -> ExportLogsServiceResponse | None:
+    """As in protobuf's JSON; keys that are not known are a newer OTLP's only beside `partialSuccess`."""
+    try:
+        known = "partialSuccess" in json.loads(body)
+        return json_format.Parse(body, ExportLogsServiceResponse(), ignore_unknown_fields=known)
+    except (ValueError, RecursionError, json_format.Error):
+        return None
+
+
+def _status_message(body: bytes, kind: str) -> str:
+    """What an error's body says: a google.rpc.Status in protobuf or JSON, or text."""
+    if kind == "application/x-protobuf":
+        try:
+            return str(status_pb2.Status.FromString(body).message)
+        except DecodeError:
+            pass  # text after all
+    if kind == "application/json":
+        try:
+            message = json.loads(body)["message"]
+        except (ValueError, RecursionError, TypeError, KeyError):
+            pass  # another JSON: shown as it is
+        else:
+            return str(message)
+    return body[: 4 * MAX_WHY_CHARS].decode("utf-8", "replace")
+
+
+def _unix_seconds(date: str) -> float | None:
+    """Of an HTTP date; None for what is none."""
+    try:
+        parts = parsedate_tz(date)
+        return None if parts is None else float(timegm((*parts[:6], 0, 1, 0)) - (parts[9] or 0))
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
 
 
 def _short(text: str) -> str:

@@ -1,21 +1,27 @@
-"""OTLP over HTTP with protobuf bodies: an encoded request in, an Outcome out.
+"""OTLP over HTTP with protobuf bodies, on urllib3's connections: an encoded request in, an Outcome out.
 
-On the standard library's http.client: nothing to add to the image, no redirects or proxies followed behind our back,
-and the deadline, the answer's cap and the cancelling are ours (docs/decisions/http-client.md).
+urllib3 speaks HTTP (codings, chunks, bodies that end with the connection); the deadline of a whole exchange, the cap on
+answers and the cancelling are added here (docs/decisions/http-client.md).
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import queue
-import select
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from http.client import HTTPConnection, HTTPException
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, NamedTuple
+
+import urllib3
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import DecodeError, HTTPError
+from urllib3.util.connection import is_connection_dropped
 
 from otelbridge.queue.model import Hold, Outcome, RetryLater
 from otelbridge.queue.packing import gzip_member, unpacked
@@ -30,7 +36,11 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # exists for type checkers only
 
 MAX_ANSWER_BYTES = 4 * MIB
-"""What the OTLP specification lets a client demand of answers."""
+"""What the OTLP specification lets a client demand of answers; after decompression."""
+UNAUTHORIZED = "401"
+CLOSING = RetryLater(code="CANCELLED", why="the bridge is closing")
+CLOSED_WHILE_IDLE = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""How a connection ends that the server gave up while it was idle. http.client's RemoteDisconnected is a reset, too."""
 
 
 class HttpAnswer(NamedTuple):
@@ -38,107 +48,141 @@ class HttpAnswer(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | None
+    """Without its content coding; None when it could not be undone, or is longer than the cap."""
 
 
 class _Reader(io.RawIOBase):
-    """Reads a socket until a moment on the monotonic clock."""
+    """Reads a socket until the deadline of its wire."""
 
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
-        self._connection, self._deadline = connection, deadline
+    def __init__(self, wire: _Wire) -> None:
+        self._wire = wire
+        self._raw = wire.socket.makefile("rb", buffering=0)  # counted by the socket: it stays open until this is closed
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        self._connection.settimeout(_left(self._deadline))
-        return self._connection.recv_into(buffer)
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        self._wire.socket.settimeout(_left(self._wire.deadline))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
-class _Socket:
-    """As much of a socket as http.client uses, with a deadline instead of timeouts."""
+class _Wire:
+    """As much of a socket as http.client and urllib3 use, with one deadline instead of timeouts for each step."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
         self.deadline = 0.0
 
     def sendall(self, data: bytes) -> None:
-        self.connection.settimeout(_left(self.deadline))
-        self.connection.sendall(data)
+        self.socket.settimeout(_left(self.deadline))
+        self.socket.sendall(data)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self.connection, self.deadline))
+        return io.BufferedReader(_Reader(self))
+
+    def settimeout(self, _seconds: float | None) -> None:
+        """Nothing: the deadline holds."""
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def shutdown(self, how: int) -> None:
+        self.socket.shutdown(how)
 
     def close(self) -> None:
-        self.connection.close()
+        self.socket.close()
 
 
-class HttpConnection:
-    """Connects when it is made, by the deadline given.
+class _FinalResponse(HTTPResponse):
+    """Reads over every interim answer (1xx), where http.client knows 100 only."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]  # not in the stubs
+        interim = HTTPStatus.SWITCHING_PROTOCOLS < status < HTTPStatus.OK
+        return version, HTTPStatus.CONTINUE if interim else status, reason
+
+
+class HttpConnection(HTTPConnection):
+    """One kept connection to the endpoint. Connects when it first sends.
 
     Args:
         target: where to.
         tls: the context, for a target with TLS.
         server_name: expected in the certificate; the target's host where empty.
-        deadline: a moment on the monotonic clock.
-
-    Raises:
-        OSError: no connection, or no TLS; also when the deadline passed.
     """
 
-    def __init__(self, target: Target, tls: ssl.SSLContext | None, *, server_name: str, deadline: float) -> None:
+    response_class = _FinalResponse
+
+    def __init__(self, target: Target, tls: ssl.SSLContext | None, *, server_name: str) -> None:
+        super().__init__(target.host, target.port)
         self.tls = tls
-        self._path = target.path
-        raw = _connected(target, deadline)
+        self._target = target
+        self._server_name = server_name or target.host
+        self._deadline = 0.0
+        self._wire: _Wire | None = None
+        """Kept beside `sock`, which http.client gives up as soon as an answer says that it is the last."""
+        self.answered = False
+        """Whether it has carried an exchange to its end, so that the server may meanwhile have given it up."""
+
+    def _new_conn(self) -> _Wire:  # type: ignore[override]  # as much of a socket as is used
+        connected = _connected(self._target, self._deadline)
         try:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if tls is not None:
-                raw.settimeout(_left(deadline))
-                raw = tls.wrap_socket(raw, server_hostname=server_name or target.host)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.tls is not None:
+                connected.settimeout(_left(self._deadline))
+                connected = self.tls.wrap_socket(connected, server_hostname=self._server_name)
         except BaseException:
-            raw.close()
+            connected.close()
             raise
-        self._socket = _Socket(raw)
-        self._http = HTTPConnection(target.host, target.port)
-        self._http.sock = self._socket  # as much of a socket as it uses
+        self._wire = _Wire(connected)
+        return self._wire
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the last answer was read to its end, and the server has not closed it since."""
+        return self.answered and self.sock is not None and not is_connection_dropped(self)
 
     def post(self, body: bytes, headers: Mapping[str, str], *, deadline: float) -> HttpAnswer:
         """One exchange.
 
         Raises:
-            OSError, http.client.HTTPException: it failed, or the deadline passed; the connection is of no use any more.
+            OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: it failed, or the deadline passed; the
+                connection is of no use any more.
         """
-        self._socket.deadline = deadline
-        self._http.request("POST", self._path, body, dict(headers))
-        response = self._http.getresponse()
+        self._deadline = deadline
+        self.answered = False
+        if self.sock is None:
+            self.connect()
+        assert self._wire is not None
+        self._wire.deadline = deadline
+        self.request("POST", self._target.path, body, headers, preload_content=False)
+        response = self.getresponse()
         try:
-            content = response.read(MAX_ANSWER_BYTES)
-            names = {name.lower(): value for name, value in response.getheaders()}
-            return HttpAnswer(response.status, names, content)
+            names = {name.lower(): value for name, value in response.headers.items()}
+            answer = HttpAnswer(response.status, names, _body(response))
+            self.answered = response.closed  # else there is more than we read
         finally:
-            if not response.isclosed():  # there is more than we read: a next answer would begin in the middle of it
-                response.close()
-                self.close()
-
-    @property
-    def usable(self) -> bool:
-        """Whether it is open and silent: an idle connection that has something to say says goodbye."""
-        if self._http.sock is None:
-            return False
-        readable, _, _ = select.select([self._socket.connection], [], [], 0)
-        return not readable
+            response.close()
+        return answer
 
     def cancel(self) -> None:
         """Wakes an exchange under way in another thread: it fails at once."""
-        try:
-            self._socket.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # it is closed already, and nobody waits for it
+        if self._wire is not None:
+            with contextlib.suppress(OSError):  # it is closed already, and nobody waits for it
+                self._wire.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
-        """Closes the socket."""
-        self._http.close()
-        self._socket.close()
+
+def _body(response: urllib3.BaseHTTPResponse) -> bytes | None:
+    try:
+        content = response.read(MAX_ANSWER_BYTES + 1, decode_content=True)
+    except DecodeError:
+        return None
+    return content if len(content) <= MAX_ANSWER_BYTES else None
 
 
 def _connected(target: Target, deadline: float) -> socket.socket:
@@ -156,7 +200,7 @@ def _connected(target: Target, deadline: float) -> socket.socket:
 def _resolved(target: Target, deadline: float) -> list[str]:
     """The addresses of a host, by the deadline: the system's own look-up takes as long as it likes.
 
-    A look-up that is late ends on a thread of its own; the couriers' ladder keeps them few.
+    A look-up that is late ends on a thread of its own; the backoff keeps them few.
     """
     answers: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
 
@@ -185,12 +229,8 @@ def _left(deadline: float) -> float:
     return left
 
 
-UNAUTHORIZED = "401"
-CLOSING = RetryLater(code="CANCELLED", why="the bridge is closing")
-
-
 class HttpSender:
-    """Keeps idle connections, one per courier at most.
+    """Keeps idle connections, as many as requests were in flight at once.
 
     Raises:
         SendSettingsError: a setting cannot work.
@@ -204,11 +244,14 @@ class HttpSender:
         self._server_name = settings.server_name
         self._timeout_seconds = settings.timeout_seconds
         self._gzip = settings.compression == "gzip"
-        self._headers = {"content-type": "application/x-protobuf", "user-agent": f"otelbridge/{version}"}
+        self._headers = {
+            "host": settings.server_name or self._target.authority,
+            "content-type": "application/x-protobuf",
+            "accept-encoding": "gzip, deflate",
+            "user-agent": f"otelbridge/{version}",
+        }
         if self._gzip:
             self._headers["content-encoding"] = "gzip"
-        if settings.server_name:
-            self._headers["host"] = settings.server_name
         self._lock = threading.Lock()
         self._idle: list[HttpConnection] = []
         self._busy: set[HttpConnection] = set()
@@ -253,47 +296,54 @@ class HttpSender:
             connection.cancel()
 
     def _attempt(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
-        if self._closed.is_set():
-            return CLOSING
         deadline = time.monotonic() + self._timeout_seconds
+        all_headers = {**self._headers, **headers}
         try:
-            answer = self._exchange(body, {**self._headers, **headers}, deadline)
-        except (OSError, HTTPException) as error:
-            return CLOSING if self._closed.is_set() else classify.of_broken_connection(error)
+            answer = self._exchange(self._taken(), body, all_headers, deadline)
+            if answer is None:  # the server had closed the kept connection: that is no failure, and nothing to tell
+                answer = self._exchange(self._taken(new=True), body, all_headers, deadline)
+        except (OSError, HTTPException, HTTPError) as error:
+            return CLOSING if self._closed.is_set() else classify.of_broken_connection(error, self._target)
+        if answer is None:
+            return CLOSING
         return classify.of_http(answer.status, answer.headers, answer.body)
 
-    def _exchange(self, body: bytes, headers: Mapping[str, str], deadline: float) -> HttpAnswer:
-        connection = self._taken(deadline)
-        healthy = False
+    def _exchange(
+        self, connection: HttpConnection | None, body: bytes, headers: Mapping[str, str], deadline: float
+    ) -> HttpAnswer | None:
+        """One exchange; None when a kept connection turns out to have ended before it, or the sender is closed."""
+        if connection is None:
+            return None
+        kept = connection.answered
         try:
-            answer = connection.post(body, headers, deadline=deadline)
-            healthy = connection.usable and answer.headers.get("connection", "").lower() != "close"
+            return connection.post(body, headers, deadline=deadline)
+        except CLOSED_WHILE_IDLE:
+            if not kept or self._closed.is_set():
+                raise
+            return None
         finally:
-            self._given_back(connection, healthy=healthy)
-        return answer
+            self._given_back(connection)
 
-    def _taken(self, deadline: float) -> HttpConnection:
-        """An idle connection that is still good, or a new one."""
+    def _taken(self, *, new: bool = False) -> HttpConnection | None:
+        """An idle connection that is still good, or a new one; None once closed."""
         tls = self._context()
         with self._lock:
-            while self._idle:
+            if self._closed.is_set():
+                return None
+            while self._idle and not new:
                 connection = self._idle.pop()
-                if connection.usable and connection.tls is tls:
-                    self._busy.add(connection)
-                    return connection
+                if connection.reusable and connection.tls is tls:
+                    break
                 connection.close()
-        connection = HttpConnection(self._target, tls, server_name=self._server_name, deadline=deadline)
-        with self._lock:
+            else:
+                connection = HttpConnection(self._target, tls, server_name=self._server_name)
             self._busy.add(connection)
-            closed = self._closed.is_set()
-        if closed:
-            connection.cancel()
-        return connection
+            return connection
 
-    def _given_back(self, connection: HttpConnection, *, healthy: bool) -> None:
+    def _given_back(self, connection: HttpConnection) -> None:
         with self._lock:
             self._busy.discard(connection)
-            if healthy and not self._closed.is_set():
+            if connection.answered and connection.sock is not None and not self._closed.is_set():
                 self._idle.append(connection)
                 return
         connection.close()

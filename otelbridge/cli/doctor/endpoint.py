@@ -168,6 +168,8 @@ def _takes_it(outcome: Outcome) -> str:
     match outcome:
         case Accepted(rejected=0):
             return f"A test record (event name {TEST_EVENT}) was accepted."
+        case Refused(why=why, cure=cure) if cure:
+            raise StepError(f"It refuses the test record: {why}.", f"{cure[:1].upper()}{cure[1:]}.")
         case Accepted(message=why) | Refused(why=why) | TooLarge(why=why):
             raise StepError(
                 f"It refuses the test record: {why or 'without a reason'}.",

@@ -7,14 +7,18 @@ from datetime import UTC, datetime
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send import classify
 from otelbridge.send.classify import Meaning
+from otelbridge.send.target import Target
 from otelbridge.simulator.endpoint_answers import Status, status_details
 
-NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC).timestamp()
+TARGET = Target(host="h", port=4318, path="/v1/logs", tls=False)
 
 
 def kind_of(outcome: Outcome) -> str:
@@ -58,6 +62,7 @@ def test_no_grpc_code_is_missing_from_the_table() -> None:
 HTTP_ROWS = [
     (200, "Accepted"),
     (202, "Accepted"),
+    (101, "Hold"),
     (301, "Hold"),
     (307, "Hold"),
     (400, "Refused"),
@@ -73,7 +78,7 @@ HTTP_ROWS = [
     (422, "Refused"),
     (429, "RetryLater"),
     (500, "Suspect"),
-    (501, "Suspect"),
+    (501, "Hold"),
     (502, "RetryLater"),
     (503, "RetryLater"),
     (504, "RetryLater"),
@@ -84,7 +89,7 @@ HTTP_ROWS = [
 
 @pytest.mark.parametrize(("status", "kind"), HTTP_ROWS)
 def test_each_http_status_has_its_outcome(status: int, kind: str) -> None:
-    outcome = classify.of_http(status, {}, b"because")
+    outcome = classify.of_http(status, {}, b"{}" if kind == "Accepted" else b"because")
     assert kind_of(outcome) == kind
     if not isinstance(outcome, Accepted):
         assert (outcome.code, outcome.why) == (str(status), "because")
@@ -167,13 +172,151 @@ def test_partial_success_tells_how_many_and_why() -> None:
     assert classify.of_http(200, headers, response.SerializeToString()) == expected
 
 
-def test_an_unreadable_or_absurd_success_is_still_a_success() -> None:
-    assert classify.of_response(b"") == Accepted()
-    assert classify.of_response(b"\xff") == Accepted(message="the answer could not be read")
-    assert classify.of_http(200, {"content-type": "text/html"}, b"<html>") == Accepted()
+def test_a_partial_success_that_counts_backwards_rejects_nothing() -> None:
     response = ExportLogsServiceResponse()
     response.partial_success.rejected_log_records = -1
-    assert classify.of_response(response.SerializeToString()).rejected == 0
+    assert classify.of_response(response.SerializeToString()) == Accepted()
+
+
+PARTIAL = ExportLogsServiceResponse()
+PARTIAL.partial_success.rejected_log_records = 3
+PROTOBUF, JSON = "application/x-protobuf", "application/json"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "rejected"),
+    [
+        ("", b"", 0),
+        ("text/html", b"", 0),
+        (PROTOBUF, PARTIAL.SerializeToString(), 3),
+        ("", PARTIAL.SerializeToString(), 3),
+        (PROTOBUF, b"\x12\x01x", 0),  # a field that a later OTLP may bring
+        (JSON, b"{}", 0),
+        (PROTOBUF, b" {} ", 0),
+        (JSON, b'{"partialSuccess":{"rejectedLogRecords":"3"}}', 3),
+        (JSON, b'{"partialSuccess":{"rejectedLogRecords":3,"errorMessage":""},"newer":1}', 3),
+        (JSON, b'{"partialSuccess":null}', 0),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 202])
+def test_a_yes_is_an_otlp_answer_in_either_coding(status: int, kind: str, body: bytes, rejected: int) -> None:
+    assert classify.of_http(status, {"content-type": kind}, body) == Accepted(rejected=rejected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/html", b"<html><body>Welcome</body></html>"),
+        ("text/plain", b"ok"),
+        ("", b"Hello"),
+        (JSON, b'{"error":"unauthorized"}'),
+        (JSON, b'{"code":13,"message":"boom"}'),
+        (JSON, b"[]"),
+        (JSON, b"null"),
+        (JSON, b'{"partialSuccess":'),
+        (JSON, b'{"partialSuccess":7}'),
+        (JSON, b"[" * 100_000),
+        (JSON, b'{"partialSuccess":' * 50_000),
+        (PROTOBUF, b"\xff"),
+        (PROTOBUF, b"<html>"),
+        ("text/plain", b"\x12\x01x"),
+        (PROTOBUF, None),
+    ],
+)
+def test_a_yes_that_is_none_is_held_with_its_cure(kind: str, body: bytes | None) -> None:
+    outcome = classify.of_http(200, {"content-type": kind}, body)
+    assert isinstance(outcome, Hold)
+    assert "not as an OTLP endpoint" in outcome.cure
+    assert classify.of_http(204, {"content-type": kind}, b"") == Accepted()
+
+
+def test_a_grpc_success_that_is_no_otlp_answer_is_held() -> None:
+    assert classify.of_response(b"") == Accepted()
+    assert isinstance(classify.of_response(b"\xff"), Hold)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "cure"),
+    [
+        (400, "The plain HTTP request was sent to HTTPS port", classify.USE_HTTPS),
+        (400, "Client sent an HTTP request to an HTTPS server.", classify.USE_HTTPS),
+        (400, "Reason: You're speaking plain HTTP to an SSL-enabled server port.", classify.USE_HTTPS),
+        (400, "This combination of host and port requires TLS.", classify.USE_HTTPS),
+        (415, "unsupported encoding", classify.NO_COMPRESSION),
+        (426, "", classify.USE_GRPC),
+    ],
+)
+def test_a_no_over_http_that_is_about_us_is_held_with_its_cure(status: int, said: str, cure: str) -> None:
+    outcome = classify.of_http(status, {"content-type": "text/html"}, f"<html>{said}</html>".encode())
+    assert isinstance(outcome, Hold)
+    assert outcome.cure == cure
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "cure"),
+    [
+        ("UNIMPLEMENTED", 'grpc: Decompressor is not installed for grpc-encoding "gzip"', classify.NO_COMPRESSION),
+        ("UNIMPLEMENTED", "Can't find decompressor for gzip", classify.NO_COMPRESSION),
+        (
+            "UNIMPLEMENTED",
+            "Content is compressed with `gzip` which isn't supported",
+            classify.NO_COMPRESSION,
+        ),
+        ("UNIMPLEMENTED", "Compression algorithm 'gzip' is disabled.", classify.NO_COMPRESSION),
+        ("UNAVAILABLE", "Trying to connect an http1.x server (HTTP status 400)", classify.USE_HTTP),
+        ("UNKNOWN", "Received http2 header with status: 200", classify.USE_HTTP),
+        ("UNIMPLEMENTED", "Received http2 header with status: 404", classify.USE_HTTP),
+        ("UNAVAILABLE", "Cannot check peer: missing selected ALPN property.", classify.NO_ALPN),
+    ],
+)
+def test_a_no_over_grpc_that_is_about_us_is_held_with_its_cure(code: str, said: str, cure: str) -> None:
+    outcome = classify.of_grpc(grpc.StatusCode[code], said)
+    assert isinstance(outcome, Hold)
+    assert outcome.cure == cure
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("UNAVAILABLE", "Received http2 header with status: 503"),
+        ("INVALID_ARGUMENT", "attribute process.executable.path is /usr/bin/gzip"),
+        ("INVALID_ARGUMENT", "string field contains invalid UTF-8 encoding"),
+    ],
+)
+def test_words_that_are_not_about_us_do_not_hold(code: str, said: str) -> None:
+    assert not isinstance(classify.of_grpc(grpc.StatusCode[code], said), Hold)
+
+
+@pytest.mark.parametrize("said", ["gzip: invalid header", "Content-Encoding gzip not supported", "not gzip"])
+def test_a_request_that_cannot_be_inflated_is_refused_and_the_cure_kept_for_when_all_are(said: str) -> None:
+    assert classify.of_http(400, {}, said.encode()) == Refused(code="400", why=said, cure=classify.NO_COMPRESSION)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("OUT_OF_RANGE", "Error, decoded message length too large: found 5000 bytes, the limit is: 4000 bytes"),
+        ("RESOURCE_EXHAUSTED", "gRPC message exceeds maximum size 4194304: 5000000"),
+        ("RESOURCE_EXHAUSTED", "Received message exceeds the maximum configured message size."),
+        ("INTERNAL", "http: request body too large"),
+    ],
+)
+def test_too_large_is_known_by_the_words_of_each_library(code: str, said: str) -> None:
+    assert isinstance(classify.of_grpc(grpc.StatusCode[code], said), TooLarge)
+
+
+LOKI = "entry ignored, reason: 'entry too far behind', user 'fake', total ignored: {} out of {} for stream: {{a=\"b\"}}"
+
+
+def test_a_refusal_that_stored_the_rest_is_a_partial_success() -> None:
+    said = f"{LOKI.format(1, 3)}\n{LOKI.format(2, 9)}".encode()
+    outcome = classify.of_http(400, {"content-type": "text/plain"}, said)
+    assert isinstance(outcome, Accepted)
+    assert outcome.rejected == 3
+    assert isinstance(classify.of_http(400, {}, LOKI.format(3, 3).encode()), Refused)
+    assert classify.of_grpc(grpc.StatusCode.INVALID_ARGUMENT, "ignored 2 of 5") == Accepted(
+        rejected=2, message="ignored 2 of 5"
+    )
 
 
 def test_an_error_body_is_read_as_a_status_message_and_cut_to_one_line() -> None:
@@ -188,11 +331,20 @@ def test_an_error_body_is_read_as_a_status_message_and_cut_to_one_line() -> None
     assert "\n" not in long.why
 
 
-@pytest.mark.parametrize("fault", classify.TLS_FAULTS)
+TLS_FAULTS = {
+    "CERTIFICATE_VERIFY_FAILED": "send.ca_file",
+    "Hostname Verification Check failed": "send.server_name",
+    "Failed to create security handshaker": "send.key_file",
+    "TSI_PROTOCOL_FAILURE": "http://",
+    "Tls handshake failed": "send.ca_file",
+}
+
+
+@pytest.mark.parametrize("fault", TLS_FAULTS)
 def test_a_tls_fault_that_grpc_calls_unavailable_is_held(fault: str) -> None:
     outcome = classify.of_grpc(grpc.StatusCode.UNAVAILABLE, f"failed to connect to all addresses; last error: {fault}")
     assert isinstance(outcome, Hold)
-    assert outcome.cure == classify.TLS_FAULTS[fault]
+    assert TLS_FAULTS[fault] in outcome.cure
 
 
 def ssl_error(reason: str) -> ssl.SSLError:
@@ -214,11 +366,35 @@ def ssl_error(reason: str) -> ssl.SSLError:
     ],
 )
 def test_a_broken_connection_is_weather_unless_tls_needs_an_operator(error: OSError, kind: type[Outcome]) -> None:
-    assert isinstance(classify.of_broken_connection(error), kind)
+    assert isinstance(classify.of_broken_connection(error, TARGET), kind)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "9" * 5000},
+        {"retry-after": "1e999"},
+        {"retry-after": "Fri, 31 Dec 9999 23:59:59 -2359"},
+        {"retry-after": "Fri, 31 Dec 99999999 23:59:59 GMT"},
+        {"retry-after": "Tue, 24 Nov 2026 12:00:30 GMT", "date": "Mon, 01 Jan 0001 00:00:00 +2359"},
+        {"retry-after": "Tue, 24 Nov 2026 12:00:30 +999999999999999"},
+        {"retry-after": "Tue, 99 Nov 2026 99:99:99 GMT"},
+    ],
+)
+def test_absurd_headers_ask_for_a_delay_within_bounds_or_for_none(headers: dict[str, str]) -> None:
+    asked = classify.retry_after_seconds(headers, now=NOW)
+    assert asked is None or 0 <= asked <= classify.MAX_DELAY_SECONDS
+
+
+@pytest.mark.parametrize("seconds", [1e9, 3e11, -3e11])
+def test_an_absurd_retry_info_is_brought_within_bounds(seconds: float) -> None:
+    details = status_pb2.Status()
+    details.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=int(seconds))))
+    asked = classify.retry_delay_seconds(details.SerializeToString())
+    assert asked is not None
+    assert 0 <= asked <= classify.MAX_DELAY_SECONDS
 
 
 def test_the_documentation_has_a_row_for_each_answer() -> None:
-    text = classify.markdown()
-    assert text.count("\n") == 1 + len(classify.GRPC_MEANINGS) + len(classify.HTTP_MEANINGS) + len(
-        classify.HTTP_CLASSES
-    )
+    rows = [*classify.GRPC_MEANINGS, *classify.HTTP_MEANINGS, *classify.HTTP_CLASSES, *classify.WORDS]
+    assert classify.markdown().count("\n") == len(rows) + 4

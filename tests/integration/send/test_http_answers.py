@@ -1,0 +1,175 @@
+"""Every legal shape of an HTTP answer is read: nothing is sent twice, and nothing that was taken is held."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+
+from otelbridge.queue.model import Accepted, Hold, RetryLater
+from otelbridge.send.http_sender import MAX_ANSWER_BYTES
+from otelbridge.send.sender import Sender, open_sender
+from otelbridge.send.settings import SendSettings
+from tests.records import request_of
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
+PARTIAL = ExportLogsServiceResponse()
+PARTIAL.partial_success.rejected_log_records = 1
+JSON_PARTIAL = b'{"partialSuccess":{"rejectedLogRecords":"1"}}'
+
+
+def sized(head: bytes, body: bytes) -> bytes:
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def raw_deflated(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()
+
+
+def chunked(head: bytes, *pieces: bytes) -> bytes:
+    return (
+        head
+        + b"Transfer-Encoding: chunked\r\n\r\n"
+        + b"".join(b"%x;a=b\r\n%b\r\n" % (len(piece), piece) for piece in (*pieces, b""))
+    )
+
+
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n"
+BODY = PARTIAL.SerializeToString()
+YES: dict[str, tuple[bytes, int]] = {
+    "body ended by close": (OK + b"Connection: close\r\n\r\n", 0),
+    "partial, ended by close": (OK + b"Connection: close\r\n\r\n" + BODY, 1),
+    "close with a length": (OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n", 0),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Type: application/x-protobuf\r\n\r\n", 0),
+    "HTTP/1.0 kept": (sized(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n", BODY), 1),
+    "chunked": (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 0),
+    "chunked partial with trailers": (chunked(OK, BODY[:1], BODY[1:])[:-2] + b"X-Trailer: 1\r\n\r\n", 1),
+    "204": (b"HTTP/1.1 204 No Content\r\n\r\n", 0),
+    "202": (sized(b"HTTP/1.1 202 Accepted\r\n", b""), 0),
+    "length": (sized(OK, BODY), 1),
+    "gzip": (sized(OK + b"Content-Encoding: gzip\r\n", gzip.compress(BODY)), 1),
+    "gzip in chunks": (chunked(OK + b"Content-Encoding: gzip\r\n", *[bytes([b]) for b in gzip.compress(BODY)]), 1),
+    "deflate": (sized(OK + b"Content-Encoding: deflate\r\n", zlib.compress(BODY)), 1),
+    "raw deflate": (sized(OK + b"Content-Encoding: deflate\r\n", raw_deflated(BODY)), 1),
+    "identity": (sized(OK + b"Content-Encoding: identity\r\n", BODY), 1),
+    "JSON": (sized(JSON, JSON_PARTIAL), 1),
+    "JSON, gzip": (sized(JSON + b"Content-Encoding: gzip\r\n", gzip.compress(JSON_PARTIAL)), 1),
+    "JSON in chunks": (chunked(JSON, JSON_PARTIAL[:9], JSON_PARTIAL[9:]), 1),
+    "100 first": (b"HTTP/1.1 100 Continue\r\n\r\n" + sized(OK, BODY), 1),
+    "102 and 103 first": (
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + sized(OK, BODY),
+        1,
+    ),
+    "bare newlines": (b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", 0),
+}
+NO: dict[str, bytes] = {
+    "a page": sized(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n", b"<html><body>Welcome</body></html>\r\n"),
+    "a page, gzip": sized(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n", gzip.compress(b"<html>" * 99)),
+    "a JSON error": sized(JSON, b'{"error":"no such index"}'),
+    "not gzip, whatever it says": sized(OK + b"Content-Encoding: gzip\r\n", b"<html>"),
+    "a gzip bomb": sized(OK + b"Content-Encoding: gzip\r\n", gzip.compress(bytes(4 * MAX_ANSWER_BYTES))),
+    "the port of gRPC": b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64\n",
+    "the port of TLS": b"\x15\x03\x01\x00\x02\x02\x46\n",
+}
+
+
+class Server:
+    """One request per connection, unless the answer keeps it; answered with given bytes, whole or split."""
+
+    def __init__(self, answer: bytes, split: int) -> None:
+        self.bodies: Counter[str] = Counter()
+        self._answer, self._split = answer, split
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/logs"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            with connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                request = read_request(connection)
+                if request is None:
+                    return
+                body = ExportLogsServiceRequest.FromString(gzip.decompress(request))
+                self.bodies[body.resource_logs[0].scope_logs[0].log_records[0].body.string_value] += 1
+                step = self._split or len(self._answer) or 1
+                for start in range(0, len(self._answer), step):
+                    connection.sendall(self._answer[start : start + step])
+
+    def close(self) -> None:
+        with socket.create_connection(self._listener.getsockname()):
+            pass  # a connection without a request ends it
+        self._thread.join()
+        self._listener.close()
+
+
+def read_request(connection: socket.socket) -> bytes | None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            return None
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+    )
+    while len(body) < length:
+        body += connection.recv(65536)
+    return body
+
+
+@contextmanager
+def talking(answer: bytes, split: int = 0) -> Iterator[tuple[Server, Sender]]:
+    server = Server(answer, split)
+    settings = {"protocol": "http/protobuf", "endpoint": server.url, "timeout_seconds": 5}
+    sender = open_sender(SendSettings.model_validate(settings), version="1")
+    try:
+        yield server, sender
+    finally:
+        sender.close()
+        server.close()
+
+
+@pytest.mark.parametrize("split", [0, 7])
+@pytest.mark.parametrize("name", YES)
+def test_a_yes_is_understood_each_time_whole_and_in_pieces(name: str, split: int) -> None:
+    answer, rejected = YES[name]
+    with talking(answer, split) as (server, sender):
+        outcomes = [sender.send(request_of(f"r{n}"), records=1) for n in range(100)]
+    assert outcomes == [Accepted(rejected=rejected)] * 100
+    assert server.bodies == {f"r{n}": 1 for n in range(100)}
+
+
+@pytest.mark.parametrize("split", [0, 7])
+@pytest.mark.parametrize("name", NO)
+def test_what_is_no_otlp_answer_is_held_and_the_cure_named(name: str, split: int) -> None:
+    with talking(NO[name], split if len(NO[name]) < 1000 else 1000) as (_, sender):
+        outcome = sender.send(request_of("a"), records=1)
+    assert isinstance(outcome, Hold)
+    cure = {"the port of gRPC": "send.protocol to grpc", "the port of TLS": "https://"}
+    assert cure.get(name, "answers, but not as an OTLP endpoint") in outcome.cure
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        OK + b"Content-Length: 10\r\n\r\nabc",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+    ],
+)
+def test_an_answer_that_breaks_off_is_no_answer(answer: bytes) -> None:
+    with talking(answer) as (server, sender):
+        assert isinstance(sender.send(request_of("a"), records=1), RetryLater)
+    assert server.bodies == {"a": 1}
