@@ -22,8 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # File, the name between its markers, and the function that makes what stands between them.
 TABLES: list[tuple[str, str, Callable[[], str]]] = [
-    ("README.md", "mapping", mapping_table_markdown),
-    ("README.md", "settings", settings_table_markdown),
     ("docs/delivery.md", "answers", classify.markdown),
     ("docs/feed.md", "states", states_table),
     ("docs/feed.md", "status codes", status_codes_table),
