@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -71,6 +72,10 @@ class Gap:
     container: str = ""
     detail: str = ""
     """One sentence for a human: the status text, the limit that was hit, the file set aside."""
+
+
+RecordGap = Callable[[Gap], None]
+"""Where a component leaves a gap that it has found, to become a record; from any thread, never raises, never blocks."""
 
 
 OUTCOME_BY_RESULT = {

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from otelbridge.event import Stream
+from otelbridge.event import RecordGap, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.model import SubscriptionStatus
 from otelbridge.feed.nodes import NodeRoster
@@ -30,6 +30,7 @@ class Feed:
         settings: what to subscribe to, and how.
         handoff: where the events go.
         tell: where the happenings go.
+        record_gap: where gaps go.
         version: shown to KubeArmor as the user agent's.
         random: for jitter, nonces and the initial spread.
         resolve: who is asked for the addresses behind a name.
@@ -42,6 +43,7 @@ class Feed:
         *,
         handoff: Buffer,
         tell: Tell,
+        record_gap: RecordGap,
         version: str,
         random: random_module.Random | None = None,
         resolve: Resolve = resolve_by_system,
@@ -50,6 +52,7 @@ class Feed:
         self._settings = settings
         self._handoff = handoff
         self._tell = tell
+        self._record_gap = record_gap
         self._version = version
         self._random = random or random_module.Random()  # noqa: S311 jitter, no secret
         self._resolve = resolve
@@ -121,6 +124,7 @@ class Feed:
             self._settings,
             handoff=self._handoff,
             tell=self._tell,
+            record_gap=self._record_gap,
             version=self._version,
             random=random_module.Random(self._random.random()),  # noqa: S311 each thread its own
             resolve=self._resolve,

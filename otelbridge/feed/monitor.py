@@ -20,7 +20,7 @@ from otelbridge.feed.heartbeat import Answer, HealthStatus, judge
 from otelbridge.feed.model import ConnectionLostError, StreamEnd, StreamState, failed_step
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import ErrorClass, gentlest
-from otelbridge.feed.stream import StreamWatch, put_on_record
+from otelbridge.feed.stream import StreamWatch
 from otelbridge.telemetry.events import (
     HeartbeatAnswered,
     HeartbeatMissed,
@@ -250,10 +250,8 @@ class Monitor:
                 self._ask_at = now  # an answer to a question asked from now on makes it watched
 
     def _look_at(self, watch: StreamWatch) -> None:
-        opened, gap = watch.look(time.monotonic())
-        if opened:
+        if watch.look(time.monotonic()):
             self._tell(StreamOpened(upstream=self._upstream, stream=watch.stream, connection_id=self.connection.id))
-        put_on_record(gap, self._tell)
 
     def _total_events(self) -> int:
         return sum(self.connection.events.values())

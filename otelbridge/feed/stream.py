@@ -8,7 +8,7 @@ from random import Random
 
 import grpc
 
-from otelbridge.event import Gap, GapCause, Stream
+from otelbridge.event import Gap, GapCause, RecordGap, Stream
 from otelbridge.feed.backoff import Backoff, is_healthy
 from otelbridge.feed.buffer import BufferWriter
 from otelbridge.feed.gap_tracker import GapTracker
@@ -24,7 +24,6 @@ from otelbridge.feed.status_codes import (
     classify,
     gap_cause,
 )
-from otelbridge.telemetry.events import GapEnded, Tell
 
 BAD_FILTER = Classification(error_class=ErrorClass.PERMANENT)
 BAD_FILTER_DETAILS = "the server ends this stream with OK at once, again and again: it refuses our filter"
@@ -34,7 +33,14 @@ class StreamWatch:
     """Moved by the subscription's own thread; read by any."""
 
     def __init__(
-        self, stream: Stream, upstream: str, settings: FeedSettings, random: Random, *, watched_until: int | None
+        self,
+        stream: Stream,
+        upstream: str,
+        settings: FeedSettings,
+        random: Random,
+        *,
+        watched_until: int | None,
+        record_gap: RecordGap,
     ) -> None:
         self.stream = stream
         self.machine = Machine(StreamState.CLOSED, STREAM_MOVES)
@@ -55,6 +61,7 @@ class StreamWatch:
         self.retry_at = 0.0
         """On the monotonic clock, in the states WAITING and HOLDING."""
         self._retry = settings.retry
+        self._record_gap = record_gap
         self._opened = 0.0
         self._opened_events = 0
         """Events received before the present Watch call."""
@@ -132,21 +139,27 @@ class StreamWatch:
         self._watch(unix_nano)
         return True
 
-    def look(self, now: float) -> tuple[bool, Gap | None]:
-        """Called once a second and at an end: whether an event made it watched, and a gap to be put on record."""
+    def look(self, now: float) -> bool:
+        """Called once a second and at an end: records a gap that is due; whether an event made the stream watched."""
         events = self.events - self._opened_events
         opened = self.machine.state is StreamState.OPENING and events > 0
         if opened:
             self._watch(self.last_event_unix_nano)
         if self.machine.state is not StreamState.WATCHING:
-            return opened, self.blindness.goes_on(time.time_ns())
+            self.record(self.blindness.goes_on(time.time_ns()))
+            return opened
         self.blindness.rate.observe(self.events, now)
         if events:
             self._quick_ends = 0
         if self.blindness.unproven and (events or now - self._watching_since >= BAD_FILTER_SECONDS):
             self.error = self.error_class = ""
-            return opened, self.blindness.prove()
-        return opened, None
+            self.record(self.blindness.prove())
+        return opened
+
+    def record(self, gap: Gap | None) -> None:
+        """Puts a gap on record, if there is one."""
+        if gap is not None:
+            self._record_gap(gap)
 
     def _watch(self, unix_nano: int) -> None:
         self.machine.move(StreamState.WATCHING)
@@ -200,9 +213,3 @@ class StreamWatch:
         if self.machine.state is not StreamState.CLOSED:
             self.machine.move(StreamState.CLOSED)
         self.blindness.lose(since_unix_nano, cause, detail)
-
-
-def put_on_record(gap: Gap | None, tell: Tell) -> None:
-    """Tells a gap, if there is one to tell; what is told becomes a record."""
-    if gap is not None:
-        tell(GapEnded(gap=gap))

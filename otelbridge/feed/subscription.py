@@ -15,7 +15,7 @@ from random import Random
 import grpc
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
-from otelbridge.event import GapCause, Stream
+from otelbridge.event import GapCause, RecordGap, Stream
 from otelbridge.feed.backoff import Backoff, BackoffWait
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.certificates import CertificateError
@@ -33,7 +33,7 @@ from otelbridge.feed.model import (
 from otelbridge.feed.monitor import Monitor
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import SLOW_CLASSES
-from otelbridge.feed.stream import StreamWatch, put_on_record
+from otelbridge.feed.stream import StreamWatch
 from otelbridge.net.address import Address, Resolve
 from otelbridge.telemetry.events import (
     CertificatesRefused,
@@ -69,6 +69,7 @@ class Subscription:
         *,
         handoff: Buffer,
         tell: Tell,
+        record_gap: RecordGap,
         version: str,
         random: Random,
         resolve: Resolve,
@@ -84,7 +85,14 @@ class Subscription:
         self._lost_unix_nano: int | None = None
         """When the loss of a connection was noticed; None before that, and once the upstream is watched again."""
         self._watches: dict[Stream, StreamWatch] = {
-            stream: StreamWatch(stream, self.upstream, settings, random, watched_until=watched_until.get(stream))
+            stream: StreamWatch(
+                stream,
+                self.upstream,
+                settings,
+                random,
+                watched_until=watched_until.get(stream),
+                record_gap=record_gap,
+            )
             for stream in settings.streams
         }
         self._attempts = Connector(
@@ -249,7 +257,7 @@ class Subscription:
         if self._machine.state is not SubscriptionState.DRAINING:  # it is after a fault in here
             self._move(SubscriptionState.DRAINING, "asked to stop")
         for watch in self._watches.values():
-            put_on_record(watch.blindness.end(time.time_ns()) if self._gone else watch.blindness.prove(), self._tell)
+            watch.record(watch.blindness.end(time.time_ns()) if self._gone else watch.blindness.prove())
         if self._vigil is not None:
             self._close(self._vigil, "OK", "asked to stop", planned=True)
         stopped = time.time_ns()
@@ -304,7 +312,7 @@ class Subscription:
         while (left := deadline - time.monotonic()) > 0 and not self._stopping.wait(min(left, PULSE_SECONDS)):
             self.pulse.beat()
             for watch in self._watches.values():
-                put_on_record(watch.look(time.monotonic())[1], self._tell)
+                watch.look(time.monotonic())
             if self._machine.state is SubscriptionState.HOLDING and self._attempts.cured(time.monotonic()):
                 break
         self._next_attempt_at = None
