@@ -51,6 +51,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Of what is generated.")] = 1,
     recorded_times: Annotated[bool, typer.Option("--recorded-times", help="Keep the events' own times.")] = False,
     at_once: Annotated[bool, typer.Option("--at-once", help="Do not wait for a subscriber.")] = False,
+    nodes: Annotated[int, typer.Option(min=0, help="Nodes behind the relay that take turns in sending.")] = 0,
     fault: Annotated[
         list[str] | None, typer.Option(metavar="FAULT", help="What goes wrong, such as freeze:20s@30s. Repeatable.")
     ] = None,
@@ -87,6 +88,7 @@ def simulate(
             fresh_times=not recorded_times,
             wait_for_subscriber=not at_once,
             stay=stay,
+            nodes=nodes,
             faults=tuple(map(parse_fault, fault or ())),
         )
     except (ValueError, FaultError) as error:

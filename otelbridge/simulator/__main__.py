@@ -54,6 +54,7 @@ def _options(arguments: list[str] | None) -> SimulateOptions:
     parser.add_argument("--burst", type=int, default=1)
     parser.add_argument("--count", type=int)
     parser.add_argument("--duration", type=float, metavar="SECONDS")
+    parser.add_argument("--nodes", type=int, default=0, help="nodes behind the relay that take turns in sending")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", action="append", type=_fault, default=[], metavar="end:OK@10s")
     for flag in ("loop", "stay", "sequence", "recorded-times", "at-once"):
@@ -82,6 +83,7 @@ def _options(arguments: list[str] | None) -> SimulateOptions:
         sequence=given.sequence,
         wait_for_subscriber=not given.at_once,
         stay=given.stay,
+        nodes=given.nodes,
         faults=tuple(given.fault),
     )
 

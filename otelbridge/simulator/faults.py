@@ -16,7 +16,8 @@ import grpc
 
 from otelbridge.event import UPSTREAM_STREAMS
 from otelbridge.simulator.manners import Ending, HealthAnswer
-from otelbridge.simulator.tcp_pipe import Conditions
+from otelbridge.simulator.nodes import Nodes
+from otelbridge.simulator.tcp_pipe import Conditions, Direction, Flow
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from otelbridge.simulator.upstream import Relay
 
@@ -43,6 +44,14 @@ class FaultKind(StrEnum):
     CUT = "cut"
     RESTART = "restart"
     GOAWAY = "goaway"
+    TERM = "term"
+    KILL = "kill"
+    SHUTDOWN = "shutdown"
+    STALL = "stall"
+    BAD_EVENT = "bad-event"
+    NODE_KILL = "node-kill"
+    NODE_FREEZE = "node-freeze"
+    NO_NODES = "no-nodes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +66,8 @@ class Shape:
     """It takes a duration, after which it is undone; without one it stays."""
     network: bool = False
     """It happens in front of the server, so it needs the proxy."""
+    nodes: bool = False
+    """It happens behind the server, so it needs nodes."""
     does: str
 
     def written(self, kind: FaultKind) -> str:
@@ -82,7 +93,27 @@ SHAPES: Mapping[FaultKind, Shape] = {
         lasts=True, does="the server is killed and comes back, after the duration if one is given"
     ),
     FaultKind.GOAWAY: Shape(lasts=True, does="the server says GOAWAY, ends after the duration, and comes back"),
+    FaultKind.TERM: Shape(
+        lasts=True, network=True, does="SIGTERM of a relay: 1 s of silence, then the connections end without a status"
+    ),
+    FaultKind.KILL: Shape(lasts=True, network=True, does="SIGKILL: the connections end at once without a status"),
+    FaultKind.SHUTDOWN: Shape(
+        lasts=True, network=True, does="KubeArmor's own: streams end with OK, new ones too for 1 s, then it is away"
+    ),
+    FaultKind.STALL: Shape(
+        lasts=True,
+        network=True,
+        nodes=True,
+        does="a relay stands still; its nodes drop it after 6 s",
+    ),
+    FaultKind.BAD_EVENT: Shape(nodes=True, does="one bad event: all streams of its node are away for 5 s"),
+    FaultKind.NODE_KILL: Shape(lasts=True, nodes=True, does="one node is gone; the relay tries it every 5 s"),
+    FaultKind.NODE_FREEZE: Shape(lasts=True, nodes=True, does="one node stands still, and nobody notices"),
+    FaultKind.NO_NODES: Shape(lasts=True, nodes=True, does="the relay knows no node, and says nothing of it"),
 }
+
+COMES_BACK = frozenset({FaultKind.RESTART, FaultKind.TERM, FaultKind.KILL, FaultKind.SHUTDOWN})
+"""Faults after which the server comes back at once when no duration is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +133,17 @@ class Fault:
     @property
     def ends_after_seconds(self) -> float | None:
         """When it is undone, counted from its own start; None: never. A restarted server comes back in any case."""
-        return self.lasts_seconds or 0 if self.kind is FaultKind.RESTART else self.lasts_seconds
+        return self.lasts_seconds or 0 if self.kind in COMES_BACK else self.lasts_seconds
 
     @property
     def needs_proxy(self) -> bool:
         """Whether it happens in front of the server."""
         return SHAPES[self.kind].network
+
+    @property
+    def needs_nodes(self) -> bool:
+        """Whether it happens behind the server."""
+        return SHAPES[self.kind].nodes
 
 
 def parse_fault(text: str) -> Fault:
@@ -176,20 +212,25 @@ Undo = Callable[[], object] | None
 Act = Callable[[], Undo]
 
 
-def act_of(fault: Fault, relay: Relay, proxy: TcpProxy | None) -> Act:
+def act_of(fault: Fault, relay: Relay, proxy: TcpProxy | None, nodes: Nodes | None = None) -> Act:
     """What makes the fault happen.
 
     Raises:
-        ValueError: A fault in front of the server, and no proxy.
+        ValueError: A fault in front of the server, and no proxy; or behind it, and no nodes.
     """
-    if not fault.needs_proxy:
-        return _server_act(fault, relay)
-    if proxy is None:
+    if fault.needs_proxy and proxy is None:
         raise ValueError(f"{fault.kind} happens in front of the server: it needs the proxy")
-    return _network_act(fault, proxy)
+    if fault.needs_nodes and nodes is None:
+        raise ValueError(f"{fault.kind} happens behind the server: it needs nodes")
+    acts = _server_acts(fault, relay)
+    if proxy is not None:
+        acts |= _network_acts(fault, proxy) | _ending_acts(relay, proxy)
+    if nodes is not None:
+        acts |= _node_acts(fault, nodes, proxy)
+    return acts[fault.kind]
 
 
-def _server_act(fault: Fault, relay: Relay) -> Act:
+def _server_acts(fault: Fault, relay: Relay) -> dict[FaultKind, Act]:
     def end() -> Undo:
         relay.end_streams(grpc.StatusCode[fault.word], "ended by the simulator")
         return None
@@ -226,10 +267,10 @@ def _server_act(fault: Fault, relay: Relay) -> Act:
         FaultKind.HANG: hang,
         FaultKind.RESTART: restart,
         FaultKind.GOAWAY: goaway,
-    }[fault.kind]
+    }
 
 
-def _network_act(fault: Fault, proxy: TcpProxy) -> Act:
+def _network_acts(fault: Fault, proxy: TcpProxy) -> dict[FaultKind, Act]:
     def freeze() -> Undo:
         proxy.hold()
         return proxy.open
@@ -256,7 +297,81 @@ def _network_act(fault: Fault, proxy: TcpProxy) -> Act:
         FaultKind.SWALLOW: swallow,
         FaultKind.SLOW: slow,
         FaultKind.CUT: cut,
-    }[fault.kind]
+    }
+
+
+LAST_SECONDS = 1.0
+"""How long a relay is silent, and KubeArmor refuses streams with OK, before it is gone."""
+
+
+def _ending_acts(relay: Relay, proxy: TcpProxy) -> dict[FaultKind, Act]:
+    def gone() -> Undo:
+        """EOF for all clients, no GOAWAY, no trailers; then nobody listens."""
+        proxy.refuse()
+        proxy.half_close(Direction.TO_CLIENT)
+        proxy.open()
+        relay.kill()
+
+        def back() -> None:
+            relay.start()
+            proxy.accept()
+
+        return back
+
+    def term() -> Undo:
+        proxy.shape(Conditions(flow=Flow.SWALLOW), directions=[Direction.TO_CLIENT])
+        time.sleep(LAST_SECONDS)
+        return gone()
+
+    def shutdown() -> Undo:
+        manners = relay.manners
+        relay.manners = replace(manners, openings=dict.fromkeys(UPSTREAM_STREAMS, Ending()))
+        relay.end_streams()
+        time.sleep(LAST_SECONDS)
+        back = gone()
+        relay.manners = manners
+        return back
+
+    return {FaultKind.TERM: term, FaultKind.KILL: gone, FaultKind.SHUTDOWN: shutdown}
+
+
+def _node_acts(fault: Fault, nodes: Nodes, proxy: TcpProxy | None) -> dict[FaultKind, Act]:
+    first, seconds = nodes.names[0], fault.lasts_seconds or float("inf")
+
+    def stall() -> Undo:
+        assert proxy is not None, "a fault in front of the server, too"
+        proxy.hold()
+        nodes.stall()
+
+        def resume() -> None:
+            nodes.resume()
+            proxy.open()
+
+        return resume
+
+    def bad_event() -> Undo:
+        nodes.bad_event(first)
+        return None
+
+    def kill() -> Undo:
+        nodes.kill(first, seconds)
+        return None
+
+    def freeze() -> Undo:
+        nodes.freeze(first, seconds)
+        return None
+
+    def no_nodes() -> Undo:
+        nodes.lose_all(seconds)
+        return None
+
+    return {
+        FaultKind.STALL: stall,
+        FaultKind.BAD_EVENT: bad_event,
+        FaultKind.NODE_KILL: kill,
+        FaultKind.NODE_FREEZE: freeze,
+        FaultKind.NO_NODES: no_nodes,
+    }
 
 
 class Planned(NamedTuple):

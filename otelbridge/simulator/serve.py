@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from otelbridge.simulator.events import stamp_sequence, stamp_time
 from otelbridge.simulator.fanout import FanoutCounts
 from otelbridge.simulator.faults import Fault, FaultSchedule, act_of
 from otelbridge.simulator.manners import RELAY, Profile, ServerTls
+from otelbridge.simulator.nodes import Nodes
 from otelbridge.simulator.sources import SAMPLES, EventSource, PublishPace, SourcedEvent, publish_at_pace
 from otelbridge.simulator.tcp_proxy import ProxyCounts, TcpProxy
 from otelbridge.simulator.upstream import Relay
@@ -21,6 +23,10 @@ LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
 SUBSCRIBE_SECONDS = 2.0
 """After the first subscription others of the same client have so long to come before events are published."""
+NODE_NAME = "node-{}.example.internal"
+"""As its alerts and logs carry it; KubeArmor's messages have it cut at the first dot."""
+FAULTY_NODES = 2
+"""Behind the relay where a fault needs some, and no number was given."""
 ROOM_POLL_SECONDS = 0.002
 DRAIN_SECONDS = 10.0
 """How long events that wait for slow subscribers keep the simulator alive after the last was published."""
@@ -51,6 +57,8 @@ class SimulateOptions:
     """Publish nothing before somebody is subscribed: nobody would hear it."""
     stay: bool = False
     """Keep serving after the last event."""
+    nodes: int = 0
+    """So many nodes behind the relay take turns in sending; 0 leaves the events to the relay itself."""
     faults: tuple[Fault, ...] = ()
 
 
@@ -96,9 +104,13 @@ def serve(
         if proxied:
             proxy = stack.enter_context(TcpProxy(relay.endpoint, host=options.host, port=options.port))
         ready((proxy or relay).endpoint)
-        schedule = FaultSchedule([(fault, act_of(fault, relay, proxy)) for fault in options.faults], tell)
+        number = options.nodes or (FAULTY_NODES if any(fault.needs_nodes for fault in options.faults) else 0)
+        nodes = (
+            stack.enter_context(Nodes(relay, [NODE_NAME.format(each) for each in range(number)])) if number else None
+        )
+        schedule = FaultSchedule([(fault, act_of(fault, relay, proxy, nodes)) for fault in options.faults], tell)
         stack.callback(schedule.stop)
-        published = _publish(source, relay, options, until)
+        published = _publish(source, relay, nodes, options, until)
         if options.stay:
             until.wait()
         elif not until.is_set():
@@ -114,7 +126,9 @@ def serve(
         )
 
 
-def _publish(source: EventSource, relay: Relay, options: SimulateOptions, until: threading.Event) -> int:
+def _publish(
+    source: EventSource, relay: Relay, nodes: Nodes | None, options: SimulateOptions, until: threading.Event
+) -> int:
     if options.wait_for_subscriber:
         _wait(lambda: any(relay.subscribers(stream) for stream in options.streams), until)
         most = time.monotonic() + SUBSCRIBE_SECONDS
@@ -123,6 +137,7 @@ def _publish(source: EventSource, relay: Relay, options: SimulateOptions, until:
             until,
         )
     number = 0
+    turns = itertools.cycle(nodes.names if nodes else ())
 
     def publish(event: SourcedEvent) -> None:
         nonlocal number
@@ -133,7 +148,12 @@ def _publish(source: EventSource, relay: Relay, options: SimulateOptions, until:
             number += 1
         while options.pace.per_second is None and not relay.room(event.stream) and not until.wait(ROOM_POLL_SECONDS):
             pass
-        relay.publish(event.stream, event.message)
+        if nodes is None:
+            relay.publish(event.stream, event.message)
+        else:
+            name = next(turns)
+            event.message.HostName = name.partition(".")[0] if event.stream is Stream.MESSAGES else name
+            nodes.publish(name, event.stream, event.message.SerializeToString())
 
     return publish_at_pace(source, publish, options.pace, until=until)
 
