@@ -62,7 +62,7 @@ class EventEncoder:
 
     def encode(self, event: RawEvent) -> Record | None:
         """The event's record; None where a rule drops it, or where not even a raw record can be made. Never raises."""
-        stream, body, received_unix_nano, _, _ = event
+        stream, body, received_unix_nano, _ = event
         if not 0 <= received_unix_nano <= clamp.MAX_UNIX_NANO:
             received_unix_nano = clamp.unix_nano(received_unix_nano)
         judged = None
@@ -94,7 +94,7 @@ class EventEncoder:
             fault: what was raised.
             received_unix_nano: clamped.
         """
-        stream, body, _, upstream, _ = event
+        stream, body, _, upstream = event
         why = f"a fault of the bridge: {fault!r}"
         try:
             if judged is not None and judged.how != "raw":

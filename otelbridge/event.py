@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -32,7 +31,6 @@ class RawEvent(NamedTuple):
     received_unix_nano: int
     upstream: str
     """The configured address that it came from, `host:port`."""
-    connection_id: str
 
 
 class GapCause(StrEnum):
@@ -48,13 +46,18 @@ class GapCause(StrEnum):
     """The bridge itself was not running."""
     CORRUPTION = "corruption"
     """Records that were held on disk could not be read back."""
+    STALL = "stall"
+    """The upstream answered late although the connection stayed: its nodes may have dropped events meanwhile."""
+    NODE_SILENT = "node_silent"
+    """One node behind the upstream fell silent, against its habit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
     """A stretch of blindness: it becomes the log record `otelbridge.gap`."""
 
-    stream: Stream
+    stream: Stream | None
+    """None: all streams of the upstream, as when one of its nodes is silent."""
     upstream: str
     """The configured address, or empty when no upstream was involved (corruption)."""
     cause: GapCause
@@ -72,10 +75,13 @@ class Gap:
     container: str = ""
     detail: str = ""
     """One sentence for a human: the status text, the limit that was hit, the file set aside."""
+    suspected: bool = False
+    """Nothing proves that events were missed: the upstream was connected, and answered late or fell silent."""
 
-
-RecordGap = Callable[[Gap], None]
-"""Where a component leaves a gap that it has found, to become a record; from any thread, never raises, never blocks."""
+    @property
+    def stream_name(self) -> str:
+        """The stream's name, or `all`."""
+        return self.stream.value if self.stream else "all"
 
 
 OUTCOME_BY_RESULT = {

@@ -6,7 +6,7 @@ import threading
 import time
 
 from otelbridge.rooms import Rooms
-from otelbridge.telemetry.events import LedgerUnbalanced, NodeFellSilent, Tell
+from otelbridge.telemetry.events import LedgerUnbalanced, Tell
 from otelbridge.telemetry.supervisor import SupervisedThread
 
 ROUND_SECONDS = 1.0
@@ -55,13 +55,9 @@ class Housekeeper:
             self._rooms.queue.checkpoint_watching(watched)
 
     def _call_the_roll(self) -> None:
-        # The mapper does not know which upstream a node spoke through; with one upstream there is no question.
-        subscriptions = self._rooms.feed.subscriptions()
-        upstream = subscriptions[0].upstream if len(subscriptions) == 1 else ""
-        for node, seen in self._rooms.mapper.nodes().items():
-            self._rooms.roster.saw(node, seen, upstream=upstream)
-        for silent in self._rooms.roster.fallen_silent(time.time_ns()):
-            self._tell(NodeFellSilent(node=silent.node, last_event_unix_nano=silent.last_event_unix_nano))
+        for upstream, nodes in self._rooms.encoder.take_heard():
+            self._rooms.feed.heard(upstream, nodes)
+        self._rooms.feed.look_at_nodes()
 
     def _check_the_balance(self) -> None:
         ledger, held = self._rooms.queue.balance()

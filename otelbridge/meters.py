@@ -22,8 +22,15 @@ def bind(rooms: Rooms) -> None:
             (lag / NANOS_PER_SECOND, {names.STREAM: stream.value}) for stream, lag in rooms.encoder.lag_nanos.items()
         ],
         "otelbridge.source.node.last_seen": lambda: [
-            (seen / NANOS_PER_SECOND, {names.NODE: node}) for (_, node), seen in rooms.roster.last_seen().items()
+            (seen / NANOS_PER_SECOND, {names.NODE: node}) for (_, node), seen in rooms.feed.nodes_last_seen().items()
         ],
+        "otelbridge.source.nodes": lambda: [
+            (status.nodes_seen, names.server(status.upstream)) for status in rooms.feed.subscriptions()
+        ],
+        "otelbridge.source.nodes.silent": lambda: [
+            (len(status.silent_nodes), names.server(status.upstream)) for status in rooms.feed.subscriptions()
+        ],
+        "otelbridge.source.unheard.time": lambda: _unheard(rooms),
         "otelbridge.handoff.size": lambda: [(rooms.handoff.waiting_events, {})],
         "otelbridge.handoff.limit": lambda: [(rooms.handoff.max_events, {})],
         "otelbridge.event.sanitized": lambda: [
@@ -55,6 +62,17 @@ def _received(rooms: Rooms) -> Observed:
         (stream.events, {names.STREAM: name.value, **names.server(subscription.upstream)})
         for subscription in rooms.feed.subscriptions()
         for name, stream in subscription.streams.items()
+    ]
+
+
+def _unheard(rooms: Rooms) -> Observed:
+    now = time.time_ns()
+    return [
+        (
+            max(0.0, (now - (status.unheard_since_unix_nano or now)) / NANOS_PER_SECOND),
+            names.server(status.upstream),
+        )
+        for status in rooms.feed.subscriptions()
     ]
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 from otelbridge import clamp
 from otelbridge.encode import EventEncoder, Findings
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
-from otelbridge.feed.buffer import Buffer, Overflow
+from otelbridge.feed.buffer import HANDOFF_FULL, OVERSIZED, Buffer, Overflow
 from otelbridge.gate.rules import Gate
 from otelbridge.latest import RecentEvents
 from otelbridge.mapping.mapper import Mapper, Record
@@ -40,9 +40,10 @@ IDLE_SECONDS = 1.0
 DRAIN_JOIN_SECONDS = 30.0
 """A full buffer (100,000 events) is encoded in a third of this on a slow core."""
 
-OVERFLOW_REASON = "handoff_full"
 FAULT_REASON = "bridge_fault"
 """Not even the event's bytes could be made into a record."""
+MAX_HEARD = 10_000
+"""Turns whose nodes are remembered until somebody asks; one is asked every second."""
 
 
 class OpenBatch:
@@ -71,34 +72,6 @@ class OpenBatch:
         return self.latest_received_unix_nano - happened if happened else None
 
 
-class GapSink:
-    """Takes the gaps that components find: they are told at once, and the pipeline makes records of them.
-
-    Args:
-        tell: hears of each.
-        wake: ends the pipeline's wait for events.
-    """
-
-    def __init__(self, tell: Tell, wake: Callable[[], None]) -> None:
-        self._tell, self._wake = tell, wake
-        self._waiting: deque[Gap] = deque()
-
-    def record(self, gap: Gap) -> None:
-        """Takes a gap. Any thread; never raises, never blocks."""
-        self._waiting.append(gap)
-        self._tell(GapEnded(gap=gap))
-        self._wake()
-
-    def waiting(self) -> list[Gap]:
-        """Those that are in no queue yet, oldest first."""
-        return list(self._waiting)
-
-    def done(self, number: int) -> None:
-        """The oldest ones are in the queue. Called by the pipeline only."""
-        for _ in range(number):
-            self._waiting.popleft()
-
-
 @dataclass(slots=True)
 class Turn:
     """What one turn makes, until the queue has it."""
@@ -121,7 +94,6 @@ class Pipeline:
         gate: Gate,
         mapper: Mapper,
         queue: DurableQueue,
-        gaps: GapSink,
         tell: Tell,
         latest: RecentEvents | None = None,
     ) -> None:
@@ -132,8 +104,9 @@ class Pipeline:
         self._tell = tell
         self._events: list[RawEvent] = []
         self._overflows: list[Overflow] = []
-        """Both are taken, and not yet in the queue."""
-        self._gaps = gaps
+        self._gaps: deque[Gap] = deque()
+        """These three are taken, and not yet in the queue."""
+        self._heard: deque[tuple[str, dict[str, int]]] = deque(maxlen=MAX_HEARD)
         self._draining = threading.Event()
         self.redacted = 0
         """Events in which a secret was blacked out."""
@@ -151,6 +124,16 @@ class Pipeline:
         """Starts the thread."""
         self._thread.start()
 
+    def record_gap(self, gap: Gap) -> None:
+        """Puts a gap on the road to the endpoint. May be called from any thread."""
+        self._gaps.append(gap)
+        self._buffer.wake()
+
+    def take_heard(self) -> Iterator[tuple[str, dict[str, int]]]:
+        """The upstreams heard since the last call, oldest first, with each node's last receipt in Unix nanoseconds."""
+        while self._heard:
+            yield self._heard.popleft()
+
     def drain(self, timeout_seconds: float = DRAIN_JOIN_SECONDS) -> bool:
         """Encodes all that waits, then ends the thread. True when it did so in time."""
         self._draining.set()
@@ -162,30 +145,32 @@ class Pipeline:
         if not self._events:
             self._events = self._buffer.take(TAKE_EVENTS, 0.0 if draining else IDLE_SECONDS)
         self._overflows += self._buffer.take_overflow(at_once=draining)
-        left_gaps = self._gaps.waiting()
+        waiting_gaps = len(self._gaps)
         turn = Turn(Findings())
         self._encode_events(turn)
         self._count_overflows(turn)
-        self._encode_gaps([*left_gaps, *turn.gaps], turn)
+        self._encode_gaps(turn, waiting_gaps)
         for stream, count in turn.findings.dropped.items():
             turn.postings[stream, Account.DROPPED, FAULT_REASON] += count
         if turn.batches or turn.postings:
             self._queue.put(turn.batches, [Posting(*key, records) for key, records in turn.postings.items()])
-        done = draining and not self._events and not left_gaps
-        self._finish(turn, len(left_gaps))
+        done = draining and not self._events and not waiting_gaps and not turn.gaps
+        self._finish(turn, waiting_gaps)
         return not done
 
-    def _finish(self, turn: Turn, left_gaps: int) -> None:
+    def _finish(self, turn: Turn, encoded_gaps: int) -> None:
         """The queue has everything: lets go of what was taken, and tells what was found."""
         overflows, self._overflows, self._events = self._overflows, [], []
-        self._gaps.done(left_gaps)
+        for _ in range(encoded_gaps):
+            self._gaps.popleft()
         self.redacted += turn.findings.redacted
         self.lag_nanos.update(turn.lag_nanos)
         # Once per turn and kind: a flood of damaged events must not become a flood of what is told.
         for (stream, upstream, how), (why, events) in turn.findings.damaged.items():
             self._tell(EventDamaged(stream=stream, upstream=upstream, how=how, why=why, events=events))
         for overflow in overflows:
-            self._tell(EventsOverflowed(stream=overflow.stream, events=overflow.events))
+            if overflow.reason == HANDOFF_FULL:
+                self._tell(EventsOverflowed(stream=overflow.stream, events=overflow.events))
         for gap in turn.gaps:
             self._tell(GapEnded(gap=gap))
 
@@ -194,18 +179,22 @@ class Pipeline:
     def _encode_events(self, turn: Turn) -> None:
         self._encoder.findings = turn.findings
         open_batches: dict[Stream, OpenBatch] = {}
-        encode = self._encoder.encode
+        encode, heard_through = self._encoder.encode, ""
         for event in chain.from_iterable(self._pieces(self._events)):
+            stream, _, received_unix_nano, upstream = event
+            if upstream is not heard_through:
+                self._note_nodes(heard_through)
+                heard_through = upstream
             record = encode(event)
             if record is None:
                 continue
-            stream, _, received_unix_nano, _, _ = event
             batch = open_batches.get(stream)
             if batch is None:
                 batch = open_batches[stream] = OpenBatch(stream)
             batch.add(record, received_unix_nano)
             if batch.bytes >= BATCH_TARGET_BYTES:
                 self._close(open_batches.pop(stream), turn)
+        self._note_nodes(heard_through)
         for batch in open_batches.values():
             self._close(batch, turn)
         for stream, count in Counter(event.stream for event in self._events).items():
@@ -213,6 +202,11 @@ class Pipeline:
         for (stream, rule), count in turn.findings.filtered.items():
             turn.postings[stream, Account.FILTERED, rule] += count
         turn.gaps += turn.findings.throttled
+
+    def _note_nodes(self, upstream: str) -> None:
+        """Takes from the mapper which nodes the events since the last call are of; they came through one upstream."""
+        if nodes := self._mapper.take_nodes():
+            self._heard.append((upstream, nodes))
 
     def _pieces(self, events: Sequence[RawEvent]) -> Iterator[Sequence[RawEvent]]:
         """The events in pieces, with a moment between two pieces in which readers can read."""
@@ -251,7 +245,9 @@ class Pipeline:
     def _count_overflows(self, turn: Turn) -> None:
         for overflow in self._overflows:
             turn.postings[overflow.stream, Account.RECEIVED, ""] += overflow.events
-            turn.postings[overflow.stream, Account.DROPPED, OVERFLOW_REASON] += overflow.events
+            turn.postings[overflow.stream, Account.DROPPED, overflow.reason] += overflow.events
+            if overflow.reason == OVERSIZED:
+                continue  # the feed puts it on record, with the time for which the stream was away
             turn.gaps.append(
                 Gap(
                     stream=overflow.stream,
@@ -264,16 +260,16 @@ class Pipeline:
                 )
             )
 
-    def _encode_gaps(self, gaps: Sequence[Gap], turn: Turn) -> None:
-        if not gaps:
+    def _encode_gaps(self, turn: Turn, waiting: int) -> None:
+        if not waiting:
             return
         batch = OpenBatch(Stream.GAPS)
-        for gap in gaps:
+        for gap in list(self._gaps)[:waiting]:
             now = time.time_ns()  # a throttled container's gap ends in the future: it is observed now all the same
             try:
                 batch.add(self._mapper.gap(gap, observed_unix_nano=now), now)
             except Exception as fault:  # noqa: BLE001 - as for a single event
                 turn.findings.drop(Stream.GAPS, gap.upstream, fault)
-        turn.postings[Stream.GAPS, Account.RECEIVED, ""] += len(gaps)
+        turn.postings[Stream.GAPS, Account.RECEIVED, ""] += waiting
         if batch.records:
             self._close(batch, turn)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from otelbridge import __version__
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
-from otelbridge.feed.nodes import NodeRoster
 from otelbridge.gate.rules import Gate
 from otelbridge.latest import RecentEvents
 from otelbridge.mapping.mapper import Mapper
-from otelbridge.pipeline import GapSink, Pipeline
+from otelbridge.pipeline import Pipeline
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.workers import Workers
@@ -27,7 +26,6 @@ class Rooms:
 
     settings: Settings
     feed: Feed
-    roster: NodeRoster
     handoff: Buffer
     gate: Gate
     mapper: Mapper
@@ -63,20 +61,15 @@ def open_rooms(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> Rooms
     mapper = Mapper(settings.mapping, version=__version__)
     handoff = Buffer(settings.feed.handoff_max_events, settings.feed.handoff_max_bytes)
     latest = RecentEvents(settings.status.show_events) if settings.status.show_events else None
-    roster = NodeRoster(settings.telemetry.max_nodes)
-    gaps = GapSink(tell, handoff.wake)
-    feed = Feed(settings.feed, handoff=handoff, tell=tell, record_gap=gaps.record, version=__version__, nodes=roster)
-    queue = DurableQueue.open(
-        settings.queue, tell=tell, record_gap=gaps.record
-    )  # the last that can fail: nothing has to be undone after it
+    feed = Feed(settings.feed, handoff=handoff, tell=tell, version=__version__, max_nodes=settings.telemetry.max_nodes)
+    queue = DurableQueue.open(settings.queue, tell=tell)  # the last that can fail: nothing has to be undone after it
     return Rooms(
         settings=settings,
         feed=feed,
-        roster=roster,
         handoff=handoff,
         gate=gate,
         mapper=mapper,
-        encoder=Pipeline(handoff=handoff, gate=gate, mapper=mapper, queue=queue, gaps=gaps, tell=tell, latest=latest),
+        encoder=Pipeline(handoff=handoff, gate=gate, mapper=mapper, queue=queue, tell=tell, latest=latest),
         latest=latest,
         queue=queue,
         couriers=Workers(queue, sender, settings.send, tell),

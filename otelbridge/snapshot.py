@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from otelbridge import __version__
+from otelbridge.feed.buffer import HANDOFF_FULL
 from otelbridge.latest import Noted
-from otelbridge.pipeline import OVERFLOW_REASON
 from otelbridge.rooms import Rooms, certificates_in_use
 from otelbridge.settings.load import Loaded
 from otelbridge.settings.show import shown
@@ -34,7 +34,7 @@ from otelbridge.telemetry.ledger import Account
 
 NANOS_PER_SECOND = 1_000_000_000
 
-OVERFLOWED = (Account.DROPPED, OVERFLOW_REASON)
+OVERFLOWED = (Account.DROPPED, HANDOFF_FULL)
 
 
 @dataclass(slots=True, kw_only=True)

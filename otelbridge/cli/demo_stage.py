@@ -253,7 +253,7 @@ def sentence(happening: Event) -> str:
             words = f"The stream of {stream} was lost ({code})."
         case GapEnded(gap=gap):
             seconds = (gap.ended_unix_nano - gap.started_unix_nano) / NANOSECONDS
-            words = f"Gap recorded: no {gap.stream} could be seen for {seconds:.1f} s ({gap.cause})."
+            words = f"Gap recorded: no {gap.stream or 'events'} could be seen for {seconds:.1f} s ({gap.cause})."
         case DeliveryDelayed(code=code):
             words = f"The endpoint does not answer ({code}); the bridge tries again and again."
         case _:

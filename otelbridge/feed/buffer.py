@@ -67,16 +67,21 @@ LET_IN_EVENTS = 40
 full speed, so there is more; 5 ms at most. At 10,000 events/s and 200 ms a commit an event waited up to 100 ms to be
 read without this, with it up to 25."""
 
+HANDOFF_FULL = "handoff_full"
+OVERSIZED = "oversized"
+
 OVERFLOW_SPELL_NANOSECONDS = 1_000_000_000
 """Drops of one lane are gathered for a second before they are handed out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overflow:
-    """Events of one lane that found the hand-off full since the last look."""
+    """Events that one reader received, or could not take, and that went no further; since the last look."""
 
     stream: Stream
     upstream: str
+    reason: str
+    """`handoff_full`, or `oversized`: larger than what one message may be, so that gRPC did not hand it out."""
     events: int
     first_unix_nano: int
     last_unix_nano: int
@@ -97,6 +102,7 @@ class BufferWriter:
         "first_drop_unix_nano",
         "last_drop_unix_nano",
         "last_event_unix_nano",
+        "oversized",
         "stream",
         "upstream",
     )
@@ -115,6 +121,8 @@ class BufferWriter:
         self.first_drop_unix_nano = 0
         self.last_drop_unix_nano = 0
         self.last_event_unix_nano = 0
+        self.oversized = 0
+        """Events too large to be taken, which the ledger has not heard of: 1 at most, because it ends the stream."""
 
     def offer(self, event: RawEvent) -> bool:
         """Leaves an event for the encoder; False when it was dropped, and counted, because the hand-off is full."""
@@ -148,6 +156,16 @@ class BufferWriter:
         self.dropped_bytes += size
         self.dropped += 1
 
+    def lose_oversized(self) -> None:
+        """An event that is too large has ended the stream: it counts as received and dropped."""
+        self.events += 1
+        self.oversized += 1
+
+    def take_oversized(self, unix_nano: int) -> Overflow | None:
+        """The event that was too large, once the reader has ended. For the encoder only."""
+        events, self.oversized = self.oversized, 0
+        return self._overflow(OVERSIZED, events, unix_nano, unix_nano) if events else None
+
     def take_overflow(self) -> Overflow | None:
         """What was dropped since the last call, or None. For the encoder only."""
         # The start is taken before the count: a drop in between is counted now, and only dates a later report.
@@ -156,11 +174,15 @@ class BufferWriter:
         if not events:
             return None
         self._reported += events
+        return self._overflow(HANDOFF_FULL, events, first or last, last)
+
+    def _overflow(self, reason: str, events: int, first: int, last: int) -> Overflow:
         return Overflow(
             stream=self.stream,
             upstream=self.upstream,
+            reason=reason,
             events=events,
-            first_unix_nano=first or last,
+            first_unix_nano=first,
             last_unix_nano=last,
         )
 
@@ -206,7 +228,7 @@ class Buffer:
     def end_lane(self, lane: BufferWriter) -> None:
         """Its reader is over: the lane's counts live on in the sums, its last drops in `take_overflow`."""
         with self._books_lock:
-            if lane.dropped:
+            if lane.dropped or lane.oversized:
                 self._ending.append(lane)
             books = self._books
             self._books = _Books(
@@ -291,7 +313,7 @@ class Buffer:
         self._awake.set()
 
     def take_overflow(self, *, at_once: bool = False) -> list[Overflow]:
-        """What did not fit since it was last handed out, one per lane; for the encoder, which makes each a gap.
+        """What was lost since it was last handed out, one per lane and reason; for the encoder, which posts it.
 
         Args:
             at_once: also what began less than a second ago and may go on. Otherwise an encoder that turns 500 times a
@@ -300,9 +322,10 @@ class Buffer:
         with self._books_lock:
             ended, self._ending = self._ending, []
             lanes = self._books.lanes
-        before = time.time_ns() - OVERFLOW_SPELL_NANOSECONDS
-        due = [lane for lane in lanes if at_once or lane.first_drop_unix_nano <= before]
-        return [overflow for lane in [*ended, *due] if (overflow := lane.take_overflow())]
+        now = time.time_ns()
+        due = [lane for lane in lanes if at_once or lane.first_drop_unix_nano <= now - OVERFLOW_SPELL_NANOSECONDS]
+        overflows = [overflow for lane in [*ended, *due] if (overflow := lane.take_overflow())]
+        return overflows + [oversized for lane in ended if (oversized := lane.take_oversized(now))]
 
     # --- anyone ---
 

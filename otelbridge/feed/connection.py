@@ -73,7 +73,6 @@ class StreamReader:
         self,
         call: WatchCall,
         lane: BufferWriter,
-        connection_id: str,
         ended: Callable[[StreamReader, StreamEnd], None],
         tell: Tell,
     ) -> None:
@@ -81,7 +80,6 @@ class StreamReader:
         self.asked_to_end = False
         """Set before its channel is closed: its end is no news then."""
         self._call = call
-        self._connection_id = connection_id
         self._ended = ended
         self._started = time.monotonic()
         self._over = False
@@ -119,17 +117,17 @@ class StreamReader:
 
     def _end(self, code: grpc.StatusCode, details: str) -> None:
         self._over = True
-        self._ended(
-            self,
-            StreamEnd(
-                stream=self.lane.stream,
-                code=code,
-                details=details,
-                events=self.lane.events,
-                lived_seconds=time.monotonic() - self._started,
-                ended_unix_nano=time.time_ns(),
-            ),
+        end = StreamEnd(
+            stream=self.lane.stream,
+            code=code,
+            details=details,
+            events=self.lane.events,
+            lived_seconds=time.monotonic() - self._started,
+            ended_unix_nano=time.time_ns(),
         )
+        if end.oversized:
+            self.lane.lose_oversized()
+        self._ended(self, end)
 
     def _read_to_the_end(self) -> tuple[grpc.StatusCode, str]:
         try:
@@ -143,7 +141,7 @@ class StreamReader:
 
     def _read(self) -> None:
         # The hot loop: about 1 us per event beside what grpcio takes.
-        stream, upstream, connection_id = self.lane.stream, self.lane.upstream, self._connection_id
+        stream, upstream = self.lane.stream, self.lane.upstream
         offer, time_ns = self.lane.offer, time.time_ns
         if self._in_hand is not None:
             offer(self._in_hand)
@@ -151,7 +149,7 @@ class StreamReader:
         event = None
         try:
             for body in messages(self._call):
-                event = RawEvent(stream, body, time_ns(), upstream, connection_id)
+                event = RawEvent(stream, body, time_ns(), upstream)
                 offer(event)
                 event = None
         finally:
@@ -195,7 +193,7 @@ class Connection:
         watch = self.watches[stream]
         call = start_watch(self._channel, stream)
         lane = self._handoff.open_lane(stream, self._upstream)
-        reader = StreamReader(call, lane, self.id, lambda reader, end: self._mailbox.put((reader, end)), self._tell)
+        reader = StreamReader(call, lane, lambda reader, end: self._mailbox.put((reader, end)), self._tell)
         self._readers[stream] = reader
         watch.attach(lane)
         watch.open()

@@ -18,7 +18,7 @@ from otelbridge.feed.certificates import CertificateError, ClientCertificates
 from otelbridge.feed.channel import open_channel
 from otelbridge.feed.connection import Connection
 from otelbridge.feed.heartbeat import Heartbeat
-from otelbridge.feed.model import ConnectionLostError, IllegalMoveError, failed_step, misconfigured
+from otelbridge.feed.model import ConnectionLostError, IllegalMoveError, Record, failed_step, misconfigured
 from otelbridge.feed.monitor import Monitor
 from otelbridge.feed.preflight import Findings, preflight
 from otelbridge.feed.renewal import Renewal
@@ -54,6 +54,7 @@ class Connector:
         watches: Mapping[Stream, StreamWatch],
         handoff: Buffer,
         tell: Tell,
+        record: Record,
         version: str,
         random: Random,
         resolve: Resolve,
@@ -75,6 +76,7 @@ class Connector:
         self._watches = watches
         self._handoff = handoff
         self._tell = tell
+        self._record = record
         self._version = version
         self._resolve = resolve
         self._stopping = stopping
@@ -172,6 +174,7 @@ class Connector:
             stopping=self._stopping,
             pulse=self._pulse,
             tell=self._tell,
+            record=self._record,
         )
         try:
             # Asked before subscribing too: an upstream that is not well is spared subscribers that come and go.

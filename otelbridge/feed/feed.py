@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from otelbridge.event import RecordGap, Stream
+from otelbridge.event import Gap, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.model import SubscriptionStatus
 from otelbridge.feed.nodes import NodeRoster
@@ -16,7 +16,7 @@ from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.subscription import Subscription
 from otelbridge.net.address import Address, Resolve, parse_address, resolve_by_system
 from otelbridge.net.deadline import run_with_deadline
-from otelbridge.telemetry.events import Tell, UpstreamsChanged, UpstreamsUnknown
+from otelbridge.telemetry.events import GapEnded, NodeFellSilent, Tell, UpstreamsChanged, UpstreamsUnknown
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 STOP_SECONDS = 5.0
@@ -30,11 +30,10 @@ class Feed:
         settings: what to subscribe to, and how.
         handoff: where the events go.
         tell: where the happenings go.
-        record_gap: where gaps go.
         version: shown to KubeArmor as the user agent's.
         random: for jitter, nonces and the initial spread.
         resolve: who is asked for the addresses behind a name.
-        nodes: the roster that says how many nodes were seen behind an upstream, where there is one.
+        max_nodes: so many nodes are told apart, behind all upstreams.
     """
 
     def __init__(
@@ -43,20 +42,18 @@ class Feed:
         *,
         handoff: Buffer,
         tell: Tell,
-        record_gap: RecordGap,
         version: str,
         random: random_module.Random | None = None,
         resolve: Resolve = resolve_by_system,
-        nodes: NodeRoster | None = None,
+        max_nodes: int = 1000,
     ) -> None:
         self._settings = settings
         self._handoff = handoff
         self._tell = tell
-        self._record_gap = record_gap
         self._version = version
         self._random = random or random_module.Random()  # noqa: S311 jitter, no secret
         self._resolve = resolve
-        self._nodes = nodes
+        self._nodes = NodeRoster(max_nodes)
         self._watched_until: Mapping[tuple[str, Stream], int] = {}
         self._lock = threading.Lock()  # between those who add, remove and list; never held while waiting
         self._subscriptions: dict[Address, Subscription] = {}
@@ -96,6 +93,9 @@ class Feed:
             follower.join(max(0.0, deadline - time.monotonic()))
         for subscription in subscriptions:
             subscription.join(max(0.0, deadline - time.monotonic()))
+        for subscription in subscriptions:
+            for gap in self._nodes.forget_upstream(subscription.upstream, time.time_ns()):
+                self._record(gap)
 
     def close(self) -> None:
         """Releases everything. Nothing is left after `stop_reading`; without it, this does that first."""
@@ -107,10 +107,11 @@ class Feed:
         """How each subscription stands right now, in the order in which they were added."""
         with self._lock:
             subscriptions = list(self._subscriptions.values())
-        return tuple(
-            subscription.status(nodes_seen=self._nodes.count(subscription.upstream) if self._nodes else 0)
-            for subscription in subscriptions
-        )
+        now, statuses = time.time_ns(), []
+        for subscription in subscriptions:
+            seen, silent = self._nodes.of_upstream(subscription.upstream, now)
+            statuses.append(subscription.status(nodes_seen=seen, silent_nodes=silent))
+        return tuple(statuses)
 
     def pulses(self) -> list[Pulse]:
         """The signs of life of all threads."""
@@ -118,13 +119,41 @@ class Feed:
             pulses = [pulse for subscription in self._subscriptions.values() for pulse in subscription.pulses()]
         return pulses + [follower.pulse for follower in self._followers]
 
+    # --- nodes ---
+
+    def heard(self, upstream: str, nodes: Mapping[str, int]) -> None:
+        """Nodes sent events through an upstream: by name, the Unix time in nanoseconds of the last one's receipt."""
+        for gap in self._nodes.heard(upstream, nodes):
+            self._record(gap)
+
+    def look_at_nodes(self) -> None:
+        """To be called every second: tells which nodes have fallen silent."""
+        now = time.time_ns()
+        for silent in self._nodes.fallen_silent(now):
+            self._tell(NodeFellSilent(node=silent.node, last_event_unix_nano=silent.last_event_unix_nano))
+        for gap in self._nodes.departed(now):
+            self._record(gap)
+
+    def nodes_last_seen(self) -> dict[tuple[str, str], int]:
+        """Upstream and node to the Unix time in nanoseconds of its last event."""
+        return self._nodes.last_seen()
+
+    def _record(self, gap: Gap | None) -> None:
+        if gap is None:
+            return
+        if gap.stream is not None:
+            self._nodes.excuse(gap)
+        self._tell(GapEnded(gap=gap))
+
+    # --- upstreams ---
+
     def _add(self, address: Address) -> None:
         subscription = Subscription(
             address,
             self._settings,
             handoff=self._handoff,
             tell=self._tell,
-            record_gap=self._record_gap,
+            record=self._record,
             version=self._version,
             random=random_module.Random(self._random.random()),  # noqa: S311 each thread its own
             resolve=self._resolve,
@@ -142,8 +171,8 @@ class Feed:
             subscription = self._subscriptions.pop(address)
         subscription.stop(gone=True)
         subscription.join(STOP_SECONDS)
-        if self._nodes:
-            self._nodes.forget_upstream(subscription.upstream)
+        for gap in self._nodes.forget_upstream(subscription.upstream, time.time_ns()):
+            self._record(gap)
 
 
 RESOLVE_PAUSE_SECONDS = 10.0

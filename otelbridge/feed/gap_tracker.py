@@ -1,10 +1,9 @@
 """Moments at which a stream was watched, lost and watched again, in; gap records, out. No clock of its own.
 
-When does a gap start? At the last moment that is known to have been watched. Where the server itself ended the stream,
-or the connection goes on, that is the end itself: TCP is ordered, so everything sent before was received. Where the
-connection was lost (UNAVAILABLE), nothing proves that the peer was still reachable a moment before, so it is the later
-of the last event and the last health check that was answered. A gap may therefore claim up to one heartbeat too much,
-never too little. It ends when a health check has been answered after the Watch call was started, or at the first event.
+A gap starts at the later of the stream's last event and the last health check that was answered, less what an event
+may take from its node to us. The stream's end proves nothing: a server that shuts down, or chokes on one event,
+discards what waits behind it. A gap may therefore claim up to one heartbeat too much, never too little. It ends when a
+health check has been answered after the Watch call was started, or at the first event.
 
 These moments are those of the clock on the wall, which somebody may set meanwhile. How far it has been set is known by
 its distance to the monotonic clock; without that, an hour's step would be taken for an hour's events.
@@ -85,6 +84,7 @@ class _Spell:
     unexplained: bool = False
     """Nothing was lost: it began with the bridge. The first loss in it explains why it went on."""
     attempts: int = 0
+    lost_records: int | None = None
     recorded_until: _Moment | None = None
     """Its first part is on record."""
     watching_again: _Moment | None = None
@@ -94,7 +94,15 @@ class _Spell:
 class GapTracker:
     """What one stream could not see: at most one spell at a time."""
 
-    __slots__ = ("_clock_offset_nano", "_quiet_first_attempt", "_spell", "_stream", "_upstream", "rate")
+    __slots__ = (
+        "_clock_offset_nano",
+        "_lost_records",
+        "_quiet_first_attempt",
+        "_spell",
+        "_stream",
+        "_upstream",
+        "rate",
+    )
 
     def __init__(
         self,
@@ -109,6 +117,8 @@ class GapTracker:
         self._upstream = upstream
         self._clock_offset_nano = clock_offset_nano
         self.rate = Rate()
+        self._lost_records = 0
+        """Events that are known to be lost, and are in no record yet."""
         # Before its first connect a stream is blind too. Since when, an earlier life of the bridge may know; where it
         # does not, the spell counts from now, and is worth a record only if the first attempt fails.
         now = self._moment(now_unix_nano)
@@ -141,6 +151,10 @@ class GapTracker:
             spell.unexplained = False
         spell.watching_again = None
 
+    def count_lost(self, records: int) -> None:
+        """So many events are known to be lost by what happens to the stream now."""
+        self._lost_records += records
+
     def attempt(self) -> None:
         """One attempt to see again was started."""
         if self._spell:
@@ -163,6 +177,30 @@ class GapTracker:
             spell, spell.started, now, f"{spell.detail}; it goes on, and how long another record will say"
         )
 
+    def suspect(self, started_unix_nano: int, ended_unix_nano: int, received: int, detail: str) -> Gap | None:
+        """The record of a stretch in which the upstream stood still; None while a spell tells more than that.
+
+        Args:
+            started_unix_nano: the last sign of life before it.
+            ended_unix_nano: when its nodes can be expected to be heard again.
+            received: events that came in this time all the same.
+            detail: for people.
+        """
+        if self._spell is not None:
+            return None
+        started, ended = self._moment(started_unix_nano), self._moment(max(started_unix_nano, ended_unix_nano))
+        expected = self.rate.estimate(ended.seconds_since(started))
+        return Gap(
+            stream=self._stream,
+            upstream=self._upstream,
+            cause=GapCause.STALL,
+            started_unix_nano=started.unix_nano,
+            ended_unix_nano=ended.unix_nano,
+            estimated_records=None if expected is None else max(0, expected - received),
+            detail=detail,
+            suspected=True,
+        )
+
     def prove(self) -> Gap | None:
         """The stream has kept its promise: the spell ended when `watch_again` said so. Returns its record, if any."""
         spell = self._spell
@@ -174,9 +212,11 @@ class GapTracker:
 
     def _end(self, ended: _Moment) -> Gap | None:
         spell, self._spell = self._spell, None
+        lost, self._lost_records = self._lost_records, 0
         quiet, self._quiet_first_attempt = self._quiet_first_attempt, False
-        if spell is None or (quiet and spell.attempts <= 1):
+        if spell is None or (quiet and spell.attempts <= 1 and not lost):
             return None
+        spell.lost_records = lost or None
         if spell.recorded_until is None:
             return self._record(spell, spell.started, ended, spell.detail)
         return self._record(spell, spell.recorded_until, ended, f"{spell.detail}; the beginning is on record already")
@@ -190,6 +230,7 @@ class GapTracker:
             # A clock that was set back must not make a gap end before it starts.
             ended_unix_nano=max(ended.unix_nano, started.unix_nano),
             attempts=spell.attempts,
+            lost_records=spell.lost_records,
             estimated_records=self.rate.estimate(ended.seconds_since(started)),
             detail=detail,
         )

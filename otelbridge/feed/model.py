@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 import grpc
 
-from otelbridge.event import GapCause, Stream
-from otelbridge.feed.status_codes import ErrorClass, classify, configuration_fault, gap_cause
+from otelbridge.event import Gap, GapCause, Stream
+from otelbridge.feed.status_codes import SLOW_CLASSES, TOO_LARGE, ErrorClass, classify, configuration_fault, gap_cause
 
 
 class SubscriptionState(StrEnum):
@@ -198,6 +198,10 @@ class SubscriptionStatus:
         return tuple(stream for stream, status in self.streams.items() if status.watched)
 
 
+Record = Callable[[Gap | None], None]
+"""Puts a gap on record, if there is one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEnd:
     """How a Watch call ended."""
@@ -208,6 +212,11 @@ class StreamEnd:
     events: int
     lived_seconds: float
     ended_unix_nano: int
+
+    @property
+    def oversized(self) -> bool:
+        """An event larger than `feed.max_message_bytes` has ended it, and is lost."""
+        return self.code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in self.details
 
 
 @dataclass(kw_only=True, eq=False)
@@ -222,9 +231,11 @@ class ConnectionLostError(Exception):
     cause: GapCause = GapCause.DISCONNECT
     healthy: bool = False
     quick: bool = False
-    proven_until_end: bool = False
-    """Nothing that was sent before the end can have been missed: the server itself ended it."""
-    ends: tuple[StreamEnd, ...] = ()
+
+    @property
+    def slow(self) -> bool:
+        """Whether it is tried again by the slow ladder: somebody has to cure it."""
+        return self.error_class in SLOW_CLASSES
 
     def __str__(self) -> str:
         where = f"{self.step}: " if self.step else ""

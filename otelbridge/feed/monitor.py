@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import grpc
-
-from otelbridge.event import GapCause
-from otelbridge.feed.backoff import is_healthy
+from otelbridge.event import GapCause, Stream
 from otelbridge.feed.connection import Connection
 from otelbridge.feed.heartbeat import Answer, HealthStatus, judge
-from otelbridge.feed.model import ConnectionLostError, StreamEnd, StreamState, failed_step
+from otelbridge.feed.model import ConnectionLostError, Record, StreamEnd, StreamState, failed_step
 from otelbridge.feed.settings import FeedSettings
+from otelbridge.feed.stall import Stall, StallDetector
 from otelbridge.feed.status_codes import ErrorClass, gentlest
-from otelbridge.feed.stream import StreamWatch
+from otelbridge.feed.stream import StreamWatch, is_healthy
 from otelbridge.telemetry.events import (
     HeartbeatAnswered,
     HeartbeatMissed,
@@ -30,6 +28,8 @@ from otelbridge.telemetry.events import (
 )
 from otelbridge.telemetry.supervisor import Pulse
 
+NANOSECONDS = 1_000_000_000
+
 SETTLE_SECONDS = 0.1
 """When a connection breaks its streams end within milliseconds of one another; what ends alone is another matter."""
 
@@ -37,9 +37,6 @@ TICK_SECONDS = 1.0
 
 STOP_CHECK_SECONDS = 0.2
 """While a connection is being made nobody can nudge it, so it looks up this often whether it shall stop."""
-
-TRANSPORT_CODES = frozenset({grpc.StatusCode.UNAVAILABLE})
-"""Ends that gRPC makes up when the connection is gone. All others came over it, in order, behind the last event."""
 
 
 class Monitor:
@@ -54,6 +51,7 @@ class Monitor:
         stopping: threading.Event,
         pulse: Pulse,
         tell: Tell,
+        record: Record,
     ) -> None:
         self.connection = connection
         self._settings = settings
@@ -61,6 +59,7 @@ class Monitor:
         self._stopping = stopping
         self._pulse = pulse
         self._tell = tell
+        self._record = record
         self._misses = 0
         self._asked_events: int | None = None
         """Events received when the outstanding health check went out; None while there is none."""
@@ -69,6 +68,13 @@ class Monitor:
         self._ends: list[StreamEnd] = []
         self._tick_at = 0.0
         self._first_answer_unix_nano: int | None = None
+        self._detector = StallDetector(time.time_ns())
+        self._asked_unix_nano = 0
+        """When the first health check was sent that has had no answer yet; the last one, where all have."""
+        self._events_when_asked: Mapping[Stream, int] = {}
+        self._stall: Stall | None = None
+        """Put on record when the relay has its nodes back."""
+        self._events_before_stall: Mapping[Stream, int] = {}
 
     @property
     def unheard_since_unix_nano(self) -> int | None:
@@ -130,14 +136,15 @@ class Monitor:
             if self._settle_at is not None and now >= self._settle_at:
                 self._settle()
             self._reopen(now)
-            if self._asked_events is None and now >= self._ask_at:
-                self._ask()
             if now >= self._tick_at:
                 self._tick_at = now + TICK_SECONDS
+                self._look_for_stall(now)
                 for watch in self.connection.watches.values():
                     self._look_at(watch)
                 if not look():
                     return
+            if self._asked_events is None and now >= self._ask_at:
+                self._ask()
 
     def _next_timer(self) -> float:
         timers = [self._tick_at]
@@ -156,13 +163,17 @@ class Monitor:
                 continue
             watch = self.connection.watches[message.stream]
             watch.weigh(message)
-            watch.blindness.lose(message.ended_unix_nano, GapCause.DISCONNECT, watch.error)
+            since = watch.seen_until(self.connection.last_answer_unix_nano, message.ended_unix_nano)
+            watch.blindness.lose(since, GapCause.DISCONNECT, watch.error)
             watch.blindness.watch_again(taken_over)
 
     # --- health ---
 
     def _ask(self) -> None:
         self._asked_events = self._total_events()
+        if not self._misses:
+            self._asked_unix_nano = time.time_ns()
+            self._events_when_asked = dict(self.connection.events)
         self.connection.ask()
 
     def _weigh(self, answer: Answer, now: float, suspect: Callable[[str], None], trust: Callable[[], None]) -> None:
@@ -170,6 +181,7 @@ class Monitor:
         self._asked_events = None
         if answer.alive:
             self._misses = 0
+            self._note_stall(answer)
             self._ask_at = now + self.connection.heartbeat.pause_seconds()
             trust()
             self._hear(answer)
@@ -180,6 +192,39 @@ class Monitor:
         if judge(self._misses, received_since_asking=received) is HealthStatus.DEAD:
             raise self._silent(answer)
         self._ask_at = now  # the next answer decides, so it is asked for at once
+
+    def _look_for_stall(self, now: float) -> None:
+        """A silence against the usual is asked about at once; a stall is put on record when its effects are over."""
+        last_event, now_unix_nano = self.connection.last_event_unix_nano, time.time_ns()
+        self._detector.look(last_event)
+        if self._detector.wants_probe(now_unix_nano, self._asked_unix_nano):
+            self._ask_at = min(self._ask_at, now)
+        if self._stall is not None and now_unix_nano >= self._stall.nodes_back:
+            self.record_stall(now_unix_nano)
+
+    def _note_stall(self, answer: Answer) -> None:
+        self._detector.look(self.connection.last_event_unix_nano)
+        stall = self._detector.answered(self._asked_unix_nano, answer.unix_nano)
+        if stall is None:
+            return
+        if self._stall is None:
+            self._events_before_stall = self._events_when_asked
+        else:  # another one before the nodes were back: it is the same
+            stall = Stall(self._stall.started, stall.ended)
+        self._stall = stall
+
+    def record_stall(self, now_unix_nano: int) -> None:
+        """Puts a stall on record, also when the connection ends before its effects are over."""
+        stall, self._stall = self._stall, None
+        if stall is None:
+            return
+        seconds = (stall.ended - stall.started) / NANOSECONDS
+        detail = f"A health check was answered only after {seconds:.1f} s without any sign of life."
+        events = self.connection.events
+        for stream, watch in self.connection.watches.items():
+            received = events[stream] - self._events_before_stall.get(stream, 0)
+            ended = min(stall.nodes_back, now_unix_nano)
+            self._record(watch.blindness.suspect(stall.started, ended, received, detail))
 
     def _hear(self, answer: Answer) -> None:
         if self._first_answer_unix_nano is None:
@@ -212,7 +257,7 @@ class Monitor:
             raise self._all_lost()
         ends, self._ends, self._settle_at = self._ends, [], None
         for end in ends:
-            loss = self.connection.watches[end.stream].lose_alone(end)
+            loss = self.connection.watches[end.stream].lose_alone(end, self.connection.last_answer_unix_nano)
             self._tell_lost(end, loss.error_class)
 
     def _all_lost(self) -> ConnectionLostError:
@@ -224,10 +269,8 @@ class Monitor:
             self._tell_lost(end, losses[-1].error_class)
         error_class = gentlest([loss.error_class for loss in losses])
         chosen = next(loss for loss in losses if loss.error_class is error_class)
-        chosen.ends = tuple(self._ends)
         chosen.healthy = self._healthy()
         chosen.quick = any(loss.quick for loss in losses)
-        chosen.proven_until_end = not any(loss.code in TRANSPORT_CODES for loss in losses)
         return chosen
 
     def _tell_lost(self, end: StreamEnd, error_class: ErrorClass) -> None:
@@ -250,8 +293,10 @@ class Monitor:
                 self._ask_at = now  # an answer to a question asked from now on makes it watched
 
     def _look_at(self, watch: StreamWatch) -> None:
-        if watch.look(time.monotonic()):
+        opened, gap = watch.look(time.monotonic())
+        if opened:
             self._tell(StreamOpened(upstream=self._upstream, stream=watch.stream, connection_id=self.connection.id))
+        self._record(gap)
 
     def _total_events(self) -> int:
         return sum(self.connection.events.values())

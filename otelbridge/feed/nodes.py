@@ -1,128 +1,178 @@
-"""Which nodes speak through an upstream and which have fallen silent while others speak. Pure: time comes in.
+"""Which nodes were heard behind an upstream, and which of them are silent against their habit.
 
-A relay does not say when its link to a node is dead, and the stream stays open and quiet. All that can be seen is that
-a node which used to speak no longer does. A node is called silent when its silence is many times longer than its own
-habit, and only while other nodes behind the same upstream speak: when all are silent, the connection is the question.
+A relay says nothing of its links to the nodes: when one is gone its streams stay open and quiet. All that can be seen
+is that a node which used to speak no longer does.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-NANOSECONDS = 1_000_000_000
+from otelbridge.event import Gap, GapCause
+from otelbridge.feed.habit import NANOSECONDS, Habit
 
-SILENT_FACTOR = 20
-"""Silence of so many times a node's usual pause. Pauses vary wildly, so the factor is wide."""
-
-SILENT_MIN_SECONDS = 300.0
-"""Shorter silences mean nothing, whatever the habit."""
-
-SILENT_MIN_SIGHTINGS = 10
-"""A node that spoke less often than this has no habit to go by."""
-
-PAUSE_MEMORY = 0.1
-"""Weight of the newest pause in the mean."""
-
-OTHERS_SPOKE_WITHIN_SECONDS = 60.0
+SILENT_MIN_SECONDS = 8.0
+"""A shorter silence means nothing. A relay that has lost a node comes back to it after 5 s."""
+FORGET_SECONDS = 86_400.0
+"""A node that was silent for a day is put on record and forgotten: it may have left the cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SilentNode:
-    """A node that fed before and is silent while others flow."""
+    """A node that used to speak and does not."""
 
     upstream: str
     node: str
     last_event_unix_nano: int
-    usual_pause_seconds: float
 
 
 @dataclass(slots=True)
-class _Sightings:
-    last_unix_nano: int
-    count: int = 1
-    mean_pause_seconds: float = 0.0
-    reported: bool = False
-    """Its present silence has been handed out by `fallen_silent`."""
+class _Node:
+    name: str
+    habit: Habit
+    told: bool = False
+    """Its present silence has been told."""
 
 
 class NodeRoster:
-    """When each node was last seen, for a bounded number of nodes. Fed and asked by one thread; sizes read by any."""
+    """When each node was last heard, for a bounded number of nodes. Thread-safe.
+
+    A node has one name: KubeArmor's own messages carry the host's, cut at the first dot, alerts and logs the node's.
+    """
 
     def __init__(self, max_nodes: int = 1000) -> None:
         self._max_nodes = max_nodes
-        self._nodes: OrderedDict[tuple[str, str], _Sightings] = OrderedDict()
-        """Least recently seen first."""
-        self._counts: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._nodes: OrderedDict[tuple[str, str], _Node] = OrderedDict()
+        """By upstream and name; least recently heard first."""
+        self._full_names: dict[tuple[str, str], set[str]] = {}
+        """By upstream and first label: the names with a dot that begin with it."""
         self.forgotten = 0
         """Nodes that had to make room: no longer zero means that the bound is too small for this cluster."""
 
-    def saw(self, node: str, unix_nano: int, *, upstream: str = "") -> None:
-        """The latest event of this node was received at this time. What is not news changes nothing."""
-        key = (upstream, node)
-        sightings = self._nodes.get(key)
-        if sightings is None:
-            self._make_room()
-            self._nodes[key] = _Sightings(unix_nano)
-            self._counts[upstream] = self._counts.get(upstream, 0) + 1
-            return
-        if unix_nano <= sightings.last_unix_nano:
-            return
-        pause = (unix_nano - sightings.last_unix_nano) / NANOSECONDS
-        weight = max(PAUSE_MEMORY, 1 / sightings.count)
-        sightings.mean_pause_seconds += weight * (pause - sightings.mean_pause_seconds)
-        sightings.last_unix_nano = unix_nano
-        sightings.count += 1
-        sightings.reported = False
-        self._nodes.move_to_end(key)
+    def heard(self, upstream: str, seen: Mapping[str, int]) -> list[Gap]:
+        """Nodes sent events through this upstream.
+
+        Args:
+            upstream: which.
+            seen: by node, the Unix time in nanoseconds at which its last event was received.
+
+        Returns:
+            The silences that have ended so and were unusual.
+        """
+        with self._lock:
+            gaps = (self._heard(upstream, node, unix_nano) for node, unix_nano in seen.items() if node)
+            return [gap for gap in gaps if gap is not None]
+
+    def excuse(self, gap: Gap) -> None:
+        """The upstream could not be watched for a while, which is on record: its nodes were not silent then."""
+        with self._lock:
+            for (upstream, _), node in self._nodes.items():
+                if upstream == gap.upstream:
+                    node.habit.excuse(gap.started_unix_nano, gap.ended_unix_nano)
+
+    def fallen_silent(self, now_unix_nano: int) -> list[SilentNode]:
+        """The nodes that are silent against their habit and were not handed out since: each silence is told once."""
+        with self._lock:
+            fresh = [(key, node) for key, node in self._silent(now_unix_nano) if not node.told]
+            for _, node in fresh:
+                node.told = True
+            return [_as_silent(key, node) for key, node in fresh]
+
+    def departed(self, now_unix_nano: int) -> list[Gap]:
+        """Silences of a day: they are put on record, and the nodes forgotten."""
+        with self._lock:
+            horizon = now_unix_nano - int(FORGET_SECONDS * NANOSECONDS)
+            gone = [(key, node) for key, node in self._silent(now_unix_nano) if node.habit.last_unix_nano < horizon]
+            gaps = [_gap(key[0], node, now_unix_nano, "It is not expected any more.") for key, node in gone]
+            for key, _ in gone:
+                self._forget(key)
+            return gaps
+
+    def forget_upstream(self, upstream: str, now_unix_nano: int) -> list[Gap]:
+        """An upstream is no longer subscribed to, so its nodes are not expected any more; the silences that go on."""
+        with self._lock:
+            silent = [node for key, node in self._silent(now_unix_nano) if key[0] == upstream]
+            for key in [key for key in self._nodes if key[0] == upstream]:
+                self._forget(key)
+            return [_gap(upstream, node, now_unix_nano, "It went on when the subscription ended.") for node in silent]
 
     def last_seen(self) -> dict[tuple[str, str], int]:
         """Upstream and node to the Unix time in nanoseconds of the last event."""
-        return {key: sightings.last_unix_nano for key, sightings in list(self._nodes.items())}
+        with self._lock:
+            return {key: node.habit.last_unix_nano for key, node in self._nodes.items()}
 
-    def count(self, upstream: str = "") -> int:
-        """Nodes known behind an upstream."""
-        return self._counts.get(upstream, 0)
+    def of_upstream(self, upstream: str, now_unix_nano: int) -> tuple[int, tuple[str, ...]]:
+        """How many nodes are known behind an upstream, and the names of those that are silent."""
+        with self._lock:
+            known = sum(1 for key in self._nodes if key[0] == upstream)
+            return known, tuple(node.name for key, node in self._silent(now_unix_nano) if key[0] == upstream)
 
-    def fallen_silent(self, now_unix_nano: int) -> list[SilentNode]:
-        """Those of the silent nodes that were not handed out since they fell silent: each silence is told once."""
-        fresh = [
-            silent for silent in self.silent(now_unix_nano) if not self._nodes[silent.upstream, silent.node].reported
-        ]
-        for silent in fresh:
-            self._nodes[silent.upstream, silent.node].reported = True
-        return fresh
+    def _heard(self, upstream: str, name: str, unix_nano: int) -> Gap | None:
+        key = self._key(upstream, name)
+        if key is None:
+            return None
+        node = self._nodes.get(key)
+        if node is None:
+            self._make_room()
+            self._nodes[key] = _Node(key[1], Habit(unix_nano, floor_seconds=SILENT_MIN_SECONDS))
+            return None
+        silent_since = node.habit.last_unix_nano
+        if unix_nano <= silent_since:
+            return None
+        unusual, node.told = node.habit.heard(unix_nano), False
+        self._nodes.move_to_end(key)
+        return _gap(upstream, node, unix_nano, "", since_unix_nano=silent_since) if unusual else None
 
-    def silent(self, now_unix_nano: int) -> list[SilentNode]:
-        """The nodes that are silent now, while another node behind the same upstream spoke within the last minute."""
-        nodes = list(self._nodes.items())
-        lately = now_unix_nano - OTHERS_SPOKE_WITHIN_SECONDS * NANOSECONDS
-        speaking = {upstream for (upstream, _), sightings in nodes if sightings.last_unix_nano >= lately}
-        return [
-            SilentNode(
-                upstream=upstream,
-                node=node,
-                last_event_unix_nano=sightings.last_unix_nano,
-                usual_pause_seconds=sightings.mean_pause_seconds,
-            )
-            for (upstream, node), sightings in nodes
-            if upstream in speaking and _is_silent(sightings, now_unix_nano)
-        ]
+    def _key(self, upstream: str, name: str) -> tuple[str, str] | None:
+        """The node that goes by this name; None where two nodes could."""
+        label, dot, _ = name.partition(".")
+        names = self._full_names.get((upstream, label))
+        if not dot:
+            if not names:
+                return upstream, name
+            return (upstream, next(iter(names))) if len(names) == 1 else None
+        if names is None or name not in names:
+            self._full_names.setdefault((upstream, label), set()).add(name)
+            short = self._nodes.pop((upstream, label), None)
+            if short is not None and names is None:
+                short.name = name
+                self._nodes[upstream, name] = short
+        return upstream, name
 
-    def forget_upstream(self, upstream: str) -> None:
-        """An upstream is no longer subscribed to; its nodes are not expected any more."""
-        for key in [key for key in self._nodes if key[0] == upstream]:
-            del self._nodes[key]
-        self._counts.pop(upstream, None)
+    def _silent(self, now_unix_nano: int) -> list[tuple[tuple[str, str], _Node]]:
+        return [(key, node) for key, node in self._nodes.items() if node.habit.unusual(now_unix_nano)]
 
     def _make_room(self) -> None:
         if len(self._nodes) >= self._max_nodes:
-            (upstream, _), _ = self._nodes.popitem(last=False)
-            self._counts[upstream] -= 1
+            self._forget(next(iter(self._nodes)))
             self.forgotten += 1
 
+    def _forget(self, key: tuple[str, str]) -> None:
+        del self._nodes[key]
+        upstream, name = key
+        label = upstream, name.partition(".")[0]
+        if names := self._full_names.get(label):
+            names.discard(name)
+            if not names:
+                del self._full_names[label]
 
-def _is_silent(sightings: _Sightings, now_unix_nano: int) -> bool:
-    silence = (now_unix_nano - sightings.last_unix_nano) / NANOSECONDS
-    habit = max(SILENT_MIN_SECONDS, SILENT_FACTOR * sightings.mean_pause_seconds)
-    return sightings.count >= SILENT_MIN_SIGHTINGS and silence > habit
+
+def _as_silent(key: tuple[str, str], node: _Node) -> SilentNode:
+    return SilentNode(upstream=key[0], node=key[1], last_event_unix_nano=node.habit.last_unix_nano)
+
+
+def _gap(upstream: str, node: _Node, ended: int, detail: str, *, since_unix_nano: int | None = None) -> Gap:
+    return Gap(
+        stream=None,
+        upstream=upstream,
+        cause=GapCause.NODE_SILENT,
+        started_unix_nano=node.habit.last_unix_nano if since_unix_nano is None else since_unix_nano,
+        ended_unix_nano=ended,
+        node=node.name,
+        detail=detail,
+        suspected=True,
+    )

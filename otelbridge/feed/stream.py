@@ -8,22 +8,27 @@ from random import Random
 
 import grpc
 
-from otelbridge.event import Gap, GapCause, RecordGap, Stream
-from otelbridge.feed.backoff import Backoff, is_healthy
+from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.feed.buffer import BufferWriter
 from otelbridge.feed.gap_tracker import GapTracker
 from otelbridge.feed.model import STREAM_MOVES, ConnectionLostError, Machine, StreamEnd, StreamState, StreamStatus
-from otelbridge.feed.settings import FeedSettings
+from otelbridge.feed.settings import FeedSettings, RetrySettings
 from otelbridge.feed.status_codes import (
     BAD_FILTER_ENDS,
     BAD_FILTER_SECONDS,
-    SLOW_CLASSES,
-    TOO_LARGE,
     Classification,
     ErrorClass,
     classify,
     gap_cause,
 )
+from otelbridge.net.backoff import Backoff
+
+HEALTHY_WITH_EVENTS_SECONDS = 10.0
+"""A stream that brought events counts as healthy this early, where `healthy_after_seconds` is longer."""
+
+IN_FLIGHT_NANOS = 250_000_000
+"""What an event may take from its node to us: of a relay that was killed, events were lost that were up to 46 ms older
+than the last one received (measured)."""
 
 BAD_FILTER = Classification(error_class=ErrorClass.PERMANENT)
 BAD_FILTER_DETAILS = "the server ends this stream with OK at once, again and again: it refuses our filter"
@@ -33,18 +38,11 @@ class StreamWatch:
     """Moved by the subscription's own thread; read by any."""
 
     def __init__(
-        self,
-        stream: Stream,
-        upstream: str,
-        settings: FeedSettings,
-        random: Random,
-        *,
-        watched_until: int | None,
-        record_gap: RecordGap,
+        self, stream: Stream, upstream: str, settings: FeedSettings, random: Random, *, watched_until: int | None
     ) -> None:
         self.stream = stream
         self.machine = Machine(StreamState.CLOSED, STREAM_MOVES)
-        self.ladder = Backoff(settings.retry, random)
+        self.backoff = backoff_for(settings.retry, random)
         self.blindness = GapTracker(
             stream,
             upstream,
@@ -61,11 +59,12 @@ class StreamWatch:
         self.retry_at = 0.0
         """On the monotonic clock, in the states WAITING and HOLDING."""
         self._retry = settings.retry
-        self._record_gap = record_gap
         self._opened = 0.0
         self._opened_events = 0
         """Events received before the present Watch call."""
         self._watching_since = 0.0
+        self._watched_from_unix_nano = 0
+        """When the present stretch of watching began: no later gap starts before."""
         self._quick_ends = 0
         self._lanes: tuple[BufferWriter, ...] = ()
         self._past_events = 0
@@ -139,31 +138,26 @@ class StreamWatch:
         self._watch(unix_nano)
         return True
 
-    def look(self, now: float) -> bool:
-        """Called once a second and at an end: records a gap that is due; whether an event made the stream watched."""
+    def look(self, now: float) -> tuple[bool, Gap | None]:
+        """Called once a second and at an end: whether an event made it watched, and a gap to be put on record."""
         events = self.events - self._opened_events
         opened = self.machine.state is StreamState.OPENING and events > 0
         if opened:
             self._watch(self.last_event_unix_nano)
         if self.machine.state is not StreamState.WATCHING:
-            self.record(self.blindness.goes_on(time.time_ns()))
-            return opened
+            return opened, self.blindness.goes_on(time.time_ns())
         self.blindness.rate.observe(self.events, now)
         if events:
             self._quick_ends = 0
         if self.blindness.unproven and (events or now - self._watching_since >= BAD_FILTER_SECONDS):
             self.error = self.error_class = ""
-            self.record(self.blindness.prove())
-        return opened
-
-    def record(self, gap: Gap | None) -> None:
-        """Puts a gap on record, if there is one."""
-        if gap is not None:
-            self._record_gap(gap)
+            return opened, self.blindness.prove()
+        return opened, None
 
     def _watch(self, unix_nano: int) -> None:
         self.machine.move(StreamState.WATCHING)
         self._watching_since = time.monotonic()
+        self._watched_from_unix_nano = unix_nano
         self.blindness.watch_again(unix_nano)
 
     def open_later(self) -> None:
@@ -177,8 +171,9 @@ class StreamWatch:
     def weigh(self, end: StreamEnd) -> Classification:
         """Counts an end that we did not ask for, and says what to make of it."""
         self.ends[end.code.name] += 1
-        if end.code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in end.details:
+        if end.oversized:
             self.oversized += 1
+            self.blindness.count_lost(1)
         verdict, details = classify(end.code, end.details), end.details
         quick_end = end.code is grpc.StatusCode.OK and not end.events and end.lived_seconds < BAD_FILTER_SECONDS
         self._quick_ends = self._quick_ends + 1 if quick_end else 0
@@ -187,15 +182,27 @@ class StreamWatch:
         self.error, self.error_class = f"{end.code.name}: {details or 'no details'}", verdict.error_class.value
         return verdict
 
-    def lose_alone(self, end: StreamEnd) -> ConnectionLostError:
-        """This stream ended while the connection goes on: it is opened again by its own ladder."""
+    def lose_alone(self, end: StreamEnd, last_answer_unix_nano: int) -> ConnectionLostError:
+        """This stream ended while the connection goes on: it is opened again by a backoff of its own."""
         loss = self.as_loss(end, self.weigh(end))
-        delay = self.ladder.delay_after(loss)
-        slow = loss.error_class in SLOW_CLASSES
-        self.machine.move(StreamState.HOLDING if slow else StreamState.WAITING)
-        self.retry_at = time.monotonic() + delay
-        self.blindness.lose(end.ended_unix_nano, loss.cause, self.error)
+        self.machine.move(StreamState.HOLDING if loss.slow else StreamState.WAITING)
+        self.retry_at = time.monotonic() + self.backoff.delay_after(
+            slow=loss.slow, healthy=loss.healthy, quick=loss.quick
+        )
+        self.blindness.lose(self.seen_until(last_answer_unix_nano, end.ended_unix_nano), loss.cause, self.error)
         return loss
+
+    def seen_until(self, last_answer_unix_nano: int, noticed_unix_nano: int) -> int:
+        """Up to when nothing of this stream can have been missed: the last event or answer, less what was under way.
+
+        Args:
+            last_answer_unix_nano: when a health check was answered last, 0 for never.
+            noticed_unix_nano: when the loss was noticed: counts where there never was a sign of life.
+        """
+        alive = max(self.last_event_unix_nano, last_answer_unix_nano)
+        if not alive:
+            return noticed_unix_nano
+        return min(noticed_unix_nano, max(alive - IN_FLIGHT_NANOS, self._watched_from_unix_nano))
 
     def as_loss(self, end: StreamEnd, verdict: Classification) -> ConnectionLostError:
         """An end as the ladder wants it."""
@@ -213,3 +220,18 @@ class StreamWatch:
         if self.machine.state is not StreamState.CLOSED:
             self.machine.move(StreamState.CLOSED)
         self.blindness.lose(since_unix_nano, cause, detail)
+
+
+def backoff_for(retry: RetrySettings, random: Random) -> Backoff:
+    """The backoff of one subscription, or of one of its streams."""
+    return Backoff(
+        fast=(retry.initial_seconds, retry.max_seconds),
+        slow=(retry.operator_initial_seconds, retry.operator_max_seconds),
+        random=random.random,
+    )
+
+
+def is_healthy(lived_seconds: float, events: int, retry: RetrySettings) -> bool:
+    """Whether something lived long enough for its backoff to start anew. Being connected alone is not health."""
+    enough = retry.healthy_after_seconds
+    return lived_seconds >= (min(enough, HEALTHY_WITH_EVENTS_SECONDS) if events else enough)

@@ -14,9 +14,9 @@ from random import Random
 
 import grpc
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
+from tenacity.wait import wait_base
 
-from otelbridge.event import GapCause, RecordGap, Stream
-from otelbridge.feed.backoff import Backoff, BackoffWait
+from otelbridge.event import GapCause, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.certificates import CertificateError
 from otelbridge.feed.connector import Connector
@@ -25,6 +25,7 @@ from otelbridge.feed.model import (
     ConnectionLostError,
     IllegalMoveError,
     Machine,
+    Record,
     StateChange,
     SubscriptionState,
     SubscriptionStatus,
@@ -32,9 +33,9 @@ from otelbridge.feed.model import (
 )
 from otelbridge.feed.monitor import Monitor
 from otelbridge.feed.settings import FeedSettings
-from otelbridge.feed.status_codes import SLOW_CLASSES
-from otelbridge.feed.stream import StreamWatch
+from otelbridge.feed.stream import StreamWatch, backoff_for
 from otelbridge.net.address import Address, Resolve
+from otelbridge.net.backoff import Backoff
 from otelbridge.telemetry.events import (
     CertificatesRefused,
     ConnectionEnded,
@@ -69,7 +70,7 @@ class Subscription:
         *,
         handoff: Buffer,
         tell: Tell,
-        record_gap: RecordGap,
+        record: Record,
         version: str,
         random: Random,
         resolve: Resolve,
@@ -80,19 +81,13 @@ class Subscription:
         self.pulse = Pulse(f"feed {self.upstream}")
         self._stopping = threading.Event()
         self._tell = tell
+        self._record = record
         self._machine = Machine(SubscriptionState.IDLE, SUBSCRIPTION_MOVES)
         self._timeline: deque[StateChange] = deque(maxlen=TIMELINE_LENGTH)
         self._lost_unix_nano: int | None = None
         """When the loss of a connection was noticed; None before that, and once the upstream is watched again."""
         self._watches: dict[Stream, StreamWatch] = {
-            stream: StreamWatch(
-                stream,
-                self.upstream,
-                settings,
-                random,
-                watched_until=watched_until.get(stream),
-                record_gap=record_gap,
-            )
+            stream: StreamWatch(stream, self.upstream, settings, random, watched_until=watched_until.get(stream))
             for stream in settings.streams
         }
         self._attempts = Connector(
@@ -101,13 +96,14 @@ class Subscription:
             watches=self._watches,
             handoff=handoff,
             tell=tell,
+            record=record,
             version=version,
             random=random,
             resolve=resolve,
             stopping=self._stopping,
             pulse=self.pulse,
         )
-        self._ladder = Backoff(settings.retry, random)
+        self._backoff = backoff_for(settings.retry, random)
         self._spread_seconds = spread_seconds
         self._gone = False
         self._vigil: Monitor | None = None
@@ -146,7 +142,7 @@ class Subscription:
         if self._machine.state is SubscriptionState.IDLE:
             self._sleep(self._spread_seconds)
         retrying = Retrying(
-            wait=BackoffWait(self._ladder),
+            wait=_BackoffWait(self._backoff),
             sleep=self._sleep,
             retry=retry_if_exception_type(ConnectionLostError),
             before_sleep=self._schedule,
@@ -162,7 +158,7 @@ class Subscription:
         if self._vigil is not None:
             self._end(self._vigil, fault)
         else:
-            self._lose(fault, time.time_ns())
+            self._lose(fault, 0, time.time_ns())
         if SubscriptionState.WAITING in SUBSCRIPTION_MOVES[self._machine.state]:
             self._move(SubscriptionState.WAITING, str(fault))
 
@@ -174,7 +170,7 @@ class Subscription:
         try:
             self._vigil = vigil = self._attempts.attempt()
         except ConnectionLostError as loss:
-            self._lose(loss, time.time_ns())
+            self._lose(loss, 0, time.time_ns())
             raise
         if self._stopping.is_set():
             return
@@ -218,21 +214,20 @@ class Subscription:
     def _end(self, vigil: Monitor, loss: ConnectionLostError) -> None:
         """A watched connection is over: what was seen last is worked out before anything is closed."""
         connection, noticed = vigil.connection, time.time_ns()
-        if loss.proven_until_end:
-            since = max((end.ended_unix_nano for end in loss.ends), default=noticed)
-        else:
-            since = max(connection.last_answer_unix_nano, connection.last_event_unix_nano) or noticed
+        answered = connection.last_answer_unix_nano
+        vigil.record_stall(noticed)
         self._attempts.heed(loss.details)
         self._close(vigil, loss.code.name, loss.details, planned=False)
         self._lost_unix_nano = noticed
-        alive = max(connection.last_answer_unix_nano, connection.last_event_unix_nano)
+        alive = max(answered, connection.last_event_unix_nano)
         self._tell(LossDetected(upstream=self.upstream, seconds=max(0, noticed - alive) / NANOSECONDS))
-        self._lose(loss, since)
+        self._lose(loss, answered, noticed)
 
-    def _lose(self, loss: ConnectionLostError, since_unix_nano: int) -> None:
+    def _lose(self, loss: ConnectionLostError, answered_unix_nano: int, noticed_unix_nano: int) -> None:
         self._last_error, self._error_class = str(loss), loss.error_class.value
         for watch in self._watches.values():
-            watch.lose_with_connection(since_unix_nano, loss.cause, str(loss))
+            since = watch.seen_until(answered_unix_nano, noticed_unix_nano)
+            watch.lose_with_connection(since, loss.cause, str(loss))
 
     def _close(self, vigil: Monitor, status_code: str, detail: str, *, planned: bool) -> None:
         connection = vigil.connection
@@ -257,8 +252,9 @@ class Subscription:
         if self._machine.state is not SubscriptionState.DRAINING:  # it is after a fault in here
             self._move(SubscriptionState.DRAINING, "asked to stop")
         for watch in self._watches.values():
-            watch.record(watch.blindness.end(time.time_ns()) if self._gone else watch.blindness.prove())
+            self._record(watch.blindness.end(time.time_ns()) if self._gone else watch.blindness.prove())
         if self._vigil is not None:
+            self._vigil.record_stall(time.time_ns())
             self._close(self._vigil, "OK", "asked to stop", planned=True)
         stopped = time.time_ns()
         for watch in self._watches.values():
@@ -294,8 +290,7 @@ class Subscription:
         assert isinstance(loss, ConnectionLostError), "retried on losses only"
         if loss.healthy:
             self._attempts.in_a_row = 0
-        slow = loss.error_class in SLOW_CLASSES
-        self._move(SubscriptionState.HOLDING if slow else SubscriptionState.WAITING, str(loss))
+        self._move(SubscriptionState.HOLDING if loss.slow else SubscriptionState.WAITING, str(loss))
         self._tell(
             RetryScheduled(
                 upstream=self.upstream,
@@ -312,7 +307,7 @@ class Subscription:
         while (left := deadline - time.monotonic()) > 0 and not self._stopping.wait(min(left, PULSE_SECONDS)):
             self.pulse.beat()
             for watch in self._watches.values():
-                watch.look(time.monotonic())
+                self._record(watch.look(time.monotonic())[1])
             if self._machine.state is SubscriptionState.HOLDING and self._attempts.cured(time.monotonic()):
                 break
         self._next_attempt_at = None
@@ -357,3 +352,16 @@ class Subscription:
             nodes_seen=nodes_seen,
             silent_nodes=silent_nodes,
         )
+
+
+class _BackoffWait(wait_base):
+    """The backoff in the shape that tenacity asks for."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        """Seconds to wait after an attempt that has raised a loss."""
+        loss = retry_state.outcome.exception() if retry_state.outcome else None
+        assert isinstance(loss, ConnectionLostError), "retried on losses only"
+        return self._backoff.delay_after(slow=loss.slow, healthy=loss.healthy, quick=loss.quick)

@@ -74,9 +74,10 @@ class Mapper:
             for namespace, count in counts.copy().items()
         }
 
-    def nodes(self) -> dict[str, int]:
-        """Node to the Unix time in nanoseconds at which its last event was received."""
+    def take_nodes(self) -> dict[str, int]:
+        """The nodes of the events since the last call, each with its last receipt (Unix time in nanoseconds)."""
         nodes = self.tally.nodes.copy()
+        self.tally.nodes.clear()
         nodes.pop("", None)
         return nodes
 

@@ -34,6 +34,8 @@ _WORDS = {
     "overflow": "events came faster than the bridge could take them",
     "restart": "the bridge was not running",
     "corruption": "records held on disk could not be read back",
+    "stall": "the upstream stood still for a while",
+    "node_silent": "the node fell silent, against its habit",
 }
 
 
@@ -48,18 +50,19 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
     where = place(values, settings)
     cut: list[str] = []
     identity = [str(value) for value in (
-        gap.stream, gap.upstream, gap.cause, gap.started_unix_nano, gap.ended_unix_nano, gap.lost_records,
+        gap.stream_name, gap.upstream, gap.cause, gap.started_unix_nano, gap.ended_unix_nano, gap.lost_records,
         gap.node, gap.namespace, gap.pod, gap.container,
     )]  # fmt: skip
     pairs: list[Attribute] = [
-        ("kubearmor.stream", str(gap.stream)),
+        ("kubearmor.stream", gap.stream_name if gap.stream else ""),
         ("event.name", GAP_EVENT if settings.event_name_attribute else ""),
         ("otelbridge.gap.start", start),
         ("otelbridge.gap.end", end),
         ("otelbridge.gap.duration", seconds),
         ("otelbridge.gap.cause", str(gap.cause)),
-        ("otelbridge.gap.stream", str(gap.stream)),
+        ("otelbridge.gap.stream", gap.stream_name),
         ("otelbridge.gap.upstream", gap.upstream),
+        *([("otelbridge.gap.suspected", True)] if gap.suspected else []),
         ("otelbridge.gap.detail", gap.detail),
         *([("otelbridge.gap.attempts", gap.attempts)] if gap.attempts else []),
         *_count("otelbridge.gap.lost_records", gap.lost_records),
@@ -113,7 +116,7 @@ def iso(unix_nano: int) -> str:
 
 def _sentence(gap: Gap, seconds: float, start: str) -> str:
     # A container that KubeArmor throttles is blind alone; everything else of the upstream is seen.
-    blind_part = "/".join(filter(None, (gap.namespace, gap.pod, gap.container))) or gap.upstream
+    blind_part = "/".join(filter(None, (gap.namespace, gap.pod, gap.container))) or gap.node or gap.upstream
     whose = f" of {blind_part}" if blind_part else ""
     missed = ""
     if gap.lost_records is not None:
@@ -121,7 +124,9 @@ def _sentence(gap: Gap, seconds: float, start: str) -> str:
     elif gap.estimated_records is not None:
         missed = f"; about {gap.estimated_records} records were missed"
     detail = f" {gap.detail}" if gap.detail else ""
-    blind = f"The {gap.stream}{whose} could not be seen for {seconds:.3f} s from {start}"
+    could_not = "may not have been" if gap.suspected else "could not be"
+    what = f"The {gap.stream}" if gap.stream else "The events"
+    blind = f"{what}{whose} {could_not} seen for {seconds:.3f} s from {start}"
     return f"{blind}: {_WORDS[gap.cause]}{missed}.{detail}"
 
 

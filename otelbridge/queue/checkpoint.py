@@ -8,8 +8,8 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from otelbridge.event import Gap, GapCause, RecordGap, Stream
-from otelbridge.telemetry.events import RecordsShed, Tell
+from otelbridge.event import Gap, GapCause, Stream
+from otelbridge.telemetry.events import GapEnded, RecordsShed, Tell
 from otelbridge.telemetry.ledger import Account, Ledger, Posting
 
 SEAL_BYTES = 4
@@ -100,9 +100,7 @@ class Mirror:
             self._descriptor = None
 
 
-def post_lost(
-    ledger: Ledger, stream: Stream, lost: int, *, where: Path, now_unix_nano: int, tell: Tell, record_gap: RecordGap
-) -> None:
+def post_lost(ledger: Ledger, stream: Stream, lost: int, *, where: Path, now_unix_nano: int, tell: Tell) -> None:
     """Makes the ledger balance again.
 
     Args:
@@ -112,22 +110,20 @@ def post_lost(
         where: the file that was damaged.
         now_unix_nano: the time of the recount.
         tell: is told of a loss.
-        record_gap: gets its gap.
     """
     if lost > 0:
         ledger.post(Posting(stream, Account.DROPPED, "corrupt", lost))
         tell(RecordsShed(stream=stream, reason="corrupt", records=lost))
-        record_gap(
-            Gap(
-                stream=stream,
-                upstream="",
-                cause=GapCause.CORRUPTION,
-                started_unix_nano=now_unix_nano,
-                ended_unix_nano=now_unix_nano,
-                lost_records=lost,
-                detail=f"The queue file {where} was damaged.",
-            )
+        gap = Gap(
+            stream=stream,
+            upstream="",
+            cause=GapCause.CORRUPTION,
+            started_unix_nano=now_unix_nano,
+            ended_unix_nano=now_unix_nano,
+            lost_records=lost,
+            detail=f"The queue file {where} was damaged.",
         )
+        tell(GapEnded(gap=gap))
     elif lost < 0:
         # Batches that were delivered came back with an older state of the file: they are held again.
         delivered = min(-lost, ledger.total(stream, Account.DELIVERED))

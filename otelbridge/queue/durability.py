@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RecordGap, Stream
+from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, Stream
 from otelbridge.queue.checkpoint import Checkpoint
+from otelbridge.telemetry.events import GapEnded, Tell
 from otelbridge.telemetry.ledger import Account
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each start of the machine
@@ -50,22 +51,21 @@ class Log:
         self._synced_revision = revision
 
 
-def record_power_cut(books: Checkpoint, boot: str, record_gap: RecordGap) -> None:
-    """Records what a cut may have cost, if the machine was started anew while an unsynced queue was open."""
+def tell_of_power_cut(books: Checkpoint, boot: str, tell: Tell) -> None:
+    """Says what a cut may have cost, if the machine was started anew while an unsynced queue was open."""
     if not books.open_under_boot or not boot or books.open_under_boot == boot:
         return
     for stream in UPSTREAM_STREAMS:
         if books.ledger.total(stream, Account.RECEIVED):
-            record_gap(
-                Gap(
-                    stream=stream,
-                    upstream="",
-                    cause=GapCause.CORRUPTION,
-                    started_unix_nano=books.written_unix_nano,
-                    ended_unix_nano=books.written_unix_nano + WINDOW_NANOS,
-                    detail="The machine stopped without notice; its last second may not have reached the disk.",
-                )
+            gap = Gap(
+                stream=stream,
+                upstream="",
+                cause=GapCause.CORRUPTION,
+                started_unix_nano=books.written_unix_nano,
+                ended_unix_nano=books.written_unix_nano + WINDOW_NANOS,
+                detail="The machine stopped without notice; its last second may not have reached the disk.",
             )
+            tell(GapEnded(gap=gap))
 
 
 WATCHING = "watching"

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from otelbridge.event import Gap, RecordGap, Stream
+from otelbridge.event import Stream
 from otelbridge.queue.admission import Admission
 from otelbridge.queue.commands import collect
 from otelbridge.queue.dead_letters import DeadLetters
 from otelbridge.queue.dequeue import Dequeue, accept, cut, give_back, refuse
 from otelbridge.queue.disk import CURE, PRIMARY_CODE, own, sentence
-from otelbridge.queue.durability import WATCHING, Log, boot_id, note_of, read_note, record_power_cut
+from otelbridge.queue.durability import WATCHING, Log, boot_id, note_of, read_note, tell_of_power_cut
 from otelbridge.queue.model import (
     Accepted,
     Batch,
@@ -67,9 +67,7 @@ def passing(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", -1) & PRIMARY_CODE in PASSING
 
 
-def start(
-    holding: QueueState, letters: DeadLetters, settings: QueueSettings, *, boot: str, tell: Tell, record_gap: RecordGap
-) -> None:
+def start(holding: QueueState, letters: DeadLetters, settings: QueueSettings, *, boot: str, tell: Tell) -> None:
     """Opens the holding; on a full or failing disk it starts from memory.
 
     Raises:
@@ -83,7 +81,7 @@ def start(
             raise QueueUnusable(settings.directory, sentence(error), CURE) from error
         holding.degrade(error)
     letters.count()
-    record_power_cut(holding.books, boot, record_gap)
+    tell_of_power_cut(holding.books, boot, tell)
     holding.books.open_under_boot = boot if settings.synchronous == "normal" else ""
     holding.write(Change())
     counts = holding.counts
@@ -97,29 +95,19 @@ EXPIRE_AT_ONCE = 512
 class DurableQueue:
     """One per process. Thread-safe. Made by `open`, given up by `close`."""
 
-    def __init__(
-        self,
-        settings: QueueSettings,
-        *,
-        tell: Tell,
-        record_gap: RecordGap,
-        clock: Callable[[], int],
-        connect: Connect,
-    ) -> None:
+    def __init__(self, settings: QueueSettings, *, tell: Tell, clock: Callable[[], int], connect: Connect) -> None:
         self._settings = settings
         self._tell = tell
-        self._record_gap = record_gap
         self._clock = clock
         self._turn = threading.Lock()
         self._news: list[Event] = []
-        self._gaps: list[Gap] = []
         self._closed = False
         self._owned = own(settings.directory)
         self.path = settings.directory / QUEUE_FILE
         bound, synchronous = max_file_bytes(settings), settings.synchronous
         make_store = partial(open_store, max_file_bytes=bound, synchronous=synchronous, connect=connect)
         self._log = Log(self.path, synced_by_itself=synchronous == "full")
-        self._holding = QueueState(self.path, make_store, self._news.append, self._gaps.append, clock)
+        self._holding = QueueState(self.path, make_store, self._news.append, clock)
         self._admission = Admission(settings, self._holding)
         self._lending = Dequeue(settings.order, self._holding)
         self._bell = WorkSignal(self._turn, self._holding.has_free)
@@ -131,7 +119,6 @@ class DurableQueue:
         settings: QueueSettings,
         *,
         tell: Tell,
-        record_gap: RecordGap,
         clock: Callable[[], int] = time.time_ns,
         connect: Connect = connect,
         boot: str | None = None,
@@ -141,7 +128,6 @@ class DurableQueue:
         Args:
             settings: the operator's.
             tell: is told what happens to the queue.
-            record_gap: gets the gaps that damage and power cuts leave.
             clock: unix time in nanoseconds.
             connect: makes the connection to the file; tests pass one that fails.
             boot: tells one run of the machine from another; the kernel's own id by default.
@@ -150,7 +136,7 @@ class DurableQueue:
             QueueInUse: another process has it.
             QueueUnusable: the folder or the file can't be made, read or written.
         """
-        queue = cls(settings, tell=tell, record_gap=record_gap, clock=clock, connect=connect)
+        queue = cls(settings, tell=tell, clock=clock, connect=connect)
         try:
             with queue._changing():
                 start(
@@ -159,7 +145,6 @@ class DurableQueue:
                     settings,
                     boot=boot_id() if boot is None else boot,
                     tell=queue._news.append,
-                    record_gap=queue._gaps.append,
                 )
         except BaseException:
             os.close(queue._owned)
@@ -177,16 +162,13 @@ class DurableQueue:
             try:
                 yield
             finally:
-                news, gaps, shed = self._news[:], self._gaps[:], dict(self._admission.shed)
+                news, shed = self._news[:], dict(self._admission.shed)
                 self._news.clear()
-                self._gaps.clear()
                 self._admission.shed.clear()
         for (stream, reason), records in shed.items():
             self._tell(RecordsShed(stream=stream, reason=reason, records=records))
         for happening in news:
             self._tell(happening)
-        for gap in gaps:
-            self._record_gap(gap)
 
     # --- the walk ---
 

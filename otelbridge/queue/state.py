@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from otelbridge.event import RecordGap, Stream
+from otelbridge.event import Stream
 from otelbridge.queue.checkpoint import Checkpoint, Mirror, post_lost, read_page
 from otelbridge.queue.disk import DiskError, Reserve, disk_error_of, sentence, try_writing
 from otelbridge.queue.leases import Leases, Loan
@@ -30,9 +30,7 @@ MakeStore = Callable[[Path], Store]
 class QueueState:
     """The batches, the books and the counts."""
 
-    def __init__(
-        self, path: Path, make_store: MakeStore, tell: Tell, record_gap: RecordGap, clock: Callable[[], int]
-    ) -> None:
+    def __init__(self, path: Path, make_store: MakeStore, tell: Tell, clock: Callable[[], int]) -> None:
         self.path = path
         self.books = Checkpoint()
         self.counts = StreamCounts()
@@ -46,7 +44,6 @@ class QueueState:
         """Why the disk takes no writes; None when it does."""
         self._make_store = make_store
         self._tell = tell
-        self._record_gap = record_gap
         self._clock = clock
         self.mirror = Mirror(path.with_suffix(".books"))
         self.reserve = Reserve(path.with_suffix(".reserve"))
@@ -256,15 +253,7 @@ class QueueState:
             for row in self.room.measures(span_of(stream)):
                 self.counts.add(stream, row)
             lost = owed[stream] - self.counts.records[stream]
-            post_lost(
-                self.books.ledger,
-                stream,
-                lost,
-                where=self.path,
-                now_unix_nano=self._clock(),
-                tell=self._tell,
-                record_gap=self._record_gap,
-            )
+            post_lost(self.books.ledger, stream, lost, where=self.path, now_unix_nano=self._clock(), tell=self._tell)
         self.recount_due = False
         self.books.revision += 1
         self._apply(Change())

@@ -121,6 +121,8 @@ class GapDocument(TypedDict):
     stream: str
     upstream: str
     cause: str
+    suspected: bool
+    node: str
     started_unix_seconds: float
     ended_unix_seconds: float
     attempts: int
@@ -189,9 +191,11 @@ def seconds(unix_nano: int | None) -> float | None:
 def gap_document(gap: Gap) -> GapDocument:
     """A gap as the page shows it."""
     return {
-        "stream": gap.stream.value,
+        "stream": gap.stream_name,
         "upstream": gap.upstream,
         "cause": gap.cause.value,
+        "suspected": gap.suspected,
+        "node": gap.node,
         "started_unix_seconds": gap.started_unix_nano / NANOSECONDS,
         "ended_unix_seconds": gap.ended_unix_nano / NANOSECONDS,
         "attempts": gap.attempts,

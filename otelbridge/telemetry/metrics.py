@@ -55,7 +55,7 @@ def _missed(told: h.HeartbeatMissed) -> Iterator[Count]:
 
 def _gap(told: h.GapEnded) -> Iterator[Count]:
     gap = told.gap
-    attributes = {n.STREAM: gap.stream.value, n.GAP_CAUSE: gap.cause.value}
+    attributes = {n.STREAM: gap.stream_name, n.GAP_CAUSE: gap.cause.value}
     yield Count("otelbridge.source.gaps", 1, attributes)
     seconds = (gap.ended_unix_nano - gap.started_unix_nano) / NANOSECONDS
     yield Count("otelbridge.source.gap.time", max(seconds, 0.0), attributes)

@@ -86,6 +86,9 @@ def test_an_event_larger_than_the_limit_costs_the_stream_a_moment_and_is_said(
         assert sorted(numbers_of(records)) == list(range(20))
         (gap,) = gap_records(records)
         assert gap["otelbridge.gap.stream"] == "alerts"
+        assert gap["otelbridge.gap.lost_records"] == 1
+        ledger = bridge.status()["ledger"]["streams"]["alerts"]
+        assert (ledger["received"], ledger["dropped"], ledger["residue"]) == (21, {"oversized": 1}, 0)
         assert float(str(gap["otelbridge.gap.duration"])) <= 1.5
         bridge.wait_until_delivered()
         assert bridge.stop() == 0

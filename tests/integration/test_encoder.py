@@ -13,21 +13,20 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otelbridge import pipeline
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
-from otelbridge.feed.buffer import Buffer
+from otelbridge.feed.buffer import HANDOFF_FULL, Buffer
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RuleSettings
 from otelbridge.mapping.decode import Decoded
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
-from otelbridge.pipeline import OVERFLOW_REASON, GapSink, Pipeline
+from otelbridge.pipeline import Pipeline
 from otelbridge.queue.packing import packed, unpacked
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.endpoint_inbox import attributes
 from otelbridge.telemetry.events import Event, EventDamaged, GapEnded
 from otelbridge.telemetry.ledger import Account
-from tests.records import gaps_told_by
 
 DROP_THE_SHOP = GateSettings(rules=(RuleSettings(name="no shop", action="drop", namespace=("shop",)),))
 EVENTS_OF_THE_SMALLEST_HANDOFF = 1000
@@ -56,17 +55,15 @@ class Walk:
 
     def carry(self, *events: RawEvent, gate: GateSettings | None = None, gaps: tuple[Gap, ...] = ()) -> list[LogRecord]:
         """Walks the events through and returns what is in the queue afterwards."""
-        sink = GapSink(self.told.append, self.handoff.wake)
         encoder = Pipeline(
             handoff=self.handoff,
             gate=Gate(gate or GateSettings()),
             mapper=self.mapper(MappingSettings(), version="1"),
             queue=self.queue,
-            gaps=sink,
             tell=self.told.append,
         )
         for gap in gaps:
-            sink.record(gap)
+            encoder.record_gap(gap)
         for event in events:
             self.handoff.offer(event)
         encoder.start()
@@ -86,13 +83,13 @@ class Walk:
 @pytest.fixture
 def walk(tmp_path: Path) -> Iterator[Walk]:
     told: list[Event] = []
-    queue = DurableQueue.open(QueueSettings(directory=tmp_path), tell=told.append, record_gap=gaps_told_by(told.append))
+    queue = DurableQueue.open(QueueSettings(directory=tmp_path), tell=told.append)
     yield Walk(queue, told)
     queue.close()
 
 
 def event(stream: Stream, body: bytes) -> RawEvent:
-    return RawEvent(stream, body, time.time_ns(), "relay:32767", "c1")
+    return RawEvent(stream, body, time.time_ns(), "relay:32767")
 
 
 def log(**fields: str) -> RawEvent:
@@ -203,7 +200,7 @@ def test_an_overflow_of_the_handoff_is_counted_and_becomes_a_gap(walk: Walk) -> 
     assert len(records) == EVENTS_OF_THE_SMALLEST_HANDOFF
     assert walk.account(Stream.LOGS, Account.RECEIVED) == EVENTS_OF_THE_SMALLEST_HANDOFF + over
     assert walk.account(Stream.LOGS, Account.DROPPED) == over
-    assert {p.reason for p in walk.queue.ledger().postings() if p.account is Account.DROPPED} == {OVERFLOW_REASON}
+    assert {p.reason for p in walk.queue.ledger().postings() if p.account is Account.DROPPED} == {HANDOFF_FULL}
     gaps = [told.gap for told in walk.told if isinstance(told, GapEnded)]
     assert sum(gap.lost_records or 0 for gap in gaps) == over
     assert {gap.cause for gap in gaps} == {GapCause.OVERFLOW}

@@ -22,7 +22,7 @@ from otelbridge.event import RawEvent, Stream
 if sys.argv[1] == "spare":
     spare_what_stays()
 before = gc.get_stats()[2]["collections"]
-backlog = [RawEvent(Stream.ALERTS, bytes(100), number, "", "") for number in range(300_000)]
+backlog = [RawEvent(Stream.ALERTS, bytes(100), number, "") for number in range(300_000)]
 print(gc.get_stats()[2]["collections"] - before)
 """
 

@@ -8,6 +8,7 @@ import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
 from otelbridge.feed.gap_tracker import NANOSECONDS
+from otelbridge.feed.stream import IN_FLIGHT_NANOS
 from otelbridge.simulator.manners import Ending, HealthAnswer, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from otelbridge.simulator.upstream import Relay
@@ -45,7 +46,7 @@ def test_an_upstream_that_hangs_is_noticed_and_the_channel_closed_by_us(relay: R
         run.until_gaps(3)
         gap = run.gaps(Stream.ALERTS)[0]
         assert gap.cause is GapCause.HEARTBEAT_LOSS
-        assert seen <= gap.started_unix_nano <= frozen + NANOSECONDS // 2
+        assert seen - IN_FLIGHT_NANOS <= gap.started_unix_nano <= frozen + NANOSECONDS // 2
 
 
 def test_a_relay_that_sends_events_but_answers_no_health_check_is_suspected_before_it_is_given_up(

@@ -16,7 +16,6 @@ from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.telemetry.events import Event
 from otelbridge.telemetry.ledger import Account, Posting
-from tests.records import gaps_told_by
 
 T = TypeVar("T")
 HEAD = struct.Struct(">qI")
@@ -102,9 +101,7 @@ class Told:
 
 def open_queue(directory: Path, told: Callable[[Event], None] | None = None, **settings: object) -> DurableQueue:
     return DurableQueue.open(
-        QueueSettings.model_validate({"directory": directory, **settings}),
-        tell=told or (lambda _: None),
-        record_gap=gaps_told_by(told or (lambda _: None)),
+        QueueSettings.model_validate({"directory": directory, **settings}), tell=told or (lambda _: None)
     )
 
 

@@ -19,7 +19,7 @@ from tests.waiting import eventually
 
 
 def event(number: int = 0, *, size: int = 8, stream: Stream = Stream.LOGS, upstream: str = "relay:1") -> RawEvent:
-    return RawEvent(stream, number.to_bytes(8, "big").ljust(size, b"."), number + 1, upstream, "c")
+    return RawEvent(stream, number.to_bytes(8, "big").ljust(size, b"."), number + 1, upstream)
 
 
 def test_events_come_out_in_the_order_in_which_they_went_in() -> None:
@@ -44,10 +44,10 @@ def test_drops_of_one_second_are_handed_out_as_one() -> None:
     handoff = Buffer(1, 1_000)
     now = time.time_ns()
     for _ in range(4):
-        handoff.offer(RawEvent(Stream.LOGS, b"x", now, "relay:1", "c"))
+        handoff.offer(RawEvent(Stream.LOGS, b"x", now, "relay:1"))
     assert handoff.take_overflow() == []
     assert [overflow.events for overflow in handoff.take_overflow(at_once=True)] == [3]
-    handoff.offer(RawEvent(Stream.LOGS, b"x", now - 2_000_000_000, "relay:1", "c"))
+    handoff.offer(RawEvent(Stream.LOGS, b"x", now - 2_000_000_000, "relay:1"))
     assert [overflow.events for overflow in handoff.take_overflow()] == [1]
 
 

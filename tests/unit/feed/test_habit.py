@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from random import Random
+
+import pytest
+
+from otelbridge.feed.habit import NANOSECONDS, Habit
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+
+
+def listen(habit: Habit, sounds: Iterator[float]) -> list[tuple[float, float]]:
+    """What is unusual: from when to when it was silent, in seconds."""
+    found, last = [], 0.0
+    for at in sounds:
+        if habit.heard(round(at * NANOSECONDS)):
+            found.append((last, at))
+        last = at
+    return found
+
+
+def poisson(random: Random, rate: Callable[[float], float], *, until: float, start: float = 0.0) -> Iterator[float]:
+    """Sounds at a rate that changes with the time of day, by thinning; no more than 5 a second."""
+    at = start
+    while (at := at + random.expovariate(5.0)) < until:
+        if random.random() < rate(at) / 5.0:
+            yield at
+
+
+def new(floor_seconds: float = 8.0) -> Habit:
+    return Habit(0, floor_seconds=floor_seconds)
+
+
+@pytest.mark.parametrize("outage", [10.0, 15.0, 30.0, 60.0])
+def test_an_outage_of_ten_seconds_is_unusual_at_five_sounds_a_second(outage: float) -> None:
+    for seed in range(20):
+        habit, random = new(), Random(seed)
+        before = list(poisson(random, lambda _: 5.0, until=60))
+        after = list(poisson(random, lambda _: 5.0, start=before[-1] + outage, until=before[-1] + outage + 60))
+        (found,) = listen(habit, iter(before + after))
+        assert found == (before[-1], after[0])
+
+
+def test_the_fifth_outage_is_noticed_like_the_first() -> None:
+    habit, random, at, sounds = new(), Random(1), 0.0, []
+    for _ in range(5):
+        sounds += list(poisson(random, lambda _: 5.0, start=at, until=at + 60))
+        at = sounds[-1] + 12
+    assert len(listen(habit, iter([*sounds, at]))) == 5
+
+
+DAYS = 5
+NIGHTS: dict[str, Callable[[float], float]] = {
+    "dead quiet": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 19 * HOUR else 0.0,
+    "an event every ten minutes": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 19 * HOUR else 1 / 600,
+    "an event every minute": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 19 * HOUR else 1 / 60,
+    "falling and rising slowly": lambda at: 5.0 * math.exp(-6.0 * (1 - math.cos(2 * math.pi * at / DAY)) / 2),
+    "half a minute of work every hour": lambda at: 5.0 if at % HOUR < 30 else 0.0,
+    "ten minutes of work every hour": lambda at: 5.0 if at % HOUR < 10 * MINUTE else 0.0,
+    "a rare event": lambda _: 1 / 300,
+}
+
+
+@pytest.mark.parametrize("night", NIGHTS)
+def test_quiet_nights_bring_no_more_than_one_false_suspicion_a_day(night: str) -> None:
+    habit, random = new(), Random(20_261_129)
+    found = listen(habit, poisson(random, NIGHTS[night], until=DAYS * DAY))
+    assert len(found) <= DAYS, found
+
+
+def test_after_the_night_an_outage_is_noticed_again_within_the_hour() -> None:
+    habit, random = new(), Random(7)
+    listen(habit, poisson(random, NIGHTS["an event every ten minutes"], until=DAY + 8.5 * HOUR))
+    away = DAY + 8.5 * HOUR + 12
+    assert len(listen(habit, poisson(random, lambda _: 5.0, start=away, until=away + 10))) == 1
+
+
+def test_a_pause_that_comes_again_and_again_becomes_a_habit() -> None:
+    habit, sounds = new(), [turn * 60 + second / 5 for turn in range(500) for second in range(225)]
+    assert 1 <= len(listen(habit, iter(sounds))) <= 12
+
+
+def test_what_could_not_be_heard_is_no_silence() -> None:
+    habit = new()
+    for second in range(60):
+        habit.heard(second * NANOSECONDS)
+    for _ in range(3):  # each of three streams says the same
+        habit.excuse(59 * NANOSECONDS, 70 * NANOSECONDS)
+    assert not habit.unusual(77 * NANOSECONDS)
+    assert habit.unusual(80 * NANOSECONDS)
+    assert habit.last_unix_nano == 59 * NANOSECONDS, "a record tells the whole silence"
+
+
+def test_somebody_unknown_is_not_missed() -> None:
+    habit = new()
+    for second in range(10):
+        habit.heard(second * NANOSECONDS)
+    assert not habit.unusual(1000 * NANOSECONDS)
