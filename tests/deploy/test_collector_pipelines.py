@@ -14,12 +14,10 @@ from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_inbox import attributes
 from tests.deploy.rendering import ROOT
 from tests.integration.peers.export import export_grpc
-from tests.peers.collector import collector_binary, validate
-from tests.peers.kube_api import start_kube_api
-from tests.peers.process import PeerProcess, answers_ok, free_ports
+from tests.peers.collector import start_pipeline, validate
 
 PIPELINES = ROOT / "k8s" / "collector"
-AGENT, GATEWAY = PIPELINES / "agent.yaml", PIPELINES / "gateway.yaml"
+AGENT, GATEWAY, FROM_KAFKA = (PIPELINES / f"{name}.yaml" for name in ("agent", "gateway", "from-kafka"))
 DESTINATIONS = sorted(PIPELINES.glob("to-*.yaml"))
 ENVIRONMENT = {
     "KUBE_NODE_NAME": "node-1",
@@ -28,6 +26,8 @@ ENVIRONMENT = {
     "ELASTIC_ENDPOINT": "https://elastic.example:443",
     "ELASTIC_API_KEY": "key",
     "CLICKHOUSE_ENDPOINT": "tcp://clickhouse.clickhouse.svc:9000",
+    "VICTORIALOGS_ENDPOINT": "http://victorialogs.victorialogs.svc:9428/insert/opentelemetry",
+    "KAFKA_BROKERS": "kafka-0.kafka.svc:9092,kafka-1.kafka.svc:9092",
     "TRACES_ENDPOINT": "jaeger-collector.tracing.svc:4317",
     "PROMETHEUS_ENDPOINT": "http://prometheus.monitoring.svc:9090/api/v1/otlp",
 }
@@ -42,7 +42,7 @@ def read(path: Path) -> dict[str, Any]:
 @pytest.mark.collector
 @pytest.mark.parametrize(
     "configs",
-    [(AGENT,), *((GATEWAY, to) for to in DESTINATIONS), (GATEWAY, *DESTINATIONS)],
+    [(AGENT,), (FROM_KAFKA,), *((GATEWAY, to) for to in DESTINATIONS), (GATEWAY, *DESTINATIONS)],
     ids=lambda configs: "+".join(path.stem for path in configs),
 )
 def test_the_genuine_collector_accepts_the_pipeline(configs: tuple[Path, ...], tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_what_was_answered_for_is_on_disk(path: Path) -> None:
                 assert config["exporters"][exporter]["retry_on_failure"]["max_elapsed_time"] == "0s", exporter
 
 
-@pytest.mark.parametrize("path", DESTINATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*DESTINATIONS, FROM_KAFKA], ids=lambda path: path.stem)
 def test_a_file_names_the_variables_that_it_needs(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     comment = "".join(line for line in text.splitlines() if line.startswith("#"))
@@ -122,46 +122,15 @@ def behind() -> Iterator[OtlpEndpoint]:
 
 @pytest.fixture
 def agent(tmp_path: Path, behind: OtlpEndpoint) -> Iterator[str]:
-    """A Collector that runs agent.yaml as it is, but for its ports; gives its OTLP/gRPC endpoint."""
-    grpc, http, health = free_ports(3)
-    ports = {
-        "receivers": {
-            "otlp": {
-                "protocols": {"grpc": {"endpoint": f"127.0.0.1:{grpc}"}, "http": {"endpoint": f"127.0.0.1:{http}"}}
-            }
-        },
-        "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
-        "service": {"telemetry": {"metrics": {"level": "none"}}},
-        "processors": {"k8s_attributes": {"wait_for_metadata": True}},
-    }
-    override = tmp_path / "ports.yaml"
-    override.write_text(yaml.safe_dump(ports), encoding="utf-8")
-    objects = {
-        "pods": [
-            pod("cart-5d8f-x2k", address="10.1.0.9", uid=POD_UID, replica_set="cart-5d8f"),
-            # The pod that all records come from: what describing them by connection would find.
-            pod("otelbridge", address="127.0.0.1", uid="the-bridge"),
-        ],
-    }
-    with start_kube_api(tmp_path, objects) as kubeconfig:
-        environment = {
-            **ENVIRONMENT,
-            "KUBE_AUTH": "kubeConfig",
-            "KUBECONFIG": str(kubeconfig),
-            "OTEL_GATEWAY": behind.grpc_endpoint.removeprefix("http://"),
-            "QUEUE_DIRECTORY": str(tmp_path / "queue"),
-        }
-        process = PeerProcess(
-            [str(collector_binary()), "--config", str(AGENT), "--config", str(override)],
-            output=tmp_path / "agent.log",
-            is_up=lambda: answers_ok(f"http://127.0.0.1:{health}/"),
-            env=environment,
-        )
-        process.start()
-        try:
-            yield f"http://127.0.0.1:{grpc}"
-        finally:
-            process.stop()
+    """The OTLP/gRPC endpoint of a Collector that runs agent.yaml."""
+    pods = [
+        pod("cart-5d8f-x2k", address="10.1.0.9", uid=POD_UID, replica_set="cart-5d8f"),
+        # The pod that all records come from: what describing them by connection would find.
+        pod("otelbridge", address="127.0.0.1", uid="the-bridge"),
+    ]
+    environment = {"KUBE_NODE_NAME": "node-1", "OTEL_GATEWAY": behind.grpc_endpoint.removeprefix("http://")}
+    with start_pipeline(tmp_path, AGENT, env=environment, pods=pods) as pipeline:
+        yield pipeline.grpc_endpoint
 
 
 def events_of(*resources: dict[str, str]) -> ExportLogsServiceRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import yaml
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otelbridge.simulator.endpoint_inbox import ReceivedLog
+from tests.peers.kube_api import start_kube_api
 from tests.peers.presence import ROOT, required
 from tests.peers.process import PeerProcess, answers_ok, free_ports
 
@@ -129,6 +130,69 @@ def start_collector(folder: Path, *, extra: Mapping[str, Any] | None = None) -> 
         yield collector
     finally:
         collector.process.stop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """A Collector that runs files of k8s/collector."""
+
+    process: PeerProcess
+    grpc_endpoint: str
+    http_endpoint: str
+
+
+@contextmanager
+def start_pipeline(
+    folder: Path,
+    *configs: Path,
+    env: Mapping[str, str],
+    pods: Sequence[Mapping[str, Any]] = (),
+    grpc_port: int | None = None,
+) -> Iterator[Pipeline]:
+    """A Collector that runs configuration files as they are but for its ports, ended with the context.
+
+    Args:
+        folder: for its queue and output.
+        configs: merged in this order.
+        env: what the files want to know.
+        pods: those that Kubernetes knows.
+        grpc_port: where it takes OTLP/gRPC; None takes a free one.
+    """
+    folder.mkdir(exist_ok=True)
+    free, http, health = free_ports(3)
+    grpc = grpc_port or free
+    protocols = {"grpc": {"endpoint": f"127.0.0.1:{grpc}"}, "http": {"endpoint": f"127.0.0.1:{http}"}}
+    override = {
+        "receivers": {"otlp": {"protocols": protocols}},
+        "processors": {"k8s_attributes": {"wait_for_metadata": True}},
+        "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
+        "service": {"telemetry": {"metrics": {"level": "none"}}},
+    }
+    (folder / "ports.yaml").write_text(yaml.safe_dump(override), encoding="utf-8")
+    argv = [str(collector_binary())]
+    for config in (*configs, folder / "ports.yaml"):
+        argv += ["--config", str(config)]
+    with start_kube_api(folder, {"pods": pods}) as kubeconfig:
+        process = PeerProcess(
+            argv,
+            output=folder / "pipeline.log",
+            is_up=lambda: answers_ok(f"http://127.0.0.1:{health}/"),
+            env={
+                "KUBE_AUTH": "kubeConfig",
+                "KUBECONFIG": str(kubeconfig),
+                "QUEUE_DIRECTORY": str(folder / "collector-queue"),
+                **env,
+            },
+        )
+        process.start()
+        try:
+            yield Pipeline(
+                process=process,
+                grpc_endpoint=f"http://127.0.0.1:{grpc}",
+                http_endpoint=f"http://127.0.0.1:{http}",
+            )
+        finally:
+            process.stop()
 
 
 def validate(*configs: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
