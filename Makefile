@@ -48,7 +48,7 @@ backends: ## genuine back ends: Prometheus 3 and VictoriaLogs from Go modules, O
 	tests/peers/build prometheus promtool victorialogs
 	tests/peers/jars/assemble
 
-peers: $(BIN)/python ## what the tests run and never import: rotel, another collector; axe, which judges the status page
+peers: $(BIN)/python ## what the tests run and never import: rotel, another collector; ClickHouse's engine; axe, which judges the status page
 	rm -rf build/peers
 	$(PIP) install --no-deps --require-hashes --target build/peers -r locks/peers.txt
 	npm install --silent --no-save --prefix tests axe-core@4.14.1

@@ -6,11 +6,13 @@ must have. So nothing here knows the name of an attribute, but for the event's i
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 from otelbridge.event import Stream
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
+from otelbridge.simulator.endpoint_inbox import ReceivedLog
 from otelbridge.simulator.events import event_from_json
 from otelbridge.simulator.upstream import Relay
 from tests.backends.hard_events import hard_events
@@ -76,11 +78,16 @@ def carry(folder: Path, *, send: Json, numbered: int = NUMBERED, **settings: Jso
     return by_uid
 
 
-def keys(records: Records) -> set[str]:
-    """Every attribute key, of records and resources."""
-    return {
-        key
-        for received in records.values()
-        for pairs in (received.resource.attributes, received.record.attributes)
-        for key in attributes(pairs)
-    }
+def as_text(value: object) -> str:
+    """An attribute's value as back ends write it that know texts only."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case bytes():
+            return base64.b64encode(value).decode()
+        case float():
+            return str(value).removesuffix(".0")
+        case list():
+            return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        case _:
+            return str(value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +11,7 @@ import pytest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes, plain
-from tests.backends.carried import Records, carry
+from tests.backends.carried import Records, as_text, carry
 from tests.peers.victorialogs import VictoriaLogs, start_victorialogs
 
 pytestmark = [pytest.mark.backends, pytest.mark.timeout(240)]
@@ -42,20 +40,6 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
         records = carry(folder, send=send)
         victorialogs.flush()
         yield Loaded(victorialogs, records)
-
-
-def as_text(value: object) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case bytes():
-            return base64.b64encode(value).decode()
-        case float():
-            return str(value).removesuffix(".0")
-        case list():
-            return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-        case _:
-            return str(value)
 
 
 def rfc3339(unix_nano: int) -> str:
