@@ -34,6 +34,10 @@ def hard_events() -> Iterator[tuple[Stream, bytes]]:
         yield Stream.ALERTS, everything(Alert(), "File").SerializeToString() + unknown
     yield Stream.ALERTS, Alert(Timestamp=TIMESTAMP, Resource="QQ").SerializeToString().replace(b"QQ", b"\xff\xfe")
     yield Stream.ALERTS, b"\xff\xff\xff"
+    for action in ("Block", "Audit (Block)"):
+        passed = everything(Alert(), "File")
+        passed.Action, passed.Result = action, "Passed"
+        yield Stream.ALERTS, passed.SerializeToString()
     for uid in (-2, -448690528, 0, 2**31 - 1):
         log = Log(Timestamp=TIMESTAMP, UID=uid, HostPID=1, ProcessName="/bin/sudo", Type="HostLog")
         yield Stream.LOGS, log.SerializeToString()

@@ -11,9 +11,9 @@ import pytest
 
 from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes, plain
 from tests.backends.carried import Records, as_text, carry
-from tests.deploy.rendering import ROOT
 from tests.peers.clickhouse import ClickHouse, start_clickhouse
 from tests.peers.collector import start_pipeline
+from tests.peers.presence import ROOT
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]

@@ -13,11 +13,11 @@ import pytest
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
-from tests.deploy.rendering import ROOT
 from tests.oracle import Publisher, Taken
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.peers.collector import start_pipeline
 from tests.peers.kafka import start_kafka
+from tests.peers.presence import ROOT
 from tests.peers.process import free_ports
 from tests.waiting import eventually
 

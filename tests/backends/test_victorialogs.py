@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes, plain
 from tests.backends.carried import Records, as_text, carry
+from tests.peers.presence import ROOT
 from tests.peers.victorialogs import VictoriaLogs, start_victorialogs
 
 pytestmark = [pytest.mark.backends, pytest.mark.timeout(240)]
@@ -88,3 +90,29 @@ def test_times_and_values_are_those_that_were_sent(loaded: Loaded) -> None:
 
 def test_streams_stay_few_with_the_documented_header(loaded: Loaded) -> None:
     assert len(loaded.victorialogs.streams()) <= MAX_STREAMS
+
+
+def documented() -> list[str]:
+    """The queries in docs/queries.md."""
+    text = (ROOT / "docs" / "queries.md").read_text(encoding="utf-8")
+    return [query.strip() for query in re.findall(r"^```logsql\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+
+
+def test_there_are_documented_queries() -> None:
+    assert len(documented()) > 5
+
+
+@pytest.mark.parametrize("query", documented())
+def test_a_documented_query_answers_with_a_value_in_every_column(loaded: Loaded, query: str) -> None:
+    # Samples are old: a query for the last hour looks at all of them.
+    rows = loaded.victorialogs.query(re.sub(r"^_time:\w+", "_time:50y", query))
+    assert rows
+    # A field that nothing has would be an empty column.
+    asked = re.findall(r"(?:by \(|fields )([^)|]+)", query.partition("|")[2])
+    for name in {name.split()[0] for names in asked for name in names.split(",")}:
+        assert any(row.get(name) for row in rows), f"{name} is nowhere"
+
+
+def test_the_documented_header_is_the_one_that_is_tried() -> None:
+    for file in ("docs/wiring.md", "k8s/collector/to-victorialogs.yaml"):
+        assert STREAM_FIELDS in (ROOT / file).read_text(encoding="utf-8"), file
