@@ -35,7 +35,8 @@ def hard_events() -> Iterator[tuple[Stream, bytes]]:
     yield Stream.ALERTS, Alert(Timestamp=TIMESTAMP, Resource="QQ").SerializeToString().replace(b"QQ", b"\xff\xfe")
     yield Stream.ALERTS, b"\xff\xff\xff"
     for action in ("Block", "Audit (Block)"):
-        passed = everything(Alert(), "File")
+        passed = Alert()
+        everything(passed, "File")
         passed.Action, passed.Result = action, "Passed"
         yield Stream.ALERTS, passed.SerializeToString()
     for uid in (-2, -448690528, 0, 2**31 - 1):
