@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import yaml
 
 from tests.deploy.rendering import ROOT
 from tests.peers.cluster import SETTLE_SECONDS, Cluster, Object
@@ -25,8 +22,15 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     try:
         yield NAMESPACE
     finally:
-        quiet(cluster.kubectl("delete", "pod", "--all", "-n", NAMESPACE, "--grace-period=0", "--force"), warned=True)
-        quiet(cluster.kubectl("delete", "-k", ROOT / "k8s" / "cluster", f"--timeout={SETTLE_SECONDS}s"))
+        clear(cluster)
+
+
+def clear(cluster: Cluster) -> None:
+    """Takes the namespace away. No kubelet says that a pod has ended, so pods are removed without asking."""
+    everything = ("--all", "-n", NAMESPACE)
+    quiet(cluster.kubectl("delete", "daemonset,statefulset", *everything, "--cascade=orphan"))
+    quiet(cluster.kubectl("delete", "pod", *everything, "--grace-period=0", "--force"), warned=True)
+    quiet(cluster.kubectl("delete", "-k", ROOT / "k8s" / "cluster", f"--timeout={SETTLE_SECONDS}s"))
 
 
 def quiet(done: subprocess.CompletedProcess[str], *, warned: bool = False) -> str:
@@ -51,38 +55,32 @@ def pods(cluster: Cluster, number: int) -> list[Object]:
     return eventually(made, within_seconds=SETTLE_SECONDS, why=f"{number} pods: {complaints(cluster)}")
 
 
-def node_of(cluster: Cluster, pod: Object) -> str:
-    """Where the scheduler put it; empty while it did not."""
-    (now,) = [one for one in pods_now(cluster) if one["metadata"]["uid"] == pod["metadata"]["uid"]]
-    return str(now["spec"].get("nodeName", ""))
-
-
-def pods_now(cluster: Cluster) -> list[Object]:
-    """The pods of the bridge, however many."""
-    return cluster.get("pod", "-l", "app.kubernetes.io/name=otelbridge", namespace=NAMESPACE)
+def pods_now(cluster: Cluster, component: str) -> list[Object]:
+    """The pods of the bridge on the nodes, or of that at the relay, however many."""
+    return cluster.get("pod", "-l", f"app.kubernetes.io/component={component}", namespace=NAMESPACE)
 
 
 def complaints(cluster: Cluster) -> list[str]:
-    """The warnings among the namespace's events: pods refused, pods that no node takes."""
+    """The warnings among the namespace's events, such as a pod that is refused."""
     events = cluster.get("events", "--field-selector=type=Warning", namespace=NAMESPACE)
     return [event.get("message", "") for event in events]
+
+
+def scheduled(pod: Object) -> bool:
+    """Whether it has a node."""
+    return "nodeName" in pod["spec"]
+
+
+def why_pending(pod: Object) -> str:
+    """What the scheduler says of a pod that it has no node for; empty before it has looked."""
+    conditions = pod.get("status", {}).get("conditions", [])
+    return "".join(one.get("message", "") for one in conditions if one["type"] == "PodScheduled")
 
 
 def uids(cluster: Cluster, kinds: Sequence[str]) -> dict[str, str]:
     """Kind and name of each object of some kinds, to its identity: another one after it was deleted and made again."""
     found = cluster.get(",".join(kinds), namespace=NAMESPACE)
     return {f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["uid"] for one in found}
-
-
-def guide_files(folder: Path, page: Path, section: str) -> None:
-    """The tree that a guide's reader has: this one's manifests, and the files that the section says to write."""
-    shutil.copytree(ROOT / "k8s", folder / "k8s", ignore=shutil.ignore_patterns("__pycache__"))
-    for fence in fences(page, section, "yaml"):
-        head, _, content = fence.partition("\n")
-        target = folder / head.removeprefix("# ")
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(content, encoding="utf-8")
-        assert yaml.safe_load(content), head
 
 
 def fences(page: Path, section: str, language: str) -> list[str]:

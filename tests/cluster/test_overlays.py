@@ -12,12 +12,13 @@ from tests.cluster.applied import (
     STRICT,
     complaints,
     namespace,
-    node_of,
     overlay,
     pods,
     pods_now,
     quiet,
+    scheduled,
     uids,
+    why_pending,
 )
 from tests.deploy.rendering import ROOT, overlays
 from tests.peers.cluster import SETTLE_SECONDS, Cluster
@@ -79,9 +80,14 @@ def test_it_applies_strictly_and_without_a_warning_and_makes_its_pods(place: Clu
 
 @pytest.mark.parametrize("name", overlays())
 def test_a_second_apply_changes_nothing(place: Cluster, name: str) -> None:
+    def generation() -> int:
+        (one,) = place.get("daemonset,statefulset", namespace=NAMESPACE)
+        return int(one["metadata"]["generation"])
+
     quiet(place.kubectl("apply", *STRICT, "-k", overlay(name)))
-    again = quiet(place.kubectl("apply", *STRICT, "-k", overlay(name)))
-    assert {line.rpartition(" ")[2] for line in again.splitlines()} == {"unchanged"}
+    before = generation()
+    quiet(place.kubectl("apply", *STRICT, "-k", overlay(name)))
+    assert generation() == before
 
 
 def test_the_namespace_refuses_a_pod_that_is_not_restricted(place: Cluster) -> None:
@@ -103,23 +109,14 @@ def test_deleting_the_relay_leaves_the_namespace_the_account_and_the_queue(place
 @pytest.mark.usefixtures("volume")
 def test_a_relay_beside_nodes_is_refused_by_name_is_never_scheduled_and_leaves_no_trace(place: Cluster) -> None:
     quiet(place.kubectl("apply", *STRICT, "-k", overlay("node")))
-    made = pods(place, len(NODES))
-    eventually(
-        lambda: all(node_of(place, pod) for pod in made), within_seconds=SETTLE_SECONDS, why="the nodes' pods are bound"
-    )
+    wait_until_scheduled(place, "node", len(NODES))
     before = uids(place, KINDS)
 
     refused = place.kubectl("apply", *STRICT, "-k", overlay("relay"))
     assert refused.returncode != 0
     assert "otelbridge-either-node-or-relay" in refused.stderr
     assert "immutable" in refused.stderr
-    eventually(
-        lambda: any("anti-affinity" in line for line in complaints(place)),
-        within_seconds=SETTLE_SECONDS,
-        why="the scheduler says why the relay's pod has no node",
-    )
-    (relay,) = [pod for pod in pods_now(place) if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "relay"]
-    assert not node_of(place, relay)
+    wait_until_kept_away(place, "relay")
 
     place.kubectl("delete", "-k", overlay("relay"), "--wait=false")
     after = uids(place, KINDS)
@@ -130,17 +127,10 @@ def test_a_relay_beside_nodes_is_refused_by_name_is_never_scheduled_and_leaves_n
 @pytest.mark.usefixtures("volume")
 def test_nodes_beside_a_relay_are_never_scheduled_either(place: Cluster) -> None:
     quiet(place.kubectl("apply", *STRICT, "-k", overlay("relay")))
-    (relay,) = pods(place, 1)
-    eventually(lambda: node_of(place, relay), within_seconds=SETTLE_SECONDS, why="the relay's pod is bound")
+    wait_until_scheduled(place, "relay", 1)
 
     assert place.kubectl("apply", *STRICT, "-k", overlay("node")).returncode != 0
-    eventually(
-        lambda: any("anti-affinity" in line for line in complaints(place)),
-        within_seconds=SETTLE_SECONDS,
-        why="the scheduler says why the nodes' pods stay away",
-    )
-    nodes = [pod for pod in pods_now(place) if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "node"]
-    assert [node_of(place, pod) for pod in nodes] == [""] * len(nodes)
+    wait_until_kept_away(place, "node")
 
 
 @pytest.mark.parametrize("name", ["node", "relay"])
@@ -152,3 +142,22 @@ def test_a_new_version_is_taken(place: Cluster, name: str) -> None:
     file = place.file("newer.yaml", yaml.safe_dump_all(newer))
     quiet(place.kubectl("apply", *STRICT, "-f", file))
     pods(place, expected_pods(name))
+
+
+def wait_until_scheduled(cluster: Cluster, component: str, number: int) -> None:
+    eventually(
+        lambda: sum(scheduled(pod) for pod in pods_now(cluster, component)) == number,
+        within_seconds=SETTLE_SECONDS,
+        why=f"{number} pods have a node: {complaints(cluster)}",
+    )
+
+
+def wait_until_kept_away(cluster: Cluster, component: str) -> None:
+    """The scheduler has looked at every pod of a way, and says that it may not stand beside the others."""
+
+    def refused() -> bool:
+        found = pods_now(cluster, component)
+        return bool(found) and all("anti-affinity" in why_pending(pod) for pod in found)
+
+    eventually(refused, within_seconds=SETTLE_SECONDS, why=f"the pods of {component} have no node")
+    assert not [pod for pod in pods_now(cluster, component) if scheduled(pod)]
