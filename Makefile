@@ -38,7 +38,7 @@ picture: $(DEV) ## the status page's picture, from a real run; needs Chromium
 collector: ## the genuine OpenTelemetry Collector, built from Go modules
 	tests/collector/build
 
-cluster: ## a genuine Kubernetes control plane, kubectl, helm and kube-score, built from Go modules; a good while
+cluster: ## a genuine Kubernetes control plane, kubectl, helm and kube-score, built from Go modules; 10 to 20 minutes
 	tests/cluster/build
 
 jaeger: ## the genuine Jaeger, built from its Go module

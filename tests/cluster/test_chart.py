@@ -32,7 +32,7 @@ def place(cluster: Cluster) -> Iterator[Cluster]:
 def helm(cluster: Cluster, verb: str, *arguments: str) -> str:
     done = cluster.helm(verb, *arguments, "--namespace", NAMESPACE)
     assert done.returncode == 0, done.stderr + done.stdout
-    assert "warning" not in (done.stderr + done.stdout).lower(), done.stderr
+    assert "warning" not in done.stderr.lower(), done.stderr
     return done.stdout
 
 
