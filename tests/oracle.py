@@ -171,15 +171,15 @@ def held_on_disk(queue_directory: Path) -> set[int]:
         }
 
 
-def received_by_the_books(queue_directory: Path) -> int:
+def received_by_the_ledger(queue_directory: Path) -> int:
     """The events that a queue which nobody has open says were received, in all its lives."""
     file = queue_directory / "queue.db"
     if not file.exists():
         return 0
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-        row = connection.execute("SELECT page FROM books").fetchone()
-    books = read_page(row[0]) if row else None
-    return sum(books.ledger.total(stream, Account.RECEIVED) for stream in UPSTREAM_STREAMS) if books else 0
+        row = connection.execute("SELECT page FROM checkpoint").fetchone()
+    checkpoint = read_page(row[0]) if row else None
+    return sum(checkpoint.ledger.total(stream, Account.RECEIVED) for stream in UPSTREAM_STREAMS) if checkpoint else 0
 
 
 def changed(publisher: Publisher, records: Iterable[ReceivedLog], *, every: int = 1) -> list[int]:

@@ -51,10 +51,10 @@ def of_queue(directory: Path) -> LedgerDocument:
     """The ledger in a queue folder, whether a bridge runs on it or not; ends the command when it cannot be read."""
     try:
         with inspect(directory) as found:
-            if not found.books_readable:
+            if not found.checkpoint_readable:
                 fail(f"The ledger in {found.path} cannot be read.", Exit.FAILED)
-            books, held = found.ledger(), found.held()
-            return ledger_document(books.postings(), held=held, residue=books.residue(held))
+            ledger, held = found.ledger(), found.held()
+            return ledger_document(ledger.postings(), held=held, residue=ledger.residue(held))
     except QueueUnusable as error:
         fail(str(error), Exit.UNREACHABLE)
     except sqlite3.Error as error:

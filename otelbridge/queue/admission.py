@@ -1,4 +1,4 @@
-"""Is there room? Newcomers and the bounds go in; what has to go for them comes out as part of the same change."""
+"""Admits batches within the queue's bounds, drops what has to go for them, and what is too old."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from otelbridge.event import Stream
 from otelbridge.queue.disk import DiskError
 from otelbridge.queue.memory import measure
 from otelbridge.queue.model import Batch, Change, Row, Span, row_id, sequence_of, span_of
-from otelbridge.queue.settings import QueueSettings
-from otelbridge.queue.state import QueueState, rows_of
+from otelbridge.queue.settings import QueueSettings, nanos
+from otelbridge.queue.state import QueueState
 from otelbridge.telemetry.ledger import Account, Posting
 
 Policy = Literal["drop_oldest", "drop_newest", "logs_first"]
@@ -31,15 +31,15 @@ def shed_from(policy: Policy, newcomer: Stream) -> tuple[tuple[Stream, ...], ...
     return tuple((stream,) for stream in SHEDDING_ORDER[: SHEDDING_ORDER.index(newcomer) + 1])
 
 
-GAPS_ROOM_BYTES = 1024 * 1024  # beyond the bound, for the records that say what was lost by it
+GAPS_EXTRA_BYTES = 1024 * 1024  # beyond the bound, for the records that say what was lost by it
 
 
 class Admission:
     """Admits batches within the bounds, by the operator's overflow policy."""
 
-    def __init__(self, settings: QueueSettings, holding: QueueState) -> None:
+    def __init__(self, settings: QueueSettings, state: QueueState) -> None:
         self._settings = settings
-        self._holding = holding
+        self._state = state
         self.shed: dict[tuple[Stream, str], int] = {}
         """Records dropped since somebody last said so, per stream and reason."""
 
@@ -51,36 +51,37 @@ class Admission:
             change: what will be written.
             passed: per stream, the first id that this change has not shed yet; kept by us from call to call.
         """
-        holding = self._holding
+        state = self._state
         size = len(batch.request)
-        bound = self._settings.max_bytes + (GAPS_ROOM_BYTES if batch.stream is Stream.GAPS else 0)
-        excess = holding.counts.total_bytes() + size - bound
+        bound = self._settings.max_bytes + (GAPS_EXTRA_BYTES if batch.stream is Stream.GAPS else 0)
+        excess = state.counts.total_bytes() + size - bound
         memory_only = False
-        if holding.weather is not None:
-            in_memory = holding.room.bytes + size - self._settings.memory_max_bytes
+        if state.disk_error is not None:
+            in_memory = state.memory.bytes + size - self._settings.memory_max_bytes
             memory_only = in_memory > 0
             excess = max(excess, in_memory)
         if excess > 0 and not self._make_room(batch.stream, excess, change, passed, memory_only=memory_only):
             self.drop(batch.stream, batch.records, self._reason())
             return
-        batch_id = row_id(batch.stream, holding.books.next_sequence)
-        holding.books.next_sequence += 1
+        batch = state.dated(batch)
+        batch_id = row_id(batch.stream, state.checkpoint.next_sequence)
+        state.checkpoint.next_sequence += 1
         change.inserts[batch_id] = batch
-        holding.counts.add(batch.stream, measure(batch_id, batch))
+        state.counts.add(batch.stream, measure(batch_id, batch))
 
     def drop(self, stream: Stream, records: int, reason: str) -> None:
         """Posts records as dropped."""
-        self._holding.books.ledger.post(Posting(stream, Account.DROPPED, reason, records))
+        self._state.checkpoint.ledger.post(Posting(stream, Account.DROPPED, reason, records))
         self.shed[stream, reason] = self.shed.get((stream, reason), 0) + records
 
-    def expire(self, now_unix_nano: int, change: Change, most: int) -> bool:
+    def expire(self, change: Change, most: int) -> bool:
         """Adds the deletion of batches past their age to the change; True when there may be more."""
-        holding = self._holding
-        cutoff = now_unix_nano - int(self._settings.max_age_seconds * 1e9)
+        state = self._state
+        cutoff = state.clock.now() - nanos(self._settings.max_age_seconds)
         more = False
-        for stream in [stream for stream in Stream if holding.counts.batches[stream]]:
-            for gap in holding.desk.gaps(stream):
-                rows = rows_of(holding, gap, most)
+        for stream in [stream for stream in Stream if state.counts.batches[stream]]:
+            for gap in state.leases.gaps(stream):
+                rows = state.rows(gap, most)
                 old = []
                 for row in rows:
                     if row.oldest_received_unix_nano >= cutoff:
@@ -94,7 +95,7 @@ class Admission:
         return more
 
     def _reason(self) -> str:
-        return "disk_error" if self._holding.weather in (DiskError.TROUBLE, DiskError.DAMAGE) else "queue_full"
+        return "queue_full" if self._state.disk_error in (None, DiskError.FULL) else "disk_error"
 
     def _make_room(
         self, newcomer: Stream, excess: int, change: Change, passed: dict[Stream, int], *, memory_only: bool
@@ -113,13 +114,13 @@ class Admission:
     def _oldest(
         self, group: tuple[Stream, ...], passed: dict[Stream, int], *, memory_only: bool
     ) -> tuple[Stream, int, Row] | None:
-        holding = self._holding
+        state = self._state
         found: list[tuple[int, Stream, int, Row]] = []
         for stream in group:
-            if not holding.counts.batches[stream]:
+            if not state.counts.batches[stream]:
                 continue
-            for gap in holding.desk.gaps(stream, passed.get(stream, span_of(stream).first)):
-                rows = holding.room.measures(gap, 1) if memory_only else rows_of(holding, gap, 1)
+            for gap in state.leases.gaps(stream, passed.get(stream, span_of(stream).first)):
+                rows = state.memory.measures(gap, 1) if memory_only else state.rows(gap, 1)
                 if rows:
                     found.append((sequence_of(rows[0].id), stream, gap.first, rows[0]))
                     break
@@ -129,10 +130,10 @@ class Admission:
         return stream, first, row
 
     def _discard(self, stream: Stream, since: int, rows: list[Row], reason: str, change: Change) -> None:
-        holding = self._holding
+        state = self._state
         span = Span(rows[0].id, rows[-1].id)
-        if not all(holding.room.alone(row.id) for row in rows):
+        if not all(state.memory.alone(row.id) for row in rows):
             change.deletes.append(span)
-            holding.settled_up_to(stream, since, span.last)
-        holding.room.remove(span)
-        self.drop(stream, holding.counts.remove(stream, rows), reason)
+            state.settled_up_to(stream, since, span.last)
+        state.memory.remove(span)
+        self.drop(stream, state.counts.remove(stream, rows), reason)

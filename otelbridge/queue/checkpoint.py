@@ -1,23 +1,27 @@
-"""The books after a recount: what is missing is posted as dropped, and said; what came back is held again."""
+"""What the queue remembers beside the batches (ledger, floors, time), and its copy in a file of its own."""
 
 from __future__ import annotations
 
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from otelbridge.event import Gap, GapCause, Stream
-from otelbridge.telemetry.events import GapEnded, RecordsShed, Tell
+from otelbridge.event import Stream
+from otelbridge.queue.clock import Reading
 from otelbridge.telemetry.ledger import Account, Ledger, Posting
 
+CHECKPOINT_FILE = "queue.checkpoint"
 SEAL_BYTES = 4
+PAGE_SLOT_BYTES = 64 * 1024  # hundreds of rules' names in the ledger
+FILE_BYTES = 128 * 1024  # reserved at once, so that a full disk does not keep it from being overwritten
 
 
 @dataclass(slots=True, kw_only=True)
 class Checkpoint:
-    """What the queue remembers beside the batches."""
+    """The ledger, and where and when the queue is."""
 
     revision: int = 0
     """Counts the changes; the higher of two pages is the later one."""
@@ -25,32 +29,40 @@ class Checkpoint:
     ledger: Ledger = field(default_factory=Ledger)
     floor: dict[Stream, int] = field(default_factory=dict)
     """Per stream, an id below which every batch is settled."""
-    written_unix_nano: int = 0
-    open_under_boot: str = ""
-    """The run of the machine under which the queue is open without syncing each change; empty when it was closed."""
+    empty_at: dict[Stream, int] = field(default_factory=dict)
+    """Per stream, when (the queue's time) nothing of it was held last: what is lost came later."""
+    written: Reading = field(default=Reading(0, 0))
+    """The machine's clocks when this was written."""
+    offset_nano: int = 0
+    """The queue clock's."""
+    boot: str = ""
+    """The machine's run under which this was written."""
+    unsynced: bool = False
+    """The queue is open, and changes are not synced one by one."""
 
     def page(self) -> bytes:
-        """The books, encoded and sealed."""
+        """The checkpoint, encoded and sealed."""
         text = json.dumps(
             {
                 "revision": self.revision,
                 "next_sequence": self.next_sequence,
                 "ledger": self.ledger.postings(),
                 "floor": self.floor,
-                "written": self.written_unix_nano,
-                "boot": self.open_under_boot,
+                "empty_at": self.empty_at,
+                "written": self.written,
+                "offset": self.offset_nano,
+                "boot": self.boot,
+                "unsynced": self.unsynced,
             },
             separators=(",", ":"),
-        ).encode()
-        return zlib.crc32(text).to_bytes(SEAL_BYTES, "big") + text
+        )
+        return _sealed(text)
 
 
 def read_page(page: bytes | None) -> Checkpoint | None:
-    """The books of a page; None when it is missing or not what was written."""
-    if page is None or len(page) <= SEAL_BYTES:
-        return None
-    text = page[SEAL_BYTES:]
-    if zlib.crc32(text).to_bytes(SEAL_BYTES, "big") != page[:SEAL_BYTES]:
+    """The checkpoint in a page; None when it is missing or not what was written."""
+    text = _unsealed(page or b"")
+    if text is None:
         return None
     tree = json.loads(text)
     return Checkpoint(
@@ -58,38 +70,76 @@ def read_page(page: bytes | None) -> Checkpoint | None:
         next_sequence=tree["next_sequence"],
         ledger=Ledger(Posting(Stream(s), Account(a), reason, n) for s, a, reason, n in tree["ledger"]),
         floor={Stream(stream): first for stream, first in tree["floor"].items()},
-        written_unix_nano=tree["written"],
-        open_under_boot=tree["boot"],
+        empty_at={Stream(stream): at for stream, at in tree["empty_at"].items()},
+        written=Reading(*tree["written"]),
+        offset_nano=tree["offset"],
+        boot=tree["boot"],
+        unsynced=tree["unsynced"],
     )
 
 
-MIRROR_BYTES = 16 * 1024  # reserved at once, so that a full disk does not keep it from being overwritten
+WATCHING = "watching"
+MAX_WATCHED = 3_000  # streams of upstreams; addresses behind a name come and go, the oldest are forgotten
+
+Watched = Mapping[tuple[str, Stream], int]
+"""Unix nanoseconds by upstream and stream."""
+
+
+def note_of(watched: Watched) -> str:
+    """Until when streams were watched, as a note for the next life."""
+    latest = sorted(watched.items(), key=lambda item: item[1])[-MAX_WATCHED:]
+    return json.dumps([[upstream, stream, until] for (upstream, stream), until in latest])
+
+
+def read_note(note: str | None) -> dict[tuple[str, Stream], int]:
+    """The other way round; empty when there is no note, or it is damaged."""
+    try:
+        return {(str(upstream), Stream(stream)): int(until) for upstream, stream, until in json.loads(note or "[]")}
+    except (ValueError, TypeError):
+        return {}
 
 
 class Mirror:
-    """The file with the copy. Not worth a failure: when it can't be written, the database still is."""
+    """The file with the copy of the page and of the note on what was watched: it survives the database.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Not worth a failure: when it can't be written, the database still is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / CHECKPOINT_FILE
         self._descriptor: int | None = None
 
-    def read(self) -> Checkpoint | None:
-        """The copy of the last life, if there is a whole one."""
+    def read(self) -> tuple[Checkpoint | None, str]:
+        """The last life's checkpoint, None where there is no whole one; its note, empty where there is none."""
         try:
-            content = self._path.read_bytes()
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
-            return None
-        length = int.from_bytes(content[:SEAL_BYTES], "big")
-        return read_page(content[SEAL_BYTES : SEAL_BYTES + length])
+            return None, ""
+        with os.fdopen(descriptor, "rb") as file:
+            try:
+                page, note = file.read(PAGE_SLOT_BYTES), file.read()
+            except OSError:
+                return None, ""
+        return read_page(_framed(page)), _unsealed(_framed(note)) or ""
 
     def write(self, page: bytes) -> None:
-        """Overwrites the copy in place."""
-        content = len(page).to_bytes(SEAL_BYTES, "big") + page
+        """Overwrites the page in place."""
+        if len(page) <= PAGE_SLOT_BYTES - SEAL_BYTES:
+            self._put(page, 0)
+
+    def write_note(self, note: str) -> None:
+        """Overwrites the note in place."""
+        self._put(_sealed(note), PAGE_SLOT_BYTES)
+
+    def _put(self, content: bytes, place: int) -> None:
+        content = len(content).to_bytes(SEAL_BYTES, "big") + content
         try:
             if self._descriptor is None:
-                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                content = content.ljust(MIRROR_BYTES, b"\0")
-            os.pwrite(self._descriptor, content, 0)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                self._descriptor = os.open(self._path, flags, 0o600)
+                size = os.fstat(self._descriptor).st_size
+                os.pwrite(self._descriptor, bytes(max(0, FILE_BYTES - size)), size)
+            os.pwrite(self._descriptor, content, place)
         except OSError:
             self.close()
 
@@ -100,32 +150,18 @@ class Mirror:
             self._descriptor = None
 
 
-def post_lost(ledger: Ledger, stream: Stream, lost: int, *, where: Path, now_unix_nano: int, tell: Tell) -> None:
-    """Makes the ledger balance again.
+def _sealed(text: str) -> bytes:
+    content = text.encode()
+    return zlib.crc32(content).to_bytes(SEAL_BYTES, "big") + content
 
-    Args:
-        ledger: the queue's.
-        stream: whose records were counted.
-        lost: how many fewer there are than there should be; negative when there are more.
-        where: the file that was damaged.
-        now_unix_nano: the time of the recount.
-        tell: is told of a loss.
-    """
-    if lost > 0:
-        ledger.post(Posting(stream, Account.DROPPED, "corrupt", lost))
-        tell(RecordsShed(stream=stream, reason="corrupt", records=lost))
-        gap = Gap(
-            stream=stream,
-            upstream="",
-            cause=GapCause.CORRUPTION,
-            started_unix_nano=now_unix_nano,
-            ended_unix_nano=now_unix_nano,
-            lost_records=lost,
-            detail=f"The queue file {where} was damaged.",
-        )
-        tell(GapEnded(gap=gap))
-    elif lost < 0:
-        # Batches that were delivered came back with an older state of the file: they are held again.
-        delivered = min(-lost, ledger.total(stream, Account.DELIVERED))
-        ledger.post(Posting(stream, Account.DELIVERED, "", -delivered))
-        ledger.post(Posting(stream, Account.RECEIVED, "", -lost - delivered))
+
+def _unsealed(sealed: bytes) -> str | None:
+    seal, content = sealed[:SEAL_BYTES], sealed[SEAL_BYTES:]
+    if not content or zlib.crc32(content).to_bytes(SEAL_BYTES, "big") != seal:
+        return None
+    return content.decode()
+
+
+def _framed(content: bytes) -> bytes:
+    length = int.from_bytes(content[:SEAL_BYTES], "big")
+    return content[SEAL_BYTES : SEAL_BYTES + length]

@@ -1,4 +1,4 @@
-"""Errands for the bridge that owns the queue, left in its folder by another process: resend dead letters, drop them."""
+"""Commands for the bridge that owns the queue, left as files in its folder: resend dead letters, or drop them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-PREFIX = "errand-"
+PREFIX = "command-"
 SUFFIX = ".json"
 
 Verb = Literal["resend", "discard"]
@@ -19,14 +19,14 @@ Verb = Literal["resend", "discard"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to do with which dead letters."""
+    """What to do with which dead dead_letters."""
 
     verb: Verb
     numbers: tuple[int, ...]
 
 
 def leave(directory: Path, verb: Verb, numbers: Sequence[int]) -> Path:
-    """Leaves an errand; the bridge does it within a second and deletes the file.
+    """Leaves an command; the bridge does it within a second and deletes the file.
 
     Raises:
         OSError: the folder can't be written.
@@ -39,7 +39,7 @@ def leave(directory: Path, verb: Verb, numbers: Sequence[int]) -> Path:
 
 
 def collect(directory: Path) -> Iterator[Command]:
-    """The errands that were left, in order; each file is gone before its errand is done, so that none is done twice."""
+    """The commands that were left, in order; each file is deleted before its command is done: none is done twice."""
     try:
         names = sorted(os.listdir(directory))  # noqa: PTH208  # every half second: names do, no Path each
     except OSError:

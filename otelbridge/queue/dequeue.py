@@ -1,14 +1,15 @@
-"""What an outcome does to a lease's batches: gone and counted, given back, set aside, or cut into pieces."""
+"""Makes leases of what is held, and does to their batches what an outcome asks for."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from otelbridge.event import Stream
 from otelbridge.queue.dead_letters import DeadLetters
-from otelbridge.queue.leases import Loan
+from otelbridge.queue.leases import OpenLease
 from otelbridge.queue.memory import measure
 from otelbridge.queue.model import (
     Accepted,
@@ -24,7 +25,7 @@ from otelbridge.queue.model import (
     sequence_of,
     span_of,
 )
-from otelbridge.queue.state import QueueState, all_is_found, batches_of, room_for_pieces, rows_of
+from otelbridge.queue.state import QueueState
 from otelbridge.telemetry.ledger import Account, Posting
 
 FRESH_NANOS = 30_000_000_000  # with `fresh_first`, what arrived in this time goes before the backlog
@@ -35,46 +36,49 @@ MORE_ROWS = 512  # a lease of many small batches reads on
 
 
 class Dequeue:
-    """Makes leases. Not thread-safe."""
+    """The way out of the queue. Not thread-safe."""
 
-    def __init__(self, order: Literal["in_order", "fresh_first"], holding: QueueState) -> None:
+    def __init__(self, order: Literal["in_order", "fresh_first"], state: QueueState, dead_letters: DeadLetters) -> None:
         self._fresh_first = order == "fresh_first"
-        self._holding = holding
+        self._state = state
+        self._dead_letters = dead_letters
         self._arrivals: deque[tuple[int, int]] = deque()
         """Moments, and the first sequence that arrived from then on."""
 
-    def note_arrival(self, now_unix_nano: int, sequence: int) -> None:
-        """Remembers where in the order a moment is."""
-        if self._fresh_first and (not self._arrivals or now_unix_nano - self._arrivals[-1][0] >= FRESH_STEP_NANOS):
-            self._arrivals.append((now_unix_nano, sequence))
+    def note_arrival(self) -> None:
+        """Remembers where in the order this moment is."""
+        if self._fresh_first:
+            now = self._state.clock.now()
+            if not self._arrivals or now - self._arrivals[-1][0] >= FRESH_STEP_NANOS:
+                self._arrivals.append((now, self._state.checkpoint.next_sequence))
 
-    def lend(self, now_unix_nano: int, *, max_bytes: int, max_records: int) -> Lease | None:
+    # --- leasing ---
+
+    def lease(self, *, max_bytes: int, max_records: int) -> Lease | None:
         """The next lease; None when nothing is free, or nothing can be read."""
         rounds = 0
         while rounds < IDLE_ROUNDS:  # a round without a lease has passed over damaged batches, or salvaged the file
-            held = sum(self._holding.counts.batches.values())
-            chosen = self._choose(now_unix_nano)
+            held = sum(self._state.counts.batches.values())
+            chosen = self._choose()
             if chosen is None:
-                if all_is_found(self._holding):
+                if self._state.all_is_found():
                     return None
             else:
                 stream, gap, rows = chosen
-                rows = self._fill(gap, rows, max_bytes=max_bytes, max_records=max_records)
-                lease = self._make(stream, gap, rows)
+                lease = self._make(stream, gap, self._fill(gap, rows, max_bytes=max_bytes, max_records=max_records))
                 if lease is not None:
                     return lease
-            rounds = rounds + 1 if held == sum(self._holding.counts.batches.values()) else 0
+            rounds = rounds + 1 if held == sum(self._state.counts.batches.values()) else 0
         return None
 
-    def _choose(self, now_unix_nano: int) -> tuple[Stream, Span, list[Row]] | None:
+    def _choose(self) -> tuple[Stream, Span, list[Row]] | None:
         """The stream whose first free batch is the oldest, and its first free batches."""
         if self._fresh_first:
-            while self._arrivals and now_unix_nano - self._arrivals[0][0] > FRESH_NANOS:
+            now = self._state.clock.now()
+            while self._arrivals and now - self._arrivals[0][0] > FRESH_NANOS:
                 self._arrivals.popleft()
-            if self._arrivals:
-                fresh = self._oldest_free(self._arrivals[0][1])
-                if fresh:
-                    return fresh
+            if self._arrivals and (found := self._oldest_free(self._arrivals[0][1])):
+                return found
         return self._oldest_free(0)
 
     def _oldest_free(self, sequence: int) -> tuple[Stream, Span, list[Row]] | None:
@@ -82,12 +86,12 @@ class Dequeue:
         return min(free, key=lambda found: sequence_of(found[2][0].id), default=None)
 
     def _first_free(self, stream: Stream, sequence: int) -> Iterator[tuple[Stream, Span, list[Row]]]:
-        holding = self._holding
-        if not holding.counts.batches[stream]:
+        state = self._state
+        if not state.counts.batches[stream]:
             return
         first = row_id(stream, sequence) if sequence else span_of(stream).first
-        for gap in holding.desk.gaps(stream, first):
-            rows = rows_of(holding, gap, FIRST_ROWS)
+        for gap in state.leases.gaps(stream, first):
+            rows = state.rows(gap, FIRST_ROWS)
             if rows:
                 yield stream, gap, rows
                 return
@@ -107,12 +111,12 @@ class Dequeue:
             if len(rows) < asked:
                 break
             asked = MORE_ROWS
-            rows = rows_of(self._holding, Span(rows[-1].id + 1, gap.last), asked)
+            rows = self._state.rows(Span(rows[-1].id + 1, gap.last), asked)
         return chosen
 
     def _make(self, stream: Stream, gap: Span, rows: list[Row]) -> Lease | None:
-        holding = self._holding
-        batches = batches_of(holding, rows)
+        state = self._state
+        batches = state.batches(rows)
         rows = [row for row in rows if row.id in batches]
         if not rows:
             return None
@@ -122,71 +126,70 @@ class Dequeue:
             parts=tuple(batches[row.id].request for row in rows),
             request_bytes=sum(row.request_bytes for row in rows),
             records=sum(row.records for row in rows),
-            oldest_received_unix_nano=min(row.oldest_received_unix_nano for row in rows),
-            tries=holding.desk.tries(rows[0].id),
+            oldest_received_unix_nano=state.clock.unix_nano_of(min(row.oldest_received_unix_nano for row in rows)),
+            tries=state.leases.tries(rows[0].id),
         )
-        on_disk = holding.store is not None
+        on_disk = state.store is not None
         # From its own first row, not from the start of the gap: the pieces of an earlier lease may come to lie between.
         span = Span(rows[0].id, rows[-1].id)
-        holding.desk.lend(Loan(lease=lease, span=span, rows=tuple(rows), since=gap.first, on_disk=on_disk))
+        state.leases.add(OpenLease(lease=lease, span=span, rows=tuple(rows), since=gap.first, on_disk=on_disk))
         return lease
 
+    # --- ending leases ---
 
-def accept(holding: QueueState, letters: DeadLetters, lease: Lease, outcome: Accepted) -> None:
-    """Deletes the batches, and keeps them in the flight recorder where the operator wants it."""
-    loan = holding.desk.take_back(lease)
-    rejected = min(outcome.rejected, lease.records)
-    ledger = holding.books.ledger
-    ledger.post(Posting(lease.stream, Account.DELIVERED, "", lease.records - rejected))
-    if rejected:
-        ledger.post(Posting(lease.stream, Account.REJECTED, "partial_success", rejected))
-    change = Change()
-    letters.retain(loan, change)
-    _discharge(holding, loan, change)
+    def accept(self, lease: Lease, outcome: Accepted) -> None:
+        """Deletes the batches, and keeps them in the flight recorder where the operator wants it."""
+        open_lease = self._state.leases.end(lease)
+        rejected = min(outcome.rejected, lease.records)
+        ledger = self._state.checkpoint.ledger
+        ledger.post(Posting(lease.stream, Account.DELIVERED, "", lease.records - rejected))
+        if rejected:
+            ledger.post(Posting(lease.stream, Account.REJECTED, "partial_success", rejected))
+        change = Change()
+        self._dead_letters.retain(open_lease, change)
+        self._discharge(open_lease, change)
 
+    def give_back(self, lease: Lease) -> None:
+        """Makes the batches free again, where they were in the order."""
+        leases = self._state.leases
+        leases.release(lease.stream, leases.end(lease).span)
+        leases.count_try(lease)
 
-def give_back(holding: QueueState, lease: Lease) -> None:
-    """Makes the batches free again, where they were in the order."""
-    loan = holding.desk.take_back(lease)
-    holding.desk.release(lease.stream, loan.span)
-    holding.desk.count_try(lease)
+    def refuse(self, lease: Lease, outcome: Refused | TooLarge) -> None:
+        """Moves the batches to the dead letters."""
+        open_lease = self._state.leases.end(lease)
+        self._state.checkpoint.ledger.post(Posting(lease.stream, Account.REJECTED, outcome.code, lease.records))
+        change = Change()
+        self._dead_letters.add(open_lease, outcome, change)
+        self._discharge(open_lease, change)
 
+    def replace(self, lease: Lease, pieces: Sequence[Batch]) -> None:
+        """Puts smaller batches in the place of a lease's, with the same records in the same order.
 
-def refuse(holding: QueueState, letters: DeadLetters, lease: Lease, outcome: Refused | TooLarge) -> None:
-    """Moves the batches to the dead letters."""
-    loan = holding.desk.take_back(lease)
-    holding.books.ledger.post(Posting(lease.stream, Account.REJECTED, outcome.code, lease.records))
-    change = Change()
-    letters.refuse(lease, outcome, change)
-    _discharge(holding, loan, change)
+        Raises:
+            ValueError: the pieces hold other than the lease's records, or records of another stream.
+        """
+        if sum(piece.records for piece in pieces) != lease.records or any(p.stream != lease.stream for p in pieces):
+            raise ValueError(f"the pieces must hold the lease's {lease.records} records of {lease.stream}")
+        state = self._state
+        numbers = piece_ids(state.free_ids_after(state.leases.find(lease)), len(pieces))
+        open_lease = state.leases.end(lease)
+        change = Change()
+        for batch_id, piece in zip(numbers, pieces, strict=True):
+            change.inserts[batch_id] = replace(piece, oldest_received_unix_nano=open_lease.oldest)
+            state.counts.add(piece.stream, measure(batch_id, piece))
+        self._discharge(open_lease, change)
 
-
-def cut(holding: QueueState, lease: Lease, pieces: Sequence[Batch]) -> None:
-    """Puts smaller batches in the place of a lease's, with the same records in the same order.
-
-    Raises:
-        ValueError: the pieces hold other than the lease's records, or records of another stream.
-    """
-    if sum(piece.records for piece in pieces) != lease.records or any(p.stream != lease.stream for p in pieces):
-        raise ValueError(f"the pieces must hold the lease's {lease.records} records of {lease.stream}")
-    numbers = piece_ids(room_for_pieces(holding, holding.desk.loan_of(lease)), len(pieces))
-    loan = holding.desk.take_back(lease)
-    change = Change(inserts=dict(zip(numbers, pieces, strict=True)))
-    for batch_id, piece in change.inserts.items():
-        holding.counts.add(piece.stream, measure(batch_id, piece))
-    _discharge(holding, loan, change)
-
-
-def _discharge(holding: QueueState, loan: Loan, change: Change) -> None:
-    """Ends a loan for good: its rows go with the change; not handed out again even if that has to wait."""
-    stream = loan.lease.stream
-    holding.counts.remove(stream, loan.rows)
-    holding.desk.forget_tries(loan.lease)
-    if not all(holding.room.alone(row.id) for row in loan.rows):
-        change.deletes += loan.spans()
-    for row in loan.rows if holding.room else ():
-        holding.room.remove(Span(row.id, row.id))
-    holding.desk.release(stream, loan.span)
-    if loan.on_disk and not change.inserts:  # pieces may lie anywhere beyond the loan's last row
-        holding.settled_up_to(stream, loan.since, loan.rows[-1].id)
-    holding.write(change)
+    def _discharge(self, open_lease: OpenLease, change: Change) -> None:
+        """Ends a lease for good: its rows go with the change; not leased again even if that has to wait."""
+        state, stream = self._state, open_lease.lease.stream
+        state.counts.remove(stream, open_lease.rows)
+        state.leases.forget_tries(open_lease.lease)
+        if not all(state.memory.alone(row.id) for row in open_lease.rows):
+            change.deletes += open_lease.spans()
+        for row in open_lease.rows if state.memory else ():
+            state.memory.remove(Span(row.id, row.id))
+        state.leases.release(stream, open_lease.span)
+        if open_lease.on_disk and not change.inserts:  # pieces may lie anywhere beyond the lease's last row
+            state.settled_up_to(stream, open_lease.since, open_lease.rows[-1].id)
+        state.write(change)

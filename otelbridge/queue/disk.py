@@ -1,13 +1,16 @@
-"""One bridge per queue: a lock file in the folder, held for as long as the process lives."""
+"""The ground that the queue stands on: its folder, who owns it, what errors mean, and space laid by."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import sqlite3
+import stat
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from otelbridge.queue.model import QueueInUse, QueueUnusable
 
@@ -21,6 +24,8 @@ class DiskError(StrEnum):
     """Input/output error, read-only, locked, out of memory: wait in memory, open the file anew, try again."""
     DAMAGE = "damage"
     """The file is not what we wrote: salvage it."""
+    GONE = "gone"
+    """Files were deleted, moved or replaced under us: copy what is still open into new ones."""
 
 
 # Primary result codes of https://www.sqlite.org/rescode.html. What is not here is trouble: it may pass.
@@ -55,24 +60,32 @@ def sentence(error: Exception) -> str:
     return f"{error} ({name})" if name else str(error)
 
 
-def try_writing(path: Path) -> None:
-    """Writes a byte through to the disk. A full disk is no failure: the queue can work on one.
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""A full disk, a quota that is used up, a limit on the size of files."""
+
+
+def has_space(path: Path) -> bool:
+    """Whether the disk takes a page in a new file, written through; the file is gone again afterwards.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: it takes nothing, for another reason than space.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            os.pwrite(descriptor, b"\n", 0)
+            os.pwrite(descriptor, bytes(PROBE_BYTES), 0)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+            path.unlink()
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in NO_SPACE:
             raise
+        return False
+    return True
 
 
+PROBE_BYTES = 8192
 RESERVE_BYTES = 8 * 1024 * 1024  # what a log can hold: the checkpoint's 4 MiB, and a large transaction on top
 LEAST_FREE_BYTES = 2 * RESERVE_BYTES  # on a disk that is nearly full, the space serves better as space
 
@@ -91,7 +104,7 @@ class Reserve:
             disk = os.statvfs(self._path.parent)
             if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
                 return
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
             finally:
@@ -110,51 +123,156 @@ class Reserve:
 
 LOCK_FILE = "queue.lock"
 CURE = "Give the bridge's user a writable folder there, or another one with queue.directory."
+NOT_A_LINK = "Remove the link: the queue follows none inside its folder."
+NO_FOLDER_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP})  # NFS, say: the file must do
 
 
-def own(directory: Path) -> int:
-    """Makes the folder where it is missing and locks it; the kernel lets go when the process dies, however it dies.
+class FolderChange(NamedTuple):
+    """What has happened to the folder or to a file in it."""
 
-    Returns:
-        The open lock file; closing it gives the queue up.
+    kind: DiskError
+    why: str
 
-    Raises:
-        QueueInUse: another process has it.
-        QueueUnusable: the folder can't be made or written.
+
+class Folder:
+    """The queue's folder: locked against a second bridge, and watched for what is done to its files.
+
+    The folder is locked as well as a file in it, so that whoever deletes the lock file lets nobody in.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise QueueUnusable(directory, error.strerror or str(error), CURE) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.pread(descriptor, 32, 0).strip()
-        os.close(descriptor)
-        raise QueueInUse(directory, int(owner) if owner.isdigit() else None) from error
-    except OSError as error:  # a file system without locks
-        os.close(descriptor)
-        raise QueueUnusable(directory, f"it can't be locked: {error.strerror}", CURE) from error
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    except OSError:
-        pass  # a full disk: the lock holds all the same, only its owner can't be named
-    return descriptor
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._folder: int | None = None
+        self._lock: int | None = None
+        self._seen: dict[Path, os.stat_result] = {}
+        self.trace_unix_nano = 0
+        """When anything of an earlier bridge's queue in the folder was last written; 0 where there was nothing."""
+
+    def acquire(self) -> None:
+        """Makes the folder where it is missing, and locks it; called again, it locks what was made anew.
+
+        The kernel lets go when the process dies, however it dies.
+
+        Raises:
+            QueueInUse: another process has it.
+            QueueUnusable: the folder can't be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self._folder is None:
+                self.trace_unix_nano = max((p.lstat().st_mtime_ns for p in self.path.glob("queue.*")), default=0)
+            self._folder = self._locked(self._folder, self.path, os.O_RDONLY | os.O_DIRECTORY)
+            self._lock = self._locked(self._lock, self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        except BlockingIOError as error:
+            raise QueueInUse(self.path, _pid_in(self.path) or None) from error
+        except OSError as error:
+            cure = NOT_A_LINK if error.errno == errno.ELOOP else CURE
+            raise QueueUnusable(self.path, error.strerror or str(error), cure) from error
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same, only its owner can't be named
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _locked(self, held: int | None, path: Path, flags: int) -> int:
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        if held is not None and os.path.sameopenfile(held, descriptor):
+            os.close(descriptor)
+            return held
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if not flags & os.O_DIRECTORY or error.errno not in NO_FOLDER_LOCKS:
+                os.close(descriptor)
+                raise
+        if held is not None:
+            os.close(held)
+        return descriptor
+
+    def sign_of_life(self) -> None:
+        """Dates the lock file: should all else be gone at the next start, it tells until when a bridge lived."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._lock)
+
+    def release(self) -> None:
+        """Gives the folder up."""
+        for descriptor in (self._lock, self._folder):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._lock = self._folder = None
+
+    @property
+    def writable_by_others(self) -> bool:
+        """Whether others than its owner may put files there, or take ours away."""
+        with contextlib.suppress(OSError):
+            return bool(self.path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+        return False
+
+    # --- what others do to it ---
+
+    def watch(self, database: Path) -> None:
+        """Remembers which files are ours now: the lock, the open database and its two companions."""
+        # The lock last: what has happened to the database decides what is to be done.
+        paths = (self.path, *(Path(f"{database}{ending}") for ending in DATABASE_ENDINGS), self.path / LOCK_FILE)
+        self._seen = {}
+        for path in paths:
+            with contextlib.suppress(OSError):  # not made yet, or taken away already: the database's errors tell that
+                self._seen[path] = path.stat()
+
+    def change(self) -> FolderChange | None:
+        """What has happened to our files since; None as long as they are where, and what, they were."""
+        for path, seen in self._seen.items():
+            try:
+                now = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                now = None
+            except OSError as error:
+                return FolderChange(DiskError.TROUBLE, f"{path} can't be reached: {error.strerror}")
+            if now is None or (done := _done_to(path, seen, now)):
+                kind = DiskError.TROUBLE if path.name == LOCK_FILE else DiskError.GONE
+                return FolderChange(kind, f"{path} {'is gone' if now is None else done}")
+            if not os.access(path, os.R_OK | os.W_OK):
+                return FolderChange(DiskError.TROUBLE, f"{path} can't be read and written any more")
+            self._seen[path] = now
+        if self._seen and os.statvfs(self.path).f_flag & os.ST_RDONLY:
+            return FolderChange(DiskError.TROUBLE, f"{self.path} is read-only")
+        return None
+
+
+DATABASE_ENDINGS = ("", "-wal", "-shm")
+WAL_LIMIT_BYTES = 8 * 1024 * 1024  # a write-ahead log that grew beyond is cut back to this by SQLite
+
+
+def _done_to(path: Path, seen: os.stat_result, now: os.stat_result) -> str:
+    """What somebody else has done to a file of ours; empty if nothing."""
+    if not os.path.samestat(now, seen):
+        return "is another one than was opened"
+    least = {"-wal": min(seen.st_size, WAL_LIMIT_BYTES), "-shm": seen.st_size, ".db": 1}
+    if now.st_size < next((size for ending, size in least.items() if path.name.endswith(ending)), 0):
+        return "was cut short"
+    return ""
 
 
 def owner_of(directory: Path) -> int | None:
     """The process that holds the queue now; 0 when its number can't be read, None when nobody does."""
-    try:
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.pread(descriptor, 32, 0).strip()
-        return int(text) if text.isdigit() else 0
-    finally:
-        os.close(descriptor)
+    for path in (directory / LOCK_FILE, directory):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _pid_in(directory)
+        except OSError:  # a file system without locks
+            continue
+        finally:
+            os.close(descriptor)
     return None
+
+
+def _pid_in(directory: Path) -> int:
+    try:
+        text = (directory / LOCK_FILE).read_bytes()[:32].strip()
+    except OSError:
+        return 0
+    return int(text) if text.isdigit() else 0

@@ -1,4 +1,4 @@
-"""Looking at a queue from outside: its folder goes in; ledger, batches, dead letters and retained batches come out.
+"""Shows a queue from outside: ledger, batches, dead letters and retained batches of the file in a folder.
 
 Read-only and without locks, so it works beside a running bridge, without one, and on what a crash left behind. What a
 bridge holds in memory only, while its disk takes no writes, can't be seen from here.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from otelbridge import clamp
 from otelbridge.event import Stream
 from otelbridge.queue.checkpoint import Checkpoint, read_page
 from otelbridge.queue.disk import owner_of, sentence
-from otelbridge.queue.durability import WATCHING, read_note
 from otelbridge.queue.model import (
     STREAM_BY_RANK,
     Batch,
@@ -32,7 +32,6 @@ from otelbridge.queue.store import QUEUE_FILE, Store, read_store
 from otelbridge.telemetry.ledger import Ledger
 
 ROWS_AT_ONCE = 1024
-END_OF_TIME = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,31 +67,31 @@ class Verification:
 
 
 class Inspection:
-    """A queue file as it was at one instant. Methods raise sqlite3.Error where the file can't be read."""
+    """A queue file as it was at one instant. Methods raise sqlite3.Error where the file can't be read.
+
+    Times are by the machine's clock as it was set when the file was written last.
+    """
 
     def __init__(self, directory: Path, store: Store) -> None:
         self.path = directory / QUEUE_FILE
         self.owner_pid = owner_of(directory)
         """The bridge that holds it now; 0 when its number can't be read, None when there is none."""
         self._store = store
-        self._books = read_page(store.page())
+        self._checkpoint = read_page(store.page())
+        self._offset_nano = self._checkpoint.offset_nano if self._checkpoint else 0
 
     @property
-    def books_readable(self) -> bool:
+    def checkpoint_readable(self) -> bool:
         """Whether the ledger could be read; without it, it is empty."""
-        return self._books is not None
+        return self._checkpoint is not None
 
     def ledger(self) -> Ledger:
         """The ledger."""
-        return (self._books or Checkpoint()).ledger
+        return (self._checkpoint or Checkpoint()).ledger
 
     def held(self) -> dict[Stream, int]:
         """Records held per stream, counted row by row."""
         return {stream: records for stream, (_, records, _) in self._store.sums().items()}
-
-    def watching(self) -> dict[tuple[str, Stream], int]:
-        """Until when each upstream's stream was watched."""
-        return read_note(self._store.notes().get(WATCHING))
 
     def batches(self) -> Iterator[Listed]:
         """What is held, stream by stream, oldest first."""
@@ -104,7 +103,7 @@ class Inspection:
                     sequence=sequence_of(row.id),
                     records=row.records,
                     bytes=row.bytes,
-                    oldest_received_unix_nano=row.oldest_received_unix_nano,
+                    oldest_received_unix_nano=row.oldest_received_unix_nano + self._offset_nano,
                 )
 
     def batch(self, number: int) -> Batch | None:
@@ -113,11 +112,24 @@ class Inspection:
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """What the endpoint refused for good, oldest first."""
-        return self._store.dead_letters()
+        for dead_letter in self._store.dead_letters():
+            yield replace(
+                dead_letter,
+                oldest_received_unix_nano=dead_letter.oldest_received_unix_nano + self._offset_nano,
+                refused_unix_nano=dead_letter.refused_unix_nano + self._offset_nano,
+            )
 
-    def retained(self, since_unix_nano: int = 0, until_unix_nano: int = END_OF_TIME) -> Iterator[Retained]:
+    def retained(self, since_unix_nano: int = 0, until_unix_nano: int = clamp.MAX_UNIX_NANO) -> Iterator[Retained]:
         """What the flight recorder kept of the time between, in the order of delivery."""
-        return (kept for _, kept in self._store.retained(since_unix_nano, until_unix_nano))
+        offset = self._offset_nano
+        for _, kept in self._store.retained(
+            clamp.unix_nano(since_unix_nano - offset), clamp.unix_nano(until_unix_nano - offset)
+        ):
+            yield replace(
+                kept,
+                oldest_received_unix_nano=kept.oldest_received_unix_nano + offset,
+                delivered_unix_nano=kept.delivered_unix_nano + offset,
+            )
 
     def verify(self) -> Verification:
         """Reads every byte: SQLite's own check, each batch (its seal, and unpacked), the ledger against the batches."""

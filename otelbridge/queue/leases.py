@@ -1,4 +1,4 @@
-"""Who has what: leases go out and come back, and what is out is not handed out again.
+"""The leases that are out, and with them the spans of rows that nobody else gets.
 
 A lease covers every row of a span, so what is out is a short list of spans however long the backlog is, and the free
 rows are those in the gaps between them.
@@ -15,7 +15,7 @@ from otelbridge.queue.model import Lease, Row, Span, span_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loan:
+class OpenLease:
     """A lease that is out, and the rows behind it."""
 
     lease: Lease
@@ -27,17 +27,22 @@ class Loan:
     on_disk: bool
     """The disk was read when it was made: then every row in the span belongs to it."""
 
+    @property
+    def oldest(self) -> int:
+        """When its oldest record was received, by the queue's time."""
+        return min(row.oldest_received_unix_nano for row in self.rows)
+
     def spans(self) -> list[Span]:
         """What to delete when the lease is settled."""
         return [self.span] if self.on_disk else [Span(row.id, row.id) for row in self.rows]
 
 
 class Leases:
-    """The loans. Not thread-safe."""
+    """The leases that are out. Not thread-safe."""
 
     def __init__(self) -> None:
         self._out: dict[Stream, list[Span]] = {stream: [] for stream in Stream}
-        self._loans: dict[int, Loan] = {}
+        self._open: dict[int, OpenLease] = {}
         self._tries: dict[int, int] = {}
 
     def gaps(self, stream: Stream, first: int | None = None) -> Iterator[Span]:
@@ -51,31 +56,31 @@ class Leases:
             low = max(low, out.last + 1)
         yield Span(low, last)
 
-    def lend(self, loan: Loan) -> None:
+    def add(self, open_lease: OpenLease) -> None:
         """Records a lease that goes out."""
-        self._loans[loan.lease.batch_ids[0]] = loan
-        self.block(loan.lease.stream, loan.span)
+        self._open[open_lease.lease.batch_ids[0]] = open_lease
+        self.block(open_lease.lease.stream, open_lease.span)
 
-    def loan_of(self, lease: Lease) -> Loan:
-        """The loan behind a lease that is out.
+    def find(self, lease: Lease) -> OpenLease:
+        """The entry of a lease that is out.
 
         Raises:
             ValueError: the lease is not out: settled already, or not ours.
         """
-        loan = self._loans.get(lease.batch_ids[0])
-        if loan is None or loan.lease is not lease:
+        open_lease = self._open.get(lease.batch_ids[0])
+        if open_lease is None or open_lease.lease is not lease:
             raise ValueError(f"lease on batch {lease.batch_ids[0]} is not out: each is settled exactly once")
-        return loan
+        return open_lease
 
-    def take_back(self, lease: Lease) -> Loan:
-        """Ends a loan; its rows stay blocked until `release`. Raises ValueError as `loan_of` does."""
-        loan = self.loan_of(lease)
-        del self._loans[lease.batch_ids[0]]
-        return loan
+    def end(self, lease: Lease) -> OpenLease:
+        """Ends a lease; its rows stay blocked until `release`. Raises ValueError as `find` does."""
+        open_lease = self.find(lease)
+        del self._open[lease.batch_ids[0]]
+        return open_lease
 
-    def amend(self, loan: Loan) -> None:
+    def amend(self, open_lease: OpenLease) -> None:
         """The rows behind a lease have changed."""
-        self._loans[loan.lease.batch_ids[0]] = loan
+        self._open[open_lease.lease.batch_ids[0]] = open_lease
 
     def block(self, stream: Stream, span: Span) -> None:
         """Keeps the rows of a span from being handed out."""
@@ -85,9 +90,14 @@ class Leases:
         """Whatever is left in the span may be handed out again."""
         self._out[stream].remove(span)
 
-    def loans(self) -> list[Loan]:
+    def open(self) -> list[OpenLease]:
         """All that is out."""
-        return list(self._loans.values())
+        return list(self._open.values())
+
+    @property
+    def batches(self) -> int:
+        """How many batches are out."""
+        return sum([len(open_lease.rows) for open_lease in self._open.values()])
 
     def count_try(self, lease: Lease) -> None:
         """The lease came back unsettled."""

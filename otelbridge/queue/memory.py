@@ -1,8 +1,4 @@
-"""Batches that were just written, in memory as well: a courier that comes for them at once need not read them again.
-
-The disk stays the truth. What is in here is only ever a part of what was written to the file that is open, and once a
-backlog is larger than this, it is read from the disk.
-"""
+"""Batches in memory: those that wait for the disk, and copies of those that were just written to it."""
 
 from __future__ import annotations
 
@@ -75,6 +71,10 @@ class MemoryStore:
             end = min(end, start + limit)
         return [measure(batch_id, self._batches[batch_id]) for batch_id in order[start:end]]
 
+    def all(self) -> dict[int, Batch]:
+        """Every batch by its id."""
+        return dict(self._batches)
+
     def some(self, max_bytes: int) -> dict[int, Batch]:
         """The first batches up to a size, at least one: what the next write to the recovering disk takes."""
         chosen: dict[int, Batch] = {}
@@ -94,7 +94,11 @@ MAX_BYTES = 2 * 1024 * 1024
 
 
 class ReadCache:
-    """The copies. Not thread-safe."""
+    """Copies of what was just written, so that a worker that comes at once need not read it from the disk.
+
+    Only ever a part of what is in the open file: once a backlog is larger than this, it is read from there. Not
+    thread-safe.
+    """
 
     def __init__(self) -> None:
         self._copies = MemoryStore()
@@ -111,9 +115,9 @@ class ReadCache:
         """What is in the span is not to be handed out again, though it may still be on disk."""
         self._copies.remove(span)
 
-    def clear(self) -> None:
-        """The file was closed, perhaps because it is damaged."""
-        self._copies = MemoryStore()
+    def batches(self) -> dict[int, Batch]:
+        """All copies by their ids: should the file be damaged, they are what is left."""
+        return self._copies.all()
 
     def rows(self, span: Span, limit: int, *, held_batches: int) -> list[Row] | None:
         """The first rows of a span, if all batches of its stream are here; None if the disk must be asked.

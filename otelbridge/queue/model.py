@@ -1,4 +1,4 @@
-"""How much is held, per stream: counters that are kept with every change, so that asking costs nothing."""
+"""The queue's nouns: batches and their rows, leases and outcomes, changes, and how much is held."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from otelbridge.queue.packing import is_packed, joined, request_bytes
 
 
 @dataclass(eq=False)  # not frozen: whoever re-raises an exception sets its traceback
-class QueueInUse(Exception):  # noqa: N818  # the name says what is the case, as the other values of the room do
+class QueueInUse(Exception):  # noqa: N818  # the name says what is the case
     """Another process holds the queue in this folder; two writers would send everything twice."""
 
     directory: Path
@@ -52,7 +52,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryLater:
-    """Expected weather. Settled by giving the batches back."""
+    """Likely to pass by itself. Settled by giving the batches back."""
 
     code: str
     why: str
@@ -73,7 +73,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TooLarge:
-    """The request must be smaller. Settled by giving the batches back; a single record becomes a dead letter."""
+    """The request must be smaller. Settled by giving the batches back; a single record becomes a dead dead_letter."""
 
     code: str
     why: str
@@ -81,7 +81,7 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The endpoint will never take it. Settled by halving until the offender stands alone: a dead letter."""
+    """The endpoint will never take it. Settled by halving until the offender stands alone: a dead dead_letter."""
 
     code: str
     why: str
@@ -105,7 +105,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Batches on loan to a courier, oldest first, all of one stream; settled with an outcome exactly once."""
+    """Batches that a worker has, oldest first, all of one stream; settled with an outcome exactly once."""
 
     stream: Stream
     batch_ids: tuple[int, ...]
@@ -183,16 +183,16 @@ def checksum(batch_id: int, batch: Batch) -> int:
     return request_bytes(batch.request) << CRC_BITS | crc if is_packed(batch.request) else crc
 
 
-def piece_ids(room: Span, pieces: int) -> list[int]:
+def piece_ids(free: Span, pieces: int) -> list[int]:
     """Ids for the pieces of a batch, in order, evenly spread so that a piece can be cut again.
 
     Raises:
-        ValueError: the room is too small; cutting has gone further than a million pieces of one batch.
+        ValueError: the span is too small; cutting has gone further than a million pieces of one batch.
     """
-    step = (room.last - room.first + 1) // pieces
+    step = (free.last - free.first + 1) // pieces
     if not step:
-        raise ValueError(f"{pieces} pieces do not fit into {room}")
-    return [room.first + step * n for n in range(pieces)]
+        raise ValueError(f"{pieces} pieces do not fit into {free}")
+    return [free.first + step * n for n in range(pieces)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,13 +259,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depth:
-    """What the queue holds at one instant, on disk, in memory and on loan."""
+    """What the queue holds at one instant, on disk, in memory and leased."""
 
     batches: int
     records: int
     bytes: int
-    leased_records: int
-    """Of those, out with a courier."""
     memory_records: int
     """Of those, in memory only, because the disk does not take writes."""
     oldest_received_unix_nano: int | None

@@ -1,4 +1,4 @@
-"""A damaged queue file goes in, a new one with every batch that can still be read comes out; the old is set aside."""
+"""Makes a new file of what can be read of a damaged or deleted one, and of what memory still has."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from otelbridge.event import Stream
+from otelbridge.queue.disk import DATABASE_ENDINGS, DiskError, disk_error_of
 from otelbridge.queue.leases import Leases
 from otelbridge.queue.memory import MemoryStore, measure
 from otelbridge.queue.model import STREAM_BY_RANK, Batch, Change, Span, checksum, span_of, stream_of
@@ -166,7 +167,6 @@ def _integer(data: bytes, at: int, kind: int) -> tuple[int, int]:
 
 MAX_SET_ASIDE = 2  # broken files that are kept for a human; older ones go
 CHUNK_BYTES = 4 * 1024 * 1024
-LOG_SUFFIXES = ("-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,30 +198,60 @@ def salvage(path: Path, make_store: Callable[[Path], Store], floor: Mapping[Stre
         for chunk in _chunks(_readable(path, floor), seen):
             new.apply(Change(inserts=chunk), b"")
             records += sum(batch.records for batch in chunk.values())
-        _keep_letters(path, new)
-        new.checkpoint()
+        _keep_others(path, new)
+        new.move_log()
     finally:
         new.close()
+    aside = put_in_place(fresh, path)
+    return Salvaged(set_aside=aside, batches=len(seen), records=records)
+
+
+def rebuild(path: Path, store: Store) -> bool:
+    """Makes a new file of one that is open, though it is not at its path any more; False if it can't be read.
+
+    Args:
+        path: where it was.
+        store: it; closed, whatever comes of it, once the copy is made.
+
+    Raises:
+        sqlite3.Error, OSError: the new file can't be written.
+    """
+    fresh = path.with_suffix(".new")
+    remove(fresh)
+    try:
+        store.copy_to(fresh)
+    except sqlite3.Error as error:
+        if disk_error_of(error) is DiskError.FULL:
+            raise
+        return False
+    finally:
+        store.close()  # before the new one is in place, for it deletes the log that lies there
+    put_in_place(fresh, path)
+    return True
+
+
+def put_in_place(fresh: Path, path: Path) -> Path:
+    """Sets aside what lies at the path, if anything does, and puts the new file there; returns where the old one is."""
     aside = path.with_name(f"{path.name}.corrupt-{time.time_ns() // 1_000_000}")
     # The log first: a new log beside the old file would be worse than the old file without its log.
-    for suffix in ("-wal", ""):
+    for ending in ("-wal", ""):
         with contextlib.suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
+            Path(f"{path}{ending}").replace(f"{aside}{ending}")
     remove(path)
     fresh.replace(path)
     forget_oldest(path)
-    return Salvaged(set_aside=aside, batches=len(seen), records=records)
+    return aside
 
 
 def remove(path: Path) -> None:
     """Deletes a database with its log."""
-    for suffix in ("", *LOG_SUFFIXES):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    for ending in DATABASE_ENDINGS:
+        Path(f"{path}{ending}").unlink(missing_ok=True)
 
 
 def forget_oldest(path: Path) -> None:
     """Keeps the newest broken files only."""
-    kept = sorted(p for p in path.parent.glob(f"{path.name}.corrupt-*") if not p.name.endswith(LOG_SUFFIXES))
+    kept = sorted(p for p in path.parent.glob(f"{path.name}.corrupt-*") if not p.name.endswith(DATABASE_ENDINGS[1:]))
     for old in kept[:-MAX_SET_ASIDE]:
         remove(old)
 
@@ -260,48 +290,61 @@ def _readable(path: Path, floor: Mapping[Stream, int]) -> Iterator[tuple[int, Ba
             whole = False
         finally:
             old.close()
-    if not whole:
+    if not whole and path.exists():
         for batch_id, batch in carve(path):
             if batch_id >= floor.get(stream_of(batch_id), 0):
                 yield batch_id, batch
 
 
-def _keep_letters(path: Path, new: Store) -> None:
+def _keep_others(path: Path, new: Store) -> None:
     """Dead letters and retained batches come along as far as SQL can read them: they are counted as gone already."""
     with contextlib.suppress(sqlite3.Error, ValueError):
         old = read_store(path)
         try:
-            for letter in old.dead_letters():
-                new.apply(Change(dead_letters=[letter]), b"")
+            for dead_letter in old.dead_letters():
+                new.apply(Change(dead_letters=[dead_letter]), b"")
             for _, kept in old.retained(0, 2**63 - 1):
                 new.apply(Change(retained=[kept]), b"")
-            new.apply(Change(notes=old.notes()), b"")
         finally:
             old.close()
 
 
-def restore_loans(desk: Leases, room: MemoryStore, store: Store, pending: Change) -> None:
-    """Batches on loan that a salvage did not find are in memory still: they are written again, as one.
+def restore_from_memory(
+    leases: Leases, memory: MemoryStore, copies: Mapping[int, Batch], store: Store, pending: Change
+) -> None:
+    """Puts back what a new file lacks and memory still has: batches that are leased, and copies of those just written.
+
+    Args:
+        leases: those that are out; the batches of one are written again as one.
+        memory: takes what is to be written again.
+        copies: batches that were in the old file.
+        store: the new file.
+        pending: takes the deletions that go with it.
 
     Raises:
         sqlite3.Error: the new file can't be read.
     """
-    for loan in desk.loans():
-        lease = loan.lease
-        kept = {row.id for row in store.measures(loan.span, -1)}
-        if all(row.id in kept or row.id in room for row in loan.rows):
+    leased: set[int] = set()
+    for open_lease in leases.open():
+        lease = open_lease.lease
+        leased.update(row.id for row in open_lease.rows)
+        kept = {row.id for row in store.measures(open_lease.span, -1)}
+        if all(row.id in kept or row.id in memory for row in open_lease.rows):
             continue
-        for row in loan.rows:
-            room.remove(Span(row.id, row.id))
+        for row in open_lease.rows:
+            memory.remove(Span(row.id, row.id))
         for row_id in kept:
             pending.deletes.append(Span(row_id, row_id))
-            desk.block(lease.stream, Span(row_id, row_id))
+            leases.block(lease.stream, Span(row_id, row_id))
         batch = Batch(
             stream=lease.stream,
             request=lease.request,
             records=lease.records,
-            oldest_received_unix_nano=lease.oldest_received_unix_nano,
+            oldest_received_unix_nano=open_lease.oldest,
         )
-        row = measure(loan.rows[0].id, batch)
-        room.add(row.id, batch)
-        desk.amend(replace(loan, rows=(row,)))
+        row = measure(open_lease.rows[0].id, batch)
+        memory.add(row.id, batch)
+        leases.amend(replace(open_lease, rows=(row,)))
+    for batch_id, batch in copies.items():
+        if batch_id not in leased and batch_id not in memory and not store.measures(Span(batch_id, batch_id), 1):
+            memory.add(batch_id, batch)

@@ -7,8 +7,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from otelbridge import clamp
+
 MIB = 1024 * 1024
 YEAR_SECONDS = 365 * 24 * 3600
+LONGEST_SECONDS = 100.0 * YEAR_SECONDS
+
+
+def nanos(seconds: float) -> int:
+    """A setting in nanoseconds; a century stands for all that is longer."""
+    return int(clamp.seconds(seconds, most=LONGEST_SECONDS) * 1e9)
 
 
 class QueueSettings(BaseModel):

@@ -1,119 +1,188 @@
-"""What can be read of what is held: spans of ids go in, rows and batches come out of the file and out of memory.
+"""What is held, on disk and in memory: written as changes, read as rows and batches, kept through every disk error.
 
-A file that can't be read just now is left out; a damaged one is salvaged on the way. Nothing in here raises for it.
+A file that can't be read just now is left out; a damaged one is salvaged on the way. Reading and writing never raise
+for what the disk does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from otelbridge.event import Stream
-from otelbridge.queue.checkpoint import Checkpoint, Mirror, post_lost, read_page
-from otelbridge.queue.disk import DiskError, Reserve, disk_error_of, sentence, try_writing
-from otelbridge.queue.leases import Leases, Loan
+from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, Stream
+from otelbridge.queue.checkpoint import WATCHING, Checkpoint, Mirror, Watched, note_of, read_note, read_page
+from otelbridge.queue.clock import QueueClock
+from otelbridge.queue.disk import (
+    DATABASE_ENDINGS,
+    DiskError,
+    Folder,
+    Reserve,
+    disk_error_of,
+    has_space,
+    sentence,
+)
+from otelbridge.queue.leases import Leases, OpenLease
 from otelbridge.queue.memory import MemoryStore, ReadCache
-from otelbridge.queue.model import PIECE_BITS, Batch, Change, DeadLetter, Row, Span, StreamCounts, span_of, stream_of
-from otelbridge.queue.recovery import restore_loans, salvage
-from otelbridge.queue.store import Store, bound_log, try_to_move
-from otelbridge.telemetry.events import QueueDegraded, QueueRecovered, QueueSalvaged, Tell
+from otelbridge.queue.model import (
+    PIECE_BITS,
+    Batch,
+    Change,
+    DeadLetter,
+    QueueInUse,
+    QueueUnusable,
+    Row,
+    Span,
+    StreamCounts,
+    span_of,
+    stream_of,
+)
+from otelbridge.queue.recovery import rebuild, restore_from_memory, salvage
+from otelbridge.queue.store import QUEUE_FILE, Store, bound_log, try_to_move
+from otelbridge.telemetry.events import GapEnded, QueueDegraded, QueueRecovered, QueueSalvaged, RecordsShed, Tell
+from otelbridge.telemetry.ledger import Account, Posting
 
 FLUSH_BYTES = 1024 * 1024  # one transaction of the recovery: short enough not to hold up a put
 SALVAGES_IN_A_ROW = 2  # a disk that damages every new file is trouble, not damage: wait in memory
+SPARE_PAGES = 8192  # 64 MiB may stay unused in the file: the next outage needs no new space
+GIVE_BACK_PAGES = 256  # 2 MiB each half second: no put waits for long
 
 MakeStore = Callable[[Path], Store]
 
 
 class QueueState:
-    """The batches, the books and the counts."""
+    """Batches, ledger and counts. Not thread-safe: the queue's lock guards it."""
 
-    def __init__(self, path: Path, make_store: MakeStore, tell: Tell, clock: Callable[[], int]) -> None:
-        self.path = path
-        self.books = Checkpoint()
+    def __init__(self, folder: Folder, make_store: MakeStore, tell: Tell, clock: QueueClock) -> None:
+        self.path = folder.path / QUEUE_FILE
+        self.clock = clock
+        self.checkpoint = Checkpoint()
         self.counts = StreamCounts()
-        self.desk = Leases()
-        self.room = MemoryStore()
-        self.fresh = ReadCache()
+        self.leases = Leases()
+        self.memory = MemoryStore()
+        self.read_cache = ReadCache()
         self.store: Store | None = None
-        self.notes: dict[str, str] = {}
-        """For the next life, kept with the file."""
-        self.weather: DiskError | None = None
-        """Why the disk takes no writes; None when it does."""
+        self.earlier = Checkpoint()
+        """As an earlier life left it."""
+        self.watched: dict[tuple[str, Stream], int] = {}
+        """Until when each upstream's stream was watched, in this life or an earlier one."""
+        self.disk_error: DiskError | None = None
+        """Why nothing is written; None when all is."""
+        self.pending = Change()
+        """What waits for the disk, but for the batches, which are in `memory`."""
+        self.mirror = Mirror(folder.path)
+        self.reserve = Reserve(self.path.with_suffix(".reserve"))
+        self._folder = folder
         self._make_store = make_store
         self._tell = tell
-        self._clock = clock
-        self.mirror = Mirror(path.with_suffix(".books"))
-        self.reserve = Reserve(path.with_suffix(".reserve"))
-        self.pending = Change()
         self._degraded_since = 0.0
-        self.recount_due = False
+        self._reopen_due = False
+        """The open file is not to be written any more; it is read as long as it can be."""
+        self._recount_due = False
+        self._lost_until: int | None = None
+        """When the file that is being counted anew was written last; None for a file of this life."""
+
+    # --- opening ---
 
     def open(self) -> None:
         """Opens the file of an earlier life, or makes one; a damaged one is salvaged.
 
         Raises:
             sqlite3.Error: the file can't be opened or made, and it is not damage.
+            OSError: the same.
         """
-        self.books = self.mirror.read() or Checkpoint()
-        self._owe()
+        mirrored, note = self.mirror.read()
+        self._adopt(mirrored or Checkpoint())
         try:
-            self._load(self._open_store())
-        except sqlite3.Error as error:
-            if disk_error_of(error) is DiskError.DAMAGE:
-                self._salvage()
-            elif not self.reserve.release():  # a disk too full for SQLite to open a file on: now it is less so
+            store = self._open_store()
+        except sqlite3.Error:
+            if not self.reserve.release():  # a disk too full for SQLite to open a file on: now it is less so
                 raise
-            self._load(self._open_store())
+            store = self._open_store()
+        stored = read_page(store.page())
+        last = max((c for c in (mirrored, stored) if c), key=lambda c: c.revision, default=None)
+        self._adopt(last or Checkpoint())
+        self.checkpoint.next_sequence = max(self.checkpoint.next_sequence, store.last_sequence() + 1)
+        for earlier in (read_note(store.note(WATCHING)), read_note(note)):
+            self.watched |= {key: max(until, self.watched.get(key, 0)) for key, until in earlier.items()}
+        if last is not None:
+            self.clock.resume(last.written, last.offset_nano, last.boot)
+            self._lost_until = last.written.unix_nano - last.offset_nano
+            if stored is None or last.revision > stored.revision:
+                self._forget_settled()
+        elif self._folder.trace_unix_nano:
+            self._tell_history_lost(self._folder.trace_unix_nano)
         self.flush()
 
-    def _load(self, store: Store) -> None:
-        """Takes over the books: the file's or the mirror's, whichever were written last."""
-        mirrored = self.mirror.read()
-        stored = read_page(store.page())
-        self.books = max((b for b in (mirrored, stored) if b), key=lambda b: b.revision, default=Checkpoint())
-        self.books.next_sequence = max(self.books.next_sequence, store.last_sequence() + 1)
-        self.notes = store.notes()
-        self._owe()
-        if stored is None or self.books.revision > stored.revision:
-            # The mirror is ahead of the file: batches settled since then came back to life with the old file.
-            for stream, floor in self.books.floor.items():
-                settled = Span(span_of(stream).first, floor - 1)
-                self.pending.deletes.append(settled)
-                self.desk.block(stream, settled)
-
-    def _owe(self) -> None:
-        """What should be there, by the books, until it is counted."""
-        self.recount_due = True
-        for stream, owed in self.books.ledger.residue({}).items():
+    def _adopt(self, checkpoint: Checkpoint) -> None:
+        """Takes over a checkpoint; what should be there by its ledger counts as held until it is counted."""
+        self.checkpoint, self.earlier = checkpoint, replace(checkpoint)
+        self._recount_due = True
+        for stream, owed in checkpoint.ledger.residue({}).items():
             self.counts.put(stream, 0, owed, 0)
 
+    def _forget_settled(self) -> None:
+        """The mirror is ahead of the file: batches settled since then came back to life with the old file."""
+        for stream, floor in self.checkpoint.floor.items():
+            settled = Span(span_of(stream).first, floor - 1)
+            self.pending.deletes.append(settled)
+            self.leases.block(stream, settled)
+
+    def _tell_history_lost(self, trace_unix_nano: int) -> None:
+        """An earlier life left files, but neither ledger nor batches: what it held and missed is unknown."""
+        for stream in UPSTREAM_STREAMS:
+            gap = Gap(
+                stream=stream,
+                upstream="",
+                cause=GapCause.CORRUPTION,
+                started_unix_nano=trace_unix_nano,
+                ended_unix_nano=max(trace_unix_nano, self.clock.last.unix_nano),
+                detail=f"A bridge has used the folder {self._folder.path} before, and its queue is gone.",
+            )
+            self._tell(GapEnded(gap=gap))
+
     def _open_store(self) -> Store:
-        """The file, opened; salvaged first where it must be."""
+        """Opens the file, salvaged first where it must be.
+
+        Raises:
+            sqlite3.Error, OSError: it can't be opened; what was open before is open still, unless that was damaged.
+        """
         for _ in range(SALVAGES_IN_A_ROW):
             try:
-                self.store = self._make_store(self.path)
-                self.store.page()
-                self.store.sums()
+                store = self._checked_store()
+                break
             except sqlite3.Error as error:
                 if disk_error_of(error) is not DiskError.DAMAGE:
                     raise
                 self._salvage()
-            else:
-                break
         else:
-            self.store = self._make_store(self.path)
-        if self.recount_due:
-            restore_loans(self.desk, self.room, self.store, self.pending)
-        return self.store
+            store = self._make_store(self.path)
+        copies = self.read_cache.batches()
+        self.shut()
+        self.store = store
+        self._folder.watch(self.path)
+        if self._recount_due:
+            restore_from_memory(self.leases, self.memory, copies, store, self.pending)
+        return store
+
+    def _checked_store(self) -> Store:
+        store = self._make_store(self.path)
+        try:
+            store.page()
+            store.sums()
+        except sqlite3.Error:
+            store.close()
+            raise
+        return store
 
     def _salvage(self) -> None:
         """Makes a new file of what can be read of the broken one."""
-        self.shut()
-        salvaged = salvage(self.path, self._make_store, self.books.floor)
-        self.recount_due = True
+        self._release_store()
+        salvaged = salvage(self.path, self._make_store, self.checkpoint.floor)
+        self._recount_due = True
         self._tell(
             QueueSalvaged(
                 path=str(self.path),
@@ -123,49 +192,73 @@ class QueueState:
             )
         )
 
-    def has_free(self) -> bool:
-        """Whether, by the counts, something is held that is not out on loan."""
-        return sum(self.counts.batches.values()) > sum(len(loan.rows) for loan in self.desk.loans())
-
     # --- writing ---
 
+    def has_free(self) -> bool:
+        """Whether, by the counts, something is held that is not leased."""
+        return sum(self.counts.batches.values()) > self.leases.batches
+
     def write(self, change: Change) -> bool:
-        """Writes a change with the books; False when it has to wait in memory for the disk."""
-        self.books.revision += 1
-        self.notes |= change.notes
-        if self.weather is not None:
+        """Writes a change with the checkpoint; False when it has to wait in memory for the disk."""
+        self.checkpoint.revision += 1
+        if self.disk_error is not None:
             self._wait(change)
             return False
         try:
             self._apply(change)
         except sqlite3.Error as error:
             self._wait(change)
-            self.room.doubts.update(change.inserts)
-            return self.weathered(error)
+            self.memory.doubts.update(change.inserts)
+            return self.handle(error)
         return True
 
     def _apply(self, change: Change) -> None:
         assert self.store is not None
-        self.books.written_unix_nano = self._clock()
-        page = self.books.page()
+        checkpoint, now = self.checkpoint, self.clock.now()
+        checkpoint.written, checkpoint.offset_nano, checkpoint.boot = (
+            self.clock.last,
+            self.clock.offset_nano,
+            self.clock.boot,
+        )
+        for stream, batches in self.counts.batches.items():
+            if not batches:
+                checkpoint.empty_at[stream] = now
+        page = checkpoint.page()
         self.store.apply(change, page)
         self.mirror.write(page)
-        self.fresh.follow(change)
+        if WATCHING in change.notes:
+            self.mirror.write_note(change.notes[WATCHING])
+            self._folder.sign_of_life()
+        self.read_cache.follow(change)
 
     def _wait(self, change: Change) -> None:
         for batch_id, batch in change.inserts.items():
-            self.room.add(batch_id, batch)
+            self.memory.add(batch_id, batch)
         for span in change.deletes:  # not to be handed out again while their deletion waits
-            self.desk.block(stream_of(span.first), span)
-            self.fresh.forget(span)
+            self.leases.block(stream_of(span.first), span)
+            self.read_cache.forget(span)
         self.pending.add(replace(change, inserts={}))
+
+    def watch(self, watched: Watched) -> None:
+        """Remembers until when streams of upstreams were watched; others keep their time."""
+        self.watched.update(watched)
+        self.write(Change(notes={WATCHING: note_of(self.watched)}))
+
+    def dated(self, batch: Batch) -> Batch:
+        """A batch that was just received, with the queue's time in place of the machine's."""
+        received = self.clock.time_of(batch.oldest_received_unix_nano)
+        if received == batch.oldest_received_unix_nano:
+            return batch
+        return replace(batch, oldest_received_unix_nano=received)
 
     def settled_up_to(self, stream: Stream, since: int, last: int) -> None:
         """Nothing is left between two ids: raises the floor if nothing is left below them either."""
-        if since <= self.books.floor.get(stream, span_of(stream).first):
-            self.books.floor[stream] = last + 1
+        if since <= self.checkpoint.floor.get(stream, span_of(stream).first):
+            self.checkpoint.floor[stream] = last + 1
 
-    def weathered(self, error: sqlite3.Error) -> bool:
+    # --- errors ---
+
+    def handle(self, error: sqlite3.Error) -> bool:
         """Deals with an error of the disk; True when all is on disk now, in a new file."""
         if disk_error_of(error) is not DiskError.DAMAGE:
             self.degrade(error)
@@ -181,43 +274,73 @@ class QueueState:
 
     def degrade(self, error: Exception) -> None:
         """From now on changes wait in memory, until `recover` succeeds."""
-        weather = disk_error_of(error) if isinstance(error, sqlite3.Error) else DiskError.TROUBLE
-        if self.weather is None:
-            self._degraded_since = time.monotonic()
-            self._tell(QueueDegraded(path=str(self.path), error=sentence(error)))
-        self.weather = weather
+        kind = disk_error_of(error) if isinstance(error, sqlite3.Error) else DiskError.TROUBLE
+        self._degrade(kind, sentence(error))
 
-    # --- recovering ---
+    def _degrade(self, kind: DiskError, why: str) -> None:
+        if self.disk_error is None:
+            self._degraded_since = time.monotonic()
+            self._tell(QueueDegraded(path=str(self.path), error=why))
+        self._reopen_due = kind is not DiskError.FULL
+        if self.disk_error is not DiskError.GONE:  # until its files are made anew, whatever else fails
+            self.disk_error = kind
+
+    def look_at_folder(self) -> bool:
+        """Degrades if somebody has done something to the folder or its files; True if all was well before."""
+        was_well = self.disk_error is None
+        change = self._folder.change() if self.disk_error is not DiskError.GONE else None
+        if change is not None:
+            self._degrade(*change)
+        return was_well and change is not None
 
     def recover(self) -> bool:
         """Tries the disk again, a piece at a time; True when more can be done at once."""
         try:
-            store = self.store
-            if store is None or self.weather is not DiskError.FULL:
-                try_writing(self.path.with_suffix(".probe"))
-                self.shut()
-                store = self._open_store()
-            else:
-                self.reserve.release()
-                try_to_move(store)
-            bound_log(store, self.path)
+            self._reopen()
+            assert self.store is not None
+            bound_log(self.store, self.path)
             done = self._flush_some()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, QueueInUse, QueueUnusable) as error:
             if isinstance(error, sqlite3.Error) and disk_error_of(error) is DiskError.DAMAGE:
-                return self.weathered(error)
+                return self.handle(error)
             self.degrade(error)
             return False
         if done:
-            self.weather = None
+            self.disk_error = None
             self._tell(QueueRecovered(path=str(self.path), degraded_seconds=time.monotonic() - self._degraded_since))
         return not done
+
+    def _reopen(self) -> None:
+        """Opens the file anew where that is due; what is open is kept until that has succeeded, as it can be read."""
+        if self.disk_error is DiskError.FULL:
+            self.reserve.release()
+            if self.store is not None:
+                try_to_move(self.store)
+        if self.store is not None and not self._reopen_due:
+            return
+        self._folder.acquire()
+        if not has_space(self.path.with_suffix(".probe")):
+            self.reserve.release()
+        self.mirror.close()
+        if self.disk_error is DiskError.GONE:
+            self._rebuild()
+        self._open_store()
+        self._reopen_due = False
+
+    def _rebuild(self) -> None:
+        """Makes new files of those that are open still though they are gone; salvages what lies there if that fails."""
+        store, self.store = self.store, None
+        self._recount_due = True
+        if store is None or not rebuild(self.path, store):
+            self._salvage()
+        self.disk_error = DiskError.TROUBLE
 
     def flush(self) -> None:
         """Writes all that waits."""
         try:
             self._flush()
         except sqlite3.Error as error:
-            self.weathered(error)
+            self.handle(error)
 
     def _flush(self) -> None:
         while not self._flush_some():
@@ -225,141 +348,198 @@ class QueueState:
 
     def _flush_some(self) -> bool:
         """Writes what waits, deletions first because they make room; True when nothing is left."""
-        if self.pending or not self.room or self.recount_due or self.room.doubts:
+        if self.pending or not self.memory or self._recount_due or self.memory.doubts:
             done = self.pending
-            doubts = [Span(batch_id, batch_id) for batch_id in self.room.doubts]
+            doubts = [Span(batch_id, batch_id) for batch_id in self.memory.doubts]
             self._apply(replace(done, deletes=done.deletes + doubts))
             self.pending = Change()
-            self.room.doubts.clear()
+            self.memory.doubts.clear()
             for span in done.deletes:
-                self.desk.release(stream_of(span.first), span)
-            if self.recount_due:
+                self.leases.release(stream_of(span.first), span)
+            if self._recount_due:
                 self._recount()
-        if self.room:
-            some = self.room.some(FLUSH_BYTES)
-            self.room.doubts.update(some)
+        if self.memory:
+            some = self.memory.some(FLUSH_BYTES)
+            self.memory.doubts.update(some)
             self._apply(Change(inserts=some))
             for batch_id in some:
-                self.room.remove(Span(batch_id, batch_id))
-        return not self.room
+                self.memory.remove(Span(batch_id, batch_id))
+        return not self.memory
 
     def _recount(self) -> None:
-        """Counts what is really there; what is missing is lost, and said."""
+        """Counts what is really there; what is missing is lost, and told as a gap."""
         assert self.store is not None
         owed = dict(self.counts.records)
         found = self.store.sums()
         for stream in Stream:
             self.counts.put(stream, *found[stream])
-            for row in self.room.measures(span_of(stream)):
+            for row in self.memory.measures(span_of(stream)):
                 self.counts.add(stream, row)
-            lost = owed[stream] - self.counts.records[stream]
-            post_lost(self.books.ledger, stream, lost, where=self.path, now_unix_nano=self._clock(), tell=self._tell)
-        self.recount_due = False
-        self.books.revision += 1
+            self._post_lost(stream, owed[stream] - self.counts.records[stream])
+        self._recount_due = False
+        self._lost_until = None
+        self.checkpoint.revision += 1
         self._apply(Change())
 
-    def shut(self) -> None:
-        """Closes the file; what is in memory stays."""
+    def _post_lost(self, stream: Stream, lost: int) -> None:
+        """Makes the ledger balance after a recount: `lost` records are missing, or came back if it is negative."""
+        ledger = self.checkpoint.ledger
+        if lost > 0:
+            ledger.post(Posting(stream, Account.DROPPED, "corrupt", lost))
+            self._tell(RecordsShed(stream=stream, reason="corrupt", records=lost))
+            until = self.clock.now() if self._lost_until is None else self._lost_until
+            gap = Gap(
+                stream=stream,
+                upstream="",
+                cause=GapCause.CORRUPTION,
+                started_unix_nano=self.clock.unix_nano_of(min(self.checkpoint.empty_at.get(stream, until), until)),
+                ended_unix_nano=self.clock.unix_nano_of(until),
+                lost_records=lost,
+                detail=f"The queue file {self.path} was damaged.",
+            )
+            self._tell(GapEnded(gap=gap))
+        elif lost < 0:
+            # Batches that were delivered came back with an older state of the file: they are held again.
+            delivered = min(-lost, ledger.total(stream, Account.DELIVERED))
+            ledger.post(Posting(stream, Account.DELIVERED, "", -delivered))
+            ledger.post(Posting(stream, Account.RECEIVED, "", -lost - delivered))
+
+    def _renew(self) -> None:
+        """Gives the file of a full disk up if nothing in it is owed, kept or leased; `recover` makes the next one."""
+        store = self.store
+        if store is None or self.disk_error is not DiskError.FULL or self.leases.open():
+            return
+        if sum(self.counts.batches.values()) > len(self.memory) or self.pending.dead_letters:
+            return
+        try:
+            if store.dead_letter_sizes() or store.retained_bytes():
+                return
+        except sqlite3.Error:
+            return  # `recover` will meet it too
+        # The checkpoint first, in a file whose space is reserved: a start without the database goes by it.
+        self.mirror.write(self.checkpoint.page())
+        self.pending.notes[WATCHING] = note_of(self.watched)
+        self.shut()
+        with contextlib.suppress(OSError):  # what is left is opened again, and what waits is deleted in it
+            for ending in reversed(DATABASE_ENDINGS):  # an old log beside a new database would be taken for its own
+                Path(f"{self.path}{ending}").unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Lays space by for a full disk, bounds the log, gives back what an outage took; renews a stuck file."""
+        if self.disk_error is not None or self.store is None:
+            self._renew()
+            return
+        self.reserve.lay()
+        try:
+            bound_log(self.store, self.path)
+            pages, unused = self.store.file_pages()
+            if unused > max(SPARE_PAGES, pages // 2):
+                self.store.give_back_space(GIVE_BACK_PAGES)
+        except sqlite3.Error as error:
+            self.handle(error)
+
+    # --- closing ---
+
+    def _release_store(self) -> None:
+        """Closes the file, which is about to be made anew; copies of what was written to it stay."""
         if self.store is not None:
             self.store.close()
             self.store = None
-            self.fresh.clear()
+
+    def shut(self) -> None:
+        """Closes the file; what waits in memory stays."""
+        self._release_store()
+        self.read_cache = ReadCache()
 
     def close(self) -> None:
         """Closes everything."""
         self.shut()
         self.mirror.close()
 
+    # --- reading ---
 
-def rows_of(holding: QueueState, span: Span, limit: int) -> list[Row]:
-    """The first rows of a span, on disk and in memory."""
-    found: list[Row] = []
-    if holding.weather is None and not len(holding.room):
-        fresh = holding.fresh.rows(span, limit, held_batches=holding.counts.batches[stream_of(span.first)])
-        if fresh is not None:
-            return fresh
-    if holding.store is not None:
-        try:
-            found = holding.store.measures(span, limit)
-        except sqlite3.Error as error:
-            if holding.weathered(error):
-                return rows_of(holding, span, limit)
-            holding.shut()
-    if len(holding.room):
-        on_disk = [row for row in found if row.id not in holding.room]
-        found = sorted([*on_disk, *holding.room.measures(span, limit)])[:limit]
-    return found
-
-
-def batches_of(holding: QueueState, rows: list[Row]) -> dict[int, Batch]:
-    """The batches behind neighbouring rows; a damaged one is missing, and counted as lost."""
-    found = {row.id: batch for row in rows if (batch := holding.room.get(row.id) or holding.fresh.get(row.id))}
-    if len(found) == len(rows) or holding.store is None:
+    def rows(self, span: Span, limit: int) -> list[Row]:
+        """The first rows of a span, on disk and in memory."""
+        found: list[Row] = []
+        if self.disk_error is None and not len(self.memory):
+            cached = self.read_cache.rows(span, limit, held_batches=self.counts.batches[stream_of(span.first)])
+            if cached is not None:
+                return cached
+        if self.store is not None:
+            try:
+                found = self.store.measures(span, limit)
+            except sqlite3.Error as error:
+                if self.handle(error):
+                    return self.rows(span, limit)
+                self.shut()
+        if len(self.memory):
+            on_disk = [row for row in found if row.id not in self.memory]
+            found = sorted([*on_disk, *self.memory.measures(span, limit)])[:limit]
         return found
-    damaged = []
-    try:
-        for batch_id, batch in holding.store.batches(Span(rows[0].id, rows[-1].id)):
-            if batch is None:
-                damaged.append(batch_id)
-            else:
-                found[batch_id] = batch
-        if len(found) + len(damaged) < len(rows):
-            raise sqlite3.DataError("batches that a tree lists are not in it")  # damage like any other
-    except sqlite3.Error as error:
-        if not holding.weathered(error):
-            holding.shut()
-        return {}
-    if damaged:
-        _strike(holding, damaged)
-    return found
 
-
-def _strike(holding: QueueState, damaged: list[int]) -> None:
-    """Gives up batches that are not what was written, and counts anew: what they held is known by what is left."""
-    for batch_id in damaged:
-        span = Span(batch_id, batch_id)
-        holding.desk.block(stream_of(batch_id), span)
-        holding.pending.deletes.append(span)
-    holding.recount_due = True
-    holding.flush()
-
-
-def all_is_found(holding: QueueState) -> bool:
-    """Asked when nothing free can be found: True if the counts agree; else the file is damaged, and is salvaged."""
-    if holding.weather is None and holding.has_free():
-        held = sum(holding.counts.batches.values())
-        holding.weathered(sqlite3.DataError(f"{held} batches are held, and cannot be found"))
-        return False
-    return True
-
-
-def room_for_pieces(holding: QueueState, loan: Loan) -> Span:
-    """The unused ids between a loan's last row and the next one."""
-    last = loan.rows[-1].id
-    room = Span(last + 1, last | (1 << PIECE_BITS) - 1)
-    following = rows_of(holding, room, 1)
-    return Span(room.first, following[0].id - 1) if following else room
-
-
-def oldest_received_unix_nano(holding: QueueState) -> int | None:
-    """When the oldest record that is held was received; None when nothing is held."""
-    heads = [
-        row.oldest_received_unix_nano
-        for stream in Stream
-        if holding.counts.batches[stream]
-        for row in rows_of(holding, span_of(stream), 1)
-    ]
-    return min(heads, default=None)
-
-
-def dead_letters_of(holding: QueueState) -> list[DeadLetter]:
-    """The dead letters on disk and those that wait for it, oldest first."""
-    found: list[DeadLetter] = []
-    if holding.store is not None:
+    def batches(self, rows: list[Row]) -> dict[int, Batch]:
+        """The batches behind neighbouring rows; a damaged one is missing, and counted as lost."""
+        found = {row.id: batch for row in rows if (batch := self.memory.get(row.id) or self.read_cache.get(row.id))}
+        if len(found) == len(rows) or self.store is None:
+            return found
+        damaged = []
         try:
-            found = list(holding.store.dead_letters())
-        except (sqlite3.Error, ValueError) as error:
-            holding.weathered(error if isinstance(error, sqlite3.Error) else sqlite3.DataError(str(error)))
-    pending = holding.pending
-    gone = set(pending.dead_letter_deletes)
-    return [letter for letter in (*found, *pending.dead_letters) if letter.id not in gone]
+            for batch_id, batch in self.store.batches(Span(rows[0].id, rows[-1].id)):
+                if batch is None:
+                    damaged.append(batch_id)
+                else:
+                    found[batch_id] = batch
+            if len(found) + len(damaged) < len(rows):
+                raise sqlite3.DataError("batches that a tree lists are not in it")  # damage like any other
+        except sqlite3.Error as error:
+            if not self.handle(error):
+                self.shut()
+            return {}
+        if damaged:
+            self._strike(damaged)
+        return found
+
+    def _strike(self, damaged: Iterable[int]) -> None:
+        """Gives up batches that are not what was written, and counts anew: what they held is known by what is left."""
+        for batch_id in damaged:
+            span = Span(batch_id, batch_id)
+            self.leases.block(stream_of(batch_id), span)
+            self.pending.deletes.append(span)
+        self._recount_due = True
+        self.flush()
+
+    def all_is_found(self) -> bool:
+        """Asked when nothing free can be found: True if the counts agree; else the file is damaged, and is salvaged."""
+        if self.disk_error is None and self.has_free():
+            held = sum(self.counts.batches.values())
+            self.handle(sqlite3.DataError(f"{held} batches are held, and cannot be found"))
+            return False
+        return True
+
+    def free_ids_after(self, open_lease: OpenLease) -> Span:
+        """The unused ids between a lease's last row and the next one."""
+        last = open_lease.rows[-1].id
+        free = Span(last + 1, last | (1 << PIECE_BITS) - 1)
+        following = self.rows(free, 1)
+        return Span(free.first, following[0].id - 1) if following else free
+
+    def oldest_received_unix_nano(self) -> int | None:
+        """When the oldest record that is held was received; None when nothing is held."""
+        heads = [
+            row.oldest_received_unix_nano
+            for stream in Stream
+            if self.counts.batches[stream]
+            for row in self.rows(span_of(stream), 1)
+        ]
+        return self.clock.unix_nano_of(min(heads)) if heads else None
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters on disk and those that wait for it, oldest first."""
+        found: list[DeadLetter] = []
+        if self.store is not None:
+            try:
+                found = list(self.store.dead_letters())
+            except (sqlite3.Error, ValueError) as error:
+                self.handle(error if isinstance(error, sqlite3.Error) else sqlite3.DataError(str(error)))
+        gone = set(self.pending.dead_letter_deletes)
+        return [dead_letter for dead_letter in (*found, *self.pending.dead_letters) if dead_letter.id not in gone]

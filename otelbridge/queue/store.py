@@ -1,12 +1,9 @@
-"""The write-ahead log's length: where it grows because its pages can't be moved into the database, that comes out.
-
-SQLite moves them by itself after some commits, and says nothing when the database takes no writes: the commits succeed,
-and the log grows, by up to 15 MiB a second, until it has the whole disk.
-"""
+"""The SQLite file: its layout, one transaction per change, and the bound of its write-ahead log."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,6 +12,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from otelbridge.event import Stream
+from otelbridge.queue.disk import WAL_LIMIT_BYTES
 from otelbridge.queue.model import (
     CRC_BITS,
     STREAM_BY_RANK,
@@ -88,7 +86,7 @@ class Store:
     # --- writing ---
 
     def apply(self, change: Change, page: bytes) -> None:
-        """One transaction: the change and the books that go with it."""
+        """One transaction: the change and the checkpoint that goes with it."""
         execute = self._connection.execute
         if self._synchronous == "full":
             # What only forgets batches need not reach the platter: lost, it costs a duplicate. The next put syncs it.
@@ -96,7 +94,7 @@ class Store:
         execute("BEGIN IMMEDIATE")
         try:
             self._write(change)
-            execute("INSERT OR REPLACE INTO books VALUES (1, ?)", (page,))
+            execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?)", (page,))
             execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -130,18 +128,18 @@ class Store:
                     batch.request,
                 ),
             )
-        for letter in change.dead_letters:
+        for dead_letter in change.dead_letters:
             execute(
                 "INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    letter.id,
-                    letter.stream,
-                    letter.records,
-                    letter.oldest_received_unix_nano,
-                    letter.refused_unix_nano,
-                    letter.code,
-                    letter.why,
-                    letter.request,
+                    dead_letter.id,
+                    dead_letter.stream,
+                    dead_letter.records,
+                    dead_letter.oldest_received_unix_nano,
+                    dead_letter.refused_unix_nano,
+                    dead_letter.code,
+                    dead_letter.why,
+                    dead_letter.request,
                 ),
             )
         for letter_id in change.dead_letter_deletes:
@@ -149,7 +147,7 @@ class Store:
         for note in change.notes.items():
             execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", note)
 
-    def checkpoint(self) -> bool:
+    def move_log(self) -> bool:
         """Moves the whole log into the file and starts it anew; True when nothing was left in it."""
         busy, log, moved = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         return not busy and bool(log == moved)
@@ -166,13 +164,19 @@ class Store:
         return pages, self._connection.execute("PRAGMA freelist_count").fetchone()[0]
 
     def page(self) -> bytes | None:
-        """The books' page as it is stored; None when there is none yet."""
-        row = self._connection.execute("SELECT page FROM books WHERE id = 1").fetchone()
+        """The checkpoint's page as it is stored; None when there is none yet."""
+        row = self._connection.execute("SELECT page FROM checkpoint WHERE id = 1").fetchone()
         return row[0] if row and isinstance(row[0], bytes) else None
 
-    def notes(self) -> dict[str, str]:
-        """What was noted for the next life."""
-        return dict(self._connection.execute("SELECT key, value FROM notes").fetchall())
+    def note(self, key: str) -> str:
+        """What was noted for the next life; empty when nothing was."""
+        row = self._connection.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
+        return row[0] if row and isinstance(row[0], str) else ""
+
+    def copy_to(self, path: Path) -> None:
+        """Copies all that can be seen through this connection into another file."""
+        with contextlib.closing(sqlite3.connect(path)) as copy:
+            self._connection.backup(copy)
 
     def measures(self, span: Span, limit: int) -> list[Row]:
         """The first rows of a span in order, without their bytes."""
@@ -295,13 +299,12 @@ QUEUE_FILE = "queue.db"
 Connect = Callable[[Path], sqlite3.Connection]
 
 APPLICATION_ID = 0x6F74656C  # "otel": `file queue.db` and salvage tell it by that
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PAGE_BYTES = (
     8192  # measured (docs/decisions/queue.md): 4 KiB wastes half of the space at 2 KB a batch, 16 KiB costs CPU
 )
 CACHE_KIB = 4096  # the part of the file that stays in memory, whatever the backlog
 CHECKPOINT_PAGES = 512  # 4 MiB of write-ahead log, then its pages move into the file; a stall of milliseconds
-WAL_LIMIT_BYTES = 8 * 1024 * 1024  # a log that grew beyond is cut back
 OWNER_ONLY = 0o600  # events hold command lines, so secrets; SQLite gives the log beside the file the same mode
 FILE_SLACK = 2.1  # at the unluckiest size, just over half a page, each batch takes a page of its own
 FILE_ROOM_BYTES = 16 * 1024 * 1024  # the tables' own pages, gap records beyond the bound, room to delete in
@@ -311,7 +314,7 @@ SCHEMA = """
 CREATE TABLE batches (
   id INTEGER PRIMARY KEY, records INTEGER NOT NULL, oldest INTEGER NOT NULL, checksum INTEGER NOT NULL,
   request BLOB NOT NULL);
-CREATE TABLE books (id INTEGER PRIMARY KEY, page BLOB NOT NULL);
+CREATE TABLE checkpoint (id INTEGER PRIMARY KEY, page BLOB NOT NULL);
 CREATE TABLE dead_letters (
   id INTEGER PRIMARY KEY, stream TEXT NOT NULL, records INTEGER NOT NULL, oldest INTEGER NOT NULL,
   refused INTEGER NOT NULL, code TEXT NOT NULL, why TEXT NOT NULL, request BLOB NOT NULL);
@@ -336,9 +339,17 @@ def connect(path: Path) -> sqlite3.Connection:
 def open_store(
     path: Path, *, max_file_bytes: int, synchronous: Synchronous = "normal", connect: Connect = connect
 ) -> Store:
-    """Opens the file for writing, making it where there is none, for its owner only."""
-    with contextlib.suppress(OSError):  # SQLite fails in the same way a line below, and says more
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY))
+    """Opens the file for writing, making it where there is none, for its owner only.
+
+    Raises:
+        sqlite3.Error: it can't be opened or made.
+        OSError: it is a link.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
+    if not path.exists():  # closing a file that is open already would drop SQLite's locks on it
+        with contextlib.suppress(OSError):  # SQLite fails in the same way a line below, and says more
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY))
     connection = connect(path)
     try:
         execute = connection.execute
@@ -398,12 +409,15 @@ FRAME_SALTS = slice(8, 16)
 def bound_log(store: Store, database: Path) -> None:
     """Moves a log that is longer than it should ever be into the database.
 
+    SQLite does so by itself after some commits, and says nothing when the database takes no writes: the commits
+    succeed, and the log grows by up to 15 MiB a second, until it has the whole disk.
+
     Raises:
         sqlite3.Error: the database does not take it.
     """
     with contextlib.suppress(OSError):  # there is none, or the disk fails, which the next write says
         if too_long(Path(f"{database}-wal")):
-            store.checkpoint()
+            store.move_log()
 
 
 def too_long(log: Path) -> bool:
@@ -425,4 +439,4 @@ def too_long(log: Path) -> bool:
 def try_to_move(store: Store) -> None:
     """Moves the log into the database, if that can be done; the next write says it if not."""
     with contextlib.suppress(sqlite3.Error):
-        store.checkpoint()
+        store.move_log()

@@ -1,8 +1,8 @@
-"""Where couriers wait for work: news rings for one of them, and whoever leaves something behind rings for the next.
+"""Lets workers wait for work, and wakes one waiting worker at a time, last in first out.
 
-Ringing for all would wake, for each batch, one courier that sends it and another that finds nothing: at 100 events a
-second that one was a sixth of all that the bridge used (docs/decisions/pacing.md). The one that came last is woken
-first: what it needs is still in the processor's caches, and at low rates the others sleep on.
+Waking all would wake, for each batch, one worker that sends it and another that finds nothing: at 100 events a second
+that one was a sixth of all that the bridge used (docs/decisions/pacing.md). A worker that takes something and leaves
+something wakes the next one. The last one to wait has what it needs in the processor's caches.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ class WorkSignal:
 
     Args:
         lock: the queue's.
-        is_free: whether, by the counts, something is held that is not out with a courier.
+        is_free: whether, by the counts, something is held that is not leased.
     """
 
     def __init__(self, lock: threading.Lock, is_free: Callable[[], bool]) -> None:
         self._lock = lock
         self._is_free = is_free
-        self._sleepers: list[threading.Lock] = []
-        """One for each that waits; released to wake it."""
-        self._barren = False
-        """What is free by the counts could not be read when it was last asked for: no work until there is news."""
+        self._waiters: list[threading.Lock] = []
+        """One for each waiting worker; released to wake it."""
+        self._unreadable = False
+        """What is free by the counts could not be read when it was last asked for: no work until something changes."""
         self._woken = False
 
     def has_work(self) -> bool:
-        """Whether it is worth a courier's while to ask."""
-        return not self._barren and self._is_free()
+        """Whether a worker would probably get something."""
+        return not self._unreadable and self._is_free()
 
-    def ring(self) -> None:
-        """There is news: a batch came, or came back, or the disk was tended."""
-        self._barren = False
+    def notify(self) -> None:
+        """A batch came, or came back, or the disk was tended."""
+        self._unreadable = False
         if self._is_free():
             self._wake_one()
 
-    def asked(self, *, in_vain: bool) -> None:
-        """A courier has asked: if it got something and left something, that is for another one."""
-        self._barren = in_vain
-        if not in_vain and self._is_free():
+    def taken(self, *, anything: bool) -> None:
+        """A worker has asked for work; if it got something and left something, that is for another one."""
+        self._unreadable = not anything
+        if anything and self._is_free():
             self._wake_one()
 
     def wait(self, timeout_seconds: float) -> bool:
@@ -53,7 +53,7 @@ class WorkSignal:
                 left = deadline - time.monotonic()
                 if self._woken or left <= 0:
                     break
-                self._sleep(left)
+                self._block(left)
             self._woken = False
             return self.has_work()
 
@@ -61,26 +61,26 @@ class WorkSignal:
         """Ends every `wait` that is under way."""
         with self._lock:
             self._woken = True
-            while self._sleepers:
+            while self._waiters:
                 self._wake_one()
 
     @property
-    def sleepers(self) -> int:
-        """How many wait."""
-        return len(self._sleepers)
+    def waiters(self) -> int:
+        """How many workers wait."""
+        return len(self._waiters)
 
     def _wake_one(self) -> None:
-        if self._sleepers:
-            self._sleepers.pop().release()
+        if self._waiters:
+            self._waiters.pop().release()
 
-    def _sleep(self, seconds: float) -> None:
-        alarm = threading.Lock()
-        alarm.acquire()
-        self._sleepers.append(alarm)
+    def _block(self, seconds: float) -> None:
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
         self._lock.release()
         try:
-            alarm.acquire(timeout=seconds)
+            waiter.acquire(timeout=seconds)
         finally:
             self._lock.acquire()
-            if alarm in self._sleepers:  # time was up
-                self._sleepers.remove(alarm)
+            if waiter in self._waiters:  # time was up
+                self._waiters.remove(waiter)

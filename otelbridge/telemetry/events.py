@@ -253,6 +253,13 @@ class QueueOpened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFolderExposed:
+    """Others than its owner may put files into the queue's folder, or take them away."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsShed:
     """Records were dropped from the queue, by its bounds."""
 

@@ -120,6 +120,9 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
     ),
     h.EventDamaged: (Narrative(_WARNING, "Events did not parse as they should.", ("stream", "upstream", "how")),),
     h.QueueOpened: (Narrative(_INFO, "The queue is open.", ("path",), per_window=_CHANGE),),
+    h.QueueFolderExposed: (
+        Narrative(_WARNING, "Others may write to the queue's folder: set its mode to 0700.", ("path",)),
+    ),
     h.RecordsShed: (Narrative(_ERROR, "The queue dropped records.", ("stream", "reason")),),
     h.QueueDegraded: (Narrative(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",)),),
     h.QueueRecovered: (Narrative(_INFO, "The disk takes writes again.", ("path",), per_window=_CHANGE),),

@@ -13,7 +13,7 @@ from pathlib import Path
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import OK, Answer, Hang, Request
 from otelbridge.simulator.upstream import Relay
-from tests.oracle import Publisher, Taken, held_on_disk, holes, received_by_the_books
+from tests.oracle import Publisher, Taken, held_on_disk, holes, received_by_the_ledger
 from tests.peers.bridge import BridgeProcess
 from tests.waiting import eventually
 
@@ -37,11 +37,11 @@ class Ended:
     subscribed: bool
     """The upstream had been asked for events by the end."""
     received: int
-    """By its books."""
+    """By its ledger."""
     lost: set[int]
     """Received, and neither delivered nor on disk."""
     accounted: bool
-    """As many different events were delivered or are on disk as the books say were received."""
+    """As many different events were delivered or are on disk as the ledger says were received."""
     seconds: float
     """From the signal to the end."""
 
@@ -144,7 +144,7 @@ def terminate_in(phase: str, folder: Path, chance: random.Random) -> Ended:
             seconds = time.monotonic() - told
         stage.endpoint.stop()
         there = held_on_disk(stage.bridge.queue_directory) | stage.taken.numbers()
-        received = received_by_the_books(stage.bridge.queue_directory)
+        received = received_by_the_ledger(stage.bridge.queue_directory)
         assert stage.relay.dropped == 0, "the relay itself lost some: nothing can be said about the bridge"
         return Ended(
             phase=phase,

@@ -60,7 +60,7 @@ EIO = (
     DATABASE_ERROR,
     Fault(name="EIO on commits", operations=(Operation.COMMIT,)),
     Fault(name="EIO on setting a size", operations=(Operation.GROW,)),
-    Fault(name="EIO on the books' mirror", operations=WRITES, ending=".books", harmless=True),
+    Fault(name="EIO on the checkpoint's mirror", operations=WRITES, ending=".checkpoint", harmless=True),
     Fault(name="EIO on everything", operations=ALL),
 )
 FULL = (
@@ -69,7 +69,13 @@ FULL = (
     Fault(name="full at commits", operations=(Operation.COMMIT,), error=errno.ENOSPC),
     Fault(name="full for deletions", operations=WRITES, error=errno.ENOSPC, deletes_only=True),
     Fault(name="full at setting a size", operations=(Operation.GROW,), error=errno.ENOSPC),
-    Fault(name="full for the books' mirror", operations=WRITES, ending=".books", error=errno.ENOSPC, harmless=True),
+    Fault(
+        name="full for the checkpoint's mirror",
+        operations=WRITES,
+        ending=".checkpoint",
+        error=errno.ENOSPC,
+        harmless=True,
+    ),
     ALL_FULL,
 )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def test_a_queue_can_be_looked_at_while_its_bridge_runs_after_a_crash_and_at_res
     for directory, running in ((live, True), (crashed, False)):
         with inspect(directory) as seen:
             assert (seen.owner_pid is not None) is running
-            assert seen.books_readable
+            assert seen.checkpoint_readable
             assert seen.ledger().total(Stream.LOGS, Account.DELIVERED) == 2
             assert seen.held() == queue.held()
             assert not any(seen.ledger().residue(seen.held()).values())
@@ -63,33 +64,34 @@ def test_a_folder_without_a_queue_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_the_flight_recorder_keeps_what_was_delivered_within_its_bounds(tmp_path: Path) -> None:
-    queue = open_queue(tmp_path, retain_seconds=3600, retain_max_bytes=100 * 512, max_age_seconds=1e11)  # from 1970
+    queue = open_queue(tmp_path, retain_seconds=3600, retain_max_bytes=100 * 512, max_age_seconds=3600)
+    now = time.time_ns()
     for n in range(30):
-        put(queue, Stream.LOGS, range(10 * n, 10 * n + 10), received=1_000 + n)
+        put(queue, Stream.LOGS, range(10 * n, 10 * n + 10), received=now + n)
         queue.settle(take(queue), Accepted())
     eventually(lambda: queue.depth().retained_bytes <= 100 * 512, why="upkeep forgets the oldest")
     with inspect(tmp_path) as seen:
         kept = [n for one in seen.retained() for n in numbers_of(one.request)]
         assert kept == list(range(200, 300))
-        some = [n for one in seen.retained(1_025, 1_026) for n in numbers_of(one.request)]
+        some = [n for one in seen.retained(now + 25, now + 26) for n in numbers_of(one.request)]
         assert some == list(range(250, 270))
     assert drain(queue) == []
     assert_balanced(queue)
     queue.close()
 
 
-def test_an_errand_left_by_another_process_is_done_by_the_running_bridge(tmp_path: Path) -> None:
+def test_a_command_left_by_another_process_is_done_by_the_running_bridge(tmp_path: Path) -> None:
     queue = open_queue(tmp_path)
     for n in range(3):
         put(queue, Stream.ALERTS, [n])
         queue.dead_letter(take(queue), Refused(code="400", why="no"))
     with inspect(tmp_path) as seen:
-        first, second, third = [letter.id for letter in seen.dead_letters()]
-    errand = leave(tmp_path, "resend", [first, third])
-    (tmp_path / "errand-0-nonsense.json").write_text("{")
-    eventually(lambda: not errand.exists() and queue.depth().records == 2, why="upkeep collects errands")
+        first, second, third = [dead_letter.id for dead_letter in seen.dead_letters()]
+    command = leave(tmp_path, "resend", [first, third])
+    (tmp_path / "command-0-nonsense.json").write_text("{")
+    eventually(lambda: not command.exists() and queue.depth().records == 2, why="upkeep does commands")
     assert drain(queue) == [0, 2]
-    assert [letter.id for letter in queue.dead_letters()] == [second]
+    assert [dead_letter.id for dead_letter in queue.dead_letters()] == [second]
     leave(tmp_path, "discard", [second])
     eventually(lambda: queue.dead_letters() == [], why="the same")
     assert_balanced(queue)

@@ -144,7 +144,6 @@ class Scene:
             batches=1,
             records=self.held,
             bytes=self.held * 450 + 4096,
-            leased_records=0,
             memory_records=0,
             oldest_received_unix_nano=time.time_ns() - 42 * SECOND if self.held else None,
             by_stream={Stream.LOGS: self.held},

@@ -19,8 +19,8 @@ from tests.acceptance.pairs import in_pairs
 from tests.acceptance.seeds import fresh_seed, rounds
 from tests.integration.queue.damage import DAMAGES, damage_file, judge_start
 from tests.integration.queue.oracle import assert_balanced, open_queue
-from tests.integration.queue.test_power import Sink, cut_power, cut_power_under_a_writer
-from tests.integration.queue.test_salvage import kept
+from tests.integration.queue.test_durability import Sink, cut_power, cut_power_under_a_writer
+from tests.integration.queue.test_recovery import kept
 from tests.torture_report import record
 
 pytestmark = pytest.mark.torture
@@ -31,7 +31,7 @@ POWER_CUTS = 200
 DAMAGE_RUNS = 2_000
 SLOWEST_START_SECONDS = 2.0
 MOST_RESIDENT_MIB = 100
-FILES = ("queue.db", "queue.db-wal", "queue.books")
+FILES = ("queue.db", "queue.db-wal", "queue.checkpoint")
 
 
 @dataclass(frozen=True, slots=True)

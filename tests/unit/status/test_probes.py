@@ -69,7 +69,6 @@ def _depth(size: int) -> Depth:
         batches=0,
         records=0,
         bytes=size,
-        leased_records=0,
         memory_records=0,
         oldest_received_unix_nano=None,
         by_stream={},

@@ -5,12 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbridge.event import Stream
-from otelbridge.queue.leases import Leases, Loan
 from otelbridge.queue.model import (
     CRC_BITS,
     Batch,
-    Lease,
-    Row,
+    Change,
     Span,
     checksum,
     piece_ids,
@@ -72,28 +70,6 @@ def test_a_seal_says_how_large_a_packed_request_is() -> None:
     assert checksum(1, batch) < 2**63
 
 
-def loan(first: int, last: int) -> Loan:
-    lease = Lease(
-        stream=Stream.GAPS,
-        batch_ids=(first,),
-        parts=(b"",),
-        request_bytes=0,
-        records=1,
-        oldest_received_unix_nano=0,
-        tries=0,
-    )
-    return Loan(lease=lease, span=Span(first, last), rows=(Row(first, 1, 0, 0, 0),), since=first, on_disk=True)
-
-
-def test_the_gaps_between_loans_are_what_is_free() -> None:
-    desk = Leases()
-    end = span_of(Stream.GAPS).last
-    loans = [loan(10, 19), loan(20, 29), loan(40, 49)]
-    for one in loans:
-        desk.lend(one)
-    assert list(desk.gaps(Stream.GAPS)) == [Span(0, 9), Span(30, 39), Span(50, end)]
-    assert list(desk.gaps(Stream.GAPS, 35)) == [Span(35, 39), Span(50, end)]
-    desk.take_back(loans[1].lease)
-    desk.release(Stream.GAPS, Span(20, 29))
-    assert list(desk.gaps(Stream.GAPS)) == [Span(0, 9), Span(20, 39), Span(50, end)]
-    assert list(desk.gaps(Stream.ALERTS)) == [span_of(Stream.ALERTS)]
+def test_a_change_without_anything_is_false() -> None:
+    assert not Change()
+    assert Change(notes={"a": "b"})

@@ -168,7 +168,7 @@ def cut_power(directory: Path, synchronous: str, seed: int) -> None:
     work(dice.randrange(0, 40))
     cut = snapshot(live, directory / "cut")
     queue.close()
-    for name in ("queue.db-wal", "queue.books"):
+    for name in ("queue.db-wal", "queue.checkpoint"):
         old, new = synced / name, cut / name
         if old.exists() and new.exists():
             new.write_bytes(mixed(old.read_bytes(), new.read_bytes(), dice))

@@ -56,7 +56,7 @@ def kept(directory: Path, *, crashed: bool) -> tuple[set[int], set[int]]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("file", ["queue.db", "queue.db-wal", "queue.books"])
+@pytest.mark.parametrize("file", ["queue.db", "queue.db-wal", "queue.checkpoint"])
 def test_a_start_survives(tmp_path: Path, file: str, damage: Damage, seed: int) -> None:
     directory = tmp_path / "queue"
     owed, settled = kept(directory, crashed=file != "queue.db" or bool(seed % 2))
@@ -69,7 +69,7 @@ def test_a_schema_that_is_no_text_any_more_is_damage_like_any_other(tmp_path: Pa
     owed, settled = kept(tmp_path, crashed=False)
     file = tmp_path / "queue.db"
     whole = file.read_bytes()
-    file.write_bytes(whole.replace(b"CREATE TABLE books", b"CREATE TABL\xa0 books"))
+    file.write_bytes(whole.replace(b"CREATE TABLE checkpoint", b"CREATE TABL\xa0 checkpoint"))
     with pytest.raises(UnicodeDecodeError), closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA auto_vacuum")
 

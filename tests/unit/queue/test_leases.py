@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from otelbridge.event import Stream
+from otelbridge.queue.leases import Leases, OpenLease
+from otelbridge.queue.model import Lease, Row, Span, span_of
+
+
+def open_lease(first: int, last: int) -> OpenLease:
+    lease = Lease(
+        stream=Stream.GAPS,
+        batch_ids=(first,),
+        parts=(b"",),
+        request_bytes=0,
+        records=1,
+        oldest_received_unix_nano=0,
+        tries=0,
+    )
+    return OpenLease(lease=lease, span=Span(first, last), rows=(Row(first, 1, 0, 0, 0),), since=first, on_disk=True)
+
+
+def test_the_gaps_between_leases_are_what_is_free() -> None:
+    leases = Leases()
+    end = span_of(Stream.GAPS).last
+    out = [open_lease(10, 19), open_lease(20, 29), open_lease(40, 49)]
+    for one in out:
+        leases.add(one)
+    assert list(leases.gaps(Stream.GAPS)) == [Span(0, 9), Span(30, 39), Span(50, end)]
+    assert list(leases.gaps(Stream.GAPS, 35)) == [Span(35, 39), Span(50, end)]
+    leases.end(out[1].lease)
+    leases.release(Stream.GAPS, Span(20, 29))
+    assert list(leases.gaps(Stream.GAPS)) == [Span(0, 9), Span(20, 39), Span(50, end)]
+    assert list(leases.gaps(Stream.ALERTS)) == [span_of(Stream.ALERTS)]
