@@ -184,7 +184,7 @@ def test_emptied_files_cost_what_memory_does_not_have_and_that_is_told(tmp_path:
         put(queue, Stream.LOGS, range(100 * n, 100 * n + 100))  # 6 MB: more than memory keeps of what was written
     leased = take(queue, max_records=1000)
     act(folder)
-    eventually(lambda: told.of(QueueDegraded) or told.of(QueueSalvaged), within_seconds=1.5, why="it is noticed")
+    eventually(lambda: any(told.of(kind) for kind in (QueueDegraded, QueueSalvaged)), within_seconds=1.5, why="noticed")
     eventually(lambda: not queue.depth().degraded, why="a new file")
     put(queue, Stream.LOGS, range(12_000, 12_100))
     queue.settle(leased, RetryLater(code="UNAVAILABLE", why="away"))
