@@ -30,7 +30,7 @@ PAGES = [
     for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "k8s").rglob("*.md")])
     if page.name != "CHANGELOG.md"
 ]
-FILES = (".py", ".md", ".proto", ".yaml", ".db", ".reserve", ".probe", ".checkpoint")
+FILES = (".py", ".md", ".proto", ".yaml", ".db", ".reserve", ".probe", ".checkpoint", ".lock")
 """What looks like a setting and is a file."""
 SECTIONS = ("bridge", "feed", "gate", "mapping", "queue", "send", "telemetry", "status")
 
