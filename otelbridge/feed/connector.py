@@ -20,6 +20,7 @@ from otelbridge.feed.connection import Connection
 from otelbridge.feed.heartbeat import Heartbeat
 from otelbridge.feed.model import ConnectionLostError, IllegalMoveError, Record, failed_step, misconfigured
 from otelbridge.feed.monitor import Monitor
+from otelbridge.feed.port_watch import port_answers
 from otelbridge.feed.preflight import Findings, preflight
 from otelbridge.feed.renewal import Renewal
 from otelbridge.feed.settings import FeedSettings
@@ -81,6 +82,8 @@ class Connector:
         self._resolve = resolve
         self._stopping = stopping
         self._pulse = pulse
+        self._found: tuple[str, ...] = (address.host,) if address.is_ip else ()
+        """What the name resolved to, at the last attempt."""
         self._unavailable_in_a_row = 0
         self._recheck_at: float | None = None
 
@@ -108,6 +111,12 @@ class Connector:
         """
         certificates = self.renewal.renew(time.monotonic())
         return self._make(lambda: certificates)
+
+    def port_answers(self) -> bool:
+        """Whether somebody listens where the upstream was last; asks no DNS. Blocks for a second at most."""
+        return bool(self._found) and port_answers(
+            self._found[0], self._address.port, speaks_first=not self._settings.tls.enabled
+        )
 
     def cured(self, now: float) -> bool:
         """Whether what only an operator could cure seems to be cured, so that the hold can be cut short."""
@@ -192,7 +201,7 @@ class Connector:
         # gRPC looks the name up again when it dials; this look-up is for a clear word when there is no such name.
         host, port = self._address.host, self._address.port
         try:
-            run_with_deadline(
+            self._found = run_with_deadline(
                 lambda: self._resolve(host, port),
                 name=f"resolve {host}",
                 timeout_seconds=RESOLVE_SECONDS,

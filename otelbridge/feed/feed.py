@@ -12,6 +12,7 @@ from otelbridge.event import Gap, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.model import SubscriptionStatus
 from otelbridge.feed.nodes import NodeRoster
+from otelbridge.feed.port_watch import LookLimit
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.subscription import Subscription
 from otelbridge.net.address import Address, Resolve, parse_address, resolve_by_system
@@ -54,6 +55,7 @@ class Feed:
         self._random = random or random_module.Random()  # noqa: S311 jitter, no secret
         self._resolve = resolve
         self._nodes = NodeRoster(max_nodes)
+        self._look_limit = LookLimit()
         self._watched_until: Mapping[tuple[str, Stream], int] = {}
         self._lock = threading.Lock()  # between those who add, remove and list; never held while waiting
         self._subscriptions: dict[Address, Subscription] = {}
@@ -160,6 +162,7 @@ class Feed:
             watched_until={
                 stream: at for (upstream, stream), at in self._watched_until.items() if upstream == str(address)
             },
+            look_limit=self._look_limit,
             spread_seconds=self._random.uniform(0, self._settings.retry.initial_spread_seconds),
         )
         with self._lock:

@@ -32,6 +32,7 @@ from otelbridge.feed.model import (
     failed_step,
 )
 from otelbridge.feed.monitor import Monitor
+from otelbridge.feed.port_watch import LookLimit, PortWatch
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.stream import StreamWatch, backoff_for
 from otelbridge.net.address import Address, Resolve
@@ -76,6 +77,7 @@ class Subscription:
         resolve: Resolve,
         watched_until: Mapping[Stream, int],
         spread_seconds: float,
+        look_limit: LookLimit,
     ) -> None:
         self.upstream = str(address)
         self.pulse = Pulse(f"feed {self.upstream}")
@@ -104,6 +106,10 @@ class Subscription:
             pulse=self.pulse,
         )
         self._backoff = backoff_for(settings.retry, random)
+        self._random = random
+        self._look_limit = look_limit
+        self._port_watch: PortWatch | None = None
+        """While the upstream is lost."""
         self._spread_seconds = spread_seconds
         self._gone = False
         self._vigil: Monitor | None = None
@@ -175,6 +181,7 @@ class Subscription:
         if self._stopping.is_set():
             return
         self._last_error = self._error_class = ""
+        self._port_watch = None
         self._move(SubscriptionState.WATCHING)
         if self._lost_unix_nano is not None:
             seconds = max(0, time.time_ns() - self._lost_unix_nano) / NANOSECONDS
@@ -225,6 +232,13 @@ class Subscription:
 
     def _lose(self, loss: ConnectionLostError, answered_unix_nano: int, noticed_unix_nano: int) -> None:
         self._last_error, self._error_class = str(loss), loss.error_class.value
+        if self._port_watch is None:
+            self._port_watch = PortWatch(
+                time.monotonic(),
+                limit=self._look_limit,
+                random=self._random,
+                answers=self._attempts.port_answers,
+            )
         for watch in self._watches.values():
             since = watch.seen_until(answered_unix_nano, noticed_unix_nano)
             watch.lose_with_connection(since, loss.cause, str(loss))
@@ -302,15 +316,30 @@ class Subscription:
         )
 
     def _sleep(self, seconds: float) -> None:
-        """Waits, but no longer than until the stop, or until what is waited for has been cured."""
+        """Waits, but no longer than until the stop, or until what is waited for is there again."""
         self._next_attempt_at = deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and not self._stopping.wait(min(left, PULSE_SECONDS)):
+        while (left := deadline - time.monotonic()) > 0 and not self._stopping.wait(min(left, self._look_pause())):
             self.pulse.beat()
+            now = time.monotonic()
             for watch in self._watches.values():
-                self._record(watch.look(time.monotonic())[1])
-            if self._machine.state is SubscriptionState.HOLDING and self._attempts.cured(time.monotonic()):
+                self._record(watch.look(now)[1])
+            if self._is_cured(now):
                 break
         self._next_attempt_at = None
+
+    def _look_pause(self) -> float:
+        if self._port_watch is None or self._machine.state is not SubscriptionState.WAITING:
+            return PULSE_SECONDS
+        return min(PULSE_SECONDS, max(0.0, self._port_watch.next_at - time.monotonic()))
+
+    def _is_cured(self, now: float) -> bool:
+        if self._machine.state is SubscriptionState.HOLDING:
+            return self._attempts.cured(now)
+        return (
+            self._machine.state is SubscriptionState.WAITING
+            and self._port_watch is not None
+            and self._port_watch.is_back(now)
+        )
 
     def _move(self, after: SubscriptionState, why: str = "") -> None:
         before = self._machine.move(after)

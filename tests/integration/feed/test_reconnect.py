@@ -303,3 +303,17 @@ def test_a_stream_that_is_not_asked_for_is_not_subscribed_to(relay: Relay) -> No
         run.until_watching()
         assert {call.method for call in relay.calls} == {"HealthCheck", "WatchAlerts"}
         assert set(run.status.streams) == {Stream.ALERTS}
+
+
+def test_the_bridge_is_back_as_soon_as_the_port_answers_and_not_when_its_wait_is_over(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint, retry={"initial_seconds": 20, "max_seconds": 30})) as run:
+        run.until_watching()
+        relay.kill()
+        wait = eventually(lambda: run.status.next_attempt_in_seconds or 0.0)
+        assert wait > 9
+        # Somebody has to have found the port shut: only then is it news that it answers.
+        eventually(lambda: (run.status.next_attempt_in_seconds or 0) < wait - 2)
+        started = time.monotonic()
+        relay.start()
+        run.until_watching()
+        assert time.monotonic() - started < 4
