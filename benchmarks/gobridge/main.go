@@ -2,7 +2,11 @@
 //
 // It reads KubeArmor's streams with generated stubs, makes each event a log record, and exports batches of 512 records or
 // 200 ms over OTLP/gRPC with gzip. It holds nothing on disk, keeps no ledger, and does not come back from a lost stream.
+//
+// The stubs in feeder/ are made from ../proto/kubearmor.proto, with protoc-gen-go of the module's protobuf on PATH.
 package main
+
+//go:generate ../../.venv/bin/python -m grpc_tools.protoc -I../../proto --go_out=.. --go_opt=module=otelbridge.invalid/benchmarks --go_opt=Mkubearmor.proto=otelbridge.invalid/benchmarks/gobridge/feeder ../../proto/kubearmor.proto
 
 import (
 	"context"
