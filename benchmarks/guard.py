@@ -31,7 +31,7 @@ from otelbridge.gate.settings import GateSettings
 from otelbridge.mapping.fastpath_cache import COMPILED
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.pipeline import Pipeline
+from otelbridge.pipeline import GapSink, Pipeline
 from otelbridge.queue.model import Accepted
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
@@ -75,12 +75,19 @@ class Walk:
         self._mapper = Mapper(MappingSettings(native=native), version="guard")
         # One clock for events and queue: none of them is too old.
         settings = QueueSettings(directory=folder)
-        self._queue = DurableQueue.open(settings, tell=lambda _: None, clock=lambda: RECEIVED_UNIX_NANO, boot="guard")
+        self._queue = DurableQueue.open(
+            settings, tell=lambda _: None, record_gap=lambda _: None, clock=lambda: RECEIVED_UNIX_NANO, boot="guard"
+        )
 
     def carry(self, events: list[RawEvent]) -> int:
         """Takes events from hand-off to acknowledgement; returns how many records were acknowledged."""
         encoder = Pipeline(
-            handoff=self._handoff, gate=self._gate, mapper=self._mapper, queue=self._queue, tell=lambda _: None
+            handoff=self._handoff,
+            gate=self._gate,
+            mapper=self._mapper,
+            queue=self._queue,
+            gaps=GapSink(lambda _: None, self._handoff.wake),
+            tell=lambda _: None,
         )
         for event in events:
             self._handoff.offer(event)

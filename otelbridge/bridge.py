@@ -9,14 +9,13 @@ import uuid
 from collections.abc import Callable
 
 from otelbridge import __version__, meters, snapshot
-from otelbridge.event import Gap
 from otelbridge.housekeeper import Housekeeper
-from otelbridge.rooms import Rooms, open_rooms
+from otelbridge.rooms import open_rooms
 from otelbridge.send.credentials import lent_headers
 from otelbridge.settings.load import Loaded
 from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
 from otelbridge.status.server import StatusServer
-from otelbridge.telemetry.events import BridgeStarted, BridgeStopped, DrainStarted, Event, GapEnded
+from otelbridge.telemetry.events import BridgeStarted, BridgeStopped, DrainStarted, Event
 from otelbridge.telemetry.telemetry import Telemetry
 
 TELEMETRY_CLOSE_SECONDS = 3.0
@@ -39,8 +38,6 @@ class Bridge:
         """
         self._settings = settings = loaded.settings
         self._observer = observer
-        self._rooms: Rooms | None = None
-        self._early_gaps: list[Gap] = []
         self.life = snapshot.Life(instance_id=str(uuid.uuid4()), started_unix_nano=time.time_ns())
         self._telemetry = Telemetry.open(
             settings.telemetry,
@@ -50,12 +47,10 @@ class Bridge:
             lent=lent_headers(settings.send, settings.telemetry),
         )
         try:
-            self.rooms = self._rooms = open_rooms(settings, telemetry=self._telemetry, tell=self._tell)
+            self.rooms = open_rooms(settings, telemetry=self._telemetry, tell=self._tell)
         except BaseException:
             self._telemetry.close(TELEMETRY_CLOSE_SECONDS)
             raise
-        for gap in self._early_gaps:
-            self.rooms.encoder.record_gap(gap)
         meters.bind(self.rooms)
         self._housekeeper = Housekeeper(self.rooms, self._tell)
         self.status: StatusServer | None = None
@@ -139,11 +134,6 @@ class Bridge:
         self._telemetry.tell(happening)
         if self._observer is not None:
             self._observer(happening)
-        if isinstance(happening, GapEnded):
-            if self._rooms is None:  # the queue found its file damaged while it was being opened
-                self._early_gaps.append(happening.gap)
-            else:
-                self._rooms.encoder.record_gap(happening.gap)
 
     # --- probes ---
 

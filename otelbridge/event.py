@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -82,6 +83,10 @@ class Gap:
     def stream_name(self) -> str:
         """The stream's name, or `all`."""
         return self.stream.value if self.stream else "all"
+
+
+RecordGap = Callable[[Gap], None]
+"""Where a component leaves a gap that it has found, to become a record; from any thread, never raises, never blocks."""
 
 
 OUTCOME_BY_RESULT = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -72,6 +72,34 @@ class OpenBatch:
         return self.latest_received_unix_nano - happened if happened else None
 
 
+class GapSink:
+    """Takes the gaps that components find: they are told at once, and the pipeline makes records of them.
+
+    Args:
+        tell: hears of each.
+        wake: ends the pipeline's wait for events.
+    """
+
+    def __init__(self, tell: Tell, wake: Callable[[], None]) -> None:
+        self._tell, self._wake = tell, wake
+        self._waiting: deque[Gap] = deque()
+
+    def record(self, gap: Gap) -> None:
+        """Takes a gap. Any thread; never raises, never blocks."""
+        self._waiting.append(gap)
+        self._tell(GapEnded(gap=gap))
+        self._wake()
+
+    def waiting(self) -> list[Gap]:
+        """Those that are in no queue yet, oldest first."""
+        return list(self._waiting)
+
+    def done(self, number: int) -> None:
+        """The oldest ones are in the queue. Called by the pipeline only."""
+        for _ in range(number):
+            self._waiting.popleft()
+
+
 @dataclass(slots=True)
 class Turn:
     """What one turn makes, until the queue has it."""
@@ -94,6 +122,7 @@ class Pipeline:
         gate: Gate,
         mapper: Mapper,
         queue: DurableQueue,
+        gaps: GapSink,
         tell: Tell,
         latest: RecentEvents | None = None,
     ) -> None:
@@ -104,8 +133,8 @@ class Pipeline:
         self._tell = tell
         self._events: list[RawEvent] = []
         self._overflows: list[Overflow] = []
-        self._gaps: deque[Gap] = deque()
-        """These three are taken, and not yet in the queue."""
+        """Both are taken, and not yet in the queue."""
+        self._gaps = gaps
         self._heard: deque[tuple[str, dict[str, int]]] = deque(maxlen=MAX_HEARD)
         self._draining = threading.Event()
         self.redacted = 0
@@ -124,11 +153,6 @@ class Pipeline:
         """Starts the thread."""
         self._thread.start()
 
-    def record_gap(self, gap: Gap) -> None:
-        """Puts a gap on the road to the endpoint. May be called from any thread."""
-        self._gaps.append(gap)
-        self._buffer.wake()
-
     def take_heard(self) -> Iterator[tuple[str, dict[str, int]]]:
         """The upstreams heard since the last call, oldest first, with each node's last receipt in Unix nanoseconds."""
         while self._heard:
@@ -145,24 +169,23 @@ class Pipeline:
         if not self._events:
             self._events = self._buffer.take(TAKE_EVENTS, 0.0 if draining else IDLE_SECONDS)
         self._overflows += self._buffer.take_overflow(at_once=draining)
-        waiting_gaps = len(self._gaps)
+        left_gaps = self._gaps.waiting()
         turn = Turn(Findings())
         self._encode_events(turn)
         self._count_overflows(turn)
-        self._encode_gaps(turn, waiting_gaps)
+        self._encode_gaps([*left_gaps, *turn.gaps], turn)
         for stream, count in turn.findings.dropped.items():
             turn.postings[stream, Account.DROPPED, FAULT_REASON] += count
         if turn.batches or turn.postings:
             self._queue.put(turn.batches, [Posting(*key, records) for key, records in turn.postings.items()])
-        done = draining and not self._events and not waiting_gaps and not turn.gaps
-        self._finish(turn, waiting_gaps)
+        done = draining and not self._events and not left_gaps
+        self._finish(turn, len(left_gaps))
         return not done
 
-    def _finish(self, turn: Turn, encoded_gaps: int) -> None:
+    def _finish(self, turn: Turn, left_gaps: int) -> None:
         """The queue has everything: lets go of what was taken, and tells what was found."""
         overflows, self._overflows, self._events = self._overflows, [], []
-        for _ in range(encoded_gaps):
-            self._gaps.popleft()
+        self._gaps.done(left_gaps)
         self.redacted += turn.findings.redacted
         self.lag_nanos.update(turn.lag_nanos)
         # Once per turn and kind: a flood of damaged events must not become a flood of what is told.
@@ -260,16 +283,16 @@ class Pipeline:
                 )
             )
 
-    def _encode_gaps(self, turn: Turn, waiting: int) -> None:
-        if not waiting:
+    def _encode_gaps(self, gaps: Sequence[Gap], turn: Turn) -> None:
+        if not gaps:
             return
         batch = OpenBatch(Stream.GAPS)
-        for gap in list(self._gaps)[:waiting]:
+        for gap in gaps:
             now = time.time_ns()  # a throttled container's gap ends in the future: it is observed now all the same
             try:
                 batch.add(self._mapper.gap(gap, observed_unix_nano=now), now)
             except Exception as fault:  # noqa: BLE001 - as for a single event
                 turn.findings.drop(Stream.GAPS, gap.upstream, fault)
-        turn.postings[Stream.GAPS, Account.RECEIVED, ""] += waiting
+        turn.postings[Stream.GAPS, Account.RECEIVED, ""] += len(gaps)
         if batch.records:
             self._close(batch, turn)

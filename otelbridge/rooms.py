@@ -11,7 +11,7 @@ from otelbridge.feed.feed import Feed
 from otelbridge.gate.rules import Gate
 from otelbridge.latest import RecentEvents
 from otelbridge.mapping.mapper import Mapper
-from otelbridge.pipeline import Pipeline
+from otelbridge.pipeline import GapSink, Pipeline
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.workers import Workers
@@ -61,15 +61,24 @@ def open_rooms(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> Rooms
     mapper = Mapper(settings.mapping, version=__version__)
     handoff = Buffer(settings.feed.handoff_max_events, settings.feed.handoff_max_bytes)
     latest = RecentEvents(settings.status.show_events) if settings.status.show_events else None
-    feed = Feed(settings.feed, handoff=handoff, tell=tell, version=__version__, max_nodes=settings.telemetry.max_nodes)
-    queue = DurableQueue.open(settings.queue, tell=tell)  # the last that can fail: nothing has to be undone after it
+    gaps = GapSink(tell, handoff.wake)
+    feed = Feed(
+        settings.feed,
+        handoff=handoff,
+        tell=tell,
+        record_gap=gaps.record,
+        version=__version__,
+        max_nodes=settings.telemetry.max_nodes,
+    )
+    # The last that can fail: nothing has to be undone after it.
+    queue = DurableQueue.open(settings.queue, tell=tell, record_gap=gaps.record)
     return Rooms(
         settings=settings,
         feed=feed,
         handoff=handoff,
         gate=gate,
         mapper=mapper,
-        encoder=Pipeline(handoff=handoff, gate=gate, mapper=mapper, queue=queue, tell=tell, latest=latest),
+        encoder=Pipeline(handoff=handoff, gate=gate, mapper=mapper, queue=queue, gaps=gaps, tell=tell, latest=latest),
         latest=latest,
         queue=queue,
         couriers=Workers(queue, sender, settings.send, tell),

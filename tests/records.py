@@ -6,9 +6,15 @@ import time
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelbridge.event import Stream
+from otelbridge.event import RecordGap, Stream
 from otelbridge.queue.model import Batch
 from otelbridge.simulator.endpoint_inbox import ReceivedLog
+from otelbridge.telemetry.events import GapEnded, Tell
+
+
+def gaps_told_by(tell: Tell) -> RecordGap:
+    """A gap sink that only tells: for components that stand alone."""
+    return lambda gap: tell(GapEnded(gap=gap))
 
 
 def request_of(*bodies: str, node: str = "node-1", padding: int = 0) -> bytes:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from otelbridge.event import Gap, Stream
+from otelbridge.event import Gap, RecordGap, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.model import SubscriptionStatus
 from otelbridge.feed.nodes import NodeRoster
@@ -17,7 +17,7 @@ from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.subscription import Subscription
 from otelbridge.net.address import Address, Resolve, parse_address, resolve_by_system
 from otelbridge.net.deadline import run_with_deadline
-from otelbridge.telemetry.events import GapEnded, NodeFellSilent, Tell, UpstreamsChanged, UpstreamsUnknown
+from otelbridge.telemetry.events import NodeFellSilent, Tell, UpstreamsChanged, UpstreamsUnknown
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 STOP_SECONDS = 5.0
@@ -31,6 +31,7 @@ class Feed:
         settings: what to subscribe to, and how.
         handoff: where the events go.
         tell: where the happenings go.
+        record_gap: where gaps go.
         version: shown to KubeArmor as the user agent's.
         random: for jitter, nonces and the initial spread.
         resolve: who is asked for the addresses behind a name.
@@ -43,6 +44,7 @@ class Feed:
         *,
         handoff: Buffer,
         tell: Tell,
+        record_gap: RecordGap,
         version: str,
         random: random_module.Random | None = None,
         resolve: Resolve = resolve_by_system,
@@ -51,6 +53,7 @@ class Feed:
         self._settings = settings
         self._handoff = handoff
         self._tell = tell
+        self._record_gap = record_gap
         self._version = version
         self._random = random or random_module.Random()  # noqa: S311 jitter, no secret
         self._resolve = resolve
@@ -145,7 +148,7 @@ class Feed:
             return
         if gap.stream is not None:
             self._nodes.excuse(gap)
-        self._tell(GapEnded(gap=gap))
+        self._record_gap(gap)
 
     # --- upstreams ---
 

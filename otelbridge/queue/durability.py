@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause
+from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RecordGap
 from otelbridge.queue.checkpoint import Checkpoint
-from otelbridge.telemetry.events import GapEnded, Tell
 from otelbridge.telemetry.ledger import Account
 
 WINDOW_NANOS = 1_000_000_000  # between two syncs, with the time that a sync takes
@@ -40,8 +39,8 @@ class LogSync:
         self._synced_revision = revision
 
 
-def tell_of_crash(last: Checkpoint, boot: str, tell: Tell) -> None:
-    """Says what a power cut may have cost, if the machine was started anew while an unsynced queue was open."""
+def record_crash(last: Checkpoint, boot: str, record_gap: RecordGap) -> None:
+    """Records what a power cut may have cost, if the machine was started anew while an unsynced queue was open."""
     if not last.unsynced or not boot or last.boot == boot:
         return
     for stream in UPSTREAM_STREAMS:
@@ -54,4 +53,4 @@ def tell_of_crash(last: Checkpoint, boot: str, tell: Tell) -> None:
                 ended_unix_nano=last.written.unix_nano + WINDOW_NANOS,
                 detail="The machine stopped without notice; its last second may not have reached the disk.",
             )
-            tell(GapEnded(gap=gap))
+            record_gap(gap)

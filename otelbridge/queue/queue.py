@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from otelbridge.event import Stream
+from otelbridge.event import Gap, RecordGap, Stream
 from otelbridge.queue.admission import Admission
 from otelbridge.queue.clock import QueueClock, boot_id, elapsed_nanos
 from otelbridge.queue.commands import collect
 from otelbridge.queue.dead_letters import DeadLetters
 from otelbridge.queue.dequeue import Dequeue
 from otelbridge.queue.disk import CURE, Folder, sentence
-from otelbridge.queue.durability import LogSync, tell_of_crash
+from otelbridge.queue.durability import LogSync, record_crash
 from otelbridge.queue.model import (
     Accepted,
     Batch,
@@ -49,18 +49,21 @@ PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
 class DurableQueue:
     """One per process. Thread-safe. Made by `open`, given up by `close`."""
 
-    def __init__(self, settings: QueueSettings, *, tell: Tell, clock: QueueClock, connect: Connect) -> None:
+    def __init__(
+        self, settings: QueueSettings, *, tell: Tell, record_gap: RecordGap, clock: QueueClock, connect: Connect
+    ) -> None:
         self._settings = settings
-        self._tell = tell
+        self._tell, self._record_gap = tell, record_gap
         self._lock = threading.Lock()
         self._events: list[Event] = []
+        self._gaps: list[Gap] = []
         self._closed = False
         self._folder = Folder(settings.directory)
         synchronous = settings.synchronous
         make_store = partial(
             open_store, max_file_bytes=max_file_bytes(settings), synchronous=synchronous, connect=connect
         )
-        self._state = QueueState(self._folder, make_store, self._events.append, clock)
+        self._state = QueueState(self._folder, make_store, self._events.append, self._gaps.append, clock)
         self.path = self._state.path
         self._log_sync = LogSync(self.path, synced_by_itself=synchronous == "full")
         self._admission = Admission(settings, self._state)
@@ -74,6 +77,7 @@ class DurableQueue:
         settings: QueueSettings,
         *,
         tell: Tell,
+        record_gap: RecordGap,
         clock: Callable[[], int] = time.time_ns,
         elapsed: Callable[[], int] = elapsed_nanos,
         connect: Connect = connect,
@@ -84,6 +88,7 @@ class DurableQueue:
         Args:
             settings: the operator's.
             tell: is told what happens to the queue.
+            record_gap: gets the gaps that damage and power cuts leave.
             clock: unix time in nanoseconds, which may be set.
             elapsed: nanoseconds since the machine started.
             connect: makes the connection to the file; tests pass one that fails.
@@ -94,7 +99,7 @@ class DurableQueue:
             QueueUnusable: the folder or the file can't be made, read or written.
         """
         queue_clock = QueueClock(clock, elapsed, boot_id() if boot is None else boot)
-        queue = cls(settings, tell=tell, clock=queue_clock, connect=connect)
+        queue = cls(settings, tell=tell, record_gap=record_gap, clock=queue_clock, connect=connect)
         queue._folder.acquire()
         try:
             with queue._changing():
@@ -120,7 +125,7 @@ class DurableQueue:
                 raise QueueUnusable(self._settings.directory, sentence(error), CURE) from error
             state.degrade(error)
         self._dead_letters.count()
-        tell_of_crash(state.earlier, state.clock.boot, tell)
+        record_crash(state.earlier, state.clock.boot, self._gaps.append)
         state.checkpoint.unsynced = self._settings.synchronous == "normal"
         state.write(Change())
         records, size = sum(state.counts.records.values()), state.counts.total_bytes()
@@ -133,13 +138,16 @@ class DurableQueue:
             try:
                 yield
             finally:
-                events, shed = self._events[:], dict(self._admission.shed)
+                events, gaps, shed = self._events[:], self._gaps[:], dict(self._admission.shed)
                 self._events.clear()
+                self._gaps.clear()
                 self._admission.shed.clear()
         for (stream, reason), records in shed.items():
             self._tell(RecordsShed(stream=stream, reason=reason, records=records))
         for event in events:
             self._tell(event)
+        for gap in gaps:
+            self._record_gap(gap)
 
     # --- the walk ---
 

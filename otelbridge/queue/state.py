@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, Stream
+from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RecordGap, Stream
 from otelbridge.queue.checkpoint import WATCHING, Checkpoint, Mirror, Watched, note_of, read_note, read_page
 from otelbridge.queue.clock import QueueClock
 from otelbridge.queue.disk import (
@@ -42,7 +42,7 @@ from otelbridge.queue.model import (
 )
 from otelbridge.queue.recovery import rebuild, restore_from_memory, salvage
 from otelbridge.queue.store import QUEUE_FILE, Store, bound_log, try_to_move
-from otelbridge.telemetry.events import GapEnded, QueueDegraded, QueueRecovered, QueueSalvaged, RecordsShed, Tell
+from otelbridge.telemetry.events import QueueDegraded, QueueRecovered, QueueSalvaged, RecordsShed, Tell
 from otelbridge.telemetry.ledger import Account, Posting
 
 FLUSH_BYTES = 1024 * 1024  # one transaction of the recovery: short enough not to hold up a put
@@ -56,7 +56,9 @@ MakeStore = Callable[[Path], Store]
 class QueueState:
     """Batches, ledger and counts. Not thread-safe: the queue's lock guards it."""
 
-    def __init__(self, folder: Folder, make_store: MakeStore, tell: Tell, clock: QueueClock) -> None:
+    def __init__(
+        self, folder: Folder, make_store: MakeStore, tell: Tell, record_gap: RecordGap, clock: QueueClock
+    ) -> None:
         self.path = folder.path / QUEUE_FILE
         self.clock = clock
         self.checkpoint = Checkpoint()
@@ -77,7 +79,7 @@ class QueueState:
         self.reserve = Reserve(self.path.with_suffix(".reserve"))
         self._folder = folder
         self._make_store = make_store
-        self._tell = tell
+        self._tell, self._record_gap = tell, record_gap
         self._degraded_since = 0.0
         self._reopen_due = False
         """The open file is not to be written any more; it is read as long as it can be."""
@@ -142,7 +144,7 @@ class QueueState:
                 ended_unix_nano=max(trace_unix_nano, self.clock.last.unix_nano),
                 detail=f"A bridge has used the folder {self._folder.path} before, and its queue is gone.",
             )
-            self._tell(GapEnded(gap=gap))
+            self._record_gap(gap)
 
     def _open_store(self) -> Store:
         """Opens the file, salvaged first where it must be.
@@ -397,7 +399,7 @@ class QueueState:
                 lost_records=lost,
                 detail=f"The queue file {self.path} was damaged.",
             )
-            self._tell(GapEnded(gap=gap))
+            self._record_gap(gap)
         elif lost < 0:
             # Batches that were delivered came back with an older state of the file: they are held again.
             delivered = min(-lost, ledger.total(stream, Account.DELIVERED))

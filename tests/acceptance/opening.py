@@ -12,7 +12,7 @@ from otelbridge.simulator.upstream import Relay
 from otelbridge.telemetry.ledger import Account, Posting
 from tests.peers.bridge import BridgeProcess
 from tests.peers.process import answers_ok, free_ports
-from tests.records import batch_of
+from tests.records import batch_of, gaps_told_by
 from tests.waiting import eventually
 
 MIB = 1024 * 1024
@@ -82,7 +82,9 @@ def fill(directory: Path, backlog_bytes: int) -> int:
     directory.mkdir()
     told: list[object] = []
     queue = DurableQueue.open(
-        QueueSettings(directory=directory, max_bytes=4 * backlog_bytes + 4 * MIB), tell=told.append
+        QueueSettings(directory=directory, max_bytes=4 * backlog_bytes + 4 * MIB),
+        tell=told.append,
+        record_gap=gaps_told_by(told.append),
     )
     batch = batch_of(*("x" * 64,) * RECORDS_PER_BATCH, padding=BATCH_BYTES // RECORDS_PER_BATCH - 128)
     batches = max(1, backlog_bytes // len(batch.request))

@@ -20,13 +20,14 @@ from otelbridge.mapping.decode import Decoded
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
-from otelbridge.pipeline import Pipeline
+from otelbridge.pipeline import GapSink, Pipeline
 from otelbridge.queue.packing import packed, unpacked
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.endpoint_inbox import attributes
 from otelbridge.telemetry.events import Event, EventDamaged, GapEnded
 from otelbridge.telemetry.ledger import Account
+from tests.records import gaps_told_by
 
 DROP_THE_SHOP = GateSettings(rules=(RuleSettings(name="no shop", action="drop", namespace=("shop",)),))
 EVENTS_OF_THE_SMALLEST_HANDOFF = 1000
@@ -55,15 +56,17 @@ class Walk:
 
     def carry(self, *events: RawEvent, gate: GateSettings | None = None, gaps: tuple[Gap, ...] = ()) -> list[LogRecord]:
         """Walks the events through and returns what is in the queue afterwards."""
+        sink = GapSink(self.told.append, self.handoff.wake)
         encoder = Pipeline(
             handoff=self.handoff,
             gate=Gate(gate or GateSettings()),
             mapper=self.mapper(MappingSettings(), version="1"),
             queue=self.queue,
+            gaps=sink,
             tell=self.told.append,
         )
         for gap in gaps:
-            encoder.record_gap(gap)
+            sink.record(gap)
         for event in events:
             self.handoff.offer(event)
         encoder.start()
@@ -83,7 +86,7 @@ class Walk:
 @pytest.fixture
 def walk(tmp_path: Path) -> Iterator[Walk]:
     told: list[Event] = []
-    queue = DurableQueue.open(QueueSettings(directory=tmp_path), tell=told.append)
+    queue = DurableQueue.open(QueueSettings(directory=tmp_path), tell=told.append, record_gap=gaps_told_by(told.append))
     yield Walk(queue, told)
     queue.close()
 

@@ -41,7 +41,9 @@ def put(queue: DurableQueue, *batches: Batch) -> None:
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[DurableQueue]:
     """A queue as a bridge leaves it: two records delivered (and retained), one refused, three held."""
-    opened = DurableQueue.open(QueueSettings(directory=tmp_path, retain_seconds=600), tell=lambda _: None)
+    opened = DurableQueue.open(
+        QueueSettings(directory=tmp_path, retain_seconds=600), tell=lambda _: None, record_gap=lambda _: None
+    )
     put(opened, batch("delivered 1", "delivered 2"))
     lease = opened.take(**LIMITS)
     assert lease is not None

@@ -14,6 +14,7 @@ from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, 
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Resolve, resolve_by_system
 from otelbridge.telemetry.events import Event, GapEnded, StateChanged
+from tests.records import gaps_told_by
 from tests.waiting import eventually
 
 T = TypeVar("T")
@@ -30,7 +31,14 @@ class Running:
         self.react: Callable[[Event], None] = lambda _: None
         """Called with each happening as it is told, by the thread that tells it."""
         self.handoff = Buffer(settings.handoff_max_events, settings.handoff_max_bytes)
-        self.feed = Feed(settings, handoff=self.handoff, tell=self._tell, version="9.9", resolve=resolve)
+        self.feed = Feed(
+            settings,
+            handoff=self.handoff,
+            tell=self._tell,
+            record_gap=gaps_told_by(self._tell),
+            version="9.9",
+            resolve=resolve,
+        )
         self._events: list[RawEvent] = []
 
     def _tell(self, happening: Event) -> None:

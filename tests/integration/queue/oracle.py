@@ -16,6 +16,7 @@ from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.telemetry.events import Event
 from otelbridge.telemetry.ledger import Account, Posting
+from tests.records import gaps_told_by
 
 T = TypeVar("T")
 HEAD = struct.Struct(">qI")
@@ -101,7 +102,9 @@ class Told:
 
 def open_queue(directory: Path, told: Callable[[Event], None] | None = None, **settings: object) -> DurableQueue:
     return DurableQueue.open(
-        QueueSettings.model_validate({"directory": directory, **settings}), tell=told or (lambda _: None)
+        QueueSettings.model_validate({"directory": directory, **settings}),
+        tell=told or (lambda _: None),
+        record_gap=gaps_told_by(told or (lambda _: None)),
     )
 
 

@@ -33,6 +33,7 @@ from tests.integration.queue.oracle import (
     take,
 )
 from tests.peers.small_disk import mounted
+from tests.records import gaps_told_by
 from tests.waiting import eventually
 
 MIB = 1024 * 1024
@@ -41,7 +42,10 @@ LATER = RetryLater(code="UNAVAILABLE", why="away")
 
 def open_on(disk: Disk, directory: Path, told: Told, **settings: object) -> DurableQueue:
     return DurableQueue.open(
-        QueueSettings.model_validate({"directory": directory, **settings}), tell=told, connect=disk.connect
+        QueueSettings.model_validate({"directory": directory, **settings}),
+        tell=told,
+        record_gap=gaps_told_by(told),
+        connect=disk.connect,
     )
 
 

@@ -20,6 +20,7 @@ from otelbridge.queue.settings import QueueSettings
 from otelbridge.telemetry.events import GapEnded, QueueSalvaged
 from tests.integration.queue.oracle import Told, assert_balanced, drain, numbers_of, open_queue, put, take
 from tests.peers.faulty_disk import FaultyDisk
+from tests.records import gaps_told_by
 
 SECTOR_BYTES = 512
 
@@ -126,7 +127,10 @@ def second_life(directory: Path, synchronous: str) -> tuple[list[int], Told]:
     """What a queue that is opened after the cut delivers, each once, and what it tells."""
     told = Told()
     queue = DurableQueue.open(
-        QueueSettings.model_validate({"directory": directory, "synchronous": synchronous}), tell=told, boot="second"
+        QueueSettings.model_validate({"directory": directory, "synchronous": synchronous}),
+        tell=told,
+        record_gap=gaps_told_by(told),
+        boot="second",
     )
     assert_balanced(queue)
     got = drain(queue)
@@ -140,7 +144,10 @@ def cut_power(directory: Path, synchronous: str, seed: int) -> None:
     dice = random.Random(seed)
     live = directory / "live"
     queue = DurableQueue.open(
-        QueueSettings.model_validate({"directory": live, "synchronous": synchronous}), tell=Told(), boot="first"
+        QueueSettings.model_validate({"directory": live, "synchronous": synchronous}),
+        tell=Told(),
+        record_gap=gaps_told_by(Told()),
+        boot="first",
     )
     number = 0
     sent: list[int] = []
@@ -261,7 +268,9 @@ def test_what_was_synced_is_there_after_a_power_cut_under_a_writer(tmp_path: Pat
 def test_a_clean_end_is_not_taken_for_a_power_cut(tmp_path: Path) -> None:
     for boot in ("first", "second"):
         told = Told()
-        queue = DurableQueue.open(QueueSettings(directory=tmp_path), tell=told, boot=boot)
+        queue = DurableQueue.open(
+            QueueSettings(directory=tmp_path), tell=told, record_gap=gaps_told_by(told), boot=boot
+        )
         put(queue, Stream.LOGS, [1])
         queue.close()
         assert not told.of(GapEnded)

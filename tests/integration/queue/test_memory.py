@@ -31,7 +31,7 @@ def open_watched(directory: Path, statements: list[str]) -> DurableQueue:
         return connection
 
     settings = QueueSettings(directory=directory)
-    queue = DurableQueue.open(settings, tell=lambda _: None, connect=connect_watched)
+    queue = DurableQueue.open(settings, tell=lambda _: None, record_gap=lambda _: None, connect=connect_watched)
     statements.clear()
     return queue
 

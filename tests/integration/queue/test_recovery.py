@@ -28,6 +28,7 @@ from tests.integration.queue.oracle import (
     put,
     take,
 )
+from tests.records import gaps_told_by
 
 LATER = RetryLater(code="UNAVAILABLE", why="away")
 SEEDS = range(1)
@@ -128,7 +129,12 @@ def test_a_database_with_a_broken_tree_gives_back_nearly_all(tmp_path: Path) -> 
 
 def test_damage_while_running_is_salvaged_and_what_is_on_loan_comes_along(tmp_path: Path) -> None:
     told, disk = Told(), Disk()
-    queue = DurableQueue.open(QueueSettings(directory=tmp_path), tell=told, connect=disk.connect)
+    queue = DurableQueue.open(
+        QueueSettings(directory=tmp_path),
+        tell=told,
+        record_gap=gaps_told_by(told),
+        connect=disk.connect,
+    )
     for n in range(40):
         put(queue, Stream.LOGS, range(10 * n, 10 * n + 10))
     lease = take(queue, max_records=100)

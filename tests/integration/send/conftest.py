@@ -18,6 +18,7 @@ from otelbridge.send.workers import Workers
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.telemetry.events import Event
 from otelbridge.telemetry.ledger import Account, Posting
+from tests.records import gaps_told_by
 
 
 class Road:
@@ -26,7 +27,11 @@ class Road:
     def __init__(self, directory: Path) -> None:
         self.told: list[Event] = []
         self.closing = ExitStack()
-        self.queue = DurableQueue.open(QueueSettings(directory=directory), tell=self.told.append)
+        self.queue = DurableQueue.open(
+            QueueSettings(directory=directory),
+            tell=self.told.append,
+            record_gap=gaps_told_by(self.told.append),
+        )
         self.closing.callback(self.queue.close)
 
     def start(self, endpoint: OtlpEndpoint, *, protocol: str = "grpc", **settings: object) -> Workers:

@@ -16,6 +16,7 @@ from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.telemetry.events import Event
+from tests.records import gaps_told_by
 
 
 class Watcher:
@@ -66,7 +67,13 @@ def main(endpoint: str) -> None:
             sys.stdout.flush()
 
     handoff = Buffer(100_000, 64 * 1024 * 1024)
-    feed = Feed(FeedSettings(endpoints=(endpoint,)), handoff=handoff, tell=tell, version="torture")
+    feed = Feed(
+        FeedSettings(endpoints=(endpoint,)),
+        handoff=handoff,
+        tell=tell,
+        record_gap=gaps_told_by(tell),
+        version="torture",
+    )
     feed.start()
     ended = threading.Event()
     drain = threading.Thread(target=lambda: _take_until(handoff, ended), name="take")
