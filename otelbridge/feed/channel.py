@@ -10,9 +10,9 @@ from grpc.experimental import ChannelOptions
 from grpc_health.v1 import health_pb2
 
 from otelbridge.event import Stream
-from otelbridge.feed.certificates import ClientCertificates
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Address
+from otelbridge.net.tls_files import TlsFiles
 from otelbridge.pb.kubearmor_pb2 import NonceMessage, ReplyMessage, RequestMessage
 
 WATCHES = {
@@ -82,7 +82,7 @@ def open_channel(
     *,
     version: str,
     keepalive_seconds: float,
-    certificates: ClientCertificates | None,
+    certificates: TlsFiles | None,
 ) -> grpc.Channel:
     """A new channel; it dials when the first call is made on it.
 

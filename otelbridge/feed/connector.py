@@ -14,7 +14,6 @@ import grpc
 
 from otelbridge.event import Stream
 from otelbridge.feed.buffer import Buffer
-from otelbridge.feed.certificates import CertificateError, ClientCertificates
 from otelbridge.feed.channel import open_channel
 from otelbridge.feed.connection import Connection
 from otelbridge.feed.heartbeat import Heartbeat
@@ -28,6 +27,8 @@ from otelbridge.feed.status_codes import TOO_MANY_PINGS, ErrorClass
 from otelbridge.feed.stream import StreamWatch
 from otelbridge.net.address import Address, Resolve
 from otelbridge.net.deadline import DeadlineExceededError, run_with_deadline
+from otelbridge.net.tls_faults import CA_REMADE, fault_in
+from otelbridge.net.tls_files import TlsFileError, TlsFiles
 from otelbridge.telemetry.events import ConnectionAttempted, ConnectStep, KeepaliveStretched, Tell
 from otelbridge.telemetry.supervisor import Pulse
 
@@ -106,7 +107,7 @@ class Connector:
         """Makes a connection with changed certificates, beside the present one.
 
         Raises:
-            CertificateError: they cannot be used.
+            TlsFileError: they cannot be used.
             ConnectionLostError: nothing can be watched with them.
         """
         certificates = self.renewal.renew(time.monotonic())
@@ -130,7 +131,7 @@ class Connector:
 
     # --- one attempt ---
 
-    def _make(self, read: Callable[[], ClientCertificates | None]) -> Monitor:
+    def _make(self, read: Callable[[], TlsFiles | None]) -> Monitor:
         steps: list[ConnectStep] = []
         started, connection_id = time.time_ns(), uuid.uuid4().hex
         try:
@@ -144,14 +145,13 @@ class Connector:
             loss = failed_step("attempt", grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
         else:
             self._unavailable_in_a_row, self._recheck_at = 0, None
+            self.renewal.worked()
             self._report(steps, started, connection_id, None)
             return vigil
         self._report(steps, started, connection_id, loss)
         raise loss
 
-    def _take_steps(
-        self, steps: list[ConnectStep], connection_id: str, read: Callable[[], ClientCertificates | None]
-    ) -> Monitor:
+    def _take_steps(self, steps: list[ConnectStep], connection_id: str, read: Callable[[], TlsFiles | None]) -> Monitor:
         address, settings = self._address, self._settings
         if not address.is_ip:
             with _step(steps, "resolve"):
@@ -211,10 +211,10 @@ class Connector:
             why = f"the name {host} does not resolve: {error.strerror or error}"
             raise failed_step("resolve", grpc.StatusCode.UNAVAILABLE, why) from error
 
-    def _certificates(self, read: Callable[[], ClientCertificates | None]) -> ClientCertificates | None:
+    def _certificates(self, read: Callable[[], TlsFiles | None]) -> TlsFiles | None:
         try:
             certificates = read()
-        except CertificateError as error:
+        except TlsFileError as error:
             raise misconfigured("tls", str(error)) from error
         self.certificate_expires_unix_seconds = certificates.expires_unix_seconds if certificates else None
         return certificates
@@ -246,6 +246,8 @@ class Connector:
 
     def _consult(self, loss: ConnectionLostError, steps: list[ConnectStep]) -> ConnectionLostError:
         """The loss, or a better one: after a few UNAVAILABLE the way is walked by hand to name the step that fails."""
+        if fault_in(loss.details) is CA_REMADE and self.renewal.try_next_ca():
+            return replace(loss, error_class=ErrorClass.TRANSIENT)  # the bundle has another CA of that name
         self._recheck_at = time.monotonic() + RECHECK_SECONDS if loss.error_class is ErrorClass.CONFIGURATION else None
         if loss.code is not grpc.StatusCode.UNAVAILABLE or loss.step == "resolve":
             self._unavailable_in_a_row = 0
@@ -258,9 +260,9 @@ class Connector:
             return loss
         steps += findings.steps
         if not findings.configuration:
-            return replace(loss, step=findings.failed_step, details=f"{findings.error} ({loss.details})")
+            return replace(loss, step=findings.failed_step, details=f"{findings.advice} ({loss.details})")
         self._recheck_at = time.monotonic() + RECHECK_SECONDS
-        return replace(loss, step=findings.failed_step, details=findings.error, error_class=ErrorClass.CONFIGURATION)
+        return replace(loss, step=findings.failed_step, details=findings.advice, error_class=ErrorClass.CONFIGURATION)
 
     def _walk(self) -> Findings | None:
         try:

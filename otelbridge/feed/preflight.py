@@ -1,7 +1,7 @@
-"""One address, in; which step on the way to it fails, and the cure, out: resolve, connect, tls, http2.
+"""Runs a preflight against one upstream: resolve, connect, TLS, HTTP/2; tells which step fails, and the cure.
 
 gRPC calls every one of these UNAVAILABLE, most of them with no more than "Socket closed". So after a few of them, and
-in `otelbridge doctor`, the way is walked once by hand, on a connection of its own.
+in `otelbridge doctor`, it is tried on a connection of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from otelbridge.feed.renewal import read_usable
 from otelbridge.feed.settings import FeedTlsSettings
 from otelbridge.net.address import Address, Resolve, resolve_by_system
+from otelbridge.net.tls_faults import (
+    HANDSHAKE_FAILED,
+    HTTP1,
+    NO_HTTP2,
+    REFUSES_OUR_CERTIFICATE,
+    WANTS_A_CERTIFICATE,
+    fault_in,
+    in_words,
+)
+from otelbridge.net.tls_files import TlsFileError
 from otelbridge.telemetry.events import ConnectStep
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -22,6 +33,17 @@ SETTINGS_FRAME = 4
 FRAME_HEADER_BYTES = 9
 TLS_ALERT = 0x15
 """First byte of what a TLS server answers to plaintext with."""
+
+_NAME = (
+    "check the name in feed.endpoints: within the cluster the relay is kubearmor.<namespace>:32767 "
+    "(kubectl get service --all-namespaces | grep kubearmor)"
+)
+_PORT = (
+    "check host and port in feed.endpoints (KubeArmor's is 32767), that KubeArmor runs, and that no NetworkPolicy "
+    "is in the way"
+)
+_ITS_LOG = "look at its log (kubectl logs deployment/kubearmor-relay, or the kubearmor pod of the node)"
+_IS_IT_KUBEARMOR = "is it really KubeArmor that listens there? Its port is 32767"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +56,10 @@ class Findings:
     """What the name resolved to; the address itself where none had to be looked up."""
     connected_to: str = ""
     """The one of them that took the connection."""
+    certificate: bytes = b""
+    """The server's, in DER form, where a handshake succeeded."""
+    cure: str = ""
+    """What to do about the error."""
     configuration: bool = False
     """Somebody has to change something: waiting does not help."""
 
@@ -44,13 +70,19 @@ class Findings:
 
     @property
     def error(self) -> str:
-        """What was wrong, with its cure where there is one."""
+        """What was wrong."""
         return self.steps[-1].error if self.steps else ""
+
+    @property
+    def advice(self) -> str:
+        """What was wrong, and the cure."""
+        return f"{self.error}: {self.cure}" if self.cure else self.error
 
 
 class _StepError(Exception):
-    def __init__(self, error: str, *, configuration: bool) -> None:
+    def __init__(self, error: str, cure: str, *, configuration: bool) -> None:
         super().__init__(error)
+        self.cure = cure
         self.configuration = configuration
 
 
@@ -74,7 +106,7 @@ def preflight(
                 take()
             except _StepError as error:
                 steps.append(replace(step, ended_unix_nano=time.time_ns(), error=str(error)))
-                return walk.findings(steps, configuration=error.configuration)
+                return walk.findings(steps, cure=error.cure, configuration=error.configuration)
             steps.append(replace(step, ended_unix_nano=time.time_ns()))
     finally:
         walk.close()
@@ -92,13 +124,16 @@ class _Walk:
         self._found: tuple[str, ...] = (address.host,)
         self._connected_to = ""
         self._socket: socket.socket | None = None
+        self.certificate = b""
 
-    def findings(self, steps: Sequence[ConnectStep], *, configuration: bool = False) -> Findings:
+    def findings(self, steps: Sequence[ConnectStep], *, cure: str = "", configuration: bool = False) -> Findings:
         resolved = len(steps) > 1 or not steps[0].error
         return Findings(
             steps=tuple(steps),
             addresses=self._found if resolved else (),
             connected_to=self._connected_to,
+            certificate=self.certificate,
+            cure=cure,
             configuration=configuration,
         )
 
@@ -113,7 +148,7 @@ class _Walk:
             self._found = self._resolve(self._address.host, self._address.port)
         except OSError as error:
             text = f"the name {self._address.host} does not resolve: {error.strerror or error}"
-            raise _StepError(text, configuration=False) from error
+            raise _StepError(text, _NAME, configuration=False) from error
 
     def connect(self) -> None:
         failures = []
@@ -125,56 +160,66 @@ class _Walk:
             else:
                 self._connected_to = ip
                 return
-        raise _StepError("; ".join(failures), configuration=False)
+        raise _StepError("; ".join(failures), _PORT, configuration=False)
 
     def shake_hands(self) -> None:
-        assert self._socket is not None, "connect comes before"
+        from otelbridge.net.handshake import HandshakeError, shake_hands  # noqa: PLC0415 - with cryptography: for TLS only
+
+        try:
+            files = read_usable(self._tls)
+        except TlsFileError as error:
+            raise _StepError(f"{error.place}: {error.wrong}", error.cure, configuration=True) from None
         name = self._tls.server_name or self._address.host
         try:
-            context = ssl.create_default_context(cafile=self._tls.ca_file)
-            if self._tls.cert_file is not None:
-                context.load_cert_chain(self._tls.cert_file, self._tls.key_file)
-            context.set_alpn_protocols(["h2"])
-        except (OSError, ssl.SSLError) as error:
-            raise _StepError(f"the certificate files cannot be used: {error}", configuration=True) from error
-        try:
-            self._socket = shaken = context.wrap_socket(self._socket, server_hostname=name)
-        except ssl.SSLCertVerificationError as error:
-            text = f"the server's certificate is refused: {error.verify_message}"
-            raise _StepError(text, configuration=True) from error
-        except ssl.SSLError as error:
-            raise _StepError(_tls_fault(error), configuration=True) from error
+            shaken = shake_hands(self._take_socket, files, name=name, section="feed.tls", alpn="h2")
+        except HandshakeError as error:
+            raise _StepError(str(error), error.cure, configuration=True) from None
         except OSError as error:
             text = f"the handshake was broken off: {error.strerror or error}"
-            raise _StepError(text, configuration=False) from error
+            raise _StepError(text, _ITS_LOG, configuration=False) from None
+        self._socket = shaken
+        self.certificate = shaken.getpeercert(binary_form=True) or b""
         if shaken.selected_alpn_protocol() != "h2":
-            raise _StepError("the server does not offer HTTP/2 over TLS", configuration=True)
+            raise _StepError(*in_words(NO_HTTP2, "feed.tls"), configuration=True)
+
+    def _take_socket(self) -> socket.socket:
+        """The connection; a new one where the first was used up."""
+        if self._socket is None:
+            self.connect()
+        taken, self._socket = self._socket, None
+        assert taken is not None, "connect raises or connects"
+        return taken
 
     def speak_http2(self) -> None:
         assert self._socket is not None, "connect comes before"
+        head, broken = b"", "the server closed the connection"
         try:
             self._socket.sendall(HTTP2_PREFACE + HTTP2_EMPTY_SETTINGS)
             head = self._socket.recv(FRAME_HEADER_BYTES)
         except ssl.SSLError as error:
             # TLS 1.3: a client certificate is refused after the handshake, and shows at the first read.
-            raise _StepError(_tls_fault(error), configuration=True) from error
-        except TimeoutError as error:
+            reason = error.reason or str(error)
+            wrong, cure = in_words(fault_in(reason) or HANDSHAKE_FAILED, "feed.tls")
+            raise _StepError(f"{wrong} ({reason})", cure, configuration=True) from None
+        except TimeoutError:
             text = f"the server is connected but sends no HTTP/2 settings within {self._timeout:g} s"
-            raise _StepError(text, configuration=False) from error
+            raise _StepError(text, f"it looks frozen: {_ITS_LOG}", configuration=False) from None
         except OSError as error:
-            head, broken = b"", error.strerror or str(error)
-        else:
-            broken = "the server closed the connection"
-        if len(head) > SETTINGS_FRAME - 1 and head[3] == SETTINGS_FRAME:
+            broken = error.strerror or str(error)
+        if len(head) >= SETTINGS_FRAME and head[3] == SETTINGS_FRAME:
             return
         if head.startswith(b"HTTP/1"):
-            raise _StepError("the server speaks HTTP/1, not gRPC: is this the right port?", configuration=True)
+            raise _StepError(*in_words(HTTP1, "feed.tls"), configuration=True)
         if not self._tls.enabled and (head[:1] == bytes([TLS_ALERT]) or self._speaks_tls()):
-            raise _StepError("the server speaks TLS: set feed.tls.enabled to true", configuration=True)
-        if self._tls.enabled and self._tls.cert_file is None and not head:
-            text = f"{broken} after the handshake: does it want a client certificate (feed.tls.cert_file)?"
-            raise _StepError(text, configuration=True)
-        raise _StepError(f"{broken if not head else 'what the server sends is not HTTP/2'}", configuration=False)
+            cure = "set feed.tls.enabled to true, and feed.tls.ca_file to KubeArmor's CA"
+            raise _StepError("the server speaks TLS", cure, configuration=True)
+        if head:
+            raise _StepError("what the server sends is not HTTP/2", _IS_IT_KUBEARMOR, configuration=False)
+        if self._tls.enabled:
+            fault = WANTS_A_CERTIFICATE if self._tls.cert_file is None else REFUSES_OUR_CERTIFICATE
+            wrong, cure = in_words(fault, "feed.tls")
+            raise _StepError(f"{broken} after the handshake: perhaps {wrong}", cure, configuration=True)
+        raise _StepError(broken, _IS_IT_KUBEARMOR, configuration=False)
 
     def _speaks_tls(self) -> bool:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -188,14 +233,3 @@ class _Walk:
                 return True
         except OSError:
             return False
-
-
-def _tls_fault(error: ssl.SSLError) -> str:
-    reason = error.reason or str(error)
-    if "CERTIFICATE_REQUIRED" in reason:
-        return "the server asks for a client certificate: set feed.tls.cert_file and feed.tls.key_file"
-    if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER_FAILURE" in reason:
-        return "the server does not speak TLS on this port: set feed.tls.enabled to false"
-    if "ALERT" in reason:
-        return f"the server refuses us ({reason}): is the client certificate of its CA, and in date?"
-    return f"the handshake failed: {reason}"

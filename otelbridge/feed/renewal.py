@@ -1,9 +1,12 @@
-"""Certificate files that change under a running connection, in; checked certificates to renew it with, out."""
+"""Watches the certificate files under a running connection, and reads those that the next one is made with."""
 
 from __future__ import annotations
 
-from otelbridge.feed.certificates import CertificateError, ClientCertificates, read_certificates, read_digest
+from dataclasses import replace
+from datetime import UTC, datetime
+
 from otelbridge.feed.settings import FeedTlsSettings
+from otelbridge.net.tls_files import TlsFileError, TlsFiles, read_digest, read_tls_files
 
 CHECK_SECONDS = 5.0
 """The content is compared this often: three small files."""
@@ -18,12 +21,28 @@ RENEW_PAUSE_SECONDS = 60.0
 """Renewals are at least so far apart: relays have crashed when subscribers came and went under load."""
 
 
+def read_usable(settings: FeedTlsSettings) -> TlsFiles:
+    """The files, which must be in date: a connection that is to be made would fail with them.
+
+    Raises:
+        TlsFileError: they cannot be used as they are.
+    """
+    files = read_tls_files(settings, "feed.tls")
+    for place, validity in files.validities:
+        if fault := validity.fault(datetime.now(UTC)):
+            raise TlsFileError(place, fault, "renew the file; it is read again by itself")
+    return files
+
+
 class Renewal:
     """Watches the files. Does nothing while TLS is off, or no file is configured. Times are monotonic."""
 
     def __init__(self, settings: FeedTlsSettings) -> None:
         self._settings = settings
         self._watched = settings.enabled and any((settings.ca_file, settings.cert_file, settings.key_file))
+        self._bundle: bytes | None = None
+        self._orders: list[bytes] = []
+        self._order = self._orders_left = 0
         self._used = ""
         """Digest of what the present connection was made with, or of what was last refused."""
         self._seen = ""
@@ -32,18 +51,39 @@ class Renewal:
         self._check_at = 0.0
         self._renew_at = 0.0
 
-    def read(self) -> ClientCertificates | None:
+    def read(self) -> TlsFiles | None:
         """The certificates for a new connection, read again; None while TLS is off.
 
         Raises:
-            CertificateError: they cannot be used as they are.
+            TlsFileError: they cannot be used as they are.
         """
         if not self._settings.enabled:
             return None
         self._used = read_digest(self._settings)
-        certificates = read_certificates(self._settings)
-        self._used = certificates.digest
-        return certificates
+        files = read_usable(self._settings)
+        self._used = files.digest
+        orders = self._orders_of(files)
+        return replace(files, ca=orders[self._order % len(orders)]) if orders else files
+
+    def try_next_ca(self) -> bool:
+        """Puts another CA of the server's CA's name first, where the bundle has several; False once all were tried."""
+        self._order += 1
+        self._orders_left -= 1
+        return self._orders_left > 0
+
+    def worked(self) -> None:
+        """The order of the CAs that was used last is the one to begin with next time."""
+        self._orders_left = len(self._orders)
+
+    def _orders_of(self, files: TlsFiles) -> list[bytes]:
+        """The bundle's orders, worked out when it changes."""
+        if files.ca != self._bundle:
+            from otelbridge.net.pem import ca_orders  # noqa: PLC0415 - with cryptography: only who uses TLS pays for it
+
+            self._bundle, self._order = files.ca, 0
+            self._orders = list(ca_orders(files.ca)) if files.ca else []
+            self._orders_left = len(self._orders)
+        return self._orders
 
     def due(self, now: float) -> bool:
         """Whether a connection that is watched should be renewed."""
@@ -68,16 +108,16 @@ class Renewal:
             return False
         return now - self._seen_at >= SETTLE_SECONDS
 
-    def renew(self, now: float) -> ClientCertificates | None:
+    def renew(self, now: float) -> TlsFiles | None:
         """The changed certificates, for a connection beside the present one.
 
         Raises:
-            CertificateError: they cannot be used; raised once per content, the present connection goes on.
+            TlsFileError: they cannot be used; raised once per content, the present connection goes on.
         """
         self._renew_at = now + RENEW_PAUSE_SECONDS
         try:
             return self.read()
-        except CertificateError:
+        except TlsFileError:
             # A half-written pair is completed within moments: that must not wait for the pause.
             self._renew_at = now
             raise

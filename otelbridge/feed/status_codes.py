@@ -9,6 +9,7 @@ from enum import StrEnum
 from grpc import StatusCode
 
 from otelbridge.event import GapCause
+from otelbridge.net.tls_faults import TLS_FAULTS, fault_in, in_words
 
 
 class ErrorClass(StrEnum):
@@ -65,16 +66,6 @@ VERDICTS: Mapping[StatusCode, Classification] = {
     StatusCode.UNAUTHENTICATED: _PERMANENT,
 }
 
-CONFIGURATION_WORDS: Mapping[str, str] = {
-    # What grpcio writes into the details of an UNAVAILABLE (measured), and what it means to an operator.
-    "CERTIFICATE_VERIFY_FAILED": "the server's certificate is not signed by the CA in feed.tls.ca_file, or has expired",
-    "Hostname Verification Check failed": "the server's certificate is for another name: set feed.tls.server_name",
-    "Failed to create security handshaker": "the certificate files in feed.tls cannot be used",
-    "TSI_PROTOCOL_FAILURE": "the server does not speak TLS on this port: set feed.tls.enabled to false",
-    "missing selected ALPN property": "the server does not offer HTTP/2 over TLS",
-    "Trying to connect an http1.x server": "the server speaks HTTP/1, not gRPC: is this the right port?",
-}
-
 SILENCE_WORDS = ("ping timeout", "keepalive", "Connection timed out", "settings timeout")
 """In the details of an UNAVAILABLE: the connection fell silent, it was not closed."""
 
@@ -94,8 +85,9 @@ def classify(code: StatusCode, details: str) -> Classification:
 
 
 def configuration_fault(details: str) -> str:
-    """The cure for a TLS or protocol fault that gRPC calls UNAVAILABLE, or nothing when it is none."""
-    return next((cure for words, cure in CONFIGURATION_WORDS.items() if words in details), "")
+    """What is wrong and the cure, for a TLS or protocol fault that gRPC calls UNAVAILABLE; nothing when it is none."""
+    fault = fault_in(details)
+    return ": ".join(in_words(fault, "feed.tls")) if fault else ""
 
 
 def gap_cause(code: StatusCode, details: str) -> GapCause:
@@ -118,8 +110,8 @@ def status_codes_table() -> str:
         ladder = "slow ladder" if verdict.error_class in SLOW_CLASSES else "fast ladder"
         quick = ", within 1 s when events flowed before" if verdict.quick else ""
         lines.append(f"| {code.name} | {verdict.error_class} | {ladder}{quick} |")
-    lines += [
-        f"| UNAVAILABLE with `{words}` | {ErrorClass.CONFIGURATION} | slow ladder: {cure} |"
-        for words, cure in CONFIGURATION_WORDS.items()
-    ]
+    for fault in TLS_FAULTS:
+        words = ", ".join(f"`{words}`" for words in fault.words)
+        cure = ": ".join(in_words(fault, "feed.tls"))
+        lines.append(f"| UNAVAILABLE with {words} | {ErrorClass.CONFIGURATION} | slow ladder: {cure} |")
     return "\n".join(lines)

@@ -18,7 +18,6 @@ from tenacity.wait import wait_base
 
 from otelbridge.event import GapCause, Stream
 from otelbridge.feed.buffer import Buffer
-from otelbridge.feed.certificates import CertificateError
 from otelbridge.feed.connector import Connector
 from otelbridge.feed.model import (
     SUBSCRIPTION_MOVES,
@@ -37,6 +36,7 @@ from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.stream import StreamWatch, backoff_for
 from otelbridge.net.address import Address, Resolve
 from otelbridge.net.backoff import Backoff
+from otelbridge.net.tls_files import TlsFileError
 from otelbridge.telemetry.events import (
     CertificatesRefused,
     ConnectionEnded,
@@ -280,7 +280,7 @@ class Subscription:
         """Make before break: the new connection is watched before the old one is closed; or the old one stays."""
         try:
             new = self._attempts.replace()
-        except (CertificateError, ConnectionLostError) as error:
+        except (TlsFileError, ConnectionLostError) as error:
             self._tell(CertificatesRefused(upstream=self.upstream, why=str(error)))
             for stream, watch in self._watches.items():
                 if not old.connection.reads(stream):

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 RECHECK_SECONDS = 5.0
 """Contents are compared, not times: a file is read again at most so often, and at once when somebody doubts it."""
+
+MOST_BYTES = 1024 * 1024
+"""Of one file: certificates, headers and tokens are a thousand times smaller, and a device has no end."""
+
+
+def read_bounded(path: Path) -> bytes:
+    """The content of a small file.
+
+    Raises:
+        OSError: it cannot be read, or is larger than `MOST_BYTES`.
+    """
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES} bytes", str(path))
+    return content
 
 
 class WatchedFiles:
@@ -37,7 +54,7 @@ class WatchedFiles:
             if doubted or now - self._read_at >= RECHECK_SECONDS:
                 self._read_at = now
                 try:
-                    self._contents = tuple(path.read_bytes() for path in self._paths)
+                    self._contents = tuple(map(read_bounded, self._paths))
                     self.error = ""
                 except OSError as error:
                     if not self._contents:

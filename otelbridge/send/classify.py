@@ -22,8 +22,8 @@ from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from otelbridge import clamp
+from otelbridge.net.tls_files import ReloadedTlsFiles
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
-from otelbridge.send.certificates import Certificates
 from otelbridge.send.credentials import Credentials
 from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT, Target
 
@@ -473,7 +473,7 @@ NOT_BY_TLS = frozenset({"timeout", "CANCELLED", "DEADLINE_EXCEEDED", "Connection
 REFUSED = "Connection refused"
 
 
-def hidden(outcome: Outcome, credentials: Credentials, certificates: Certificates | None = None) -> Outcome:
+def hidden(outcome: Outcome, credentials: Credentials, certificates: ReloadedTlsFiles | None = None) -> Outcome:
     """The outcome with secrets blacked out; a Hold also says which file could not be read again.
 
     A connection that broke while a certificate of ours is out of date is held: nobody says why a handshake was broken

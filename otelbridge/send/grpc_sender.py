@@ -14,10 +14,10 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc
 
+from otelbridge.net.tls_files import ReloadedTlsFiles, TlsFiles
 from otelbridge.queue.model import Hold, Outcome, RetryLater
 from otelbridge.queue.packing import gzip_member, unpacked
 from otelbridge.send import classify
-from otelbridge.send.certificates import Certificates, TlsFiles
 from otelbridge.send.classify import hidden
 from otelbridge.send.credentials import Credentials
 from otelbridge.send.settings import MIB, SendSettings
@@ -108,7 +108,7 @@ class GrpcSender:
     def __init__(self, settings: SendSettings, *, version: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._target = send_target(settings)
         self._credentials = Credentials(settings, self._target, clock=clock)
-        self._certificates = Certificates(settings, clock=clock) if self._target.tls else None
+        self._certificates = ReloadedTlsFiles(settings, "send", clock=clock) if self._target.tls else None
         self._options = _options(settings, version)
         self._compression = grpc.Compression.Gzip if settings.compression == "gzip" else grpc.Compression.NoCompression
         self._timeout_seconds = settings.timeout_seconds

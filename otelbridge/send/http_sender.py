@@ -23,10 +23,10 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import DecodeError, HTTPError
 from urllib3.util.connection import is_connection_dropped
 
+from otelbridge.net.tls_files import ReloadedTlsFiles, TlsFiles, client_context
 from otelbridge.queue.model import Hold, Outcome, RetryLater
 from otelbridge.queue.packing import gzip_member, unpacked
 from otelbridge.send import classify
-from otelbridge.send.certificates import Certificates, TlsFiles, ssl_context
 from otelbridge.send.classify import hidden
 from otelbridge.send.credentials import Credentials
 from otelbridge.send.settings import MIB, SendSettings
@@ -239,7 +239,7 @@ class HttpSender:
     def __init__(self, settings: SendSettings, *, version: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._target = send_target(settings)
         self._credentials = Credentials(settings, self._target, clock=clock)
-        self._certificates = Certificates(settings, clock=clock) if self._target.tls else None
+        self._certificates = ReloadedTlsFiles(settings, "send", clock=clock) if self._target.tls else None
         self._tls: tuple[TlsFiles, ssl.SSLContext] | None = None
         self._server_name = settings.server_name
         self._timeout_seconds = settings.timeout_seconds
@@ -355,5 +355,5 @@ class HttpSender:
         files = self._certificates.current()
         with self._lock:
             if self._tls is None or self._tls[0] != files:
-                self._tls = (files, ssl_context(files))
+                self._tls = (files, client_context(files))
             return self._tls[1]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from otelbridge.net.address import parse_address
+from otelbridge.net.tls_files import FILE_NAMES, TlsFileError, TlsFiles, read_tls_files
 from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT, AddressError, parse_target
 from otelbridge.settings.problems import Given, Problem, hidden, is_secret
 from otelbridge.settings.tree import Settings, leaves, value_at
@@ -96,66 +96,44 @@ def file_complaints(settings: Settings) -> Iterator[Complaint]:
 
 
 def _tls_files(section: str, tls: Any) -> Iterator[Complaint]:
-    unreadable = False
-    for name in ("ca_file", "cert_file", "key_file"):
-        if getattr(tls, name):
-            for complaint in _readable(f"{section}.{name}", Path(getattr(tls, name))):
-                unreadable = True
-                yield complaint
-    if unreadable:
-        return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if tls.ca_file:
-        try:
-            context.load_verify_locations(cafile=str(tls.ca_file))
-        except (ssl.SSLError, OSError) as error:
-            yield Complaint(
-                paths=(f"{section}.ca_file",),
-                value=tls.ca_file,
-                wrong=f"holds no valid certificate ({_reason(error)})",
-                cure="Name a PEM file with the CA's certificate, or several.",
-            )
-    if tls.cert_file and tls.key_file:
-        try:
-            # Without the callback, an encrypted key would ask for its passphrase on the terminal.
-            context.load_cert_chain(certfile=str(tls.cert_file), keyfile=str(tls.key_file), password=_no_passphrase)
-        except (ssl.SSLError, OSError, ValueError) as error:
-            yield Complaint(
-                paths=(f"{section}.cert_file", f"{section}.key_file"),
-                value=tls.cert_file,
-                wrong=f"and {section}.key_file are no valid pair ({_reason(error)})",
-                cure="Name the certificate and the unencrypted key that belongs to it, both PEM.",
-            )
+    try:
+        _files_of(tls, section)
+    except TlsFileError as error:
+        yield Complaint(
+            paths=(error.place.setting,),
+            value=error.place.path,
+            wrong=error.wrong,
+            cure=f"{error.cure[:1].upper()}{error.cure[1:]}.",
+        )
+
+
+class _Named(NamedTuple):
+    """The files that a section names; telemetry's are empty texts where there is none."""
+
+    ca_file: Path | None
+    cert_file: Path | None
+    key_file: Path | None
+
+
+def _files_of(tls: Any, section: str) -> TlsFiles:
+    return read_tls_files(
+        _Named(*(Path(file) if (file := getattr(tls, name)) else None for name in FILE_NAMES)), section
+    )
 
 
 def date_notes(settings: Settings) -> Iterator[str]:
     """Certificates that are out of date: no reason not to start, as they are read again; but the first to know."""
-    now, seen = datetime.now(UTC), set[str]()
+    seen = set[Path | None]()
     for section in _TLS_SECTIONS:
-        for name in ("ca_file", "cert_file"):
-            path = getattr(value_at(settings, section), name)
-            if not path or str(path) in seen:  # telemetry's are the events' own, unless somebody set others
-                continue
-            seen.add(str(path))
-            if outside := _outside(Path(path), now, bundle=name == "ca_file"):
-                yield f"{section}.{name} ({path}) {outside}. Renew the file; the bridge reads it again by itself."
-
-
-def _outside(file: Path, now: datetime, *, bundle: bool) -> str:
-    from otelbridge.send.certificates import period_of  # noqa: PLC0415  # cryptography: only who uses TLS pays for it
-
-    try:
-        return period_of(file.read_bytes(), bundle=bundle).outside(now)
-    except (OSError, ValueError):
-        return ""  # said by another check
-
-
-def _no_passphrase() -> str:
-    raise ValueError("the key is encrypted")
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "reason", "") or str(error)).replace("_", " ").lower()
+        try:
+            validities = _files_of(value_at(settings, section), section).validities
+        except TlsFileError:
+            continue  # said by another check
+        for place, validity in validities:
+            fault = validity.fault(datetime.now(UTC))
+            if fault and place.path not in seen:  # telemetry's are the events' own, unless somebody set others
+                seen.add(place.path)
+                yield f"{place}: {fault}. Renew the file; the bridge reads it again by itself."
 
 
 def _readable(path: str, file: Path) -> Iterator[Complaint]:

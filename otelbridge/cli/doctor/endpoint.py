@@ -7,12 +7,15 @@ import socket
 import ssl
 import time
 
+from cryptography import x509
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO
 
 from otelbridge import __version__
-from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError
-from otelbridge.cli.doctor.tls import cure, in_words
+from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, sentence
+from otelbridge.net.handshake import HandshakeError, certificate_in_words, server_certificate, shake_hands
+from otelbridge.net.tls_faults import HANDSHAKE_FAILED, NO_HTTP2, fault_in, in_words
+from otelbridge.net.tls_files import TlsFileError, read_tls_files
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
@@ -59,7 +62,7 @@ def _way(target: Target, settings: SendSettings, examination: Examination) -> No
             step.finding = f"Connected to {plain.getpeername()[0]} port {target.port}."
         if plain is not None and target.tls:
             with examination.step(Step.ENDPOINT_TLS) as step:
-                step.finding = _shaken(plain, target, settings)
+                step.finding = _shaken(plain, plain.getpeername()[0], target, settings)
     finally:
         if plain is not None:
             plain.close()
@@ -90,32 +93,39 @@ def _connected(target: Target, addresses: list[str]) -> socket.socket:
     )
 
 
-def _shaken(plain: socket.socket, target: Target, settings: SendSettings) -> str:
-    from cryptography import x509  # noqa: PLC0415  # only a TLS endpoint needs it
+def _shaken(plain: socket.socket, address: str, target: Target, settings: SendSettings) -> str:
+    """Makes the handshake; what the server shows, in a sentence."""
+    dialled = [plain]
 
-    from otelbridge.send.certificates import Certificates  # noqa: PLC0415  # the same
+    def connect() -> socket.socket:
+        return dialled.pop() if dialled else socket.create_connection((address, target.port), STEP_SECONDS)
 
+    name = settings.server_name or target.host
     try:
-        old = Certificates(settings).out_of_date()
-    except ValueError as error:
-        raise StepError(f"{error}.", "Correct the setting or the file.") from None
-    if old:
-        raise StepError(f"{old}.", "Renew the file; the bridge reads it again by itself.")
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-        if settings.cert_file:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
-        if settings.protocol == "grpc":
-            context.set_alpn_protocols(["h2"])
-        with context.wrap_socket(plain, server_hostname=settings.server_name or target.host) as shaken:
+        files = read_tls_files(settings, "send")
+        if old := files.out_of_date():
+            raise StepError(sentence(old), "Renew the file; the bridge reads it again by itself.")
+        alpn = "h2" if settings.protocol == "grpc" else ""
+        with shake_hands(connect, files, name=name, section="send", alpn=alpn) as shaken:
             encoded = shaken.getpeercert(binary_form=True)
+            if alpn and shaken.selected_alpn_protocol() != alpn:
+                wrong, cure = in_words(NO_HTTP2, "send")
+                raise StepError(sentence(wrong), sentence(cure))
             shaken.settimeout(ALERT_SECONDS)
             with contextlib.suppress(TimeoutError):  # silence: it waits for a request, as it should
                 shaken.recv(1)
-    except (ssl.SSLError, OSError) as error:
-        words = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
-        raise StepError(f"TLS failed: {words}.", cure(words, "send")) from None
-    return in_words(x509.load_der_x509_certificate(encoded)) if encoded else "As it should."
+    except TlsFileError as error:
+        raise StepError(sentence(f"{error.place}: {error.wrong}"), sentence(error.cure)) from None
+    except HandshakeError as error:
+        shown = server_certificate(lambda: socket.create_connection((address, target.port), STEP_SECONDS), name=name)
+        raise StepError(f"TLS failed: {error}. {shown}".rstrip(), sentence(error.cure)) from None
+    except ssl.SSLError as error:  # a refusal of the client certificate comes after the handshake
+        reason = error.reason or str(error)
+        wrong, cure = in_words(fault_in(reason) or HANDSHAKE_FAILED, "send")
+        raise StepError(f"TLS failed: {wrong} ({reason}).", sentence(cure)) from None
+    except OSError as error:
+        raise StepError(f"TLS failed: {error.strerror or error}.", "Look at the endpoint's own log.") from None
+    return certificate_in_words(x509.load_der_x509_certificate(encoded)) if encoded else "As it should."
 
 
 def _test_record(settings: SendSettings, examination: Examination) -> None:
@@ -151,7 +161,7 @@ def _answers(outcome: Outcome) -> str:
                 "It may pass: the bridge holds what comes and tries again. Look at the endpoint's own log and load.",
             )
         case Hold(code=code, why=why, cure=cure) if code not in CREDENTIAL_CODES:
-            raise StepError(f"It answers {code}: {why}.", f"{cure[:1].upper()}{cure[1:]}.")
+            raise StepError(f"It answers {code}: {why}.", sentence(cure))
         case _:
             return "It answers a request for logs."
 
@@ -159,7 +169,7 @@ def _answers(outcome: Outcome) -> str:
 def _knows_us(outcome: Outcome) -> str:
     match outcome:
         case Hold(code=code, why=why, cure=cure):
-            raise StepError(f"It refuses us: {code}: {why}.", f"{cure[:1].upper()}{cure[1:]}.")
+            raise StepError(f"It refuses us: {code}: {why}.", sentence(cure))
         case _:
             return "It lets us in."
 
@@ -169,7 +179,7 @@ def _takes_it(outcome: Outcome) -> str:
         case Accepted(rejected=0):
             return f"A test record (event name {TEST_EVENT}) was accepted."
         case Refused(why=why, cure=cure) if cure:
-            raise StepError(f"It refuses the test record: {why}.", f"{cure[:1].upper()}{cure[1:]}.")
+            raise StepError(f"It refuses the test record: {why}.", sentence(cure))
         case Accepted(message=why) | Refused(why=why) | TooLarge(why=why):
             raise StepError(
                 f"It refuses the test record: {why or 'without a reason'}.",

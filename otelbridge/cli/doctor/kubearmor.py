@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -11,10 +12,8 @@ from typing import NamedTuple
 import grpc
 
 from otelbridge import __version__
-from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError
-from otelbridge.cli.doctor.tls import cure, server_certificate
+from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, sentence
 from otelbridge.event import UPSTREAM_STREAMS, Stream
-from otelbridge.feed.certificates import CertificateError, read_certificates
 from otelbridge.feed.channel import (
     WatchCall,
     open_channel,
@@ -24,9 +23,11 @@ from otelbridge.feed.channel import (
     start_watch,
 )
 from otelbridge.feed.preflight import preflight
+from otelbridge.feed.renewal import read_usable
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.mapping.decode import decode
 from otelbridge.net.address import Address, parse_address
+from otelbridge.net.handshake import server_certificate
 
 NANOSECONDS = 1_000_000_000
 STEP_SECONDS = 5.0
@@ -41,13 +42,6 @@ STEPS = {
     "tls": Step.KUBEARMOR_TLS,
     "http2": Step.KUBEARMOR_ANSWERS,
 }
-CURES = {
-    Step.KUBEARMOR_DNS: "Check the name in feed.endpoints: within the cluster the relay is kubearmor.<namespace>:32767 "
-    "(kubectl get service --all-namespaces | grep kubearmor).",
-    Step.KUBEARMOR_TCP: "Check host and port in feed.endpoints (KubeArmor's is 32767), that KubeArmor runs, and that "
-    "no NetworkPolicy is in the way.",
-}
-
 ITS_LOG = (
     "Look at its own log: kubectl logs -n <namespace> deployment/kubearmor-relay, or the kubearmor pod of the node."
 )
@@ -74,7 +68,7 @@ def examine_kubearmor(upstream: str, settings: FeedSettings, *, event_seconds: f
         settings,
         version=__version__,
         keepalive_seconds=settings.keepalive.time_seconds,
-        certificates=read_certificates(settings.tls) if settings.tls.enabled else None,
+        certificates=read_usable(settings.tls) if settings.tls.enabled else None,
     )
     try:
         with examination.step(Step.KUBEARMOR_ANSWERS) as step:
@@ -88,50 +82,30 @@ def examine_kubearmor(upstream: str, settings: FeedSettings, *, event_seconds: f
 
 def _way(address: Address, settings: FeedSettings, examination: Examination) -> None:
     """The steps that gRPC hides behind UNAVAILABLE, one by one."""
-    if settings.tls.enabled:
-        try:
-            read_certificates(settings.tls)
-        except CertificateError as error:
-            with examination.step(Step.KUBEARMOR_TLS):
-                raise StepError(str(error), "Renew or correct the file.") from None
-            return
     found = preflight(address, settings.tls, timeout_seconds=STEP_SECONDS)
     said = {
         Step.KUBEARMOR_DNS: f"{address.host} is {', '.join(found.addresses)}.",
         Step.KUBEARMOR_TCP: f"Connected to {found.connected_to} port {address.port}.",
     }
-    if settings.tls.enabled and found.connected_to:
-        said[Step.KUBEARMOR_TLS] = server_certificate(
-            found.connected_to,
-            address.port,
-            server_name=settings.tls.server_name or address.host,
-            timeout_seconds=STEP_SECONDS,
-        )
     if address.is_ip:
         said[Step.KUBEARMOR_DNS] = f"{address.host} is an address: there is no name to look up."
+    if settings.tls.enabled and found.connected_to:
+        name = settings.tls.server_name or address.host
+        said[Step.KUBEARMOR_TLS] = server_certificate(
+            lambda: socket.create_connection((found.connected_to, address.port), STEP_SECONDS), name=name
+        )
     for taken in found.steps:
         step = STEPS[taken.name]
         if step is Step.KUBEARMOR_ANSWERS and not taken.error:
             continue  # KubeArmor's own answer says more than its HTTP/2 settings
-        wrong = taken.error.rstrip(".")  # OpenSSL's words end with a full stop of their own
         context = said[step] if step is Step.KUBEARMOR_TLS else ""
         examination.add(
             step,
             Mark.FAILED if taken.error else Mark.OK,
             seconds=(taken.ended_unix_nano - taken.started_unix_nano) / NANOSECONDS,
-            finding=f"{wrong[:1].upper()}{wrong[1:]}. {context}".strip() if wrong else said[step],
-            cure=_cure(step, taken.error, tls=settings.tls.enabled) if taken.error else "",
+            finding=f"{sentence(taken.error)} {context}".strip() if taken.error else said[step],
+            cure=sentence(found.cure) if taken.error else "",
         )
-
-
-def _cure(step: Step, error: str, *, tls: bool) -> str:
-    if step in CURES:
-        return CURES[step]
-    if step is Step.KUBEARMOR_ANSWERS and "speaks TLS" in error:
-        return "Set feed.tls.enabled to true, and feed.tls.ca_file to KubeArmor's CA."
-    if step is Step.KUBEARMOR_TLS or tls:
-        return cure(error, "feed.tls")
-    return "Is it really KubeArmor that listens there? Its port is 32767."
 
 
 def _health(channel: grpc.Channel) -> tuple[str, Mark]:

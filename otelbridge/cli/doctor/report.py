@@ -131,3 +131,9 @@ class Examination:
 def exit_code(findings: list[Finding]) -> int:
     """0, or that of the first failed step."""
     return next((EXIT_CODES[finding.step] for finding in findings if finding.mark is Mark.FAILED), int(Exit.DONE))
+
+
+def sentence(words: str) -> str:
+    """Words as a sentence: with a full stop, and a capital unless a setting's name begins it."""
+    first = words.partition(" ")[0]
+    return f"{words if '.' in first else words[:1].upper() + words[1:]}".rstrip(".") + "." if words else ""

@@ -156,7 +156,7 @@ def test_tls_to_a_plaintext_port_is_found(tmp_path: Path, endpoint: OtlpEndpoint
         )
     ((step, said),) = failed(findings)
     assert (code, step) == (13, "KubeArmor: TLS")
-    assert "set feed.tls.enabled to false, or dial another port" in said
+    assert "Set feed.tls.enabled to false if it is meant to, or dial the port" in said
 
 
 def test_a_missing_client_certificate_is_found(
@@ -282,7 +282,7 @@ def test_an_expired_client_certificate_for_the_endpoint_is_found(tmp_path: Path,
         )
     ((step, said),) = failed(findings)
     assert (code, step) == (23, "endpoint: TLS")
-    assert f"send.cert_file ({certificates.path('expired.crt')}) expired on " in said
+    assert f"send.cert_file ({certificates.path('expired.crt')}): the certificate expired on " in said
     assert findings[0]["mark"] == "warning"
 
 

@@ -96,10 +96,10 @@ def test_a_server_that_says_nothing_is_not_waited_for_longer_than_asked() -> Non
 @pytest.mark.parametrize(
     ("tls", "error"),
     [
-        ({"enabled": True}, "the server's certificate is refused"),
-        ({"server_name": "kubearmor"}, "the server's certificate is refused"),
-        ({"cert_file": None, "key_file": None}, "want a client certificate"),
-        ({"ca_file": "/nowhere"}, "the certificate files cannot be used"),
+        ({"enabled": True}, "no CA in feed.tls.ca_file issued the server's certificate"),
+        ({"server_name": "kubearmor"}, "the server's certificate is for another name"),
+        ({"cert_file": None, "key_file": None}, "the server asks for a client certificate"),
+        ({"ca_file": "/nowhere"}, "cannot be read"),
     ],
 )
 def test_each_tls_fault_is_named_at_its_step(tmp_path: Path, tls: dict[str, object], error: str) -> None:

@@ -11,9 +11,11 @@ import trustme
 from otelbridge.event import Stream
 from otelbridge.feed import connector, renewal
 from otelbridge.feed.model import SubscriptionState
+from otelbridge.simulator.manners import ServerTls
 from otelbridge.simulator.upstream import Relay
 from otelbridge.telemetry.events import CertificatesRefused, ConnectionEnded
 from tests.integration.feed.authority import Files
+from tests.integration.feed.operator_pki import OperatorCa
 from tests.integration.feed.running import running, settings_for
 from tests.waiting import eventually
 
@@ -100,7 +102,7 @@ def test_an_expired_certificate_is_not_even_tried_and_its_renewal_is_noticed(fil
     ):
         status = run.until(SubscriptionState.HOLDING)
         assert status.error_class == "configuration"
-        assert f"{files.cert}: the certificate expired on" in status.last_error
+        assert f"({files.cert}): the certificate expired on" in status.last_error
         assert relay.calls == ()
         files.issue(files.authority)
         run.until_watching()
@@ -164,3 +166,24 @@ def test_a_swap_of_the_authority_is_survived_with_a_bundle_of_both(files: Files)
         files.issue(new)
         run.until_watching()
     relay.stop()
+
+
+def test_the_operators_ca_is_made_anew_and_the_bridge_follows_without_a_restart(tmp_path: Path) -> None:
+    """Old and new CA bear one name: gRPC tries the first of a bundle only, so the bridge tries them in turn."""
+    old, new = OperatorCa(), OperatorCa()
+    bundle = tmp_path / "ca.crt"
+    bundle.write_bytes(old.pem)
+    cert, key = old.issue(tmp_path, "server")
+    tls = {"enabled": True, "ca_file": bundle}
+    relay = Relay(tls=ServerTls(cert_file=cert, key_file=key))
+    relay.start()
+    with running(settings_for(relay.endpoint, tls=tls)) as run:
+        run.until_watching()
+        bundle.write_bytes(old.pem + new.pem)  # what an operator puts there while both are in use
+        relay.stop()
+        cert, key = new.issue(tmp_path, "server")
+        with Relay(port=int(relay.endpoint.rpartition(":")[2]), tls=ServerTls(cert_file=cert, key_file=key)) as second:
+            second.wait_for_subscribers(streams=[Stream.ALERTS], within_seconds=20)
+            run.until_watching()
+            second.publish(Stream.ALERTS, b"seen")
+            assert run.events(1)[0].body == b"seen"

@@ -269,7 +269,7 @@ def test_draining_tries_once_more_but_does_not_wait_for_a_try_beyond_its_deadlin
     road: Road, endpoint: OtlpEndpoint
 ) -> None:
     endpoint.answers = lambda _: UNAVAILABLE
-    couriers = road.start(endpoint, retry_initial_seconds=1e6, retry_max_seconds=1e6)
+    couriers = road.start(endpoint, retry_initial_seconds=3600, retry_max_seconds=3600)
     road.put(batch_of("a"))
     eventually(lambda: couriers.state().state is EndpointState.DELAYED)
     seen, began = endpoint.seen, time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -271,7 +272,7 @@ def test_http_bodies_are_really_compressed(endpoint: OtlpEndpoint) -> None:
         ({"endpoint": "http://u:secret@x"}, "user or password"),
         ({"endpoint": "http://"}, "has no host"),
         ({"protocol": "http/protobuf", "endpoint": "x:4318"}, "Write http://"),
-        ({"endpoint": "https://x:4317", "ca_file": "/no/such.pem"}, "send.ca_file is '/no/such.pem'"),
+        ({"endpoint": "https://x:4317", "ca_file": "/no/such.pem"}, r"send\.ca_file \(/no/such\.pem\): cannot be read"),
         ({"endpoint": "https://x:4317", "cert_file": "/no/such.pem"}, "belong together"),
         ({"token_file": "/no/such"}, "send.token_file is '/no/such'"),
         ({"headers_file": "/no/such"}, "send.headers_file is '/no/such'"),
@@ -281,9 +282,9 @@ def test_http_bodies_are_really_compressed(endpoint: OtlpEndpoint) -> None:
     ],
 )
 def test_a_setting_that_cannot_work_is_named_at_the_start(settings: dict[str, object], said: str) -> None:
-    with pytest.raises(SendSettingsError, match="send") as error:
+    with pytest.raises(ValueError, match="send") as error:
         open_sender(SendSettings.model_validate(settings), version="1")
-    assert said in str(error.value)
+    assert re.search(said, str(error.value))
     assert "secret" not in str(error.value)
 
 

@@ -11,10 +11,10 @@ import pytest
 import trustme
 
 from otelbridge.net import files as watched_files
+from otelbridge.net.tls_files import TlsFileError
 from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import SendSettingsError
 from otelbridge.simulator.endpoint import EndpointTls, OtlpEndpoint
 from tests.records import request_of
 from tests.waiting import eventually
@@ -155,7 +155,7 @@ def test_an_expired_client_certificate_is_held_with_its_date_and_its_renewal_is_
     with tls_endpoint(pki, client_ca=pki.ca_file) as endpoint, sender_to(endpoint, protocol, **files) as sender:
         outcome = once(sender)
         assert isinstance(outcome, Hold)
-        assert f"send.cert_file ({cert}) expired on {past:%Y-%m-%d}" in outcome.why
+        assert f"send.cert_file ({cert}): the certificate expired on {past:%Y-%m-%d}" in outcome.why
         assert "renew" in outcome.cure
         pki.issue("client", "otelbridge")
         eventually(lambda: once(sender) == Accepted())
@@ -178,8 +178,8 @@ def test_files_that_are_not_what_they_should_be_are_named_at_the_start(pki: Pki,
         ({"ca_file": junk}, "send.ca_file"),
         ({"cert_file": junk, "key_file": key}, "send.cert_file"),
         ({"cert_file": cert, "key_file": junk}, "send.key_file"),
-        ({"cert_file": cert, "key_file": other_key}, "not the key of send.cert_file"),
+        ({"cert_file": cert, "key_file": other_key}, "is not the key of the certificate in send.cert_file"),
     ]
     for files, said in broken:
-        with pytest.raises(SendSettingsError, match=said):
+        with pytest.raises(TlsFileError, match=said):
             open_sender(SendSettings.model_validate({"endpoint": "https://localhost:4317"} | files), version="1")

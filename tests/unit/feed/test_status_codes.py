@@ -5,7 +5,6 @@ from grpc import StatusCode
 
 from otelbridge.event import GapCause
 from otelbridge.feed.status_codes import (
-    CONFIGURATION_WORDS,
     VERDICTS,
     ErrorClass,
     classify,
@@ -13,6 +12,7 @@ from otelbridge.feed.status_codes import (
     gentlest,
     status_codes_table,
 )
+from otelbridge.net.tls_faults import TLS_FAULTS
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_no_status_is_missing_from_the_table() -> None:
     assert all(f"| {code.name} |" in status_codes_table() for code in StatusCode)
 
 
-@pytest.mark.parametrize("words", CONFIGURATION_WORDS)
+@pytest.mark.parametrize("words", [words for fault in TLS_FAULTS for words in fault.words])
 def test_a_tls_or_protocol_fault_is_told_from_weather_by_its_words(words: str) -> None:
     assert classify(StatusCode.UNAVAILABLE, f"failed to connect; {words} (whatever)").error_class is (
         ErrorClass.CONFIGURATION

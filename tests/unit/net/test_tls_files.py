@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otelbridge.feed.certificates import CertificateError, read_certificates, read_digest
+from otelbridge.feed.renewal import read_usable
 from otelbridge.feed.settings import FeedTlsSettings
+from otelbridge.net.tls_files import TlsFileError, read_digest, read_tls_files
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +36,14 @@ def write(tls: FeedTlsSettings, authority: trustme.CA, leaf: trustme.LeafCert) -
 
 def test_a_good_pair_is_handed_on_as_it_stands_and_the_key_is_not_shown(tls: FeedTlsSettings) -> None:
     assert tls.key_file
-    certificates = read_certificates(tls)
+    certificates = read_tls_files(tls, "feed.tls")
     assert certificates.key == tls.key_file.read_bytes()
     assert "PRIVATE KEY" not in repr(certificates)
     assert certificates.digest == read_digest(tls)
 
 
 def test_without_files_there_is_nothing_to_hand_on() -> None:
-    certificates = read_certificates(FeedTlsSettings(enabled=True))
+    certificates = read_tls_files(FeedTlsSettings(enabled=True), "feed.tls")
     assert (certificates.ca, certificates.cert, certificates.key) == (None, None, None)
     assert certificates.expires_unix_seconds is None
 
@@ -50,14 +51,14 @@ def test_without_files_there_is_nothing_to_hand_on() -> None:
 def test_the_expiry_is_that_of_whichever_ends_first(tls: FeedTlsSettings, authority: trustme.CA) -> None:
     soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
     write(tls, authority, authority.issue_cert("otelbridge", not_after=soon))
-    assert read_certificates(tls).expires_unix_seconds == int(soon.timestamp())
+    assert read_tls_files(tls, "feed.tls").expires_unix_seconds == int(soon.timestamp())
 
 
 def test_a_file_that_is_not_there_is_named(tls: FeedTlsSettings) -> None:
     assert tls.key_file
     tls.key_file.unlink()
-    with pytest.raises(CertificateError, match=r"tls\.key: cannot be read: No such file"):
-        read_certificates(tls)
+    with pytest.raises(TlsFileError, match=r"feed.tls.key_file \(.*tls\.key\): cannot be read: No such file"):
+        read_tls_files(tls, "feed.tls")
     assert read_digest(tls) == ""
 
 
@@ -68,27 +69,39 @@ def test_a_file_that_is_cut_short_or_not_pem_is_named(tls: FeedTlsSettings, name
     whole = path.read_bytes()
     for content in (b"", b"not pem", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(CertificateError, match=name.replace(".", r"\.")):
-            read_certificates(tls)
+        with pytest.raises(TlsFileError, match=name.replace(".", r"\.")):
+            read_tls_files(tls, "feed.tls")
 
 
 def test_a_key_of_another_certificate_is_named(tls: FeedTlsSettings, authority: trustme.CA) -> None:
     assert tls.key_file
     tls.key_file.write_bytes(authority.issue_cert("other").private_key_pem.bytes())
-    with pytest.raises(CertificateError, match="half written"):
-        read_certificates(tls)
+    with pytest.raises(TlsFileError, match="half written"):
+        read_tls_files(tls, "feed.tls")
 
 
 def test_dates_are_checked_both_ways(tls: FeedTlsSettings) -> None:
-    with pytest.raises(CertificateError, match="expired on "):
-        read_certificates(tls, now=datetime(3500, 1, 1, tzinfo=UTC))
-    with pytest.raises(CertificateError, match="check this machine's clock"):
-        read_certificates(tls, now=datetime(1970, 1, 2, tzinfo=UTC))
+    files = read_tls_files(tls, "feed.tls")
+    assert "expired on " in files.out_of_date(datetime(3500, 1, 1, tzinfo=UTC))
+    assert "clock is wrong" in files.out_of_date(datetime(1970, 1, 2, tzinfo=UTC))
+    assert files.out_of_date() == ""
+
+
+def test_a_connection_that_is_to_be_made_wants_files_in_date(tls: FeedTlsSettings, authority: trustme.CA) -> None:
+    write(tls, authority, authority.issue_cert("otelbridge", not_after=datetime.now(UTC) - timedelta(days=1)))
+    with pytest.raises(TlsFileError, match=r"feed.tls.cert_file .*expired on .*renew the file"):
+        read_usable(tls)
+
+
+def test_a_device_without_end_is_read_to_a_bound() -> None:
+    endless = FeedTlsSettings(enabled=True, ca_file=Path("/dev/zero"))
+    with pytest.raises(TlsFileError, match="larger than"):
+        read_tls_files(endless, "feed.tls")
 
 
 def test_a_bundle_is_good_while_one_authority_in_it_is(tls: FeedTlsSettings, authority: trustme.CA) -> None:
     assert tls.ca_file
     tls.ca_file.write_bytes(authority.cert_pem.bytes() + trustme.CA().cert_pem.bytes())
-    before = read_certificates(tls).digest
+    before = read_tls_files(tls, "feed.tls").digest
     tls.ca_file.write_bytes(authority.cert_pem.bytes())
-    assert read_certificates(tls).digest != before
+    assert read_tls_files(tls, "feed.tls").digest != before

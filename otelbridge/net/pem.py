@@ -1,0 +1,75 @@
+"""What is in a PEM file: certificates, how long they are valid, whether a key is a certificate's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from otelbridge.net.tls_files import Place, TlsFileError, Validity
+
+PUBLIC_KEY_FORM = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def validity_of(pem: bytes, place: Place, *, bundle: bool) -> Validity:
+    """Of the first certificate; of a CA bundle: of the last to expire, for the old one may stay after a rotation.
+
+    Raises:
+        TlsFileError: there is none that can be read.
+    """
+    found = certificates_in(pem, place)
+    chosen = max(found, key=lambda one: one.not_valid_after_utc) if bundle else found[0]
+    return Validity(chosen.not_valid_before_utc, chosen.not_valid_after_utc)
+
+
+def certificates_in(pem: bytes, place: Place) -> list[x509.Certificate]:
+    """The certificates of a PEM file, at least one.
+
+    Raises:
+        TlsFileError: there is none, or one that is cut short.
+    """
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise TlsFileError(
+            place, "holds no certificate in PEM form, or one that is cut short", "name a PEM file"
+        ) from None
+
+
+def ca_orders(bundle: bytes) -> Iterator[bytes]:
+    """A CA bundle with each of those CAs first that share a name with another one; itself alone where none does.
+
+    Of several CAs of one name gRPC tries the first only (measured, grpcio 1.85): after KubeArmor's CA was made anew, a
+    bundle of the old and the new one works with the servers of the first.
+    """
+    found = x509.load_pem_x509_certificates(bundle)
+    names = [certificate.subject for certificate in found]
+    shared = [one for one in found if names.count(one.subject) > 1]
+    if not shared:
+        yield bundle
+    for first in shared:
+        rest = [one for one in found if one is not first]
+        yield b"".join(one.public_bytes(Encoding.PEM) for one in (first, *rest))
+
+
+def check_pair(cert_pem: bytes, cert_place: Place, key_pem: bytes, place: Place) -> None:
+    """That a key is the certificate's own.
+
+    Raises:
+        TlsFileError: it is not, or is none.
+    """
+    leaf = certificates_in(cert_pem, cert_place)[0]
+    try:
+        key = load_pem_private_key(key_pem, password=None)
+    except TypeError:
+        raise TlsFileError(place, "the key is encrypted", "give it without a passphrase") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise TlsFileError(place, "holds no private key in PEM form, or one cut short", "name a PEM file") from None
+    if key.public_key().public_bytes(*PUBLIC_KEY_FORM) != leaf.public_key().public_bytes(*PUBLIC_KEY_FORM):
+        raise TlsFileError(
+            place,
+            f"is not the key of the certificate in {cert_place}",
+            "take both from one issue; this one may be half written",
+        )
