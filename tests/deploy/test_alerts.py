@@ -77,11 +77,19 @@ def test_the_runbook_has_no_section_without_an_alert() -> None:
 @every_rule
 def test_an_alert_asks_for_series_and_labels_that_the_bridge_has(rule: dict[str, Any]) -> None:
     series = exported()
-    words = set(re.findall(r"\b(?:otelbridge|kubearmor|server|k8s)_\w+", rule["expr"]))
+    series["target_info"] = resource_labels()
+    words = set(re.findall(r"\b(?:otelbridge|kubearmor|server|k8s|target)_\w+", rule["expr"]))
     asked = words & set(series)
     assert asked, "it asks for nothing that the bridge exports"
     labels = set().union(*(series[name] for name in asked))
     assert words - asked <= labels, f"unknown: {words - asked - labels}"
+
+
+def resource_labels() -> set[str]:
+    """What each pod of the bridge says of itself, as labels."""
+    pod = (ROOT / "k8s" / "base" / "pod.yaml").read_text(encoding="utf-8")
+    (stated,) = re.findall(r"value: (k8s\.\S+=\S+)", pod)
+    return {pair.partition("=")[0].replace(".", "_") for pair in stated.split(",")}
 
 
 @every_rule
