@@ -22,6 +22,10 @@ from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher
 from tests.peers.bridge import BridgeProcess, Json, running_bridge
 from tests.peers.prometheus import PrometheusServer, start_prometheus
+from tests.waiting import eventually
+
+NODE, NODE_LABEL = "k8s.node.name", "k8s_node_name"
+SEEN_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,8 @@ class Scene:
     """`scraping` the bridge, and `receiving` its metrics by OTLP."""
     authority: trustme.CA
     folder: Path
+    settings: Mapping[str, Json]
+    """The bridge's."""
 
 
 Poke = Callable[[], object]
@@ -87,6 +93,7 @@ def stage(folder: Path, *, rules: Sequence[Path] = (), **settings: Json) -> Iter
                         prometheus={"scraping": scraping, "receiving": receiving},
                         authority=authority,
                         folder=folder,
+                        settings=sections,
                     )
 
 
@@ -175,6 +182,45 @@ def full_disk(scene: Scene) -> Iterator[Poke]:
     say(scene)
 
 
+@contextmanager
+def block_that_does_not(scene: Scene) -> Iterator[Poke]:
+    say(scene, NamespaceName="not-blocked", Action="Block", Operation="Process")
+    yield nothing
+
+
+@contextmanager
+def first_denial(scene: Scene) -> Iterator[Poke]:
+    say(scene, NamespaceName="never-denied", Action="Block", Result="Permission denied")
+    yield nothing
+
+
+@contextmanager
+def burst(scene: Scene) -> Iterator[Poke]:
+    def more() -> None:
+        for _ in range(20):
+            say(scene, NamespaceName="noisy")
+
+    yield more
+
+
+@contextmanager
+def lost_node(scene: Scene) -> Iterator[Poke]:
+    """Another node's bridge comes, is seen by both who look on, and goes."""
+    own = f"127.0.0.1:{scene.bridge.status_port}"
+    settings = {**scene.settings, "telemetry": {**scene.settings["telemetry"], "resource_attributes": {NODE: "lost"}}}
+    with running_bridge(scene.folder / "lost", **settings) as bridge:
+        scene.prometheus["scraping"].scrape(own, f"127.0.0.1:{bridge.status_port}")
+        for prometheus in scene.prometheus.values():
+            eventually(
+                lambda one=prometheus: one.query(f'target_info{{{NODE_LABEL}="lost"}}'),  # type: ignore[misc]
+                within_seconds=SEEN_SECONDS,
+                why="the other node's bridge is seen",
+            )
+        bridge.stop()
+        yield nothing
+    scene.prometheus["scraping"].scrape(own)
+
+
 INCIDENTS: dict[str, Callable[[Scene], AbstractContextManager[Poke]]] = {
     "OtelbridgeAbsent": no_bridge,
     "OtelbridgeBlind": no_relay,
@@ -188,13 +234,18 @@ INCIDENTS: dict[str, Callable[[Scene], AbstractContextManager[Poke]]] = {
     "OtelbridgeRecordsRefused": picky_endpoint,
     "OtelbridgeRecordsDropped": full_queue,
     "OtelbridgeDiskDegraded": full_disk,
+    "KubeArmorNotBlocked": block_that_does_not,
+    "KubeArmorNewDenials": first_denial,
+    "KubeArmorAlertBurst": burst,
+    "OtelbridgeNodeGone": lost_node,
 }
 
 
-def say(scene: Scene, *, node: str = "node") -> None:
-    """One alert of a node."""
+def say(scene: Scene, *, node: str = "node", **fields: str) -> None:
+    """One alert of a node, an audit of a file unless the fields say something else."""
     now = datetime.now(UTC)
-    alert = Alert(HostName=node, Type="MatchedPolicy", Action="Audit", Result="Passed", Operation="File")
+    usual = {"HostName": node, "Type": "MatchedPolicy", "Action": "Audit", "Result": "Passed", "Operation": "File"}
+    alert = Alert(**{**usual, **fields})  # type: ignore[arg-type]
     alert.Timestamp, alert.UpdatedTime = int(now.timestamp()), now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     scene.relay.publish(Stream.ALERTS, alert)
 

@@ -26,6 +26,12 @@ HASTE = (
     ("< 900", "< 3"),
     ("oldest_age_seconds > 900", "oldest_age_seconds > 3"),
     ("> 15", "> 3"),
+    ("[1d]", "[30s]"),
+    ("offset 1d", "offset 30s"),
+    ("[10m]", "[10s]"),
+    ("offset 10m", "offset 10s"),
+    ("/ 144", "/ 3"),
+    ("[2h]", "[20s]"),
 )
 """Minutes become seconds, so that an incident is over within one."""
 

@@ -17,6 +17,7 @@ from tests.peers.process import PeerProcess, answers_ok, free_ports
 
 QUERY_SECONDS = 10
 BUILT = ROOT / "build"
+TARGETS = "targets.json"
 LOOKBACK = "5s"
 """For how long a series that is not heard of any more is still there; by default five minutes, too long for a test.
 What was scraped ends with its target; this is for what came by OTLP."""
@@ -30,8 +31,14 @@ def promtool_binary() -> Path:
 class PrometheusServer:
     """A Prometheus that runs, asked over its HTTP API."""
 
-    def __init__(self, process: PeerProcess, *, url: str) -> None:
-        self.process, self.url = process, url
+    def __init__(self, process: PeerProcess, *, folder: Path, url: str) -> None:
+        self.process, self._folder, self.url = process, folder, url
+
+    def scrape(self, *targets: str) -> None:
+        """Scrapes these from now on, `host:port` each, and no others."""
+        new = self._folder / f"{TARGETS}.new"
+        new.write_text(json.dumps([{"targets": list(targets)}]), encoding="utf-8")
+        new.rename(self._folder / TARGETS)
 
     @property
     def otlp_endpoint(self) -> str:
@@ -90,8 +97,9 @@ def start_prometheus(
     config = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
         "rule_files": [str(rule) for rule in rules],
-        "scrape_configs": [{"job_name": "otelbridge", "static_configs": [{"targets": list(scrape)}]}],
+        "scrape_configs": [{"job_name": "otelbridge", "file_sd_configs": [{"files": [str(folder / TARGETS)]}]}],
     }
+    (folder / TARGETS).write_text(json.dumps([{"targets": list(scrape)}]), encoding="utf-8")
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     argv = [
         str(binary),
@@ -105,6 +113,6 @@ def start_prometheus(
     process = PeerProcess(argv, output=folder / "prometheus.log", is_up=lambda: answers_ok(f"{url}/-/ready"))
     process.start()
     try:
-        yield PrometheusServer(process, url=url)
+        yield PrometheusServer(process, folder=folder, url=url)
     finally:
         process.stop()
