@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from otelbridge.settings.tree import BridgeSettings
 from tests.peers.presence import ROOT, required
 
 DOCKERFILE = ROOT / "Dockerfile"
@@ -110,3 +112,18 @@ def test_the_build_context_holds_what_is_copied_and_little_else() -> None:
     }
     assert copied == allowed
     assert all((ROOT / source).exists() for source in copied)
+
+
+def test_the_guides_docker_run_starts_it_as_the_image_and_the_unit_have_it() -> None:
+    guide = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^docker run (.*)$", guide.replace("\\\n", " "), re.MULTILINE)
+    words = shlex.split(line)
+    at = words.index("REGISTRY/otelbridge:0.1.0")
+    (started,) = re.findall(
+        r"^ExecStart=\S+ (.*)$", (ROOT / "packaging" / "otelbridge.service").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert words[at + 1 :] == started.split()
+    volumes = [words[index + 1].split(":")[1] for index, word in enumerate(words[:at]) if word == "--volume"]
+    assert json.loads(only("VOLUME"))[0] in volumes
+    assert {"--read-only", "--cap-drop", "--network"} <= set(words[:at])
+    assert int(words[words.index("--stop-timeout") + 1]) >= BridgeSettings().drain_seconds + 15

@@ -1,0 +1,94 @@
+"""A wheel of this tree, with and without a C compiler, in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.rendering import ROOT
+
+pytestmark = [pytest.mark.wheel, pytest.mark.timeout(240)]
+
+SOURCES = ("otelbridge", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
+BUILD_SECONDS = 180
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a clone has, without what this checkout compiled."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in SOURCES:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        else:
+            shutil.copy(path, folder)
+    return folder
+
+
+def wheel(source: Path, folder: Path, *, compiler: str) -> Path:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source],
+        check=True,
+        timeout=BUILD_SECONDS,
+        env={**os.environ, "CC": compiler},
+    )
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def installed(built: Path, folder: Path) -> Path:
+    """The program of a new environment that has the wheel, and the packages that the tests run with."""
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", built], check=True
+    )
+    (packages,) = folder.glob("lib/python*/site-packages")
+    # After its own: the wheel's otelbridge comes before the checkout's, which an editable install puts on the path.
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    return folder / "bin" / "otelbridge"
+
+
+def where_it_is_from(program: Path) -> str:
+    done = subprocess.run(
+        [program.with_name("python"), "-c", "import otelbridge; print(otelbridge.__file__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=program.parent,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(("compiler", "compiled"), [("cc", True), ("/nowhere/cc", False)])
+def test_it_works_compiled_and_pure(source: Path, tmp_path: Path, compiler: str, compiled: bool) -> None:
+    if compiled and shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    built = wheel(source, tmp_path / "dist", compiler=compiler)
+    with zipfile.ZipFile(built) as archive:
+        assert any(name.endswith(".so") for name in archive.namelist()) is compiled
+    assert built.name.endswith("-py3-none-any.whl") is not compiled
+    program = installed(built, tmp_path / "environment")
+    assert str(tmp_path) in where_it_is_from(program)
+    done = subprocess.run([program, "version", "--full"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    event = (ROOT / "tests" / "samples" / "alerts.json").read_text(encoding="utf-8")
+    (tmp_path / "events.json").write_text(event, encoding="utf-8")
+    told = subprocess.run(
+        [program, "explain", "events.json", "--output", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert told.returncode == 0, told.stderr
+    assert "kubearmor" in told.stdout
