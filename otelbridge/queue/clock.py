@@ -12,7 +12,7 @@ from otelbridge import clamp
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each start of the machine
 STEP_NANOS = 1_000_000_000  # less than this is the clock being slewed, or a thread that waited between two readings
 LONGEST_WAIT_NANOS = 3_600_000_000_000  # between receipt and put are milliseconds; more is a clock that was set
-EARLIEST_SET_UNIX_NANO = 1_577_836_800_000_000_000  # 2020: a clock that says less was not set yet
+EARLIEST_UNIX_NANO = 1_577_836_800_000_000_000  # 2020: a clock that says less was not set yet
 LATEST_UNIX_NANO = clamp.MAX_UNIX_NANO - 3_155_760_000_000_000_000  # leaves a century to the end of the range
 
 
@@ -66,10 +66,10 @@ class QueueClock:
         unix, elapsed = self.last = self._read()
         if boot and boot == self.boot and elapsed >= last.elapsed_nano:
             expected = last.unix_nano + elapsed - last.elapsed_nano
-        elif last.unix_nano < EARLIEST_SET_UNIX_NANO <= unix:
-            expected = last.unix_nano
+        elif EARLIEST_UNIX_NANO <= last.unix_nano <= unix <= LATEST_UNIX_NANO:
+            expected = unix
         else:
-            expected = max(unix, last.unix_nano)
+            expected = last.unix_nano
         self._set_by(unix - expected, elapsed)
 
     def now(self) -> int:
@@ -96,4 +96,5 @@ class QueueClock:
 
     def unix_nano_of(self, queue_time: int) -> int:
         """By the machine's clock as it is set now; for whoever looks."""
+        self.now()
         return clamp.unix_nano(queue_time + self.offset_nano)

@@ -124,7 +124,9 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
         Narrative(_WARNING, "Others may write to the queue's folder: set its mode to 0700.", ("path",)),
     ),
     h.RecordsShed: (Narrative(_ERROR, "The queue dropped records.", ("stream", "reason")),),
-    h.QueueDegraded: (Narrative(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",)),),
+    h.QueueDegraded: (
+        Narrative(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",), per_window=_CHANGE),
+    ),
     h.QueueRecovered: (Narrative(_INFO, "The disk takes writes again.", ("path",), per_window=_CHANGE),),
     h.QueueSalvaged: (Narrative(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),
     h.BatchAccepted: (

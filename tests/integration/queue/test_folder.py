@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -304,6 +305,52 @@ def bind_mounted_read_only(place: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+FORBIDDEN = """
+import os, pathlib, sys
+from otelbridge.event import Stream
+from otelbridge.telemetry.events import QueueDegraded, QueueRecovered
+from tests.integration.queue.oracle import Told, assert_balanced, drain, open_queue, put
+os.chdir(sys.argv[1])
+os.setgid(65534)
+os.setuid(65534)
+told = Told()
+queue = open_queue(pathlib.Path("queue"), told)
+queue.upkeep.stop()
+queue.tend()
+put(queue, Stream.LOGS, range(10))
+mode = os.stat(sys.argv[2]).st_mode
+os.chmod(sys.argv[2], 0)
+queue.tend()
+assert len(told.of(QueueDegraded)) == 1, told.happenings
+queue.tend()
+put(queue, Stream.LOGS, range(10, 20))
+assert queue.depth().degraded
+assert drain(queue, max_records=10) == list(range(20))
+put(queue, Stream.LOGS, range(20, 30))
+assert_balanced(queue)
+os.chmod(sys.argv[2], mode)
+while queue.tend() or queue.depth().degraded:
+    pass
+assert len(told.of(QueueRecovered)) == 1
+queue.close()
+queue = open_queue(pathlib.Path("queue"))
+assert drain(queue) == list(range(20, 30))
+queue.close()
+print("told and survived")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("what", ["queue", "queue/queue.db"])
+def test_a_folder_or_file_that_may_not_be_touched_any_more_is_told_and_survived(what: str) -> None:
+    with TemporaryDirectory() as place:  # a test's own folder can be entered by its owner only
+        Path(place).chmod(0o777)
+        child = subprocess.run(
+            [sys.executable, "-c", FORBIDDEN, place, what], capture_output=True, text=True, check=False
+        )
+    assert child.stdout == "told and survived\n", child.stderr
 
 
 # --- limits on the size of files ---

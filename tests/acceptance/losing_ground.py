@@ -1,0 +1,188 @@
+"""A bridge under load whose queue's folder is deleted, replaced, renamed, made read-only or filled, and cured again."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.upstream import Relay
+from tests.oracle import Publisher, gap_records, numbers_of
+from tests.peers.bridge import BridgeProcess, running_bridge
+from tests.peers.small_disk import mounted
+from tests.waiting import eventually
+
+EVENTS_PER_SECOND = 1_000
+HELD = 2_000
+"""Two seconds of the load: the log repeats a line five times in ten seconds at most."""
+MEET_SECONDS = 15.0
+RECOVER_SECONDS = 15.0
+DISK_BYTES = 64 * 1024 * 1024
+TOLD = "The disk does not take writes"
+
+Act = Callable[[Path], AbstractContextManager[None]]
+"""Does something to a folder; at the end of the context it is cured, where it does not cure itself."""
+
+
+@contextmanager
+def deleted(folder: Path) -> Iterator[None]:
+    shutil.rmtree(folder)
+    yield
+
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[None]:
+    for file in folder.iterdir():
+        file.unlink()
+    yield
+
+
+@contextmanager
+def renamed(folder: Path) -> Iterator[None]:
+    aside = folder.with_name(f"moved-{time.monotonic_ns()}")
+    folder.rename(aside)
+    yield
+    shutil.rmtree(aside)
+
+
+@contextmanager
+def replaced_by_a_file(folder: Path) -> Iterator[None]:
+    aside = folder.with_name(f"moved-{time.monotonic_ns()}")
+    folder.rename(aside)
+    folder.touch()
+    yield
+    folder.unlink()
+    shutil.rmtree(aside)
+
+
+@contextmanager
+def replaced_by_a_folder(folder: Path) -> Iterator[None]:
+    aside = folder.with_name(f"moved-{time.monotonic_ns()}")
+    folder.rename(aside)
+    folder.mkdir()
+    yield
+    shutil.rmtree(aside)
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+    yield
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    filler = folder.parent / "filler"
+    (folder / "queue.reserve").unlink(missing_ok=True)  # what the queue has laid by is taken too
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"\0" * 4096):
+            pass
+    yield
+    filler.unlink()
+
+
+ACTS: dict[str, Act] = {
+    act.__name__: act for act in (deleted, emptied, renamed, replaced_by_a_folder, replaced_by_a_file, read_only)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survived:
+    """What became of one act."""
+
+    act: str
+    said_seconds: float
+    """From the act to the line in the log."""
+    recovered_seconds: float
+    """From the cure to: not degraded, nothing waits in memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """One life through all acts."""
+
+    acts: list[Survived]
+    published: int
+    lost: int
+    duplicates: int
+    corruption_gaps: int
+    balanced: bool
+    exit_code: int | None
+
+
+def lose_ground(place: Path, acts: dict[str, Act]) -> Life:
+    """One life of a bridge through the acts, each while a backlog is held and more comes in."""
+    with (
+        mounted(place / "disk", DISK_BYTES) as disk,
+        Relay() as relay,
+        OtlpEndpoint() as endpoint,
+        running_bridge(
+            place / "bridge",
+            queue={"directory": str(disk / "queue")},
+            feed={"endpoints": [relay.endpoint]},
+            send={
+                "endpoint": endpoint.grpc_endpoint,
+                "replay_rate_factor": 0,
+                "retry_initial_seconds": 0.1,
+                "retry_max_seconds": 0.2,
+            },
+        ) as bridge,
+    ):
+        bridge.wait_until_watching()
+        publisher = Publisher(relay, per_second=EVENTS_PER_SECOND)
+        survived = [_survive(name, act, disk / "queue", bridge, endpoint, publisher) for name, act in acts.items()]
+        relay.wait_until_sent()
+        bridge.wait_until_delivered()
+        balanced = bridge.balances()
+        code = bridge.stop()
+        records = endpoint.log_records()
+    arrived = numbers_of(records)
+    expected = Counter(range(len(publisher.published)))
+    return Life(
+        acts=survived,
+        published=len(publisher.published),
+        lost=len(expected - arrived),
+        duplicates=sum((arrived - expected).values()),
+        corruption_gaps=sum(gap["otelbridge.gap.cause"] == "corruption" for gap in gap_records(records)),
+        balanced=balanced,
+        exit_code=code,
+    )
+
+
+def _survive(
+    name: str, act: Act, folder: Path, bridge: BridgeProcess, endpoint: OtlpEndpoint, publisher: Publisher
+) -> Survived:
+    def told() -> int:
+        return bridge.process.output().count(TOLD)
+
+    def degraded() -> bool:
+        return bool(bridge.status()["queue"]["degraded"])
+
+    bridge.wait_until_delivered()
+    endpoint.stop()
+    publisher.publish(HELD)
+    eventually(lambda: bridge.held() >= HELD, why="a backlog is on disk")
+    before = told()
+    with publisher.going_on():
+        with act(folder):
+            acted = time.monotonic()
+            eventually(lambda: told() > before or degraded(), within_seconds=MEET_SECONDS, why=f"{name}: it is said")
+            said = time.monotonic() - acted
+            exported = endpoint.counts().records
+            endpoint.start()
+            eventually(
+                lambda: endpoint.counts().records >= exported + HELD, within_seconds=MEET_SECONDS, why="exports go on"
+            )
+        cured = time.monotonic()
+        eventually(lambda: not degraded(), within_seconds=RECOVER_SECONDS, why=f"{name}: it recovers")
+        recovered = time.monotonic() - cured
+    return Survived(act=name, said_seconds=round(said, 2), recovered_seconds=round(recovered, 2))

@@ -1,0 +1,130 @@
+"""Records age by time that passes, not by what the machine's clock is set to."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from otelbridge.event import Stream
+from otelbridge.queue.inspect import inspect
+from otelbridge.queue.model import RetryLater
+from otelbridge.queue.queue import DurableQueue
+from otelbridge.queue.settings import QueueSettings
+from tests.integration.queue.oracle import Told, assert_balanced, batch_of, drain, dropped, numbers_of, put, take
+
+SECOND = 1_000_000_000
+HOUR = 3600 * SECOND
+YEAR_2308 = 10_667_000_000 * SECOND
+
+
+@dataclass
+class Machine:
+    """A machine whose clock is set, and that starts anew."""
+
+    unix: int = field(default_factory=time.time_ns)
+    elapsed: int = HOUR
+    boot: str = "first"
+
+    def passes(self, nanos: int) -> None:
+        self.unix += nanos
+        self.elapsed += nanos
+
+    def open(self, folder: Path, **settings: object) -> DurableQueue:
+        queue = DurableQueue.open(
+            QueueSettings.model_validate({"directory": folder, "max_age_seconds": 24 * 3600, **settings}),
+            tell=Told(),
+            clock=lambda: self.unix,
+            elapsed=lambda: self.elapsed,
+            boot=self.boot,
+        )
+        queue.upkeep.stop()
+        return queue
+
+
+STEPS = {
+    "from 1970 to now": (7 * SECOND, 1_790_000_000 * SECOND),
+    "+25 h": (1_790_000_000 * SECOND, 1_790_000_000 * SECOND + 25 * HOUR),
+    "-25 h": (1_790_000_000 * SECOND, 1_790_000_000 * SECOND - 25 * HOUR),
+    "to 2308": (1_790_000_000 * SECOND, YEAR_2308),
+    "back from 2308": (YEAR_2308, 1_790_000_000 * SECOND),
+    "to before 1970": (1_790_000_000 * SECOND, -5 * HOUR),
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("restart", ["", "first", "second"], ids=["running", "restarted", "machine started anew"])
+def test_a_clock_that_is_set_drops_nothing_fresh_and_keeps_nothing_old(
+    tmp_path: Path, step: tuple[int, int], restart: str
+) -> None:
+    machine = Machine(unix=step[0])
+    queue = machine.open(tmp_path)
+    for n in range(50):
+        put(queue, Stream.ALERTS, [n], received=machine.unix)
+    machine.passes(20 * HOUR)
+    put(queue, Stream.ALERTS, [50], received=machine.unix)
+    received = machine.unix
+    if restart:
+        queue.close()
+    machine.passes(SECOND)
+    machine.unix += step[1] - step[0]
+    if restart:
+        machine.boot = restart
+        if restart == "second":
+            machine.elapsed = SECOND
+        queue = machine.open(tmp_path)
+    put(queue, Stream.ALERTS, [51], received=received)  # it waited for the encoder meanwhile
+    put(queue, Stream.ALERTS, [52], received=machine.unix)
+    queue.tend()
+    unknown_downtime = restart == "second" and step[1] - step[0] == 25 * HOUR  # 25 hours may have passed
+    assert dropped(queue, "expired") == ({Stream.ALERTS: 51} if unknown_downtime else {})
+    machine.passes(5 * HOUR)
+    queue.tend()
+    if not unknown_downtime:
+        assert dropped(queue, "expired") == {Stream.ALERTS: 50}, "those of 25 hours"
+        assert drain(queue) == [50, 51, 52]
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_what_is_held_is_dated_by_the_clock_as_it_is_set_now(tmp_path: Path) -> None:
+    machine = Machine(unix=7 * SECOND)
+    queue = machine.open(tmp_path)
+    put(queue, Stream.LOGS, [1], received=machine.unix)
+    machine.passes(10 * SECOND)
+    machine.unix = now = time.time_ns()
+    assert queue.depth().oldest_received_unix_nano == pytest.approx(now - 10 * SECOND, abs=SECOND)
+    lease = take(queue)
+    assert lease.oldest_received_unix_nano == pytest.approx(now - 10 * SECOND, abs=SECOND)
+    queue.settle(lease, RetryLater(code="UNAVAILABLE", why="away"))
+    put(queue, Stream.LOGS, [2], received=machine.unix)
+    with inspect(tmp_path) as seen:
+        first, second = (one.oldest_received_unix_nano for one in seen.batches())
+    assert (first, second) == (pytest.approx(now - 10 * SECOND, abs=SECOND), pytest.approx(now, abs=SECOND))
+    queue.close()
+
+
+def test_pieces_of_a_lease_are_as_old_as_it_was(tmp_path: Path) -> None:
+    machine = Machine()
+    queue = machine.open(tmp_path)
+    put(queue, Stream.LOGS, [1, 2], received=machine.unix)
+    machine.passes(20 * HOUR)
+    lease = take(queue)
+    queue.replace(lease, [batch_of(Stream.LOGS, [1]), batch_of(Stream.LOGS, [2])])
+    machine.passes(5 * HOUR)
+    queue.tend()
+    assert dropped(queue, "expired") == {Stream.LOGS: 2}
+    queue.close()
+
+
+def test_the_longest_age_and_an_endless_one_end_no_upkeep(tmp_path: Path) -> None:
+    machine = Machine()
+    endless = QueueSettings.model_construct(directory=tmp_path, max_age_seconds=1e300, retain_seconds=1e300)
+    queue = DurableQueue.open(endless, tell=Told(), clock=lambda: machine.unix, elapsed=lambda: machine.elapsed)
+    put(queue, Stream.LOGS, [1])
+    machine.passes(100_000 * HOUR)
+    queue.tend()
+    assert numbers_of(take(queue).request) == [1]
+    queue.close()

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from otelbridge.clamp import MAX_UNIX_NANO
+from otelbridge.queue.clock import LATEST_UNIX_NANO, QueueClock, Reading
+
+SECOND = 1_000_000_000
+HOUR = 3600 * SECOND
+NOW = 1_790_000_000 * SECOND
+
+
+@dataclass
+class Machine:
+    """Both clocks, as a test sets them."""
+
+    unix: int = NOW
+    elapsed: int = 500 * SECOND
+
+    def passes(self, nanos: int) -> None:
+        self.unix += nanos
+        self.elapsed += nanos
+
+    def clock(self, boot: str = "boot") -> QueueClock:
+        return QueueClock(lambda: self.unix, lambda: self.elapsed, boot)
+
+
+def test_it_is_unix_time_as_long_as_nobody_sets_the_clock() -> None:
+    machine = Machine()
+    clock = machine.clock()
+    for _ in range(100):
+        machine.passes(HOUR)
+        machine.unix += SECOND // 2  # slewed
+        assert clock.now() == machine.unix
+    assert clock.time_of(machine.unix - SECOND) == machine.unix - SECOND
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (NOW, NOW + 25 * HOUR),
+        (NOW, NOW - 25 * HOUR),
+        (5 * SECOND, NOW),
+        (NOW, 0),
+        (-5 * HOUR, NOW),
+        (NOW, 10_664_000_000 * SECOND),  # 2307
+        (10_664_000_000 * SECOND, NOW),
+        (NOW, 2**70),
+    ],
+)
+def test_setting_the_clock_does_not_step_it(before: int, after: int) -> None:
+    machine = Machine(unix=before)
+    clock = machine.clock()
+    first = clock.now()
+    received = clock.time_of(machine.unix)
+    machine.passes(SECOND)
+    machine.unix += after - before
+    assert 0 <= clock.now() - first - SECOND <= SECOND
+    assert clock.now() - received <= 2 * SECOND
+    assert 0 <= received <= MAX_UNIX_NANO
+    machine.passes(HOUR)
+    assert clock.now() - first == HOUR + SECOND, "it goes on from there"
+    assert 0 <= clock.unix_nano_of(clock.now()) <= MAX_UNIX_NANO
+
+
+def test_what_was_received_before_the_clock_was_set_and_put_after_it_is_fresh() -> None:
+    for step in (25 * HOUR, HOUR // 2, -HOUR, NOW):
+        machine = Machine()
+        clock = machine.clock()
+        received = machine.unix
+        machine.passes(SECOND)
+        machine.unix += step
+        assert clock.now() - clock.time_of(received) == SECOND if step > 0 else SECOND * 2 > clock.now() - received
+        later = machine.unix
+        machine.passes(2 * SECOND)
+        assert clock.now() - clock.time_of(later) == 2 * SECOND
+
+
+def test_a_time_of_receipt_that_cannot_be_is_taken_for_now() -> None:
+    machine = Machine()
+    clock = machine.clock()
+    for received in (machine.unix - 25 * HOUR, machine.unix + HOUR, 0, -1, 2**80):
+        assert clock.time_of(received) == clock.now()
+
+
+def resumed(last: Machine, offset: int, machine: Machine, *, boot: str = "boot", now_boot: str = "boot") -> int:
+    """How much time the queue believes to have passed between two lives."""
+    clock = machine.clock(now_boot)
+    clock.resume(Reading(last.unix, last.elapsed), offset, boot)
+    return clock.now() - (last.unix - offset)
+
+
+def test_a_restart_under_the_same_boot_knows_how_long_it_took_whatever_the_clock_says() -> None:
+    for unix in (NOW + 3 * SECOND, NOW + 25 * HOUR, 7, LATEST_UNIX_NANO * 4):
+        took = resumed(Machine(), 0, Machine(unix=unix, elapsed=503 * SECOND))
+        assert took == pytest.approx(3 * SECOND, abs=SECOND)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "took"),
+    [
+        (NOW, NOW + 5 * HOUR, 5 * HOUR),
+        (NOW, NOW - 5 * HOUR, 0),
+        (NOW, 5 * SECOND, 0),
+        (5 * SECOND, NOW, 0),  # the clock had not been set
+        (5 * SECOND, 9 * SECOND, 0),
+        (NOW, 2**70, 0),
+    ],
+)
+def test_a_restart_of_the_machine_believes_a_clock_that_can_be_right(before: int, after: int, took: int) -> None:
+    assert resumed(Machine(unix=before), 0, Machine(unix=after, elapsed=SECOND), now_boot="other") == took
+
+
+def test_what_the_clock_was_set_by_in_an_earlier_life_counts_in_the_next_one() -> None:
+    last = Machine()
+    assert resumed(last, NOW - 7, Machine(unix=NOW + HOUR, elapsed=last.elapsed + HOUR)) == HOUR
+
+
+def test_a_boot_that_the_kernel_does_not_tell_is_never_the_same() -> None:
+    assert resumed(Machine(), 0, Machine(unix=NOW + HOUR), boot="", now_boot="") == HOUR
