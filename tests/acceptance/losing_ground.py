@@ -139,7 +139,8 @@ def lose_ground(place: Path, acts: dict[str, Act]) -> Life:
     ):
         bridge.wait_until_watching()
         publisher = Publisher(relay, per_second=EVENTS_PER_SECOND)
-        survived = [_survive(name, act, disk / "queue", bridge, endpoint, publisher) for name, act in acts.items()]
+        stage = Stage(disk / "queue", bridge, endpoint, publisher)
+        survived = [stage.survive(name, act) for name, act in acts.items()]
         relay.wait_until_sent()
         bridge.wait_until_delivered()
         balanced = bridge.balances()
@@ -158,31 +159,45 @@ def lose_ground(place: Path, acts: dict[str, Act]) -> Life:
     )
 
 
-def _survive(
-    name: str, act: Act, folder: Path, bridge: BridgeProcess, endpoint: OtlpEndpoint, publisher: Publisher
-) -> Survived:
-    def told() -> int:
-        return bridge.process.output().count(TOLD)
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A running bridge, its endpoint and its queue's folder."""
 
-    def degraded() -> bool:
-        return bool(bridge.status()["queue"]["degraded"])
+    folder: Path
+    bridge: BridgeProcess
+    endpoint: OtlpEndpoint
+    publisher: Publisher
 
-    bridge.wait_until_delivered()
-    endpoint.stop()
-    publisher.publish(HELD)
-    eventually(lambda: bridge.held() >= HELD, why="a backlog is on disk")
-    before = told()
-    with publisher.going_on():
-        with act(folder):
-            acted = time.monotonic()
-            eventually(lambda: told() > before or degraded(), within_seconds=MEET_SECONDS, why=f"{name}: it is said")
-            said = time.monotonic() - acted
-            exported = endpoint.counts().records
-            endpoint.start()
-            eventually(
-                lambda: endpoint.counts().records >= exported + HELD, within_seconds=MEET_SECONDS, why="exports go on"
-            )
-        cured = time.monotonic()
-        eventually(lambda: not degraded(), within_seconds=RECOVER_SECONDS, why=f"{name}: it recovers")
-        recovered = time.monotonic() - cured
-    return Survived(act=name, said_seconds=round(said, 2), recovered_seconds=round(recovered, 2))
+    def survive(self, name: str, act: Act) -> Survived:
+        """A backlog is held and more comes in, the act is done and said, exports go on, it is cured and over."""
+        self.bridge.wait_until_delivered()
+        self.endpoint.stop()
+        self.publisher.publish(HELD)
+        eventually(lambda: self.bridge.held() >= HELD, why="a backlog is on disk")
+        before = self.told()
+        with self.publisher.going_on():
+            with act(self.folder):
+                acted = time.monotonic()
+                eventually(
+                    lambda: self.told() > before or self.degraded(),
+                    within_seconds=MEET_SECONDS,
+                    why=f"{name}: it is said",
+                )
+                said = time.monotonic() - acted
+                exported = self.endpoint.counts().records
+                self.endpoint.start()
+                eventually(
+                    lambda: self.endpoint.counts().records >= exported + HELD,
+                    within_seconds=MEET_SECONDS,
+                    why=f"{name}: exports go on",
+                )
+            cured = time.monotonic()
+            eventually(lambda: not self.degraded(), within_seconds=RECOVER_SECONDS, why=f"{name}: it recovers")
+            recovered = time.monotonic() - cured
+        return Survived(act=name, said_seconds=round(said, 2), recovered_seconds=round(recovered, 2))
+
+    def told(self) -> int:
+        return self.bridge.process.output().count(TOLD)
+
+    def degraded(self) -> bool:
+        return bool(self.bridge.status()["queue"]["degraded"])
