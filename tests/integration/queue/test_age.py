@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.event import Stream
+from otelbridge.event import Gap, Stream
 from otelbridge.queue.inspect import inspect
 from otelbridge.queue.model import RetryLater
 from otelbridge.queue.queue import DurableQueue
@@ -36,6 +36,7 @@ class Machine:
         queue = DurableQueue.open(
             QueueSettings.model_validate({"directory": folder, "max_age_seconds": 24 * 3600, **settings}),
             tell=Told(),
+            record_gap=list[Gap]().append,
             clock=lambda: self.unix,
             elapsed=lambda: self.elapsed,
             boot=self.boot,
@@ -123,7 +124,9 @@ def test_pieces_of_a_lease_are_as_old_as_it_was(tmp_path: Path) -> None:
 def test_the_longest_age_and_an_endless_one_end_no_upkeep(tmp_path: Path) -> None:
     machine = Machine()
     endless = QueueSettings.model_construct(directory=tmp_path, max_age_seconds=1e300, retain_seconds=1e300)
-    queue = DurableQueue.open(endless, tell=Told(), clock=lambda: machine.unix, elapsed=lambda: machine.elapsed)
+    queue = DurableQueue.open(
+        endless, tell=Told(), record_gap=list[Gap]().append, clock=lambda: machine.unix, elapsed=lambda: machine.elapsed
+    )
     put(queue, Stream.LOGS, [1])
     machine.passes(100_000 * HOUR)
     queue.tend()
