@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -54,14 +54,14 @@ class Dequeue:
 
     # --- leasing ---
 
-    def lease(self, *, max_bytes: int, max_records: int) -> Lease | None:
-        """The next lease; None when nothing is free, or nothing can be read."""
+    def lease(self, *, max_bytes: int, max_records: int, without: Collection[Stream] = ()) -> Lease | None:
+        """The next lease; None when nothing is free but for the streams left out, or nothing can be read."""
         rounds = 0
         while rounds < IDLE_ROUNDS:  # a round without a lease has passed over damaged batches, or salvaged the file
             held = sum(self._state.counts.batches.values())
-            chosen = self._choose()
+            chosen = self._choose(without)
             if chosen is None:
-                if self._state.all_is_found():
+                if without or self._state.all_is_found():
                     return None
             else:
                 stream, gap, rows = chosen
@@ -71,18 +71,18 @@ class Dequeue:
             rounds = rounds + 1 if held == sum(self._state.counts.batches.values()) else 0
         return None
 
-    def _choose(self) -> tuple[Stream, Span, list[Row]] | None:
+    def _choose(self, without: Collection[Stream]) -> tuple[Stream, Span, list[Row]] | None:
         """The stream whose first free batch is the oldest, and its first free batches."""
         if self._fresh_first:
             now = self._state.clock.now()
             while self._arrivals and now - self._arrivals[0][0] > FRESH_NANOS:
                 self._arrivals.popleft()
-            if self._arrivals and (found := self._oldest_free(self._arrivals[0][1])):
+            if self._arrivals and (found := self._oldest_free(self._arrivals[0][1], without)):
                 return found
-        return self._oldest_free(0)
+        return self._oldest_free(0, without)
 
-    def _oldest_free(self, sequence: int) -> tuple[Stream, Span, list[Row]] | None:
-        free = [found for stream in Stream for found in self._first_free(stream, sequence)]
+    def _oldest_free(self, sequence: int, without: Collection[Stream]) -> tuple[Stream, Span, list[Row]] | None:
+        free = [found for stream in Stream if stream not in without for found in self._first_free(stream, sequence)]
         return min(free, key=lambda found: sequence_of(found[2][0].id), default=None)
 
     def _first_free(self, stream: Stream, sequence: int) -> Iterator[tuple[Stream, Span, list[Row]]]:
@@ -163,8 +163,8 @@ class Dequeue:
         self._dead_letters.add(open_lease, outcome, change)
         self._discharge(open_lease, change)
 
-    def replace(self, lease: Lease, pieces: Sequence[Batch]) -> None:
-        """Puts smaller batches in the place of a lease's, with the same records in the same order.
+    def replace(self, lease: Lease, pieces: Sequence[Batch], *, keep: bool) -> list[Lease]:
+        """Puts smaller batches in the place of a lease's, with the same records; leases each of them where kept.
 
         Raises:
             ValueError: the pieces hold other than the lease's records, or records of another stream.
@@ -179,6 +179,22 @@ class Dequeue:
             change.inserts[batch_id] = replace(piece, oldest_received_unix_nano=open_lease.oldest)
             state.counts.add(piece.stream, measure(batch_id, piece))
         self._discharge(open_lease, change)
+        return [self._kept(open_lease, batch_id, piece) for batch_id, piece in change.inserts.items()] if keep else []
+
+    def _kept(self, whole: OpenLease, batch_id: int, piece: Batch) -> Lease:
+        row = measure(batch_id, piece)
+        lease = Lease(
+            stream=piece.stream,
+            batch_ids=(batch_id,),
+            parts=(piece.request,),
+            request_bytes=row.request_bytes,
+            records=row.records,
+            oldest_received_unix_nano=whole.lease.oldest_received_unix_nano,
+        )
+        # What lies before a piece is not free: it is what lay before the whole, or other pieces.
+        span = Span(batch_id, batch_id)
+        self._state.leases.add(OpenLease(lease=lease, span=span, rows=(row,), since=batch_id, on_disk=whole.on_disk))
+        return lease
 
     def _discharge(self, open_lease: OpenLease, change: Change) -> None:
         """Ends a lease for good: its rows go with the change; not leased again even if that has to wait."""

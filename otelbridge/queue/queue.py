@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -170,13 +170,13 @@ class DurableQueue:
             self._state.write(change)
             self._work_signal.notify()
 
-    def take(self, *, max_bytes: int, max_records: int) -> Lease | None:
-        """Leases the next batches of one stream, joined; None when nothing is free.
+    def take(self, *, max_bytes: int, max_records: int, without: Collection[Stream] = ()) -> Lease | None:
+        """Leases the next batches of one stream, joined; None when nothing is free, but for the streams left out.
 
         A batch larger than the limits is leased alone. A lease is out until it is settled, replaced or dead-lettered.
         """
         with self._changing():
-            lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records)
+            lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records, without=without)
             self._work_signal.taken(anything=lease is not None)
             return lease
 
@@ -202,15 +202,19 @@ class DurableQueue:
         with self._changing():
             self._dequeue.refuse(lease, outcome)
 
-    def replace(self, lease: Lease, batches: Sequence[Batch]) -> None:
-        """Ends a lease by putting smaller batches in its place, in one transaction; they are free at once, in order.
+    def replace(self, lease: Lease, batches: Sequence[Batch], *, keep: bool = False) -> list[Lease]:
+        """Ends a lease by putting smaller batches in its place, in one transaction.
+
+        Returns them as leases where the caller keeps them; otherwise they are free at once, in order, and the list is
+        empty.
 
         Raises:
             ValueError: the lease is not out, or the batches do not hold as many records of the same stream.
         """
         with self._changing():
-            self._dequeue.replace(lease, batches)
+            leases = self._dequeue.replace(lease, batches, keep=keep)
             self._work_signal.notify()
+            return leases
 
     def has_work(self) -> bool:
         """Whether something is free to be taken."""

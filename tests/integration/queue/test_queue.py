@@ -154,6 +154,37 @@ def test_pieces_must_hold_what_the_lease_holds(tmp_path: Path) -> None:
     queue.close()
 
 
+def test_the_pieces_of_a_lease_can_be_kept_and_each_is_settled_by_itself(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    put(queue, Stream.LOGS, range(6))
+    put(queue, Stream.LOGS, [6])
+    halves = [batch_of(Stream.LOGS, [n, n + 1]) for n in (0, 2, 4)]
+    pieces = queue.replace(take(queue, max_records=6), halves, keep=True)
+    assert [numbers_of(piece.request) for piece in pieces] == [[0, 1], [2, 3], [4, 5]]
+    rest = take(queue)
+    assert numbers_of(rest.request) == [6]
+    queue.settle(pieces[1], Accepted())
+    queue.settle(rest, Accepted())
+    queue.dead_letter(pieces[0], Refused(code="400", why="no"))
+    queue.settle(pieces[2], LATER)
+    assert drain(queue) == [4, 5]
+    assert queue.depth().dead_letters == 1
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_a_stream_that_is_left_out_is_not_lent(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    put(queue, Stream.LOGS, [1])
+    put(queue, Stream.ALERTS, [2])
+    lease = queue.take(max_bytes=1000, max_records=10, without={Stream.LOGS})
+    assert lease is not None
+    assert lease.stream is Stream.ALERTS
+    assert queue.take(max_bytes=1000, max_records=10, without=set(Stream)) is None
+    queue.settle(lease, LATER)
+    queue.close()
+
+
 def test_a_restart_keeps_batches_ledger_and_notes(tmp_path: Path) -> None:
     queue = open_queue(tmp_path)
     for n in range(20):
