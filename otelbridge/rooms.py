@@ -14,7 +14,7 @@ from otelbridge.mapping.mapper import Mapper
 from otelbridge.pipeline import GapSink, Pipeline
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.sender import Sender, open_sender
-from otelbridge.send.workers import Workers
+from otelbridge.send.workers import Workers, linger_limits
 from otelbridge.settings.tree import Settings
 from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.telemetry import Telemetry
@@ -71,7 +71,7 @@ def open_rooms(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> Rooms
         max_nodes=settings.telemetry.max_nodes,
     )
     # The last that can fail: nothing has to be undone after it.
-    queue = DurableQueue.open(settings.queue, tell=tell, record_gap=gaps.record)
+    queue = DurableQueue.open(settings.queue, tell=tell, record_gap=gaps.record, linger=linger_limits(settings.send))
     return Rooms(
         settings=settings,
         feed=feed,

@@ -61,7 +61,7 @@ class Dequeue:
             held = sum(self._state.counts.batches.values())
             chosen = self._choose(without)
             if chosen is None:
-                if without or self._state.all_is_found():
+                if self._state.all_is_found(without):
                     return None
             else:
                 stream, gap, rows = chosen

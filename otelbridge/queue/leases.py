@@ -95,9 +95,13 @@ class Leases:
         return list(self._open.values())
 
     @property
-    def batches(self) -> int:
-        """How many batches are out."""
-        return sum([len(open_lease.rows) for open_lease in self._open.values()])
+    def batches(self) -> dict[Stream, int]:
+        """How many batches are out, per stream that any is out of."""
+        out: dict[Stream, int] = {}
+        for open_lease in self._open.values():
+            stream = open_lease.lease.stream
+            out[stream] = out.get(stream, 0) + len(open_lease.rows)
+        return out
 
     def count_try(self, lease: Lease) -> None:
         """The lease came back unsettled."""

@@ -6,6 +6,7 @@ and a thread of the queue's own writes them when it does again.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -21,6 +22,7 @@ from otelbridge.queue.dead_letters import DeadLetters
 from otelbridge.queue.dequeue import Dequeue
 from otelbridge.queue.disk import CURE, Folder, sentence
 from otelbridge.queue.durability import LogSync, record_crash
+from otelbridge.queue.linger import Linger, LingerLimits
 from otelbridge.queue.model import (
     Accepted,
     Batch,
@@ -42,6 +44,7 @@ from otelbridge.telemetry.ledger import Ledger, Posting
 from otelbridge.telemetry.supervisor import SupervisedThread
 
 EXPIRE_AT_ONCE = 512
+NO_LINGER = LingerLimits()
 PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
 """Errors of the file that a start survives, in memory: the disk may recover; a missing permission will not."""
 
@@ -50,7 +53,14 @@ class DurableQueue:
     """One per process. Thread-safe. Made by `open`, given up by `close`."""
 
     def __init__(
-        self, settings: QueueSettings, *, tell: Tell, record_gap: RecordGap, clock: QueueClock, connect: Connect
+        self,
+        settings: QueueSettings,
+        *,
+        tell: Tell,
+        record_gap: RecordGap,
+        linger: LingerLimits,
+        clock: QueueClock,
+        connect: Connect,
     ) -> None:
         self._settings = settings
         self._tell, self._record_gap = tell, record_gap
@@ -69,7 +79,8 @@ class DurableQueue:
         self._admission = Admission(settings, self._state)
         self._dead_letters = DeadLetters(settings, self._state)
         self._dequeue = Dequeue(settings.order, self._state, self._dead_letters)
-        self._work_signal = WorkSignal(self._lock, self._state.has_free)
+        self._linger = Linger(linger)
+        self._work_signal = WorkSignal(self._lock, self._due_at)
 
     @classmethod
     def open(
@@ -78,6 +89,7 @@ class DurableQueue:
         *,
         tell: Tell,
         record_gap: RecordGap,
+        linger: LingerLimits = NO_LINGER,
         clock: Callable[[], int] = time.time_ns,
         elapsed: Callable[[], int] = elapsed_nanos,
         connect: Connect = connect,
@@ -88,6 +100,7 @@ class DurableQueue:
         Args:
             settings: the operator's.
             tell: is told what happens to the queue.
+            linger: how long what is free waits for more before it is leased.
             record_gap: gets the gaps that damage and power cuts leave.
             clock: unix time in nanoseconds, which may be set.
             elapsed: nanoseconds since the machine started.
@@ -99,7 +112,7 @@ class DurableQueue:
             QueueUnusable: the folder or the file can't be made, read or written.
         """
         queue_clock = QueueClock(clock, elapsed, boot_id() if boot is None else boot)
-        queue = cls(settings, tell=tell, record_gap=record_gap, clock=queue_clock, connect=connect)
+        queue = cls(settings, tell=tell, record_gap=record_gap, linger=linger, clock=queue_clock, connect=connect)
         queue._folder.acquire()
         try:
             with queue._changing():
@@ -165,8 +178,10 @@ class DurableQueue:
             self._dequeue.note_arrival()
             change = Change()
             passed: dict[Stream, int] = {}
+            now = time.monotonic()
             for batch in batches:
                 self._admission.admit(batch, change, passed)
+                self._linger.put(batch, now)
             self._state.write(change)
             self._work_signal.notify()
 
@@ -176,9 +191,27 @@ class DurableQueue:
         A batch larger than the limits is leased alone. A lease is out until it is settled, replaced or dead-lettered.
         """
         with self._changing():
-            lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records, without=without)
+            now = time.monotonic()
+            left_out = {*without, *(stream for stream in Stream if self._linger.due_at(stream) > now)}
+            lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records, without=left_out)
+            if lease is not None:
+                self._linger.leased(
+                    lease.stream,
+                    size=lease.request_bytes,
+                    records=lease.records,
+                    all_of_it=lease.stream not in self._state.free_streams(),
+                )
             self._work_signal.taken(anything=lease is not None)
             return lease
+
+    def lift_linger(self) -> None:
+        """From now on whatever is free is leased at once."""
+        with self._lock:
+            self._linger.lift()
+        self._work_signal.wake()
+
+    def _due_at(self) -> float:
+        return min([self._linger.due_at(stream) for stream in self._state.free_streams()], default=math.inf)
 
     def settle(self, lease: Lease, outcome: Outcome) -> None:
         """Ends a lease: accepted batches are gone and counted, all others are given back.
@@ -191,6 +224,7 @@ class DurableQueue:
                 self._dequeue.accept(lease, outcome)
             else:
                 self._dequeue.give_back(lease)
+                self._linger.hurry(lease.stream)
                 self._work_signal.notify()
 
     def dead_letter(self, lease: Lease, outcome: Refused | TooLarge) -> None:
@@ -213,6 +247,7 @@ class DurableQueue:
         """
         with self._changing():
             leases = self._dequeue.replace(lease, batches, keep=keep)
+            self._linger.hurry(lease.stream)
             self._work_signal.notify()
             return leases
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,9 +196,10 @@ class QueueState:
 
     # --- writing ---
 
-    def has_free(self) -> bool:
-        """Whether, by the counts, something is held that is not leased."""
-        return sum(self.counts.batches.values()) > self.leases.batches
+    def free_streams(self) -> list[Stream]:
+        """The streams of which, by the counts, something is held that is not leased."""
+        held, out = self.counts.batches, self.leases.batches
+        return [stream for stream in Stream if held[stream] > out.get(stream, 0)]
 
     def write(self, change: Change) -> bool:
         """Writes a change with the checkpoint; False when it has to wait in memory for the disk."""
@@ -510,9 +511,9 @@ class QueueState:
         self._recount_due = True
         self.flush()
 
-    def all_is_found(self) -> bool:
+    def all_is_found(self, without: Collection[Stream]) -> bool:
         """Asked when nothing free can be found: True if the counts agree; else the file is damaged, and is salvaged."""
-        if self.disk_error is None and self.has_free():
+        if self.disk_error is None and any(stream not in without for stream in self.free_streams()):
             held = sum(self.counts.batches.values())
             self.handle(sqlite3.DataError(f"{held} batches are held, and cannot be found"))
             return False

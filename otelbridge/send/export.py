@@ -50,6 +50,10 @@ class LeasingQueue(Protocol):
         """Waits until there may be something to take."""
         ...
 
+    def lift_linger(self) -> None:
+        """From now on nothing waits for more to share a request with."""
+        ...
+
     def wake(self) -> None:
         """Ends everybody's `wait_for_work`."""
         ...

@@ -57,6 +57,15 @@ class SendSettings(BaseModel):
     max_request_records: int = Field(
         default=8192, ge=1, le=1_000_000, description="Batches are joined up to so many records."
     )
+    linger_seconds: float = Field(
+        default=0.2,
+        ge=0,
+        le=60,
+        description="Longest time that records, which are on disk by then, wait for others to share a request with; 0 sends at once.",
+    )
+    alert_linger_seconds: float = Field(
+        default=0.05, ge=0, le=60, description="The same for alerts and gaps; `linger_seconds` where that is less."
+    )
     concurrency: int = Field(default=2, ge=1, le=64, description="Requests in flight at once.")
     retry_initial_seconds: float = Field(
         default=1, ge=0.01, le=3600, description="First step of the ladder after a retryable answer (full jitter)."

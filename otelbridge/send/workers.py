@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from otelbridge.event import Stream
 from otelbridge.net.backoff import Random
+from otelbridge.queue.linger import LingerLimits
 from otelbridge.send.circuit_breaker import CircuitBreaker, DeliveryState, Permit, SendCounts
 from otelbridge.send.export import Export, ExportContext, LeasingQueue, give_back_after_fault
 from otelbridge.send.request_limits import BacklogLimiter, RequestSize
@@ -21,6 +23,16 @@ BEAT_SECONDS = 1.0
 """The longest wait of a courier before it shows its pulse and looks at what was asked of it."""
 WAKE_SECONDS = 0.05
 """Between two calls that wake couriers waiting for work, while they shall end."""
+
+
+def linger_limits(settings: SendSettings) -> LingerLimits:
+    """What the queue is told about how long, and for how much, a request waits."""
+    logs, alerts = settings.linger_seconds, min(settings.linger_seconds, settings.alert_linger_seconds)
+    return LingerLimits(
+        seconds={Stream.LOGS: logs, Stream.MESSAGES: logs, Stream.ALERTS: alerts, Stream.GAPS: alerts},
+        enough_bytes=settings.max_request_bytes,
+        enough_records=settings.max_request_records,
+    )
 
 
 class Workers:
@@ -84,6 +96,7 @@ class Workers:
         """
         until = time.monotonic() + deadline_seconds
         self._draining.set()
+        self._queue.lift_linger()
         self._replay.lift()
         self._patience.hurry(within_seconds=deadline_seconds)
         self._join(until)

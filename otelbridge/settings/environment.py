@@ -335,6 +335,18 @@ STANDARD_VARIABLES: tuple[StandardVariable, ...] = (
         meaning="Milliseconds between exports of the bridge's own metrics.",
     ),
     StandardVariable(
+        name="OTEL_BLRP_SCHEDULE_DELAY",
+        paths=("send.linger_seconds",),
+        read=_milliseconds,
+        meaning="Milliseconds that records wait for others to share a request with.",
+    ),
+    StandardVariable(
+        name="OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
+        paths=("send.max_request_records",),
+        read=_whole_number(1),
+        meaning="Most records of one request.",
+    ),
+    StandardVariable(
         name="OTEL_LOG_LEVEL",
         paths=("telemetry.log_level",),
         read=_level,
@@ -390,7 +402,8 @@ SDK_VARIABLES: tuple[StandardVariable, ...] = tuple(
 """Read by the SDK itself. They are checked here first: what it cannot use, it would answer with a traceback."""
 
 NOT_APPLICABLE_PREFIXES = ("OTEL_BLRP_", "OTEL_LOGRECORD_")
-"""They tune the SDK's log pipeline, which events do not go through: it would drop them when full."""
+"""Where the table above has no row for them, they tune what only the SDK's log pipeline has; events do not go through
+that: it would drop them when full."""
 
 
 def otel_environment(variables: Mapping[str, str]) -> Layer:
@@ -411,8 +424,9 @@ def otel_environment(variables: Mapping[str, str]) -> Layer:
                 origin="environment",
             )
         )
+    known = {row.name for row in STANDARD_VARIABLES}
     for name in sorted(variables):
-        if name.startswith(NOT_APPLICABLE_PREFIXES):
+        if name.startswith(NOT_APPLICABLE_PREFIXES) and name not in known:
             layer.notes.append(
                 f"{name} has no effect here: events do not go through the SDK's log pipeline, but through the bridge's "
                 "durable queue (see the queue.* and send.* settings)."

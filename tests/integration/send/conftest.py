@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.linger import LingerLimits
 from otelbridge.queue.model import Batch
-from otelbridge.queue.queue import DurableQueue
+from otelbridge.queue.queue import NO_LINGER, DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
@@ -24,13 +25,14 @@ from tests.records import gaps_told_by
 class Road:
     """Queue, couriers, endpoint; and what was told."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, linger: LingerLimits = NO_LINGER) -> None:
         self.told: list[Event] = []
         self.closing = ExitStack()
         self.queue = DurableQueue.open(
             QueueSettings(directory=directory),
             tell=self.told.append,
             record_gap=gaps_told_by(self.told.append),
+            linger=linger,
         )
         self.closing.callback(self.queue.close)
 

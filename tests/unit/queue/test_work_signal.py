@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 import threading
+import time
 
 from otelbridge.queue.work_signal import WorkSignal
 from tests.waiting import eventually
@@ -12,7 +14,8 @@ class Hall:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.free = 0
-        self.signal = WorkSignal(self.lock, lambda: self.free > 0)
+        self.due_at = 0.0
+        self.signal = WorkSignal(self.lock, lambda: self.due_at if self.free else math.inf)
 
     def bring(self, work: int) -> None:
         with self.lock:
@@ -21,7 +24,7 @@ class Hall:
 
     def ask(self) -> bool:
         with self.lock:
-            found = self.free > 0
+            found = self.free > 0 and self.due_at <= time.monotonic()
             self.free -= found
             self.signal.taken(anything=found)
             return found
@@ -78,3 +81,33 @@ def test_what_was_asked_for_in_vain_is_no_work_until_there_is_news() -> None:
     assert not hall.signal.wait(0.01)
     hall.bring(0)
     assert hall.signal.has_work()
+
+
+def test_what_is_due_later_is_no_work_until_then() -> None:
+    hall = Hall()
+    hall.due_at = time.monotonic() + 0.05
+    hall.bring(1)
+    assert not hall.signal.has_work()
+    assert hall.signal.wait(30)
+    assert time.monotonic() >= hall.due_at
+
+
+def test_one_of_those_that_wait_sets_its_alarm_and_more_news_wakes_nobody() -> None:
+    hall = Hall()
+    hall.due_at = time.monotonic() + 30
+    threads: list[threading.Thread] = []
+    for _ in range(2):
+        threads.append(threading.Thread(target=hall.signal.wait, args=(60,)))
+        threads[-1].start()
+        eventually(lambda: hall.signal.waiters == len(threads))
+    hall.bring(1)
+    eventually(lambda: hall.signal.waiters == 2 and hall.signal.alarm == hall.due_at)
+    for _ in range(100):
+        with hall.lock:
+            hall.signal.notify()
+            assert hall.signal.waiters == 2
+    hall.due_at = 0.0  # enough for a request has come
+    hall.bring(1)
+    eventually(lambda: sum(thread.is_alive() for thread in threads) == 1)
+    hall.free = 0
+    send_home(hall, threads)

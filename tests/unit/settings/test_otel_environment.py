@@ -110,6 +110,12 @@ def test_variables_of_the_sdks_log_pipeline_are_noted_as_without_effect() -> Non
     assert note.startswith("OTEL_BLRP_MAX_QUEUE_SIZE has no effect here")
 
 
+def test_how_long_requests_wait_and_how_many_records_they_hold_are_set_as_elsewhere() -> None:
+    found = loaded(environment={"OTEL_BLRP_SCHEDULE_DELAY": "500", "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "512"})
+    assert (found.settings.send.linger_seconds, found.settings.send.max_request_records) == (0.5, 512)
+    assert found.notes == ()
+
+
 def test_foreign_variables_are_other_programs_business() -> None:
     assert loaded(environment={"OTEL_PYTHON_X": "1", "PATH": "/"}).notes == ()
 
