@@ -66,7 +66,7 @@ class LeasingQueue(Protocol):
         """Ends a lease: its records are set aside."""
         ...
 
-    def replace(self, lease: Lease, batches: Sequence[Batch]) -> None:
+    def replace(self, lease: Lease, batches: Sequence[Batch], *, keep: bool = False) -> list[Lease]:
         """Ends a lease: these batches, of the same records, take the place of its own."""
         ...
 

@@ -18,7 +18,7 @@ from otelbridge.simulator.endpoint_answers import Status
 from otelbridge.telemetry.ledger import Account, Posting
 from tests.unit.cli.invoking import Ended, invoke
 
-LIMITS = {"max_bytes": 1 << 20, "max_records": 1000}
+MAX_BYTES, MAX_RECORDS = 1 << 20, 1000
 
 
 def batch(*bodies: str, stream: Stream = Stream.ALERTS) -> Batch:
@@ -45,11 +45,11 @@ def queue(tmp_path: Path) -> Iterator[DurableQueue]:
         QueueSettings(directory=tmp_path, retain_seconds=600), tell=lambda _: None, record_gap=lambda _: None
     )
     put(opened, batch("delivered 1", "delivered 2"))
-    lease = opened.take(**LIMITS)
+    lease = opened.take(max_bytes=MAX_BYTES, max_records=MAX_RECORDS)
     assert lease is not None
     opened.settle(lease, Accepted())
     put(opened, batch("refused \x1b[31m\x7f"))
-    lease = opened.take(**LIMITS)
+    lease = opened.take(max_bytes=MAX_BYTES, max_records=MAX_RECORDS)
     assert lease is not None
     opened.dead_letter(lease, Refused(code="INVALID_ARGUMENT", why="no \x1b[31mthanks"))
     put(opened, batch("held 1", "held 2"), batch("held 3", stream=Stream.LOGS))
