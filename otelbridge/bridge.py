@@ -1,4 +1,4 @@
-"""Joins the rooms: starts them from the endpoint backwards, and drains them in the order in which an event walks."""
+"""Opens the components, starts them from the endpoint backwards, and drains them in the order of an event's walk."""
 
 from __future__ import annotations
 
@@ -7,16 +7,141 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from typing import cast
 
-from otelbridge import __version__, meters, snapshot
-from otelbridge.housekeeper import Housekeeper
-from otelbridge.rooms import open_rooms
+from otelbridge import __version__
+from otelbridge.feed.buffer import Buffer
+from otelbridge.feed.feed import Feed
+from otelbridge.gate.rules import Gate
+from otelbridge.mapping.mapper import Mapper
+from otelbridge.mapping.recent_events import RecentEvents
+from otelbridge.pipeline import GapSink, Pipeline
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.credentials import lent_headers
+from otelbridge.send.sender import open_sender
+from otelbridge.send.workers import Workers, linger_limits
 from otelbridge.settings.load import Loaded
+from otelbridge.settings.show import shown
+from otelbridge.settings.tree import Settings
+from otelbridge.status import meters
+from otelbridge.status.components import Components
+from otelbridge.status.document import Life, events_after, sections
 from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
 from otelbridge.status.server import StatusServer
-from otelbridge.telemetry.events import BridgeStarted, BridgeStopped, DrainStarted, Event
+from otelbridge.telemetry.escape import Json
+from otelbridge.telemetry.events import (
+    BridgeStarted,
+    BridgeStopped,
+    DrainStarted,
+    Event,
+    LedgerUnbalanced,
+    Tell,
+)
+from otelbridge.telemetry.supervisor import SupervisedThread
 from otelbridge.telemetry.telemetry import Telemetry
+
+ROUND_SECONDS = 1.0
+"""How often the queue is told what is being watched: the gap of a restart is exact to this."""
+
+
+class Housekeeper:
+    """Owns the thread `housekeeper`."""
+
+    def __init__(self, components: Components, tell: Tell) -> None:
+        self._components = components
+        self._tell = tell
+        self._stop = threading.Event()
+        self._thread = SupervisedThread("housekeeper", self._turn, tell=tell)
+        self.pulse = self._thread.pulse
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread after a last note of what is being watched; harmless when it has ended, or never started."""
+        if self._stop.is_set() or not self._thread.started:
+            return
+        self._stop.set()
+        self._thread.join()
+        self._note_what_is_watched()
+
+    def _turn(self) -> bool:
+        if self._stop.wait(ROUND_SECONDS):
+            return False
+        self._note_what_is_watched()
+        self._call_the_roll()
+        self._check_the_balance()
+        return True
+
+    def _note_what_is_watched(self) -> None:
+        now = time.time_ns()
+        watched = {
+            (subscription.upstream, name): now
+            for subscription in self._components.feed.subscriptions()
+            for name, stream in subscription.streams.items()
+            if stream.blind_since_unix_nano is None
+        }
+        if watched:
+            self._components.queue.checkpoint_watching(watched)
+
+    def _call_the_roll(self) -> None:
+        for upstream, nodes in self._components.pipeline.take_heard():
+            self._components.feed.heard(upstream, nodes)
+        self._components.feed.look_at_nodes()
+
+    def _check_the_balance(self) -> None:
+        ledger, held = self._components.queue.balance()
+        residue = {stream.value: records for stream, records in ledger.residue(held).items() if records}
+        if residue:
+            self._tell(LedgerUnbalanced(residue=residue))
+
+
+def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> Components:
+    """Opens every component from the endpoint backwards; nothing runs yet, nobody is dialled.
+
+    Raises:
+        ValueError: settings that only opening a component can check (a certificate, a URL).
+        QueueInUse: another bridge has the queue.
+        QueueUnusable: the queue's folder cannot be written.
+    """
+    sender = open_sender(settings.send, version=__version__)
+    mapper = Mapper(settings.mapping, version=__version__)
+    buffer = Buffer(settings.feed.handoff_max_events, settings.feed.handoff_max_bytes)
+    recent_events = RecentEvents(settings.status.show_events) if settings.status.show_events else None
+    gaps = GapSink(tell, buffer.wake)
+    feed = Feed(
+        settings.feed,
+        handoff=buffer,
+        tell=tell,
+        record_gap=gaps.record,
+        version=__version__,
+        max_nodes=settings.telemetry.max_nodes,
+    )
+    # The last that can fail: nothing has to be undone after it.
+    queue = DurableQueue.open(settings.queue, tell=tell, record_gap=gaps.record, linger=linger_limits(settings.send))
+    return Components(
+        feed=feed,
+        buffer=buffer,
+        mapper=mapper,
+        pipeline=Pipeline(
+            handoff=buffer,
+            gate=Gate(settings.gate),
+            mapper=mapper,
+            queue=queue,
+            gaps=gaps,
+            tell=tell,
+            latest=recent_events,
+        ),
+        recent_events=recent_events,
+        queue=queue,
+        queue_max_bytes=settings.queue.max_bytes,
+        workers=Workers(queue, sender, settings.send, tell),
+        sender=sender,
+        telemetry=telemetry,
+        alert_policies=settings.telemetry.alert_policies,
+    )
+
 
 TELEMETRY_CLOSE_SECONDS = 3.0
 
@@ -25,20 +150,20 @@ class Bridge:
     """The whole road, from KubeArmor to the endpoint."""
 
     def __init__(self, loaded: Loaded, *, observer: Callable[[Event], None] | None = None) -> None:
-        """Opens every room, but dials nobody yet.
+        """Opens every component, but dials nobody yet.
 
         Args:
             loaded: the checked settings.
             observer: sees every happening too, from any thread; the demo shows them.
 
         Raises:
-            ValueError: settings that only opening a room can check (a certificate, a URL).
+            ValueError: settings that only opening a component can check (a certificate, a URL).
             QueueInUse: another bridge has the queue.
             QueueUnusable: the queue's folder cannot be written.
         """
         self._settings = settings = loaded.settings
         self._observer = observer
-        self.life = snapshot.Life(instance_id=str(uuid.uuid4()), started_unix_nano=time.time_ns())
+        self.life = Life(instance_id=str(uuid.uuid4()), started_unix_nano=time.time_ns())
         self._telemetry = Telemetry.open(
             settings.telemetry,
             version=__version__,
@@ -47,23 +172,23 @@ class Bridge:
             lent=lent_headers(settings.send, settings.telemetry),
         )
         try:
-            self.rooms = open_rooms(settings, telemetry=self._telemetry, tell=self._tell)
+            self.components = open_components(settings, telemetry=self._telemetry, tell=self._tell)
         except BaseException:
             self._telemetry.close(TELEMETRY_CLOSE_SECONDS)
             raise
-        meters.bind(self.rooms)
-        self._housekeeper = Housekeeper(self.rooms, self._tell)
+        meters.bind(self.components)
+        self._housekeeper = Housekeeper(self.components, self._tell)
         self.status: StatusServer | None = None
         if settings.status.enabled:
             self.status = StatusServer(
                 settings.status,
-                sections=snapshot.sections(self.rooms, loaded, life=self.life),
+                sections=sections(self.components, settings=cast("Json", shown(loaded)), life=self.life),
                 livez=self._livez,
                 readyz=self._readyz,
                 startupz=self._startupz,
                 metrics=self._telemetry.prometheus,
                 tell=self._tell,
-                events=snapshot.events_after(self.rooms),
+                events=events_after(self.components),
             )
 
     # --- the course of a life ---
@@ -90,17 +215,17 @@ class Bridge:
         """
         if self.status is not None:
             self.status.start()
-        self.rooms.couriers.start()
-        self.rooms.encoder.start()
+        self.components.workers.start()
+        self.components.pipeline.start()
         self._housekeeper.start()
-        self.rooms.feed.start(self.rooms.queue.last_watching())
+        self.components.feed.start(self.components.queue.last_watching())
         self.life.phase = "running"
         self._tell(
             BridgeStarted(
                 version=__version__,
                 upstreams=tuple(self._settings.feed.endpoints),
-                endpoint=self.rooms.sender.endpoint,
-                fastpath=self.rooms.encoder.has_fastpath,
+                endpoint=self.components.sender.endpoint,
+                fastpath=self.components.pipeline.has_fastpath,
             )
         )
 
@@ -110,20 +235,20 @@ class Bridge:
         self.life.phase = "draining"
         self._tell(DrainStarted(why=why, deadline_seconds=self._settings.bridge.drain_seconds))
         self._housekeeper.stop()
-        self.rooms.feed.stop_reading()
-        self.rooms.encoder.drain()
-        return self.rooms.couriers.drain(max(0.0, deadline - time.monotonic()))
+        self.components.feed.stop_reading()
+        self.components.pipeline.drain()
+        return self.components.workers.drain(max(0.0, deadline - time.monotonic()))
 
     def close(self) -> None:
         """Releases everything, telemetry last. What is still held waits for the next start."""
         began = time.monotonic()
-        rooms = self.rooms
+        components = self.components
         self._housekeeper.stop()
-        rooms.feed.close()
-        rooms.encoder.drain()
-        rooms.couriers.close()
-        held = sum(rooms.queue.held().values())
-        rooms.queue.close()
+        components.feed.close()
+        components.pipeline.drain()
+        components.workers.close()
+        held = sum(components.queue.held().values())
+        components.queue.close()
         self.life.phase = "stopped"
         self._tell(BridgeStopped(held_records=held, seconds=time.monotonic() - began))
         if self.status is not None:
@@ -138,17 +263,17 @@ class Bridge:
     # --- probes ---
 
     def _livez(self) -> ProbeResult:
-        rooms = self.rooms
-        own = [rooms.encoder.pulse, rooms.queue.upkeep.pulse, self._housekeeper.pulse]
+        components = self.components
+        own = [components.pipeline.pulse, components.queue.upkeep.pulse, self._housekeeper.pulse]
         if self.status is not None:
             own.append(self.status.pulse)
-        pulses = [*rooms.feed.pulses(), *rooms.couriers.pulses(), *own, *self._telemetry.pulses()]
+        pulses = [*components.feed.pulses(), *components.workers.pulses(), *own, *self._telemetry.pulses()]
         return livez(pulses, max_silence_seconds=self._settings.status.livez_max_silence_seconds)
 
     def _readyz(self) -> ProbeResult:
         return readyz(
-            self.rooms.feed.subscriptions(),
-            self.rooms.queue.depth(),
+            self.components.feed.subscriptions(),
+            self.components.queue.depth(),
             max_bytes=self._settings.queue.max_bytes,
             grace_seconds=self._settings.status.ready_grace_seconds,
         )

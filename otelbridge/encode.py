@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from otelbridge import clamp
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
 from otelbridge.gate.rules import Gate
-from otelbridge.latest import RecentEvents
 from otelbridge.mapping.decode import Decoded, decode
 from otelbridge.mapping.mapper import Mapper, Record
+from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.pb.kubearmor_pb2 import Alert
 

@@ -19,8 +19,8 @@ from otelbridge.encode import EventEncoder, Findings
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import HANDOFF_FULL, OVERSIZED, Buffer, Overflow
 from otelbridge.gate.rules import Gate
-from otelbridge.latest import RecentEvents
 from otelbridge.mapping.mapper import Mapper, Record
+from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.queue.model import Batch
 from otelbridge.queue.packing import packed
 from otelbridge.queue.queue import DurableQueue

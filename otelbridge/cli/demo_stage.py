@@ -121,11 +121,11 @@ class Stage:
 
     def figures(self) -> Figures:
         """What can be seen now."""
-        ledger, held = self.bridge.rooms.queue.balance()
+        ledger, held = self.bridge.components.queue.balance()
         received = sum(ledger.total(stream, Account.RECEIVED) for stream in UPSTREAM_STREAMS)
         delivered = sum(ledger.total(stream, Account.DELIVERED) for stream in UPSTREAM_STREAMS)
         gaps = ledger.total(Stream.GAPS, Account.RECEIVED)
-        subscriptions = self.bridge.rooms.feed.subscriptions()
+        subscriptions = self.bridge.components.feed.subscriptions()
         return Figures(
             published=self.relay.published,
             received=received,

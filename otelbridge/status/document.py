@@ -1,4 +1,4 @@
-"""The status document, /status: its shape, and the parts of it that are made from what telemetry remembers.
+"""The status document, /status: its shape, and how each part of it is made from the components' own state.
 
 Times are Unix seconds as floating-point numbers (JavaScript has no 64-bit integers), ages and delays are seconds,
 `null` is "never" or "not known". Every key of the document is optional for a reader: another version has others.
@@ -6,18 +6,27 @@ Times are Unix seconds as floating-point numbers (JavaScript has no 64-bit integ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypedDict
+import base64
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypedDict, cast
 
+from otelbridge import __version__
 from otelbridge.event import Gap, Stream
+from otelbridge.feed.buffer import HANDOFF_FULL
 from otelbridge.feed.model import SubscriptionStatus
+from otelbridge.mapping.recent_events import Noted
+from otelbridge.status.app import Events, Section
+from otelbridge.status.components import Components, certificates_in_use
 from otelbridge.telemetry.escape import Json, escape_json
 from otelbridge.telemetry.history import Entry
 from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.log import Level
-from otelbridge.telemetry.states import DeliveryMirror, StateChange
+from otelbridge.telemetry.states import DeliveryMirror
 
 NANOSECONDS = 1_000_000_000
+OVERFLOWED = (Account.DROPPED, HANDOFF_FULL)
 
 
 class StreamDocument(TypedDict):
@@ -217,13 +226,8 @@ def entry_document(entry: Entry) -> EntryDocument:
     }
 
 
-def subscription_document(status: SubscriptionStatus, timeline: Iterable[StateChange]) -> SubscriptionDocument:
-    """A subscription as the page shows it.
-
-    Args:
-        status: what the feed says of it.
-        timeline: its changes of state, from telemetry's mirror.
-    """
+def subscription_document(status: SubscriptionStatus) -> SubscriptionDocument:
+    """A subscription as the page shows it."""
     return {
         "upstream": status.upstream,
         "state": status.state.value,
@@ -246,7 +250,10 @@ def subscription_document(status: SubscriptionStatus, timeline: Iterable[StateCh
             }
             for name, stream in status.streams.items()
         },
-        "timeline": [{"unix_seconds": c.unix_nano / NANOSECONDS, "state": c.state, "why": c.why} for c in timeline],
+        "timeline": [
+            {"unix_seconds": change.unix_nano / NANOSECONDS, "state": change.state, "why": change.why}
+            for change in status.timeline
+        ],
     }
 
 
@@ -302,3 +309,118 @@ def ledger_document(
             case Account.FILTERED:
                 accounts["filtered"][reason] = accounts["filtered"].get(reason, 0) + records
     return {"balanced": not any(residue.values()), "streams": streams}
+
+
+@dataclass(slots=True, kw_only=True)
+class Life:
+    """Which life of the bridge this is, and how far it has come."""
+
+    instance_id: str
+    started_unix_nano: int
+    phase: str = "starting"
+    """`starting`, `running`, `draining` or `stopped`."""
+
+
+def sections(components: Components, *, settings: Json, life: Life) -> Mapping[str, Section]:
+    """Name of a section to the function that makes it, from what the components say at the moment it is asked.
+
+    Args:
+        components: the bridge's.
+        settings: those in force, secrets hidden.
+        life: which one it is.
+    """
+    made: Mapping[str, Callable[[], object]] = {
+        "version": lambda: __version__,
+        "instance": lambda: life.instance_id,
+        "started_unix_seconds": lambda: life.started_unix_nano / NANOSECONDS,
+        "state": lambda: life.phase,
+        "subscriptions": lambda: _subscriptions(components),
+        "handoff": lambda: _handoff(components),
+        "queue": lambda: _queue(components),
+        "delivery": lambda: _delivery(components),
+        "ledger": lambda: _ledger(components),
+        "gaps": lambda: [gap_document(gap) for gap in components.telemetry.history.gaps()],
+        "history": lambda: [entry_document(entry) for entry in components.telemetry.history.entries()],
+        "certificates": lambda: _certificates(components),
+        "settings": lambda: settings,
+    }
+    if components.recent_events is not None:
+        latest = components.recent_events
+        made = {**made, "events": lambda: [event_document(noted) for noted in latest.after(0)]}
+    return cast("Mapping[str, Section]", made)  # typed dictionaries are JSON, which the type checker cannot see
+
+
+def events_after(components: Components) -> Events | None:
+    """What /events answers from; None when the operator does not want events to be seen."""
+    latest = components.recent_events
+    if latest is None:
+        return None
+
+    def answer(number: int) -> Json:
+        return {"latest": latest.count, "events": [encoded_event(noted) for noted in latest.after(number)]}
+
+    return answer
+
+
+def event_document(noted: Noted) -> EventDocument:
+    """An event as the page shows it."""
+    return {
+        "number": noted.number,
+        "unix_seconds": noted.received_unix_nano / NANOSECONDS,
+        "stream": noted.stream.value,
+        "text": noted.text(),
+    }
+
+
+def encoded_event(noted: Noted) -> Json:
+    """An event as /events hands it on: as KubeArmor would have sent it, had it been redacted there."""
+    event = base64.b64encode(noted.message.SerializeToString()).decode("ascii")
+    return {"number": noted.number, "stream": noted.stream.value, "event": event, "parses": noted.parses}
+
+
+def _subscriptions(components: Components) -> list[SubscriptionDocument]:
+    return [subscription_document(status) for status in components.feed.subscriptions()]
+
+
+def _handoff(components: Components) -> HandoffDocument:
+    handoff = components.buffer
+    dropped = [p.records for p in components.queue.ledger().postings() if (p.account, p.reason) == OVERFLOWED]
+    return {
+        "events": handoff.waiting_events,
+        "bytes": handoff.waiting_bytes,
+        "max_events": handoff.max_events,
+        "max_bytes": handoff.max_bytes,
+        "dropped": sum(dropped),
+    }
+
+
+def _queue(components: Components) -> QueueDocument:
+    depth = components.queue.depth()
+    oldest = depth.oldest_received_unix_nano
+    return {
+        "path": str(components.queue.path),
+        "records": depth.records,
+        "bytes": depth.bytes,
+        "max_bytes": components.queue_max_bytes,
+        "oldest_age_seconds": None if oldest is None else max(0.0, (time.time_ns() - oldest) / NANOSECONDS),
+        "degraded": depth.degraded,
+        "memory_records": depth.memory_records,
+        "dead_letters": depth.dead_letters,
+        "streams": {stream.value: records for stream, records in depth.by_stream.items()},
+    }
+
+
+def _delivery(components: Components) -> list[DeliveryDocument]:
+    return [delivery_document(delivery) for delivery in components.telemetry.states.deliveries()]
+
+
+def _ledger(components: Components) -> LedgerDocument:
+    ledger, held = components.queue.balance()
+    return ledger_document(ledger.postings(), held=held, residue=ledger.residue(held))
+
+
+def _certificates(components: Components) -> list[CertificateDocument]:
+    return [
+        {"server": server, "use": use, "expires_unix_seconds": expires}
+        for server, use, expires in certificates_in_use(components)
+    ]

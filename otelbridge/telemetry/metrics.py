@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -145,23 +144,6 @@ Reading = Callable[[], Observed]
 def of_states(states: States) -> dict[str, Reading]:
     """The instruments that the mirrors feed."""
     return {
-        "otelbridge.source.state": lambda: _states(
-            ((s.upstream, s.state) for s in states.subscriptions()), n.SUBSCRIPTION_STATES
-        ),
-        "otelbridge.source.blind.time": lambda: [
-            (
-                0.0
-                if s.blind_since_unix_nano is None
-                else max(0.0, (time.time_ns() - s.blind_since_unix_nano) / NANOSECONDS),
-                n.server(s.upstream),
-            )
-            for s in states.subscriptions()
-        ],
-        "otelbridge.source.stream.active": lambda: [
-            (int(stream in s.streams), {n.STREAM: stream, **n.server(s.upstream)})
-            for s in states.subscriptions()
-            for stream in n.WATCH
-        ],
         "otelbridge.delivery.state": lambda: _states(
             ((d.endpoint, d.state) for d in states.deliveries()), n.DELIVERY_STATES
         ),

@@ -11,7 +11,6 @@ import grpc
 import pytest
 import trustme
 
-from otelbridge import snapshot
 from otelbridge.bridge import Bridge
 from otelbridge.event import Stream
 from otelbridge.mapping.severity import THROTTLING_OPERATION
@@ -20,7 +19,7 @@ from otelbridge.settings.load import load
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Ok, Partial, Status
 from otelbridge.simulator.upstream import Relay
-from otelbridge.status.document import StatusDocument
+from otelbridge.status.document import StatusDocument, sections
 from otelbridge.telemetry.names import INSTRUMENTS, prometheus_name
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.waiting import eventually
@@ -41,7 +40,7 @@ def test_every_observable_instrument_of_a_bridge_is_bound(tmp_path: Path) -> Non
     flags = {"--set": [f"queue.directory={tmp_path}", "status.port=0", *quiet]}
     bridge = Bridge(load(file=None, environment={}, flags=flags))
     try:
-        assert bridge.rooms.telemetry.unbound() == []
+        assert bridge.components.telemetry.unbound() == []
     finally:
         bridge.close()
 
@@ -53,7 +52,7 @@ def test_the_status_document_has_the_parts_that_its_type_says(tmp_path: Path) ->
     loaded = load(file=None, environment={}, flags=flags)
     bridge = Bridge(loaded)
     try:
-        made = snapshot.sections(bridge.rooms, loaded, life=bridge.life)
+        made = sections(bridge.components, settings={}, life=bridge.life)
     finally:
         bridge.close()
     assert {*made, "now_unix_seconds", "probes"} == set(StatusDocument.__annotations__)
@@ -72,7 +71,7 @@ def test_the_endpoints_certificates_expire_on_the_metrics_too(tmp_path: Path) ->
     sets += [f"telemetry.{signal}.exporter=none" for signal in ("traces", "metrics")]
     bridge = Bridge(load(file=None, environment={}, flags={"--set": sets}))
     try:
-        metrics = bridge.rooms.telemetry.prometheus().decode()
+        metrics = bridge.components.telemetry.prometheus().decode()
     finally:
         bridge.close()
     (line,) = [line for line in metrics.splitlines() if line.startswith("otelbridge_certificate_expiry_seconds{")]

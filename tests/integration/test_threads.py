@@ -95,7 +95,7 @@ class Road:
 
     def failures(self, thread: str) -> list[Line]:
         """What the log says of a thread's faults."""
-        lines = [entry.line for entry in self.bridge.rooms.telemetry.history.entries()]
+        lines = [entry.line for entry in self.bridge.components.telemetry.history.entries()]
         failed = [line for line in lines if line.event == "otelbridge.thread_failed"]
         return [line for line in failed if str(line.fields["thread"]).split()[0] == thread]
 
@@ -190,7 +190,7 @@ def test_a_thread_that_meets_a_fault_is_back_within_a_second_and_nothing_is_lost
     assert missing_without_a_gap(under_load.publisher, records, upstreams=upstreams) == []
     if thread != "feed":  # whose fault costs the connection, and a gap says so
         assert {number for number, _ in under_load.publisher.published} == set(numbers_of(records))
-    ledger, held = under_load.bridge.rooms.queue.balance()
+    ledger, held = under_load.bridge.components.queue.balance()
     assert not any(ledger.residue(held).values())
 
 
@@ -233,7 +233,7 @@ def test_the_thread_that_writes_log_lines_goes_on_and_the_line_is_counted(
     monkeypatch.setattr(sys, "stderr", stderr)
     with road(tmp_path, patch=monkeypatch) as under_load:
         eventually(lambda: any("thread=otelbridge-stderr" in line for line in stderr.lines))
-        assert b"otelbridge_telemetry_dropped_total 1.0" in under_load.bridge.rooms.telemetry.prometheus()
+        assert b"otelbridge_telemetry_dropped_total 1.0" in under_load.bridge.components.telemetry.prometheus()
 
 
 def test_a_thread_that_follows_a_name_subscribes_to_what_it_found_before_the_fault(
@@ -246,7 +246,7 @@ def test_a_thread_that_follows_a_name_subscribes_to_what_it_found_before_the_fau
     bridge = bridge_of(settings)
     bridge.start()
     try:
-        eventually(bridge.rooms.feed.subscriptions, within_seconds=BACK_SECONDS)
+        eventually(bridge.components.feed.subscriptions, within_seconds=BACK_SECONDS)
     finally:
         bridge.close()
     assert fault.raised_at

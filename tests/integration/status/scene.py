@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from otelbridge.event import Gap, GapCause, Stream
-from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
+from otelbridge.feed.model import StateChange, StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.queue.model import Depth
 from otelbridge.status import document as d
 from otelbridge.status.probes import livez, readyz, startupz
@@ -43,6 +43,7 @@ class Scene:
     logs: int = 0
     last_event: int = 0
     events: list[d.EventDocument] = field(default_factory=list)
+    timeline: list[StateChange] = field(default_factory=list)
     pulse: Pulse = field(default_factory=lambda: Pulse("reader alerts"))
     started: float = field(default_factory=time.time)
 
@@ -50,6 +51,7 @@ class Scene:
         """The subscription changes its state, now."""
         self.telemetry.tell(h.StateChanged(upstream=UPSTREAM, before=self.state, after=after, why=why))
         self.state = after
+        self.timeline.append(StateChange(time.time_ns(), after, why))
         seeing = after in {SubscriptionState.WATCHING, SubscriptionState.SUSPECT}
         self.blind_since = None if seeing else self.blind_since or time.time_ns()
         self.error = "" if seeing else why
@@ -136,6 +138,7 @@ class Scene:
             keepalive_seconds=15,
             certificate_expires_unix_seconds=None,
             nodes_seen=12,
+            timeline=tuple(self.timeline),
         )
 
     def depth(self) -> Depth:
@@ -177,9 +180,7 @@ class Scene:
             "instance": lambda: "3f0c1a52",
             "started_unix_seconds": lambda: self.started,
             "state": lambda: "running",
-            "subscriptions": lambda: [
-                d.subscription_document(self.subscription(), self.telemetry.states.timeline(UPSTREAM))
-            ],
+            "subscriptions": lambda: [d.subscription_document(self.subscription())],
             "handoff": lambda: {"events": 0, "bytes": 0, "max_events": 100_000, "max_bytes": 1 << 26, "dropped": 0},
             "queue": queue,
             "delivery": lambda: [d.delivery_document(delivery) for delivery in self.telemetry.states.deliveries()],

@@ -12,8 +12,8 @@ from otelbridge.encode import EventEncoder
 from otelbridge.event import RawEvent, Stream
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RuleSettings
-from otelbridge.latest import RecentEvents
 from otelbridge.mapping.mapper import Mapper
+from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.settings import MappingSettings
 from tests.unit.mapping.samples import RECEIVED, Seen, alert, log, see
 

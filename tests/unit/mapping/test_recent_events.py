@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from otelbridge.event import Stream
-from otelbridge.latest import MAX_BYTES, RecentEvents
 from otelbridge.mapping.decode import Decoded, decode
+from otelbridge.mapping.recent_events import MAX_BYTES, RecentEvents
 from otelbridge.mapping.request import Record
 from otelbridge.pb.kubearmor_pb2 import Alert
 
