@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from otelbridge.event import Stream
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Address
+from otelbridge.net.proxy import Proxy, grpc_options, proxy_for
 from otelbridge.net.tls_files import TlsFiles
 from otelbridge.pb.kubearmor_pb2 import NonceMessage, ReplyMessage, RequestMessage
 
@@ -65,8 +66,6 @@ def channel_options(settings: FeedSettings, *, version: str, keepalive_seconds: 
         # Otherwise the window begins at 64 KiB and is measured anew: too late for the burst that it is measured by.
         "grpc.http2.bdp_probe": 0,
         "grpc.primary_user_agent": f"otelbridge/{version}",
-        # KubeArmor is a neighbour in the cluster; a proxy meant for the world outside must not catch it.
-        "grpc.enable_http_proxy": 0,
     }
     if settings.tls.enabled and settings.tls.server_name:
         options["grpc.ssl_target_name_override"] = settings.tls.server_name
@@ -74,6 +73,11 @@ def channel_options(settings: FeedSettings, *, version: str, keepalive_seconds: 
         # 9 us per event instead of 50 (measured); experimental in grpcio, hence the setting.
         options[ChannelOptions.SingleThreadedUnaryStream] = 1
     return options
+
+
+def proxy_of(address: Address, settings: FeedSettings) -> Proxy | None:
+    """The proxy between us and an upstream; None where there is none."""
+    return proxy_for(address.host, address.port, settings.proxy, tls=settings.tls.enabled)
 
 
 def open_channel(
@@ -93,7 +97,10 @@ def open_channel(
         keepalive_seconds: silence after which the peer is pinged; longer than in the settings where a peer polices.
         certificates: what TLS is spoken with; None means plaintext.
     """
-    options = list(channel_options(settings, version=version, keepalive_seconds=keepalive_seconds).items())
+    options = [
+        *channel_options(settings, version=version, keepalive_seconds=keepalive_seconds).items(),
+        *grpc_options(proxy_of(address, settings)).items(),
+    ]
     if certificates is None:
         return grpc.insecure_channel(address.target, options)
     credentials = grpc.ssl_channel_credentials(certificates.ca, certificates.key, certificates.cert)

@@ -14,7 +14,7 @@ import grpc
 
 from otelbridge.event import Stream
 from otelbridge.feed.buffer import Buffer
-from otelbridge.feed.channel import open_channel
+from otelbridge.feed.channel import open_channel, proxy_of
 from otelbridge.feed.connection import Connection
 from otelbridge.feed.heartbeat import Heartbeat
 from otelbridge.feed.model import ConnectionLostError, IllegalMoveError, Record, failed_step, misconfigured
@@ -75,6 +75,7 @@ class Connector:
         self.renewal = Renewal(settings.tls)
         self._address = address
         self._settings = settings
+        self._proxy = proxy_of(address, settings)
         self._watches = watches
         self._handoff = handoff
         self._tell = tell
@@ -138,6 +139,8 @@ class Connector:
             vigil = self._take_steps(steps, connection_id, read)
         except ConnectionLostError as lost:
             loss = self._consult(lost, steps)
+            if self._proxy is not None and str(self._proxy) not in loss.details:
+                loss = replace(loss, details=f"{loss.details} (through the proxy {self._proxy})")
         except IllegalMoveError:
             raise
         # No thread to be had, no file descriptor, no memory left: an attempt that failed, and is told as one.
@@ -153,7 +156,7 @@ class Connector:
 
     def _take_steps(self, steps: list[ConnectStep], connection_id: str, read: Callable[[], TlsFiles | None]) -> Monitor:
         address, settings = self._address, self._settings
-        if not address.is_ip:
+        if not address.is_ip and self._proxy is None:
             with _step(steps, "resolve"):
                 self._resolve_name()
         certificates = None
@@ -272,6 +275,7 @@ class Connector:
                     self._settings.tls,
                     timeout_seconds=PREFLIGHT_STEP_SECONDS,
                     resolve=self._resolve,
+                    proxy=self._proxy,
                 ),
                 name=f"preflight {self._address}",
                 timeout_seconds=PREFLIGHT_SECONDS,

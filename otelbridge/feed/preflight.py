@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from otelbridge.feed.renewal import read_usable
 from otelbridge.feed.settings import FeedTlsSettings
 from otelbridge.net.address import Address, Resolve, resolve_by_system
+from otelbridge.net.proxy import Proxy, connect_through
 from otelbridge.net.tls_faults import (
     HANDSHAKE_FAILED,
     HTTP1,
@@ -87,13 +88,18 @@ class _StepError(Exception):
 
 
 def preflight(
-    address: Address, tls: FeedTlsSettings, *, timeout_seconds: float, resolve: Resolve = resolve_by_system
+    address: Address,
+    tls: FeedTlsSettings,
+    *,
+    timeout_seconds: float,
+    resolve: Resolve = resolve_by_system,
+    proxy: Proxy | None = None,
 ) -> Findings:
     """Walks the way to an upstream: resolves the name, connects, shakes hands, exchanges HTTP/2 settings.
 
     Blocks for up to `timeout_seconds` per step, and for DNS as long as that takes. Never raises for what it finds.
     """
-    walk = _Walk(address, tls, timeout_seconds, resolve)
+    walk = _Walk(address, tls, timeout_seconds, resolve, proxy)
     steps: list[ConnectStep] = []
     ways: list[tuple[str, Callable[[], None]]] = [("resolve", walk.resolve_name), ("connect", walk.connect)]
     if tls.enabled:
@@ -116,10 +122,18 @@ def preflight(
 class _Walk:
     """The socket on its way."""
 
-    def __init__(self, address: Address, tls: FeedTlsSettings, timeout_seconds: float, resolve: Resolve) -> None:
+    def __init__(
+        self,
+        address: Address,
+        tls: FeedTlsSettings,
+        timeout_seconds: float,
+        resolve: Resolve,
+        proxy: Proxy | None,
+    ) -> None:
         self._address = address
         self._tls = tls
         self._timeout = timeout_seconds
+        self._proxy = proxy
         self._resolve = resolve
         self._found: tuple[str, ...] = (address.host,)
         self._connected_to = ""
@@ -142,7 +156,7 @@ class _Walk:
             self._socket.close()
 
     def resolve_name(self) -> None:
-        if self._address.is_ip:
+        if self._address.is_ip or self._proxy is not None:  # the proxy looks the name up
             return
         try:
             self._found = self._resolve(self._address.host, self._address.port)
@@ -151,6 +165,9 @@ class _Walk:
             raise _StepError(text, _NAME, configuration=False) from error
 
     def connect(self) -> None:
+        if self._proxy is not None:
+            self._connect_through(self._proxy)
+            return
         failures = []
         for ip in self._found:
             try:
@@ -161,6 +178,16 @@ class _Walk:
                 self._connected_to = ip
                 return
         raise _StepError("; ".join(failures), _PORT, configuration=False)
+
+    def _connect_through(self, proxy: Proxy) -> None:
+        host, port = self._address.host, self._address.port
+        try:
+            self._socket = connect_through(proxy, host, port, lambda *at: socket.create_connection(at, self._timeout))
+        except OSError as error:
+            text = f"no connection through the proxy {proxy}: {error.strerror or error}"
+            cure = f"correct feed.proxy (HTTP_PROXY, HTTPS_PROXY), or name {host} in NO_PROXY"
+            raise _StepError(text, cure, configuration=False) from None
+        self._connected_to = str(proxy)
 
     def shake_hands(self) -> None:
         from otelbridge.net.handshake import HandshakeError, shake_hands  # noqa: PLC0415 - with cryptography: for TLS only

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from otelbridge.event import Stream, UpstreamStream
+from otelbridge.net.proxy import ProxySettings
 
 DEFAULT_ENDPOINT = "localhost:32767"
 
@@ -97,6 +98,7 @@ class FeedSettings(BaseModel):
         description="Which of alerts, logs and messages to subscribe to.",
     )
     tls: FeedTlsSettings = Field(default_factory=FeedTlsSettings)
+    proxy: ProxySettings = Field(default_factory=ProxySettings)
     keepalive: KeepaliveSettings = Field(default_factory=KeepaliveSettings)
     heartbeat: HeartbeatSettings = Field(default_factory=HeartbeatSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)

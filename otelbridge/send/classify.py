@@ -22,6 +22,7 @@ from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from otelbridge import clamp
+from otelbridge.net.proxy import Proxy
 from otelbridge.net.tls_files import ReloadedTlsFiles
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.credentials import Credentials
@@ -137,7 +138,7 @@ CURES: Mapping[str, str] = {
     "403": "give these credentials the right to write logs, or use others",
     "404": "check the path of send.endpoint: it is used as it is, so it usually ends in /v1/logs",
     "405": "check send.endpoint: nothing at that address takes OTLP logs by POST",
-    "407": "let the bridge reach the endpoint without that proxy",
+    "407": "put user and password of the proxy into its URL (send.proxy), or name the endpoint in NO_PROXY",
     "415": "check send.endpoint and send.compression: it does not take protobuf, or not gzip",
     "426": USE_GRPC,
     "511": "let the bridge reach the endpoint without the network's login page",
@@ -473,8 +474,14 @@ NOT_BY_TLS = frozenset({"timeout", "CANCELLED", "DEADLINE_EXCEEDED", "Connection
 REFUSED = "Connection refused"
 
 
-def hidden(outcome: Outcome, credentials: Credentials, certificates: ReloadedTlsFiles | None = None) -> Outcome:
-    """The outcome with secrets blacked out; a Hold also says which file could not be read again.
+def hidden(
+    outcome: Outcome,
+    credentials: Credentials,
+    certificates: ReloadedTlsFiles | None = None,
+    *,
+    proxy: Proxy | None = None,
+) -> Outcome:
+    """The outcome with secrets blacked out; a failure names the proxy in the way, a Hold a file that can't be read.
 
     A connection that broke while a certificate of ours is out of date is held: nobody says why a handshake was broken
     off (TLS 1.3 does it behind the client's back), and waiting does not cure it.
@@ -488,6 +495,8 @@ def hidden(outcome: Outcome, credentials: Credentials, certificates: ReloadedTls
     if isinstance(outcome, Hold):
         troubles = [credentials.trouble(), certificates.trouble if certificates is not None else ""]
         why += "".join(f" ({trouble})" for trouble in troubles if trouble)
+    if proxy is not None and isinstance(outcome, RetryLater | Hold) and str(proxy) not in why:
+        why += f" (through the proxy {proxy})"
     return replace(outcome, why=why)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc
 
+from otelbridge.net.proxy import grpc_options, proxy_for
 from otelbridge.net.tls_files import ReloadedTlsFiles, TlsFiles
 from otelbridge.queue.model import Hold, Outcome, RetryLater
 from otelbridge.queue.packing import gzip_member, unpacked
@@ -109,7 +110,8 @@ class GrpcSender:
         self._target = send_target(settings)
         self._credentials = Credentials(settings, self._target, clock=clock)
         self._certificates = ReloadedTlsFiles(settings, "send", clock=clock) if self._target.tls else None
-        self._options = _options(settings, version)
+        self._proxy = proxy_for(self._target.host, self._target.port, settings.proxy, tls=self._target.tls)
+        self._options = [*_options(settings, version), *grpc_options(self._proxy).items()]
         self._compression = grpc.Compression.Gzip if settings.compression == "gzip" else grpc.Compression.NoCompression
         self._timeout_seconds = settings.timeout_seconds
         self._lock = threading.Lock()
@@ -137,7 +139,7 @@ class GrpcSender:
             renewed = self._credentials.headers(doubted=True)
             if not isinstance(renewed, Hold) and renewed != headers:
                 outcome = self._attempt(request, renewed)
-        return hidden(outcome, self._credentials, self._certificates)
+        return hidden(outcome, self._credentials, self._certificates, proxy=self._proxy)
 
     def renewed(self) -> bool:
         """Whether a file holds something else than the last request went with."""

@@ -23,6 +23,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import DecodeError, HTTPError
 from urllib3.util.connection import is_connection_dropped
 
+from otelbridge.net.proxy import Proxy, connect_through, proxy_for
 from otelbridge.net.tls_files import ReloadedTlsFiles, TlsFiles, client_context
 from otelbridge.queue.model import Hold, Outcome, RetryLater
 from otelbridge.queue.packing import gzip_member, unpacked
@@ -118,8 +119,16 @@ class HttpConnection(HTTPConnection):
 
     response_class = _FinalResponse
 
-    def __init__(self, target: Target, tls: ssl.SSLContext | None, *, server_name: str) -> None:
+    def __init__(
+        self, target: Target, tls: ssl.SSLContext | None, *, server_name: str, proxy: Proxy | None = None
+    ) -> None:
         super().__init__(target.host, target.port)
+        self._proxy = proxy
+        # A proxy takes plaintext requests as they are, with the whole URL; TLS it only passes on.
+        self._path = f"http://{target.authority}{target.path}" if proxy and tls is None else target.path
+        self._proxy_headers = (
+            {"proxy-authorization": proxy.authorization} if proxy and tls is None and proxy.authorization else {}
+        )
         self.tls = tls
         self._target = target
         self._server_name = server_name or target.host
@@ -130,7 +139,7 @@ class HttpConnection(HTTPConnection):
         """Whether it has carried an exchange to its end, so that the server may meanwhile have given it up."""
 
     def _new_conn(self) -> _Wire:  # type: ignore[override]  # as much of a socket as is used
-        connected = _connected(self._target, self._deadline)
+        connected = _connected(self._target, self._deadline, self._proxy, tunnel=self.tls is not None)
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.tls is not None:
@@ -160,7 +169,7 @@ class HttpConnection(HTTPConnection):
             self.connect()
         assert self._wire is not None
         self._wire.deadline = deadline
-        self.request("POST", self._target.path, body, headers, preload_content=False)
+        self.request("POST", self._path, body, {**headers, **self._proxy_headers}, preload_content=False)
         response = self.getresponse()
         try:
             names = {name.lower(): value for name, value in response.headers.items()}
@@ -185,19 +194,30 @@ def _body(response: urllib3.BaseHTTPResponse) -> bytes | None:
     return content if len(content) <= MAX_ANSWER_BYTES else None
 
 
-def _connected(target: Target, deadline: float) -> socket.socket:
+def _connected(target: Target, deadline: float, proxy: Proxy | None, *, tunnel: bool) -> socket.socket:
+    """A connection to the target, or to the proxy in the way; with a tunnel through it for TLS."""
+
+    def dial(host: str, port: int) -> socket.socket:
+        return _dialled(host, port, deadline)
+
+    if proxy is None:
+        return dial(target.host, target.port)
+    return connect_through(proxy, target.host, target.port, dial) if tunnel else dial(proxy.host, proxy.port)
+
+
+def _dialled(host: str, port: int, deadline: float) -> socket.socket:
     """A connection to the first address that takes one; an address that is silent leaves the others their time."""
-    addresses = _resolved(target, deadline)
-    failure = OSError(f"the name {target.host} has no address")
+    addresses = _resolved(host, port, deadline)
+    failure = OSError(f"the name {host} has no address")
     for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
         try:
-            return socket.create_connection((address, target.port), timeout=_left(deadline) / left)
+            return socket.create_connection((address, port), timeout=_left(deadline) / left)
         except OSError as error:
             failure = error
     raise failure
 
 
-def _resolved(target: Target, deadline: float) -> list[str]:
+def _resolved(host: str, port: int, deadline: float) -> list[str]:
     """The addresses of a host, by the deadline: the system's own look-up takes as long as it likes.
 
     A look-up that is late ends on a thread of its own; the backoff keeps them few.
@@ -206,17 +226,17 @@ def _resolved(target: Target, deadline: float) -> list[str]:
 
     def look_up() -> None:
         try:
-            found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             answers.put(error)
         else:
             answers.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
 
-    threading.Thread(target=look_up, name=f"resolve {target.host}", daemon=True).start()
+    threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
     try:
         answer = answers.get(timeout=_left(deadline))
     except queue.Empty:
-        raise TimeoutError(f"the name {target.host} was not resolved in time") from None
+        raise TimeoutError(f"the name {host} was not resolved in time") from None
     if isinstance(answer, OSError):
         raise answer
     return answer
@@ -238,6 +258,7 @@ class HttpSender:
 
     def __init__(self, settings: SendSettings, *, version: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._target = send_target(settings)
+        self._proxy = proxy_for(self._target.host, self._target.port, settings.proxy, tls=self._target.tls)
         self._credentials = Credentials(settings, self._target, clock=clock)
         self._certificates = ReloadedTlsFiles(settings, "send", clock=clock) if self._target.tls else None
         self._tls: tuple[TlsFiles, ssl.SSLContext] | None = None
@@ -278,7 +299,7 @@ class HttpSender:
             renewed = self._credentials.headers(doubted=True)
             if not isinstance(renewed, Hold) and renewed != headers:
                 outcome = self._attempt(body, renewed)
-        return hidden(outcome, self._credentials, self._certificates)
+        return hidden(outcome, self._credentials, self._certificates, proxy=self._proxy)
 
     def renewed(self) -> bool:
         """Whether a file holds something else than the last request went with."""
@@ -336,7 +357,7 @@ class HttpSender:
                     break
                 connection.close()
             else:
-                connection = HttpConnection(self._target, tls, server_name=self._server_name)
+                connection = HttpConnection(self._target, tls, server_name=self._server_name, proxy=self._proxy)
             self._busy.add(connection)
             return connection
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from otelbridge.net.proxy import ProxySettings
+
 MIB = 1024 * 1024
 
 
@@ -45,6 +47,7 @@ class SendSettings(BaseModel):
         le=45,
         description="Deadline of one request; below the silence after which /livez takes a thread for dead.",
     )
+    proxy: ProxySettings = Field(default_factory=ProxySettings)
     ca_file: Path | None = Field(default=None, description="CA bundle (PEM) that the endpoint is checked against.")
     cert_file: Path | None = Field(default=None, description="Client certificate (PEM), for mutual TLS.")
     key_file: Path | None = Field(default=None, description="Key of the client certificate (PEM).")

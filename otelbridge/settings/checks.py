@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from otelbridge.net.address import parse_address
+from otelbridge.net.proxy import parse_proxy
 from otelbridge.net.tls_files import FILE_NAMES, TlsFileError, TlsFiles, read_tls_files
 from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT, AddressError, parse_target
 from otelbridge.settings.problems import Given, Problem, hidden, is_secret
@@ -334,6 +335,15 @@ def _texts(settings: Settings) -> Iterator[Complaint]:
         )
 
 
+def _proxies(settings: Settings) -> Iterator[Complaint]:
+    for path in ("feed.proxy.http", "feed.proxy.https", "send.proxy.http", "send.proxy.https"):
+        try:
+            if text := value_at(settings, path):
+                parse_proxy(text)
+        except ValueError as error:
+            yield Complaint(paths=(path,), value=text, wrong=str(error), cure="Write it like http://proxy:3128.")
+
+
 def _can_be_written(text: str | Path) -> bool:
     try:
         return b"\0" not in (os.fsencode(text) if isinstance(text, Path) else text.encode())
@@ -343,6 +353,7 @@ def _can_be_written(text: str | Path) -> bool:
 
 CHECKS: tuple[Callable[[Settings], Iterator[Complaint]], ...] = (
     _texts,
+    _proxies,
     _addresses,
     _endpoints,
     _ladders,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from otelbridge.net.proxy import parse_proxy
 from otelbridge.settings.problems import Given, Layer, Problem, did_you_mean, hidden
 from otelbridge.settings.text import from_text, pairs
 from otelbridge.settings.tree import ENVIRONMENT_PREFIX, leaves
@@ -283,6 +284,34 @@ def _kubearmor_service(value: str) -> list[str]:
     return [value.strip()]
 
 
+def _proxy(value: str) -> str:
+    try:
+        parse_proxy(value.strip())
+    except ValueError as error:
+        raise _Note(f"it {error}, so it is left out") from None
+    return value.strip()
+
+
+def _no_proxy(value: str) -> list[str]:
+    return [part for part in re.split(r"[\s,]+", value) if part]
+
+
+def _proxy_variables() -> list[StandardVariable]:
+    """In capitals and not; the lower case wins, as it does elsewhere."""
+    found = []
+    for name, keys, read, meaning in (
+        ("ALL_PROXY", ("http", "https"), _proxy, "Proxy for all connections."),
+        ("HTTP_PROXY", ("http",), _proxy, "Proxy for plaintext connections."),
+        ("HTTPS_PROXY", ("https",), _proxy, "Proxy for TLS connections."),
+        ("GRPC_PROXY", ("http", "https"), _proxy, "The same, as gRPC reads it."),
+        ("NO_PROXY", ("none_for",), _no_proxy, "What is reached without a proxy, separated by commas or blanks."),
+        ("NO_GRPC_PROXY", ("none_for",), _no_proxy, "The same, as gRPC reads it."),
+    ):
+        paths = tuple(f"{section}.proxy.{key}" for section in ("feed", "send") for key in keys)
+        found += [StandardVariable(name=one, paths=paths, read=read, meaning=meaning) for one in (name, name.lower())]
+    return found
+
+
 # A later row wins over an earlier one where both set the same path: the general form comes before the particular.
 STANDARD_VARIABLES: tuple[StandardVariable, ...] = (
     StandardVariable(
@@ -291,6 +320,7 @@ STANDARD_VARIABLES: tuple[StandardVariable, ...] = (
         read=_kubearmor_service,
         meaning="KubeArmor's or the relay's address, as KubeArmor's own adapter reads it.",
     ),
+    *_proxy_variables(),
     *_exporter_variables(),
     StandardVariable(
         name="OTEL_LOGS_EXPORTER",

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import time
+from collections.abc import Callable
 
 from cryptography import x509
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -14,6 +15,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO
 from otelbridge import __version__
 from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, sentence
 from otelbridge.net.handshake import HandshakeError, certificate_in_words, server_certificate, shake_hands
+from otelbridge.net.proxy import Proxy, connect_through, proxy_for
 from otelbridge.net.tls_faults import HANDSHAKE_FAILED, NO_HTTP2, fault_in, in_words
 from otelbridge.net.tls_files import TlsFileError, read_tls_files
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
@@ -46,10 +48,13 @@ def examine_endpoint(settings: SendSettings, *, send_test_record: bool) -> list[
 
 def _way(target: Target, settings: SendSettings, examination: Examination) -> None:
     addresses: list[str] = []
+    proxy = proxy_for(target.host, target.port, settings.proxy, tls=target.tls)
     with examination.step(Step.ENDPOINT_DNS) as step:
-        addresses = _resolved(target)
+        addresses = [] if proxy else _resolved(target)
         step.finding = (
-            f"{target.host} is an address: there is no name to look up."
+            f"The proxy {proxy} looks {target.host} up."
+            if proxy
+            else f"{target.host} is an address: there is no name to look up."
             if addresses == [target.host]
             else f"{target.host} is {', '.join(addresses)}."
         )
@@ -58,11 +63,17 @@ def _way(target: Target, settings: SendSettings, examination: Examination) -> No
     plain: socket.socket | None = None
     try:
         with examination.step(Step.ENDPOINT_TCP) as step:
-            plain = _connected(target, addresses)
-            step.finding = f"Connected to {plain.getpeername()[0]} port {target.port}."
+            plain = _connected(target, addresses, proxy)
+            through = f" through the proxy {proxy}" if proxy else ""
+            step.finding = (
+                f"Connected to {plain.getpeername()[0] if not proxy else target.host} port {target.port}{through}."
+            )
         if plain is not None and target.tls:
             with examination.step(Step.ENDPOINT_TLS) as step:
-                step.finding = _shaken(plain, plain.getpeername()[0], target, settings)
+                dialled = [plain]
+                step.finding = _shaken(
+                    lambda: dialled.pop() if dialled else _connected(target, addresses, proxy), target, settings
+                )
     finally:
         if plain is not None:
             plain.close()
@@ -79,7 +90,17 @@ def _resolved(target: Target) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _connected(target: Target, addresses: list[str]) -> socket.socket:
+def _connected(target: Target, addresses: list[str], proxy: Proxy | None) -> socket.socket:
+    if proxy is not None:
+        try:
+            return connect_through(
+                proxy, target.host, target.port, lambda *at: socket.create_connection(at, STEP_SECONDS)
+            )
+        except OSError as error:
+            raise StepError(
+                f"No connection through the proxy {proxy}: {error.strerror or error}.",
+                f"Correct send.proxy (HTTP_PROXY, HTTPS_PROXY), or name {target.host} in NO_PROXY.",
+            ) from None
     failures = []
     for address in addresses:
         try:
@@ -93,13 +114,8 @@ def _connected(target: Target, addresses: list[str]) -> socket.socket:
     )
 
 
-def _shaken(plain: socket.socket, address: str, target: Target, settings: SendSettings) -> str:
+def _shaken(connect: Callable[[], socket.socket], target: Target, settings: SendSettings) -> str:
     """Makes the handshake; what the server shows, in a sentence."""
-    dialled = [plain]
-
-    def connect() -> socket.socket:
-        return dialled.pop() if dialled else socket.create_connection((address, target.port), STEP_SECONDS)
-
     name = settings.server_name or target.host
     try:
         files = read_tls_files(settings, "send")
@@ -117,7 +133,7 @@ def _shaken(plain: socket.socket, address: str, target: Target, settings: SendSe
     except TlsFileError as error:
         raise StepError(sentence(f"{error.place}: {error.wrong}"), sentence(error.cure)) from None
     except HandshakeError as error:
-        shown = server_certificate(lambda: socket.create_connection((address, target.port), STEP_SECONDS), name=name)
+        shown = server_certificate(connect, name=name)
         raise StepError(f"TLS failed: {error}. {shown}".rstrip(), sentence(error.cure)) from None
     except ssl.SSLError as error:  # a refusal of the client certificate comes after the handshake
         reason = error.reason or str(error)

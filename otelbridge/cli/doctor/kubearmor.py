@@ -17,6 +17,7 @@ from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.feed.channel import (
     WatchCall,
     open_channel,
+    proxy_of,
     release,
     start_health_check,
     start_nonce_check,
@@ -82,14 +83,18 @@ def examine_kubearmor(upstream: str, settings: FeedSettings, *, event_seconds: f
 
 def _way(address: Address, settings: FeedSettings, examination: Examination) -> None:
     """The steps that gRPC hides behind UNAVAILABLE, one by one."""
-    found = preflight(address, settings.tls, timeout_seconds=STEP_SECONDS)
+    proxy = proxy_of(address, settings)
+    found = preflight(address, settings.tls, timeout_seconds=STEP_SECONDS, proxy=proxy)
     said = {
         Step.KUBEARMOR_DNS: f"{address.host} is {', '.join(found.addresses)}.",
         Step.KUBEARMOR_TCP: f"Connected to {found.connected_to} port {address.port}.",
     }
     if address.is_ip:
         said[Step.KUBEARMOR_DNS] = f"{address.host} is an address: there is no name to look up."
-    if settings.tls.enabled and found.connected_to:
+    if proxy is not None:
+        said[Step.KUBEARMOR_DNS] = f"The proxy {proxy} looks {address.host} up."
+        said[Step.KUBEARMOR_TCP] = f"Connected to {address.host} port {address.port} through the proxy {proxy}."
+    elif settings.tls.enabled and found.connected_to:
         name = settings.tls.server_name or address.host
         said[Step.KUBEARMOR_TLS] = server_certificate(
             lambda: socket.create_connection((found.connected_to, address.port), STEP_SECONDS), name=name
@@ -98,12 +103,12 @@ def _way(address: Address, settings: FeedSettings, examination: Examination) -> 
         step = STEPS[taken.name]
         if step is Step.KUBEARMOR_ANSWERS and not taken.error:
             continue  # KubeArmor's own answer says more than its HTTP/2 settings
-        context = said[step] if step is Step.KUBEARMOR_TLS else ""
+        context = said.get(step, "") if step is Step.KUBEARMOR_TLS else ""
         examination.add(
             step,
             Mark.FAILED if taken.error else Mark.OK,
             seconds=(taken.ended_unix_nano - taken.started_unix_nano) / NANOSECONDS,
-            finding=f"{sentence(taken.error)} {context}".strip() if taken.error else said[step],
+            finding=f"{sentence(taken.error)} {context}".strip() if taken.error else said.get(step, "As it should."),
             cure=sentence(found.cure) if taken.error else "",
         )
 

@@ -1,0 +1,158 @@
+"""Which HTTP proxy, if any, stands between the bridge and an address, and a connection through it.
+
+One decision for gRPC, HTTP and `doctor`: C-core by itself reads lower-case variables only, and knows neither `*` nor
+`host:port` in NO_PROXY.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_PROXY_PORT = 80
+MOST_ANSWER_BYTES = 16 * 1024
+END_OF_HEADERS = b"\r\n\r\n"
+
+
+class ProxySettings(BaseModel):
+    """HTTP proxies. By default what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say, in capitals or not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    http: str = Field(default="", description="Proxy for plaintext connections, `http://[user:password@]host:port`.")
+    https: str = Field(default="", description="Proxy for TLS connections; it only passes the bytes on.")
+    none_for: tuple[str, ...] = Field(
+        default=(),
+        description="Reached without a proxy: `host`, `.domain`, `*.domain`, `host:port`, an address, a network, "
+        "or `*`. This machine always is.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """Where a proxy listens, and what to log in to it with."""
+
+    host: str
+    port: int
+    user: str = ""
+    """`user:password`, percent-encoded as in the URL."""
+
+    def __str__(self) -> str:
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """With the credentials, for who dials it."""
+        return f"http://{self.user}@{str(self).removeprefix('http://')}" if self.user else str(self)
+
+    @property
+    def authorization(self) -> str:
+        """The value of Proxy-Authorization; empty for none."""
+        return f"Basic {base64.b64encode(unquote(self.user).encode()).decode()}" if self.user else ""
+
+
+class ProxyRefusedError(OSError):
+    """The proxy answered, but does not connect us."""
+
+
+def parse_proxy(text: str) -> Proxy:
+    """A proxy as an operator writes it: a URL, or `host:port`.
+
+    Raises:
+        ValueError: it is none, or of a kind that is not spoken; the text does not show what may be a password.
+    """
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme.lower() != "http":
+        raise ValueError(f"is a proxy of the kind {scheme}, which is not spoken here; http is")
+    try:
+        parts = urlsplit(text if separator else f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"is no address of a proxy: {error}") from None
+    if not host:
+        raise ValueError("is no address of a proxy; write http://host:port")
+    return Proxy(host=host, port=port or DEFAULT_PROXY_PORT, user=parts.netloc.rpartition("@")[0])
+
+
+def proxy_for(host: str, port: int, settings: ProxySettings, *, tls: bool) -> Proxy | None:
+    """The proxy that a connection goes through; None where it goes straight."""
+    text = settings.https if tls else settings.http
+    if not text or _is_this_machine(host) or any(_spares(pattern, host, port) for pattern in settings.none_for):
+        return None
+    return parse_proxy(text)
+
+
+def grpc_options(proxy: Proxy | None) -> dict[str, str | int]:
+    """The channel arguments that make C-core do as decided here, whatever its own variables say."""
+    return {"grpc.enable_http_proxy": 0} if proxy is None else {"grpc.http_proxy": proxy.url}
+
+
+def _is_this_machine(host: str) -> bool:
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _spares(pattern: str, host: str, port: int) -> bool:
+    """Whether a pattern of NO_PROXY holds for an address, in any of the forms in use."""
+    pattern, host = pattern.strip().lower().rstrip("."), host.lower().rstrip(".")
+    if pattern == "*":
+        return True
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(pattern.strip("[]"), strict=False)
+    except ValueError:
+        pass  # a name on either side
+    name, colon, wanted = pattern.rpartition(":")
+    if colon and wanted.isdigit() and (":" not in name or name.endswith("]")):
+        if int(wanted) != port:
+            return False
+        return _spares(name, host, port)
+    domain = pattern.removeprefix("*").removeprefix(".")
+    return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+
+
+def connect_through(proxy: Proxy, host: str, port: int, dial: Callable[[str, int], socket.socket]) -> socket.socket:
+    """A connection to an address through the proxy (CONNECT).
+
+    Args:
+        proxy: which one.
+        host: where to; the proxy looks the name up.
+        port: where to.
+        dial: connects to the proxy; its timeout stays on the socket.
+
+    Raises:
+        ProxyRefusedError: the proxy answers with another status than 200.
+        OSError: it cannot be reached, or breaks off.
+    """
+    connected = dial(proxy.host, proxy.port)
+    try:
+        _ask_to_connect(proxy, connected, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+def _ask_to_connect(proxy: Proxy, connected: socket.socket, authority: str) -> None:
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    if proxy.authorization:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    connected.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+    answer = b""
+    while END_OF_HEADERS not in answer:
+        more = connected.recv(1)  # not a byte beyond the headers: what follows is the other end's
+        answer += more
+        if not more or len(answer) > MOST_ANSWER_BYTES:
+            raise ProxyRefusedError(f"the proxy {proxy} breaks off instead of connecting to {authority}")
+    status = answer.partition(b"\r\n")[0].decode("latin-1")
+    if status.split(" ")[1:2] != ["200"]:
+        raise ProxyRefusedError(f"the proxy {proxy} does not connect to {authority}: {status}")
