@@ -1,8 +1,17 @@
-"""What the couriers did, in plain integers: read by metrics and status, never waited for."""
+"""Whether a request may be sent now: the state of the endpoint, kept once; metrics, probes and status read it here.
+
+| state | event | next state |
+|---|---|---|
+| any | a request is accepted | delivering |
+| any | the endpoint asks for time, or cannot be reached | delayed: one probe at a time, full jitter from 1 s to 60 s |
+| any | only an operator can cure it | held: one probe at a time, 30 s to 5 min; at once when a file has changed |
+| any | INTERNAL, 500 and the like | unchanged for up to 32 in a row: they may be chance, or a record's fault |
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,53 +23,80 @@ from otelbridge.net.backoff import Random, equal_jitter_seconds, full_jitter_sec
 from otelbridge.queue.model import Hold, RetryLater
 from otelbridge.send.settings import SendSettings
 
+BURST_FAILURES = 32
+"""Failures in a row that may be chance, before the first step of the backoff; half as many before each further step.
+At 85 % of failures by chance a burst of 32 ends without a success once in 180 times."""
+
 
 class EndpointState(StrEnum):
     """What the endpoint is to us now."""
 
-    OK = "ok"
+    IDLE = "idle"
+    """It has answered nothing yet in this life."""
+    DELIVERING = "delivering"
     DELAYED = "delayed"
     HELD = "held"
+
+
+OPEN = frozenset({EndpointState.IDLE, EndpointState.DELIVERING})
+"""Requests go as they come."""
 
 
 class Permit(NamedTuple):
     """Leave to send one request; given back with its outcome."""
 
     era: int
-    """Which stretch of good or bad weather it was given in."""
+    """Which stretch of one state it was given in."""
     probe: bool
-    """It is the only one under way while the endpoint is not ok."""
+    """It is the only one under way while the endpoint is delayed or held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerState:
-    """For status and metrics."""
+    """A snapshot."""
 
     state: EndpointState
+    code: str
     why: str
-    since_seconds: float
-    """How long it has been so."""
+    cure: str
+    """Of the answer that made it delayed or held."""
+    since_unix_nano: int
+    delay_seconds: float
     next_try_seconds: float
-    """0 when there is nothing to wait for."""
+    """What is left of the delay; 0 when there is nothing to wait for."""
+    last_accepted_unix_nano: int | None
 
 
 class CircuitBreaker:
     """Thread-safe.
 
     Args:
-        settings: the ladders.
+        settings: the backoffs.
         clock: monotonic seconds.
+        wall_clock_nano: the time of day, for people.
         random: uniform from 0 to 1.
     """
 
-    def __init__(self, settings: SendSettings, *, clock: Callable[[], float], random: Random) -> None:
+    def __init__(
+        self,
+        settings: SendSettings,
+        *,
+        clock: Callable[[], float],
+        random: Random,
+        wall_clock_nano: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._settings, self._clock, self._random = settings, clock, random
+        self._wall_clock_nano = wall_clock_nano
         self._changed = threading.Condition()
-        self._state = EndpointState.OK
-        self._why = ""
-        self._since = clock()
+        self._state = EndpointState.IDLE
+        self._code = self._why = self._cure = ""
+        self._since, self._since_unix_nano = clock(), wall_clock_nano()
+        self._last_accepted_unix_nano: int | None = None
         self._era = 0
         self._step = 0
+        self._failures = 0
+        """In a row, that may be chance."""
+        self._delay = 0.0
         self._next_try = 0.0
         self._probing: int | None = None
         """The era of the probe under way."""
@@ -72,7 +108,7 @@ class CircuitBreaker:
         deadline = self._clock() + within_seconds
         with self._changed:
             while not self._over():
-                if self._state is EndpointState.OK:
+                if self._state in OPEN:
                     return Permit(self._era, probe=False)
                 now = self._clock()
                 if self._probing is None and now >= self._next_try:
@@ -85,34 +121,44 @@ class CircuitBreaker:
             return None
 
     def accepted(self, permit: Permit) -> float:
-        """The endpoint took a request. Returns the seconds of bad weather that this ends, 0 when there was none.
+        """The endpoint took a request. Returns the seconds that it was delayed or held and is no more, else 0.
 
-        A request that was sent before the weather changed says nothing about it: a delay asked for since then stands.
+        A request that was sent before the state changed says nothing about it: a delay asked for since then stands.
         """
         with self._changed:
             self._give_back(permit)
+            self._last_accepted_unix_nano = self._wall_clock_nano()
+            self._failures = 0
             if permit.era != self._era:
                 return 0.0
             self._step = 0
-            if self._state is EndpointState.OK:
+            if self._state is EndpointState.DELIVERING:
                 return 0.0
-            return self._enter(EndpointState.OK, "", 0.0)
+            away = self._state not in OPEN
+            spent = self._enter(EndpointState.DELIVERING, None, 0.0)
+            return spent if away else 0.0
 
     def failed(self, permit: Permit, outcome: RetryLater | Hold) -> float | None:
-        """The endpoint did not take it. Returns the seconds until the next try, None if another permit saw the same.
+        """The endpoint did not take it. Returns the seconds until the next try, None where the state did not change.
 
-        Several requests under way when the endpoint goes down are one step of the ladder, not several.
+        Several requests under way when the endpoint goes down are one step of the backoff, not several.
         """
         with self._changed:
             self._give_back(permit)
             if permit.era != self._era:
                 return None
+            if isinstance(outcome, RetryLater) and outcome.perhaps_its_own_fault and outcome.after_seconds is None:
+                self._failures += 1
+                if self._failures < BURST_FAILURES >> self._step:
+                    self._changed.notify_all()
+                    return None
+                self._failures = 0
             held = isinstance(outcome, Hold)
             if held != (self._state is EndpointState.HELD):
-                self._step = 0  # each ladder begins with its own first step
+                self._step = 0  # each backoff begins with its own first step
             delay = self._hold_seconds() if isinstance(outcome, Hold) else self._retry_seconds(outcome)
             self._step += 1
-            self._enter(EndpointState.HELD if held else EndpointState.DELAYED, outcome.why, delay)
+            self._enter(EndpointState.HELD if held else EndpointState.DELAYED, outcome, delay)
             return delay
 
     def unused(self, permit: Permit) -> None:
@@ -146,25 +192,28 @@ class CircuitBreaker:
             self._stopped = True
             self._changed.notify_all()
 
-    def weather(self) -> BreakerState:
+    def snapshot(self) -> BreakerState:
         """The state now."""
         with self._changed:
-            now = self._clock()
-            waiting = self._state is not EndpointState.OK
+            left = 0.0 if self._state in OPEN else max(0.0, self._next_try - self._clock())
             return BreakerState(
                 state=self._state,
+                code=self._code,
                 why=self._why,
-                since_seconds=now - self._since,
-                next_try_seconds=max(0.0, self._next_try - now) if waiting else 0.0,
+                cure=self._cure,
+                since_unix_nano=self._since_unix_nano,
+                delay_seconds=self._delay,
+                next_try_seconds=left,
+                last_accepted_unix_nano=self._last_accepted_unix_nano,
             )
 
     def _retry_seconds(self, outcome: RetryLater) -> float:
         settings = self._settings
-        ladder = full_jitter_seconds(
+        backoff = full_jitter_seconds(
             self._step, initial=settings.retry_initial_seconds, longest=settings.retry_max_seconds, random=self._random
         )
         return with_server_delay_seconds(
-            ladder, outcome.after_seconds, longest=settings.server_delay_max_seconds, random=self._random
+            backoff, outcome.after_seconds, longest=settings.server_delay_max_seconds, random=self._random
         )
 
     def _hold_seconds(self) -> float:
@@ -173,16 +222,18 @@ class CircuitBreaker:
             self._step, initial=settings.hold_initial_seconds, longest=settings.hold_max_seconds, random=self._random
         )
 
-    def _enter(self, state: EndpointState, why: str, delay: float) -> float:
+    def _enter(self, state: EndpointState, because: RetryLater | Hold | None, delay: float) -> float:
         """Returns the seconds spent in the state left."""
         now = self._clock()
         spent = now - self._since
         if state is not self._state:
-            self._since = now
-        self._state, self._why = state, why
+            self._since, self._since_unix_nano = now, self._wall_clock_nano()
+        self._state = state
+        self._code, self._why = (because.code, because.why) if because is not None else ("", "")
+        self._cure = because.cure if isinstance(because, Hold) else ""
         self._era += 1
         self._probing = None  # a probe of an earlier era no longer keeps others waiting
-        self._next_try = now + delay
+        self._delay, self._next_try = delay, now + delay
         self._changed.notify_all()
         return spent
 
@@ -201,7 +252,7 @@ class CircuitBreaker:
             return True
         if self._last_moment is None:
             return False
-        pointless = self._state is not EndpointState.OK and self._next_try > self._last_moment
+        pointless = self._state not in OPEN and self._next_try > self._last_moment
         return pointless or self._clock() >= self._last_moment
 
 
@@ -209,56 +260,31 @@ DURATION_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75
 """Those that OpenTelemetry advises for request durations."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryState:
-    """A snapshot of the room."""
-
-    endpoint: str
-    state: EndpointState
-    why: str
-    """Why it is not ok; holds no secrets."""
-    since_seconds: float
-    next_try_seconds: float
-    replay_records_per_second: float | None
-    """What the backlog is held to; None when nothing is."""
-    in_flight: int
-    requests: int
-    """Sent, whatever came of them."""
-    request_bytes: int
-    """Of those, before compression."""
-    accepted_requests: int
-    delivered_records: int
-    rejected_records: int
-    """By partial successes."""
-    retries: int
-    """Requests that came back: delayed or held."""
-    splits: int
-    dead_letter_records: int
-    duration_counts: tuple[int, ...]
-    """Requests per bucket of `DURATION_BOUNDS_SECONDS`, the last one for longer ones."""
-    duration_sum_seconds: float
-
-
 class SendCounts:
-    """The counters; one short lock, a few times per request and never per record."""
+    """What the workers did, in plain integers; one short lock, a few times per request and never per record."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.in_flight = 0
         self.requests = 0
+        """Sent, whatever came of them."""
         self.request_bytes = 0
+        """Of those, before compression."""
         self.accepted_requests = 0
         self.delivered_records = 0
         self.rejected_records = 0
+        """By partial successes."""
         self.retries = 0
+        """Requests that came back: delayed or held."""
         self.splits = 0
         self.dead_letter_records = 0
         self.duration_counts = [0] * (len(DURATION_BOUNDS_SECONDS) + 1)
+        """Requests per bucket of `DURATION_BOUNDS_SECONDS`, the last one for longer ones."""
         self.duration_sum_seconds = 0.0
 
     @contextmanager
     def counting(self) -> Iterator[SendCounts]:
-        """The counters, for adding to."""
+        """The counters, for adding to, or for reading several of one moment."""
         with self._lock:
             yield self
 

@@ -1,45 +1,72 @@
-"""What becomes of one lease: its outcome in, its settlement out. Splits what is too large, finds what is refused.
+"""What becomes of leases: each is sent, and settled by its outcome. Bad records are found, and set aside on proof only.
 
-Splitting never destroys anything, so it needs no proof. Setting a record aside does: the endpoint said so for this
-record alone, or it fails again and again at this record (INTERNAL, 500) and takes others.
+| outcome of a request | its records |
+|---|---|
+| accepted | gone, and counted |
+| retry later, hold | given back; the circuit breaker waits |
+| too large, refused; several records | split, and the parts sent at once |
+| too large, refused; one record | set aside, if the endpoint accepts others now; else tried again when it does |
+| perhaps its own fault | kept apart, and tried between others until it is accepted, split or convicted (suspects.py) |
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import RLock
 from typing import Protocol
 
 from otelbridge.event import Stream
+from otelbridge.net.backoff import Random, full_jitter_seconds
 from otelbridge.queue.model import Accepted, Batch, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.queue.packing import DamagedRequest, packed, unpacked
+from otelbridge.send.backlog_limiter import BacklogLimiter
+from otelbridge.send.bad_sources import BadSources, Range, halves
 from otelbridge.send.circuit_breaker import CircuitBreaker, Permit, SendCounts
-from otelbridge.send.request_limits import BacklogLimiter, RequestSize
+from otelbridge.send.request_limits import Limits, RequestSize
 from otelbridge.send.sender import Sender
-from otelbridge.send.split import halves
+from otelbridge.send.settings import SendSettings
+from otelbridge.send.split import Contents
+from otelbridge.send.suspects import Suspects, Verdict
 from otelbridge.telemetry.events import (
     BatchAccepted,
     BatchRefused,
     BatchSplit,
     DeliveryDelayed,
     DeliveryHeld,
+    DeliveryResumed,
     Tell,
 )
 
-SUSPECT_TRIES = 5
-"""So often may a lease meet INTERNAL or 500 before we look whether it is to blame itself."""
+PARALLEL = 16
+"""Small parts of one lease that are sent at once while bad records are looked for; together no more than a request."""
+APART_REQUESTS = 2
+"""So many full requests' worth of suspects are kept apart; beyond that a failing lease is given back to the queue."""
+MAX_APART = 64
+"""Leases kept apart at most, of either kind."""
 FREE_REFUSALS = 8
 """So many records set aside without one accepted between them, and the endpoint itself is under suspicion: from then on
-each waits for the ladder, so that a wrong address cannot turn the queue into dead letters in minutes."""
+records are kept apart until it accepts others, so that a wrong address cannot turn the queue into dead letters."""
+REFUSALS_TO_GIVE_UP = 64
+"""Refusals with nothing accepted between them, of a lease of an endpoint that has accepted before."""
+OVERSIZE = 1.5
+"""A batch so many times the limit is cut before it is sent."""
+PAUSE_SHARE = 0.2
+"""Of a failed request's duration, waited before the next one while failures may be chance."""
+MAX_PAUSE_SECONDS = 1.0
+TIMEOUT_CODES = frozenset({"DEADLINE_EXCEEDED", "timeout"})
+DAMAGED = "corrupt"
 
 
 class LeasingQueue(Protocol):
     """As much of the durable queue as this room needs."""
 
-    def take(self, *, max_bytes: int, max_records: int) -> Lease | None:
-        """The next lease, within the limits unless a single batch exceeds them; None when nothing is free."""
+    def take(self, *, max_bytes: int, max_records: int, without: Collection[Stream] = ()) -> Lease | None:
+        """The next lease, within the limits unless a single batch exceeds them; None when nothing else is free."""
         ...
 
     def has_work(self) -> bool:
@@ -67,86 +94,336 @@ class LeasingQueue(Protocol):
         ...
 
     def replace(self, lease: Lease, batches: Sequence[Batch], *, keep: bool = False) -> list[Lease]:
-        """Ends a lease: these batches, of the same records, take the place of its own."""
+        """Ends a lease: these batches, of the same records, take the place of its own; as leases where kept."""
         ...
 
     def held(self) -> Mapping[Stream, int]:
-        """Records held per stream, those on loan included."""
+        """Records held per stream, leased ones included."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportContext:
-    """What all couriers share."""
+    """What all workers share."""
 
     queue: LeasingQueue
     sender: Sender
+    settings: SendSettings
     tell: Tell
-    patience: CircuitBreaker
-    width: RequestSize
-    replay: BacklogLimiter
-    tally: SendCounts
+    breaker: CircuitBreaker
+    backlog: BacklogLimiter
+    counts: SendCounts
+    random: Random
     clock: Callable[[], float] = time.monotonic
+    wall_clock_nano: Callable[[], int] = time.time_ns
+
+
+@dataclass(slots=True)
+class _Round:
+    """What one permit's requests came to so far."""
+
+    permit: Permit
+    accepted: int = 0
+    refusals: int = 0
+    """Requests refused, of any size, since one was accepted."""
+    unproven: list[tuple[Lease, Refused | TooLarge]] = field(default_factory=list)
+    """Single records that were refused while nothing was accepted yet."""
+    failure: RetryLater | Hold | None = None
+    """Ends the round."""
+    failed: Lease | None = None
+    stumbled: RetryLater | None = None
+    """A failure that may be chance, of a request that has not failed while others passed."""
+    pause_seconds: float = 0.0
 
 
 class Export:
-    """Delivers leases. Thread-safe; what it remembers between leases is only whom it suspects."""
+    """Takes leases from the queue, sends and settles them. Thread-safe."""
 
-    def __init__(self, desk: ExportContext) -> None:
-        self._desk = desk
-        self._endpoint = desk.sender.endpoint
-        self._suspects: dict[int, int] = {}
-        self._refused_in_a_row = 0
+    def __init__(self, context: ExportContext) -> None:
+        self._context = context
+        self._endpoint = context.sender.endpoint
+        self._full = Limits(context.settings.max_request_bytes, context.settings.max_request_records)
+        self._parallel = 1 if context.settings.ordered else PARALLEL
+        self._lock = RLock()  # also around settlements: their order is the order in which outcomes were judged
+        self._size = RequestSize(context.settings)
+        self._suspects = Suspects()
+        self._sources = BadSources()
+        self._apart: list[Lease] = []
+        """Suspects, between two tries."""
+        self._due: deque[Lease] = deque()
+        """Of those, what is to be tried before the next fresh lease."""
+        self._unproven: list[tuple[Lease, Refused | TooLarge]] = []
+        """Records that were refused while nothing was accepted."""
+        self._idle_step = 0
+        self._idle_until = 0.0
+        """When nothing else is to be sent, suspects wait for this moment."""
+        self._accepted_once = False
+        self._free_refusals = FREE_REFUSALS
+        self._single_batches = 0
+        """So many of the next leases are of one batch each: one of them is damaged."""
+        self._streams_out: list[Stream] = []
+        self._pool: ThreadPoolExecutor | None = None
 
-    def deliver(self, lease: Lease, permit: Permit) -> None:
-        """Sends a lease and settles it; the permit is given back."""
-        outcome, seconds = self._sent(lease)
-        match outcome:
-            case Accepted():
-                self._accept(lease, outcome, seconds, permit)
-            case TooLarge():
-                self._desk.width.too_large(lease.request_bytes)
-                self._reduce(lease, outcome, permit)
-            case Refused():
-                self._desk.width.faulty(lease.records)
-                self._reduce(lease, outcome, permit)
-            case RetryLater(perhaps_its_own_fault=True) if self._on_trial(lease):
-                self._try(lease, outcome, permit)
-            case RetryLater() | Hold():
-                self._give_back(lease, outcome, permit)
+    # --- taking ---
+
+    def has_work(self) -> bool:
+        """Whether there may be something to send now."""
+        return self._context.queue.has_work() or self._suspects_are_due()
+
+    def idle(self) -> bool:
+        """Whether nothing is kept apart."""
+        with self._lock:
+            return not self._apart and not self._unproven
+
+    def apart_records(self) -> int:
+        """Records that are kept apart from the others."""
+        with self._lock:
+            return sum(lease.records for lease in self._apart) + sum(lease.records for lease, _ in self._unproven)
+
+    def limits(self) -> Limits:
+        """For the next request."""
+        with self._lock:
+            return self._size.limits()
+
+    def wait_for_work(self, timeout_seconds: float) -> None:
+        """Waits until there may be something to send."""
+        with self._lock:
+            if self._apart or self._unproven:
+                timeout_seconds = min(timeout_seconds, max(0.0, self._idle_until - self._context.clock()))
+        self._context.queue.wait_for_work(timeout_seconds)
+
+    def take(self) -> list[Lease]:
+        """What to send next: suspects whose turn it is, or the next lease of the queue; nothing when there is none."""
+        with self._lock:
+            if self._due:
+                return self._next_suspects()
+            lease = self._next_fresh()
+            if lease is not None:
+                return [lease]
+            if self._suspects_are_due():
+                self._postpone_idle_tries()
+                self._due.extend(self._apart)
+                if self._due:
+                    return self._next_suspects()
+                unproven = [lease for lease, _ in self._unproven]
+                self._unproven.clear()
+                return unproven
+            return []
+
+    def hurry(self) -> None:
+        """What is kept apart is tried at once."""
+        with self._lock:
+            self._idle_until = 0.0
+
+    def _suspects_are_due(self) -> bool:
+        with self._lock:
+            waiting = bool(self._apart or self._unproven)
+            return bool(self._due) or (waiting and self._context.clock() >= self._idle_until)
+
+    def _postpone_idle_tries(self) -> None:
+        settings = self._context.settings
+        self._idle_until = self._context.clock() + full_jitter_seconds(
+            self._idle_step,
+            initial=settings.retry_initial_seconds,
+            longest=settings.retry_max_seconds,
+            random=self._context.random,
+        )
+        self._idle_step += 1
+
+    def _next_suspects(self) -> list[Lease]:
+        wave = self._wave(self._due)
+        for lease in wave:
+            self._apart.remove(lease)
+        return wave
+
+    def _next_fresh(self) -> Lease | None:
+        limits = self._size.limits()
+        context = self._context
+        records = context.backlog.max_records(limits.max_records)
+        without = tuple(self._streams_out)
+        if self._single_batches:
+            self._single_batches -= 1
+            return context.queue.take(max_bytes=1, max_records=1, without=without)
+        lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records, without=without)
+        if lease is None:
+            return None
+        try:
+            if len(lease.batch_ids) == 1 and self._cut_to(limits, lease):
+                lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records, without=without)
+            if lease is not None:
+                age_seconds = (context.wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9
+                context.backlog.charge(lease.records, age_seconds=age_seconds)
+        except Exception as fault:
+            self._give_back_after_fault([lease] if lease is not None else [], fault)
+            raise
+        return lease
+
+    def _cut_to(self, limits: Limits, lease: Lease) -> bool:
+        """Puts smaller batches in the place of one that is far beyond the limits: each twice as large as the last.
+
+        So the first ones can be sent at once, and one that will still be too large costs little to cut again.
+        """
+        share = max(lease.request_bytes / limits.max_bytes, lease.records / limits.max_records)
+        contents = _contents(lease) if share > OVERSIZE and lease.records > 1 else None
+        if contents is None:
+            return False
+        size, ranges, first = max(1, int(lease.records / share)), [], 0
+        while first < lease.records:
+            ranges.append((first, min(first + size, lease.records)))
+            first, size = first + size, size * 2 if len(ranges) > 1 else size
+        self._context.queue.replace(lease, _batches(lease, contents, ranges))
+        return True
+
+    def _wave(self, leases: deque[Lease]) -> list[Lease]:
+        """The next ones to send at once: together no more than a request may hold now."""
+        limits = self._size.limits()
+        wave = [leases.popleft()]
+        request_bytes, records = wave[0].request_bytes, wave[0].records
+        while leases and len(wave) < self._parallel:
+            request_bytes, records = request_bytes + leases[0].request_bytes, records + leases[0].records
+            if request_bytes > limits.max_bytes or records > limits.max_records:
+                break
+            wave.append(leases.popleft())
+        return wave
+
+    # --- sending ---
+
+    def deliver(self, leases: list[Lease], permit: Permit, *, beat: Callable[[], None] = lambda: None) -> float:
+        """Sends leases and settles them, or keeps them apart; the permit is given back.
+
+        Returns the seconds to wait before the next request.
+        """
+        streams = [lease.stream for lease in leases] if self._context.settings.ordered else []
+        round_ = _Round(permit)
+        pending: deque[Lease] = deque()
+        wave = list(leases)
+        with self._lock:
+            self._streams_out.extend(streams)
+        try:
+            pending.extend(self._grouped(leases))
+            wave = []
+            while pending and round_.failure is None:
+                beat()
+                wave = self._wave(pending)
+                for lease, (outcome, seconds) in zip(wave, self._sent_all(wave), strict=True):
+                    with self._lock:
+                        pending.extend(self._handled(lease, outcome, seconds, round_))
+                wave = []
+        except Exception as fault:
+            self._give_back_after_fault([*wave, *pending, *(lease for lease, _ in round_.unproven)], fault)
+            self._context.breaker.unused(permit)
+            raise
+        finally:
+            with self._lock:
+                for stream in streams:
+                    self._streams_out.remove(stream)
+        with self._lock:
+            self._end(round_, pending)
+        return round_.pause_seconds
+
+    def give_back_all(self) -> None:
+        """What is kept apart goes back to the queue: the bridge closes."""
+        with self._lock:
+            closing = RetryLater(code="CANCELLED", why="the bridge is closing")
+            for lease in (*self._apart, *(lease for lease, _ in self._unproven)):
+                self._context.queue.settle(lease, closing)
+            self._apart.clear()
+            self._due.clear()
+            self._unproven.clear()
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _give_back_after_fault(self, leases: list[Lease], fault: Exception) -> None:
+        outcome = RetryLater(code="INTERNAL", why=f"a fault of the bridge: {fault!r}")
+        with self._lock:
+            self._apart = [lease for lease in self._apart if lease not in leases]
+            self._due = deque(lease for lease in self._due if lease not in leases)
+            self._unproven = [(lease, refusal) for lease, refusal in self._unproven if lease not in leases]
+            for lease in leases:
+                with contextlib.suppress(ValueError):  # it was settled before the fault
+                    self._context.queue.settle(lease, outcome)
+
+    def _grouped(self, leases: list[Lease]) -> Iterable[Lease]:
+        """A lease as it is; or its well-behaved sources as one part, and the others' records in parts of their own."""
+        if len(leases) > 1 or not self._sources or leases[0].batch_ids[0] in self._suspects:
+            return leases
+        with self._lock:
+            (lease,) = leases
+            contents = _contents(lease, apart=self._sources.__contains__)
+            if contents is None:
+                return leases
+            ranges = list(self._sources.groups(contents.sources))
+            return self._replaced(lease, contents, ranges) if len(ranges) > 1 else leases
+
+    def _sent_all(self, wave: list[Lease]) -> Iterable[tuple[Outcome, float]]:
+        if len(wave) == 1:
+            return [self._sent(wave[0])]
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="isolate")
+        return list(self._pool.map(self._sent, wave))
 
     def _sent(self, lease: Lease) -> tuple[Outcome, float]:
-        desk = self._desk
-        with desk.tally.counting() as tally:
-            tally.in_flight += 1
-        began = desk.clock()
+        context = self._context
+        with context.counts.counting() as counts:
+            counts.in_flight += 1
+        began = context.clock()
         try:
-            outcome: Outcome = desk.sender.send(lease.request, records=lease.records)
+            outcome: Outcome = context.sender.send(lease.request, records=lease.records)
         except DamagedRequest as damage:  # narrowed down to its batch, and set aside, as if the endpoint had said so
-            outcome = Refused(code="corrupt", why=str(damage))
+            outcome = Refused(code=DAMAGED, why=str(damage))
         finally:
-            seconds = desk.clock() - began
-            with desk.tally.counting() as tally:
-                tally.in_flight -= 1
-            desk.tally.sent(lease.request_bytes, seconds)
+            seconds = context.clock() - began
+            with context.counts.counting() as counts:
+                counts.in_flight -= 1
+            context.counts.sent(lease.request_bytes, seconds)
         return outcome, seconds
 
-    def _accept(self, lease: Lease, outcome: Accepted, seconds: float, permit: Permit) -> None:
-        desk = self._desk
+    # --- judging, with the lock held ---
+
+    def _handled(self, lease: Lease, outcome: Outcome, seconds: float, round_: _Round) -> list[Lease]:
+        """Settles a lease by its outcome; returns the parts of it that are to be sent at once."""
+        match outcome:
+            case Accepted():
+                self._accept(lease, outcome, seconds, round_)
+            case TooLarge():
+                self._size.too_large(lease.request_bytes, lease.records)
+                return self._split_or_doubt(lease, outcome, round_)
+            case Refused():
+                return self._split_or_doubt(lease, outcome, round_)
+            case RetryLater(perhaps_its_own_fault=True):
+                self._stumbled(lease, outcome, round_)
+                round_.pause_seconds = min(MAX_PAUSE_SECONDS, seconds * PAUSE_SHARE)
+            case RetryLater() | Hold():
+                timed_out = outcome.code in TIMEOUT_CODES
+                self._size.failed(lease.request_bytes, lease.records, timed_out=timed_out)
+                round_.failure, round_.failed = outcome, lease
+                self._give_back(lease, outcome)
+        return []
+
+    def _accept(self, lease: Lease, outcome: Accepted, seconds: float, round_: _Round) -> None:
+        context, number = self._context, lease.batch_ids[0]
         rejected = min(outcome.rejected, lease.records)  # an endpoint may claim to have rejected more than it was sent
-        desk.queue.settle(lease, outcome)
-        desk.replay.departed(lease.records)
-        desk.width.accepted()
-        if not desk.width.narrowed:
-            self._suspects.clear()
-        self._refused_in_a_row = 0
-        if desk.patience.accepted(permit):
-            desk.replay.begin()
-        with desk.tally.counting() as tally:
-            tally.accepted_requests += 1
-            tally.delivered_records += lease.records - rejected
-            tally.rejected_records += rejected
-        desk.tell(
+        context.queue.settle(lease, outcome)
+        context.backlog.departed(lease.records)
+        if number not in self._suspects:
+            self._due.extend(suspect for suspect in self._apart if suspect not in self._due)
+        self._suspects.passed(number)
+        self._size.accepted(lease.request_bytes, lease.records, seconds)
+        self._learn(lease, bad=False)
+        round_.accepted += 1
+        round_.refusals = 0
+        if not self._accepted_once:  # what it refused before may have been about us, and have been mended meanwhile
+            self._accepted_once = True
+            self._unproven.extend(round_.unproven)
+            round_.unproven.clear()
+        self._free_refusals = FREE_REFUSALS
+        self._idle_step = 0
+        with context.counts.counting() as counts:
+            counts.accepted_requests += 1
+            counts.delivered_records += lease.records - rejected
+            counts.rejected_records += rejected
+        context.tell(
             BatchAccepted(
                 endpoint=self._endpoint,
                 stream=lease.stream,
@@ -157,56 +434,68 @@ class Export:
                 seconds=seconds,
             )
         )
+        for proven, refusal in round_.unproven:
+            self._set_aside(proven, refusal)
+        round_.unproven.clear()
+        for doubtful, _ in self._unproven:  # refused before something was mended, perhaps: they get another try
+            context.queue.settle(doubtful, RetryLater(code="", why=""))
+        self._unproven.clear()
 
-    def _give_back(self, lease: Lease, outcome: RetryLater | Hold, permit: Permit) -> None:
-        desk = self._desk
-        desk.queue.settle(lease, outcome)
-        with desk.tally.counting() as tally:
-            tally.retries += 1
-        delay = desk.patience.failed(permit, outcome)
-        if delay is None:
-            return  # another request under way met the same weather, and told
-        happening = DeliveryHeld if isinstance(outcome, Hold) else DeliveryDelayed
-        why = f"{outcome.why}; {outcome.cure}" if isinstance(outcome, Hold) else outcome.why
-        desk.tell(
-            happening(
-                endpoint=self._endpoint,
-                stream=lease.stream,
-                records=lease.records,
-                code=outcome.code,
-                why=why,
-                delay_seconds=delay,
-            )
+    def _give_back(self, lease: Lease, outcome: RetryLater | Hold) -> None:
+        self._context.queue.settle(lease, outcome)
+        with self._context.counts.counting() as counts:
+            counts.retries += 1
+
+    def _split_or_doubt(self, lease: Lease, outcome: TooLarge | Refused, round_: _Round) -> list[Lease]:
+        """The halves of a lease; a single record is set aside where others are accepted."""
+        known_bad = self._known_bad(lease)
+        round_.refusals += not known_bad
+        parts = self._halves(lease, outcome)
+        if not parts and len(lease.batch_ids) > 1:  # one of its batches is damaged: each goes alone
+            self._context.queue.settle(lease, outcome)
+            self._single_batches += len(lease.batch_ids)
+        elif not parts:
+            if outcome.code == DAMAGED or round_.accepted or known_bad:
+                self._set_aside(lease, outcome)
+            else:
+                round_.unproven.append((lease, outcome))
+        if round_.refusals >= (REFUSALS_TO_GIVE_UP if self._accepted_once else FREE_REFUSALS):
+            round_.failure, round_.failed = _refuses_everything(outcome), lease
+        return parts
+
+    def _known_bad(self, lease: Lease) -> bool:
+        """Whether it holds records of such sources only that are refused while others are accepted."""
+        contents = _contents(lease) if self._sources else None
+        return contents is not None and all(self._sources.known_bad(source.key) for source in contents.sources)
+
+    def _halves(self, lease: Lease, outcome: TooLarge | Refused | RetryLater) -> list[Lease]:
+        contents = _contents(lease)
+        ranges = halves(contents.sources) if contents is not None else []
+        if contents is None or not ranges:
+            return []
+        parts = self._replaced(lease, contents, ranges)
+        with self._context.counts.counting() as counts:
+            counts.splits += 1
+        self._context.tell(
+            BatchSplit(endpoint=self._endpoint, stream=lease.stream, records=lease.records, why=outcome.why)
         )
+        return parts
 
-    def _reduce(self, lease: Lease, outcome: TooLarge | Refused, permit: Permit) -> None:
-        """Makes the next request smaller, down to a single record; that one is set aside."""
-        desk = self._desk
-        if len(lease.batch_ids) > 1:
-            desk.queue.settle(lease, outcome)  # taken apart along its batches, by the narrowed width
-        else:
-            pieces = _pieces(lease)
-            if not pieces:
-                self._set_aside(lease, outcome, permit)
-                return
-            desk.queue.replace(lease, pieces)
-        desk.patience.unused(permit)
-        with desk.tally.counting() as tally:
-            tally.splits += 1
-        desk.tell(BatchSplit(endpoint=self._endpoint, stream=lease.stream, records=lease.records, why=outcome.why))
+    def _replaced(self, lease: Lease, contents: Contents, ranges: Sequence[Range]) -> list[Lease]:
+        try:
+            return self._context.queue.replace(lease, _batches(lease, contents, ranges), keep=True)
+        except ValueError:  # there are no numbers left between it and the next batch
+            return []
 
-    def _set_aside(self, lease: Lease, outcome: TooLarge | Refused, permit: Permit) -> None:
-        desk = self._desk
-        desk.queue.dead_letter(lease, outcome)
-        desk.replay.departed(lease.records)
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= FREE_REFUSALS:
-            desk.patience.failed(permit, RetryLater(code=outcome.code, why=f"refuses everything: {outcome.why}"))
-        else:
-            desk.patience.unused(permit)
-        with desk.tally.counting() as tally:
-            tally.dead_letter_records += lease.records
-        desk.tell(
+    def _set_aside(self, lease: Lease, outcome: TooLarge | Refused) -> None:
+        context = self._context
+        context.queue.dead_letter(lease, outcome)
+        context.backlog.departed(lease.records)
+        self._suspects.dismiss(lease.batch_ids[0])
+        self._learn(lease, bad=True)
+        with context.counts.counting() as counts:
+            counts.dead_letter_records += lease.records
+        context.tell(
             BatchRefused(
                 endpoint=self._endpoint,
                 stream=lease.stream,
@@ -216,69 +505,110 @@ class Export:
             )
         )
 
-    def _on_trial(self, lease: Lease) -> bool:
-        """Whether this lease has met such answers often enough, or is a part of one that has."""
-        first = lease.batch_ids[0]
-        self._suspects[first] = tries = self._suspects.get(first, 0) + 1
-        return tries > SUSPECT_TRIES or self._desk.width.narrowed
+    def _learn(self, lease: Lease, *, bad: bool) -> None:
+        """Remembers whose records were refused; what is accepted matters only where some source is suspected."""
+        if bad or self._sources:
+            contents = _contents(lease)
+            for source in contents.sources if contents is not None else ():
+                self._sources.learn(source.key, records=source.records, bad=source.records if bad else 0)
 
-    def _try(self, lease: Lease, outcome: RetryLater, permit: Permit) -> None:
-        """The lease may be what makes the endpoint fail: closes in on one record, then asks for a witness."""
-        guilty = Refused(code=outcome.code, why=f"fails again and again: {outcome.why}")
-        if lease.records > 1:
-            self._desk.width.faulty(lease.records)
-            self._reduce(lease, guilty, permit)
-            return
-        if not self._others_are_accepted(permit):
-            self._give_back(lease, outcome, permit)
-            return
-        again, seconds = self._sent(lease)
-        match again:
-            case Accepted():
-                self._accept(lease, again, seconds, permit)
-            case RetryLater(perhaps_its_own_fault=True) | Refused() | TooLarge():
-                self._set_aside(lease, guilty, permit)
-            case RetryLater() | Hold():
-                self._give_back(lease, again, permit)
+    def _stumbled(self, lease: Lease, outcome: RetryLater, round_: _Round) -> None:
+        """The endpoint failed, by chance or at this request: what the trial says is done."""
+        number = lease.batch_ids[0]
+        fresh = number not in self._suspects
+        if not self._suspects.alternations(number):
+            round_.stumbled, round_.failed = outcome, lease
+        match self._suspects.failed(number, records=lease.records):
+            case Verdict.SPLIT if parts := self._halves(lease, outcome):
+                self._suspects.dismiss(number)
+                for part in parts:
+                    self._suspects.accuse(part.batch_ids[0])
+                self._apart.extend(parts)
+                self._due.extend(parts)
+            case Verdict.CONVICT:
+                self._set_aside(lease, Refused(code=outcome.code, why=f"fails while others pass: {outcome.why}"))
+            case _ if fresh and not self._room_apart(lease):
+                self._suspects.dismiss(number)
+                self._give_back(lease, outcome)
+            case _:
+                self._apart.append(lease)
+                with self._context.counts.counting() as counts:
+                    counts.retries += 1
+        if fresh:
+            self._due.extend(suspect for suspect in self._apart if suspect is not lease and suspect not in self._due)
 
-    def _others_are_accepted(self, permit: Permit) -> bool:
-        """Whether the endpoint takes another lease now, while it fails at this one."""
-        limits = self._desk.width.limits()
-        witness = self._desk.queue.take(max_bytes=limits.max_bytes, max_records=limits.max_records)
-        if witness is None:
-            return False
-        try:
-            outcome, seconds = self._sent(witness)
-            if isinstance(outcome, Accepted):
-                self._accept(witness, outcome, seconds, permit)
-                return True
-            self._desk.queue.settle(witness, outcome)
-        except Exception as fault:
-            give_back_after_fault(self._desk.queue, witness, fault)
-            raise
-        return False
+    def _room_apart(self, lease: Lease) -> bool:
+        kept = sum(suspect.request_bytes for suspect in self._apart) + lease.request_bytes
+        return len(self._apart) < MAX_APART and kept <= APART_REQUESTS * self._full.max_bytes
+
+    def _end(self, round_: _Round, pending: Iterable[Lease]) -> None:
+        """Judges what was refused without a witness, gives back what was not sent, and the permit."""
+        context = self._context
+        if round_.failure is not None:
+            for lease in pending:
+                self._give_back(lease, round_.failure)
+        for lease, refusal in round_.unproven:
+            if self._accepted_once and self._free_refusals:
+                self._free_refusals -= 1
+                self._set_aside(lease, refusal)
+                continue
+            if round_.failure is None:
+                round_.failure, round_.failed = _refuses_everything(refusal), lease
+            if len(self._unproven) < MAX_APART:
+                self._unproven.append((lease, refusal))
+            else:
+                self._give_back(lease, round_.failure)
+        if round_.accepted:
+            away_seconds = context.breaker.accepted(round_.permit)
+            if away_seconds:
+                context.backlog.begin()
+                context.tell(DeliveryResumed(endpoint=self._endpoint, away_seconds=round(away_seconds, 3)))
+        failure = round_.failure or (None if round_.accepted else round_.stumbled)
+        if failure is not None and round_.failed is not None:
+            self._tell_failure(failure, round_.failed, context.breaker.failed(round_.permit, failure))
+        else:
+            context.breaker.unused(round_.permit)
+
+    def _tell_failure(self, failure: RetryLater | Hold, lease: Lease, delay: float | None) -> None:
+        if delay is None:
+            return  # another request under way met the same, and told; or it may be chance
+        if isinstance(failure, RetryLater) and failure.perhaps_its_own_fault:
+            self._size.failed(lease.request_bytes, lease.records, timed_out=False)
+        event = DeliveryHeld if isinstance(failure, Hold) else DeliveryDelayed
+        why = f"{failure.why}; {failure.cure}" if isinstance(failure, Hold) else failure.why
+        self._context.tell(
+            event(
+                endpoint=self._endpoint,
+                stream=lease.stream,
+                records=lease.records,
+                code=failure.code,
+                why=why,
+                delay_seconds=delay,
+            )
+        )
 
 
-def give_back_after_fault(queue: LeasingQueue, lease: Lease, fault: Exception) -> None:
-    """Gives back a lease whose delivery met a fault of ours, where it is still out."""
-    with contextlib.suppress(ValueError):  # it was settled before the fault
-        queue.settle(lease, RetryLater(code="INTERNAL", why=f"a fault of the bridge: {fault!r}"))
+def _refuses_everything(outcome: Refused | TooLarge) -> Hold:
+    cure = outcome.cure if isinstance(outcome, Refused) and outcome.cure else "see what the endpoint says"
+    return Hold(code=outcome.code, why=f"refuses everything: {outcome.why}", cure=cure)
 
 
-def _pieces(lease: Lease) -> list[Batch]:
-    """Two batches with half of the lease's records each; none where it cannot be taken apart."""
+def _contents(lease: Lease, *, apart: Callable[[bytes], bool] = lambda _: False) -> Contents | None:
+    """The records of a lease; None where they cannot be taken apart, or it is not what it should be."""
     try:
-        parts = halves(unpacked(lease.request))
-    except ValueError:  # one record, or not what it should be; or damaged
-        return []
-    if sum(records for _, records in parts) != lease.records:
-        return []
+        contents = Contents(unpacked(lease.request), apart=apart)
+    except ValueError:
+        return None
+    return contents if contents.records == lease.records else None
+
+
+def _batches(lease: Lease, contents: Contents, ranges: Iterable[Range]) -> list[Batch]:
     return [
         Batch(
             stream=lease.stream,
-            request=packed(request),
-            records=records,
+            request=packed(contents.part(first, end)),
+            records=end - first,
             oldest_received_unix_nano=lease.oldest_received_unix_nano,
         )
-        for request, records in parts
+        for first, end in ranges
     ]

@@ -1,22 +1,45 @@
-"""After an outage, or a start with a backlog: how fast old records may go out, measured against how fast new ones come.
+"""How large the next request may be, found by experiment rather than by an endpoint's words.
 
-A token bucket on records, filled at `replay_rate_factor` times the live rate. Only old records are charged; new ones
-never wait. It ends when the queue has been emptied once.
+A state machine without clock or socket. What is learnt from each answer:
+
+| answer | the limit |
+|---|---|
+| accepted, about as large as allowed | doubles up to the ceiling, then grows to what failed in 4 to 256 steps |
+| accepted, as large as what failed | what failed is forgotten |
+| accepted, but a larger one would need more than half of the deadline | stays; falls where time grows with size |
+| too large | half of what was sent, remembered |
+| a large request failed for the second time in a row | one small request, as a probe |
+| ... the probe was accepted | half of what failed is the ceiling, remembered; grows up to it |
+| ... the probe failed | smaller ones after six failures in a row; size is to blame if that happens four times |
+| the deadline passed | a quarter: the endpoint may have stored what it was sent, so little is left in doubt |
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable
+import math
 from typing import NamedTuple
 
 from otelbridge.send.settings import SendSettings
 
-WIDEN_RECORDS_AFTER = 4
-"""Accepted requests in a row: the faulty record is probably behind us."""
-WIDEN_BYTES_AFTER = 256
-"""A size limit is the endpoint's configuration and stays; trying it again costs one request in so many."""
+FIRST_SHARE = 1 / 32
+"""Of the full size: what an unknown endpoint is sent first (32 KiB, 256 records by default), and what probes are."""
+FIRST_RECORDS = 64
+"""But no fewer than these, where full requests are small."""
+LEAST_SHARE = 1 / 8192
+FAILURES_UNTIL_PROBE = 2
+FAILURES_UNTIL_SMALLER_PROBE = 6
+"""As many as keep an endpoint that fails by chance, at up to 85 %, from being sent ever smaller requests."""
+DOUBTS_UNTIL_BLAME = 4
+FIRST_STEPS = 4
+LAST_STEPS = 256
+"""In so many steps the limit grows from its ceiling to the size that failed; twice as many each time it fails again: an
+endpoint that fails by chance is soon sent large requests again, one with a limit loses one request in so many."""
+NEARLY = 0.5
+"""A request this close to the limit shows that more may pass."""
+WORST_DEADLINE_SHARE = 0.5
+"""No larger request is tried that would take longer, by what the smaller ones took."""
+LEVEL_MEMORY = 0.5
+"""Weight of the latest request in what is known of its size's duration."""
 
 
 class Limits(NamedTuple):
@@ -27,150 +50,101 @@ class Limits(NamedTuple):
 
 
 class RequestSize:
-    """Thread-safe. Halving happens here rather than within a lease, so that each part is settled durably by itself."""
+    """Not thread-safe. Sizes are shares of the full request, by bytes or records, whichever is more."""
 
     def __init__(self, settings: SendSettings) -> None:
         self._full = Limits(settings.max_request_bytes, settings.max_request_records)
-        self._lock = threading.Lock()
-        self._now = self._full
-        self._accepted = 0
+        self._timeout_seconds = settings.timeout_seconds
+        self._first = min(1.0, max(FIRST_SHARE, FIRST_RECORDS / self._full.max_records))
+        self._share = self._first
+        self._ceiling = 1.0
+        self._blamed: float | None = None
+        """The size that is known to fail; tried again when growth comes to it."""
+        self._doubts: list[float] = []
+        """Small sizes that failed, perhaps because the endpoint was ill; none of them has been accepted since."""
+        self._steps = FIRST_STEPS
+        self._failures = 0
+        self._smallest_failed = math.inf
+        """Of the failures in a row."""
+        self._level_seconds: dict[int, float] = {}
 
     def limits(self) -> Limits:
         """For the next request."""
-        with self._lock:
-            return self._now
+        return Limits(*(max(1, math.ceil(full * self._share)) for full in self._full))
 
-    @property
-    def narrowed(self) -> bool:
-        """Whether a faulty record is being closed in on."""
-        return self._now.max_records < self._full.max_records
-
-    def too_large(self, request_bytes: int) -> None:
-        """A request of so many bytes was."""
-        with self._lock:
-            self._accepted = 0
-            self._now = self._now._replace(max_bytes=max(1, min(self._now.max_bytes, request_bytes // 2)))
-
-    def faulty(self, records: int) -> None:
-        """There is something wrong in a request of so many records."""
-        with self._lock:
-            self._accepted = 0
-            self._now = self._now._replace(max_records=max(1, min(self._now.max_records, records // 2)))
-
-    def accepted(self) -> None:
+    def accepted(self, request_bytes: int, records: int, seconds: float) -> None:
         """A request was accepted."""
-        with self._lock:
-            if self._now == self._full:
+        size = self._size_of(request_bytes, records)
+        self._learn(size, seconds)
+        self._doubts = [doubted for doubted in self._doubts if doubted > size]
+        if size < self._smallest_failed < math.inf and self._share < self._smallest_failed:
+            self._conclude(self._smallest_failed)
+        elif self._blamed is not None and size >= self._blamed:
+            self._blamed, self._ceiling, self._steps = None, 1.0, FIRST_STEPS
+        self._failures, self._smallest_failed = 0, math.inf
+        if size >= self._share * NEARLY:
+            self._grow(size)
+
+    def too_large(self, request_bytes: int, records: int) -> None:
+        """A request was too large, the endpoint says."""
+        self._failures, self._smallest_failed = 0, math.inf
+        self._blame(self._size_of(request_bytes, records), least=LEAST_SHARE)
+        self._share = self._ceiling
+
+    def failed(self, request_bytes: int, records: int, *, timed_out: bool) -> None:
+        """A request failed, and may succeed later."""
+        size = self._size_of(request_bytes, records)
+        self._failures += 1
+        self._smallest_failed = min(self._smallest_failed, size)
+        if timed_out:
+            self._share = max(LEAST_SHARE, min(self._share, size / 4))
+        elif self._share > self._first:
+            if self._failures >= FAILURES_UNTIL_PROBE:
+                self._share = self._first
+        elif self._failures % FAILURES_UNTIL_SMALLER_PROBE == 0:
+            self._share = max(LEAST_SHARE, self._share / 2)
+
+    def _conclude(self, failed: float) -> None:
+        """A smaller request passed after these failures: at once, or after smaller ones had failed as well."""
+        if failed > self._first:
+            self._blame(failed, least=self._first)
+        else:
+            self._doubts.append(failed)
+            if len(self._doubts) < DOUBTS_UNTIL_BLAME:
                 return
-            self._accepted += 1
-            max_bytes, max_records = self._now
-            if self._accepted % WIDEN_RECORDS_AFTER == 0:
-                max_records = min(self._full.max_records, max_records * 2)
-            if self._accepted % WIDEN_BYTES_AFTER == 0:
-                max_bytes = min(self._full.max_bytes, max_bytes * 2)
-            self._now = Limits(max_bytes, max_records)
+            self._blame(max(self._doubts), least=LEAST_SHARE)
+        self._share = min(self._share, self._ceiling)
+
+    def _size_of(self, request_bytes: int, records: int) -> float:
+        return min(1.0, max(request_bytes / self._full.max_bytes, records / self._full.max_records))
+
+    def _blame(self, size: float, *, least: float) -> None:
+        if self._blamed is not None and size >= self._blamed * NEARLY:
+            self._steps = min(LAST_STEPS, 2 * self._steps)
+        self._blamed, self._doubts = size, []
+        self._ceiling = max(least, size / 2)
+
+    def _grow(self, size: float) -> None:
+        level, seconds = _level(size), self._level_seconds[_level(size)]
+        below, above = self._level_seconds.get(level - 1), self._level_seconds.get(level + 1)
+        if above is not None:
+            more = max(0.0, above - seconds)
+        else:
+            more = seconds if below is None else max(0.0, 2 * (seconds - below))
+        if seconds + more > self._timeout_seconds * WORST_DEADLINE_SHARE and more > self._timeout_seconds / 10:
+            # Twice the size would come near the deadline. Half of it, once, tells whether time grows with size at all.
+            if (below is None and above is None) or seconds > self._timeout_seconds * WORST_DEADLINE_SHARE:
+                self._share = max(LEAST_SHARE, size / 2)
+        elif self._share < self._ceiling:
+            self._share = min(self._ceiling, 2 * self._share)
+        else:
+            self._share = min(1.0, self._share + (self._blamed or 1.0) / 2 / self._steps)
+
+    def _learn(self, size: float, seconds: float) -> None:
+        level = _level(size)
+        known = self._level_seconds.get(level, seconds)
+        self._level_seconds[level] = known + LEVEL_MEMORY * (seconds - known)
 
 
-OLD_SECONDS = 10.0
-"""A record that waited longer belongs to the backlog."""
-FREE_RECORDS = 10_000
-"""What may go at once: a short outage needs no pacing."""
-MIN_RECORDS_PER_SECOND = 1_000.0
-"""A cluster that is quiet now must still get rid of its backlog; far below what a Collector takes."""
-RATE_WINDOW_SECONDS = 60.0
-SAMPLE_SECONDS = 1.0
-SLICE_SECONDS = 0.25
-"""Requests are cut to what this time allows, so that new records never wait longer behind old ones."""
-
-
-class BacklogLimiter:
-    """Thread-safe.
-
-    Args:
-        factor: how many times as fast as new records arrive; 0 sets no limit.
-        held: records in the queue now, on loan ones included.
-        clock: monotonic seconds.
-    """
-
-    def __init__(self, factor: float, *, held: Callable[[], int], clock: Callable[[], float]) -> None:
-        self._factor, self._held, self._clock = factor, held, clock
-        self._lock = threading.Lock()
-        self._departed = 0
-        self._samples: deque[tuple[float, int]] = deque()
-        self._filled_at = clock()
-        self._tokens = float(FREE_RECORDS)
-        self._active = True  # what an earlier life left behind is a backlog too
-        self._restrained = factor > 0
-
-    def observe(self) -> None:
-        """Called often; looks at the queue once a second to learn the live rate."""
-        now = self._clock()
-        with self._lock:
-            if self._samples and now - self._samples[-1][0] < SAMPLE_SECONDS:
-                return
-            departed = self._departed
-        arrived = self._held() + departed
-        with self._lock:
-            self._samples.append((now, arrived))
-            while now - self._samples[0][0] > RATE_WINDOW_SECONDS:
-                self._samples.popleft()
-
-    def departed(self, records: int) -> None:
-        """So many records left the queue for good."""
-        with self._lock:
-            self._departed += records
-
-    def begin(self) -> None:
-        """An outage is over."""
-        with self._lock:
-            self._active = True
-
-    def end(self) -> None:
-        """The queue is empty: the backlog is gone."""
-        with self._lock:
-            self._active = False
-
-    def lift(self) -> None:
-        """No limit from now on: the bridge is draining, and its deadline rules."""
-        with self._lock:
-            self._restrained = False
-
-    def records_per_second(self) -> float | None:
-        """What old records are held to, None when they are not."""
-        with self._lock:
-            return self._rate() if self._active and self._restrained else None
-
-    def max_records(self, wanted: int) -> int:
-        """The most records to ask the queue for."""
-        with self._lock:
-            if not (self._active and self._restrained):
-                return wanted
-            allowed = max(self._filled(), self._rate() * SLICE_SECONDS)
-            return max(1, min(wanted, int(allowed)))
-
-    def wait_seconds(self) -> float:
-        """How long to wait before asking the queue for the next lease."""
-        with self._lock:
-            if not (self._active and self._restrained):
-                return 0.0
-            return max(0.0, -self._filled() / self._rate())
-
-    def charge(self, records: int, *, age_seconds: float) -> None:
-        """A lease was taken whose oldest record is so old."""
-        with self._lock:
-            if self._active and age_seconds > OLD_SECONDS:
-                self._tokens = self._filled() - records
-
-    def _filled(self) -> float:
-        """With the lock held: the tokens now, negative while more went out than was allowed."""
-        now = self._clock()
-        self._tokens = min(float(FREE_RECORDS), self._tokens + (now - self._filled_at) * self._rate())
-        self._filled_at = now
-        return self._tokens
-
-    def _rate(self) -> float:
-        if len(self._samples) < 2:  # noqa: PLR2004  # a rate needs two points
-            return MIN_RECORDS_PER_SECOND
-        (began, first), (ended, last) = self._samples[0], self._samples[-1]
-        live = max(0.0, (last - first) / (ended - began))
-        return max(MIN_RECORDS_PER_SECOND, self._factor * live)
+def _level(size: float) -> int:
+    return math.floor(math.log2(max(size, LEAST_SHARE)))

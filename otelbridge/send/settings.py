@@ -70,6 +70,10 @@ class SendSettings(BaseModel):
         default=0.05, ge=0, le=60, description="The same for alerts and gaps; `linger_seconds` where that is less."
     )
     concurrency: int = Field(default=2, ge=1, le=64, description="Requests in flight at once.")
+    ordered: bool = Field(
+        default=False,
+        description="One request in flight per stream, so that its records arrive in order; only a record that the endpoint fails at is overtaken.",
+    )
     retry_initial_seconds: float = Field(
         default=1, ge=0.01, le=3600, description="First step of the ladder after a retryable answer (full jitter)."
     )

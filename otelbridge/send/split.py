@@ -1,13 +1,13 @@
-"""An encoded ExportLogsServiceRequest in, two with half of its records each out; nothing is decoded but the nesting.
+"""An encoded ExportLogsServiceRequest taken apart into its records, by source, and any run of them put together again.
 
 On the wire format, as a record that does not decode (an endpoint refused it, after all) must be split off as well.
 Field numbers: ExportLogsServiceRequest.resource_logs 1; ResourceLogs.scope_logs 2; ScopeLogs.log_records 2. All other
-fields of the three are repeated in each half.
+fields of the three are repeated in each part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 RESOURCE_LOGS = 1
@@ -16,6 +16,14 @@ LOG_RECORDS = 2
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 MAX_VARINT_BYTES = 10
+
+
+class Source(NamedTuple):
+    """One resource and how many of the records are its."""
+
+    key: bytes
+    """The resource as it is encoded."""
+    records: int
 
 
 class _Scope(NamedTuple):
@@ -27,59 +35,48 @@ class _Scope(NamedTuple):
     """Each with its tag and length."""
 
 
-class _Resource(NamedTuple):
-    """One ResourceLogs, taken apart."""
+class Contents:
+    """The records of a request, numbered source by source.
 
-    rest: bytes
-    scopes: list[_Scope]
-
-
-def halves(request: bytes) -> tuple[tuple[bytes, int], tuple[bytes, int]]:
-    """The first and the second half of the records, each an encoded request with its number of records.
+    Args:
+        request: encoded.
+        apart: whether a source's records are numbered after those of all others.
 
     Raises:
-        ValueError: there are fewer than two records, or it is not an encoded request.
+        ValueError: it is not an encoded request.
     """
-    rest, resources = _taken_apart(request)
-    number = sum(len(scope.records) for resource in resources for scope in resource.scopes)
-    if number < 2:  # noqa: PLR2004  # what halving means
-        raise ValueError(f"{number} records cannot be halved")
-    half = number // 2
-    return (_put_together(rest, resources, 0, half), half), (
-        _put_together(rest, resources, half, number),
-        number - half,
-    )
 
+    def __init__(self, request: bytes, *, apart: Callable[[bytes], bool] = lambda _: False) -> None:
+        self._rest, resources = _split_off(request, RESOURCE_LOGS)
+        found: dict[bytes, list[_Scope]] = {}
+        for _, body in resources:
+            rest, scopes = _split_off(body, SCOPE_LOGS)
+            found.setdefault(rest, []).extend(_scope(scope) for _, scope in scopes)
+        self._resources = dict(sorted(found.items(), key=lambda item: apart(item[0])))
+        self.sources = [
+            Source(key, sum(len(scope.records) for scope in scopes)) for key, scopes in self._resources.items()
+        ]
+        self.records = sum(source.records for source in self.sources)
 
-def _taken_apart(request: bytes) -> tuple[bytes, list[_Resource]]:
-    rest, resources = _split_off(request, RESOURCE_LOGS)
-    return rest, [_resource(body) for _, body in resources]
-
-
-def _resource(body: bytes) -> _Resource:
-    rest, scopes = _split_off(body, SCOPE_LOGS)
-    return _Resource(rest, [_scope(scope) for _, scope in scopes])
+    def part(self, first: int, end: int) -> bytes:
+        """The request with only the records numbered from `first` up to `end`."""
+        parts = [self._rest]
+        position = 0
+        for key, scopes in self._resources.items():
+            chosen_scopes = []
+            for scope in scopes:
+                chosen = scope.records[max(0, first - position) : max(0, end - position)]
+                position += len(scope.records)
+                if chosen:
+                    chosen_scopes.append(_field(SCOPE_LOGS, scope.rest + b"".join(chosen)))
+            if chosen_scopes:
+                parts.append(_field(RESOURCE_LOGS, key + b"".join(chosen_scopes)))
+        return b"".join(parts)
 
 
 def _scope(body: bytes) -> _Scope:
     rest, records = _split_off(body, LOG_RECORDS)
     return _Scope(rest, [field for field, _ in records])
-
-
-def _put_together(rest: bytes, resources: list[_Resource], first: int, end: int) -> bytes:
-    """The request with only the records numbered from `first` up to `end`."""
-    parts = [rest]
-    position = 0
-    for resource in resources:
-        scopes = []
-        for scope in resource.scopes:
-            chosen = scope.records[max(0, first - position) : max(0, end - position)]
-            position += len(scope.records)
-            if chosen:
-                scopes.append(_field(SCOPE_LOGS, scope.rest + b"".join(chosen)))
-        if scopes:
-            parts.append(_field(RESOURCE_LOGS, resource.rest + b"".join(scopes)))
-    return b"".join(parts)
 
 
 def _split_off(message: bytes, number: int) -> tuple[bytes, list[tuple[bytes, bytes]]]:

@@ -7,22 +7,50 @@ import random as random_module
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from otelbridge.event import Stream
 from otelbridge.net.backoff import Random
 from otelbridge.queue.linger import LingerLimits
-from otelbridge.send.circuit_breaker import CircuitBreaker, DeliveryState, Permit, SendCounts
-from otelbridge.send.export import Export, ExportContext, LeasingQueue, give_back_after_fault
-from otelbridge.send.request_limits import BacklogLimiter, RequestSize
+from otelbridge.send.backlog_limiter import BacklogLimiter
+from otelbridge.send.circuit_breaker import BreakerState, CircuitBreaker, Permit, SendCounts
+from otelbridge.send.export import Export, ExportContext, LeasingQueue
+from otelbridge.send.request_limits import Limits
 from otelbridge.send.sender import Sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 BEAT_SECONDS = 1.0
-"""The longest wait of a courier before it shows its pulse and looks at what was asked of it."""
+"""The longest wait of a worker before it shows its pulse and looks at what was asked of it."""
 WAKE_SECONDS = 0.05
-"""Between two calls that wake couriers waiting for work, while they shall end."""
+"""Between two calls that wake workers waiting for work, while they shall end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendStatus:
+    """The room at one moment."""
+
+    endpoint: str
+    breaker: BreakerState
+    backlog_records_per_second: float | None
+    """What the backlog is held to; None when nothing is."""
+    request_limits: Limits
+    """What a request may hold now."""
+    apart_records: int
+    """Records that the endpoint fails at or refuses, kept apart until it is known whether they are to blame."""
+    in_flight: int
+    requests: int
+    request_bytes: int
+    accepted_requests: int
+    delivered_records: int
+    rejected_records: int
+    retries: int
+    splits: int
+    dead_letter_records: int
+    duration_counts: tuple[int, ...]
+    duration_sum_seconds: float
 
 
 def linger_limits(settings: SendSettings) -> LingerLimits:
@@ -41,11 +69,11 @@ class Workers:
     Args:
         queue: where leases come from.
         sender: what carries them; closed by `close`, to break what is under way.
-        settings: limits, ladders, number of couriers.
+        settings: limits, backoffs, number of workers.
         tell: hears what happens.
         clock: monotonic seconds.
         wall_clock_nano: the time of day in nanoseconds, to know a record's age.
-        random: uniform from 0 to 1, for the ladders.
+        random: uniform from 0 to 1, for the backoffs.
     """
 
     def __init__(
@@ -60,28 +88,31 @@ class Workers:
         random: Random = random_module.random,
     ) -> None:
         self._queue, self._sender = queue, sender
-        self._wall_clock_nano = wall_clock_nano
-        self._patience = CircuitBreaker(settings, clock=clock, random=random)
-        self._width = RequestSize(settings)
-        self._replay = BacklogLimiter(settings.replay_rate_factor, held=lambda: sum(queue.held().values()), clock=clock)
-        self._tally = SendCounts()
-        self._delivery = Export(
+        self._breaker = CircuitBreaker(settings, clock=clock, random=random, wall_clock_nano=wall_clock_nano)
+        self._backlog = BacklogLimiter(
+            settings.replay_rate_factor, held=lambda: sum(queue.held().values()), clock=clock
+        )
+        self._counts = SendCounts()
+        self._export = Export(
             ExportContext(
                 queue=queue,
                 sender=sender,
+                settings=settings,
                 tell=tell,
-                patience=self._patience,
-                width=self._width,
-                replay=self._replay,
-                tally=self._tally,
+                breaker=self._breaker,
+                backlog=self._backlog,
+                counts=self._counts,
+                random=random,
                 clock=clock,
+                wall_clock_nano=wall_clock_nano,
             )
         )
         self._draining = threading.Event()
         self._stopping = threading.Event()
+        pulses = [Pulse(f"send-{number}") for number in range(1, settings.concurrency + 1)]
         self._threads = [
-            SupervisedThread(f"courier-{number}", self._turn, tell=tell, daemon=False)
-            for number in range(1, settings.concurrency + 1)
+            SupervisedThread(pulse.name, partial(self._turn, pulse.beat), tell=tell, pulse=pulse, daemon=False)
+            for pulse in pulses
         ]
 
     def start(self) -> None:
@@ -97,17 +128,19 @@ class Workers:
         until = time.monotonic() + deadline_seconds
         self._draining.set()
         self._queue.lift_linger()
-        self._replay.lift()
-        self._patience.hurry(within_seconds=deadline_seconds)
+        self._backlog.lift()
+        self._breaker.hurry(within_seconds=deadline_seconds)
+        self._export.hurry()
         self._join(until)
         return not any(self._queue.held().values())
 
     def close(self) -> None:
         """Ends the threads at once: requests under way are broken, their leases given back."""
         self._stopping.set()
-        self._patience.stop()
+        self._breaker.stop()
         self._sender.close()
         self._join(math.inf)
+        self._export.give_back_all()
 
     def _join(self, until: float) -> None:
         """Waits for the threads until a moment; waking is repeated, as one call wakes who waits at that instant."""
@@ -120,69 +153,63 @@ class Workers:
         """One per thread."""
         return [thread.pulse for thread in self._threads]
 
-    def state(self) -> DeliveryState:
+    def status(self) -> SendStatus:
         """Where the room stands now."""
-        weather = self._patience.weather()
-        with self._tally.counting() as tally:
-            return DeliveryState(
+        limits, apart = self._export.limits(), self._export.apart_records()
+        with self._counts.counting() as counts:
+            return SendStatus(
                 endpoint=self._sender.endpoint,
-                state=weather.state,
-                why=weather.why,
-                since_seconds=weather.since_seconds,
-                next_try_seconds=weather.next_try_seconds,
-                replay_records_per_second=self._replay.records_per_second(),
-                in_flight=tally.in_flight,
-                requests=tally.requests,
-                request_bytes=tally.request_bytes,
-                accepted_requests=tally.accepted_requests,
-                delivered_records=tally.delivered_records,
-                rejected_records=tally.rejected_records,
-                retries=tally.retries,
-                splits=tally.splits,
-                dead_letter_records=tally.dead_letter_records,
-                duration_counts=tuple(tally.duration_counts),
-                duration_sum_seconds=tally.duration_sum_seconds,
+                breaker=self._breaker.snapshot(),
+                backlog_records_per_second=self._backlog.records_per_second(),
+                request_limits=limits,
+                apart_records=apart,
+                in_flight=counts.in_flight,
+                requests=counts.requests,
+                request_bytes=counts.request_bytes,
+                accepted_requests=counts.accepted_requests,
+                delivered_records=counts.delivered_records,
+                rejected_records=counts.rejected_records,
+                retries=counts.retries,
+                splits=counts.splits,
+                dead_letter_records=counts.dead_letter_records,
+                duration_counts=tuple(counts.duration_counts),
+                duration_sum_seconds=counts.duration_sum_seconds,
             )
 
-    def _turn(self) -> bool:
+    def _turn(self, beat: Callable[[], None]) -> bool:
         if self._stopping.is_set():
             return False
-        self._replay.observe()
+        self._backlog.observe()
         draining = self._draining.is_set()  # read before the queue is: nothing is put into it after that
-        if not self._queue.has_work():
-            self._replay.end()
-            if draining:
-                return False  # a lease that comes back now is for the courier that had it
-            self._queue.wait_for_work(BEAT_SECONDS)
+        if not self._export.has_work():
+            idle = self._export.idle()
+            if idle:
+                self._backlog.end()
+            if (idle and draining) or self._breaker.over:
+                return False  # a lease that comes back now is for the worker that had it
+            self._export.wait_for_work(BEAT_SECONDS)
             return True
-        pause = self._replay.wait_seconds()
+        pause = self._backlog.wait_seconds()
         if pause:
             self._stopping.wait(min(pause, BEAT_SECONDS))
             return True
-        permit = self._patience.ask(within_seconds=BEAT_SECONDS)
+        permit = self._breaker.ask(within_seconds=BEAT_SECONDS)
         if permit is not None:
-            self._carry_one(permit)
-        elif self._patience.over:
-            return False
-        elif self._patience.held and self._sender.renewed():
-            self._patience.cured()
-        return True
+            self._deliver(permit, beat)
+        elif self._breaker.held and self._sender.renewed():
+            self._breaker.cured()
+        return permit is not None or not self._breaker.over
 
-    def _carry_one(self, permit: Permit) -> None:
-        """One lease, from the queue to its settlement; nothing when another courier was quicker."""
-        lease = None
+    def _deliver(self, permit: Permit, beat: Callable[[], None]) -> None:
+        """One round; nothing when another worker was quicker."""
         try:
-            limits = self._width.limits()
-            records = self._replay.max_records(limits.max_records)
-            lease = self._queue.take(max_bytes=limits.max_bytes, max_records=records)
-            if lease is None:
-                self._patience.unused(permit)
-                return
-            age_seconds = (self._wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9
-            self._replay.charge(lease.records, age_seconds=age_seconds)
-            self._delivery.deliver(lease, permit)
-        except Exception as fault:
-            self._patience.unused(permit)
-            if lease is not None:
-                give_back_after_fault(self._queue, lease, fault)
+            leases = self._export.take()
+        except Exception:
+            self._breaker.unused(permit)
             raise
+        if not leases:
+            self._breaker.unused(permit)
+            return
+        pause = self._export.deliver(leases, permit, beat=beat)
+        if pause:
+            self._stopping.wait(pause)

@@ -1,4 +1,4 @@
-"""A queue on disk, an endpoint on real sockets, and couriers between them."""
+"""A queue on disk, an endpoint on real sockets, and workers between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.records import gaps_told_by
 
 
 class Road:
-    """Queue, couriers, endpoint; and what was told."""
+    """Queue, workers, endpoint; and what was told."""
 
     def __init__(self, directory: Path, *, linger: LingerLimits = NO_LINGER) -> None:
         self.told: list[Event] = []
@@ -48,10 +48,10 @@ class Road:
         } | settings
         checked = SendSettings.model_validate(chosen)
         sender = open_sender(checked, version="test")
-        couriers = Workers(self.queue, sender, checked, self.told.append)
-        self.closing.callback(couriers.close)
-        couriers.start()
-        return couriers
+        workers = Workers(self.queue, sender, checked, self.told.append)
+        self.closing.callback(workers.close)
+        workers.start()
+        return workers
 
     def put(self, *batches: Batch) -> None:
         self.queue.put(batches, [Posting(batch.stream, Account.RECEIVED, "", batch.records) for batch in batches])
@@ -72,7 +72,7 @@ class Road:
 
 @pytest.fixture
 def road(tmp_path: Path) -> Iterator[Road]:
-    """Closed at the end, couriers first; the ledger must balance then."""
+    """Closed at the end, workers first; the ledger must balance then."""
     made = Road(tmp_path / "queue")
     with made.closing:
         yield made

@@ -75,17 +75,17 @@ def test_what_was_packed_arrives_as_it_was(endpoint: OtlpEndpoint, way: Way, par
     assert request.body == b"".join(map(unpacked, parts))
 
 
-def test_couriers_deliver_packed_batches_through_all_weather(road: Road, endpoint: OtlpEndpoint, way: Way) -> None:
+def test_workers_deliver_packed_batches_through_all_weather(road: Road, endpoint: OtlpEndpoint, way: Way) -> None:
     weather = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED)
     endpoint.answers = in_turn([*[Status(code=code) for code in weather], Partial(rejected=2)])
     protocol, compression = way
     names = [f"r{n}" for n in range(400)]
     for n in range(0, 400, 40):
         road.put(packed_batch(*names[n : n + 40]))
-    couriers = road.start(endpoint, protocol=protocol, compression=compression, max_request_bytes=64 * 1024)
+    workers = road.start(endpoint, protocol=protocol, compression=compression, max_request_bytes=64 * 1024)
     eventually(lambda: road.held() == 0, within_seconds=20)
     assert road.total(Account.DELIVERED) == 398
-    assert couriers.state().retries == 3
+    assert workers.status().retries == 3
     told = [one for one in road.told if isinstance(one, BatchAccepted)]
     assert max(one.request_bytes for one in told) <= 64 * 1024
     assert sum(one.request_bytes for one in told) > 400 * 200, "counted as they are once they are unpacked"
@@ -96,11 +96,11 @@ def test_what_is_too_large_unpacked_is_sent_in_smaller_requests(road: Road, endp
     protocol, compression = way
     names, more = [f"r{n}" for n in range(64)], [f"s{n}" for n in range(64)]
     road.put(packed_batch(*names), packed_batch(*more))
-    couriers = road.start(endpoint, protocol=protocol, compression=compression)
+    workers = road.start(endpoint, protocol=protocol, compression=compression)
     endpoint.wait_for_records(128, within=20)
     eventually(lambda: road.held() == 0)
     assert sorted(bodies_of(endpoint.log_records())) == sorted(names + more)
-    assert couriers.state().splits
+    assert workers.status().splits
     assert road.total(Account.DELIVERED) == 128
 
 

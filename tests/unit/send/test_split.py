@@ -1,4 +1,4 @@
-"""Halving an encoded request changes nothing but where each record is."""
+"""Taking an encoded request apart changes nothing but where each record is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelbridge.send.split import halves
+from otelbridge.send.split import Contents
 from tests.records import request_of
 
 shapes = st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=5)
@@ -44,47 +44,53 @@ def records_in(request: bytes) -> list[tuple[bytes, str, bytes, str, bytes]]:
     ]
 
 
-@given(shapes)
-def test_each_record_is_in_one_half_with_its_resource_and_scope(shape: list[list[int]]) -> None:
+@given(shapes, st.data())
+def test_each_record_is_in_one_part_with_its_resource_and_scope(shape: list[list[int]], data: st.DataObject) -> None:
     request = built(shape)
-    number = sum(map(sum, shape))
-    if number < 2:
-        with pytest.raises(ValueError, match="cannot be halved"):
-            halves(request)
-        return
-    (first, in_first), (second, in_second) = halves(request)
-    assert (in_first, in_second) == (number // 2, number - number // 2)
-    assert (len(records_in(first)), len(records_in(second))) == (in_first, in_second)
+    contents = Contents(request)
+    assert contents.records == sum(map(sum, shape))
+    cut = data.draw(st.integers(0, contents.records))
+    first, second = contents.part(0, cut), contents.part(cut, contents.records)
+    assert len(records_in(first)) == cut
     assert records_in(first) + records_in(second) == records_in(request)
+    assert [source.records for source in contents.sources] == [sum(scopes) for scopes in shape]
+
+
+def test_the_records_of_a_source_stand_together_in_their_order_and_those_apart_at_the_end() -> None:
+    requests = [request_of(f"{node}{n}", node=node) for n in range(3) for node in "abc"]
+    keys = {source.key for source in Contents(request_of("x", node="b")).sources}
+    contents = Contents(b"".join(requests), apart=keys.__contains__)
+    assert [source.records for source in contents.sources] == [3, 3, 3]
+    assert contents.part(0, 9).index(b"c2") < contents.part(0, 9).index(b"b0")
+    assert [b"b%d" % n in contents.part(6 + n, 7 + n) for n in range(3)] == [True] * 3
 
 
 def test_joined_requests_are_split_across_their_border() -> None:
-    (first, _), (second, number) = halves(request_of("a") + request_of("b", "c"))
-    assert records_in(first) == records_in(request_of("a"))
-    assert number == 2
-    assert records_in(second) == records_in(request_of("b", "c"))
+    contents = Contents(request_of("a") + request_of("b", "c"))
+    assert records_in(contents.part(0, 1)) == records_in(request_of("a"))
+    assert records_in(contents.part(1, 3)) == records_in(request_of("b", "c"))
 
 
 def test_a_record_that_does_not_decode_is_split_off_all_the_same() -> None:
     broken = request_of("a", "bad").replace(b"bad", b"\xff\xfe\xfd")
     with pytest.raises(DecodeError):
         ExportLogsServiceRequest.FromString(broken)
-    (good, _), (bad, _) = halves(broken)
-    assert records_in(good) == records_in(request_of("a"))
-    assert b"\xff\xfe\xfd" in bad
+    contents = Contents(broken)
+    assert records_in(contents.part(0, 1)) == records_in(request_of("a"))
+    assert b"\xff\xfe\xfd" in contents.part(1, 2)
 
 
-def test_fields_of_a_newer_protocol_travel_in_both_halves() -> None:
+def test_fields_of_a_newer_protocol_travel_in_each_part() -> None:
     unknown = b"\xa2\x06\x03new" + b"\xa8\x06\x01" + b"\xb1\x06" + b"8" * 8 + b"\xb5\x06" + b"4" * 4
-    (first, _), (second, _) = halves(unknown + request_of("a", "b"))
-    assert first.startswith(unknown)
-    assert second.startswith(unknown)
+    contents = Contents(unknown + request_of("a", "b"))
+    assert contents.part(0, 1).startswith(unknown)
+    assert contents.part(1, 2).startswith(unknown)
 
 
 @given(st.binary(max_size=60))
 def test_noise_is_an_error_and_nothing_else(noise: bytes) -> None:
     try:
-        (_, in_first), (_, in_second) = halves(noise)
+        contents = Contents(noise)
     except ValueError:
         return
-    assert in_first + in_second >= 2
+    assert contents.records == sum(source.records for source in contents.sources)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.send.request_limits import FREE_RECORDS, MIN_RECORDS_PER_SECOND, BacklogLimiter
+from otelbridge.send.backlog_limiter import FREE_RECORDS, MIN_RECORDS_PER_SECOND, BacklogLimiter
 
 
 class Bench:

@@ -1,0 +1,187 @@
+"""The shared answer to "may I send now?", with a clock and dice of the test's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from otelbridge.queue.model import Hold, RetryLater
+from otelbridge.send.circuit_breaker import BURST_FAILURES, CircuitBreaker, EndpointState, Permit
+from otelbridge.send.settings import SendSettings
+
+BUSY = RetryLater(code="UNAVAILABLE", why="busy")
+LOCKED = Hold(code="401", why="who are you", cure="a key")
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def breaker_with(clock: Clock, *, dice: float = 1.0, **settings: float) -> CircuitBreaker:
+    return CircuitBreaker(SendSettings.model_validate(settings), clock=clock, random=lambda: dice)
+
+
+def permit(breaker: CircuitBreaker) -> Permit:
+    given = breaker.ask(within_seconds=0)
+    assert given is not None
+    return given
+
+
+def test_while_it_is_ok_everybody_may_send() -> None:
+    breaker = breaker_with(Clock())
+    assert [permit(breaker).probe for _ in range(3)] == [False] * 3
+
+
+def test_the_ladder_doubles_from_one_second_to_sixty() -> None:
+    clock, delays = Clock(), []
+    breaker = breaker_with(clock)
+    for _ in range(9):
+        delay = breaker.failed(permit(breaker), BUSY)
+        assert delay is not None
+        delays.append(delay)
+        clock.now += delay
+    assert delays == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_holding_has_a_ladder_of_its_own() -> None:
+    clock, delays = Clock(), []
+    breaker = breaker_with(clock)
+    breaker.failed(permit(breaker), BUSY)
+    clock.now += 1
+    for _ in range(6):
+        delay = breaker.failed(permit(breaker), LOCKED)
+        assert delay is not None
+        delays.append(delay)
+        clock.now += delay
+    assert delays == [30, 60, 120, 240, 300, 300]
+    assert breaker.snapshot().state is EndpointState.HELD
+
+
+@pytest.mark.parametrize("dice", [0.0, 0.5])
+def test_jitter_is_full_for_retries_and_half_for_holds(dice: float) -> None:
+    clock = Clock()
+    breaker = breaker_with(clock, dice=dice)
+    assert breaker.failed(permit(breaker), BUSY) == dice
+    clock.now += 1
+    assert breaker.failed(permit(breaker), LOCKED) == 30 * (0.5 + dice / 2)
+
+
+@pytest.mark.parametrize(("asked", "least", "most"), [(0, 1, 1), (20, 20, 21), (10_000, 600, 600)])
+def test_a_longer_delay_that_the_server_asks_for_wins_up_to_its_cap(asked: float, least: float, most: float) -> None:
+    breaker = breaker_with(Clock())
+    delay = breaker.failed(permit(breaker), RetryLater(code="x", why="x", after_seconds=asked))
+    assert delay is not None
+    assert least <= delay <= most
+
+
+def test_only_one_probes_and_only_when_it_is_time() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    breaker.failed(permit(breaker), BUSY)
+    assert breaker.ask(within_seconds=0) is None
+    clock.now += 1
+    probe = permit(breaker)
+    assert probe.probe
+    assert breaker.ask(within_seconds=0) is None
+    assert breaker.accepted(probe) == pytest.approx(1)
+    assert not permit(breaker).probe
+
+
+def test_a_probe_that_found_nothing_to_send_lets_the_next_one_go() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    breaker.failed(permit(breaker), BUSY)
+    clock.now += 1
+    breaker.unused(permit(breaker))
+    assert permit(breaker).probe
+
+
+def test_several_failures_under_way_at_once_are_one_step() -> None:
+    breaker = breaker_with(Clock())
+    three = [permit(breaker) for _ in range(3)]
+    assert [breaker.failed(one, BUSY) for one in three] == [1, None, None]
+
+
+def test_a_success_sent_earlier_does_not_cut_short_a_delay_asked_for_since() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    slow, fast = permit(breaker), permit(breaker)
+    breaker.failed(fast, BUSY)
+    assert breaker.accepted(slow) == 0
+    assert breaker.snapshot().state is EndpointState.DELAYED
+    clock.now += 1
+    breaker.accepted(permit(breaker))
+    assert breaker.failed(permit(breaker), BUSY) == 1
+
+
+def test_weather_tells_why_since_when_and_until_when() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    breaker.failed(permit(breaker), BUSY)
+    clock.now += 0.25
+    state = breaker.snapshot()
+    assert (state.state, state.code, state.why, state.cure) == (EndpointState.DELAYED, "UNAVAILABLE", "busy", "")
+    assert (state.delay_seconds, state.next_try_seconds) == (1, 0.75)
+
+
+def test_in_a_hurry_it_tries_once_at_once_and_waits_for_nothing_beyond_the_deadline() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock, retry_initial_seconds=50)
+    breaker.failed(permit(breaker), BUSY)
+    breaker.hurry(within_seconds=20)
+    overs = [breaker.over]
+    breaker.failed(permit(breaker), BUSY)
+    overs.append(breaker.over)
+    assert overs == [False, True]
+    assert breaker.ask(within_seconds=1000) is None
+
+
+def test_after_stop_there_are_no_permits() -> None:
+    breaker = breaker_with(Clock())
+    breaker.stop()
+    assert breaker.ask(within_seconds=1000) is None
+
+
+def test_it_is_idle_until_something_is_answered_and_an_operator_is_told_the_cure() -> None:
+    breaker = breaker_with(Clock())
+    assert breaker.snapshot().state is EndpointState.IDLE
+    breaker.failed(permit(breaker), LOCKED)
+    state = breaker.snapshot()
+    assert (state.state, state.cure, state.last_accepted_unix_nano) == (EndpointState.HELD, "a key", None)
+
+
+PERHAPS = RetryLater(code="INTERNAL", why="boom", perhaps_its_own_fault=True)
+
+
+def test_failures_that_may_be_chance_are_no_step_of_the_backoff_until_a_burst_of_them_is_over() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    breaker.accepted(permit(breaker))
+    delays = [breaker.failed(permit(breaker), PERHAPS) for _ in range(BURST_FAILURES)]
+    assert delays == [None] * (BURST_FAILURES - 1) + [1]
+    assert breaker.snapshot().state is EndpointState.DELAYED
+    bursts = []
+    for _ in range(7):
+        clock.now += 1000
+        failures = 1
+        while breaker.failed(permit(breaker), PERHAPS) is None:
+            failures += 1
+        bursts.append(failures)
+    assert bursts == [16, 8, 4, 2, 1, 1, 1]
+
+
+def test_a_success_between_them_begins_the_burst_anew() -> None:
+    breaker = breaker_with(Clock())
+    for _ in range(5 * BURST_FAILURES):
+        assert breaker.failed(permit(breaker), PERHAPS) is None
+        breaker.accepted(permit(breaker))
+
+
+def test_a_failure_with_a_delay_asked_for_is_no_chance() -> None:
+    breaker = breaker_with(Clock())
+    asked = RetryLater(code="INTERNAL", why="boom", perhaps_its_own_fault=True, after_seconds=5)
+    delay = breaker.failed(permit(breaker), asked)
+    assert delay is not None
+    assert delay >= 5
