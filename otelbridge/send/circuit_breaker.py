@@ -120,23 +120,24 @@ class CircuitBreaker:
                 self._changed.wait(max(0.0, until - now))
             return None
 
-    def accepted(self, permit: Permit) -> float:
-        """The endpoint took a request. Returns the seconds that it was delayed or held and is no more, else 0.
+    def accepted(self, permit: Permit) -> tuple[float, Permit]:
+        """The endpoint took a request.
 
-        A request that was sent before the state changed says nothing about it: a delay asked for since then stands.
+        Returns the seconds that it was delayed or held and is no more, else 0; and a permit to give back with what
+        later requests of the same round met. A request that was sent before the state changed says nothing about it: a delay asked for since then stands.
         """
         with self._changed:
             self._give_back(permit)
             self._last_accepted_unix_nano = self._wall_clock_nano()
             self._failures = 0
             if permit.era != self._era:
-                return 0.0
+                return 0.0, permit
             self._step = 0
             if self._state is EndpointState.DELIVERING:
-                return 0.0
+                return 0.0, permit
             away = self._state not in OPEN
             spent = self._enter(EndpointState.DELIVERING, None, 0.0)
-            return spent if away else 0.0
+            return spent if away else 0.0, Permit(self._era, probe=False)
 
     def failed(self, permit: Permit, outcome: RetryLater | Hold) -> float | None:
         """The endpoint did not take it. Returns the seconds until the next try, None where the state did not change.

@@ -558,16 +558,17 @@ class Export:
                 self._unproven.append((lease, refusal))
             else:
                 self._give_back(lease, round_.failure)
+        permit = round_.permit
         if round_.accepted:
-            away_seconds = context.breaker.accepted(round_.permit)
+            away_seconds, permit = context.breaker.accepted(permit)
             if away_seconds:
                 context.backlog.begin()
                 context.tell(DeliveryResumed(endpoint=self._endpoint, away_seconds=round(away_seconds, 3)))
         failure = round_.failure or (None if round_.accepted else round_.stumbled)
         if failure is not None and round_.failed is not None:
-            self._tell_failure(failure, round_.failed, context.breaker.failed(round_.permit, failure))
+            self._tell_failure(failure, round_.failed, context.breaker.failed(permit, failure))
         else:
-            context.breaker.unused(round_.permit)
+            context.breaker.unused(permit)
 
     def _tell_failure(self, failure: RetryLater | Hold, lease: Lease, delay: float | None) -> None:
         if delay is None:

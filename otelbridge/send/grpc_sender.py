@@ -100,7 +100,7 @@ class _Channel:
 
 
 class GrpcSender:
-    """Keeps one channel to the endpoint, for all couriers; replaces it when certificates change or it looks dead.
+    """Keeps one channel to the endpoint, for all workers; replaces it when certificates change or it looks dead.
 
     Raises:
         SendSettingsError: a setting cannot work.
@@ -231,7 +231,7 @@ def _options(settings: SendSettings, version: str) -> list[tuple[str, str | int]
         "grpc.initial_reconnect_backoff_ms": RECONNECT_BACKOFF_MS,
         "grpc.max_reconnect_backoff_ms": RECONNECT_BACKOFF_MS,
         "grpc.min_reconnect_backoff_ms": round(settings.timeout_seconds * 1000),  # how long one connect may take
-        "grpc.enable_retries": 0,  # retrying is the couriers' business, who know what is worth it
+        "grpc.enable_retries": 0,  # retrying is the workers' business, who know what is worth it
         "grpc.use_local_subchannel_pool": 1,  # a replaced channel must not inherit the old connection
     }
     if settings.server_name:

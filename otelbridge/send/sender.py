@@ -13,7 +13,7 @@ from otelbridge.send.settings import SendSettings
 
 
 class Sender(Protocol):
-    """A way to an endpoint. Thread-safe: several couriers send at once."""
+    """A way to an endpoint. Thread-safe: several workers send at once."""
 
     @property
     def endpoint(self) -> str:

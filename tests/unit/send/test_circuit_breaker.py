@@ -85,7 +85,7 @@ def test_only_one_probes_and_only_when_it_is_time() -> None:
     probe = permit(breaker)
     assert probe.probe
     assert breaker.ask(within_seconds=0) is None
-    assert breaker.accepted(probe) == pytest.approx(1)
+    assert breaker.accepted(probe)[0] == pytest.approx(1)
     assert not permit(breaker).probe
 
 
@@ -109,7 +109,7 @@ def test_a_success_sent_earlier_does_not_cut_short_a_delay_asked_for_since() -> 
     breaker = breaker_with(clock)
     slow, fast = permit(breaker), permit(breaker)
     breaker.failed(fast, BUSY)
-    assert breaker.accepted(slow) == 0
+    assert breaker.accepted(slow)[0] == 0
     assert breaker.snapshot().state is EndpointState.DELAYED
     clock.now += 1
     breaker.accepted(permit(breaker))
@@ -185,3 +185,13 @@ def test_a_failure_with_a_delay_asked_for_is_no_chance() -> None:
     delay = breaker.failed(permit(breaker), asked)
     assert delay is not None
     assert delay >= 5
+
+
+def test_a_round_that_was_accepted_in_part_still_keeps_the_delay_that_its_end_was_asked_for() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    breaker.failed(permit(breaker), BUSY)
+    clock.now += 1
+    _, later = breaker.accepted(permit(breaker))
+    assert breaker.failed(later, BUSY) == 1
+    assert breaker.snapshot().state is EndpointState.DELAYED
