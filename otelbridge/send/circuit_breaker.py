@@ -124,7 +124,8 @@ class CircuitBreaker:
         """The endpoint took a request.
 
         Returns the seconds that it was delayed or held and is no more, else 0; and a permit to give back with what
-        later requests of the same round met. A request that was sent before the state changed says nothing about it: a delay asked for since then stands.
+        later requests of the same round met. A request that was sent before the state changed says nothing about it: a
+        delay asked for since then stands.
         """
         with self._changed:
             self._give_back(permit)
