@@ -27,8 +27,9 @@ from otelbridge.feed.status_codes import TOO_MANY_PINGS, ErrorClass
 from otelbridge.feed.stream import StreamWatch
 from otelbridge.net.address import Address, Resolve
 from otelbridge.net.deadline import DeadlineExceededError, run_with_deadline
+from otelbridge.net.files import TlsFileError
 from otelbridge.net.tls_faults import CA_REMADE, fault_in
-from otelbridge.net.tls_files import TlsFileError, TlsFiles
+from otelbridge.net.tls_files import TlsFiles
 from otelbridge.telemetry.events import ConnectionAttempted, ConnectStep, KeepaliveStretched, Tell
 from otelbridge.telemetry.supervisor import Pulse
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from otelbridge.feed.renewal import read_usable
 from otelbridge.feed.settings import FeedTlsSettings
 from otelbridge.net.address import Address, Resolve, resolve_by_system
+from otelbridge.net.files import TlsFileError
 from otelbridge.net.proxy import Proxy, connect_through
 from otelbridge.net.tls_faults import (
     HANDSHAKE_FAILED,
@@ -25,7 +26,6 @@ from otelbridge.net.tls_faults import (
     fault_in,
     in_words,
 )
-from otelbridge.net.tls_files import TlsFileError
 from otelbridge.telemetry.events import ConnectStep
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from otelbridge.feed.settings import FeedTlsSettings
-from otelbridge.net.tls_files import TlsFileError, TlsFiles, read_digest, read_tls_files
+from otelbridge.net.files import TlsFileError
+from otelbridge.net.tls_files import TlsFiles, read_digest, read_tls_files
 
 CHECK_SECONDS = 5.0
 """The content is compared this often: three small files."""

@@ -36,7 +36,7 @@ from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.stream import StreamWatch, backoff_for
 from otelbridge.net.address import Address, Resolve
 from otelbridge.net.backoff import Backoff
-from otelbridge.net.tls_files import TlsFileError
+from otelbridge.net.files import TlsFileError
 from otelbridge.telemetry.events import (
     CertificatesRefused,
     ConnectionEnded,

@@ -1,11 +1,13 @@
-"""Files that may change under us (Kubernetes swaps whole folders): their content now, and whether it is new."""
+"""Small files that may change under us (Kubernetes swaps whole folders): their content, and what is wrong with them."""
 
 from __future__ import annotations
 
 import errno
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 RECHECK_SECONDS = 5.0
 """Contents are compared, not times: a file is read again at most so often, and at once when somebody doubts it."""
@@ -25,6 +27,39 @@ def read_bounded(path: Path) -> bytes:
     if len(content) > MOST_BYTES:
         raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES} bytes", str(path))
     return content
+
+
+class Place(NamedTuple):
+    """A file, and the setting that names it."""
+
+    setting: str
+    path: Path | None
+
+    def __str__(self) -> str:
+        return f"{self.setting} ({self.path})"
+
+
+class TlsFileError(ValueError):
+    """A file cannot be used: its place, what is wrong, and the cure."""
+
+    def __init__(self, place: Place, wrong: str, cure: str) -> None:
+        super().__init__(f"{place}: {wrong}: {cure}")
+        self.place, self.wrong, self.cure = place, wrong, cure
+
+
+class Validity(NamedTuple):
+    """From when until when a certificate is valid."""
+
+    begin: datetime
+    end: datetime
+
+    def fault(self, now: datetime) -> str:
+        """What is wrong with it now; empty while nothing is."""
+        if now > self.end:
+            return f"the certificate expired on {self.end:%Y-%m-%d %H:%M} UTC"
+        if now < self.begin:
+            return f"the certificate is valid from {self.begin:%Y-%m-%d %H:%M} UTC on, or this machine's clock is wrong"
+        return ""
 
 
 class WatchedFiles:

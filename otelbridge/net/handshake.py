@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
+from otelbridge.net.files import Validity
 from otelbridge.net.tls_faults import (
     CA_REMADE,
     EXPIRED,
@@ -23,7 +24,7 @@ from otelbridge.net.tls_faults import (
     fault_in,
     in_words,
 )
-from otelbridge.net.tls_files import TlsFiles, Validity, client_context
+from otelbridge.net.tls_files import TlsFiles, client_context
 
 SELF_SIGNED = 18
 """X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT."""

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from otelbridge.net.tls_files import Place, TlsFileError, Validity
+from otelbridge.net.files import Place, TlsFileError, Validity
 
 PUBLIC_KEY_FORM = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 

@@ -12,29 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from otelbridge.net.files import WatchedFiles, read_bounded
+from otelbridge.net.files import Place, TlsFileError, Validity, WatchedFiles, read_bounded
 
 FILE_NAMES = ("ca_file", "cert_file", "key_file")
-
-
-class Place(NamedTuple):
-    """A file, and the setting that names it."""
-
-    setting: str
-    path: Path | None
-
-    def __str__(self) -> str:
-        return f"{self.setting} ({self.path})"
-
-
-class TlsFileError(ValueError):
-    """A file cannot be used: its place, what is wrong, and the cure."""
-
-    def __init__(self, place: Place, wrong: str, cure: str) -> None:
-        super().__init__(f"{place}: {wrong}: {cure}")
-        self.place, self.wrong, self.cure = place, wrong, cure
 
 
 class TlsFileSettings(Protocol):
@@ -51,21 +33,6 @@ class TlsFileSettings(Protocol):
     @property
     def key_file(self) -> Path | None:
         """Its key."""
-
-
-class Validity(NamedTuple):
-    """From when until when a certificate is valid."""
-
-    begin: datetime
-    end: datetime
-
-    def fault(self, now: datetime) -> str:
-        """What is wrong with it now; empty while nothing is."""
-        if now > self.end:
-            return f"the certificate expired on {self.end:%Y-%m-%d %H:%M} UTC"
-        if now < self.begin:
-            return f"the certificate is valid from {self.begin:%Y-%m-%d %H:%M} UTC on, or this machine's clock is wrong"
-        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,11 @@ from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO
 
 from otelbridge import __version__
 from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, sentence
+from otelbridge.net.files import TlsFileError
 from otelbridge.net.handshake import HandshakeError, certificate_in_words, server_certificate, shake_hands
 from otelbridge.net.proxy import Proxy, connect_through, proxy_for
 from otelbridge.net.tls_faults import HANDSHAKE_FAILED, NO_HTTP2, fault_in, in_words
-from otelbridge.net.tls_files import TlsFileError, read_tls_files
+from otelbridge.net.tls_files import read_tls_files
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings

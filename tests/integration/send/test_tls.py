@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from otelbridge.net import files as watched_files
-from otelbridge.net.tls_files import TlsFileError
+from otelbridge.net.files import TlsFileError
 from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings

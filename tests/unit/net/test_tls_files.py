@@ -8,7 +8,8 @@ import trustme
 
 from otelbridge.feed.renewal import read_usable
 from otelbridge.feed.settings import FeedTlsSettings
-from otelbridge.net.tls_files import TlsFileError, read_digest, read_tls_files
+from otelbridge.net.files import TlsFileError
+from otelbridge.net.tls_files import read_digest, read_tls_files
 
 
 @pytest.fixture(scope="module")
