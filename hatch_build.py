@@ -1,7 +1,7 @@
 """Compiles the mapping's fast path when the package is built; where that cannot be done, the package does without.
 
-The lane is an accelerator: `otelbridge/mapping/mapper.py` maps every event without it, to the same bytes. So a machine
-with no C compiler or no Python headers gets a working bridge, and a line that says what is missing.
+It is an accelerator: `otelbridge/mapping/record_encoder.py` maps every event without it, to the same bytes. A
+machine with no C compiler or no Python headers gets a working bridge, and a line that says what is missing.
 """
 
 from __future__ import annotations

@@ -50,9 +50,9 @@ class EventEncoder:
     def __init__(self, gate: Gate, mapper: Mapper, latest: RecentEvents | None = None) -> None:
         self._gate = gate
         self._mapper = mapper
-        self._map = mapper.map if latest is None else latest.noting(mapper.map)
-        # A rule, or a look at the latest events, needs the event decoded.
-        self._fastpath = mapper.fastpath if gate.open and latest is None else {}
+        self._latest = latest
+        # A rule asks for little, and its answers are kept with the parts; redaction has to read every text.
+        self._fastpath = {} if gate.redacts else mapper.compiled(gate.screens)
         self.findings = Findings()
 
     @property
@@ -65,57 +65,61 @@ class EventEncoder:
         stream, body, received_unix_nano, _ = event
         if not 0 <= received_unix_nano <= clamp.MAX_UNIX_NANO:
             received_unix_nano = clamp.unix_nano(received_unix_nano)
-        judged = None
         try:
             if stream in self._fastpath:
-                record = self._fastpath[stream](body, received_unix_nano)
-                if record is not None:
-                    return record
-            decoded = decode(stream, body)
-            if decoded.how != "strict":
-                self.findings.note_damage(stream, event.upstream, decoded.how, decoded.why)
-            if not self._gate.open and not self._passes(stream, decoded):
-                return None
-            judged = decoded
-            if stream is Stream.ALERTS:
-                self._note_throttling(decoded, event)
-            return self._map(stream, decoded, received_unix_nano)
+                mapped = self._fastpath[stream](body, received_unix_nano)
+                if isinstance(mapped, str):
+                    self.findings.filtered[stream, mapped] += 1
+                    return None
+                if mapped is not None:
+                    if self._latest is not None:
+                        self._latest.note(stream, received_unix_nano, body, mapped.encoded)
+                    return mapped
+            return self._by_reference(event, received_unix_nano)
         except Exception as fault:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
-            return self._as_bytes(event, judged, fault, received_unix_nano)
+            raw = Decoded(Alert(), "raw", f"a fault of the bridge: {fault!r}", body=body)
+            try:
+                return self._as_bytes(event, received_unix_nano, raw)
+            except Exception as another:  # noqa: BLE001 - nothing is left to be tried
+                self.findings.drop(stream, event.upstream, another)
+                return None
 
-    def _as_bytes(
-        self, event: RawEvent, judged: Decoded | None, fault: Exception, received_unix_nano: int
-    ) -> Record | None:
-        """The event as evidence that a fault of ours kept from being read.
-
-        Args:
-            event: as it came in.
-            judged: what the gate has passed, secrets blacked out; None where the fault came before that.
-            fault: what was raised.
-            received_unix_nano: clamped.
-        """
+    def _by_reference(self, event: RawEvent, received_unix_nano: int) -> Record | None:
         stream, body, _, upstream = event
-        why = f"a fault of the bridge: {fault!r}"
-        try:
-            if judged is not None and judged.how != "raw":
-                body = judged.message.SerializeToString() or body
-            elif self._gate.redacts:
-                body = b""  # bytes that nobody has read may hold what must not be shown
-            record = self._mapper.map(stream, Decoded(Alert(), "raw", why, body=body), received_unix_nano)
-        except Exception as another:  # noqa: BLE001 - nothing is left to be tried
-            self.findings.drop(stream, upstream, another)
-            return None
-        self.findings.note_damage(stream, upstream, "raw", why)
+        decoded = decode(stream, body)
+        if decoded.how == "raw":
+            return self._as_bytes(event, received_unix_nano, decoded)
+        message, event_uid = decoded.message, b""
+        if not self._gate.open:
+            verdict = self._gate.decide(stream, message)
+            if not verdict.keep:
+                self.findings.filtered[stream, verdict.rule] += 1
+                return None
+            secrets = self._gate.secrets(stream, message)
+            if secrets is not None:
+                event_uid = self._mapper.uid(stream, decoded)  # of the event as it was received
+                secrets.apply(message)
+                self.findings.redacted += 1
+        if decoded.how != "strict":
+            self.findings.note_damage(stream, upstream, decoded.how, decoded.why)
+        if stream is Stream.ALERTS:
+            self._note_throttling(decoded, event)
+        record = self._mapper.map(stream, decoded, received_unix_nano, event_uid)
+        if self._latest is not None:
+            passed = message.SerializeToString() if event_uid else body
+            self._latest.note(stream, received_unix_nano, passed, record.encoded)
         return record
 
-    def _passes(self, stream: Stream, decoded: Decoded) -> bool:
-        if decoded.how == "raw":
-            return True  # bytes that no rule can read are evidence all the same
-        verdict = self._gate.judge(stream, decoded.message)
-        self.findings.redacted += verdict.redactions > 0
-        if not verdict.keep:
-            self.findings.filtered[stream, verdict.rule] += 1
-        return verdict.keep
+    def _as_bytes(self, event: RawEvent, received_unix_nano: int, raw: Decoded) -> Record:
+        """The event as evidence that nothing could read: no rule can, either."""
+        stream, _, _, upstream = event
+        event_uid = self._mapper.uid(stream, raw)
+        shown = raw._replace(body=self._gate.without_secrets(raw.body))
+        record = self._mapper.map(stream, shown, received_unix_nano, event_uid)
+        self.findings.note_damage(stream, upstream, "raw", raw.why)
+        if self._latest is not None:
+            self._latest.note(stream, received_unix_nano, shown.body, record.encoded)
+        return record
 
     def _note_throttling(self, decoded: Decoded, event: RawEvent) -> None:
         """KubeArmor says that it will report nothing of a container for a while: a gap whose extent is known."""

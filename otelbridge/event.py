@@ -87,14 +87,3 @@ class Gap:
 
 RecordGap = Callable[[Gap], None]
 """Where a component leaves a gap that it has found, to become a record; from any thread, never raises, never blocks."""
-
-
-OUTCOME_BY_RESULT = {
-    "Passed": "allowed",
-    "Permission denied": "denied",
-    "Operation not permitted": "denied",
-    "Removed": "denied",  # a USB device that KubeArmor took off the bus
-}
-"""What came of an operation, by KubeArmor's Result. KubeArmor's Action is what was meant, not what happened."""
-OTHER_OUTCOME = "failed"
-"""Any other Result is an errno text: the operation failed for a reason of its own. An empty Result tells nothing."""

@@ -1,10 +1,10 @@
-"""Secrets in an event's texts in, black bars out; in place, and counted."""
+"""Finds secrets in an event's texts, counts them and blacks them out."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from otelbridge.gate.settings import COMMAND_FIELDS, GateSettings
@@ -93,19 +93,36 @@ def redactors(settings: GateSettings) -> tuple[Redactor, ...]:
     return (*own, *(_built_in(kind) for kind in built_in))
 
 
-def redact(message: Any, fields: Sequence[str], kinds: Sequence[Redactor], counts: Counter[str]) -> int:
-    """Blacks out secrets in the message.
+class Redaction(NamedTuple):
+    """What is to be blacked out of one message."""
+
+    texts: list[tuple[str, str]]
+    """Field, and its text without the secrets."""
+    entries: list[tuple[str, str, str]]
+    """The same of a map: field, key and text."""
+    secrets: int
+    """How many there are."""
+
+    def apply(self, message: Any) -> None:
+        """Changes the message."""
+        for field, text in self.texts:
+            setattr(message, field, text)
+        for field, key, text in self.entries:
+            getattr(message, field)[key] = text
+
+
+def find_secrets(
+    message: Any, fields: Sequence[str], kinds: Sequence[Redactor], counts: Counter[str]
+) -> Redaction | None:
+    """Finds secrets in the message, and leaves it as it is; None where there is none.
 
     Args:
-        message: an Alert, a Log or a Message; changed in place.
+        message: an Alert, a Log or a Message.
         fields: those of its text fields, and EventData, that any of the kinds looks into.
         kinds: what to look for.
         counts: per kind, raised by what was found.
-
-    Returns:
-        How many secrets were blacked out.
     """
-    found = 0
+    found = Redaction([], [], 0)
     for field in fields:
         held = getattr(message, field)
         if not held:
@@ -114,11 +131,12 @@ def redact(message: Any, fields: Sequence[str], kinds: Sequence[Redactor], count
         if isinstance(held, str):
             text, hits = blacken(held, wanted, counts)
             if hits:
-                setattr(message, field, text)
-                found += hits
+                found.texts.append((field, text))
         else:
-            found += _redact_map(held, wanted, counts)
-    return found
+            entries, hits = _in_map(field, held, wanted, counts)
+            found.entries.extend(entries)
+        found = found._replace(secrets=found.secrets + hits)
+    return found if found.secrets else None
 
 
 def blacken(text: str, kinds: Sequence[Redactor], counts: Counter[str]) -> tuple[str, int]:
@@ -153,15 +171,17 @@ def _apply(kind: Redactor, text: str) -> tuple[str, int]:
     return kind.pattern.sub(bar, text), hits
 
 
-def _redact_map(held: Any, kinds: Sequence[Redactor], counts: Counter[str]) -> int:
+def _in_map(
+    field: str, held: Mapping[str, str], kinds: Sequence[Redactor], counts: Counter[str]
+) -> tuple[list[tuple[str, str, str]], int]:
     """EventData: KubeArmor has split `token=x` into key and value, so they are looked at together."""
-    found = 0
-    for key, value in list(held.items()):
+    entries, found = [], 0
+    for key, value in held.items():
         text, hits = blacken(f"{key}={value}", kinds, counts)
         if hits:
-            held[key] = text[len(key) + 1 :] if text.startswith(f"{key}=") else MARK
+            entries.append((field, key, text[len(key) + 1 :] if text.startswith(f"{key}=") else MARK))
             found += hits
-    return found
+    return entries, found
 
 
 def _built_in(kind: SecretPattern) -> Redactor:

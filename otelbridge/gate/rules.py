@@ -1,4 +1,4 @@
-"""PASS? An event's message in, a verdict out; secrets are blacked out in the message on the way."""
+"""Judges an event: the first rule that holds keeps or drops it, and what is kept is redacted."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
-from otelbridge.event import OTHER_OUTCOME, OUTCOME_BY_RESULT, UPSTREAM_STREAMS, Stream
-from otelbridge.gate.redact import Redactor, redact, redactors
+from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.gate.redact import Redaction, Redactor, blacken, find_secrets, redactors
 from otelbridge.gate.settings import GateSettings, RuleSettings
+from otelbridge.kubearmor import MAX_SEVERITY, labels_of, outcome_of, severity_of
 from otelbridge.pb import kubearmor_pb2 as pb
 
 
@@ -39,43 +40,60 @@ Holds = Callable[[Any], bool]
 REMEMBERED_ANSWERS = 4096  # per condition; names of namespaces, pods and policies repeat all the time
 LONGEST_REMEMBERED = 1024  # characters; texts that an attacker can make long are not kept
 
-# Which KubeArmor field a setting's shell patterns look at, and whether upper and lower case are the same there.
-_TEXT_CONDITIONS: Mapping[str, tuple[str, bool]] = {
+# Which KubeArmor field a setting's shell patterns look at, and whether upper and lower case are the same there. Those
+# of the workload, and those of what KubeArmor says about the event, repeat from event to event.
+_WORKLOAD_TEXTS: Mapping[str, tuple[str, bool]] = {
     "namespace": ("NamespaceName", False),
     "pod": ("PodName", False),
     "container": ("ContainerName", False),
+}
+_RULE_TEXTS: Mapping[str, tuple[str, bool]] = {
     "policy": ("PolicyName", False),
     "operation": ("Operation", True),
     "action_taken": ("Action", True),
 }
 
 
-def conditions(rule: RuleSettings, fields: frozenset[str]) -> Holds | None:
-    """A function that says whether the rule holds; None where it can never hold for this type of message.
+def workload_conditions(rule: RuleSettings, fields: frozenset[str]) -> Holds:
+    """Whether the rule holds as far as namespace, pod, container and labels go.
 
     Args:
         rule: its settings; the stream is not looked at.
         fields: the fields that the message type has. One that it lacks reads as empty.
     """
-    checks: list[Holds] = []
-    for setting, (field, any_case) in _TEXT_CONDITIONS.items():
-        patterns = getattr(rule, setting)
-        if patterns:
-            checks.append(_text_check(field, shell_patterns(patterns, any_case=any_case), fields))
+    checks = _text_checks(rule, _WORKLOAD_TEXTS, fields)
+    if rule.label:
+        checks.append(_text_check("Labels", _label_check(rule.label), fields))
+    return _all_of(checks)
+
+
+def rule_conditions(rule: RuleSettings, fields: frozenset[str]) -> Holds:
+    """Whether the rule holds as far as policy, operation, action, outcome and severity go; arguments as above."""
+    checks = _text_checks(rule, _RULE_TEXTS, fields)
     if rule.outcome:
         wanted = frozenset(rule.outcome)
         checks.append(_text_check("Result", lambda result: outcome_of(result) in wanted, fields))
     if rule.min_severity is not None or rule.max_severity is not None:
-        least, most = rule.min_severity or 0, rule.max_severity if rule.max_severity is not None else 10
+        least, most = rule.min_severity or 0, rule.max_severity if rule.max_severity is not None else MAX_SEVERITY
         checks.append(_text_check("Severity", lambda text: least <= severity_of(text) <= most, fields))
-    if rule.label:
-        checks.append(_text_check("Labels", _label_check(rule.label), fields))
+    return _all_of(checks)
+
+
+def _text_checks(rule: RuleSettings, texts: Mapping[str, tuple[str, bool]], fields: frozenset[str]) -> list[Holds]:
+    return [
+        _text_check(field, shell_patterns(patterns, any_case=any_case), fields)
+        for setting, (field, any_case) in texts.items()
+        if (patterns := getattr(rule, setting))
+    ]
+
+
+def _all_of(checks: list[Holds]) -> Holds:
     checks = [check for check in checks if check is not always]
     if never in checks:
-        return None
-    if len(checks) == 1:
-        return checks[0]
-    return lambda message: all(check(message) for check in checks)
+        return never
+    if not checks:
+        return always
+    return checks[0] if len(checks) == 1 else lambda message: all(check(message) for check in checks)
 
 
 def shell_patterns(patterns: tuple[str, ...], *, any_case: bool) -> Callable[[str], bool]:
@@ -84,30 +102,6 @@ def shell_patterns(patterns: tuple[str, ...], *, any_case: bool) -> Callable[[st
         "|".join(f"(?:{translate(pattern)})" for pattern in patterns), re.IGNORECASE if any_case else 0
     )
     return lambda text: matcher.match(text) is not None
-
-
-def outcome_of(result: str) -> str:
-    """`allowed`, `denied`, `failed`; empty where KubeArmor gives no result."""
-    return OUTCOME_BY_RESULT.get(result, OTHER_OUTCOME) if result else ""
-
-
-def severity_of(text: str) -> int:
-    """A policy's severity, 1 to 10; 0 where it names none."""
-    return int(text) if len(text) <= len("10") and text.isascii() and text.isdigit() else 0
-
-
-def labels_of(text: str) -> dict[str, str]:
-    """`k=v,k2=v2`. A part without `=` belongs to the value before it."""
-    labels: dict[str, list[str]] = {}
-    last = ""
-    for part in text.split(","):
-        key, equals, value = part.partition("=")
-        if equals and key:
-            labels[key] = [value]
-            last = key
-        elif last:
-            labels[last].append(part)
-    return {key: ",".join(values) for key, values in labels.items()}
 
 
 def always(_: Any) -> bool:
@@ -146,11 +140,41 @@ def _label_check(wanted: Mapping[str, str]) -> Callable[[str], bool]:
 _KINDS: dict[Stream, type[Message]] = {Stream.ALERTS: pb.Alert, Stream.LOGS: pb.Log, Stream.MESSAGES: pb.Message}
 
 
-class StreamGate(NamedTuple):
-    """What is asked about the events of one stream."""
+class Rule(NamedTuple):
+    """One rule, compiled for one type of message."""
 
-    rules: tuple[tuple[Holds, Verdict], ...]
-    redacted_fields: tuple[str, ...]
+    of_workload: Holds
+    of_rule: Holds
+    verdict: Verdict
+
+
+class StreamRules:
+    """The rules and redactions of one stream. Rules are bits, too, lowest first: see `mapping/fastpath_cache.py`."""
+
+    def __init__(self, rules: tuple[Rule, ...], redacted_fields: tuple[str, ...]) -> None:
+        self.rules = rules
+        self.redacted_fields = redacted_fields
+
+    def workload(self, message: Message) -> int:
+        """The rules that hold for the workload of the event."""
+        return sum(1 << place for place, rule in enumerate(self.rules) if rule.of_workload(message))
+
+    def rule(self, message: Message) -> int:
+        """The rules that hold for what KubeArmor says about it."""
+        return sum(1 << place for place, rule in enumerate(self.rules) if rule.of_rule(message))
+
+    def dropped_by(self, held: int) -> str | None:
+        """The name of the rule that drops an event for which these hold, or None."""
+        first = (held & -held).bit_length() - 1
+        verdict = self.rules[first].verdict if held else KEEP
+        return None if verdict.keep else verdict.rule
+
+    def verdict(self, message: Message) -> Verdict:
+        """What the first rule that holds says."""
+        for of_workload, of_rule, verdict in self.rules:
+            if of_rule(message) and of_workload(message):
+                return verdict
+        return KEEP
 
 
 class Gate:
@@ -160,9 +184,11 @@ class Gate:
         self._redactors: tuple[Redactor, ...] = redactors(settings)
         self._streams = {stream: self._compile(stream, settings) for stream in UPSTREAM_STREAMS}
         self.open = not settings.rules and not self._redactors
-        """No rule and no redaction: whoever asks may skip `judge`."""
+        """No rule and no redaction: whoever asks may skip it."""
         self.redacts = bool(self._redactors)
-        self.redacted_events = 0
+        """Whether the texts of events have to be looked at."""
+        self.screens = {stream: rules for stream, rules in self._streams.items() if rules.rules}
+        """The rules of each stream that has some."""
         self.redactions: Counter[str] = Counter()
         """Secrets blacked out so far, by kind."""
 
@@ -173,28 +199,40 @@ class Gate:
             stream: where the message came from.
             message: its Alert, Log or Message.
         """
-        rules, redacted_fields = self._streams[stream]
-        verdict = KEEP
-        for holds, decision in rules:
-            if holds(message):
-                verdict = decision
-                break
-        if not verdict.keep or not redacted_fields:
+        verdict = self.decide(stream, message)
+        found = self.secrets(stream, message) if verdict.keep else None
+        if found is None:
             return verdict
-        found = redact(message, redacted_fields, self._redactors, self.redactions)
-        if not found:
-            return verdict
-        self.redacted_events += 1
-        return Verdict(keep=True, rule=verdict.rule, redactions=found)
+        found.apply(message)
+        return Verdict(keep=True, rule=verdict.rule, redactions=found.secrets)
 
-    def _compile(self, stream: Stream, settings: GateSettings) -> StreamGate:
+    def decide(self, stream: Stream, message: Message) -> Verdict:
+        """What the first rule that holds says."""
+        return self._streams[stream].verdict(message)
+
+    def secrets(self, stream: Stream, message: Message) -> Redaction | None:
+        """What has to be blacked out of the message, and is counted as such; None where there is nothing."""
+        fields = self._streams[stream].redacted_fields
+        return find_secrets(message, fields, self._redactors, self.redactions) if fields else None
+
+    def without_secrets(self, body: bytes) -> bytes:
+        """The bytes of an event that no field can be told apart in, with what looks like a secret blacked out."""
+        if not self._redactors:
+            return body
+        text, _ = blacken(body.decode("latin-1"), self._redactors, self.redactions)
+        return text.encode("latin-1")
+
+    def _compile(self, stream: Stream, settings: GateSettings) -> StreamRules:
         fields = frozenset(_KINDS[stream].DESCRIPTOR.fields_by_name)
-        rules = []
-        for rule in settings.rules:
-            if rule.stream and stream not in rule.stream:
-                continue
-            holds = conditions(rule, fields)
-            if holds is not None:
-                rules.append((holds, Verdict(keep=rule.action == "keep", rule=rule.name)))
+        rules = tuple(
+            Rule(
+                workload_conditions(rule, fields),
+                rule_conditions(rule, fields),
+                Verdict(keep=rule.action == "keep", rule=rule.name),
+            )
+            for rule in settings.rules
+            if not rule.stream or stream in rule.stream
+        )
+        rules = tuple(rule for rule in rules if never not in (rule.of_workload, rule.of_rule))
         wanted = {field for redactor in self._redactors for field in redactor.fields}
-        return StreamGate(tuple(rules), tuple(sorted(wanted & fields)))
+        return StreamRules(rules, tuple(sorted(wanted & fields)))

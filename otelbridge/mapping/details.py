@@ -1,19 +1,19 @@
-"""Network events whose one new word is taken out, so that the rest of them repeats and can be remembered.
+"""Works out what Data, Resource and EventData say, by operation.
 
-Every connection has another peer and every query another name, so remembering whole events would not help: a third of
-all logs would be worked out anew. With the address or the name taken out they are a few hundred forms. What the rest
-comes to is worked out by `detail.py` and `network.py` as for any event, with a stand-in for the word.
+Every connection has another peer and every query another name, so remembering whole Network events would not help.
+With the address or the name taken out they are a few hundred templates; what the rest says is worked out as for any
+event, with a stand-in for the word.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import NamedTuple
 
+from otelbridge.mapping.record_plan import RAW_DATA, RAW_RESOURCE, Role
 from otelbridge.mapping.wire import Attribute
 
 MAX_PORT = 65_535
@@ -177,6 +177,21 @@ EXEC_SYSCALLS = frozenset({"execve", "execveat"})
 OPENING_SYSCALLS = frozenset({"open", "openat"})
 OWNERSHIP_SYSCALLS = frozenset({"chown", "fchownat"})
 MAX_DEVICE_DIGITS = 9
+UINT32 = 0xFFFF_FFFF
+_INT32 = re.compile(r"-?[0-9]{1,10}")
+# What Go's unicode.IsSpace knows, which is where strings.Fields cuts; Python's split() cuts at four more.
+_GO_SPACE = re.compile("[\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+# The names that KubeArmor's monitor, enforcers and handlers write into Data, and into Resource of Network events.
+EVENT_DATA_NAMES = (
+    "Syscall", "Fd", "Flags", "Flag", "Userid", "Group", "Mode", "Source", "Target", "Filesystem", "Mountflag", "Data",
+    "Request", "Pid", "Process", "Lsm", "Kprobe", "Kfunc", "Domain", "Daddr", "Qtype", "Type", "Protocol", "Remoteip",
+    "Port", "Sa_family", "Sin_addr", "Sin_port", "Sin6_addr", "Sin6_port", "Sun_path", "SourceIP", "SourcePort",
+    "DestinationIP", "DestinationPort", "QuotaLevel", "QuotaLimit", "Class", "SubClass", "Level", "VendorID",
+    "ProductID", "USB", "Speed", "PortNumber", "SysPath",
+)  # fmt: skip
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+EVENT_DATA_KEYS = {name: "kubearmor.event_data." + _HUMP.sub("_", name).lower() for name in EVENT_DATA_NAMES}
+OTHER_EVENT_DATA = "kubearmor.event_data.other"
 _SEEN_BY = {"lsm": "kubearmor.lsm.hook", "kprobe": "kubearmor.kprobe", "kfunc": "kubearmor.kfunc"}
 _DEVICE_KEYS = {
     "Class": "kubearmor.device.class",
@@ -184,17 +199,6 @@ _DEVICE_KEYS = {
     "Protocol": "kubearmor.device.protocol",
     "Level": "kubearmor.device.level",
 }
-
-
-class Role(Enum):
-    """What an event's Resource is."""
-
-    COMMAND = "command"
-    """The command line that was executed; Source is then the parent."""
-    FILE = "file"
-    PARSED = "parsed"
-    """It says something only together with Data: a peer, a direction, a capability."""
-    OTHER = "other"
 
 
 class Detail(NamedTuple):
@@ -253,11 +257,26 @@ def event_data_of(text: str) -> dict[str, str]:
     What is in it says nothing new.
     """
     made: dict[str, str] = {}
-    for word in text.split(" "):
+    for word in _GO_SPACE.split(text):
         key, equals, value = word.partition("=")
         if equals:
             made[key[:1].upper() + key[1:]] = value
     return made
+
+
+def event_data_attributes(entries: Sequence[tuple[str, str]]) -> list[Attribute]:
+    """Entries of EventData as attributes: those that KubeArmor names by themselves, the rest together under one key.
+
+    Names are taken from KubeArmor's sources only: a socket's path with blanks and `=` in it makes names, too.
+    """
+    named: list[Attribute] = []
+    others: list[str] = []
+    for key, text in entries:
+        if key in EVENT_DATA_KEYS:
+            named.append((EVENT_DATA_KEYS[key], text))
+        else:
+            others.append(f"{key}={text}")
+    return [*named, (OTHER_EVENT_DATA, others)]
 
 
 def _role(operation: str, syscall: str) -> Role:
@@ -274,9 +293,17 @@ def _syscall_arguments(syscall: str, pairs: Mapping[str, str]) -> Iterator[Attri
     if syscall in OPENING_SYSCALLS:
         yield "kubearmor.file.open_flags", [flag for flag in pairs.get("flags", "").split("|") if flag]
     elif syscall in OWNERSHIP_SYSCALLS:
-        yield "file.owner.id", pairs.get("userid", "")
-        yield "file.group.id", pairs.get("group", "")
+        yield "file.owner.id", _owner_id(pairs.get("userid", ""))
+        yield "file.group.id", _owner_id(pairs.get("group", ""))
         yield "file.mode", pairs.get("mode", "")
+
+
+def _owner_id(text: str) -> str:
+    """A user's or group's id, which KubeArmor prints as a signed number; -1 means that it stays as it is."""
+    if not _INT32.fullmatch(text):
+        return text
+    number = int(text) & UINT32
+    return "" if number == UINT32 else str(number)
 
 
 def _device(pairs: Mapping[str, str]) -> Iterator[Attribute]:
@@ -317,7 +344,7 @@ class Template:
     """Under which KubeArmor repeats the word."""
 
 
-FORMS = (
+TEMPLATES = (
     Template(
         beginning="kprobe=tcp_",
         in_data=False,
@@ -328,7 +355,7 @@ FORMS = (
         stand_in="192.0.2.1",
         is_ipv4=True,
         key="network.peer.address",
-        raw_key="kubearmor.resource",
+        raw_key=RAW_RESOURCE,
         event_data_key="Remoteip",
     ),
     Template(
@@ -339,61 +366,58 @@ FORMS = (
         stand_in="name.invalid",
         is_ipv4=False,
         key="dns.question.name",
-        raw_key="kubearmor.data",
+        raw_key=RAW_DATA,
         event_data_key="Domain",
     ),
 )
 
-FormKey = tuple[Template, str, str]
-"""The form, and Data and Resource with the stand-in."""
+TemplateKey = tuple[Template, str, str]
+"""The template, and Data and Resource with the stand-in."""
 
 
 class Found(NamedTuple):
-    """An event of a form."""
+    """A Network event that fits a template."""
 
-    key: FormKey
+    key: TemplateKey
     word: str
     text: str
     """The whole text that the word stands in."""
 
 
 class TemplateFacts(NamedTuple):
-    """What all events of a form with the same rest come to."""
+    """What all events of a template with the same rest come to."""
 
     attributes: list[Attribute]
     """All but the word's and the raw text's."""
     known: dict[str, str]
     """The EventData that says nothing new; the word's is the stand-in."""
-    identifying: tuple[str, str]
 
 
 def find(data: str, resource: str) -> Found | None:
-    """The form of a Network event, if it has one."""
-    for form in FORMS:
-        if data.startswith(form.beginning):
-            text = data if form.in_data else resource
-            found = form.pattern.fullmatch(text)
+    """The template that a Network event fits, if any."""
+    for template in TEMPLATES:
+        if data.startswith(template.beginning):
+            text = data if template.in_data else resource
+            found = template.pattern.fullmatch(text)
             if found is None:
                 return None
             before, word, after = found.groups()
-            rest = before + form.stand_in + after
-            return Found((form, rest, resource) if form.in_data else (form, data, rest), word, text)
+            rest = before + template.stand_in + after
+            return Found((template, rest, resource) if template.in_data else (template, data, rest), word, text)
     return None
 
 
-def facts(key: FormKey) -> TemplateFacts:
+def facts(key: TemplateKey) -> TemplateFacts:
     """What the rest comes to."""
-    form, data, resource = key
+    template, data, resource = key
     seen = detail(NETWORK, data)
     pairs = [
         *seen.attributes,
         *detail_with_resource(NETWORK, seen.pairs, data, resource),
-        ("kubearmor.data", data),
-        ("kubearmor.resource", resource),
+        (RAW_DATA, data),
+        (RAW_RESOURCE, resource),
     ]
-    identifying = without_remote_host(resource)
     return TemplateFacts(
-        [pair for pair in pairs if pair[0] not in {form.key, form.raw_key}],
-        {**event_data_of(data), **event_data_of(identifying)},
-        (data, identifying),
+        [pair for pair in pairs if pair[0] not in {template.key, template.raw_key}],
+        {**event_data_of(data), **event_data_of(without_remote_host(resource))},
     )

@@ -1,15 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The fast path: an event's bytes in, its record out; or None, where anything about the event is unusual.
 
-Compiled, and optional. It knows one thing only: how a usual event's record is put together from parts that the ordinary
-lane worked out before (`teacher.py`) and from what is new in it. It walks the event's bytes once, finds the parts by the
-bytes of their fields, and writes the record. Whatever it has not been taught, or does not understand (an unknown field,
-a text that is not printable ASCII, a value too long, EventData that says something new), it hands back, and `lane.py`
-maps the event. So what an event becomes is said in one place, in Python, and this file is tested to agree with it.
+Compiled, and optional. It joins a usual event's record from parts that `record_encoder.py` worked out before (they come
+through `fastpath_cache.py`) and from what is new in it, as `record_plan.py` says. It walks the event's bytes once, finds
+the parts by the bytes of their fields, and writes the record. Whatever is unusual (an unknown field, a text that is not
+printable ASCII, a value too long, EventData that says something new) it hands back for `record_encoder.py` to map. So
+what an event becomes is said in one place, in Python, and this file is tested to agree with it.
 
 Memory: the event is only read between its first and its last byte (`_walk` checks every length against what is left);
 what is written goes through `_room`, which knows the size beforehand. Numbers are written as a little-endian machine
-holds them; on others the lane is not used.
+holds them; on others this file is not used.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -18,7 +18,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
 from otelbridge.mapping.fastpath_wire cimport (
-    Slice, begins, digits, find_word, is_ipv4, printable, put, put_int, put_slice, put_text, put_uid, put_varint, same,
+    Slice, begins, digits, find, find_word, is_ipv4, printable, put, put_int, put_slice, put_text, put_uid, put_varint, same,
     to_bytes,
 )
 
@@ -41,25 +41,37 @@ SLOT_OF_FIELD = {
 }
 
 cdef enum:
+    DIGEST_BYTES = 16
     FIELDS = 128  # field numbers below this are known; KubeArmor's end at 44
     KEY_BYTES = 8192  # of one group's fields in an event
     ENTRIES = 64  # of EventData
     UPDATED_BYTES = 27  # 2006-01-02T15:04:05.000000Z
     SECOND_BYTES = 20  # of it, with the dot
     VARINT_BYTES = 10
+    MAX_VERDICTS = 4096
+    MAX_PARTS = 16
     FRAME_BYTES = 1024  # more than all tags, lengths, keys and numbers of a record that stand outside its parts
 
 cdef enum:
-    COMMAND_ROLE, FILE_ROLE, OTHER_ROLE, PARSED_ROLE, FORM_ROLE
+    COMMAND_ROLE, FILE_ROLE, OTHER_ROLE, PARSED_ROLE, TEMPLATE_ROLE
 
 ROLES = {"command": COMMAND_ROLE, "file": FILE_ROLE, "other": OTHER_ROLE, "parsed": PARSED_ROLE}
+
+cdef enum:
+    # The parts of a record; those that only unusual events have are left out.
+    TIMES, HEAD, OF_WORKLOAD, OF_RULE, OF_PROCESS, OF_DATA, OF_RESOURCE, OF_SOURCE, OF_NUMBERS, OF_UID, OF_BODY
+
+PARTS = {
+    "times": TIMES, "head": HEAD, "workload": OF_WORKLOAD, "rule": OF_RULE, "process": OF_PROCESS, "detail": OF_DATA,
+    "resource": OF_RESOURCE, "source": OF_SOURCE, "numbers": OF_NUMBERS, "uid": OF_UID, "body": OF_BODY,
+}
 GROUP_BITS = {"workload": WORKLOAD, "rule": RULE, "process": PROCESS}
 SLOT_BIT = SLOT
-FORM_ROLE_NUMBER = FORM_ROLE
+TEMPLATE_ROLE_NUMBER = TEMPLATE_ROLE
 
 
-cdef class Form:
-    """A kind of Network event that differs in one word, see `forms.py`."""
+cdef class Template:
+    """A kind of Network event that differs in one word, see `details.py`."""
 
     cdef bytes beginning, marker, stand_in, word_key, raw_key, entry_key
     cdef bint in_data, ipv4
@@ -72,14 +84,14 @@ cdef class Form:
         self.in_data, self.ipv4 = said["in_data"], said["ipv4"]
 
 
-cdef class Taught:
-    """A part that the lane worked out, or the news that there is something unusual about it."""
+cdef class Entry:
+    """A part that `record_encoder.py` worked out, or the news that there is something unusual about it."""
 
     cdef public int weight
     cdef bytes attributes, digest, resource, where, head, before, after, by_executable, by_parent, parent, operation, what
     cdef str node, namespace
-    cdef object counts, kind, known
-    cdef Form form
+    cdef object counts, kind, known, held
+    cdef Template template
     cdef int role
     cdef bint network
 
@@ -93,7 +105,7 @@ cdef class Taught:
         self.counts, self.kind = said.get("counts"), said.get("kind")
         self.by_executable, self.by_parent = said.get("by_executable"), said.get("by_parent")
         self.parent = said.get("parent")
-        self.form = said.get("form")
+        self.template, self.held = said.get("template"), said.get("held", 0)
         self.role, self.known, self.what = said.get("role", OTHER_ROLE), said.get("known"), said.get("what", b"")
 
 
@@ -116,13 +128,19 @@ cdef class FastPath:
     cdef bytes second
     cdef int64_t second_unix
     cdef uint64_t second_unix_nano
-    cdef object teacher, stream, record_class, new_digest, tally
-    cdef object recall_workload, recall_rule, recall_process, recall_detail, recall_parsed, recall_form
-    cdef list forms
-    cdef Slice word  # of an event of a form
-    cdef dict nodes
+    cdef object cache, stream, record_class, new_digest, tally, screen
+    cdef object recall_workload, recall_rule, recall_process, recall_detail, recall_parsed, recall_template
+    cdef list templates
+    cdef Slice word  # of an event that fits a template
+    cdef dict nodes, verdicts
+    # The plan.
+    cdef int order[MAX_PARTS]
+    cdef int identity_numbers[MAX_PARTS]
+    cdef int identity_texts[MAX_PARTS]
+    cdef int parts, identity_number_count, identity_text_count
+    cdef list resource_keys  # by role: encoded key, whether it holds the last name only
     cdef bint is_alerts
-    cdef bytes salt, uid_head, root, path_key, name_key, resource_key, command_line_key, source_key
+    cdef bytes salt, uid_head, root, source_key, parent_key, remote_host
     cdef list number_keys
     cdef Py_ssize_t max_value, max_body
 
@@ -133,25 +151,34 @@ cdef class FastPath:
     def __dealloc__(self):
         free(self.out)
 
-    def __init__(self, teacher):
-        """Everything that it knows comes from its teacher."""
+    def __init__(self, cache):
+        """Everything that it knows comes from its cache."""
         for number in range(FIELDS):
             self.table[number] = UNKNOWN
-        for number, use in teacher.fields.items():
+        for number, use in cache.fields.items():
             self.table[<int>number] = use
-        self.teacher = teacher
-        self.stream, self.record_class, self.tally = teacher.stream, teacher.record_class, teacher.tally
-        self.new_digest, self.nodes, self.is_alerts = teacher.new_digest, teacher.tally.nodes, teacher.is_alerts
-        self.recall_workload, self.recall_rule = teacher.workloads.recall, teacher.rules.recall
-        self.recall_process, self.recall_detail = teacher.processes.recall, teacher.details.recall
-        self.recall_parsed, self.recall_form, self.forms = teacher.parsed.recall, teacher.forms_taught.recall, teacher.forms
-        self.salt, self.uid_head, self.root = teacher.salt, teacher.uid_head, teacher.root
-        self.path_key, self.name_key = teacher.keys["file.path"], teacher.keys["file.name"]
-        self.resource_key, self.source_key = teacher.keys["kubearmor.resource"], teacher.keys["kubearmor.source"]
-        self.command_line_key = teacher.keys["process.command_line"]
-        self.number_keys = [teacher.keys[key] for key in teacher.number_keys]
-        self.max_value, self.max_body = teacher.max_value_bytes, teacher.max_body_bytes
+        self.cache = cache
+        self.stream, self.record_class, self.tally = cache.stream, cache.record_class, cache.tally
+        self.new_digest, self.nodes, self.is_alerts = cache.new_digest, cache.tally.nodes, cache.is_alerts
+        self.recall_workload, self.recall_rule = cache.workloads.recall, cache.rules.recall
+        self.recall_process, self.recall_detail = cache.processes.recall, cache.details.recall
+        self.recall_parsed, self.recall_template = cache.parsed.recall, cache.template_entries.recall
+        self.templates, self.screen, self.verdicts = cache.templates, cache.screen, {}
+        self.salt, self.uid_head, self.root = cache.salt, cache.uid_head, cache.root
+        self.source_key, self.parent_key, self.remote_host = cache.source_key, cache.parent_key, cache.remote_host
+        self.number_keys, self.resource_keys = cache.number_keys, cache.resource_keys
+        self.max_value, self.max_body = cache.max_value_bytes, cache.max_body_bytes
         self.second, self.second_unix, self.second_unix_nano = b"", 0, 0
+        self.parts = self.identity_number_count = self.identity_text_count = 0
+        for part in cache.order:
+            self.order[self.parts] = part
+            self.parts += 1
+        for slot in cache.identity_numbers:
+            self.identity_numbers[self.identity_number_count] = slot
+            self.identity_number_count += 1
+        for slot in cache.identity_texts:
+            self.identity_texts[self.identity_text_count] = slot
+            self.identity_text_count += 1
 
     def map(self, bytes body, uint64_t received_unix_nano):
         """Maps one event.
@@ -161,9 +188,10 @@ cdef class FastPath:
             received_unix_nano: when the bridge received it.
 
         Returns:
-            Its `Record`, or None: the event is not usual, and nothing has been counted.
+            Its `Record`; or None: the event is not usual, and nothing has been counted; or the name of the rule that
+            drops it.
         """
-        cdef Taught workload, rule, process, detail
+        cdef Entry workload, rule, process, detail
         cdef bytes key
         cdef uint64_t unix_nano
         if not self._walk(<const uint8_t*>PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)):
@@ -171,13 +199,19 @@ cdef class FastPath:
         if not (printable(self.texts[SOURCE]) and printable(self.texts[RESOURCE]) and printable(self.texts[DATA])):
             return None
         key = PyBytes_FromStringAndSize(<char*>self.keys[0], self.key_sizes[0])
-        workload = self.recall_workload(key) or self.teacher.workloads.learn(key, body)
+        workload = self.recall_workload(key) or self.cache.workloads.learn(key, body)
         key = PyBytes_FromStringAndSize(<char*>self.keys[1], self.key_sizes[1])
-        rule = self.recall_rule(key) or self.teacher.rules.learn(key, body)
+        rule = self.recall_rule(key) or self.cache.rules.learn(key, body)
         key = PyBytes_FromStringAndSize(<char*>self.keys[2], self.key_sizes[2])
-        process = self.recall_process(key) or self.teacher.processes.learn(key, body)
+        process = self.recall_process(key) or self.cache.processes.learn(key, body)
         if not (workload.weight and rule.weight and process.weight):
             return None
+        if self.screen is not None:
+            held = workload.held & rule.held
+            if held:
+                dropped_by = self._verdict(held)
+                if dropped_by is not None:
+                    return dropped_by
         unix_nano = self._unix_nano()
         if unix_nano == 0:
             return None
@@ -185,6 +219,17 @@ cdef class FastPath:
         if detail is None or not self._entries_are_known(detail):
             return None
         return self._write(workload, rule, process, detail, unix_nano, received_unix_nano)
+
+    cdef object _verdict(self, object held):
+        """The name of the rule that drops an event for which these rules hold, or None; rules are bits."""
+        try:
+            return self.verdicts[held]
+        except KeyError:
+            pass
+        if len(self.verdicts) >= MAX_VERDICTS:
+            self.verdicts.clear()
+        found = self.verdicts[held] = self.screen.dropped_by(held)
+        return found
 
     # --- reading ---
 
@@ -277,7 +322,7 @@ cdef class FastPath:
             micros = micros * 10 + text[place] - c"0"
         if PyBytes_GET_SIZE(self.second) == 0 or memcmp(PyBytes_AS_STRING(self.second), text, SECOND_BYTES) != 0:
             second = PyBytes_FromStringAndSize(<char*>text, SECOND_BYTES)
-            parsed = self.teacher.second_unix(second)
+            parsed = self.cache.second_unix(second)
             if parsed is None:
                 return 0
             self.second, self.second_unix = second, parsed
@@ -286,45 +331,48 @@ cdef class FastPath:
             return 0
         return self.second_unix_nano + micros * 1_000
 
-    cdef Taught _detail(self, Taught rule):
+    cdef Entry _detail(self, Entry rule):
         """What Data says; and Resource, where the two say something only together."""
-        cdef Taught detail
+        cdef Entry detail
         cdef bytes data = to_bytes(self.texts[DATA])
         if rule.network:
-            detail = self._form(data)
+            detail = self._of_template(data)
             if detail is not None:
                 return detail
         else:
             key = rule.operation + b"\0" + data
-            detail = self.recall_detail(key) or self.teacher.details.learn(key)
+            detail = self.recall_detail(key) or self.cache.details.learn(key)
             if detail.role != PARSED_ROLE:
                 return detail if detail.weight else None
         key = b"\0".join((rule.operation, data, to_bytes(self.texts[RESOURCE])))
-        detail = self.recall_parsed(key) or self.teacher.parsed.learn(key)
+        detail = self.recall_parsed(key) or self.cache.parsed.learn(key)
         return detail if detail.weight else None
 
-    cdef Taught _form(self, bytes data):
-        """What a Network event of a known form says beside its one new word, which is then in `self.word`; or None."""
-        cdef Form form
-        cdef Taught taught
+    cdef Entry _of_template(self, bytes data):
+        """What a Network event that fits a template says beside its one new word, which is then in `self.word`; or None."""
+        cdef Template template
+        cdef Entry entry
         cdef Slice text
-        for form in self.forms:
-            if not begins(self.texts[DATA], form.beginning):
+        for template in self.templates:
+            if not begins(self.texts[DATA], template.beginning):
                 continue
-            text = self.texts[DATA if form.in_data else RESOURCE]
-            if not find_word(text, form.marker, &self.word) or (form.ipv4 and not is_ipv4(self.word)):
+            text = self.texts[DATA if template.in_data else RESOURCE]
+            if not find_word(text, template.marker, &self.word) or (template.ipv4 and not is_ipv4(self.word)):
                 return None
             before = PyBytes_FromStringAndSize(<char*>text.start, self.word.start - text.start)
             after = PyBytes_FromStringAndSize(
                 <char*>self.word.start + self.word.size, text.start + text.size - self.word.start - self.word.size
             )
-            rest = before + form.stand_in + after
-            key = (form.number, rest, to_bytes(self.texts[RESOURCE])) if form.in_data else (form.number, data, rest)
-            taught = self.recall_form(key) or self.teacher.forms_taught.learn(key)
-            return taught if taught.weight else None
+            rest = before + template.stand_in + after
+            if template.in_data:
+                key = (template.number, rest, to_bytes(self.texts[RESOURCE]))
+            else:
+                key = (template.number, data, rest)
+            entry = self.recall_template(key) or self.cache.template_entries.learn(key)
+            return entry if entry.weight else None
         return None
 
-    cdef bint _entries_are_known(self, Taught detail) except -1:
+    cdef bint _entries_are_known(self, Entry detail) except -1:
         """Whether EventData says nothing beyond Data and Resource."""
         cdef int at
         for at in range(self.entry_count):
@@ -332,16 +380,16 @@ cdef class FastPath:
                 return False
         return True
 
-    cdef bint _is_the_word(self, Slice entry, Taught detail) noexcept:
-        """Whether an entry is the word of a form, under its key: {key = 1, value = 2}."""
+    cdef bint _is_the_word(self, Slice entry, Entry detail) noexcept:
+        """Whether an entry is the word of a template, under its key: {key = 1, value = 2}."""
         cdef uint8_t head[2 * VARINT_BYTES]
         cdef uint8_t* end
         cdef Py_ssize_t size
-        if detail.role != FORM_ROLE:
+        if detail.role != TEMPLATE_ROLE:
             return False
-        if not begins(entry, detail.form.entry_key):
+        if not begins(entry, detail.template.entry_key):
             return False
-        size = PyBytes_GET_SIZE(detail.form.entry_key)
+        size = PyBytes_GET_SIZE(detail.template.entry_key)
         entry.start += size
         entry.size -= size
         head[0] = 0x12
@@ -366,7 +414,7 @@ cdef class FastPath:
         return self.out
 
     cdef object _write(
-        self, Taught workload, Taught rule, Taught process, Taught detail, uint64_t unix_nano, uint64_t received_unix_nano
+        self, Entry workload, Entry rule, Entry process, Entry detail, uint64_t unix_nano, uint64_t received_unix_nano
     ):
         cdef Slice source = self.texts[SOURCE], resource = self.texts[RESOURCE]
         cdef Slice subject = resource if resource.size else self.texts[DATA]
@@ -382,66 +430,60 @@ cdef class FastPath:
         )
         if line > self.max_body:
             return None
-        cdef uint8_t* out = self._room(
+        cdef Py_ssize_t largest = (
             FRAME_BYTES + PyBytes_GET_SIZE(rule.head) + PyBytes_GET_SIZE(workload.attributes)
             + PyBytes_GET_SIZE(rule.attributes) + PyBytes_GET_SIZE(process.attributes)
             + PyBytes_GET_SIZE(detail.attributes) + PyBytes_GET_SIZE(detail.what) + 3 * resource.size
             + 2 * self.texts[DATA].size + source.size
             + PyBytes_GET_SIZE(self.uid_head) + line
         )
+        cdef uint8_t* out = self._room(largest + self._identity_size())
         cdef uint8_t* at = out
-        at[0] = 0x09  # time_unix_nano = 1, fixed64
-        memcpy(at + 1, &unix_nano, 8)
-        at[9] = 0x59  # observed_time_unix_nano = 11, fixed64
-        memcpy(at + 10, &received_unix_nano, 8)
-        at = put(at + 18, rule.head)
-        at = put(at, workload.attributes)
-        at = put(at, rule.attributes)
-        at = put(at, process.attributes)
-        at = put(at, detail.attributes)
-        # What was touched, as far as it identifies the event, and the rest of it.
-        cdef uint8_t* what = at
-        cdef uint8_t* end_of_what
-        if detail.role == FORM_ROLE:
-            at = put_text(at, detail.form.word_key, self.word)
-            end_of_what = at
-            at = put_text(at, detail.form.raw_key, self.texts[DATA if detail.form.in_data else RESOURCE])
-        else:
-            at = self._put_what(at, detail, resource)
-            end_of_what = what if detail.role == PARSED_ROLE else at
-        cdef uint8_t* who = at
-        if source.size:
-            if not is_command:
-                at = put_text(at, self.command_line_key, source)
-            elif not same(source, process.parent):
-                at = put_text(at, self.source_key, source)
-        at = self._put_numbers(at)
-        cdef uint8_t* end_of_new = at
-
-        # The identity, in the order in which `lane.py` joins it.
-        digest = self.new_digest()
-        digest.update(b"".join((
-            self.salt, workload.digest, rule.digest, process.digest,
-            PyBytes_FromStringAndSize(<char*>&unix_nano, 8), detail.digest,
-            PyBytes_FromStringAndSize(<char*>what, end_of_what - what),
-            PyBytes_FromStringAndSize(<char*>who, end_of_new - who),
-        )))
-        at = put(at, self.uid_head)
-        at = put_uid(at, digest.digest())
-
-        at[0] = 0x2A  # body = 5: AnyValue{string_value = 1}
-        at = put_varint(at + 1, 1 + digits(line) + line)
-        at[0] = 0x0A
-        at = put_varint(at + 1, line)
-        at = put(at, rule.before)
-        at = put_slice(at, subject)
-        if by_source:
-            memcpy(at, b" by ", 4)
-            at = put_slice(at + 4, source)
-        else:
-            at = put(at, by)
-        at = put(at, workload.where)
-        at = put(at, rule.after)
+        cdef int place, part
+        for place in range(self.parts):
+            part = self.order[place]
+            if part == TIMES:
+                at[0] = 0x09  # time_unix_nano = 1, fixed64
+                memcpy(at + 1, &unix_nano, 8)
+                at[9] = 0x59  # observed_time_unix_nano = 11, fixed64
+                memcpy(at + 10, &received_unix_nano, 8)
+                at += 18
+            elif part == HEAD:
+                at = put(at, rule.head)
+            elif part == OF_WORKLOAD:
+                at = put(at, workload.attributes)
+            elif part == OF_RULE:
+                at = put(at, rule.attributes)
+            elif part == OF_PROCESS:
+                at = put(at, process.attributes)
+            elif part == OF_DATA:
+                at = put(at, detail.attributes)
+            elif part == OF_RESOURCE:
+                at = self._put_resource(at, detail, resource)
+            elif part == OF_SOURCE:
+                if source.size and not is_command:
+                    at = put_text(at, self.source_key, source)
+                elif source.size and not same(source, process.parent):
+                    at = put_text(at, self.parent_key, source)
+            elif part == OF_NUMBERS:
+                at = self._put_numbers(at)
+            elif part == OF_UID:
+                at = put(at, self.uid_head)
+                at = put_uid(at, self._digest(out + largest, workload, rule, process))
+            else:
+                at[0] = 0x2A  # body = 5: AnyValue{string_value = 1}
+                at = put_varint(at + 1, 1 + digits(line) + line)
+                at[0] = 0x0A
+                at = put_varint(at + 1, line)
+                at = put(at, rule.before)
+                at = put_slice(at, subject)
+                if by_source:
+                    memcpy(at, b" by ", 4)
+                    at = put_slice(at + 4, source)
+                else:
+                    at = put(at, by)
+                at = put(at, workload.where)
+                at = put(at, rule.after)
 
         self.nodes[workload.node] = received_unix_nano
         if self.is_alerts:
@@ -452,24 +494,62 @@ cdef class FastPath:
         encoded = PyBytes_FromStringAndSize(<char*>out, at - out)
         return tuple.__new__(self.record_class, (self.stream, workload.resource, encoded, unix_nano))
 
-    cdef uint8_t* _put_what(self, uint8_t* at, Taught detail, Slice resource) noexcept:
+    cdef Py_ssize_t _identity_size(self) noexcept:
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.salt) + 3 * DIGEST_BYTES + 8 * self.identity_number_count
+        cdef int place
+        for place in range(self.identity_text_count):
+            size += 4
+            if self.identity_texts[place] >= 0:
+                size += self.texts[self.identity_texts[place]].size
+        return size
+
+    cdef bytes _digest(self, uint8_t* start, Entry workload, Entry rule, Entry process):
+        """The digest of what identifies the event, in the plan's order."""
+        cdef uint8_t* at = put(put(put(put(start, self.salt), workload.digest), rule.digest), process.digest)
+        cdef Slice text
+        cdef uint32_t size
+        cdef int place, slot
+        for place in range(self.identity_number_count):
+            memcpy(at, &self.numbers[self.identity_numbers[place]], 8)
+            at += 8
+        for place in range(self.identity_text_count):
+            slot = self.identity_texts[place]
+            text.size = 0
+            if slot >= 0:
+                text = self.texts[slot]
+                if slot == RESOURCE and rule.network:
+                    text.size = find(text, self.remote_host)
+            size = text.size
+            memcpy(at, &size, 4)
+            at += 4
+            if size:
+                at = put_slice(at, text)
+        digest = self.new_digest()
+        digest.update(PyBytes_FromStringAndSize(<char*>start, at - start))
+        return digest.digest()
+
+    cdef uint8_t* _put_resource(self, uint8_t* at, Entry detail, Slice resource):
         """Resource by the role that it plays, and raw."""
         cdef Slice name
+        cdef bytes key
+        cdef bint is_name
+        if detail.role == TEMPLATE_ROLE:
+            at = put_text(at, detail.template.word_key, self.word)
+            return put_text(at, detail.template.raw_key, self.texts[DATA if detail.template.in_data else RESOURCE])
         if detail.role == PARSED_ROLE:
             return put(at, detail.what)
         if resource.size == 0:
             return at
-        if detail.role == OTHER_ROLE:
-            return put_text(at, self.resource_key, resource)
-        at = put_text(at, self.path_key if detail.role == FILE_ROLE else self.command_line_key, resource)
-        at = put_text(at, self.resource_key, resource)
-        if detail.role == FILE_ROLE:
+        for key, is_name in <list>self.resource_keys[detail.role]:
+            if not is_name:
+                at = put_text(at, key, resource)
+                continue
             name.size = 0
             while name.size < resource.size and resource.start[resource.size - name.size - 1] != c"/":
                 name.size += 1
             name.start = resource.start + resource.size - name.size
             if name.size:
-                at = put_text(at, self.name_key, name)
+                at = put_text(at, key, name)
         return at
 
     cdef uint8_t* _put_numbers(self, uint8_t* at) noexcept:

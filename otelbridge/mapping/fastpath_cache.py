@@ -1,24 +1,25 @@
-"""What the fast path is taught: an event that has something new in it goes in, the ordinary lane's parts come out.
+"""Gives the fast path its entries: an event with something new in it is mapped by the reference, and the parts kept.
 
-The fast path (`fastpath.pyx`) finds parts by the encoded bytes of their fields. Bytes that it has not met are
-decoded here, strictly, and the parts come from the same memories that the ordinary lane uses. `UNUSUAL` is what it is
-taught of anything that the ordinary lane has to look at itself; that is not remembered.
+The fast path (`fastpath.pyx`) finds parts by the encoded bytes of their fields. Bytes that it has not met are decoded
+here, strictly, and the parts come from the same memories that the reference uses. `_unusual` is the entry of anything
+that the reference has to look at itself; that is not kept.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
 
 from otelbridge.event import Stream
 from otelbridge.mapping.decode import Event, decode
-from otelbridge.mapping.details import FORMS, NETWORK, Role, Template, find
+from otelbridge.mapping.details import NETWORK, REMOTE_HOST, TEMPLATES, Template, find
 from otelbridge.mapping.fields import FIELDS, Group
 from otelbridge.mapping.model import Known, MappingCounts, Memo
 from otelbridge.mapping.parts import ENTRY_OVERHEAD_BYTES, NO_SESSION, new_digest
 from otelbridge.mapping.record_encoder import (
-    NUMBER_KEYS,
     OTHERS,
     OTHERS_BYTES,
     TEXTS,
@@ -26,6 +27,17 @@ from otelbridge.mapping.record_encoder import (
     WORKLOADS,
     WORKLOADS_BYTES,
     RecordEncoder,
+)
+from otelbridge.mapping.record_plan import (
+    IDENTITY_NUMBERS,
+    IDENTITY_TEXTS,
+    NUMBER_KEYS,
+    ORDER,
+    PARENT_KEY,
+    RESOURCE_KEYS,
+    SOURCE_KEY,
+    Piece,
+    Role,
 )
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
@@ -39,115 +51,149 @@ except ImportError:  # it was installed where there is no C compiler
 else:
     COMPILED = True
 
-TEXT_KEYS = ("file.path", "file.name", "kubearmor.resource", "kubearmor.source", "process.command_line")
 ALSO_IN = {"Enforcer": Group.PROCESS}
 """A part may depend on a field of another group."""
 
+CompiledMap = Callable[[bytes, int], "Record | str | None"]
+"""Encoded event and time of receipt in; its record out, the name of the rule that drops it, or None: it is unusual."""
 
-FormKeyBytes = tuple[int, bytes, bytes]
-"""The form's place in FORMS, and Data and Resource with the stand-in, as in `FormKey`."""
+TemplateKeyBytes = tuple[int, bytes, bytes]
+"""The template's place in TEMPLATES, and Data and Resource with the stand-in, as in `TemplateKey`."""
+
+
+class Screen(Protocol):
+    """The rules of one stream, as bits: which of them hold as far as the workload, or the rule's fields, go."""
+
+    def workload(self, message: Message) -> int:
+        """Rules that hold for the workload of the event."""
+
+    def rule(self, message: Message) -> int:
+        """Rules that hold for what KubeArmor says about it."""
+
+    def dropped_by(self, held: int) -> str | None:
+        """The name of the rule that drops an event for which these hold, or None."""
 
 
 class FastpathCache:
     """Everything that the fast path of one stream knows; it reads these attributes once, and calls the methods."""
 
     def __init__(
-        self, lane: RecordEncoder, settings: MappingSettings, stream: Stream, kind: type[Event], tally: MappingCounts
+        self,
+        encoder: RecordEncoder,
+        settings: MappingSettings,
+        kind: type[Event],
+        tally: MappingCounts,
+        screen: Screen | None,
     ) -> None:
-        self._lane = lane
-        self._cut = lane.cut
-        self._unusual = fastpath.Taught()
-        self.stream, self.tally, self.record_class = stream, tally, Record
+        stream = encoder.stream
+        self._encoder = encoder
+        self._cut = encoder.cut
+        self._unusual = fastpath.Entry()
+        self.stream, self.tally, self.record_class, self.screen = stream, tally, Record, screen
         self.is_alerts = stream is Stream.ALERTS
         self.new_digest = new_digest
-        self.salt, self.uid_head = lane.salt, lane.uid_head
+        self.salt, self.uid_head = encoder.salt, encoder.uid_head
         self.max_value_bytes, self.max_body_bytes = settings.max_value_bytes, settings.max_body_bytes
-        self.number_keys = NUMBER_KEYS
-        self.keys = {key: delimited(b"\x0a", key.encode()) for key in (*TEXT_KEYS, *NUMBER_KEYS)}
-        self.root = attributes(RECORD_ATTRIBUTE, [("process.real_user.id", 0)], settings.max_value_bytes, [])
+        self.root = attributes(RECORD_ATTRIBUTE, [(NUMBER_KEYS["UID"], 0)], settings.max_value_bytes, [])
         self.fields = _uses(kind)
-        self.workloads: Memo[bytes, Any] = Memo(self._teach_workload, max_entries=WORKLOADS, max_bytes=WORKLOADS_BYTES)
-        self.rules: Memo[bytes, Any] = Memo(self._teach_rule, max_entries=OTHERS, max_bytes=OTHERS_BYTES)
-        self.processes: Memo[bytes, Any] = Memo(self._teach_process, max_entries=OTHERS, max_bytes=OTHERS_BYTES)
-        self.details: Memo[bytes, Any] = Memo(self._teach_detail, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
-        self.parsed: Memo[bytes, Any] = Memo(self._teach_parsed, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
-        self.forms = [_form(number, form) for number, form in enumerate(FORMS)]
-        self.forms_taught: Memo[FormKeyBytes, Any] = Memo(self._teach_form, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
+        self._read_plan()
+        self.workloads: Memo[bytes, Any] = Memo(self._workload, max_entries=WORKLOADS, max_bytes=WORKLOADS_BYTES)
+        self.rules: Memo[bytes, Any] = Memo(self._rule, max_entries=OTHERS, max_bytes=OTHERS_BYTES)
+        self.processes: Memo[bytes, Any] = Memo(self._process, max_entries=OTHERS, max_bytes=OTHERS_BYTES)
+        self.details: Memo[bytes, Any] = Memo(self._detail, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
+        self.parsed: Memo[bytes, Any] = Memo(self._parsed, max_entries=TEXTS, max_bytes=TEXTS_BYTES)
+        self.templates = [_compiled_template(number, template) for number, template in enumerate(TEMPLATES)]
+        self.template_entries: Memo[TemplateKeyBytes, Any] = Memo(
+            self._template, max_entries=TEXTS, max_bytes=TEXTS_BYTES
+        )
 
     def second_unix(self, second: bytes) -> int | None:
         """The Unix time of `2006-01-02T15:04:05.`, or None."""
-        return self._lane.second_unix(second)
+        return self._encoder.second_unix(second)
 
-    def _teach_workload(self, key: bytes, body: bytes) -> Any:
+    def _read_plan(self) -> None:
+        """The plan of the record in the fast path's terms."""
+        self.order = [fastpath.PARTS[part] for part in ORDER if part in fastpath.PARTS]
+        self.identity_numbers = [fastpath.SLOT_OF_FIELD[name] for name in IDENTITY_NUMBERS]
+        self.identity_texts = [fastpath.SLOT_OF_FIELD.get(name, -1) for name in IDENTITY_TEXTS]  # a session is unusual
+        self.number_keys = [_name(key) for key in NUMBER_KEYS.values()]
+        self.source_key, self.parent_key, self.remote_host = _name(SOURCE_KEY), _name(PARENT_KEY), REMOTE_HOST.encode()
+        by_role = {
+            fastpath.ROLES[role.value]: [(_name(key), piece is Piece.LAST_NAME) for key, piece in keys]
+            for role, keys in RESOURCE_KEYS.items()
+        }
+        self.resource_keys = [by_role[role] for role in sorted(by_role)]
+
+    def _workload(self, key: bytes, body: bytes) -> Any:
         message = self._usual(body)
-        part = None if message is None else self._lane.workload(message)
+        part = None if message is None else self._encoder.workload(message)
         if part is None or self._was_cut(part.weight):
             return self._unusual
-        return fastpath.Taught(
+        return fastpath.Entry(
             part.weight + len(key), resource=part.resource, attributes=part.attributes, where=part.where,
             digest=part.digest, node=part.node, namespace=part.namespace,
+            held=self.screen.workload(message) if self.screen else 0,
         )  # fmt: skip
 
-    def _teach_rule(self, key: bytes, body: bytes) -> Any:
+    def _rule(self, key: bytes, body: bytes) -> Any:
         message = self._usual(body)
         if message is None or message.Operation == THROTTLING_OPERATION:  # which the encoder looks into
             return self._unusual
-        part = self._lane.rule(message)
+        part = self._encoder.rule(message)
         if self._was_cut(part.weight):
             return self._unusual
-        return fastpath.Taught(
+        return fastpath.Entry(
             part.weight + len(key), head=part.head, attributes=part.attributes, before=part.before, after=part.after,
             digest=part.digest, operation=part.operation.encode(), network=part.operation == NETWORK,
-            counts=part.counts, kind=part.kind,
+            counts=part.counts, kind=part.kind, held=self.screen.rule(message) if self.screen else 0,
         )  # fmt: skip
 
-    def _teach_process(self, key: bytes, body: bytes) -> Any:
+    def _process(self, key: bytes, body: bytes) -> Any:
         message = self._usual(body)
         if message is None or message.ExecEvent.ExecID not in NO_SESSION:
             return self._unusual
-        part = self._lane.process(message)
+        part = self._encoder.process(message)
         if self._was_cut(part.weight):
             return self._unusual
-        return fastpath.Taught(
+        return fastpath.Entry(
             part.weight + len(key), attributes=part.attributes, digest=part.digest, parent=part.parent.encode(),
             by_executable=part.by_executable, by_parent=part.by_parent,
         )  # fmt: skip
 
-    def _teach_detail(self, key: bytes) -> Any:
+    def _detail(self, key: bytes) -> Any:
         operation, _, data = key.partition(b"\0")
-        part = self._lane.detail(operation.decode(), data.decode())
+        part = self._encoder.detail(operation.decode(), data.decode())
         if self._was_cut(part.weight):
             return self._unusual
-        return fastpath.Taught(
-            part.weight + len(key), attributes=part.attributes, digest=part.digest,
-            role=fastpath.ROLES[part.role.value],
+        return fastpath.Entry(
+            part.weight + len(key), attributes=part.attributes, role=fastpath.ROLES[part.role.value],
             known=_entries(part.known),
         )  # fmt: skip
 
-    def _teach_parsed(self, key: bytes) -> Any:
+    def _parsed(self, key: bytes) -> Any:
         """Of an event whose Resource says something only together with Data."""
         operation, data, resource = (text.decode() for text in key.split(b"\0"))
-        _, seen, what, known, identifying = self._lane.seen(operation, data, resource)
-        if self._was_cut(weight := 0 if self._cut else 4 * len(key) + len(seen) + len(what) + ENTRY_OVERHEAD_BYTES):
+        _, detail, touched, known = self._encoder.seen(operation, data, resource)
+        weight = 0 if self._cut else 4 * len(key) + len(detail) + len(touched) + ENTRY_OVERHEAD_BYTES
+        if self._was_cut(weight):
             return self._unusual
-        return fastpath.Taught(
-            weight, attributes=seen, what=what, digest=identifying, known=_entries(known),
-            role=fastpath.ROLES[Role.PARSED.value],
-        )  # fmt: skip
+        return fastpath.Entry(
+            weight, attributes=detail, what=touched, known=_entries(known), role=fastpath.ROLES[Role.PARSED.value]
+        )
 
-    def _teach_form(self, key: FormKeyBytes) -> Any:
+    def _template(self, key: TemplateKeyBytes) -> Any:
         number, data, resource = key
         found = find(data.decode(), resource.decode())
-        form = FORMS[number]
-        if found is None or found.key[0] is not form or found.word != form.stand_in:
+        template = TEMPLATES[number]
+        if found is None or found.key[0] is not template or found.word != template.stand_in:
             return self._unusual
-        part = self._lane.form(found.key)
+        part = self._encoder.template(found.key)
         if self._was_cut(part.weight):
             return self._unusual
         keys, texts = part.known
-        return fastpath.Taught(
-            part.weight + len(data) + len(resource), attributes=part.attributes, digest=part.digest,
-            form=self.forms[number], known=_entries((keys[:-1], texts)), role=fastpath.FORM_ROLE_NUMBER,
+        return fastpath.Entry(
+            part.weight + len(data) + len(resource), attributes=part.attributes, template=self.templates[number],
+            known=_entries((keys[:-1], texts)), role=fastpath.TEMPLATE_ROLE_NUMBER,
         )  # fmt: skip
 
     def _usual(self, body: bytes) -> Any:
@@ -163,24 +209,31 @@ class FastpathCache:
 
 
 def compiled_mapping(
-    lane: RecordEncoder, settings: MappingSettings, stream: Stream, kind: type[Event], tally: MappingCounts
-) -> Callable[[bytes, int], Record | None] | None:
+    encoder: RecordEncoder,
+    settings: MappingSettings,
+    kind: type[Event],
+    tally: MappingCounts,
+    screen: Screen | None = None,
+) -> CompiledMap | None:
     """The fast path's `map`; None where it was not compiled, or the settings ask for something that it cannot do."""
     able = sys.byteorder == "little" and settings.body == "text" and settings.keep_raw and not settings.keep_original
     if not (COMPILED and settings.native and able):
         return None
-    found: Callable[[bytes, int], Record | None] = fastpath.FastPath(
-        FastpathCache(lane, settings, stream, kind, tally)
-    ).map
+    found: CompiledMap = fastpath.FastPath(FastpathCache(encoder, settings, kind, tally, screen)).map
     return found
 
 
-def _form(number: int, form: Template) -> Any:
-    return fastpath.Form(
-        number, beginning=form.beginning.encode(), marker=form.marker.encode(), stand_in=form.stand_in.encode(),
-        word_key=delimited(b"\x0a", form.key.encode()), raw_key=delimited(b"\x0a", form.raw_key.encode()),
-        entry_key=delimited(b"\x0a", form.event_data_key.encode()), in_data=form.in_data, ipv4=form.is_ipv4,
+def _compiled_template(number: int, template: Template) -> Any:
+    return fastpath.Template(
+        number, beginning=template.beginning.encode(), marker=template.marker.encode(),
+        stand_in=template.stand_in.encode(), word_key=_name(template.key), raw_key=_name(template.raw_key),
+        entry_key=_name(template.event_data_key), in_data=template.in_data, ipv4=template.is_ipv4,
     )  # fmt: skip
+
+
+def _name(key: str) -> bytes:
+    """The field `key` of an encoded KeyValue, or of an entry of a map."""
+    return delimited(b"\x0a", key.encode())
 
 
 def _uses(kind: type[Event]) -> dict[int, int]:
@@ -202,6 +255,4 @@ def _uses(kind: type[Event]) -> dict[int, int]:
 
 def _entries(known: Known) -> frozenset[bytes]:
     """The encoded entries of the EventData that says nothing new."""
-    return frozenset(
-        delimited(b"\x0a", key.encode()) + delimited(b"\x12", text.encode()) for key, text in zip(*known, strict=True)
-    )
+    return frozenset(_name(key) + delimited(b"\x12", text.encode()) for key, text in zip(*known, strict=True))

@@ -2,7 +2,7 @@
 """Pieces of an encoded event in, pieces of an encoded LogRecord out: what the fast path compares and writes with.
 
 Whoever writes has made room for it: every `put` takes where to write to, and returns where it ended. Inlined into
-`fastpath.pyx` and `fastpath_request.pyx`; `wire.py` is the same for the ordinary lane, and knows the rest of it.
+`fastpath.pyx` and `fastpath_request.pyx`; `wire.py` is the same for the reference, and knows the rest of it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -117,6 +117,15 @@ cdef inline bint find_word(Slice text, bytes marker, Slice* word) noexcept:
             word.size = end - at
             return word.size > 0 and end < text.size
     return False
+
+
+cdef inline Py_ssize_t find(Slice text, bytes marker) noexcept:
+    """Where the marker stands in the text; at its end, where it does not."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(marker), at
+    for at in range(text.size - size + 1):
+        if memcmp(text.start + at, PyBytes_AS_STRING(marker), size) == 0:
+            return at
+    return text.size
 
 
 cdef inline bint same(Slice text, bytes other) noexcept:

@@ -1,18 +1,21 @@
 """The table of the mapping: every field of KubeArmor's messages, once. To map a new field is to add one line here.
 
-A field belongs to a group. Fields of one group repeat together from event to event, so their encoded attributes are
-worked out once and remembered (`memo.py`). A field with an `as_is` kind needs no code: it is written under its first
+The attributes that fields become are declared in `attributes.py`. A field belongs to a group. Fields of one group repeat
+together from event to event, so their encoded attributes are worked out once and remembered. A field with an `as_is` kind needs no code: it is written under its first
 key. The others are parsed by their group's module; their keys are listed for the documentation and for `explain`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import Enum, StrEnum
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
+
+from otelbridge.mapping.attributes import ATTRIBUTES
 
 
 class Group(StrEnum):
@@ -67,14 +70,14 @@ FIELDS: tuple[Field, ...] = (
     Field("Owner.Namespace", _W, _BY, ("k8s.namespace.name", "kubearmor.owner.namespace"), "Only where it is not the pod's own."),
     Field("ContainerName", _W, _BY, ("k8s.container.name", "container.name", "k8s.pod.uid", "k8s.pod.name", "k8s.namespace.name", "k8s.container.restart_count"), "Docker's `k8s_...` form is taken apart and kept as `container.name`."),
     Field("ContainerID", _W, _BY, ("container.id",), ""),
-    Field("ContainerImage", _W, _BY, ("container.image.name", "container.image.tags", "container.image.repo_digests", "kubearmor.container.image"), "Split; kept raw where splitting cannot be undone."),
-    Field("Labels", _W, _BY, ("kubearmor.labels", "k8s.pod.label.<key>", "container.label.<key>"), "As KubeArmor wrote them; parsed onto the resource by opt-in."),
-    Field("PolicyName", _R, _BY, ("security_rule.name", "security_rule.ruleset.name"), ""),
+    Field("ContainerImage", _W, _BY, ("container.image.name", "container.image.tags", "container.image.repo_digests", "container.image.id", "oci.manifest.digest", "kubearmor.container.image"), "Split; kept raw where its parts do not say the same."),
+    Field("Labels", _W, _BY, ("kubearmor.labels", "k8s.pod.label.<key>", "container.label.<key>", "service.name"), "As KubeArmor wrote them; parsed onto the resource by opt-in."),
+    Field("PolicyName", _R, _BY, ("security_rule.name", "security_rule.ruleset.name", "security_rule.category"), "A policy is a set of rules."),
     Field("Severity", _R, _BY, ("kubearmor.severity", "kubearmor.severity_text", "**severity_number**", "**severity_text**"), "A number; with the outcome it gives the record's severity."),
     Field("Tags", _R, _BY, ("kubearmor.tags", "kubearmor.tags_text", "kubearmor.mitre.technique.ids"), "Used where ATags is empty; kept as text where it says something else."),
     Field("ATags", _R, _BY, ("kubearmor.tags", "kubearmor.mitre.technique.ids"), ""),
     Field("Message", _R, _BY, ("security_rule.description", "**body**"), "The policy's own words."),
-    Field("Type", _R, _BY, ("kubearmor.type", "security_rule.ruleset.name"), ""),
+    Field("Type", _R, _BY, ("kubearmor.type", "security_rule.category"), ""),
     Field("Operation", _R, _BY, ("kubearmor.operation", "**event_name**"), "In lower case."),
     Field("Action", _R, _BY, ("kubearmor.action",), "What KubeArmor meant to do; not what came of it."),
     Field("Result", _R, _BY, ("kubearmor.result", "kubearmor.outcome", "**severity_number**"), "`allowed`, `denied` or `failed`."),
@@ -88,20 +91,20 @@ FIELDS: tuple[Field, ...] = (
     Field("TTY", _P, _BY, ("kubearmor.tty", "process.interactive"), ""),
     Field("Cwd", _P, _BY, ("process.working_directory",), "Without its trailing slash; `/` says nothing on alerts of BPFLSM and the presets."),
     Field("ExecEvent.ExecutableName", _P, _IS, ("kubearmor.exec.executable_name",), "The task's name; before the exec, on exec events."),
-    Field("ProcessHash", _P, _BY, ("kubearmor.process.hash.<algorithm>",), "All zero means unknown; base64 becomes hex."),
-    Field("ParentHash", _P, _BY, ("kubearmor.process.parent.hash.<algorithm>",), "The same."),
-    Field("ResourceHash", _P, _BY, ("kubearmor.resource.hash.<algorithm>",), "The same."),
-    Field("HashAlgo", _P, _BY, ("kubearmor.process.hash.<algorithm>", "kubearmor.process.parent.hash.<algorithm>", "kubearmor.resource.hash.<algorithm>", "kubearmor.hash.algorithm"), "Names the keys of the hashes."),
+    Field("ProcessHash", _P, _BY, ("kubearmor.hash.process",), "All zero means unknown; base64 becomes hex."),
+    Field("ParentHash", _P, _BY, ("kubearmor.hash.parent",), "The same."),
+    Field("ResourceHash", _P, _BY, ("kubearmor.hash.resource",), "The same."),
+    Field("HashAlgo", _P, _BY, ("kubearmor.hash.algorithm",), ""),
     Field("HostPID", _E, _BY, ("process.pid",), "0 means that no process is known."),
     Field("HostPPID", _E, _BY, ("process.parent_pid",), ""),
     Field("PID", _E, _BY, ("process.vpid",), "In the container's own numbering."),
     Field("PPID", _E, _BY, ("kubearmor.process.parent_vpid",), ""),
-    Field("UID", _E, _BY, ("process.real_user.id",), "0 is root where a process is known."),
-    Field("ExecEvent.ExecID", _E, _BY, ("kubearmor.exec.id", "kubearmor.exec.session_id", "**trace_id**"), "Not for 0; a session shares the low 32 bits."),
+    Field("UID", _E, _BY, ("process.real_user.id",), "Unsigned; 0 is root where a process is known."),
+    Field("ExecEvent.ExecID", _E, _BY, ("kubearmor.exec.id", "kubearmor.exec.session_id"), "Not for 0; a session shares the low 32 bits."),
     Field("Source", _E, _BY, ("process.command_line", "kubearmor.source", "kubearmor.process.parent.executable.path"), "The command line; on exec events the parent."),
     Field("Resource", _E, _BY, ("kubearmor.resource", "process.command_line", "file.path", "file.name", "network.<...>", "source.<...>", "destination.<...>", "kubearmor.socket.<...>", "kubearmor.network.<...>", "kubearmor.capability", "**body**"), "What was touched: command line, path, peer."),
     Field("Data", _E, _BY, ("kubearmor.data", "kubearmor.syscall.name", "kubearmor.lsm.hook", "kubearmor.kprobe", "kubearmor.kfunc", "kubearmor.file.open_flags", "kubearmor.capability", "file.mode", "file.owner.id", "file.group.id", "network.<...>", "source.<...>", "destination.<...>", "dns.question.name", "kubearmor.dns.question.type", "kubearmor.quota.<...>", "kubearmor.device.<...>"), "How it was seen."),
-    Field("EventData", _E, _BY, ("kubearmor.event_data.<key>",), "Only what Data and Resource do not say."),
+    Field("EventData", _E, _BY, ("kubearmor.event_data.<name>", "kubearmor.event_data.other"), "Only what Data and Resource do not say; names that KubeArmor does not make stay together."),
 )
 
 MESSAGE_FIELDS: tuple[Field, ...] = (
@@ -115,26 +118,6 @@ MESSAGE_FIELDS: tuple[Field, ...] = (
     Field("Message", _E, _BY, ("**body**", "kubearmor.message"), "Kept as an attribute too where the body is not the whole of it."),
 )
 # fmt: on
-
-# What the bridge itself adds to a record.
-OWN_KEYS: tuple[tuple[str, str], ...] = (
-    ("service.name", "`kubearmor`, a configured name, or the workload's own. On the resource."),
-    ("kubearmor.stream", "`alerts`, `logs` or `messages`."),
-    ("log.record.uid", "A digest of the event: the same event has the same id on every road it takes."),
-    ("log.record.original", "The whole event as JSON, by opt-in."),
-    ("event.name", "The record's event name again, by opt-in."),
-    ("kubearmor.truncated", "Keys of attributes that were cut."),
-    ("kubearmor.sanitized", "`nul`: zero bytes were taken out of the event's texts."),
-    ("kubearmor.decode", "`lenient` or `raw`, where the event did not parse as it should."),
-    ("kubearmor.decode_error", "Why, on `raw` records."),
-    ("kubearmor.unknown_fields", "Fields of a KubeArmor that is newer than this bridge, as `number=value`."),
-    ("kubearmor.network.peer.<...>", "What the relay knows about the other end: kind, namespace, name."),
-)
-
-
-def names(fields: tuple[Field, ...], group: Group) -> tuple[str, ...]:
-    """The names of one group's fields, in the table's order."""
-    return tuple(field.name for field in fields if field.group is group)
 
 
 def as_is(fields: tuple[Field, ...], group: Group) -> tuple[tuple[str, str], ...]:
@@ -150,8 +133,13 @@ def mapping_table_markdown() -> str:
     parts = [*head, *(_line(field) for field in FIELDS)]
     parts += ["", "KubeArmor's messages about itself:", "", *head, *(_line(field) for field in MESSAGE_FIELDS)]
     parts += ["", "What the bridge adds:", "", "| attribute | what it is |", "|---|---|"]
-    parts += [f"| `{key}` | {note} |" for key, note in OWN_KEYS]
+    said = re.compile("|".join(_pattern(key) for field in (*FIELDS, *MESSAGE_FIELDS) for key in field.keys))
+    parts += [f"| `{one.key}` | {one.brief} |" for one in ATTRIBUTES if not said.fullmatch(one.key)]
     return "\n".join(parts) + "\n"
+
+
+def _pattern(key: str) -> str:
+    return re.sub("<[^>]*>", ".+", re.escape(key))
 
 
 def _line(field: Field) -> str:

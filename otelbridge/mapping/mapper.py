@@ -1,17 +1,18 @@
-"""TO OTLP: a decoded event in, an encoded LogRecord and its resource out; a gap becomes a record too."""
+"""Maps a decoded event, or a gap, to an encoded LogRecord and its resource."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from otelbridge.event import Gap, Stream
 from otelbridge.mapping.decode import Decoded, Event
-from otelbridge.mapping.fastpath_cache import compiled_mapping
+from otelbridge.mapping.fastpath_cache import CompiledMap, Screen, compiled_mapping
 from otelbridge.mapping.model import MappingCounts
 from otelbridge.mapping.record_encoder import RecordEncoder
 from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.synthetic import MessageEncoder, gap_record, raw_record
+from otelbridge.mapping.synthetic import MessageEncoder, gap_record, raw_record, raw_uid
 from otelbridge.mapping.wire import Attribute
 from otelbridge.pb import kubearmor_pb2 as pb
 
@@ -20,43 +21,102 @@ __all__ = ["Mapper", "Record"]
 MAX_UNKNOWN_FIELDS = 32  # on a record; the others are counted as dropped
 
 
+class Encoder(Protocol):
+    """Maps the events of one stream."""
+
+    def map(
+        self,
+        message: Any,
+        received_unix_nano: int,
+        rare: list[Attribute],
+        dropped: int = 0,
+        *,
+        marks: str = "",
+        event_uid: bytes = b"",
+    ) -> Record:
+        """One event as a record."""
+
+    def uid(self, message: Any, marks: str = "") -> bytes:
+        """`log.record.uid` of an event."""
+
+
 class Mapper:
     """Maps events one by one. It knows no clock and no socket; it is used by one thread, its counts are read by any."""
 
-    def __init__(self, settings: MappingSettings, *, version: str) -> None:
+    def __init__(self, settings: MappingSettings, *, version: str, instance: str = "") -> None:
+        """Makes a mapper.
+
+        Args:
+            settings: the shape of the records.
+            version: of the bridge, for the scope.
+            instance: of the bridge, for the scope; empty says nothing.
+        """
         self._settings = settings
-        self.assemble = assembler(version, native=settings.native)
+        self.assemble = assembler(version, instance=instance, native=settings.native)
         """Records in, an encoded ExportLogsServiceRequest out."""
         self.tally = MappingCounts()
         """What was odd about the events, as plain integers."""
-        alerts = RecordEncoder(settings, Stream.ALERTS, pb.Alert, self.tally)
-        logs = RecordEncoder(settings, Stream.LOGS, pb.Log, self.tally)
-        self._lanes: dict[Stream, Callable[..., Record]] = {
-            Stream.ALERTS: alerts.map,
-            Stream.LOGS: logs.map,
-            Stream.MESSAGES: MessageEncoder(settings, self.tally).map,
+        self._alerts = RecordEncoder(settings, Stream.ALERTS, pb.Alert, self.tally)
+        self._logs = RecordEncoder(settings, Stream.LOGS, pb.Log, self.tally)
+        self._encoders: dict[Stream, Encoder] = {
+            Stream.ALERTS: self._alerts,
+            Stream.LOGS: self._logs,
+            Stream.MESSAGES: MessageEncoder(settings, self.tally),
         }
-        self._unix_nano = alerts.unix_nano
-        self.fastpath: dict[Stream, Callable[[bytes, int], Record | None]] = {
-            stream: fastpath
-            for lane, stream, kind in ((alerts, Stream.ALERTS, pb.Alert), (logs, Stream.LOGS, pb.Log))
-            if (fastpath := compiled_mapping(lane, settings, stream, kind, self.tally)) is not None
-        }
-        """By stream: encoded event and time of receipt in, its record out; None where `map` has to look at the event.
-        Empty where that lane is not compiled, or not wanted."""
 
-    def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
-        """One event as a record; never raises.
+    def compiled(self, screens: Mapping[Stream, Screen] | None = None) -> dict[Stream, CompiledMap]:
+        """The fast path of each stream that has one: encoded event and time of receipt in, its record out.
+
+        It gives None where `map` has to look at the event, and the name of the rule that drops it, where one does.
+        Empty where it was not compiled, or the settings ask for something that it cannot do.
+
+        Args:
+            screens: the rules of a stream, where it has some.
+        """
+        made: dict[Stream, CompiledMap] = {}
+        for encoder, kind in ((self._alerts, pb.Alert), (self._logs, pb.Log)):
+            screen = screens.get(encoder.stream) if screens else None
+            mapping = compiled_mapping(encoder, self._settings, kind, self.tally, screen)
+            if mapping is not None:
+                made[encoder.stream] = mapping
+        return made
+
+    def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int, event_uid: bytes = b"") -> Record:
+        """One event as a record.
 
         Args:
             stream: where it came from.
             decoded: what `decode` made of it.
             received_unix_nano: when the bridge received it.
+            event_uid: what `uid` said, where the message was changed since it was decoded.
         """
         message, how, _, unknown, sanitized, _ = decoded
         if how == "strict" and not unknown and not sanitized:
-            return self._lanes[stream](message, received_unix_nano, [], 0)
-        return self._map_odd(stream, decoded, received_unix_nano)
+            return self._encoders[stream].map(message, received_unix_nano, [], event_uid=event_uid)
+        tally = self.tally
+        if how == "raw":
+            tally.raw += 1
+            record, truncated = raw_record(decoded, stream, self._settings, received_unix_nano, event_uid)
+            tally.truncated += truncated
+            return record
+        tally.lenient += how == "lenient"
+        tally.sanitized += how == "lenient" or sanitized
+        tally.unknown_fields += len(unknown)
+        rare: list[Attribute] = [
+            ("kubearmor.decode", "lenient" if how == "lenient" else ""),
+            ("kubearmor.sanitized", ["nul"] if sanitized else []),
+            ("kubearmor.unknown_fields", unknown[:MAX_UNKNOWN_FIELDS]),
+        ]
+        left_out = max(0, len(unknown) - MAX_UNKNOWN_FIELDS)
+        return self._encoders[stream].map(
+            message, received_unix_nano, rare, left_out, marks=_marks(decoded), event_uid=event_uid
+        )
+
+    def uid(self, stream: Stream, decoded: Decoded) -> bytes:
+        """`log.record.uid` of the event as it is now, for whoever is about to change it."""
+        if decoded.how == "raw":
+            return raw_uid(stream, decoded.body)
+        return self._encoders[stream].uid(decoded.message, _marks(decoded))
 
     def gap(self, gap: Gap, *, observed_unix_nano: int = 0) -> Record:
         """A stretch of blindness as a record; observed when it ended, unless told otherwise."""
@@ -64,7 +124,7 @@ class Mapper:
 
     def event_unix_nano(self, message: Event) -> int:
         """When the event happened, or 0 where it does not tell."""
-        return self._unix_nano(message.UpdatedTime, message.Timestamp)
+        return self._alerts.unix_nano(message.UpdatedTime, message.Timestamp)
 
     def alert_counts(self) -> dict[tuple[str, str, str, str, str], int]:
         """Alerts mapped so far by namespace, operation, action, outcome and policy; bounded."""
@@ -81,20 +141,9 @@ class Mapper:
         nodes.pop("", None)
         return nodes
 
-    def _map_odd(self, stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
-        tally = self.tally
-        if decoded.how == "raw":
-            tally.raw += 1
-            record, truncated = raw_record(stream, decoded.body, decoded.why, self._settings, received_unix_nano)
-            tally.truncated += truncated
-            return record
-        tally.lenient += decoded.how == "lenient"
-        tally.sanitized += decoded.how == "lenient" or decoded.sanitized
-        tally.unknown_fields += len(decoded.unknown)
-        rare: list[Attribute] = [
-            ("kubearmor.decode", "lenient" if decoded.how == "lenient" else ""),
-            ("kubearmor.sanitized", ["nul"] if decoded.sanitized else []),
-            ("kubearmor.unknown_fields", decoded.unknown[:MAX_UNKNOWN_FIELDS]),
-        ]
-        left_out = max(0, len(decoded.unknown) - MAX_UNKNOWN_FIELDS)
-        return self._lanes[stream](decoded.message, received_unix_nano, rare, left_out)
+
+def _marks(decoded: Decoded) -> str:
+    """What tells the event from one that holds the same texts."""
+    if decoded.how == "strict" and not decoded.unknown and not decoded.sanitized:
+        return ""
+    return repr((decoded.how, decoded.sanitized, decoded.unknown))

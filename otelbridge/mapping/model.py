@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from otelbridge import clamp
-from otelbridge.mapping.details import Role
+from otelbridge.mapping.record_plan import Role
 
 Held: TypeAlias = "str | int | tuple[str, ...]"
 
@@ -234,8 +234,6 @@ class WorkloadPart:
     digest: bytes
     node: str
     namespace: str
-    container: tuple[str, str, str]
-    """Cluster, node and container id: what an exec session's id is unique in."""
     weight: int
 
 
@@ -279,7 +277,6 @@ class DetailPart:
     """What Data holds."""
     known: Known
     """The EventData that says nothing new."""
-    digest: bytes
     weight: int
 
 
@@ -290,17 +287,14 @@ class TouchedPart:
     attributes: bytes
     known: Known
     """The EventData that says nothing new."""
-    digest: bytes
-    """Of the Resource as far as it identifies the event: without what a relay appended."""
     weight: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TemplatePart:
-    """How a Network event of a known form was seen, but for its one new word."""
+    """How a Network event of a known template was seen, but for its one new word."""
 
     attributes: bytes
     known: Known
     """The EventData that says nothing new, but for the word's text: its key is the last."""
-    digest: bytes
     weight: int

@@ -1,4 +1,4 @@
-"""What is remembered between events: for each group of fields, its attributes in encoded form and its words."""
+"""Works out what is remembered between events: for each group of fields, its encoded attributes and its words."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ import binascii
 import re
 from binascii import hexlify
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from struct import Struct
 
 from google.protobuf.message import Message
 
 from otelbridge.event import Stream
+from otelbridge.kubearmor import labels_of
 from otelbridge.mapping.body import one_line
-from otelbridge.mapping.details import FormKey, detail, detail_with_resource, event_data_of, facts, without_remote_host
+from otelbridge.mapping.details import (
+    NETWORK,
+    TemplateKey,
+    detail,
+    detail_with_resource,
+    event_data_of,
+    facts,
+    without_remote_host,
+)
 from otelbridge.mapping.fields import Field, Group, GroupShape, as_is, shape
 from otelbridge.mapping.model import (
     AlertKind,
@@ -28,21 +37,19 @@ from otelbridge.mapping.model import (
     Values,
     WorkloadPart,
 )
+from otelbridge.mapping.record_plan import RAW_DATA, RAW_RESOURCE
 from otelbridge.mapping.rule import PRESET_PREFIX, Ruling, rule_on_alert, rule_on_log
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import severity_table
 from otelbridge.mapping.wire import (
     RECORD_ATTRIBUTE,
     RESOURCE_ATTRIBUTE,
-    SPAN_ID,
-    TRACE_ID,
     Attribute,
     attributes,
     clip,
-    delimited,
     record_head,
 )
-from otelbridge.mapping.workload import parse_labels, place
+from otelbridge.mapping.workload import place
 
 DIGEST_BYTES = 16
 UID_BYTES = 36
@@ -63,12 +70,10 @@ def uid(content: bytes) -> bytes:
 
 
 HASHES = {
-    "ProcessHash": "kubearmor.process.hash",
-    "ParentHash": "kubearmor.process.parent.hash",
-    "ResourceHash": "kubearmor.resource.hash",
+    "ProcessHash": "kubearmor.hash.process",
+    "ParentHash": "kubearmor.hash.parent",
+    "ResourceHash": "kubearmor.hash.resource",
 }
-DEFAULT_ALGORITHM = "sha256"
-_ALGORITHM = re.compile(r"[a-z0-9_]{1,32}")
 _HEX = re.compile(r"[0-9a-fA-F]+")
 
 
@@ -91,15 +96,8 @@ def _directory(cwd: str, enforcer: str) -> str:
 
 
 def _hashes(values: Values) -> Iterator[Attribute]:
-    named = values.text("HashAlgo")
-    algorithm = named.lower() or DEFAULT_ALGORITHM
-    if not _ALGORITHM.fullmatch(algorithm):
-        yield "kubearmor.hash.algorithm", named
-        algorithm = "other"
-    hashes = [(f"{key}.{algorithm}", _hash(values.text(field))) for field, key in HASHES.items()]
-    yield from hashes
-    if algorithm != "other" and not any(text for _, text in hashes):
-        yield "kubearmor.hash.algorithm", named
+    yield from ((key, _hash(values.text(field))) for field, key in HASHES.items())
+    yield "kubearmor.hash.algorithm", values.text("HashAlgo")
 
 
 def _hash(text: str) -> str:
@@ -116,8 +114,6 @@ def _hash(text: str) -> str:
 
 
 NO_SESSION = ("", "0")
-_TRACE_ID_BYTES = 16
-_SPAN_ID_BYTES = 8
 _LOW_32_BITS = 0xFFFF_FFFF
 _MAX_DIGITS = 20  # of a uint64
 
@@ -130,24 +126,6 @@ def low_half(exec_id: str) -> int | None:
     if len(exec_id) > _MAX_DIGITS or not (exec_id.isascii() and exec_id.isdigit()):
         return None
     return int(exec_id) & _LOW_32_BITS
-
-
-def trace_context(container: tuple[str, str, str], exec_id: str, host_pid: int) -> bytes:
-    """LogRecord.trace_id and .span_id: one trace per session, one span per process.
-
-    Args:
-        container: cluster, node and container id.
-        exec_id: its low half is what the session's processes share; where it is no id, there is no trace.
-        host_pid: the process, 0 for unknown.
-    """
-    low = low_half(exec_id)
-    if low is None:
-        return b""
-    digest = sha256("\0".join((*container, str(low))).encode()).digest()[:_TRACE_ID_BYTES]
-    trace = delimited(TRACE_ID, digest)
-    if host_pid <= 0:
-        return trace
-    return trace + delimited(SPAN_ID, host_pid.to_bytes(_SPAN_ID_BYTES, "big"))
 
 
 ENTRY_OVERHEAD_BYTES = 1024  # of the Python objects around an entry's bytes and its key's texts, roughly
@@ -189,18 +167,16 @@ class Parts:
         values = Values(self.workload.names, key)
         settings = self._settings
         cut_before = len(self._cut)
-        node, pod, container, service_name, labels_left_out = place(values, settings)
+        node, pod, container, service, labels_left_out = place(values, settings)
         levels = {
             "node": (node, pod + container),
             "pod": (node + pod, container),
             "container": (node + pod + container, []),
         }
         on_resource, on_record = levels[settings.resource_granularity]
-        given = [*settings.resource_attributes.items()]
-        if "service.name" not in settings.resource_attributes:
-            given.append(("service.name", service_name))
-        on_resource = [pair for pair in on_resource if pair[0] not in settings.resource_attributes]
-        resource = self._encode(RESOURCE_ATTRIBUTE, [*given, *on_resource, *self._as_is(Group.WORKLOAD, values)])
+        given = settings.resource_attributes
+        found = [*service, *on_resource, *self._as_is(Group.WORKLOAD, values)]
+        resource = self._encode(RESOURCE_ATTRIBUTE, [*given.items(), *(pair for pair in found if pair[0] not in given)])
         record = self._encode(RECORD_ATTRIBUTE, [*on_record, ("kubearmor.labels", values.text("Labels"))])
         if labels_left_out:
             self._cut.append("k8s.pod.label")
@@ -209,7 +185,7 @@ class Parts:
         host = values.text("HostName")
         where = f" in {inside}" if inside else f" on {host}" if host else ""
         canonical = [(name, held) for name, held in values.canonical() if name != "Labels"]
-        labels = list(parse_labels(values.text("Labels")).items())
+        labels = list(labels_of(values.text("Labels")).items())
         return WorkloadPart(
             resource=resource,
             attributes=record,
@@ -217,7 +193,6 @@ class Parts:
             digest=digest_of([*canonical, *labels]),
             node=self._tally.admit_node(host),
             namespace=clip(namespace, MAX_WORDS_BYTES),
-            container=(values.text("ClusterName"), host, values.text("ContainerID")),
             weight=self._weight(cut_before, key, len(resource) + len(record)),
         )
 
@@ -274,18 +249,14 @@ class Parts:
         operation, data = key
         cut_before = len(self._cut)
         found = detail(operation, data)
-        keep_raw = self._settings.keep_raw
-        if keep_raw:
-            found.attributes.append(("kubearmor.data", data))
+        if self._settings.keep_raw:
+            found.attributes.append((RAW_DATA, data))
         encoded = self._encode(RECORD_ATTRIBUTE, found.attributes)
-        # Without the raw texts EventData is the only place left for what is not parsed, so all of it is kept.
-        known = event_data_of(data) if keep_raw else {}
         return DetailPart(
             attributes=encoded,
             role=found.role,
             pairs=found.pairs,
-            known=_known(known),
-            digest=digest_of([("Data", data)]),
+            known=_known(event_data_of(data)),
             weight=self._weight(cut_before, key, 4 * len(data)),
         )
 
@@ -294,24 +265,20 @@ class Parts:
         operation, data, resource = key
         cut_before = len(self._cut)
         pairs = list(detail_with_resource(operation, seen.pairs, data, resource))
-        keep_raw = self._settings.keep_raw
-        if keep_raw or not any(value for _, value in pairs):
-            pairs.append(("kubearmor.resource", resource))
+        if self._settings.keep_raw or not any(value for _, value in pairs):
+            pairs.append((RAW_RESOURCE, resource))
         encoded = self._encode(RECORD_ATTRIBUTE, pairs)
-        identifying, known = resource, seen.known
-        if operation == "Network":
-            identifying = without_remote_host(resource)
-            if keep_raw:
-                known = _known({**dict(zip(*known, strict=True)), **event_data_of(identifying)})
+        known = seen.known
+        if operation == NETWORK:
+            known = _known({**dict(zip(*known, strict=True)), **event_data_of(without_remote_host(resource))})
         return TouchedPart(
             attributes=encoded,
             known=known,
-            digest=digest_of([("Resource", identifying)]),
             weight=self._weight(cut_before, key, 4 * len(resource)),
         )
 
-    def make_form(self, key: FormKey) -> TemplatePart:
-        """From a form, Data and Resource."""
+    def make_template(self, key: TemplateKey) -> TemplatePart:
+        """From a template, Data and Resource."""
         cut_before = len(self._cut)
         found = facts(key)
         encoded = self._encode(RECORD_ATTRIBUTE, found.attributes)
@@ -320,7 +287,6 @@ class Parts:
         return TemplatePart(
             attributes=encoded,
             known=((*keys, word), texts),
-            digest=digest_of([("Data and Resource", found.identifying)]),
             weight=self._weight(cut_before, key[1:], 4 * len(encoded)),
         )
 

@@ -1,4 +1,4 @@
-"""The latest events, as they passed the gate: noted by the encoder, read by the status page and `tail --from-bridge`.
+"""Keeps the latest events as they passed the gate, for the status page and `tail --from-bridge`.
 
 Only there when `status.show_events` says so. Noting keeps references and does no work; whoever asks pays for the words.
 """
@@ -6,20 +6,16 @@ Only there when `status.show_events` says so. Noting keeps references and does n
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otelbridge.event import Stream
 from otelbridge.mapping.body import as_json
-from otelbridge.mapping.decode import Decoded, Event
-from otelbridge.mapping.request import Record
-
-MapEvent = Callable[[Stream, Decoded, int], Record]
+from otelbridge.mapping.decode import decode
 
 MAX_BYTES = 4 * 1024 * 1024
-"""Of records that are kept: events of some MiB must not add up to the memory of the pod."""
+"""Of events and records that are kept: events of some MiB must not add up to the memory of the pod."""
 MAX_TEXT = 1024
 """Characters of one event on the page."""
 
@@ -31,11 +27,15 @@ class Noted(NamedTuple):
     """In the order of arrival, from 1 on in each life of the bridge."""
     stream: Stream
     received_unix_nano: int
-    message: Event
-    """After redaction."""
-    parses: bool
+    event: bytes
+    """As it was mapped: after redaction."""
     record: bytes
     """The encoded LogRecord that it became."""
+
+    @property
+    def parses(self) -> bool:
+        """Whether the event could be decoded."""
+        return decode(self.stream, self.event).how != "raw"
 
     def text(self) -> str:
         """The record's body, for people; not escaped."""
@@ -46,7 +46,7 @@ class Noted(NamedTuple):
             case "bytes_value":
                 return f"{len(body.bytes_value)} bytes that do not parse"
             case _:
-                return as_json(self.message, MAX_TEXT)[:MAX_TEXT]
+                return as_json(decode(self.stream, self.event).message, MAX_TEXT)[:MAX_TEXT]
 
 
 class RecentEvents:
@@ -59,23 +59,15 @@ class RecentEvents:
         self.count = 0
         """Events noted so far; the number of the last one."""
 
-    def noting(self, map_event: MapEvent) -> MapEvent:
-        """The same mapping, which also notes what passes."""
-
-        def map_and_note(stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
-            record = map_event(stream, decoded, received_unix_nano)
-            self._note(stream, received_unix_nano, decoded, record.encoded)
-            return record
-
-        return map_and_note
-
     def after(self, number: int) -> list[Noted]:
         """Those that came after one, oldest first; all that are kept for 0."""
         return [noted for noted in self._ring.copy() if noted.number > number]
 
-    def _note(self, stream: Stream, received_unix_nano: int, decoded: Decoded, record: bytes) -> None:
+    def note(self, stream: Stream, received_unix_nano: int, event: bytes, record: bytes) -> None:
+        """Keeps one event, and forgets the oldest where there are too many or they are too large."""
         self.count += 1
-        self._ring.append(Noted(self.count, stream, received_unix_nano, decoded.message, decoded.how != "raw", record))
-        self._bytes += len(record)
+        self._ring.append(Noted(self.count, stream, received_unix_nano, event, record))
+        self._bytes += len(event) + len(record)
         while len(self._ring) > self._limit or (self._bytes > MAX_BYTES and len(self._ring) > 1):
-            self._bytes -= len(self._ring.popleft().record)
+            oldest = self._ring.popleft()
+            self._bytes -= len(oldest.event) + len(oldest.record)

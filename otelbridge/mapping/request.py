@@ -1,4 +1,4 @@
-"""Records in, one encoded ExportLogsServiceRequest out, grouped by resource."""
+"""Puts records together as one encoded ExportLogsServiceRequest, grouped by resource."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from functools import partial
 from typing import NamedTuple
 
 from otelbridge.event import Stream
-from otelbridge.mapping.wire import TWO_DIGITS, TWO_DIGITS_END, delimited, varint
+from otelbridge.mapping.wire import TWO_DIGITS, TWO_DIGITS_END, attributes, delimited, varint
 
 try:
     from otelbridge.mapping import fastpath_request
 except ImportError:  # it was installed where there is no C compiler
     fastpath_request = None  # type: ignore[assignment]
 
+INSTANCE_KEY = "otelbridge.instance"
+MAX_INSTANCE_BYTES = 256
 SCOPE_NAME = "otelbridge.kubearmor"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
@@ -30,14 +32,18 @@ class Record(NamedTuple):
     """When it happened, 0 where the event does not tell."""
 
 
-def assembler(version: str, *, native: bool = True) -> Callable[[list[Record]], bytes]:
+def assembler(version: str, *, instance: str = "", native: bool = True) -> Callable[[list[Record]], bytes]:
     """What makes one encoded ExportLogsServiceRequest of some records.
 
     Args:
         version: of the scope.
+        instance: of the bridge; the scope's attribute `otelbridge.instance`.
         native: compiled, if it is; the bytes are the same.
     """
     scope = delimited(b"\x0a", SCOPE_NAME.encode()) + delimited(b"\x12", version.encode())
+    scope += attributes(
+        b"\x1a", [(INSTANCE_KEY, instance)], MAX_INSTANCE_BYTES, []
+    )  # InstrumentationScope.attributes = 3
     schema = delimited(b"\x1a", SCHEMA_URL.encode())  # the same field in ScopeLogs and ResourceLogs
     make = fastpath_request.assemble if native and fastpath_request is not None else assemble
     return partial(make, scope=delimited(b"\x0a", scope), schema=schema)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from otelbridge.event import OTHER_OUTCOME, OUTCOME_BY_RESULT
+from otelbridge.kubearmor import outcome_of, severity_of
 from otelbridge.mapping.model import Values
 from otelbridge.mapping.severity import (
     DEFAULT_POSTURE,
@@ -14,7 +14,6 @@ from otelbridge.mapping.severity import (
     Situation,
     alert_situation,
     log_situation,
-    policy_severity,
 )
 from otelbridge.mapping.wire import Attribute
 
@@ -31,7 +30,7 @@ OTHER_OPERATION = "other"
 THROTTLED_EVENT = "kubearmor.alert.throttled"
 MESSAGE_EVENT = "kubearmor.agent.message"
 # Cluster policies cannot be told apart from namespaced ones. PolicyMatched is what the oldest builds wrote.
-RULESETS = {
+CATEGORIES = {
     "MatchedPolicy": "KubeArmorPolicy",
     "PolicyMatched": "KubeArmorPolicy",
     "MatchedHostPolicy": "KubeArmorHostPolicy",
@@ -66,8 +65,7 @@ def rule_on_alert(values: Values, *, mitre: bool) -> Ruling:
     name = _operation_name(operation)
     enforcer = values.text("Enforcer")
     attributes: list[Attribute] = [
-        ("security_rule.name", policy),
-        ("security_rule.ruleset.name", policy if policy == DEFAULT_POSTURE else RULESETS.get(values.text("Type"), "")),
+        *_security_rule(policy, CATEGORIES.get(values.text("Type"), "")),
         ("security_rule.description", values.text("Message")),
         *_severity(values.text("Severity")),
         *_tags(values, mitre=mitre),
@@ -84,7 +82,7 @@ def rule_on_alert(values: Values, *, mitre: bool) -> Ruling:
     return Ruling(
         attributes,
         situation,
-        policy_severity(severity),
+        severity_of(severity),
         THROTTLED_EVENT if situation is Situation.THROTTLED else f"kubearmor.alert.{name}",
         name,
         outcome,
@@ -98,9 +96,9 @@ def rule_on_log(values: Values) -> Ruling:
     kind, operation = values.text("Type"), values.text("Operation")
     outcome = outcome_of(values.text("Result"))
     name = _operation_name(operation)
-    ruleset = DEFAULT_POSTURE if kind == NETWORK_POLICY_TYPE else ""
+    policy = DEFAULT_POSTURE if kind == NETWORK_POLICY_TYPE else ""
     return Ruling(
-        [("security_rule.ruleset.name", ruleset), *_shared(values, outcome)],
+        [*_security_rule(policy, ""), *_shared(values, outcome)],
         log_situation(kind=kind, operation=operation, outcome=outcome),
         0,
         f"kubearmor.telemetry.{name}",
@@ -111,9 +109,11 @@ def rule_on_log(values: Values) -> Ruling:
     )
 
 
-def outcome_of(result: str) -> str:
-    """`allowed`, `denied`, `failed`; empty where KubeArmor gives no result."""
-    return OUTCOME_BY_RESULT.get(result, OTHER_OUTCOME) if result else ""
+def _security_rule(policy: str, category: str) -> Iterator[Attribute]:
+    """A policy is a set of rules that KubeArmor does not name apart; its kind is their category."""
+    yield "security_rule.name", policy
+    yield "security_rule.ruleset.name", policy
+    yield "security_rule.category", DEFAULT_POSTURE if policy == DEFAULT_POSTURE else category
 
 
 def _operation_name(operation: str) -> str:
@@ -128,7 +128,7 @@ def _shared(values: Values, outcome: str) -> Iterator[Attribute]:
 
 
 def _severity(text: str) -> Iterator[Attribute]:
-    level = policy_severity(text)
+    level = severity_of(text)
     if level:
         yield "kubearmor.severity", level
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from otelbridge.mapping.severity import LEVELS, MAX_NUMBER, MIN_NUMBER, Situation
 
@@ -25,8 +25,10 @@ class MappingSettings(BaseModel):
         default_factory=dict, description="Added to every resource, such as `deployment.environment.name`."
     )
     service_name: str = Field(
-        default="kubearmor",
-        description="`service.name` of the records, or `workload` to take each workload's own name.",
+        default="workload",
+        min_length=1,
+        description="`service.name` of the records: `workload` takes each workload's own, and `kubearmor` for a node's "
+        "own events; any other text is the name of all.",
     )
     kubernetes: bool = Field(default=True, description="HostName is also the Kubernetes node's name.")
     body: Literal["text", "json", "map"] = Field(
@@ -40,7 +42,8 @@ class MappingSettings(BaseModel):
         default=True, description="Keep Resource and Data as KubeArmor wrote them beside what is parsed out of them."
     )
     parse_labels: bool = Field(
-        default=False, description="Pod labels as `k8s.pod.label.<key>` on the resource, beside `kubearmor.labels`."
+        default=False,
+        description="Pod labels as `k8s.pod.label.<key>` on the resource, dots in the key as `_`, beside `kubearmor.labels`.",
     )
     label_keys: tuple[str, ...] = Field(default=(), description="With parse_labels: only these keys; empty means all.")
     max_value_bytes: int = Field(
@@ -53,9 +56,6 @@ class MappingSettings(BaseModel):
     severity: dict[str, dict[str, int]] = Field(
         default_factory=dict,
         description="Overrides of the severity table: situation, then KubeArmor severity (`1` to `10` or `none`) to OTLP severity number (1 to 24).",
-    )
-    exec_session_trace: bool = Field(
-        default=False, description="Give the events of one `kubectl exec` session a common trace id."
     )
     event_name_attribute: bool = Field(
         default=False,
@@ -85,12 +85,3 @@ class MappingSettings(BaseModel):
                         f"use {MIN_NUMBER} (TRACE) to {MAX_NUMBER} (FATAL4); 9 is INFO, 13 WARN, 17 ERROR"
                     )
         return table
-
-    @model_validator(mode="after")
-    def _workload_names_need_workloads(self) -> MappingSettings:
-        if self.service_name == "workload" and self.resource_granularity == "node":
-            raise ValueError(
-                "service_name `workload` needs the workload on the resource; "
-                "set resource_granularity to `container` or `pod`, or give service_name a fixed name"
-            )
-        return self

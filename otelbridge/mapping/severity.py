@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
+from otelbridge.kubearmor import MAX_SEVERITY
+
 Row: TypeAlias = tuple[int, ...]
 """OTLP severity numbers: at 0 the one for an event whose policy names no severity, then those for 1 to 10."""
 
-MAX_POLICY_SEVERITY = 10
 MIN_NUMBER, MAX_NUMBER = 1, 24
-LEVELS = ("none", *(str(level) for level in range(1, MAX_POLICY_SEVERITY + 1)))
+LEVELS = ("none", *(str(level) for level in range(1, MAX_SEVERITY + 1)))
 _RANGES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _NUMBERS_PER_RANGE = 4
 
@@ -103,14 +104,6 @@ def severity_text(number: int) -> str:
     """OpenTelemetry's short name: 9 is INFO, 10 INFO2, 13 WARN."""
     kind, rank = divmod(number - 1, _NUMBERS_PER_RANGE)
     return _RANGES[kind] + (str(rank + 1) if rank else "")
-
-
-def policy_severity(text: str) -> int:
-    """KubeArmor's Severity as a number from 1 to 10, or 0 where the policy names none."""
-    if not (text.isascii() and text.isdigit()):
-        return 0
-    level = int(text[:3])
-    return level if level <= MAX_POLICY_SEVERITY else 0
 
 
 def alert_situation(*, policy: str, operation: str, action: str, outcome: str) -> Situation:

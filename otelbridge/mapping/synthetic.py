@@ -1,4 +1,4 @@
-"""What KubeArmor says about itself in, log records out. Only a KubeArmor with debug on sends these: no hot path."""
+"""Makes the records of what is no alert or log: gaps, undecodable events, and KubeArmor's messages about itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from otelbridge import clamp
 from otelbridge.event import Gap, Stream
 from otelbridge.mapping.body import as_json, as_map, one_line
+from otelbridge.mapping.decode import Decoded
 from otelbridge.mapping.fields import MESSAGE_FIELDS
 from otelbridge.mapping.model import Instant, MappingCounts, Memo, Values, WorkloadPart
 from otelbridge.mapping.parts import Key, Parts, digest_of, uid
@@ -79,14 +80,15 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
         limit_bytes=settings.max_value_bytes,
         cut=cut,
     )
-    resource = _resource(settings, [*where.node, *where.pod, *where.container])
+    resource = _resource(settings, [*where.service, *where.node, *where.pod, *where.container])
     return Record(Stream.GAPS, resource, encoded, started)
 
 
 def raw_record(
-    stream: Stream, body: bytes, why: str, settings: MappingSettings, observed_unix_nano: int
+    decoded: Decoded, stream: Stream, settings: MappingSettings, observed_unix_nano: int, event_uid: bytes = b""
 ) -> tuple[Record, bool]:
-    """An event that is not protobuf, as it came; and whether it had to be cut."""
+    """An event as its bytes; and whether it had to be cut."""
+    body = decoded.body
     cut = ["body"] if len(body) > MAX_RAW_BYTES else []
     truncated = bool(cut)
     content: Value = body[:MAX_RAW_BYTES]
@@ -99,13 +101,19 @@ def raw_record(
         pairs=[
             ("kubearmor.stream", str(stream)),
             ("kubearmor.decode", "raw"),
-            ("kubearmor.decode_error", why),
-            ("log.record.uid", uid(digest_of([(str(stream), body.hex())])).decode()),
+            ("kubearmor.decode_error", decoded.why),
+            ("log.record.uid", (event_uid or raw_uid(stream, body)).decode()),
         ],
         limit_bytes=settings.max_value_bytes,
         cut=cut,
     )
-    return Record(stream, _resource(settings, list(place(Values((), ()), settings).node)), encoded, 0), truncated
+    where = place(Values((), ()), settings)
+    return Record(stream, _resource(settings, [*where.service, *where.node]), encoded, 0), truncated
+
+
+def raw_uid(stream: Stream, body: bytes) -> bytes:
+    """`log.record.uid` of an event that nothing but its bytes is known of."""
+    return uid(str(stream).encode() + body)
 
 
 def iso(unix_nano: int) -> str:
@@ -135,9 +143,7 @@ def _count(key: str, records: int | None) -> list[Attribute]:
 
 
 def _resource(settings: MappingSettings, pairs: list[Attribute]) -> bytes:
-    given = dict(settings.resource_attributes)
-    service_name = "kubearmor" if settings.service_name == "workload" else settings.service_name
-    given.setdefault("service.name", service_name)
+    given = settings.resource_attributes
     rest = [pair for pair in pairs if pair[0] not in given]
     return attributes(RESOURCE_ATTRIBUTE, [*given.items(), *rest], settings.max_value_bytes, [])
 
@@ -161,11 +167,19 @@ class MessageEncoder:
             parts.make_workload, max_entries=MAX_NODES_REMEMBERED, max_bytes=MAX_REMEMBERED_BYTES
         )
 
-    def map(self, message: pb.Message, received_unix_nano: int, rare: list[Attribute], dropped: int) -> Record:
-        """Maps one message; the arguments are those of `Lane.map`."""
+    def map(
+        self,
+        message: pb.Message,
+        received_unix_nano: int,
+        rare: list[Attribute],
+        dropped: int = 0,
+        *,
+        marks: str = "",
+        event_uid: bytes = b"",
+    ) -> Record:
+        """Maps one message; the arguments are those of `RecordEncoder.map`."""
         settings, text = self._settings, message.Message
-        key = self._fetch(message)
-        place = self._places.recall(key) or self._places.learn(key)
+        place = self._place(message)
         unix_nano = self._instant.unix_nano(message.UpdatedTime, message.Timestamp)
         line = clip(one_line(text), settings.max_body_bytes)
         bodies: dict[str, Value] = {"text": line}
@@ -173,9 +187,6 @@ class MessageEncoder:
             bodies["map"] = as_map(message, settings.max_value_bytes)
         if settings.body == "json" or settings.keep_original:
             bodies["json"] = as_json(message, settings.max_value_bytes)
-        identity = [
-            "messages", place.digest, message.Timestamp, message.UpdatedTime, message.Type, message.Level, text
-        ]  # fmt: skip
         body = bodies[settings.body]
         pairs: list[Attribute] = [
             ("kubearmor.stream", str(Stream.MESSAGES)),
@@ -185,7 +196,7 @@ class MessageEncoder:
             ("kubearmor.message", text if body != text else ""),
             *self._instant.odd(message.UpdatedTime, message.Timestamp, unix_nano),
             ("log.record.original", bodies["json"] if settings.keep_original else ""),
-            ("log.record.uid", uid(digest_of([(str(value), "") for value in identity])).decode()),
+            ("log.record.uid", (event_uid or self.uid(message, marks)).decode()),
             *rare,
         ]
         truncated = bool(self._cut or dropped)
@@ -203,3 +214,15 @@ class MessageEncoder:
         self._tally.truncated += truncated or len(text.encode()) > settings.max_value_bytes
         self._tally.nodes[place.node] = received_unix_nano
         return Record(Stream.MESSAGES, place.resource, encoded, unix_nano)
+
+    def uid(self, message: pb.Message, marks: str = "") -> bytes:
+        """`log.record.uid` of a message as it is now."""
+        identity = [
+            "messages", self._place(message).digest, message.Timestamp, message.UpdatedTime, message.Type,
+            message.Level, message.Message, marks,
+        ]  # fmt: skip
+        return uid(digest_of([(str(value), "") for value in identity]))
+
+    def _place(self, message: pb.Message) -> WorkloadPart:
+        key = self._fetch(message)
+        return self._places.recall(key) or self._places.learn(key)

@@ -24,8 +24,6 @@ BODY = b"\x2a"  # LogRecord.body = 5
 SEVERITY_NUMBER = b"\x10"  # LogRecord.severity_number = 2
 SEVERITY_TEXT = b"\x1a"  # LogRecord.severity_text = 3
 DROPPED_ATTRIBUTES_COUNT = b"\x38"  # LogRecord.dropped_attributes_count = 7
-TRACE_ID = b"\x4a"  # LogRecord.trace_id = 9
-SPAN_ID = b"\x52"  # LogRecord.span_id = 10
 EVENT_NAME = b"\x62"  # LogRecord.event_name = 12
 
 MAX_DEPTH = (

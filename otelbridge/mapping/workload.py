@@ -1,4 +1,4 @@
-"""Where it happened: cluster, node, pod and container in, attributes of three levels out."""
+"""Works out where an event happened: the attributes of node, pod and container, and the service that they belong to."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from otelbridge.kubearmor import labels_of
+from otelbridge.mapping.image import image_attributes
 from otelbridge.mapping.model import Values
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.wire import Attribute
+from otelbridge.mapping.wire import Attribute, Value
 
 PLACEHOLDER_CLUSTER = "default"  # what KubeArmor says when nobody named the cluster
 OWNER_KEYS = {
@@ -19,13 +21,18 @@ OWNER_KEYS = {
     "Job": "k8s.job.name",
     "CronJob": "k8s.cronjob.name",
 }
+MAX_LABEL_KEY = 96  # VictoriaLogs takes names of 128 bytes
 MAX_PARSED_LABELS = 64  # more would not help anybody; `kubearmor.labels` still has them all
-# The order in which a workload's service name is looked for, after OpenTelemetry's non-normative k8s-attributes page.
+# The order in which a workload's service name is looked for: OpenTelemetry's page on Kubernetes attributes.
 SERVICE_LABELS = ("app.kubernetes.io/instance", "app.kubernetes.io/name")
 SERVICE_OWNERS = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "CronJob", "Job")
 # k8s_<container>_<pod>_<namespace>_<pod uid>_<restarts>: what dockershim calls a container.
 _DOCKER_NAME = re.compile(r"k8s_([^_]+)_([^_]+)_([^_]+)_([0-9a-f-]{32,36})_(\d{1,9})")
-_DIGEST = re.compile(r"@?(sha\d{3}:[0-9a-f]+)$")
+_NOT_A_LABEL_KEY = re.compile(r"[^\w/-]", re.ASCII)
+WORKLOAD = "workload"
+"""As service name: each workload's own."""
+SENSOR = "kubearmor"
+"""The service of what happened outside of all containers."""
 
 
 class Place(NamedTuple):
@@ -34,7 +41,8 @@ class Place(NamedTuple):
     node: list[Attribute]
     pod: list[Attribute]
     container: list[Attribute]
-    service_name: str
+    service: list[Attribute]
+    """Of the workload, or of the sensor for a node's own events."""
     labels_left_out: int
     """Labels that were not parsed because there were too many."""
 
@@ -60,9 +68,8 @@ def place(values: Values, settings: MappingSettings) -> Place:
     container, pod, namespace, pod_uid, restarts = docker.groups() if docker else ("", "", "", "", "")
     namespace = values.text("NamespaceName") or namespace
     pod = values.text("PodName") or pod
-    labels = parse_labels(values.text("Labels")) if settings.parse_labels else {}
-    wanted = {k: v for k, v in labels.items() if not settings.label_keys or k in settings.label_keys}
-    kept = dict(list(wanted.items())[:MAX_PARSED_LABELS])
+    labels = labels_of(values.text("Labels"))
+    on_labels, left_out = _label_attributes(labels, settings, keys.label_prefix)
     host, host_ip = values.text("HostName"), values.text("HostIP")
     node_id = values.text("NodeID")
     on_node: list[Attribute] = [
@@ -77,7 +84,7 @@ def place(values: Values, settings: MappingSettings) -> Place:
         (keys.pod, pod),
         ("k8s.pod.uid", pod_uid),
         *_owner(values, namespace, pod),
-        *((keys.label_prefix + key, value) for key, value in kept.items()),
+        *on_labels,
     ]
     on_container: list[Attribute] = [
         (keys.container, container or values.text("ContainerName")),
@@ -86,38 +93,24 @@ def place(values: Values, settings: MappingSettings) -> Place:
         ("container.id", values.text("ContainerID")),
         *image_attributes(values.text("ContainerImage")),
     ]
-    name = settings.service_name
-    if name == "workload":
-        name = _service_name(values, labels, pod, container or values.text("ContainerName"))
-    return Place(on_node, on_pod, on_container, name, len(wanted) - len(kept))
+    service = _service(values, labels, settings, (namespace, pod, container or values.text("ContainerName")))
+    return Place(on_node, on_pod, on_container, service, left_out)
 
 
-def parse_labels(text: str) -> dict[str, str]:
-    """`k=v,k2=v2`, sorted. A part without `=` belongs to the value before it: Docker's values may hold commas."""
-    pairs: list[tuple[str, list[str]]] = []
-    for part in text.split(","):
-        key, equals, value = part.partition("=")
-        if equals and key:
-            pairs.append((key, [value]))
-        elif pairs:
-            pairs[-1][1].append(part)
-    return dict(sorted((key, ",".join(values)) for key, values in pairs))
+def _label_attributes(labels: Mapping[str, str], settings: MappingSettings, prefix: str) -> tuple[list[Attribute], int]:
+    """The wanted labels as attributes, and how many had to be left out.
 
-
-def image_attributes(image: str) -> Iterator[Attribute]:
-    """Name, tag and digest of `repo:tag@sha256:digest`, any part of which may be missing, even the `@`."""
-    if not image:
-        return
-    found = _DIGEST.search(image)
-    digest = found[1] if found else ""
-    rest = image[: found.start()] if found else image
-    slash, colon = rest.rfind("/"), rest.rfind(":")
-    name, tag = (rest[:colon], rest[colon + 1 :]) if colon > slash else (rest, "")
-    yield "container.image.name", name
-    yield "container.image.tags", [tag] if tag else []
-    yield "container.image.repo_digests", [f"{name}@{digest}"] if digest else []
-    rebuilt = name + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
-    yield "kubearmor.container.image", image if rebuilt != image else ""
+    Dots in a label's key, and whatever no key may hold, become `_`: `app` beside `app.kubernetes.io/name` would be both
+    a value and an object to back-ends that nest keys at dots. Of two labels that then share a key the first is taken.
+    """
+    if not settings.parse_labels:
+        return [], 0
+    wanted = {key: value for key, value in labels.items() if not settings.label_keys or key in settings.label_keys}
+    named: dict[str, Value] = {}
+    for key, value in wanted.items():
+        if len(named) < MAX_PARSED_LABELS and len(key) <= MAX_LABEL_KEY:
+            named.setdefault(prefix + _NOT_A_LABEL_KEY.sub("_", key), value)
+    return list(named.items()), len(wanted) - len(named)
 
 
 def _cluster(reported: str, configured: str, key: str) -> Iterator[Attribute]:
@@ -137,10 +130,35 @@ def _owner(values: Values, namespace: str, pod: str) -> Iterator[Attribute]:
         yield "kubearmor.owner.namespace", values.text("Owner.Namespace")
 
 
+def _service(
+    values: Values, labels: Mapping[str, str], settings: MappingSettings, inside: tuple[str, str, str]
+) -> list[Attribute]:
+    """service.name, service.namespace and service.instance.id.
+
+    Args:
+        values: the event's own.
+        labels: of its pod.
+        settings: they may name one service for all.
+        inside: namespace, pod and container, empty for a node's own event.
+    """
+    namespace, pod, container = inside
+    level = settings.resource_granularity
+    if settings.service_name != WORKLOAD:
+        return [("service.name", settings.service_name)]
+    if level == "node" or not (pod or container):
+        return [("service.name", SENSOR)]
+    instance = (namespace, pod, container if level == "container" else "")
+    return [
+        ("service.name", _service_name(values, labels, pod, container)),
+        ("service.namespace", namespace),
+        ("service.instance.id", ".".join(name for name in instance if name)),
+    ]
+
+
 def _service_name(values: Values, labels: Mapping[str, str], pod: str, container: str) -> str:
     for label in SERVICE_LABELS:
         if labels.get(label):
             return labels[label]
     if values.text("Owner.Ref") in SERVICE_OWNERS and values.text("Owner.Name"):
         return values.text("Owner.Name")
-    return pod or container or "kubearmor"
+    return pod or container

@@ -374,7 +374,7 @@ def event_document(noted: Noted) -> EventDocument:
 
 def encoded_event(noted: Noted) -> Json:
     """An event as /events hands it on: as KubeArmor would have sent it, had it been redacted there."""
-    event = base64.b64encode(noted.message.SerializeToString()).decode("ascii")
+    event = base64.b64encode(noted.event).decode("ascii")
     return {"number": noted.number, "stream": noted.stream.value, "event": event, "parses": noted.parses}
 
 

@@ -37,10 +37,10 @@ MIB = 1024 * 1024
 class FaultyMapper(Mapper):
     """Has a bug that one event finds."""
 
-    def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
+    def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int, event_uid: bytes = b"") -> Record:
         if decoded.how == "strict" and decoded.message.HostName == "unlucky":
             raise KeyError("unlucky")
-        return super().map(stream, decoded, received_unix_nano)
+        return super().map(stream, decoded, received_unix_nano, event_uid)
 
 
 @dataclass

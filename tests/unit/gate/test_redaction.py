@@ -116,7 +116,6 @@ def test_every_text_of_the_command_is_looked_at_and_each_secret_counted() -> Non
     assert message.Source == f"/bin/sh -c mysql -p{MARK}"
     assert dict(message.EventData) == {"Token": MARK, "Syscall": "SYS_EXECVE"}
     assert message.PolicyName == "token=kept", "not one of the fields"
-    assert gate.redacted_events == 1
     assert gate.redactions == {"mysql_password": 2, "flag": 1, "assignment": 1}
 
 
@@ -126,7 +125,6 @@ def test_an_event_without_secrets_is_left_alone() -> None:
     before = message.SerializeToString()
     assert gate.judge(Stream.LOGS, message).redactions == 0
     assert message.SerializeToString() == before
-    assert gate.redacted_events == 0
 
 
 def test_what_is_dropped_is_not_redacted() -> None:
@@ -134,7 +132,7 @@ def test_what_is_dropped_is_not_redacted() -> None:
     gate = Gate(GateSettings(rules=(rule,), redact_common_secrets=True))
     message = pb.Log(Source="app --password x1")
     assert not gate.judge(Stream.LOGS, message).keep
-    assert gate.redacted_events == 0
+    assert not gate.redactions
 
 
 def test_an_operators_own_pattern_with_and_without_a_group() -> None:

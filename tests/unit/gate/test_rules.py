@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from otelbridge.event import Stream
-from otelbridge.gate.rules import KEEP, Gate, Verdict, labels_of
+from otelbridge.gate.rules import KEEP, Gate, Verdict
 from otelbridge.gate.settings import GateSettings, RuleSettings
+from otelbridge.kubearmor import labels_of
 from otelbridge.pb import kubearmor_pb2 as pb
 
 ALERT: dict[str, Any] = {

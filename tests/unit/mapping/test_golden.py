@@ -43,10 +43,8 @@ GAP = Gap(
 
 
 def document(name: str) -> str:
-    mapper = Mapper(MappingSettings(exec_session_trace=True), version="0.0.0")
-    record = (
-        mapper.gap(GAP) if name == "gap" else mapped(sample(*CHOSEN[name]), MappingSettings(exec_session_trace=True))
-    )
+    mapper = Mapper(MappingSettings(), version="0.0.0")
+    record = mapper.gap(GAP) if name == "gap" else mapped(sample(*CHOSEN[name]))
     return json.dumps(to_document(mapper.assemble([record])), indent=2, ensure_ascii=False) + "\n"
 
 

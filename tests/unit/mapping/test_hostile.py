@@ -118,11 +118,12 @@ def test_long_texts_in_every_field_cost_their_bytes(text: str, operation: str) -
 
 def test_a_fault_anywhere_in_the_walk_makes_a_raw_record(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Gate):
-        def judge(self, *_: object) -> object:  # type: ignore[override]
+        def decide(self, *_: object) -> object:  # type: ignore[override]
             raise MemoryError("no room")
 
     walk = EventEncoder(
-        Broken(GateSettings(rules=(RuleSettings(name="x", action="drop"),))), Mapper(MappingSettings(), version="1")
+        Broken(GateSettings(rules=(RuleSettings(name="x", action="drop"),))),
+        Mapper(MappingSettings(native=False), version="1"),
     )
     found = carried(log().SerializeToString(), Stream.LOGS, walk)
     assert found.attributes["kubearmor.decode"] == "raw"

@@ -214,23 +214,31 @@ def test_event_data_is_kept_where_it_says_more() -> None:
     assert found == {
         "kubearmor.event_data.fd": "-101",
         "kubearmor.event_data.source_ip": "1.2.3.4",
-        "kubearmor.event_data.na_ve_key": "x",
+        "kubearmor.event_data.other": ["naïve key=x"],
     }
 
 
-def test_two_event_data_keys_that_look_alike_are_both_kept() -> None:
+def test_names_that_kubearmor_does_not_make_stay_together_under_one_key() -> None:
     message = log()
-    message.EventData.update({"A-B": "1", "A_B": "2", "a b": "3"})
-    found = {value for key, value in seen(message).attributes.items() if key.startswith("kubearmor.event_data.a_b")}
-    assert found == {"1", "2", "3"}
+    message.EventData.update({f"K{number:03}\n.x": "v" for number in range(200)} | {"": "no name"})
+    found = {key: value for key, value in seen(message).attributes.items() if "event_data" in key}
+    assert found == {"kubearmor.event_data.other": ["=no name", *(f"K{number:03}\n.x=v" for number in range(200))]}
 
 
-def test_event_data_beyond_64_keys_is_counted() -> None:
-    message = log()
-    message.EventData.update({f"K{number:03}": "v" for number in range(70)})
-    found = seen(message)
-    assert len([key for key in found.attributes if key.startswith("kubearmor.event_data.")]) == 64
-    assert found.record.dropped_attributes_count == 6
+def test_event_data_is_cut_where_go_cuts_it() -> None:
+    white = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+    for blank in white:
+        assert event_data_of(f"a=1{blank}b=2{blank}{blank}c") == {"A": "1", "B": "2"}
+    for letter in "\x1c\x1d\x1e\x1f\u200b\u180e\ufeff":
+        assert event_data_of(f"a=1{letter}b=2") == {"A": f"1{letter}b=2"}
+
+
+def test_what_go_made_of_a_socket_path_with_line_breaks_says_nothing_new() -> None:
+    path = "\0x\ny=1\u2003z=2"
+    message = log(Operation="Network", Data="syscall=SYS_CONNECT fd=3", Resource=f"sun_path={path} sa_family=AF_UNIX")
+    message.EventData.update({"Syscall": "SYS_CONNECT", "Fd": "3", "Sun_path": "\0x", "Y": "1", "Z": "2"})
+    message.EventData["Sa_family"] = "AF_UNIX"
+    assert not [key for key in seen(message).attributes if "event_data" in key]
 
 
 def test_without_the_raw_texts_event_data_stays_whole() -> None:

@@ -90,8 +90,8 @@ def test_the_id_does_not_depend_on_the_records_shape() -> None:
     message.ExecEvent.ExecID = "5"
     everything: dict[str, Any] = {
         "body": "json", "parse_labels": True, "cluster_name": "c", "resource_granularity": "node",
-        "keep_original": True,
-        "exec_session_trace": True, "event_name_attribute": True, "mitre_techniques": False, "kubernetes": False,
+        "keep_original": True, "keep_raw": False, "max_value_bytes": 256,
+        "event_name_attribute": True, "mitre_techniques": False, "kubernetes": False,
     }  # fmt: skip
     assert uid(message) == uid(message, **everything)
 
@@ -186,45 +186,24 @@ def test_the_body_as_json_and_as_a_map() -> None:
     assert json.loads(seen(message, keep_original=True).attributes["log.record.original"]) == as_map
 
 
-def test_an_exec_session_and_its_forked_child_share_a_trace() -> None:
-    parent = alert(HostPID=100)
-    parent.ExecEvent.ExecID = str((100 << 32) | 0xBEEF1234)
-    child = alert(HostPID=200)
-    child.ExecEvent.ExecID = str((200 << 32) | 0xBEEF1234)
-    other = alert(HostPID=300)
-    other.ExecEvent.ExecID = str((300 << 32) | 0xBEEF1235)
-    found = [seen(message, exec_session_trace=True) for message in (parent, child, other)]
-    assert found[0].attributes["kubearmor.exec.session_id"] == "beef1234"
-    assert found[0].record.trace_id == found[1].record.trace_id != found[2].record.trace_id
-    assert len(found[0].record.trace_id) == 16
-    assert found[0].record.span_id == (100).to_bytes(8, "big")
-    assert found[0].record.span_id != found[1].record.span_id
-    assert seen(parent).record.trace_id == b"", "by opt-in only"
-
-
-def test_a_session_is_scoped_by_its_container() -> None:
-    here, there = alert(ContainerID="a"), alert(ContainerID="b")
-    here.ExecEvent.ExecID = there.ExecEvent.ExecID = "5"
-    traces = {seen(message, exec_session_trace=True).record.trace_id for message in (here, there)}
-    assert len(traces) == 2
+def test_an_exec_session_and_its_forked_child_share_its_id() -> None:
+    ids = [(100 << 32) | 0xBEEF1234, (200 << 32) | 0xBEEF1234, (300 << 32) | 0xBEEF1235]
+    found = [seen(alert(ExecEvent=pb.ExecEvent(ExecID=str(exec_id)))) for exec_id in ids]
+    assert [one.attributes["kubearmor.exec.session_id"] for one in found] == ["beef1234", "beef1234", "beef1235"]
+    assert {(one.record.trace_id, one.record.span_id) for one in found} == {(b"", b"")}, "no span has such an id"
 
 
 @pytest.mark.parametrize("exec_id", ["0", ""])
-def test_outside_a_session_there_is_no_trace(exec_id: str) -> None:
-    message = alert()
-    message.ExecEvent.ExecID = exec_id
-    found = seen(message, exec_session_trace=True)
-    assert found.record.trace_id == found.record.span_id == b""
+def test_outside_a_session_there_is_no_id(exec_id: str) -> None:
+    found = seen(alert(ExecEvent=pb.ExecEvent(ExecID=exec_id)))
     assert not [key for key in found.attributes if key.startswith("kubearmor.exec.id")]
+    assert uid(alert(ExecEvent=pb.ExecEvent(ExecID=exec_id))) == uid(alert())
 
 
 def test_an_exec_id_that_is_none_is_kept() -> None:
-    message = alert()
-    message.ExecEvent.ExecID = "not a number"
-    found = seen(message, exec_session_trace=True)
+    found = seen(alert(ExecEvent=pb.ExecEvent(ExecID="not a number")))
     assert found.attributes["kubearmor.exec.id"] == "not a number"
     assert "kubearmor.exec.session_id" not in found.attributes
-    assert found.record.trace_id == b""
 
 
 @pytest.mark.parametrize(
@@ -247,7 +226,9 @@ def test_a_cut_value_is_told_each_time_although_parts_are_remembered() -> None:
     body = alert(PolicyName="p" * 300, PodName="q" * 300).SerializeToString()
     for _ in range(3):
         found = see(mapper.map(Stream.ALERTS, decode(Stream.ALERTS, body), RECEIVED))
-        assert found.attributes["kubearmor.truncated"] == ["k8s.pod.name", "security_rule.name"]
+        assert found.attributes["kubearmor.truncated"] == [
+            "k8s.pod.name", "security_rule.name", "security_rule.ruleset.name", "service.instance.id", "service.name"
+        ]  # fmt: skip
     assert mapper.tally.truncated == 3
     usual = see(mapper.map(Stream.ALERTS, decode(Stream.ALERTS, alert().SerializeToString()), RECEIVED))
     assert "kubearmor.truncated" not in usual.attributes

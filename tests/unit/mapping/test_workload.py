@@ -5,37 +5,52 @@ import itertools
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.kubearmor import labels_of
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.workload import parse_labels
 from otelbridge.pb import kubearmor_pb2 as pb
 from tests.unit.mapping.samples import RECEIVED, alert, log, mapped, seen
 
-DIGEST = "sha256:" + "6f" * 32
-IMAGES = {
-    f"docker.io/library/nginx:latest@{DIGEST}": ("docker.io/library/nginx", "latest", DIGEST),
-    f"registry.local:5000/team/web@{DIGEST}": ("registry.local:5000/team/web", None, DIGEST),
-    "registry.local:5000/team/web": ("registry.local:5000/team/web", None, None),
-    "registry.local:5000/web:1.2": ("registry.local:5000/web", "1.2", None),
-    "wordpress:4.8-apache": ("wordpress", "4.8-apache", None),
-    "nginx": ("nginx", None, None),
-    f":v3.21.6{DIGEST}": (None, "v3.21.6", DIGEST),
+A, B = "sha256:" + "a1" * 32, "sha256:" + "b2" * 32
+# Reference to name, tag, digests and image id; a text that those cannot be put together to again is kept.
+IMAGES: dict[str, tuple[str | None, str | None, list[str], str | None]] = {
+    f"docker.io/library/nginx:latest@{A}": ("docker.io/library/nginx", "latest", [A], None),
+    f"registry.local:5000/team/web@{A}": ("registry.local:5000/team/web", None, [A], None),
+    "registry.local:5000/team/web": ("registry.local:5000/team/web", None, [], None),
+    "registry.local:5000/web:1.2": ("registry.local:5000/web", "1.2", [], None),
+    "wordpress:4.8-apache": ("wordpress", "4.8-apache", [], None),
+    "nginx": ("nginx", None, [], None),
+    f":v3.21.6{A}": (None, "v3.21.6", [], A),
+    A: (None, None, [], A),
+    f"{A}@{B}": (None, None, [B], A),
+    f"{A}{B}": (None, None, [], B),
+    f"@{A}": (None, None, [A], None),
+    f"nginx:1.2@{A}@{B}": ("nginx", "1.2", [A, B], None),
+    f"nginx:1.2@{A}@{A}": ("nginx", "1.2", [A], None),
+    f"nginx:1.2docker://{A}": ("nginx", "1.2", [], A),
+    f"nginx:1.2{A}": ("nginx", "1.2", [], A),
+    f"docker-pullable://nginx@{A}": ("nginx", None, [A], None),
+    "nginx:1.2" + "c3" * 32: ("nginx", "1.2", [], "c3" * 32),
+    "nginx:" + "c3" * 32: ("nginx", "c3" * 32, [], None),
+    "nginx@": ("nginx", None, [], None),
+    "nginx:1.2@sha256:nonsense": ("nginx", "1.2", [], None),
+    "localhost:5000": ("localhost", "5000", [], None),
 }
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_images_are_split(image: str) -> None:
-    name, tag, digest = IMAGES[image]
+def test_every_form_of_an_image_gives_the_parts_that_it_has(image: str) -> None:
+    name, tag, digests, image_id = IMAGES[image]
     found = seen(log(ContainerImage=image)).resource
     assert found.get("container.image.name") == name
     assert found.get("container.image.tags") == ([tag] if tag else None)
-    assert found.get("container.image.repo_digests") == ([f"{name or ''}@{digest}"] if digest else None)
-
-
-def test_an_image_that_cannot_be_put_together_again_is_kept_raw() -> None:
-    image = f":v3.21.6{DIGEST}"
-    assert seen(log(ContainerImage=image)).resource["kubearmor.container.image"] == image
+    assert found.get("container.image.id") == image_id
+    assert found.get("oci.manifest.digest") == (digests[-1] if digests else None)
+    named = [f"{name}@{digest}" for digest in digests if name]
+    assert found.get("container.image.repo_digests") == (named or None)
+    joined = (name or "") + (f":{tag}" if tag else "") + "".join(f"@{digest}" for digest in digests)
+    assert found.get("kubearmor.container.image") == (None if joined == image and name else image)
 
 
 def test_dockers_container_name_is_taken_apart() -> None:
@@ -112,16 +127,21 @@ def test_labels_are_kept_raw_and_parsed_by_opt_in() -> None:
     message = log(Labels="tier=front,app=web")
     assert seen(message).attributes["kubearmor.labels"] == "tier=front,app=web"
     assert not [key for key in seen(message).resource if "label" in key]
-    found = seen(message, parse_labels=True).resource
-    assert (found["k8s.pod.label.app"], found["k8s.pod.label.tier"]) == ("web", "front")
-    found = seen(message, parse_labels=True, label_keys=("app",)).resource
-    assert [key for key in found if "label" in key] == ["k8s.pod.label.app"]
+    parsed = seen(message, parse_labels=True).resource
+    assert (parsed["k8s.pod.label.app"], parsed["k8s.pod.label.tier"]) == ("web", "front")
+    found = seen(log(Labels="app=a,app.kubernetes.io/name=b,a.b=1,a_b=2"), parse_labels=True)
+    assert {key: text for key, text in found.resource.items() if "label" in key} == {
+        "k8s.pod.label.app": "a", "k8s.pod.label.app_kubernetes_io/name": "b", "k8s.pod.label.a_b": "1"
+    }  # fmt: skip
+    assert found.attributes["kubearmor.truncated"] == ["k8s.pod.label"]
+    only = seen(message, parse_labels=True, label_keys=("app",)).resource
+    assert [key for key in only if "label" in key] == ["k8s.pod.label.app"]
 
 
 def test_docker_labels_may_hold_commas_and_equals_signs() -> None:
-    assert parse_labels("a=1,b=x,y,z,c=p=q,=odd") == {"a": "1", "b": "x,y,z", "c": "p=q,=odd"}
-    assert parse_labels("") == {}
-    assert parse_labels("nonsense") == {}
+    assert labels_of("a=1,b=x,y,z,c=p=q,=odd") == {"a": "1", "b": "x,y,z", "c": "p=q,=odd"}
+    assert labels_of("") == {}
+    assert labels_of("nonsense") == {}
 
 
 def test_ten_thousand_labels_are_cut_and_the_cut_is_told() -> None:
@@ -132,17 +152,35 @@ def test_ten_thousand_labels_are_cut_and_the_cut_is_told() -> None:
     assert labels.startswith(found.attributes["kubearmor.labels"])
 
 
-def test_the_service_is_the_sensor_or_by_opt_in_the_workload() -> None:
+def service(resource: dict[str, object]) -> tuple[object, ...]:
+    return tuple(resource.get(f"service.{key}") for key in ("name", "namespace", "instance.id"))
+
+
+def test_the_service_is_the_workload_as_the_conventions_work_it_out() -> None:
     owner = pb.Podowner(Ref="Deployment", Name="web", Namespace="shop")
-    assert seen(log(Owner=owner)).resource["service.name"] == "kubearmor"
-    assert seen(log(Owner=owner), service_name="x").resource["service.name"] == "x"
-    assert seen(log(Owner=owner), service_name="workload").resource["service.name"] == "web"
-    assert seen(log(), service_name="workload").resource["service.name"] == "web-0"
-    labelled = log(Owner=owner, Labels="app.kubernetes.io/name=front,app.kubernetes.io/instance=front-eu")
-    assert seen(labelled, service_name="workload").resource["service.name"] == "web", "labels only by opt-in"
-    assert seen(labelled, service_name="workload", parse_labels=True).resource["service.name"] == "front-eu"
-    host = seen(pb.Log(HostName="n"), service_name="workload").resource
-    assert host["service.name"] == "kubearmor"
+    assert service(seen(log(Owner=owner)).resource) == ("web", "shop", "shop.web-0.web")
+    assert service(seen(log()).resource) == ("web-0", "shop", "shop.web-0.web")
+    assert service(seen(log(PodName="", NamespaceName="")).resource) == ("web", None, "web")
+    labels = "app.kubernetes.io/name=front,app.kubernetes.io/instance=front-eu"
+    assert seen(log(Owner=owner, Labels=labels)).resource["service.name"] == "front-eu"
+    assert seen(log(Owner=owner, Labels="app.kubernetes.io/name=front")).resource["service.name"] == "front"
+    assert seen(log(Owner=pb.Podowner(Ref="Rollout", Name="r"))).resource["service.name"] == "web-0"
+
+
+def test_a_nodes_own_event_belongs_to_the_sensor() -> None:
+    assert service(seen(pb.Log(HostName="n")).resource) == ("kubearmor", None, None)
+    assert service(seen(pb.Message(HostName="n")).resource) == ("kubearmor", None, None)
+
+
+def test_a_given_name_is_the_name_of_all() -> None:
+    assert service(seen(log(), service_name="x").resource) == ("x", None, None)
+    assert service(seen(pb.Log(HostName="n"), service_name="x").resource) == ("x", None, None)
+
+
+def test_a_coarser_resource_has_a_coarser_service() -> None:
+    owner = pb.Podowner(Ref="Deployment", Name="web", Namespace="shop")
+    assert service(seen(log(Owner=owner), resource_granularity="pod").resource) == ("web", "shop", "shop.web-0")
+    assert service(seen(log(Owner=owner), resource_granularity="node").resource) == ("kubearmor", None, None)
 
 
 def test_given_attributes_win_over_found_ones() -> None:
@@ -195,7 +233,7 @@ def test_presets_are_named() -> None:
 )
 def test_hashes(value: str, expected: str | None) -> None:
     found = seen(log(ProcessHash=value, HashAlgo="sha256")).attributes
-    assert found.get("kubearmor.process.hash.sha256") == expected
+    assert found.get("kubearmor.hash.process") == expected
 
 
 def test_tags_and_techniques() -> None:
@@ -209,10 +247,28 @@ def test_tags_and_techniques() -> None:
     assert "kubearmor.mitre.technique.ids" not in seen(alert(Tags=tags), mitre_techniques=False).attributes
 
 
-def test_policies_belong_to_a_ruleset() -> None:
-    rulesets = {"MatchedPolicy": "KubeArmorPolicy", "MatchedHostPolicy": "KubeArmorHostPolicy",
-                "MatchedNetworkPolicy": "KubeArmorNetworkPolicy", "PolicyMatched": "KubeArmorPolicy"}  # fmt: skip
-    for kind, ruleset in rulesets.items():
-        assert seen(alert(Type=kind)).attributes["security_rule.ruleset.name"] == ruleset
-    assert seen(alert(PolicyName="DefaultPosture")).attributes["security_rule.ruleset.name"] == "DefaultPosture"
-    assert "security_rule.ruleset.name" not in seen(alert(Type="Novelty")).attributes
+def test_a_policy_is_a_set_of_rules_and_its_kind_their_category() -> None:
+    kinds = {"MatchedPolicy": "KubeArmorPolicy", "MatchedHostPolicy": "KubeArmorHostPolicy",
+             "MatchedNetworkPolicy": "KubeArmorNetworkPolicy", "PolicyMatched": "KubeArmorPolicy"}  # fmt: skip
+    for kind, category in kinds.items():
+        found = seen(alert(Type=kind)).attributes
+        assert [found[f"security_rule.{key}"] for key in ("name", "ruleset.name", "category")] == [
+            "no-apt", "no-apt", category
+        ]  # fmt: skip
+    posture = seen(alert(PolicyName="DefaultPosture")).attributes
+    assert posture["security_rule.ruleset.name"] == posture["security_rule.category"] == "DefaultPosture"
+    assert "security_rule.category" not in seen(alert(Type="Novelty")).attributes
+
+
+@pytest.mark.parametrize(("sent", "unsigned"), [(-2, 4294967294), (-448690528, 3846276768), (2**31 - 1, 2**31 - 1)])
+def test_a_users_id_is_unsigned(sent: int, unsigned: int) -> None:
+    assert seen(log(UID=sent)).attributes["process.real_user.id"] == unsigned
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [("-1", None), ("4294967295", None), ("-2", "4294967294"), ("0", "0"), ("1000", "1000"), ("root", "root")],
+)
+def test_an_owner_that_stays_is_no_id(sent: str, shown: str | None) -> None:
+    found = seen(log(Data=f"syscall=SYS_CHOWN userid={sent} group={sent}")).attributes
+    assert (found.get("file.owner.id"), found.get("file.group.id")) == (shown, shown)
