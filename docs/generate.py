@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from docs import registry_files
 from docs.licences import licences_table
 from k8s.dashboards.generate import runbook_panels_markdown
 from otelbridge.feed.model import states_table
@@ -59,6 +60,13 @@ def main(*, check: bool) -> int:
             stale.append(f"{file} ({name})")
             if not check:
                 path.write_text(after, encoding="utf-8")
+    for name, content in registry_files.files().items():
+        path = ROOT / "docs" / "registry" / name
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            stale.append(f"docs/registry/{name}")
+            if not check:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(content, encoding="utf-8")
     for place in stale:
         print(("stale: " if check else "written: ") + place)
     return 1 if check and stale else 0

@@ -114,7 +114,10 @@ class EventEncoder:
         """The event as evidence that nothing could read: no rule can, either."""
         stream, _, _, upstream = event
         event_uid = self._mapper.uid(stream, raw)
-        shown = raw._replace(body=self._gate.without_secrets(raw.body))
+        try:
+            shown = raw._replace(body=self._gate.without_secrets(raw.body))
+        except Exception as fault:  # noqa: BLE001 - bytes that nobody has read may hold what must not be shown
+            shown = raw._replace(why=f"a fault of the bridge: {fault!r}", body=b"")
         record = self._mapper.map(stream, shown, received_unix_nano, event_uid)
         self.findings.note_damage(stream, upstream, "raw", raw.why)
         if self._latest is not None:

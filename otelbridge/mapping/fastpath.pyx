@@ -512,6 +512,8 @@ cdef class FastPath:
         for place in range(self.identity_number_count):
             memcpy(at, &self.numbers[self.identity_numbers[place]], 8)
             at += 8
+        cdef uint8_t* sizes = at
+        at += 4 * self.identity_text_count
         for place in range(self.identity_text_count):
             slot = self.identity_texts[place]
             text.size = 0
@@ -520,8 +522,7 @@ cdef class FastPath:
                 if slot == RESOURCE and rule.network:
                     text.size = find(text, self.remote_host)
             size = text.size
-            memcpy(at, &size, 4)
-            at += 4
+            memcpy(sizes + 4 * place, &size, 4)
             if size:
                 at = put_slice(at, text)
         digest = self.new_digest()

@@ -141,11 +141,16 @@ def test_a_fault_of_the_gate_costs_no_event_and_shows_nothing_that_it_would_have
     def fail(*_: object) -> None:
         raise KeyError("gate")
 
-    monkeypatch.setattr(Gate, "judge", fail)
     redact = GateSettings(redact_common_secrets=True)
+    monkeypatch.setattr(Gate, "decide", fail)
     (hidden,) = walk.carry(log(Source="mysql --password=hunter2"), gate=redact)
     assert b"hunter2" not in hidden.SerializeToString()
     assert b"KeyError" in hidden.SerializeToString()
+    monkeypatch.setattr(Gate, "without_secrets", fail)
+    (empty,) = walk.carry(log(Source="mysql --password=hunter2"), gate=redact)
+    assert b"hunter2" not in empty.SerializeToString()
+    monkeypatch.undo()
+    monkeypatch.setattr(Gate, "decide", fail)
     (shown,) = walk.carry(log(Source="mysql --password=hunter2"), gate=DROP_THE_SHOP)
     assert b"hunter2" in shown.SerializeToString()
 
@@ -153,10 +158,10 @@ def test_a_fault_of_the_gate_costs_no_event_and_shows_nothing_that_it_would_have
 class HopelessMapper(FaultyMapper):
     """Cannot even make a raw record of that event."""
 
-    def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int) -> Record:
+    def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int, event_uid: bytes = b"") -> Record:
         if b"unlucky" in decoded.body:
             raise KeyError("unlucky")
-        return super().map(stream, decoded, received_unix_nano)
+        return super().map(stream, decoded, received_unix_nano, event_uid)
 
 
 @pytest.mark.parametrize("step", ["mapping", "packing"])

@@ -19,6 +19,7 @@ from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
+from tests.contract import breaches, record_breaches
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 RECEIVED = 1_790_000_000_123_456_789
@@ -68,9 +69,11 @@ def mapped(message: Event, settings: MappingSettings | None = None) -> Record:
 
 def see(record: Record) -> Seen:
     parsed = LogRecord.FromString(record.encoded)
+    assert record_breaches(parsed) == []
     keys = [pair.key for pair in parsed.attributes]
     assert len(keys) == len(set(keys)), f"an attribute appears twice: {sorted(keys)}"
     resource = Resource.FromString(record.resource)
+    assert breaches(resource.attributes, given=True) == []
     keys = [pair.key for pair in resource.attributes]
     assert len(keys) == len(set(keys)), f"a resource attribute appears twice: {sorted(keys)}"
     return Seen(

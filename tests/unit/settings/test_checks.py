@@ -46,7 +46,6 @@ from tests.unit.settings.loading import loaded, problems
         ("gate: {rules: [{name: a, action: drop, min_severity: 5, max_severity: 2}]}",
          "gate.rules[0].min_severity", ""),
         ("mapping: {severity: {x: {1: 9}}}", "mapping.severity", "is not a situation"),
-        ("mapping: {service_name: workload, resource_granularity: node}", "mapping", "needs the workload"),
         ("mapping: {resource_attributes: {v: 1.10}}", "mapping.resource_attributes.v", "is not text"),
         ("queue: {directory: /dev/null}", "queue.directory", "is not a folder"),
     ],

@@ -1,0 +1,159 @@
+"""Makes `docs/registry/`: the contract of the records, metrics and spans, as OpenTelemetry Weaver reads registries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import yaml
+
+from otelbridge.mapping.attributes import ATTRIBUTES, Declared, Type
+from otelbridge.mapping.request import SCHEMA_URL
+from otelbridge.mapping.rule import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
+from otelbridge.mapping.synthetic import GAP_EVENT
+from otelbridge.telemetry import names as n
+
+_S, _I, _D, _B = Type.STRING, Type.INT, Type.DOUBLE, Type.BOOLEAN
+
+# Attributes of the bridge's own metrics and spans that no record has.
+TELEMETRY_ATTRIBUTES: tuple[Declared, ...] = (
+    Declared(n.SERVER_ADDRESS, _S, "The configured host.", "kubearmor"),
+    Declared(n.SERVER_PORT, _I, "The configured port.", 32767),
+    Declared(n.ERROR_TYPE, _S, "What went wrong.", "UNAVAILABLE"),
+    Declared(n.STATUS_CODE, _S, "The status of a call.", "UNAVAILABLE"),
+    Declared(n.RPC_SYSTEM, _S, "`grpc`.", "grpc"),
+    Declared(n.RPC_METHOD, _S, "The method.", "feeder.LogService/WatchAlerts"),
+    Declared(n.THREAD, _S, "The thread.", "encoder"),
+    Declared("cpu.mode", _S, "`user` or `system`.", "user"),
+    Declared(n.ERROR_CLASS, _S, "What a fault asks for: to try again, or an operator.", "transient"),
+    Declared(n.STATE, _S, "A state of the subscription or of the delivery.", "watching"),
+    Declared(n.DROP_REASON, _S, "Why records were dropped.", "queue_full"),
+    Declared(n.ACCOUNT, _S, "An account of the ledger.", "delivered"),
+    Declared(n.REASON, _S, "The reason, or the rule, that an account is kept by.", "no shop"),
+    Declared(n.OUTCOME, _S, "What became of a request.", "accepted"),
+    Declared(n.HEARTBEAT_METHOD, _S, "How the upstream was asked.", "HealthCheck"),
+    Declared(n.SANITIZE_REASON, _S, "What was mended.", "utf8"),
+    Declared(n.CERTIFICATE_USE, _S, "What a certificate is for.", "feed"),
+    Declared(n.CONNECTION_ID, _S, "A connection of this life of the bridge.", "c1"),
+    Declared(n.ATTEMPT, _I, "The number of the attempt.", 3),
+    Declared(n.EVENTS, _I, "Events that came.", 12),
+    Declared(n.LAST_EVENT, _S, "When the last of them came.", "2026-07-25T17:20:00.123456Z"),
+)
+TYPES = {one.key: one.type for one in (*ATTRIBUTES, *TELEMETRY_ATTRIBUTES)}
+"""Of every attribute: on records, metrics and spans."""
+
+_INSTRUMENTS = {
+    n.InstrumentKind.COUNTER: "counter",
+    n.InstrumentKind.HISTOGRAM: "histogram",
+    n.InstrumentKind.OBSERVABLE_COUNTER: "counter",
+    n.InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER: "updowncounter",
+    n.InstrumentKind.OBSERVABLE_GAUGE: "gauge",
+}
+_OPERATIONS = (*OPERATION_NAMES.values(), OTHER_OPERATION)
+EVENT_NAMES: dict[str, str] = {
+    **{f"kubearmor.alert.{name}": "A policy, or the default posture, matched." for name in _OPERATIONS},
+    **{f"kubearmor.telemetry.{name}": "Something happened; no policy was asked." for name in _OPERATIONS},
+    THROTTLED_EVENT: "KubeArmor stops reporting a container for a while.",
+    MESSAGE_EVENT: "KubeArmor about itself.",
+    GAP_EVENT: "A stretch of time that could not be seen.",
+}
+
+
+def files() -> dict[str, str]:
+    """Name to content of each file of the registry."""
+    version = SCHEMA_URL.rpartition("/")[2]
+    manifest = {
+        "name": "otelbridge",
+        "description": "What otelbridge sends: KubeArmor's events as log records, its own metrics and spans.",
+        "semconv_version": "0.1.0",
+        "schema_base_url": "https://github.com/otelbridge/otelbridge/docs/registry/",
+        "dependencies": [
+            {
+                "name": "otel",
+                "registry_path": f"https://github.com/open-telemetry/semantic-conventions/archive/refs/tags/v{version}.zip[model]",
+            }
+        ],
+    }
+    return {
+        "registry_manifest.yaml": _text(manifest),
+        "attributes.yaml": _text({"groups": list(_attribute_groups())}),
+        "events.yaml": _text({"groups": list(_events())}),
+        "metrics.yaml": _text({"groups": list(_metrics())}),
+        "spans.yaml": _text({"groups": list(_spans())}),
+    }
+
+
+def _attribute_groups() -> Iterator[dict[str, Any]]:
+    """Ours are defined; those of the conventions are listed in `events.yaml`, by reference."""
+    for name, declared in (("kubearmor", ATTRIBUTES), ("otelbridge", TELEMETRY_ATTRIBUTES)):
+        brief = {"kubearmor": "Attributes of the records.", "otelbridge": "Attributes of metrics and spans."}[name]
+        yield {
+            "id": f"registry.{name}",
+            "type": "attribute_group",
+            "display_name": f"{name} attributes",
+            "brief": brief,
+            "attributes": [_defined(one) for one in declared if one.is_ours],
+        }
+
+
+def _defined(one: Declared) -> dict[str, Any]:
+    example = one.example
+    examples = [example] if one.type is not Type.STRINGS else [list(example)]  # type: ignore[arg-type]
+    shown = {} if one.type is Type.BOOLEAN else {"examples": examples}
+    return {"id": one.key, "type": str(one.type), "stability": "development", "brief": one.brief, **shown}
+
+
+def _events() -> Iterator[dict[str, Any]]:
+    gaps = [one.key for one in ATTRIBUTES if one.key.startswith("otelbridge.gap.")]
+    common = [one.key for one in ATTRIBUTES if one.key not in gaps]
+    yield {
+        "id": "attributes.record",
+        "type": "attribute_group",
+        "brief": "What a record and its resource can hold.",
+        "attributes": _references(common),
+    }
+    for name, brief in EVENT_NAMES.items():
+        yield {
+            "id": f"event.{name}",
+            "type": "event",
+            "name": name,
+            "stability": "development",
+            "brief": brief,
+            "extends": "attributes.record",
+            "attributes": _references(gaps if name == GAP_EVENT else ["kubearmor.stream"]),
+        }
+
+
+def _metrics() -> Iterator[dict[str, Any]]:
+    for one in n.INSTRUMENTS.values():
+        yield {
+            "id": f"metric.{one.name}",
+            "type": "metric",
+            "metric_name": one.name,
+            "instrument": _INSTRUMENTS[one.kind],
+            "unit": one.unit,
+            "stability": "development",
+            "brief": one.description,
+            "attributes": _references(one.attributes),
+        }
+
+
+def _spans() -> Iterator[dict[str, Any]]:
+    for one in n.SPANS:
+        yield {
+            "id": f"span.{one.name.replace('/', '.')}",
+            "type": "span",
+            "span_kind": one.kind,
+            "stability": "development",
+            "brief": one.description,
+            "attributes": _references(one.attributes),
+        }
+
+
+def _references(keys: Iterable[str]) -> list[dict[str, str]]:
+    return [{"ref": key, "requirement_level": "recommended"} for key in keys]
+
+
+def _text(document: dict[str, Any]) -> str:
+    head = "# Made by docs/generate.py from the code; changes go there.\n"
+    return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
