@@ -22,7 +22,7 @@ from otelbridge.gate.rules import Gate
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.queue.model import Batch
-from otelbridge.queue.packing import packed
+from otelbridge.queue.packing import packed, plain_copy
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.telemetry.events import EventDamaged, EventsOverflowed, GapEnded, Tell
 from otelbridge.telemetry.ledger import Account, Posting
@@ -256,9 +256,12 @@ class Pipeline:
                 self._close(alone, turn)
 
     def _packed(self, stream: Stream, records: list[Record], oldest_received_unix_nano: int) -> Batch:
+        request = self._mapper.assemble(records)
+        held = packed(request)
         return Batch(
             stream=stream,
-            request=packed(self._mapper.assemble(records)),
+            request=held,
+            plain=plain_copy(request, held),
             records=len(records),
             oldest_received_unix_nano=clamp.unix_nano(oldest_received_unix_nano),
         )

@@ -123,7 +123,7 @@ class Dequeue:
         lease = Lease(
             stream=stream,
             batch_ids=tuple(row.id for row in rows),
-            parts=tuple(batches[row.id].request for row in rows),
+            parts=tuple(batches[row.id].plain or batches[row.id].request for row in rows),
             request_bytes=sum(row.request_bytes for row in rows),
             records=sum(row.records for row in rows),
             oldest_received_unix_nano=state.clock.unix_nano_of(min(row.oldest_received_unix_nano for row in rows)),

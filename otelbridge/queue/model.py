@@ -101,6 +101,9 @@ class Batch:
     """An encoded ExportLogsServiceRequest, packed or as it is (packing.py). Two joined are again one."""
     records: int
     oldest_received_unix_nano: int
+    plain: bytes = field(default=b"", compare=False, repr=False)
+    """The request before it was packed, where it is small. Not stored; memory has it until the request leaves, so that
+    it is compressed together with others (packing.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +113,7 @@ class Lease:
     stream: Stream
     batch_ids: tuple[int, ...]
     parts: tuple[bytes, ...]
-    """The batches' requests, as they are held."""
+    """The batches' requests, as they are held, or small ones as they were before."""
     request_bytes: int
     """Of all of them, unpacked: what an endpoint's limit is about."""
     records: int

@@ -236,7 +236,7 @@ class QueueState:
 
     def _wait(self, change: Change) -> None:
         for batch_id, batch in change.inserts.items():
-            self.memory.add(batch_id, batch)
+            self.memory.add(batch_id, replace(batch, plain=b""))
         for span in change.deletes:  # not to be handed out again while their deletion waits
             self.leases.block(stream_of(span.first), span)
             self.read_cache.forget(span)

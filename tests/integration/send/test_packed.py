@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 import grpc
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.model import Accepted, Batch
-from otelbridge.queue.packing import HEADER, is_packed, joined, packed, unpacked
+from otelbridge.queue import packing
+from otelbridge.queue.model import Accepted, Batch, RetryLater
+from otelbridge.queue.packing import HEADER, gzip_member, is_packed, joined, packed, plain_copy, unpacked
 from otelbridge.send import grpc_sender
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
@@ -136,3 +140,23 @@ def test_a_faulty_record_among_packed_ones_is_set_aside_alone(road: Road, endpoi
     eventually(lambda: road.held() == 0, within_seconds=20)
     assert sorted(bodies_of(endpoint.log_records())) == sorted(names)
     assert road.total(Account.REJECTED) == 1
+
+
+def test_small_batches_that_memory_has_are_compressed_as_one_and_never_unpacked(
+    road: Road, endpoint: OtlpEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, shared = [], random.Random(1).randbytes(500).hex()  # as a pod's attributes are
+    for n in range(40):
+        plain = batch_of(*[f"{n}/{m} {shared}" for m in range(10)])
+        held = packed(plain.request)
+        batches.append(replace(plain, request=held, plain=plain_copy(plain.request, held)))
+    road.put(*batches)
+    lease = road.queue.take(max_bytes=1 << 20, max_records=400)
+    assert lease is not None
+    monkeypatch.setattr(packing, "inflated", lambda _: pytest.fail("a part was unpacked"))
+    assert len(gzip_member(lease.request)) < sum(len(batch.request) for batch in batches) / 2
+    monkeypatch.undo()
+    road.queue.settle(lease, RetryLater(code="", why=""))
+    road.start(endpoint)
+    logs = endpoint.wait_for_records(400, within=10)
+    assert bodies_of(logs) == [f"{n}/{m} {shared}" for n in range(40) for m in range(10)]

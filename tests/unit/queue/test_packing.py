@@ -16,6 +16,7 @@ from otelbridge.queue.packing import (
     LEAST_BYTES,
     MARK,
     MAX_REQUEST_BYTES,
+    PLAIN_BYTES,
     DamagedRequest,
     gzip_member,
     is_packed,
@@ -23,6 +24,7 @@ from otelbridge.queue.packing import (
     joined,
     joined_crc,
     packed,
+    plain_copy,
     request_bytes,
     unpacked,
 )
@@ -158,3 +160,10 @@ def test_a_damaged_part_among_others_is_seen_in_the_whole() -> None:
 
 def test_no_encoded_message_begins_with_the_mark() -> None:
     assert MARK & 7 == 7, "a wire type that there is not"
+
+
+def test_a_small_request_is_kept_beside_its_packed_form_and_no_other() -> None:
+    small, large, tiny = request_of(LARGE_BYTES, 1), request_of(PLAIN_BYTES, 2), b"\x0a"
+    assert plain_copy(small, packed(small)) is small
+    assert plain_copy(large, packed(large)) == b""
+    assert plain_copy(tiny, packed(tiny)) == b""  # it is held as it is
