@@ -16,6 +16,7 @@ from otelbridge.feed.buffer import Buffer, BufferWriter
 from otelbridge.feed.channel import WatchCall, release, start_watch
 from otelbridge.feed.heartbeat import Answer, Heartbeat
 from otelbridge.feed.model import StreamEnd
+from otelbridge.feed.read_pause import WAITED_NANOS, ReadPause
 from otelbridge.feed.stream import StreamWatch
 from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
@@ -143,15 +144,21 @@ class StreamReader:
         # The hot loop: about 1 us per event beside what grpcio takes.
         stream, upstream = self.lane.stream, self.lane.upstream
         offer, time_ns = self.lane.offer, time.time_ns
+        pause, read_on_at = ReadPause(), time_ns()
         if self._in_hand is not None:
             offer(self._in_hand)
             self._in_hand = None
         event = None
         try:
             for body in messages(self._call):
-                event = RawEvent(stream, body, time_ns(), upstream)
+                now = time_ns()
+                event = RawEvent(stream, body, now, upstream)
                 offer(event)
                 event = None
+                waited, read_on_at = now - read_on_at, now
+                if waited > WAITED_NANOS and (seconds := pause.seconds(now, self.lane.events)):
+                    time.sleep(seconds)
+                    read_on_at = time_ns()
         finally:
             self._in_hand = event  # which `offer` did not take
 
