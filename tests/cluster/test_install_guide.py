@@ -1,4 +1,4 @@
-"""docs/install.md's commands for a cluster, run as they stand there, in their order, in a copy of the tree."""
+"""The commands of docs/install.md and README.md for a cluster, run as they stand there, in a copy of the tree."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def write_files(tree: Path, section: str) -> None:
         file.write_text(content.replace("REGISTRY", REGISTRY), encoding="utf-8")
 
 
-def run_commands(cluster: Cluster, tree: Path, section: str) -> list[str]:
+def run_commands(cluster: Cluster, tree: Path, section: str, page: Path = GUIDE) -> list[str]:
     """Runs what can be run here; the commands that were."""
     ran = []
-    for fence in fences(GUIDE, section, "sh"):
+    for fence in fences(page, section, "sh"):
         for line in re.sub(r"\\\n\s*", " ", fence).splitlines():
             command = line.partition("   #")[0].replace("REGISTRY", REGISTRY).strip()
             if any(re.match(known, command) for known in OTHERWHERE):
@@ -96,6 +96,13 @@ def test_one_bridge_at_the_relay(cluster: Cluster, tree: Path) -> None:
 def test_with_helm(cluster: Cluster, tree: Path) -> None:
     assert len(run_commands(cluster, tree, "With Helm")) == 2
     assert [set(one["metadata"]["labels"]) for one in cluster.get("daemonset", namespace=NAMESPACE)]
+
+
+def test_the_readme(cluster: Cluster, tree: Path) -> None:
+    commands = run_commands(cluster, tree, "In a cluster that runs KubeArmor", page=ROOT / "README.md")
+    assert [command.split()[0] for command in commands] == ["helm", "kubectl"]
+    (daemon_set,) = cluster.get("daemonset", namespace=NAMESPACE)
+    assert daemon_set["spec"]["template"]["spec"]["containers"][0]["image"] == f"{REGISTRY}/otelbridge:0.1.0"
 
 
 def test_the_client_secret_is_copied_and_mounted(cluster: Cluster, tree: Path) -> None:
