@@ -30,7 +30,8 @@ def clear(cluster: Cluster) -> None:
     everything = ("--all", "-n", NAMESPACE)
     quiet(cluster.kubectl("delete", "daemonset,statefulset", *everything, "--cascade=orphan"))
     quiet(cluster.kubectl("delete", "pod", *everything, "--grace-period=0", "--force"), warned=True)
-    quiet(cluster.kubectl("delete", "-k", ROOT / "k8s" / "cluster", f"--timeout={SETTLE_SECONDS}s"))
+    there = ("--ignore-not-found", f"--timeout={SETTLE_SECONDS}s")
+    quiet(cluster.kubectl("delete", "-k", ROOT / "k8s" / "cluster", *there))
 
 
 def quiet(done: subprocess.CompletedProcess[str], *, warned: bool = False) -> str:
