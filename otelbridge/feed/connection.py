@@ -206,9 +206,9 @@ class Connection:
         watch.open()
         reader.start()
 
-    def ask(self) -> None:
+    def ask(self, *, probe: bool = False) -> None:
         """Sends a health check; its answer comes as a message."""
-        self.heartbeat.ask(self._channel, self._mailbox.put)
+        self.heartbeat.ask(self._channel, self._mailbox.put, probe=probe)
 
     def nudge(self) -> None:
         """Makes `next_message` return. From any thread."""

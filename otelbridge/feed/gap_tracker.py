@@ -178,7 +178,7 @@ class GapTracker:
         )
 
     def suspect(self, started_unix_nano: int, ended_unix_nano: int, received: int, detail: str) -> Gap | None:
-        """The record of a stretch in which the upstream stood still; None while a spell tells more than that.
+        """The record of a stretch in which the upstream stood still; None while the stream is blind anyway.
 
         Args:
             started_unix_nano: the last sign of life before it.
@@ -186,7 +186,7 @@ class GapTracker:
             received: events that came in this time all the same.
             detail: for people.
         """
-        if self._spell is not None:
+        if self._spell is not None and self._spell.watching_again is None:
             return None
         started, ended = self._moment(started_unix_nano), self._moment(max(started_unix_nano, ended_unix_nano))
         expected = self.rate.estimate(ended.seconds_since(started))

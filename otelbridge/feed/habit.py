@@ -12,7 +12,7 @@ NANOSECONDS = 1_000_000_000
 
 UNUSUAL_FACTOR = 4.0
 """A silence is unusual when it is so many times the longest of the run."""
-SOUND_SECONDS = 1.0
+SOUND_SECONDS = 0.5
 """What is heard within this time is one sound."""
 SETTLED_SOUNDS = 30
 """So many sounds make a run that can be judged by: of random events, the next pause is four times the longest of 30
@@ -41,6 +41,7 @@ class Habit:
     """
 
     __slots__ = (
+        "_excused_from",
         "_excused_nano",
         "_excused_until",
         "_floor",
@@ -58,7 +59,9 @@ class Habit:
     def __init__(self, unix_nano: int, *, floor_seconds: float) -> None:
         self.last_unix_nano = unix_nano
         self._floor = floor_seconds
-        self._excused_nano = self._excused_until = 0
+        self._excused_nano = 0
+        """What excuses before the latest one take of the present silence."""
+        self._excused_from = self._excused_until = 0
         self._run_from = unix_nano
         self._sounds = 0
         self._sounds_since = RESUMED_SOUNDS
@@ -101,14 +104,21 @@ class Habit:
         return believed and self._is_settled and self._silence(unix_nano) > self._limit
 
     def excuse(self, started_unix_nano: int, ended_unix_nano: int) -> None:
-        """It could not have been heard in this time: that does not count as its silence. Times may overlap."""
-        started = max(started_unix_nano, self.last_unix_nano, self._excused_until)
-        if ended_unix_nano > started:
-            self._excused_nano += ended_unix_nano - started
-            self._excused_until = ended_unix_nano
+        """It could not be heard in this time, which may reach into the future: that does not count as its silence."""
+        if started_unix_nano > self._excused_until:
+            self._excused_nano += self._excused_within(self._excused_until)
+            self._excused_from, self._excused_until = started_unix_nano, ended_unix_nano
+        else:
+            self._excused_from = min(self._excused_from, started_unix_nano)
+            self._excused_until = max(self._excused_until, ended_unix_nano)
 
     def _silence(self, unix_nano: int) -> float:
-        return (unix_nano - self.last_unix_nano - self._excused_nano) / NANOSECONDS
+        excused = self._excused_nano + self._excused_within(unix_nano)
+        return (unix_nano - self.last_unix_nano - excused) / NANOSECONDS
+
+    def _excused_within(self, unix_nano: int) -> int:
+        """What the latest excuse takes of the silence up to this time."""
+        return max(0, min(unix_nano, self._excused_until) - max(self.last_unix_nano, self._excused_from))
 
     @property
     def _is_settled(self) -> bool:

@@ -78,6 +78,8 @@ class Answer:
     code: grpc.StatusCode = grpc.StatusCode.OK
     why: str = ""
     """What was wrong, where it was not alive."""
+    probe: bool = False
+    """It was asked ahead of time: how late it came tells a stall, but it does not decide whether the peer lives."""
 
 
 class Heartbeat:
@@ -93,18 +95,19 @@ class Heartbeat:
         """Seconds until the next question."""
         return self._interval_seconds * self._random.uniform(1 - JITTER, 1 + JITTER)
 
-    def ask(self, channel: grpc.Channel, answered: Callable[[Answer], None]) -> None:
+    def ask(self, channel: grpc.Channel, answered: Callable[[Answer], None], *, probe: bool = False) -> None:
         """Sends one health check; `answered` is called once, from a thread of gRPC's, also when the channel closes."""
         method, started = self.method, time.monotonic()
         nonce = self._random.randint(1, NONCE_LIMIT)
+        timeout_seconds = self.timeout_seconds + (self._interval_seconds if probe else 0)
         future = (
-            start_health_check(channel, self.timeout_seconds)
+            start_health_check(channel, timeout_seconds)
             if method is Method.HEALTH
-            else start_nonce_check(channel, nonce, self.timeout_seconds)
+            else start_nonce_check(channel, nonce, timeout_seconds)
         )
-        future.add_done_callback(lambda done: answered(self._read(done, method, nonce, started)))
+        future.add_done_callback(lambda done: answered(self._read(done, method, nonce, started, probe=probe)))
 
-    def _read(self, done: grpc.Future, method: Method, nonce: int, asked: float) -> Answer:
+    def _read(self, done: grpc.Future, method: Method, nonce: int, asked: float, *, probe: bool) -> Answer:
         code, why = done.code(), ""
         if code is grpc.StatusCode.OK:
             self.method = Method.HEALTH if method is Method.HEALTH else Method.NONCE
@@ -122,4 +125,5 @@ class Heartbeat:
             unix_nano=time.time_ns(),
             code=code,
             why=why,
+            probe=probe,
         )

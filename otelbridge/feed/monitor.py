@@ -16,7 +16,7 @@ from otelbridge.feed.connection import Connection
 from otelbridge.feed.heartbeat import Answer, HealthStatus, judge
 from otelbridge.feed.model import ConnectionLostError, Record, StreamEnd, StreamState, failed_step
 from otelbridge.feed.settings import FeedSettings
-from otelbridge.feed.stall import Stall, StallDetector
+from otelbridge.feed.stall import Stall, StallDetector, after_silence
 from otelbridge.feed.status_codes import ErrorClass, gentlest
 from otelbridge.feed.stream import StreamWatch, is_healthy
 from otelbridge.telemetry.events import (
@@ -72,9 +72,10 @@ class Monitor:
         self._asked_unix_nano = 0
         """When the first health check was sent that has had no answer yet; the last one, where all have."""
         self._events_when_asked: Mapping[Stream, int] = {}
-        self._stall: Stall | None = None
-        """Put on record when the relay has its nodes back."""
-        self._events_before_stall: Mapping[Stream, int] = {}
+        self._probing = False
+        """A probe is under way: asked ahead of time, beside the health checks that decide."""
+        self._probed_unix_nano = 0
+        self._events_when_probed: Mapping[Stream, int] = {}
 
     @property
     def unheard_since_unix_nano(self) -> int | None:
@@ -138,7 +139,7 @@ class Monitor:
             self._reopen(now)
             if now >= self._tick_at:
                 self._tick_at = now + TICK_SECONDS
-                self._look_for_stall(now)
+                self._look_for_stall()
                 for watch in self.connection.watches.values():
                     self._look_at(watch)
                 if not look():
@@ -173,15 +174,20 @@ class Monitor:
         self._asked_events = self._total_events()
         if not self._misses:
             self._asked_unix_nano = time.time_ns()
-            self._events_when_asked = dict(self.connection.events)
+            self._events_when_asked = self.connection.events
         self.connection.ask()
 
     def _weigh(self, answer: Answer, now: float, suspect: Callable[[str], None], trust: Callable[[], None]) -> None:
+        if answer.probe:
+            self._probing = False
+            if answer.alive:
+                self._note_answer(answer)
+            return
         received = self._total_events() > (self._asked_events or 0)
         self._asked_events = None
         if answer.alive:
             self._misses = 0
-            self._note_stall(answer)
+            self._note_answer(answer)
             self._ask_at = now + self.connection.heartbeat.pause_seconds()
             trust()
             self._hear(answer)
@@ -193,38 +199,37 @@ class Monitor:
             raise self._silent(answer)
         self._ask_at = now  # the next answer decides, so it is asked for at once
 
-    def _look_for_stall(self, now: float) -> None:
-        """A silence against the usual is asked about at once; a stall is put on record when its effects are over."""
-        last_event, now_unix_nano = self.connection.last_event_unix_nano, time.time_ns()
-        self._detector.look(last_event)
-        if self._detector.wants_probe(now_unix_nano, self._asked_unix_nano):
-            self._ask_at = min(self._ask_at, now)
-        if self._stall is not None and now_unix_nano >= self._stall.nodes_back:
-            self.record_stall(now_unix_nano)
+    # --- stalls ---
 
-    def _note_stall(self, answer: Answer) -> None:
+    def nodes_may_be_away(self) -> None:
+        """The connection before this one fell silent: if its upstream is a relay, its nodes have dropped it."""
+        self._record_stall(after_silence(self.connection.last_answer_unix_nano), self.connection.events)
+
+    def _look_for_stall(self) -> None:
+        """A silence against the usual is asked about at once."""
+        now = time.time_ns()
         self._detector.look(self.connection.last_event_unix_nano)
-        stall = self._detector.answered(self._asked_unix_nano, answer.unix_nano)
-        if stall is None:
-            return
-        if self._stall is None:
-            self._events_before_stall = self._events_when_asked
-        else:  # another one before the nodes were back: it is the same
-            stall = Stall(self._stall.started, stall.ended)
-        self._stall = stall
+        asked = max(self._asked_unix_nano, self._probed_unix_nano)
+        if not self._probing and self._asked_events is None and self._detector.wants_probe(now, asked):
+            self._probing, self._probed_unix_nano = True, now
+            self._events_when_probed = self.connection.events
+            self.connection.ask(probe=True)
 
-    def record_stall(self, now_unix_nano: int) -> None:
-        """Puts a stall on record, also when the connection ends before its effects are over."""
-        stall, self._stall = self._stall, None
-        if stall is None:
-            return
-        seconds = (stall.ended - stall.started) / NANOSECONDS
-        detail = f"A health check was answered only after {seconds:.1f} s without any sign of life."
+    def _note_answer(self, answer: Answer) -> None:
+        """Takes in how late an answer came."""
+        self._detector.look(self.connection.last_event_unix_nano)
+        asked = self._probed_unix_nano if answer.probe else self._asked_unix_nano
+        stall = self._detector.answered(asked, answer.unix_nano)
+        if stall is not None:
+            self._record_stall(stall, self._events_when_probed if answer.probe else self._events_when_asked)
+
+    def _record_stall(self, stall: Stall, events_before: Mapping[Stream, int]) -> None:
         events = self.connection.events
         for stream, watch in self.connection.watches.items():
-            received = events[stream] - self._events_before_stall.get(stream, 0)
-            ended = min(stall.nodes_back, now_unix_nano)
-            self._record(watch.blindness.suspect(stall.started, ended, received, detail))
+            received = events[stream] - events_before.get(stream, 0)
+            self._record(watch.blindness.suspect(stall.started, stall.ended, received, stall.detail))
+
+    # --- what answers mean ---
 
     def _hear(self, answer: Answer) -> None:
         if self._first_answer_unix_nano is None:

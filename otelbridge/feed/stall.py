@@ -29,16 +29,27 @@ NANOSECONDS = 1_000_000_000
 
 
 class Stall(NamedTuple):
-    """From the last sign of life before to the first one after. Unix time in nanoseconds."""
+    """A stretch in which events of the nodes behind the upstream may have been lost. Unix time in nanoseconds."""
 
     started: int
+    """The last sign of life before."""
     ended: int
+    """The first one after; later where nodes can have dropped the relay, which then has to go back to them."""
+    detail: str
 
-    @property
-    def nodes_back(self) -> int:
-        """When the relay has its nodes again, as far as they can have dropped it."""
-        dropped = self.ended - self.started >= NODES_DROP_SECONDS * NANOSECONDS
-        return self.ended + int(NODES_RETURN_SECONDS * NANOSECONDS) * dropped
+
+def stall_until(started: int, answered: int) -> Stall:
+    """What a silence means that ended with an answer."""
+    seconds = (answered - started) / NANOSECONDS
+    away = NODES_RETURN_SECONDS if seconds >= NODES_DROP_SECONDS else 0.0
+    detail = f"A health check was answered only after {seconds:.1f} s without any sign of life."
+    return Stall(started, answered + int(away * NANOSECONDS), detail)
+
+
+def after_silence(answered: int) -> Stall:
+    """What may be lost yet when a connection that had fallen silent was made anew: the silence itself is on record."""
+    detail = "The upstream was silent before, so its nodes may have dropped it."
+    return Stall(answered, answered + int(NODES_RETURN_SECONDS * NANOSECONDS), detail)
 
 
 class StallDetector:
@@ -86,5 +97,4 @@ class StallDetector:
         started, resumed = self._silence
         if resumed < asked:  # no silence has ended since: it goes on, or there was none
             started = max(before, self._last_event)
-        stall = Stall(started, now)
-        return stall if (stall.ended - stall.started) / NANOSECONDS >= STALL_SECONDS else None
+        return stall_until(started, now) if (now - started) / NANOSECONDS >= STALL_SECONDS else None

@@ -192,14 +192,14 @@ class StreamWatch:
         self.blindness.lose(self.seen_until(last_answer_unix_nano, end.ended_unix_nano), loss.cause, self.error)
         return loss
 
-    def seen_until(self, last_answer_unix_nano: int, noticed_unix_nano: int) -> int:
-        """Up to when nothing of this stream can have been missed: the last event or answer, less what was under way.
+    def seen_until(self, alive_unix_nano: int, noticed_unix_nano: int) -> int:
+        """Up to when nothing of it can have been missed: the last event or sign of life, less what was under way.
 
         Args:
-            last_answer_unix_nano: when a health check was answered last, 0 for never.
+            alive_unix_nano: the connection's last sign of life, an answer or an event of any stream; 0 for none.
             noticed_unix_nano: when the loss was noticed: counts where there never was a sign of life.
         """
-        alive = max(self.last_event_unix_nano, last_answer_unix_nano)
+        alive = max(self.last_event_unix_nano, alive_unix_nano)
         if not alive:
             return noticed_unix_nano
         return min(noticed_unix_nano, max(alive - IN_FLIGHT_NANOS, self._watched_from_unix_nano))

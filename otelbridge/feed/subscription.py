@@ -86,6 +86,8 @@ class Subscription:
         self._record = record
         self._machine = Machine(SubscriptionState.IDLE, SUBSCRIPTION_MOVES)
         self._timeline: deque[StateChange] = deque(maxlen=TIMELINE_LENGTH)
+        self._fell_silent = False
+        """The last connection that was watched did."""
         self._lost_unix_nano: int | None = None
         """When the loss of a connection was noticed; None before that, and once the upstream is watched again."""
         self._watches: dict[Stream, StreamWatch] = {
@@ -180,13 +182,7 @@ class Subscription:
             raise
         if self._stopping.is_set():
             return
-        self._last_error = self._error_class = ""
-        self._port_watch = None
-        self._move(SubscriptionState.WATCHING)
-        if self._lost_unix_nano is not None:
-            seconds = max(0, time.time_ns() - self._lost_unix_nano) / NANOSECONDS
-            self._lost_unix_nano = None
-            self._tell(UpstreamRecovered(upstream=self.upstream, seconds=seconds))
+        self._note_recovery(vigil)
         try:
             while not self._stopping.is_set():
                 vigil.keep(suspect=self._suspect, trust=self._trust, look=self._look)
@@ -202,6 +198,18 @@ class Subscription:
             fault = failed_step("", grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
             self._end(vigil, fault)
             raise fault from error
+
+    def _note_recovery(self, vigil: Monitor) -> None:
+        self._last_error = self._error_class = ""
+        self._port_watch = None
+        self._move(SubscriptionState.WATCHING)
+        if self._fell_silent:
+            vigil.nodes_may_be_away()
+            self._fell_silent = False
+        if self._lost_unix_nano is not None:
+            seconds = max(0, time.time_ns() - self._lost_unix_nano) / NANOSECONDS
+            self._lost_unix_nano = None
+            self._tell(UpstreamRecovered(upstream=self.upstream, seconds=seconds))
 
     def _look(self) -> bool:
         if (vigil := self._vigil) and time.monotonic() - vigil.connection.started >= PROGRESS_SECONDS:
@@ -222,15 +230,15 @@ class Subscription:
         """A watched connection is over: what was seen last is worked out before anything is closed."""
         connection, noticed = vigil.connection, time.time_ns()
         answered = connection.last_answer_unix_nano
-        vigil.record_stall(noticed)
         self._attempts.heed(loss.details)
         self._close(vigil, loss.code.name, loss.details, planned=False)
         self._lost_unix_nano = noticed
+        self._fell_silent = loss.cause is GapCause.HEARTBEAT_LOSS
         alive = max(answered, connection.last_event_unix_nano)
         self._tell(LossDetected(upstream=self.upstream, seconds=max(0, noticed - alive) / NANOSECONDS))
-        self._lose(loss, answered, noticed)
+        self._lose(loss, alive, noticed)
 
-    def _lose(self, loss: ConnectionLostError, answered_unix_nano: int, noticed_unix_nano: int) -> None:
+    def _lose(self, loss: ConnectionLostError, alive_unix_nano: int, noticed_unix_nano: int) -> None:
         self._last_error, self._error_class = str(loss), loss.error_class.value
         if self._port_watch is None:
             self._port_watch = PortWatch(
@@ -240,7 +248,7 @@ class Subscription:
                 answers=self._attempts.port_answers,
             )
         for watch in self._watches.values():
-            since = watch.seen_until(answered_unix_nano, noticed_unix_nano)
+            since = watch.seen_until(alive_unix_nano, noticed_unix_nano)
             watch.lose_with_connection(since, loss.cause, str(loss))
 
     def _close(self, vigil: Monitor, status_code: str, detail: str, *, planned: bool) -> None:
@@ -268,7 +276,6 @@ class Subscription:
         for watch in self._watches.values():
             self._record(watch.blindness.end(time.time_ns()) if self._gone else watch.blindness.prove())
         if self._vigil is not None:
-            self._vigil.record_stall(time.time_ns())
             self._close(self._vigil, "OK", "asked to stop", planned=True)
         stopped = time.time_ns()
         for watch in self._watches.values():

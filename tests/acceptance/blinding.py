@@ -156,9 +156,13 @@ def blind(
 
 
 def gaps_of(endpoint: OtlpEndpoint) -> list[dict[str, object]]:
-    """But not those that KubeArmor itself reports: one is among the samples."""
+    """But not those that KubeArmor itself reports (one is among the samples), nor what is only suspected."""
     gaps = gap_records(endpoint.log_records())
-    return [gap for gap in gaps if gap["otelbridge.gap.cause"] != GapCause.THROTTLED]
+    return [
+        gap
+        for gap in gaps
+        if gap["otelbridge.gap.cause"] != GapCause.THROTTLED and not gap.get("otelbridge.gap.suspected")
+    ]
 
 
 def state(bridge: BridgeProcess) -> object:

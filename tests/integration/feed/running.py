@@ -57,7 +57,12 @@ class Running:
         return [happening for happening in self.told if isinstance(happening, kind)]
 
     def gaps(self, stream: Stream | None = None) -> list[Gap]:
-        return [told.gap for told in self.of(GapEnded) if stream in (None, told.gap.stream)]
+        """But not what is only suspected."""
+        gaps = [told.gap for told in self.of(GapEnded)]
+        return [gap for gap in gaps if not gap.suspected and stream in (None, gap.stream)]
+
+    def suspected(self) -> list[Gap]:
+        return [told.gap for told in self.of(GapEnded) if told.gap.suspected]
 
     def states(self) -> list[str]:
         return [told.after for told in self.of(StateChanged)]

@@ -98,3 +98,24 @@ def test_somebody_unknown_is_not_missed() -> None:
     for second in range(10):
         habit.heard(second * NANOSECONDS)
     assert not habit.unusual(1000 * NANOSECONDS)
+
+
+def test_an_excuse_that_reaches_into_the_future_holds_beyond_the_next_sound() -> None:
+    habit = new()
+    for second in range(60):
+        habit.heard(second * NANOSECONDS)
+    habit.excuse(59 * NANOSECONDS, 75 * NANOSECONDS)
+    assert not habit.heard(67 * NANOSECONDS), "what was under way"
+    assert not habit.heard(73 * NANOSECONDS)
+    assert not habit.unusual(82 * NANOSECONDS)
+    assert habit.unusual(84 * NANOSECONDS), "and it has taught nothing"
+
+
+def test_two_excuses_add_up() -> None:
+    habit = new()
+    for second in range(60):
+        habit.heard(second * NANOSECONDS)
+    habit.excuse(60 * NANOSECONDS, 65 * NANOSECONDS)
+    habit.excuse(66 * NANOSECONDS, 70 * NANOSECONDS)
+    assert not habit.unusual(76 * NANOSECONDS)
+    assert habit.unusual(77 * NANOSECONDS)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.feed.stall import NANOSECONDS, NODES_RETURN_SECONDS, Stall, StallDetector
+from otelbridge.feed.stall import NANOSECONDS, NODES_RETURN_SECONDS, StallDetector, stall_until
 
 START = 1_000.0
 
@@ -27,13 +27,13 @@ def test_a_stall_of_a_flowing_stream_is_found_from_its_last_event_on(seconds: fl
             asked = 30.0 + step
             break
     assert asked - 30 <= 3.0, "the silence is asked about at once"
-    assert detector.answered(nanos(asked), nanos(30 + seconds)) == Stall(nanos(30), nanos(30 + seconds))
+    assert detector.answered(nanos(asked), nanos(30 + seconds)) == stall_until(nanos(30), nanos(30 + seconds))
 
 
 def test_events_that_come_before_the_late_answer_change_nothing() -> None:
     detector = flowing(30.0)
     detector.look(nanos(38.1))  # the relay goes on, and the next look is earlier than the answer
-    assert detector.answered(nanos(33), nanos(38.2)) == Stall(nanos(30), nanos(38.2))
+    assert detector.answered(nanos(33), nanos(38.2)) == stall_until(nanos(30), nanos(38.2))
 
 
 def test_a_silence_with_an_answer_at_once_is_no_stall() -> None:
@@ -57,7 +57,7 @@ def test_a_short_stall_loses_nothing_and_is_none() -> None:
 def test_on_a_quiet_stream_a_late_answer_counts_from_the_answer_before() -> None:
     detector = StallDetector(nanos(0))
     assert detector.answered(nanos(15), nanos(15.01)) is None
-    assert detector.answered(nanos(30), nanos(34)) == Stall(nanos(15.01), nanos(34))
+    assert detector.answered(nanos(30), nanos(34)) == stall_until(nanos(15.01), nanos(34))
 
 
 def test_a_silence_is_asked_about_every_two_seconds_and_not_for_ever() -> None:
@@ -74,5 +74,5 @@ def test_silences_as_usual_are_not_asked_about() -> None:
 
 
 def test_nodes_come_back_later_than_the_relay_only_if_they_have_dropped_it() -> None:
-    assert Stall(nanos(0), nanos(5)).nodes_back == nanos(5)
-    assert Stall(nanos(0), nanos(7)).nodes_back == nanos(7 + NODES_RETURN_SECONDS)
+    assert stall_until(nanos(0), nanos(5))[:2] == (nanos(0), nanos(5))
+    assert stall_until(nanos(0), nanos(7))[:2] == (nanos(0), nanos(7 + NODES_RETURN_SECONDS))
