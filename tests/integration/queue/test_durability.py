@@ -194,6 +194,41 @@ def test_a_power_cut_takes_the_unsynced_tail_at_most(tmp_path: Path, synchronous
     cut_power(tmp_path, synchronous, seed)
 
 
+ONE_ROUND = """
+import pathlib, sys
+from otelbridge.event import Stream
+from tests.integration.queue.oracle import open_queue, put
+queue = open_queue(pathlib.Path(sys.argv[1]))
+queue.upkeep.stop()
+queue.tend()
+put(queue, Stream.LOGS, range(20))
+queue.tend()
+print("tended", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_round_of_upkeep_brings_what_was_put_to_the_platter(tmp_path: Path) -> None:
+    live, platter = tmp_path / "live", tmp_path / "platter"
+    live.mkdir()
+    platter.mkdir()
+    disk = FaultyDisk(live, tmp_path / "work", platter=platter)
+    with subprocess.Popen(
+        [sys.executable, "-c", ONE_ROUND, str(live)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **disk.env},
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "tended\n"
+        child.kill()
+    disk.close()
+    queue = open_queue(platter)  # what was synced, and nothing else
+    assert drain(queue) == list(range(20))
+    queue.close()
+
+
 LONGEST_LIFE_SECONDS = 1.8
 WINDOW_SECONDS = 1.0
 """What `synchronous: normal` may cost."""

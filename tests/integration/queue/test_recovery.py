@@ -13,6 +13,7 @@ import pytest
 from otelbridge.event import Stream
 from otelbridge.queue.model import Accepted, RetryLater
 from otelbridge.queue.queue import DurableQueue
+from otelbridge.queue.recovery import carve
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.telemetry.events import GapEnded, QueueSalvaged
 from tests.integration.queue.damage import DAMAGES, Damage, damage_file, judge_start
@@ -125,6 +126,41 @@ def test_a_database_with_a_broken_tree_gives_back_nearly_all(tmp_path: Path) -> 
     content[:8192] = bytes(8192)  # the header, the schema: SQLite has nothing left to go by
     (directory / "queue.db").write_bytes(content)
     assert judge_start(directory, owed, settled) == 0
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "at a start"])
+def test_what_was_delivered_does_not_come_back_out_of_the_remains_of_a_broken_file(
+    tmp_path: Path, running: bool
+) -> None:
+    told, disk = Told(), Disk()
+    queue = DurableQueue.open(
+        QueueSettings(directory=tmp_path), tell=told, record_gap=gaps_told_by(told), connect=disk.connect
+    )
+    queue.upkeep.stop()
+    for n in range(60):
+        put(queue, Stream.LOGS, range(20 * n, 20 * n + 20))
+    for _ in range(3):
+        queue.settle(take(queue, max_records=200), Accepted())
+    if running:
+        assert queue._state.store is not None
+        assert queue._state.store.move_log()
+    else:
+        queue.close()
+    file = tmp_path / "queue.db"
+    assert len({batch_id for batch_id, _ in carve(file)}) > 30, "deleted rows are in the file still"
+    with file.open("r+b") as broken:
+        broken.write(bytes(8192))  # without the header only the pages are left to go by
+    if running:
+        failures = iter([disk_error(sqlite3.SQLITE_CORRUPT, "database disk image is malformed")])
+        disk.fails = lambda sql: next(failures, None) if sql.startswith("INSERT") else None
+        put(queue, Stream.LOGS, range(1200, 1220))
+        assert told.of(QueueSalvaged)
+    else:
+        queue = open_queue(tmp_path)
+        put(queue, Stream.LOGS, range(1200, 1220))
+    assert drain(queue) == list(range(600, 1220))
+    assert_balanced(queue)
+    queue.close()
 
 
 def test_damage_while_running_is_salvaged_and_what_is_on_loan_comes_along(tmp_path: Path) -> None:

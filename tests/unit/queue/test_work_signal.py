@@ -54,20 +54,26 @@ def test_one_piece_of_news_wakes_one_of_those_that_wait() -> None:
 def test_whoever_leaves_work_behind_wakes_the_next() -> None:
     hall = Hall()
     done: list[bool] = []
+    threads = [threading.Thread(target=lambda: hall.signal.wait(30) and done.append(hall.ask())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: hall.signal.waiters == 3)
+    hall.bring(2)  # wakes one, who takes one piece and leaves the other
+    eventually(lambda: len(done) == 2, why="each asks once only, so another one has been woken")
+    assert done == [True, True]
+    assert hall.signal.waiters == 1, "nothing is left for the third"
+    send_home(hall, threads)
 
-    def work() -> None:
-        while hall.signal.wait(30):
-            done.append(hall.ask())
-            if len(done) >= 2:
-                return
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
+def test_whoever_takes_the_last_piece_wakes_nobody() -> None:
+    hall = Hall()
+    threads = [threading.Thread(target=hall.signal.wait, args=(30,)) for _ in range(2)]
     for thread in threads:
         thread.start()
     eventually(lambda: hall.signal.waiters == 2)
-    hall.bring(2)
-    eventually(lambda: len(done) >= 2)
-    assert done == [True, True]
+    hall.free = 1
+    assert hall.ask()
+    assert hall.signal.waiters == 2
     send_home(hall, threads)
 
 
