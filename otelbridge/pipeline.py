@@ -257,7 +257,7 @@ class Pipeline:
 
     def _packed(self, stream: Stream, records: list[Record], oldest_received_unix_nano: int) -> Batch:
         request = self._mapper.assemble(records)
-        held = packed(request)
+        held = packed(request, least_bytes=self._queue.least_packed_bytes)
         return Batch(
             stream=stream,
             request=held,

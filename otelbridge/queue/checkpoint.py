@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from otelbridge.event import Stream
@@ -41,22 +42,24 @@ class Checkpoint:
     """The queue is open, and changes are not synced one by one."""
 
     def page(self) -> bytes:
-        """The checkpoint, encoded and sealed."""
-        text = json.dumps(
-            {
-                "revision": self.revision,
-                "next_sequence": self.next_sequence,
-                "ledger": self.ledger.postings(),
-                "floor": self.floor,
-                "empty_at": self.empty_at,
-                "written": self.written,
-                "offset": self.offset_nano,
-                "boot": self.boot,
-                "unsynced": self.unsynced,
-            },
-            separators=(",", ":"),
+        """The checkpoint, encoded and sealed.
+
+        JSON put together by hand: it is made for each commit, and took a third of one with the encoder.
+        """
+        sums = self.ledger.sums().items()
+        ledger = ",".join([f"{_posting_head(*key)}{records}]" for key, records in sums])
+        floor = ",".join([f'"{stream}":{first}' for stream, first in self.floor.items()])
+        empty_at = ",".join([f'"{stream}":{at}' for stream, at in self.empty_at.items()])
+        return _sealed(
+            f'{{"revision":{self.revision},"next_sequence":{self.next_sequence},"ledger":[{ledger}],'
+            f'"floor":{{{floor}}},"empty_at":{{{empty_at}}},"written":[{self.written[0]},{self.written[1]}],'
+            f'"offset":{self.offset_nano},"boot":{json.dumps(self.boot)},"unsynced":{int(self.unsynced)}}}'
         )
-        return _sealed(text)
+
+
+@lru_cache(maxsize=1024)  # more than an operator has rules
+def _posting_head(stream: Stream, account: Account, reason: str) -> str:
+    return json.dumps([stream, account, reason])[:-1] + ","
 
 
 def read_page(page: bytes | None) -> Checkpoint | None:
@@ -74,7 +77,7 @@ def read_page(page: bytes | None) -> Checkpoint | None:
         written=Reading(*tree["written"]),
         offset_nano=tree["offset"],
         boot=tree["boot"],
-        unsynced=tree["unsynced"],
+        unsynced=bool(tree["unsynced"]),
     )
 
 

@@ -160,7 +160,7 @@ class Folder:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self._folder is None:
-                self.trace_unix_nano = max((p.lstat().st_mtime_ns for p in self.path.glob("queue.*")), default=0)
+                self.trace_unix_nano = max(map(_changed_unix_nano, self.path.glob("queue.*")), default=0)
             self._folder = self._locked(self._folder, self.path, os.O_RDONLY | os.O_DIRECTORY)
             self._lock = self._locked(self._lock, self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
         except BlockingIOError as error:
@@ -240,6 +240,13 @@ class Folder:
 
 DATABASE_ENDINGS = ("", "-wal", "-shm")
 WAL_LIMIT_BYTES = 8 * 1024 * 1024  # a write-ahead log that grew beyond is cut back to this by SQLite
+
+
+def _changed_unix_nano(path: Path) -> int:
+    try:
+        return path.lstat().st_mtime_ns
+    except OSError:
+        return 0  # gone again
 
 
 def _done_to(path: Path, seen: os.stat_result, now: os.stat_result) -> str:

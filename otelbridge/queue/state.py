@@ -83,6 +83,7 @@ class QueueState:
         self._degraded_since = 0.0
         self._reopen_due = False
         """The open file is not to be written any more; it is read as long as it can be."""
+        self._note_due = False
         self._recount_due = False
         self._lost_until: int | None = None
         """When the file that is being counted anew was written last; None for a file of this life."""
@@ -203,6 +204,9 @@ class QueueState:
 
     def write(self, change: Change) -> bool:
         """Writes a change with the checkpoint; False when it has to wait in memory for the disk."""
+        if self._note_due:
+            change.notes[WATCHING] = note_of(self.watched)
+            self._note_due = False
         self.checkpoint.revision += 1
         if self.disk_error is not None:
             self._wait(change)
@@ -229,9 +233,6 @@ class QueueState:
         page = checkpoint.page()
         self.store.apply(change, page)
         self.mirror.write(page)
-        if WATCHING in change.notes:
-            self.mirror.write_note(change.notes[WATCHING])
-            self._folder.sign_of_life()
         self.read_cache.follow(change)
 
     def _wait(self, change: Change) -> None:
@@ -243,9 +244,16 @@ class QueueState:
         self.pending.add(replace(change, inserts={}))
 
     def watch(self, watched: Watched) -> None:
-        """Remembers until when streams of upstreams were watched; others keep their time."""
+        """Remembers until when streams of upstreams were watched; others keep their time.
+
+        At once in the file beside the database, which needs no commit; in the database with the next change. While
+        changes wait in memory, which a kill would lose, it is not written: they came after what was watched by then.
+        """
         self.watched.update(watched)
-        self.write(Change(notes={WATCHING: note_of(self.watched)}))
+        self._note_due = True
+        if self.disk_error is None:
+            self.mirror.write_note(note_of(self.watched))
+            self._folder.sign_of_life()
 
     def dated(self, batch: Batch) -> Batch:
         """A batch that was just received, with the queue's time in place of the machine's."""

@@ -94,7 +94,7 @@ class Store:
         execute("BEGIN IMMEDIATE")
         try:
             self._write(change)
-            execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?)", (page,))
+            execute("UPDATE checkpoint SET page = ?", (page,))
             execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -315,6 +315,7 @@ CREATE TABLE batches (
   id INTEGER PRIMARY KEY, records INTEGER NOT NULL, oldest INTEGER NOT NULL, checksum INTEGER NOT NULL,
   request BLOB NOT NULL);
 CREATE TABLE checkpoint (id INTEGER PRIMARY KEY, page BLOB NOT NULL);
+INSERT INTO checkpoint VALUES (1, x'');
 CREATE TABLE dead_letters (
   id INTEGER PRIMARY KEY, stream TEXT NOT NULL, records INTEGER NOT NULL, oldest INTEGER NOT NULL,
   refused INTEGER NOT NULL, code TEXT NOT NULL, why TEXT NOT NULL, request BLOB NOT NULL);

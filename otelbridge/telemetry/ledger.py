@@ -47,6 +47,10 @@ class Ledger:
         key = posting[:3]
         self._sums[key] = self._sums.get(key, 0) + posting.records
 
+    def sums(self) -> Mapping[tuple[Stream, Account, str], int]:
+        """The sums by stream, account and reason, as they are: not a copy."""
+        return self._sums
+
     def postings(self) -> list[Posting]:
         """The sums, one posting per stream, account and reason, sorted."""
         return [Posting(*key, records) for key, records in sorted(self._sums.items()) if records]

@@ -168,10 +168,10 @@ class HopelessMapper(FaultyMapper):
 def test_a_fault_that_leaves_nothing_to_send_is_counted_and_harms_no_other_event(
     walk: Walk, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    def fail(request: bytes) -> bytes:
+    def fail(request: bytes, *, least_bytes: int) -> bytes:
         if b"unlucky" in request:
             raise KeyError("unlucky")
-        return packed(request)
+        return packed(request, least_bytes=least_bytes)
 
     if step == "packing":
         monkeypatch.setattr(pipeline, "packed", fail)

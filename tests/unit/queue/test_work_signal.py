@@ -54,7 +54,12 @@ def test_one_piece_of_news_wakes_one_of_those_that_wait() -> None:
 def test_whoever_leaves_work_behind_wakes_the_next() -> None:
     hall = Hall()
     done: list[bool] = []
-    threads = [threading.Thread(target=lambda: hall.signal.wait(30) and done.append(hall.ask())) for _ in range(3)]
+
+    def ask_once() -> None:
+        if hall.signal.wait(30):
+            done.append(hall.ask())
+
+    threads = [threading.Thread(target=ask_once) for _ in range(3)]
     for thread in threads:
         thread.start()
     eventually(lambda: hall.signal.waiters == 3)
