@@ -62,19 +62,16 @@ def as_json(value: object) -> Any:
             return value
 
 
-@pytest.mark.xfail(strict=True, reason="keys that are prefixes of others, and names that come out of values")
 def test_no_record_is_refused(indexed: Indexed) -> None:
     assert not indexed.refused, "\n".join(sorted(set(indexed.refused.values())))
     assert indexed.opensearch.count(INDEX, {"match_all": {}}) == len(indexed.records)
 
 
-@pytest.mark.xfail(strict=True, reason="names that come out of values")
 def test_all_samples_need_few_fields(indexed: Indexed) -> None:
     fields = indexed.opensearch.fields(INDEX)
     assert len(fields) < MAX_FIELDS, sorted(fields)
 
 
-@pytest.mark.xfail(strict=True, reason="labels are keys, and some are prefixes of others")
 def test_pod_labels_are_taken_too_where_they_are_wanted(
     indexed: Indexed, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
