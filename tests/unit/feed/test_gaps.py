@@ -180,3 +180,46 @@ def test_blind_time_does_not_pull_the_rate_down() -> None:
     rate.observe(100, 1000.0)
     rate.observe(200, 1001.0)
     assert rate.per_second == 100
+
+
+def test_a_later_proof_does_not_move_the_end_of_a_gap() -> None:
+    blind = watched()
+    blind.lose(10 * SECOND, GapCause.DISCONNECT, "")
+    blind.watch_again(12 * SECOND)
+    blind.watch_again(15 * SECOND)
+    gap = blind.prove()
+    assert gap is not None
+    assert gap.ended_unix_nano == 12 * SECOND
+
+
+def test_the_attempts_of_one_gap_are_not_those_of_the_next() -> None:
+    blind = watched()
+    for start in (10, 20):
+        blind.lose(start * SECOND, GapCause.DISCONNECT, "")
+        blind.attempt()
+        blind.watch_again((start + 1) * SECOND)
+        gap = blind.prove()
+        assert gap is not None
+        assert (gap.attempts, gap.started_unix_nano) == (1, start * SECOND)
+
+
+def test_lost_records_are_in_one_gap_only() -> None:
+    blind = watched()
+    blind.count_lost(1)
+    for start, lost in ((10, 1), (20, None)):
+        blind.lose(start * SECOND, GapCause.DISCONNECT, "")
+        gap = blind.end((start + 1) * SECOND)
+        assert gap is not None
+        assert gap.lost_records == lost
+
+
+def test_a_suspected_stretch_is_told_unless_the_stream_is_blind_anyway() -> None:
+    blind = watched()
+    blind.rate.observe(0, 0)
+    blind.rate.observe(100, 10)
+    gap = blind.suspect(10 * SECOND, 25 * SECOND, 30, "late")
+    assert gap is not None
+    assert (gap.cause, gap.suspected, gap.estimated_records) == (GapCause.STALL, True, 120)
+    assert blind.since_unix_nano is None, "it goes on to be watched"
+    blind.lose(30 * SECOND, GapCause.DISCONNECT, "")
+    assert blind.suspect(30 * SECOND, 35 * SECOND, 0, "late") is None

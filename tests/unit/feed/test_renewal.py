@@ -28,3 +28,12 @@ def test_a_change_that_is_waited_for_is_found_within_moments(tmp_path: Path) -> 
 
 def test_a_change_under_a_connection_is_looked_for_less_often(tmp_path: Path) -> None:
     assert CHECK_SECONDS <= _changed_after(*_used(tmp_path), awaited=False) <= CHECK_SECONDS + SETTLE_SECONDS
+
+
+def test_files_that_cannot_be_read_for_a_moment_have_not_changed(tmp_path: Path) -> None:
+    renewal, file = _used(tmp_path)
+    content = file.read_bytes()
+    file.unlink()
+    assert not any(renewal.changed(second) for second in range(100, 130))
+    file.write_bytes(content)
+    assert not any(renewal.changed(second) for second in range(130, 160))
