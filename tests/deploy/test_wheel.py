@@ -1,8 +1,9 @@
-"""A wheel of this tree, with and without a C compiler, in an environment of its own."""
+"""A wheel of this tree, with and without a C compiler, and the guide's installation, in environments of their own."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tests.deploy.rendering import ROOT
 
 pytestmark = [pytest.mark.wheel, pytest.mark.timeout(240)]
 
-SOURCES = ("otelbridge", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
+SOURCES = ("otelbridge", "locks", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
 BUILD_SECONDS = 180
 
 
@@ -92,3 +93,28 @@ def test_it_works_compiled_and_pure(source: Path, tmp_path: Path, compiler: str,
     )
     assert told.returncode == 0, told.stderr
     assert "kubearmor" in told.stdout
+
+
+def test_the_guides_commands_install_it_on_a_machine(source: Path, tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    section = guide.partition("\n## On a machine without Kubernetes\n")[2]
+    (commands,) = [fence for fence in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) if "-m venv" in fence]
+    for folder in ("/opt/otelbridge", "/etc/otelbridge"):
+        commands = commands.replace(folder, str(tmp_path) + folder)
+    (tmp_path / "opt").mkdir()
+    done = subprocess.run(
+        ["/bin/sh", "-ex"],
+        input=commands,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=source,
+        timeout=BUILD_SECONDS,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    program, settings = tmp_path / "opt/otelbridge/bin/otelbridge", tmp_path / "etc/otelbridge/otelbridge.yaml"
+    checked = subprocess.run(
+        [program, "config", "check", "--config", settings], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
