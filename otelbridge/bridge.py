@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from otelbridge import __version__
@@ -21,6 +21,7 @@ from otelbridge.send.credentials import lent_headers
 from otelbridge.send.sender import open_sender
 from otelbridge.send.workers import Workers, linger_limits
 from otelbridge.settings.load import Loaded
+from otelbridge.settings.reload import changes, merged
 from otelbridge.settings.show import shown
 from otelbridge.settings.tree import Settings
 from otelbridge.status import meters
@@ -35,6 +36,8 @@ from otelbridge.telemetry.events import (
     DrainStarted,
     Event,
     LedgerUnbalanced,
+    SettingsRefused,
+    SettingsReloaded,
     Tell,
 )
 from otelbridge.telemetry.supervisor import SupervisedThread
@@ -163,6 +166,7 @@ class Bridge:
         """
         self._settings = settings = loaded.settings
         self._observer = observer
+        self._reloading = threading.Lock()
         self.life = Life(instance_id=str(uuid.uuid4()), started_unix_nano=time.time_ns())
         self._telemetry = Telemetry.open(
             settings.telemetry,
@@ -229,10 +233,47 @@ class Bridge:
             )
         )
 
+    def reload(self, loaded: Loaded) -> None:
+        """Takes changed settings over, as far as that can be done without losing a subscription or a batch.
+
+        Raises:
+            ValueError: settings that only opening a component can check; nothing has changed then.
+        """
+        with self._reloading:
+            if self.life.phase != "running":
+                return  # it starts with the settings it has, or stops with them
+            before, after = self._settings, merged(self._settings, loaded.settings)
+            found, components = changes(before, loaded.settings), self.components
+            gate = Gate(after.gate)
+            mapper = Mapper(after.mapping, version=__version__, tally=components.mapper.tally)
+            sender = open_sender(after.send, version=__version__) if after.send != before.send else None
+            # From here on nothing can fail.
+            self._settings = after
+            if (after.gate, after.mapping) != (before.gate, before.mapping):
+                components.mapper = mapper
+                components.pipeline.replace(gate, mapper)
+            if sender is not None:
+                components.queue.change_linger(linger_limits(after.send))
+                counts = components.workers.retire()
+                components.sender = sender
+                components.workers = Workers(components.queue, sender, after.send, self._tell, counts=counts)
+                components.workers.start()
+            self._telemetry.change_level(after.telemetry.log_level)
+            self._tell(SettingsReloaded(changed=found.taken, need_restart=found.waiting))
+
+    def tell(self, happening: Event) -> None:
+        """Tells of something that happened, as every component does."""
+        self._tell(happening)
+
+    def refuse_reload(self, problems: Sequence[str]) -> None:
+        """Says that settings were read again and cannot be used."""
+        self._tell(SettingsRefused(problems=tuple(problems)))
+
     def drain(self, why: str) -> bool:
         """Stops reading, puts all that was received on disk, and exports until the deadline; True if all was sent."""
         deadline = time.monotonic() + self._settings.bridge.drain_seconds
-        self.life.phase = "draining"
+        with self._reloading:
+            self.life.phase = "draining"
         self._tell(DrainStarted(why=why, deadline_seconds=self._settings.bridge.drain_seconds))
         self._housekeeper.stop()
         self.components.feed.stop_reading()

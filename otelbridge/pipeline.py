@@ -136,6 +136,8 @@ class Pipeline:
         """Both are taken, and not yet in the queue."""
         self._gaps = gaps
         self._heard: deque[tuple[str, dict[str, int]]] = deque(maxlen=MAX_HEARD)
+        self._latest = latest
+        self._replacement: tuple[Gate, Mapper] | None = None
         self._draining = threading.Event()
         self.redacted = 0
         """Events in which a secret was blacked out."""
@@ -153,6 +155,11 @@ class Pipeline:
         """Starts the thread."""
         self._thread.start()
 
+    def replace(self, gate: Gate, mapper: Mapper) -> None:
+        """Judges and maps by these from the next turn on; what was taken before it goes by the old ones."""
+        self._replacement = (gate, mapper)
+        self._buffer.wake()
+
     def take_heard(self) -> Iterator[tuple[str, dict[str, int]]]:
         """The upstreams heard since the last call, oldest first, with each node's last receipt in Unix nanoseconds."""
         while self._heard:
@@ -166,6 +173,9 @@ class Pipeline:
 
     def _turn(self) -> bool:
         draining = self._draining.is_set()  # read before the take: what came before it is then surely taken
+        if self._replacement is not None:
+            (gate, self._mapper), self._replacement = self._replacement, None
+            self._encoder = EventEncoder(gate, self._mapper, self._latest)
         if not self._events:
             self._events = self._buffer.take(TAKE_EVENTS, 0.0 if draining else IDLE_SECONDS)
         self._overflows += self._buffer.take_overflow(at_once=draining)

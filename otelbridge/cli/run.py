@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -18,16 +21,71 @@ from otelbridge.cli.settings_options import (
     QueueDirectoryOption,
     SetOption,
     StatusPortOption,
+    load_given,
     load_or_exit,
 )
 from otelbridge.cli.signals import stop_on_signals
+from otelbridge.net.files import read_bounded
 from otelbridge.queue.model import QueueInUse, QueueUnusable
+from otelbridge.settings.load import Loaded
+from otelbridge.settings.problems import SettingsError
+from otelbridge.telemetry.supervisor import SupervisedThread
 
 EXAMPLES = (
     "otelbridge run --kubearmor kubearmor.kubearmor:32767 --endpoint http://collector:4317",
     "otelbridge run --config bridge.yaml --set feed.streams=alerts",
 )
 LAST_WORDS = "Stopped without draining; what is on disk will be delivered after the next start."
+
+
+LOOK_SECONDS = 2.0
+"""Between two looks at the settings file, where it is watched; a change has to last for one."""
+IDLE_SECONDS = 60.0
+
+
+class Reloading:
+    """Reads the settings again, on SIGHUP or when the file changes; what cannot be used changes nothing.
+
+    Args:
+        read: reads them, or raises `SettingsError`.
+        bridge: takes them over.
+        asked: set by SIGHUP.
+        file: looked at for changes; None where it is not watched.
+    """
+
+    def __init__(
+        self, read: Callable[[], Loaded], bridge: Bridge, *, asked: threading.Event, file: Path | None
+    ) -> None:
+        self._read, self._bridge, self._asked, self._file = read, bridge, asked, file
+        self._used = self._seen = self._content()
+
+    def turn(self) -> bool:
+        """Waits for a reason to read the settings, for a while, and reads them."""
+        if self._asked.wait(LOOK_SECONDS if self._file else IDLE_SECONDS):
+            self._asked.clear()
+            self._used = self._seen = self._content()
+            self._read_again()
+        elif self._file is not None:
+            before, self._seen = self._seen, self._content()
+            if self._seen == before != self._used:
+                self._used = before
+                self._read_again()
+        return True
+
+    def _content(self) -> bytes:
+        """What is in the file; empty while it is being replaced, or where none is watched."""
+        try:
+            return read_bounded(self._file) if self._file else b""
+        except OSError:
+            return b""
+
+    def _read_again(self) -> None:
+        try:
+            self._bridge.reload(self._read())
+        except SettingsError as error:
+            self._bridge.refuse_reload([str(problem) for problem in error.problems])
+        except ValueError as error:
+            self._bridge.refuse_reload([str(error)])
 
 
 def run(
@@ -44,23 +102,31 @@ def run(
     """Run the bridge until it is told to stop.
 
     SIGTERM or Ctrl-C drains it first: what it holds is delivered, what cannot be waits on disk. A second signal stops
-    it at once.
+    it at once. SIGHUP reads the settings again: gate, mapping, send and log level take effect, the log says what waits
+    for a restart, and settings that cannot be used change nothing.
     """
-    loaded = load_or_exit(
-        config,
-        sets,
-        kubearmor=kubearmor,
-        endpoint=endpoint,
-        protocol=protocol,
-        queue_directory=queue_directory,
-        status_port=status_port,
-        log_level=log_level,
-    )
+    flags: dict[str, Any] = {
+        "kubearmor": kubearmor,
+        "endpoint": endpoint,
+        "protocol": protocol,
+        "queue_directory": queue_directory,
+        "status_port": status_port,
+        "log_level": log_level,
+    }
+    loaded = load_or_exit(config, sets, **flags)
     stop = threading.Event()
-    stop_on_signals(stop, LAST_WORDS)
+    asked = threading.Event()
+    stop_on_signals(stop, LAST_WORDS, hang_up=asked.set)
     try:
         bridge = Bridge(loaded)
         spare_what_stays()
+        reloading = Reloading(
+            lambda: load_given(config, sets, **flags),
+            bridge,
+            asked=asked,
+            file=loaded.file if loaded.settings.bridge.reload_on_change else None,
+        )
+        SupervisedThread("reload", reloading.turn, tell=bridge.tell).start()
         code = bridge.run(stop)
     except ValueError as error:
         fail(f"The settings cannot be used: {error}", Exit.WRONG_USAGE)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT set an event; a later one of them ends the process there and then, as `kill -9` would."""
+"""SIGTERM and SIGINT set an event, a later one of them ends the process as `kill -9` would; SIGHUP calls a function."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from otelbridge.cli.output import Exit
@@ -16,7 +17,7 @@ SAME_REQUEST_SECONDS = 0.2
 READ_BYTES = 64
 
 
-def stop_on_signals(stop: threading.Event, last_words: str) -> None:
+def stop_on_signals(stop: threading.Event, last_words: str, *, hang_up: Callable[[], None] | None = None) -> None:
     """Installs the handlers.
 
     Python runs a handler in the main thread, between two of its instructions. That thread waits for the very event: it
@@ -27,6 +28,7 @@ def stop_on_signals(stop: threading.Event, last_words: str) -> None:
     Args:
         stop: is set by the first signal.
         last_words: written to stderr when a second request ends the process without further ado.
+        hang_up: called for each SIGHUP; must return at once. Without it SIGHUP ends the process.
     """
     receiving, waking = os.pipe()
     os.set_blocking(waking, False)  # as `set_wakeup_fd` wants it
@@ -34,7 +36,10 @@ def stop_on_signals(stop: threading.Event, last_words: str) -> None:
     def act() -> None:
         asked_at: float | None = None
         while True:
-            if not set(os.read(receiving, READ_BYTES)).intersection(STOP_SIGNALS):
+            came = set(os.read(receiving, READ_BYTES))
+            if signal.SIGHUP in came and hang_up is not None:
+                hang_up()
+            if not came.intersection(STOP_SIGNALS):
                 continue
             now = time.monotonic()
             asked_at = now if asked_at is None else asked_at
@@ -46,7 +51,7 @@ def stop_on_signals(stop: threading.Event, last_words: str) -> None:
     # A daemon: it listens until the process ends.
     threading.Thread(target=act, name="signals", daemon=True).start()
     signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
-    for number in STOP_SIGNALS:
+    for number in (*STOP_SIGNALS, *((signal.SIGHUP,) if hang_up is not None else ())):
         signal.signal(number, _do_nothing)
 
 

@@ -43,18 +43,21 @@ class Encoder(Protocol):
 class Mapper:
     """Maps events one by one. It knows no clock and no socket; it is used by one thread, its counts are read by any."""
 
-    def __init__(self, settings: MappingSettings, *, version: str, instance: str = "") -> None:
+    def __init__(
+        self, settings: MappingSettings, *, version: str, instance: str = "", tally: MappingCounts | None = None
+    ) -> None:
         """Makes a mapper.
 
         Args:
             settings: the shape of the records.
             version: of the bridge, for the scope.
             instance: of the bridge, for the scope; empty says nothing.
+            tally: goes on with the counts of the mapper before, after a reload.
         """
         self._settings = settings
         self.assemble = assembler(version, instance=instance, native=settings.native)
         """Records in, an encoded ExportLogsServiceRequest out."""
-        self.tally = MappingCounts()
+        self.tally = tally or MappingCounts()
         """What was odd about the events, as plain integers."""
         self._alerts = RecordEncoder(settings, Stream.ALERTS, pb.Alert, self.tally)
         self._logs = RecordEncoder(settings, Stream.LOGS, pb.Log, self.tally)

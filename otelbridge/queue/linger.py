@@ -66,6 +66,10 @@ class Linger:
         self._arrivals[stream].first_at = AT_ONCE
         self._arrivals[stream].records = max(1, self._arrivals[stream].records)
 
+    def change(self, limits: LingerLimits) -> None:
+        """Waits by these limits from now on."""
+        self._limits = limits
+
     def lift(self) -> None:
         """Nothing waits from now on."""
         self._limits = LingerLimits()

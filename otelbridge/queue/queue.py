@@ -206,6 +206,12 @@ class DurableQueue:
             self._work_signal.taken(anything=lease is not None)
             return lease
 
+    def change_linger(self, limits: LingerLimits) -> None:
+        """Lets requests wait by these limits from now on."""
+        with self._lock:
+            self._linger.change(limits)
+        self.wake()
+
     def lift_linger(self) -> None:
         """From now on whatever is free is leased at once."""
         with self._lock:

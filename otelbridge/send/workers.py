@@ -74,6 +74,7 @@ class Workers:
         clock: monotonic seconds.
         wall_clock_nano: the time of day in nanoseconds, to know a record's age.
         random: uniform from 0 to 1, for the backoffs.
+        counts: goes on with those of the workers before, after a reload.
     """
 
     def __init__(
@@ -86,13 +87,14 @@ class Workers:
         clock: Callable[[], float] = time.monotonic,
         wall_clock_nano: Callable[[], int] = time.time_ns,
         random: Random = random_module.random,
+        counts: SendCounts | None = None,
     ) -> None:
         self._queue, self._sender = queue, sender
         self._breaker = CircuitBreaker(settings, clock=clock, random=random, wall_clock_nano=wall_clock_nano)
         self._backlog = BacklogLimiter(
             settings.replay_rate_factor, held=lambda: sum(queue.held().values()), clock=clock
         )
-        self._counts = SendCounts()
+        self._counts = counts or SendCounts()
         self._export = Export(
             ExportContext(
                 queue=queue,
@@ -133,6 +135,14 @@ class Workers:
         self._export.hurry()
         self._join(until)
         return not any(self._queue.held().values())
+
+    def retire(self) -> SendCounts:
+        """Ends the threads once the requests under way are answered, and closes the sender; returns the counts."""
+        self._stopping.set()
+        self._breaker.stop()
+        self._join(math.inf)
+        self._sender.close()
+        return self._counts
 
     def close(self) -> None:
         """Ends the threads at once: requests under way are broken, their leases given back."""

@@ -32,6 +32,11 @@ class BridgeSettings(BaseModel):
         description="On SIGTERM, deliver what is held for so long; what is left waits on disk for the next start. "
         "Kubernetes' grace period must be longer.",
     )
+    reload_on_change: bool = Field(
+        default=False,
+        description="Read the settings file again when its content changes (a ConfigMap's does). SIGHUP does so at any "
+        "time.",
+    )
 
 
 class Settings(BaseModel):

@@ -16,9 +16,9 @@ from otelbridge.send.workers import Workers
 from otelbridge.telemetry.telemetry import Telemetry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Components:
-    """In the order in which an event walks through them."""
+    """In the order in which an event walks through them; a reload replaces mapper, workers and sender."""
 
     feed: Feed
     buffer: Buffer

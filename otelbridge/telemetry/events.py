@@ -31,6 +31,21 @@ class BridgeStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsReloaded:
+    """The settings were read again, and are in force but for those that need a restart."""
+
+    changed: tuple[str, ...]
+    need_restart: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsRefused:
+    """The settings were read again and cannot be used; nothing has changed."""
+
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadFailed:
     """A thread of the bridge met a fault that nobody expected; it gave back what it had in hand, and goes on."""
 

@@ -150,6 +150,10 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
         ),
     ),
     h.BridgeStarted: (Narrative(_INFO, "The bridge is running.", per_window=_CHANGE),),
+    h.SettingsReloaded: (Narrative(_INFO, "The settings were read again.", per_window=_CHANGE),),
+    h.SettingsRefused: (
+        Narrative(_ERROR, "The settings were read again and cannot be used; nothing has changed.", per_window=_CHANGE),
+    ),
     h.ThreadFailed: (
         Narrative(_ERROR, "A thread met a fault of the bridge, and goes on.", ("thread", "error", "traceback")),
     ),

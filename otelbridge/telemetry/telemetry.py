@@ -125,6 +125,11 @@ class Telemetry:
         self._thread = SupervisedThread("otelbridge-telemetry", self._turn, tell=self.tell)
         self._thread.start()
 
+    def change_level(self, name: str) -> None:
+        """Writes log lines from this level on, from now on."""
+        self._level = LEVELS[name]
+        self._everyday = EVERYDAY if self._level > Level.DEBUG else frozenset()
+
     @classmethod
     def open(
         cls,
