@@ -36,7 +36,7 @@ def assemble(list records not None, bytes scope not None, bytes schema not None)
         schema: the encoded field schema_url, which ScopeLogs and ResourceLogs number alike.
 
     Returns:
-        An encoded ExportLogsServiceRequest: a ResourceLogs per resource, in the order of their first records.
+        An encoded ExportLogsServiceRequest: a ResourceLogs per resource, in the order of the resources.
     """
     cdef Py_ssize_t count = len(records), number, place, total = 0
     cdef Py_ssize_t both_ends = PyBytes_GET_SIZE(scope) + PyBytes_GET_SIZE(schema)
@@ -71,7 +71,7 @@ def assemble(list records not None, bytes scope not None, bytes schema not None)
             total += field_size(group.size)
         request = PyBytes_FromStringAndSize(NULL, total)
         to = <uint8_t*>PyBytes_AS_STRING(request)
-        for resource, place in places.items():
+        for resource, place in sorted(places.items()):
             group = &groups[place]
             to[0] = 0x0A  # ExportLogsServiceRequest.resource_logs = 1
             to = put_varint(to + 1, group.size)

@@ -50,7 +50,9 @@ def assembler(version: str, *, instance: str = "", native: bool = True) -> Calla
 
 
 def assemble(records: list[Record], scope: bytes, schema: bytes) -> bytes:
-    """One request: a ResourceLogs per resource, in the order of their first records, with one scope each.
+    """One request: a ResourceLogs per resource, with one scope each.
+
+    In the order of the resources, so that those of a namespace are neighbours, which saves a fifth once compressed.
 
     Args:
         records: what it holds.
@@ -66,7 +68,7 @@ def assemble(records: list[Record], scope: bytes, schema: bytes) -> bytes:
         size = len(encoded)
         group += (b"\x12", digits[size] if size < TWO_DIGITS_END else varint(size), encoded)
     parts: list[bytes] = []
-    for resource, group in groups.items():
+    for resource, group in sorted(groups.items()):
         group.append(schema)
         scope_logs = b"".join(group)
         resource_part = delimited(b"\x0a", resource)

@@ -17,6 +17,8 @@ from functools import lru_cache
 from itertools import groupby
 from types import ModuleType
 
+from otelbridge.queue.merge import merged
+
 POLYNOMIAL = 0xEDB88320  # of RFC 1952, section 8, without the x**32 that stands beyond the 32 bits
 ONE = 1 << 31
 BYTE = ONE >> 8  # x**8
@@ -168,16 +170,16 @@ def is_whole(held: bytes) -> bool:
 
 
 def joined(parts: Sequence[bytes]) -> bytes:
-    """Several held requests as one, packed where one of them is large; the records stay in their order."""
+    """Several held requests as one, packed where one of them is large; records of one resource stay in order."""
     if len(parts) == 1:
         return parts[0]
     opened = [_opened(held) for held in parts]
     if not any(map(is_packed, opened)):
-        return b"".join(opened)
+        return merged(opened)
     size = crc = 0
     streams: list[bytes | memoryview] = [b""]
     for as_it_is, run in groupby(opened, is_packed):
-        for held in run if as_it_is else [_packed(b"".join(run))]:
+        for held in run if as_it_is else [_packed(merged(list(run)))]:
             _, more, its_crc = HEADER.unpack_from(held)
             crc = joined_crc(crc, its_crc, more)
             size += more

@@ -278,7 +278,7 @@ def test_requests_are_grouped_by_resource_and_carry_scope_and_schema() -> None:
         for message in (here, there, here, there, here)
     ]
     request = ExportLogsServiceRequest.FromString(mapper.assemble(records))
-    assert [len(group.scope_logs[0].log_records) for group in request.resource_logs] == [3, 2]
+    assert [len(group.scope_logs[0].log_records) for group in request.resource_logs] == [2, 3]
     for group in request.resource_logs:
         (scope_logs,) = group.scope_logs
         assert (scope_logs.scope.name, scope_logs.scope.version) == ("otelbridge.kubearmor", "9.8.7")
