@@ -13,11 +13,15 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes, plain
 from tests.backends.carried import Records, as_text, carry
+from tests.peers.bridge import Json
+from tests.peers.collector import start_pipeline
 from tests.peers.presence import ROOT
 from tests.peers.victorialogs import VictoriaLogs, start_victorialogs
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.backends, pytest.mark.timeout(240)]
 
+PIPELINES = ROOT / "k8s" / "collector"
 STREAM_FIELDS = "k8s.cluster.name,k8s.namespace.name,kubearmor.stream"
 """As docs/wiring.md says."""
 MAX_STREAMS = 40
@@ -30,16 +34,21 @@ class Loaded(NamedTuple):
     records: Records
 
 
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+@pytest.fixture(scope="module", params=["from the bridge", "through a Collector"])
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     folder = tmp_path_factory.mktemp("victorialogs")
     with start_victorialogs(folder) as victorialogs:
-        send = {
-            "protocol": "http/protobuf",
-            "endpoint": victorialogs.otlp_endpoint,
-            "headers": {"VL-Stream-Fields": STREAM_FIELDS},
-        }
-        records = carry(folder, send=send)
+        if request.param == "from the bridge":
+            headers = {"VL-Stream-Fields": STREAM_FIELDS}
+            send: Json = {"protocol": "http/protobuf", "endpoint": victorialogs.otlp_endpoint, "headers": headers}
+            records = carry(folder, send=send)
+        else:
+            # The Collector adds the signal's path.
+            environment = {"VICTORIALOGS_ENDPOINT": victorialogs.otlp_endpoint.removesuffix("/v1/logs")}
+            configs = [PIPELINES / "gateway.yaml", PIPELINES / "to-victorialogs.yaml"]
+            with start_pipeline(folder / "gateway", *configs, env=environment) as gateway:
+                records = carry(folder, send={"endpoint": gateway.grpc_endpoint})
+                eventually(lambda: victorialogs.count() >= len(records), within_seconds=60, why="all are stored")
         victorialogs.flush()
         yield Loaded(victorialogs, records)
 

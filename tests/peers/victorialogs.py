@@ -39,6 +39,10 @@ class VictoriaLogs:
         with urllib.request.urlopen(f"{self.url}/select/logsql/query", body, timeout=QUERY_SECONDS) as answer:
             return [json.loads(line) for line in answer]
 
+    def count(self) -> int:
+        """How many records it has."""
+        return sum(int(row["records"]) for row in self.query("* | stats count() as records"))
+
     def flush(self) -> None:
         """Makes all that it has taken findable."""
         urllib.request.urlopen(f"{self.url}/internal/force_flush", timeout=QUERY_SECONDS).close()
