@@ -36,14 +36,14 @@ class MappingSettings(BaseModel):
         description="One line for a human, the event as JSON text, or the event as a map (as the existing adapter sends it).",
     )
     keep_original: bool = Field(
-        default=False, description="Also keep the whole event as JSON in `log.record.original`."
+        default=False, description="Also keep the whole event as JSON in `log.record.original`. Loki refuses a record with more than 64 KiB of attributes, by default."
     )
     keep_raw: bool = Field(
         default=True, description="Keep Resource and Data as KubeArmor wrote them beside what is parsed out of them."
     )
     parse_labels: bool = Field(
         default=False,
-        description="Pod labels as `k8s.pod.label.<key>` on the resource, dots in the key as `_`, beside `kubearmor.labels`.",
+        description="Pod labels as `k8s.pod.label.<key>` on the resource, dots in the key as `_`, beside `kubearmor.labels`. Each key is a field: Loki takes 128 a record, an OpenSearch index 1,000, by default.",
     )
     label_keys: tuple[str, ...] = Field(default=(), description="With parse_labels: only these keys; empty means all.")
     max_value_bytes: int = Field(
