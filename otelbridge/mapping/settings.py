@@ -36,7 +36,8 @@ class MappingSettings(BaseModel):
         description="One line for a human, the event as JSON text, or the event as a map (as the existing adapter sends it).",
     )
     keep_original: bool = Field(
-        default=False, description="Also keep the whole event as JSON in `log.record.original`. Loki refuses a record with more than 64 KiB of attributes, by default."
+        default=False,
+        description="Also keep the whole event as JSON in `log.record.original`. Loki refuses a record with more than 64 KiB of attributes, by default.",
     )
     keep_raw: bool = Field(
         default=True, description="Keep Resource and Data as KubeArmor wrote them beside what is parsed out of them."
