@@ -8,6 +8,7 @@ behave go together.
 from __future__ import annotations
 
 import math
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ CLEAN_REQUESTS = 32
 """Accepted in a row, and the source is like any other again."""
 MEMORY_RECORDS = 500
 """Older counts weigh half."""
+PRIOR_RECORDS = 20
+"""What is supposed of a source before more is known: one bad record in so many."""
 KNOWN_BAD_RECORDS = 8
 KNOWN_BAD_SHARE = 0.5
 """A source so bad needs no new witness for each of its records."""
@@ -40,7 +43,7 @@ class _Tally:
     @property
     def share(self) -> float:
         """Of its records, that are refused."""
-        return (self.bad + 0.5) / (self.records + 1)
+        return (self.bad + 1) / (self.records + PRIOR_RECORDS)
 
 
 class BadSources:
@@ -79,21 +82,26 @@ class BadSources:
         if tally.clean_records >= CLEAN_RECORDS or tally.clean_requests >= CLEAN_REQUESTS:
             del self._tallies[key]
 
-    def groups(self, sources: Sequence[Source]) -> Iterator[Range]:
-        """What to send together: all well-behaved sources (they come first), then groups of each bad one."""
-        first = end = 0
+    def groups(self, sources: Sequence[Source], *, most: int = sys.maxsize) -> Iterator[Range]:
+        """What to send together: all well-behaved sources (they come first), then groups of each bad one.
+
+        Args:
+            sources: of a request, the well-behaved ones first.
+            most: records in a group.
+        """
+        good = sum(source.records for source in sources if source.key not in self)
+        yield from _cut(0, good, most)
+        first = good
         for source in sources:
-            if source.key not in self:
-                end += source.records
-                continue
-            if end > first:
-                yield first, end
-            size = max(1, int(HALF_PASS / self._tallies[source.key].share))
-            first, end = end, end + source.records
-            yield from ((start, min(start + size, end)) for start in range(first, end, size))
-            first = end
-        if end > first:
-            yield first, end
+            if source.key in self:
+                size = max(1, int(HALF_PASS / self._tallies[source.key].share))
+                yield from _cut(first, first + source.records, min(size, most))
+                first += source.records
+
+
+def _cut(first: int, end: int, size: int) -> Iterator[Range]:
+    for start in range(first, end, size):
+        yield start, min(start + size, end)
 
 
 def halves(sources: Sequence[Source]) -> list[Range]:

@@ -15,7 +15,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Protocol
@@ -42,8 +42,8 @@ from otelbridge.telemetry.events import (
     Tell,
 )
 
-PARALLEL = 16
-"""Small parts of one lease that are sent at once while bad records are looked for; together no more than a request."""
+PARALLEL = 32
+"""Small parts of one lease in flight at once while bad records are looked for; together no more than a full request."""
 APART_REQUESTS = 2
 """So many full requests' worth of suspects are kept apart; beyond that a failing lease is given back to the queue."""
 MAX_APART = 64
@@ -53,6 +53,8 @@ FREE_REFUSALS = 8
 records are kept apart until it accepts others, so that a wrong address cannot turn the queue into dead letters."""
 REFUSALS_TO_GIVE_UP = 64
 """Refusals with nothing accepted between them, of a lease of an endpoint that has accepted before."""
+IDLE_STEPS_BELOW = 4
+"""Suspects that nothing else is sent beside are tried at a sixteenth of the first backoff, then ever more rarely."""
 OVERSIZE = 1.5
 """A batch so many times the limit is cut before it is sent."""
 PAUSE_SHARE = 0.2
@@ -217,13 +219,14 @@ class Export:
 
     def _suspects_are_due(self) -> bool:
         with self._lock:
-            waiting = bool(self._apart or self._unproven)
-            return bool(self._due) or (waiting and self._context.clock() >= self._idle_until)
+            if self._due or any(not self._suspects.alternations(lease.batch_ids[0]) for lease in self._apart):
+                return True  # whatever failed while nothing else passed is paced by the circuit breaker
+            return bool(self._apart or self._unproven) and self._context.clock() >= self._idle_until
 
     def _postpone_idle_tries(self) -> None:
         settings = self._context.settings
         self._idle_until = self._context.clock() + full_jitter_seconds(
-            self._idle_step,
+            self._idle_step - IDLE_STEPS_BELOW,
             initial=settings.retry_initial_seconds,
             longest=settings.retry_max_seconds,
             random=self._context.random,
@@ -237,7 +240,7 @@ class Export:
         return wave
 
     def _next_fresh(self) -> Lease | None:
-        limits = self._size.limits()
+        limits = self._full if self._sources else self._size.limits()  # it will be sent in groups
         context = self._context
         records = context.backlog.max_records(limits.max_records)
         without = tuple(self._streams_out)
@@ -248,7 +251,7 @@ class Export:
         if lease is None:
             return None
         try:
-            if len(lease.batch_ids) == 1 and self._cut_to(limits, lease):
+            if len(lease.batch_ids) == 1 and not self._sources and self._cut(lease):
                 lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records, without=without)
             if lease is not None:
                 age_seconds = (context.wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9
@@ -258,12 +261,12 @@ class Export:
             raise
         return lease
 
-    def _cut_to(self, limits: Limits, lease: Lease) -> bool:
+    def _cut(self, lease: Lease) -> bool:
         """Puts smaller batches in the place of one that is far beyond the limits: each twice as large as the last.
 
         So the first ones can be sent at once, and one that will still be too large costs little to cut again.
         """
-        share = max(lease.request_bytes / limits.max_bytes, lease.records / limits.max_records)
+        share = self._size.share_of(lease)
         contents = _contents(lease) if share > OVERSIZE and lease.records > 1 else None
         if contents is None:
             return False
@@ -295,22 +298,24 @@ class Export:
         """
         streams = [lease.stream for lease in leases] if self._context.settings.ordered else []
         round_ = _Round(permit)
-        pending: deque[Lease] = deque()
-        wave = list(leases)
+        pending: deque[Lease] = deque(leases)
+        in_flight: dict[Future[tuple[Outcome, float]], Lease] = {}
         with self._lock:
             self._streams_out.extend(streams)
         try:
-            pending.extend(self._grouped(leases))
-            wave = []
-            while pending and round_.failure is None:
+            self._group(pending)
+            while in_flight or (pending and round_.failure is None):
                 beat()
-                wave = self._wave(pending)
-                for lease, (outcome, seconds) in zip(wave, self._sent_all(wave), strict=True):
+                if round_.failure is None:
+                    self._send_next(pending, in_flight)
+                for sent in wait(in_flight, return_when=FIRST_COMPLETED).done:
+                    outcome, seconds = sent.result()
                     with self._lock:
-                        pending.extend(self._handled(lease, outcome, seconds, round_))
-                wave = []
+                        pending.extend(self._handled(in_flight[sent], outcome, seconds, round_))
+                    del in_flight[sent]
         except Exception as fault:
-            self._give_back_after_fault([*wave, *pending, *(lease for lease, _ in round_.unproven)], fault)
+            wait(in_flight)
+            self._give_back_after_fault([*in_flight.values(), *pending, *(one for one, _ in round_.unproven)], fault)
             self._context.breaker.unused(permit)
             raise
         finally:
@@ -343,25 +348,38 @@ class Export:
                 with contextlib.suppress(ValueError):  # it was settled before the fault
                     self._context.queue.settle(lease, outcome)
 
-    def _grouped(self, leases: list[Lease]) -> Iterable[Lease]:
-        """A lease as it is; or its well-behaved sources as one part, and the others' records in parts of their own."""
-        if len(leases) > 1 or not self._sources or leases[0].batch_ids[0] in self._suspects:
-            return leases
+    def _group(self, pending: deque[Lease]) -> None:
+        """Makes parts of a lease where some of its sources are bad: one of the others together, small ones of these."""
+        if len(pending) > 1 or not self._sources or pending[0].batch_ids[0] in self._suspects:
+            return
         with self._lock:
-            (lease,) = leases
-            contents = _contents(lease, apart=self._sources.__contains__)
-            if contents is None:
-                return leases
-            ranges = list(self._sources.groups(contents.sources))
-            return self._replaced(lease, contents, ranges) if len(ranges) > 1 else leases
+            contents = _contents(pending[0], apart=self._sources.__contains__)
+            most = max(1, int(pending[0].records / self._size.share_of(pending[0])))
+            ranges = list(self._sources.groups(contents.sources, most=most)) if contents is not None else []
+            if contents is not None and len(ranges) > 1:
+                parts = self._replaced(pending[0], contents, ranges)
+                if parts:
+                    pending.clear()
+                    pending.extend(parts)
 
-    def _sent_all(self, wave: list[Lease]) -> Iterable[tuple[Outcome, float]]:
-        if len(wave) == 1:
-            return [self._sent(wave[0])]
+    def _send_next(self, pending: deque[Lease], in_flight: dict[Future[tuple[Outcome, float]], Lease]) -> None:
+        """Sends one lease on this thread; or several small ones, together no more than a full request, on others."""
+        if not in_flight and len(pending) == 1:
+            alone: Future[tuple[Outcome, float]] = Future()
+            in_flight[alone] = pending.popleft()
+            alone.set_result(self._sent(in_flight[alone]))
+            return
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="isolate")
-        return list(self._pool.map(self._sent, wave))
+                self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="send-apart")
+        request_bytes = sum(lease.request_bytes for lease in in_flight.values())
+        records = sum(lease.records for lease in in_flight.values())
+        while pending and len(in_flight) < self._parallel:
+            request_bytes, records = request_bytes + pending[0].request_bytes, records + pending[0].records
+            if in_flight and (request_bytes > self._full.max_bytes or records > self._full.max_records):
+                return
+            lease = pending.popleft()
+            in_flight[self._pool.submit(self._sent, lease)] = lease
 
     def _sent(self, lease: Lease) -> tuple[Outcome, float]:
         context = self._context

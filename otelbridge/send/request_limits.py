@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from otelbridge.queue.model import Lease
 from otelbridge.send.settings import SendSettings
 
 FIRST_SHARE = 1 / 32
@@ -71,6 +72,11 @@ class RequestSize:
     def limits(self) -> Limits:
         """For the next request."""
         return Limits(*(max(1, math.ceil(full * self._share)) for full in self._full))
+
+    def share_of(self, lease: Lease) -> float:
+        """How many times the limits a lease is."""
+        limits = self.limits()
+        return max(lease.request_bytes / limits.max_bytes, lease.records / limits.max_records)
 
     def accepted(self, request_bytes: int, records: int, seconds: float) -> None:
         """A request was accepted."""
