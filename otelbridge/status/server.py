@@ -1,8 +1,9 @@
 """The status server: waitress behind a loop of our own, which keeps slow and hostile clients from delaying a probe.
 
 waitress parses and answers; what it leaves open is how long a client may take to send its request, and what happens
-when all connections are taken. Our loop closes, after every turn, what took too long, and at the limit the oldest
-connection that waits for its client; so a new one, a probe's, is always taken (docs/decisions/status-server.md).
+when all connections or threads are taken. Our loop closes, after every turn, what took too long, and at the limit the
+oldest connections that wait for their clients; each probe has a thread that answers nothing else; and a connection is
+closed with its first answer, so that nobody can ask for a thousand at once (docs/decisions/status-server.md).
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 from otelbridge.status.app import METHODS, TEXT, WRONG_METHOD, Answer, Events, Probe, Section, StatusApp, headers_of
 from otelbridge.status.settings import StatusSettings
@@ -25,16 +26,23 @@ from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.supervisor import SupervisedThread
 
 MAX_CONNECTIONS = 32
+"""Beyond it the oldest connections that wait for their clients are closed, but not before each had its chance."""
+CHANCE_SECONDS = 0.2
+CROWD = 128
+"""Beyond it the oldest are closed even so: file descriptors are finite."""
 MAX_HEADER_BYTES = 8 * 1024
 MAX_BODY_BYTES = 1
 """waitress wants a positive number; no request here has a body."""
+MAX_BODY_READ_BYTES = 256
+"""Of a request that has one all the same, before it is refused."""
 TOO_LARGE = 413
 THREADS = 4
 CLIENT_SECONDS = 5.0
 """A client may take so long to send its request or to fetch its answer, and keep an idle connection for so long."""
 TURN_SECONDS = 0.5
 """Longest turn of the loop; a request or an answer ends it at once."""
-BACKLOG = 128
+BACKLOG = 1024
+ACCEPTS_PER_TURN = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +72,49 @@ def _refuse(channel: HTTPChannel, request: Any) -> Any:
     return ErrorTask(channel, request)
 
 
-def _channel(*arguments: Any, **named: Any) -> HTTPChannel:
-    channel = HTTPChannel(*arguments, **named)
-    channel.error_task_class = _refuse
-    return channel
+def _answer_once(channel: HTTPChannel, request: Any) -> Any:
+    request.headers["CONNECTION"] = "close"
+    return WSGITask(channel, request)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    """A connection that is asked once: what is sent behind the first request is not even parsed."""
+
+    error_task_class = staticmethod(_refuse)
+    task_class = staticmethod(_answer_once)
+
+    def received(self, data: bytes) -> bool:
+        """Called by waitress."""
+        if self.requests:
+            return False
+        head, end, rest = data.partition(b"\r\n\r\n")
+        taken: bool = super().received(head + end)
+        if rest and not self.requests:
+            taken = super().received(rest[:MAX_BODY_READ_BYTES])
+        return taken
+
+
+class _Dispatcher:
+    """Threads for requests: one for each of the probes, a few for all else.
+
+    A probe that waits (readiness asks the queue, which may be at its disk) keeps no other from answering.
+    """
+
+    def __init__(self, own_thread: Iterable[str]) -> None:
+        self._others = ThreadedTaskDispatcher()
+        self._others.set_thread_count(THREADS)
+        self._by_path = {f"/{name}": ThreadedTaskDispatcher() for name in own_thread}
+        for dispatcher in self._by_path.values():
+            dispatcher.set_thread_count(1)
+
+    def add_task(self, channel: HTTPChannel) -> None:
+        """Called by waitress: the channel has a request."""
+        self._by_path.get(getattr(channel.requests[0], "path", ""), self._others).add_task(channel)
+
+    def shutdown(self) -> None:
+        """Ends the threads."""
+        for dispatcher in (*self._by_path.values(), self._others):
+            dispatcher.shutdown(timeout=1)
 
 
 class StatusServer:
@@ -86,9 +133,11 @@ class StatusServer:
         events: Events | None = None,
     ) -> None:
         self._settings = settings
+        probes = {"livez": livez, "readyz": readyz, "startupz": startupz}
+        self._probes = tuple(probes)
         self._app = StatusApp(
             sections=sections,
-            probes={"livez": livez, "readyz": readyz, "startupz": startupz},
+            probes=probes,
             metrics=metrics,
             events=events,
             page=settings.page,
@@ -111,19 +160,20 @@ class StatusServer:
         """
         listener = _listen(self._settings.host, self._settings.port)
         self.port = listener.getsockname()[1]
+        self._dispatcher = _Dispatcher(self._probes)
         self._server = create_server(
             self._app,
             map=self._map,
             sockets=[listener],
-            threads=THREADS,
+            _dispatcher=self._dispatcher,
             ident="",
             # Never reached: our loop makes room first. waitress would stop accepting, probes too.
-            connection_limit=MAX_CONNECTIONS * 4,
+            connection_limit=CROWD * 2,
             max_request_header_size=MAX_HEADER_BYTES,
             max_request_body_size=MAX_BODY_BYTES,
             log_socket_errors=False,
         )
-        self._server.channel_class = _channel
+        self._server.channel_class = _Channel
         self._thread.start()
 
     def close(self) -> None:
@@ -133,23 +183,30 @@ class StatusServer:
         self._stopping.set()
         self._server.pull_trigger()
         self._thread.join()
-        self._server.task_dispatcher.shutdown(timeout=1)
+        self._dispatcher.shutdown()
         wasyncore.close_all(self._map, ignore_all=True)
 
     def _turn(self) -> bool:
         wasyncore.loop(timeout=TURN_SECONDS, use_poll=True, map=self._map, count=1)
+        for _ in range(ACCEPTS_PER_TURN):  # waitress takes one a turn: a probe would wait behind a crowd
+            before = len(self._server.active_channels)
+            self._server.handle_accept()
+            if len(self._server.active_channels) == before:
+                break
         self._make_room(time.monotonic())
         return not self._stopping.is_set()
 
     def _make_room(self, now: float) -> None:
+        known = self._active.keys()
         channels = list(self._server.active_channels.values())
         self._active = {channel: now if channel.requests else self._active.get(channel, now) for channel in channels}
         waiting = sorted(
             (since, id(channel), channel) for channel, since in self._active.items() if not channel.requests
         )
-        surplus = len(channels) - MAX_CONNECTIONS
         for place, (since, _, channel) in enumerate(waiting):
-            if place < surplus or now - since > CLIENT_SECONDS:
+            left = len(channels) - place
+            patience = CLIENT_SECONDS if left <= MAX_CONNECTIONS else CHANCE_SECONDS if left <= CROWD else 0.0
+            if now - since > patience and channel in known:  # what came in this turn was not read yet
                 channel.handle_close()
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -9,9 +11,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from otelbridge.status.app import HEADERS
+from otelbridge.status.app import HEADERS, Probe
 from otelbridge.status.probes import Check, ProbeResult
-from otelbridge.status.server import CLIENT_SECONDS, MAX_CONNECTIONS, MAX_HEADER_BYTES, StatusServer
+from otelbridge.status.server import (
+    CLIENT_SECONDS,
+    CROWD,
+    MAX_HEADER_BYTES,
+    StatusServer,
+)
 from otelbridge.status.settings import StatusSettings
 from tests.waiting import eventually
 
@@ -26,15 +33,19 @@ WORST_SECONDS = 1.0
 """For those few: the kubelet's own patience with a probe."""
 
 
-SLOW_CLIENTS = 4 * MAX_CONNECTIONS
+SLOW_CLIENTS = 200
+GREEDY_CLIENTS = 64
+CONNECTS = 10_000
+LARGE_DOCUMENT_BYTES = 8 * 1024 * 1024
+"""More than the buffers of a socket hold."""
 
 
-def _server(**settings: object) -> StatusServer:
+def _server(readyz: Probe = lambda: YES, version: str = "1", **settings: object) -> StatusServer:
     return StatusServer(
         StatusSettings.model_validate({"port": 0, **settings}),
-        sections={"version": lambda: "1"},
+        sections={"version": lambda: version},
         livez=lambda: YES,
-        readyz=lambda: YES,
+        readyz=readyz,
         startupz=lambda: YES,
         metrics=lambda: b"m 1\n",
         tell=lambda _: None,
@@ -164,10 +175,92 @@ def test_slow_clients_in_any_number_do_not_delay_a_probe(server: StatusServer) -
     try:
         assert besieged.wait(10)
         _probes_are_quick(server)
-        assert len(server._server.active_channels) <= MAX_CONNECTIONS + 1
+        assert len(server._server.active_channels) <= CROWD
     finally:
         stop.set()
         besieging.join()
+
+
+def test_clients_that_ask_for_much_and_read_nothing_do_not_delay_a_probe(server: StatusServer) -> None:
+    stop = threading.Event()
+    besieged = threading.Event()
+    request = b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"GET /page.css HTTP/1.1\r\nHost: a\r\n\r\n" * 500
+
+    def besiege() -> None:
+        with ExitStack() as held:
+            greedy: list[socket.socket] = []
+            while not stop.wait(PACE_SECONDS):
+                for _ in range(GREEDY_CLIENTS - len(greedy)):
+                    client = held.enter_context(_connect(server))
+                    client.settimeout(0)
+                    greedy.append(client)
+                besieged.set()
+                greedy = [client for client in greedy if _still_takes(client, request)]
+
+    besieging = threading.Thread(target=besiege)
+    besieging.start()
+    try:
+        assert besieged.wait(10)
+        _probes_are_quick(server)
+    finally:
+        stop.set()
+        besieging.join()
+
+
+def _still_takes(client: socket.socket, request: bytes) -> bool:
+    try:
+        client.send(request)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+CONNECTING = """
+import collections, socket, sys
+held = collections.deque(maxlen=256)
+for _ in range(int(sys.argv[2])):
+    held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10))
+"""
+"""For a process of its own, as a thread would take the interpreter's lock from the server."""
+
+
+def test_ten_thousand_connects_do_not_delay_a_probe(server: StatusServer) -> None:
+    with subprocess.Popen([sys.executable, "-c", CONNECTING, str(server.port), str(CONNECTS)]) as connecting:
+        _probes_are_quick(server)
+        while connecting.poll() is None:
+            assert _probe_seconds(server) < WORST_SECONDS
+    assert connecting.returncode == 0
+
+
+def test_a_probe_that_waits_for_the_disk_keeps_no_other_from_answering() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def readyz() -> ProbeResult:
+        asked.set()
+        assert go_on.wait(10)
+        return YES
+
+    server = _server(readyz=readyz)
+    server.start()
+    try:
+        with _connect(server) as client:
+            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n")
+            assert asked.wait(10)
+            _probes_are_quick(server)
+            go_on.set()
+            assert client.recv(64).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        go_on.set()
+        server.close()
+
+
+def test_one_connection_has_one_answer(server: StatusServer) -> None:
+    request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answers = _answer_to(server, request * 3)
+    assert answers.count(b"HTTP/1.1 200 OK") == 1
+    assert b"Connection: close" in answers
 
 
 def _still_open(client: socket.socket) -> bool:
@@ -187,14 +280,15 @@ def test_a_client_that_does_not_finish_its_request_is_hung_up_on(
         assert client.recv(1) == b""
 
 
-def test_a_client_that_does_not_fetch_its_answer_is_hung_up_on(
-    server: StatusServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_does_not_fetch_its_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("otelbridge.status.server.CLIENT_SECONDS", CLIENT_SECONDS / 25)
+    server = _server(version="1" * LARGE_DOCUMENT_BYTES)
+    server.start()
     with _connect(server) as client:
-        client.sendall(b"GET /page.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
+        client.sendall(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
         eventually(lambda: server._server.active_channels, why="the connection was not taken")
         eventually(lambda: not server._server.active_channels, why="the connection is still held")
+    server.close()
 
 
 def test_a_header_of_a_mebibyte_is_refused_and_does_not_delay_a_probe(server: StatusServer) -> None:
