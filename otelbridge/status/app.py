@@ -26,7 +26,7 @@ def is_allowed(host: str, allowed: Collection[str]) -> bool:
         ipaddress.ip_address(name)
     except ValueError:
         return False
-    return True
+    return "%" not in name  # a zone behind an IPv6 address may be any text
 
 
 def _without_port(host: str) -> str:
@@ -110,20 +110,21 @@ class StatusApp:
     def _answer(self, environ: WSGIEnvironment, method: str) -> Answer:
         if method not in METHODS:
             return WRONG_METHOD
-        path = environ.get("PATH_INFO", "/")
+        path, query = environ.get("PATH_INFO", "/"), environ.get("QUERY_STRING", "")
+        known_host = is_allowed(environ.get("HTTP_HOST", ""), self._allowed_hosts)
         probe = self._probes.get(path.removeprefix("/"))
         if probe is not None:
-            return _probe(probe(), verbose="verbose" in environ.get("QUERY_STRING", "").split("&"))
+            verbose = "verbose" in query.split("&")
+            if known_host or not verbose:
+                return _probe(probe(), verbose=verbose, reasons=known_host)
+        return self._show(path, query) if known_host else _WRONG_HOST
+
+    def _show(self, path: str, query: str) -> Answer:
+        """What tells of the cluster, so it is answered only under a name that cannot be rebound."""
         if path == "/metrics":
             return "200 OK", METRICS_TYPE, self._metrics()
         if not self._page:
             return _NOT_FOUND
-        return self._show(path, environ.get("HTTP_HOST", ""), environ.get("QUERY_STRING", ""))
-
-    def _show(self, path: str, host: str, query: str) -> Answer:
-        """What may hold secrets of the cluster, so answers only under a name that cannot be rebound."""
-        if not is_allowed(host, self._allowed_hosts):
-            return "421 Misdirected Request", TEXT, _WRONG_HOST
         if path == "/status":
             return _json(self._document())
         if path == "/events":
@@ -162,16 +163,20 @@ _NOT_FOUND: Answer = (
     TEXT,
     b"Nothing here. There are /, /status, /events, /livez, /readyz, /startupz, /metrics.\n",
 )
-_WRONG_HOST = (
-    b"This name is not answered here, against DNS rebinding. "
-    b"Use an address or localhost, or add the name to status.allowed_hosts.\n"
+_WRONG_HOST: Answer = (
+    "421 Misdirected Request",
+    TEXT,
+    (
+        b"This name is not answered here, against DNS rebinding. "
+        b"Use an address or localhost, or add the name to status.allowed_hosts.\n"
+    ),
 )
 
 
-def _probe(result: ProbeResult, *, verbose: bool) -> Answer:
-    """200 or 503; with the reasons where it is no, or where they are asked for."""
+def _probe(result: ProbeResult, *, verbose: bool, reasons: bool) -> Answer:
+    """200 or 503; with the reasons where it is no, or where they are asked for, unless they are for nobody's eyes."""
     status = "200 OK" if result.ok else "503 Service Unavailable"
-    shown = result.checks if verbose else tuple(check for check in result.checks if not check.ok)
+    shown = result.checks if verbose else tuple(check for check in result.checks if not check.ok and reasons)
     lines = [f"[{'+' if check.ok else '-'}] {escape(check.name)}: {escape(check.why)}" for check in shown]
     text = "\n".join([*lines, "ok" if result.ok else "failed"])
     return status, TEXT, text.encode("utf-8", "replace") + b"\n"

@@ -21,7 +21,7 @@ class StatusSettings(BaseModel):
     page: bool = Field(default=True, description="Serve /status and the status page beside the probes and /metrics.")
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
-        description="Further values of the Host header to answer on /, /status; addresses and localhost are always answered.",
+        description="Further names in the Host header to answer to, such as the Service's that Prometheus scrapes; addresses and localhost are always answered.",
     )
     show_events: int = Field(
         default=0,

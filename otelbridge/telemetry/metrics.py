@@ -12,6 +12,7 @@ from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Ob
 from otelbridge.event import GapCause, Stream
 from otelbridge.telemetry import events as h
 from otelbridge.telemetry import names as n
+from otelbridge.telemetry.escape import escape
 from otelbridge.telemetry.events import Event
 from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.states import States
@@ -136,6 +137,11 @@ def counts(happening: h.Event) -> Iterator[Count]:
     return iter(()) if count is None else count(happening)
 
 
+def harmless(attributes: Mapping[str, str | int]) -> dict[str, str | int]:
+    """The attributes with what does not print escaped: a node's name may be made to move a terminal's cursor."""
+    return {key: escape(value) if isinstance(value, str) else value for key, value in attributes.items()}
+
+
 Observed = Iterable[tuple[int | float, Mapping[str, str | int]]]
 Reading = Callable[[], Observed]
 """What `Telemetry.observe` binds: called when metrics are collected, from any thread; must not block."""
@@ -234,7 +240,7 @@ class Instruments:
         """Adds what was taken since the last time to the counters."""
         while self._sums:
             (name, attributes), amount = self._sums.popitem()
-            self._counters[name].add(amount, dict(attributes))
+            self._counters[name].add(amount, harmless(dict(attributes)))
 
     def observe(self, name: str, reading: Reading) -> None:
         """Binds an observable instrument.
@@ -250,7 +256,7 @@ class Instruments:
         self._bound.add(name)
 
         def callback(_options: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(value, dict(attributes)) for value, attributes in reading()]
+            return [Observation(value, harmless(attributes)) for value, attributes in reading()]
 
         create: Mapping[n.InstrumentKind, Callable[..., object]] = {
             n.InstrumentKind.OBSERVABLE_COUNTER: self._meter.create_observable_counter,

@@ -8,6 +8,7 @@ takes its values from a process, a path or a pod: what an attacker can choose mu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -43,9 +44,9 @@ SERVER = (SERVER_ADDRESS, SERVER_PORT)
 def server(address: str) -> Mapping[str, str | int]:
     """`server.address` and `server.port` of a configured `host:port` or URL.
 
-    A port that is missing or no number is left out; brackets round an IPv6 address are dropped.
+    A port that is missing or no number is left out; brackets round an IPv6 address are dropped, user and query too.
     """
-    bare = address.rpartition("://")[2].partition("/")[0]
+    bare = re.split("[/?#]", address.partition("://")[2] or address, maxsplit=1)[0].rpartition("@")[2]
     host, colon, port = bare.rpartition(":")
     if colon and port.isascii() and port.isdigit() and (":" not in host or host.endswith("]")):
         return {SERVER_ADDRESS: host.strip("[]"), SERVER_PORT: int(port)}
