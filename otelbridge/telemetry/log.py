@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import Any, Generic, TextIO, TypeVar
 
 from otelbridge.event import Gap
+from otelbridge.net.address import without_credentials
 from otelbridge.telemetry import events as h
 from otelbridge.telemetry.escape import escape, escape_json
 from otelbridge.telemetry.events import LibrarySpoke, Tell
@@ -397,6 +398,7 @@ class _Listener(logging.Handler):
             message = str(record.msg)
         if record.exc_info and record.exc_info[1] is not None:
             message += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+        message = without_credentials(message)
         grave = record.levelno >= logging.ERROR and not record.name.startswith(EXPORTERS)
         self._tell(
             LibrarySpoke(

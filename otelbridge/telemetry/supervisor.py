@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 
+from otelbridge.net.address import without_credentials
 from otelbridge.telemetry.events import Tell, ThreadFailed
 
 FAULTS_TO_FAIL = 3
@@ -53,7 +54,7 @@ class Pulse:
     def failed(self, error: Exception) -> None:
         """The thread has met a fault."""
         self.faults_in_a_row += 1
-        self.fault = f"{type(error).__name__}: {error}"
+        self.fault = _in_words(error)
 
     @property
     def fails(self) -> bool:
@@ -63,6 +64,10 @@ class Pulse:
     def age_seconds(self) -> float:
         """Seconds since the last beat; 0 for a thread that may wait without end."""
         return 0.0 if self._may_block else time.monotonic() - self._last
+
+
+def _in_words(error: Exception) -> str:
+    return without_credentials(f"{type(error).__name__}: {error}")
 
 
 class SupervisedThread:
@@ -146,12 +151,12 @@ class SupervisedThread:
                 self._tell_of(another)
 
     def _tell_of(self, error: Exception) -> None:
-        text = "".join(traceback.format_exception(error)).rstrip()
+        text = without_credentials("".join(traceback.format_exception(error)).rstrip())
         known, self._last_traceback = text == self._last_traceback, text
         self._tell(
             ThreadFailed(
                 thread=self._thread.name,
-                error=f"{type(error).__name__}: {error}",
+                error=_in_words(error),
                 in_a_row=self.pulse.faults_in_a_row,
                 traceback="" if known else text,
             )

@@ -72,12 +72,15 @@ def test_verbose_lists_every_check() -> None:
     assert Answer(_app(), "/livez", query="x=1&verbose").body == b"[+] thread encoder: turned 0.1 s ago\nok\n"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz", "/metrics"])
-def test_probes_and_metrics_answer_under_any_name(path: str) -> None:
-    assert Answer(_app(), path, host="evil.example").code == 200
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz"])
+def test_a_probe_says_yes_or_no_under_any_name_but_its_reasons_to_known_ones_only(path: str) -> None:
+    assert Answer(_app(), path, host="evil.example").body == b"ok\n"
+    assert Answer(_app(), path, host="evil.example", query="verbose").code == 421
+    assert Answer(_app(NO), "/readyz", host="evil.example").body == b"failed\n"
+    assert b"relay" in Answer(_app(NO), "/readyz").body
 
 
-@pytest.mark.parametrize("path", ["/", "/status", "/page.js"])
+@pytest.mark.parametrize("path", ["/", "/status", "/page.js", "/metrics"])
 def test_the_page_and_its_data_answer_only_names_that_cannot_be_rebound(path: str) -> None:
     refused = Answer(_app(), path, host="evil.example")
 

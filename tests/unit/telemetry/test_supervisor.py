@@ -62,6 +62,15 @@ def test_a_traceback_that_was_told_is_not_told_again() -> None:
     assert [bool(failed.traceback) for failed in script.failed] == [True, False, True]
 
 
+def test_what_is_told_of_a_fault_holds_no_secret_of_a_url() -> None:
+    script = Script(OSError("https://me:hunter2@collector/v1/logs?api_key=hunter2 is away"), DONE)
+    thread = supervised(script)
+    eventually(lambda: not thread.is_alive())
+    (failed,) = script.failed
+    assert "collector" in failed.error
+    assert "hunter2" not in failed.error + failed.traceback + thread.pulse.fault
+
+
 def test_what_was_in_hand_is_given_back_before_the_next_turn() -> None:
     order: list[str] = []
 
