@@ -57,6 +57,32 @@ WATCHING = Row(
             otherwise="a KubeArmor without one of the streams refuses it: leave it out of `feed.streams`.",
         ),
         Panel(
+            title="Nodes behind each upstream",
+            kind="timeseries",
+            unit="none",
+            queries=(
+                Query(f"{by('instance', *SERVER)} ({series('otelbridge.source.nodes')})", f"{BRIDGE} {UPSTREAM} heard"),
+                Query(
+                    f"{by('instance', *SERVER)} ({series('otelbridge.source.nodes.silent')})",
+                    f"{BRIDGE} {UPSTREAM} silent",
+                ),
+            ),
+            meaning="How many nodes were heard, and how many of them are silent against their habit.",
+            otherwise="as under OtelbridgeNodeSilent.",
+        ),
+        Panel(
+            title="Watched without an event",
+            kind="timeseries",
+            unit="s",
+            queries=(
+                Query(
+                    f"{by('instance', *SERVER)} ({series('otelbridge.source.unheard.time')})", f"{BRIDGE} {UPSTREAM}"
+                ),
+            ),
+            meaning="How long a connection has been watched without any event from any node; 0 since the first one.",
+            otherwise="a quiet cluster, or a relay that has no node behind it: `otelbridge doctor` looks.",
+        ),
+        Panel(
             title="Streams that ended",
             kind="timeseries",
             unit="none",
