@@ -39,6 +39,12 @@ class Linger:
     def __init__(self) -> None:
         self._taken_at = 0.0
         self._next_turn_at = 0.0
+        self._rate = 0.0
+
+    @property
+    def expects_events(self) -> bool:
+        """Whether, at the last turn's rate, events come before the next turn: one timed wait is cheaper then."""
+        return self._rate * GATHER_MAX_SECONDS > 1
 
     def early_seconds(self, now: float) -> float:
         """How long it is until the next turn; negative when that moment has passed."""
@@ -46,8 +52,8 @@ class Linger:
 
     def took(self, events: int, now: float) -> None:
         """A turn has taken so many events, at least one."""
-        rate = events / max(now - self._taken_at, SHORTEST_TURN_SECONDS)
-        self._next_turn_at = now + gather_seconds(rate)
+        self._rate = events / max(now - self._taken_at, SHORTEST_TURN_SECONDS)
+        self._next_turn_at = now + gather_seconds(self._rate)
         self._taken_at = now
 
 
@@ -263,12 +269,14 @@ class Buffer:
         waiting = self._waiting
         if not waiting:
             self._burst_seconds_left = BURST_SECONDS
-        early = min(self._pace.early_seconds(time.monotonic()), timeout_seconds)
-        if early > 0 and not self._woken and len(waiting) < max_events:
-            self._awake.clear()
-            self._awake.wait(early)  # readers do not end this one, because `sleeping` is off; `wake` does
-        if not waiting:
-            self._sleep(timeout_seconds - max(0.0, early))
+        if waiting or self._pace.expects_events:
+            gathered = self._gather(max_events, timeout_seconds)
+            if not waiting:
+                self._sleep(timeout_seconds - gathered)
+        else:  # one wake-up an event, not a second one at the end of a wait for events that seldom come
+            self._sleep(timeout_seconds)
+            if waiting:
+                self._gather(max_events, timeout_seconds)
         self._let_a_burst_in()
         self._woken = False
         popleft = waiting.popleft
@@ -277,6 +285,15 @@ class Buffer:
         if events:
             self._pace.took(len(events), time.monotonic())
         return events
+
+    def _gather(self, max_events: int, most_seconds: float) -> float:
+        """Waits until the next turn is due; returns for how long."""
+        early = min(self._pace.early_seconds(time.monotonic()), most_seconds)
+        if early <= 0 or self._woken or len(self._waiting) >= max_events:
+            return 0.0
+        self._awake.clear()
+        self._awake.wait(early)  # readers do not end this one, because `sleeping` is off; `wake` does
+        return early
 
     def _let_a_burst_in(self) -> None:
         """Waits while events come in a burst, as long as half of the hand-off is free."""
