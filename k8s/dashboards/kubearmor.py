@@ -7,7 +7,7 @@ from k8s.dashboards.panels import DATASOURCE_VARIABLE, Dashboard, Panel, Query, 
 from k8s.dashboards.queries import SHOWN, by, grown, rate, series, worst
 from otelbridge.telemetry import names as n
 
-ALERTS = "kubearmor.alerts"
+ALERTS = "otelbridge.alerts"
 OPERATION, ACTION, OUTCOME, POLICY = (
     "kubearmor.operation",
     "kubearmor.action",
@@ -77,7 +77,7 @@ GLANCE = Row(
             height=5,
             no_value="0",
             thresholds=((1, "orange"),),
-            queries=(Query(grown("kubearmor.throttle.activations", **IN_NAMESPACE)),),
+            queries=(Query(grown("otelbridge.throttle.activations", **IN_NAMESPACE)),),
             meaning="How often it stopped reporting a container, because it raised more alerts than its limit. 0 is normal.",
             otherwise="as under OtelbridgeThrottledByKubeArmor.",
         ),
@@ -209,7 +209,7 @@ FLOW = Row(
             kind="table",
             unit="none",
             no_value="none",
-            queries=(Query(grown("kubearmor.throttle.activations", n.NAMESPACE, **IN_NAMESPACE)),),
+            queries=(Query(grown("otelbridge.throttle.activations", n.NAMESPACE, **IN_NAMESPACE)),),
             meaning="How often KubeArmor stopped reporting a container of each namespace in this range.",
             otherwise="as under OtelbridgeThrottledByKubeArmor; the gap records name the containers.",
         ),
@@ -223,7 +223,7 @@ KUBEARMOR_DASHBOARD = Dashboard(
     variables=(
         DATASOURCE_VARIABLE,
         variable("instance", "Bridge", "label_values(otelbridge_queue_limit_bytes, instance)"),
-        variable("namespace", "Namespace", "label_values(kubearmor_alerts_total, k8s_namespace_name)"),
+        variable("namespace", "Namespace", "label_values(otelbridge_alerts_total, k8s_namespace_name)"),
     ),
     rows=(GLANCE, KINDS, FLOW),
 )

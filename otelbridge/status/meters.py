@@ -71,7 +71,7 @@ def _of_the_walk(components: Components) -> dict[str, Reading]:
             (tally.truncated, {names.SANITIZE_REASON: "truncated"}),
         ],
         "otelbridge.event.redacted": lambda: [(pipeline.redacted, {})],
-        "kubearmor.alerts": partial(_alerts, components),
+        "otelbridge.alerts": partial(_alerts, components),
     }
 
 

@@ -60,7 +60,7 @@ def _gap(told: h.GapEnded) -> Iterator[Count]:
     seconds = (gap.ended_unix_nano - gap.started_unix_nano) / NANOSECONDS
     yield Count("otelbridge.source.gap.time", max(seconds, 0.0), attributes)
     if gap.cause is GapCause.THROTTLED:
-        yield Count("kubearmor.throttle.activations", 1, {n.NAMESPACE: gap.namespace})
+        yield Count("otelbridge.throttle.activations", 1, {n.NAMESPACE: gap.namespace})
 
 
 def _damaged(told: h.EventDamaged) -> Iterator[Count]:

@@ -152,8 +152,8 @@ _DECLARED = (
     Instrument("process.thread.count", _OU, "{thread}", "Threads of the process."),
     Instrument("process.unix.file_descriptor.count", _OU, "{file_descriptor}", "Open file descriptors of the process."),
     # what KubeArmor sees
-    Instrument("kubearmor.alerts", _OC, "{alert}", "Alerts; the policy's name is added by `telemetry.alert_policies`.", (NAMESPACE, "kubearmor.operation", "kubearmor.action", "kubearmor.outcome", "security_rule.name")),
-    Instrument("kubearmor.throttle.activations", _C, "{activation}", "Times that KubeArmor itself stopped reporting a container's alerts.", (NAMESPACE,)),
+    Instrument("otelbridge.alerts", _OC, "{alert}", "Alerts; the policy's name is added by `telemetry.alert_policies`.", (NAMESPACE, "kubearmor.operation", "kubearmor.action", "kubearmor.outcome", "security_rule.name")),
+    Instrument("otelbridge.throttle.activations", _C, "{activation}", "Times that KubeArmor itself stopped reporting a container's alerts.", (NAMESPACE,)),
 )
 # fmt: on
 

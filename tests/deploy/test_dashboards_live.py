@@ -70,7 +70,7 @@ def everything_goes_wrong(scene: Scene) -> None:
     wait(scene, 'otelbridge_delivery_requests_total{otelbridge_delivery_outcome="partial"}', at_least=1)
     scene.endpoint.answers = lambda _: Ok()
     with INCIDENTS["OtelbridgeThrottledByKubeArmor"](scene):
-        wait(scene, "sum(kubearmor_throttle_activations_total)", at_least=1)
+        wait(scene, "sum(otelbridge_throttle_activations_total)", at_least=1)
     dropped = "sum(otelbridge_event_dropped_total) or vector(0)"
     before = value(scene, dropped)
     with INCIDENTS["OtelbridgeRecordsDropped"](scene) as fill:
