@@ -17,6 +17,7 @@ from otelbridge.telemetry.ledger import Account, Ledger, Posting
 CHECKPOINT_FILE = "queue.checkpoint"
 SEAL_BYTES = 4
 PAGE_SLOT_BYTES = 64 * 1024  # hundreds of rules' names in the ledger
+MOST_BYTES = 4 * 1024 * 1024  # ever read of it
 FILE_BYTES = 128 * 1024  # reserved at once, so that a full disk does not keep it from being overwritten
 
 
@@ -116,13 +117,13 @@ class Mirror:
         """The last life's checkpoint, None where there is no whole one; its note, empty where there is none."""
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                content = os.read(descriptor, MOST_BYTES)
+            finally:
+                os.close(descriptor)
         except OSError:
             return None, ""
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                page, note = file.read(PAGE_SLOT_BYTES), file.read()
-            except OSError:
-                return None, ""
+        page, note = content[:PAGE_SLOT_BYTES], content[PAGE_SLOT_BYTES:]
         return read_page(_framed(page)), _unsealed(_framed(note)) or ""
 
     def write(self, page: bytes) -> None:

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 PREFIX = "command-"
 SUFFIX = ".json"
+MAX_BYTES = 1024 * 1024  # of a file; more dead letters than are ever kept
+MAX_NUMBER = 2**63
 
 Verb = Literal["resend", "discard"]
 
@@ -45,11 +47,25 @@ def collect(directory: Path) -> Iterator[Command]:
     except OSError:
         return  # the folder can't be read just now; what lies in it stays there
     for name in names:
-        if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
-            continue
-        path = directory / name
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not written by `leave`: nothing to do
-            tree = json.loads(path.read_text())
-            path.unlink()
-            if tree["verb"] in ("resend", "discard"):
-                yield Command(verb=tree["verb"], numbers=tuple(int(number) for number in tree["numbers"]))
+        if name.startswith(PREFIX) and name.endswith(SUFFIX):
+            with contextlib.suppress(OSError):
+                command = _read(directory / name)
+                (directory / name).unlink()
+                if command is not None:
+                    yield command
+
+
+def _read(path: Path) -> Command | None:
+    """The command in a file; None for one that was not written by `leave`, whatever it is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        text = os.read(descriptor, MAX_BYTES)
+    finally:
+        os.close(descriptor)
+    try:
+        tree = json.loads(text)
+        verb, numbers = tree["verb"], [int(number) for number in tree["numbers"]]
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    known = tuple(number for number in numbers if 0 < number < MAX_NUMBER)
+    return Command(verb=verb, numbers=known) if verb in get_args(Verb) else None

@@ -14,6 +14,19 @@ from typing import NamedTuple
 
 from otelbridge.queue.model import QueueInUse, QueueUnusable
 
+PRIMARY_CODE = 0xFF
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""A full disk, a quota that is used up, a limit on the size of files."""
+PROBE_BYTES = 8192
+RESERVE_BYTES = 8 * 1024 * 1024  # what a log can hold: the checkpoint's 4 MiB, and a large transaction on top
+LEAST_FREE_BYTES = 2 * RESERVE_BYTES  # on a disk that is nearly full, the space serves better as space
+LOCK_FILE = "queue.lock"
+CURE = "Give the bridge's user a writable folder there, or another one with queue.directory."
+NOT_A_LINK = "Remove the link: the queue follows none inside its folder."
+NO_FOLDER_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP})  # NFS, say: the file must do
+DATABASE_ENDINGS = ("", "-wal", "-shm")
+WAL_LIMIT_BYTES = 8 * 1024 * 1024  # a write-ahead log that grew beyond is cut back to this by SQLite
+
 
 class DiskError(StrEnum):
     """What to do about an error."""
@@ -41,7 +54,6 @@ BY_CODE = {
     sqlite3.SQLITE_TOOBIG: DiskError.DAMAGE,  # a length in the file that no batch of ours has
     sqlite3.SQLITE_RANGE: DiskError.DAMAGE,
 }
-PRIMARY_CODE = 0xFF
 
 
 def disk_error_of(error: sqlite3.Error) -> DiskError:
@@ -58,10 +70,6 @@ def sentence(error: Exception) -> str:
     """The error with SQLite's own name for it, for a human."""
     name = getattr(error, "sqlite_errorname", "")
     return f"{error} ({name})" if name else str(error)
-
-
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""A full disk, a quota that is used up, a limit on the size of files."""
 
 
 def has_space(path: Path) -> bool:
@@ -83,11 +91,6 @@ def has_space(path: Path) -> bool:
             raise
         return False
     return True
-
-
-PROBE_BYTES = 8192
-RESERVE_BYTES = 8 * 1024 * 1024  # what a log can hold: the checkpoint's 4 MiB, and a large transaction on top
-LEAST_FREE_BYTES = 2 * RESERVE_BYTES  # on a disk that is nearly full, the space serves better as space
 
 
 class Reserve:
@@ -119,12 +122,6 @@ class Reserve:
         except OSError:
             return False
         return True
-
-
-LOCK_FILE = "queue.lock"
-CURE = "Give the bridge's user a writable folder there, or another one with queue.directory."
-NOT_A_LINK = "Remove the link: the queue follows none inside its folder."
-NO_FOLDER_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP})  # NFS, say: the file must do
 
 
 class FolderChange(NamedTuple):
@@ -236,10 +233,6 @@ class Folder:
         if self._seen and os.statvfs(self.path).f_flag & os.ST_RDONLY:
             return FolderChange(DiskError.TROUBLE, f"{self.path} is read-only")
         return None
-
-
-DATABASE_ENDINGS = ("", "-wal", "-shm")
-WAL_LIMIT_BYTES = 8 * 1024 * 1024  # a write-ahead log that grew beyond is cut back to this by SQLite
 
 
 def _changed_unix_nano(path: Path) -> int:

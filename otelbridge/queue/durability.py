@@ -1,11 +1,11 @@
-"""How far the disk can be relied on: the log's own sync, and what a crash of the machine may have cost."""
+"""How far the disk can be relied on: the log's own sync, and gap records of what the disk has lost."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RecordGap
+from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RecordGap, Stream
 from otelbridge.queue.checkpoint import Checkpoint
 from otelbridge.telemetry.ledger import Account
 
@@ -39,18 +39,40 @@ class LogSync:
         self._synced_revision = revision
 
 
+def corruption_gap(stream: Stream, times: tuple[int, int], lost_records: int | None, detail: str) -> Gap:
+    """The record of what the disk has lost, of which upstream is not known.
+
+    Args:
+        stream: whose records they were.
+        times: between which (Unix nanoseconds) they were received.
+        lost_records: how many, where that is known.
+        detail: one sentence for a human.
+    """
+    return Gap(
+        stream=stream,
+        upstream="",
+        cause=GapCause.CORRUPTION,
+        started_unix_nano=times[0],
+        ended_unix_nano=times[1],
+        lost_records=lost_records,
+        detail=detail,
+    )
+
+
 def record_crash(last: Checkpoint, boot: str, record_gap: RecordGap) -> None:
     """Records what a power cut may have cost, if the machine was started anew while an unsynced queue was open."""
     if not last.unsynced or not boot or last.boot == boot:
         return
+    written = last.written.unix_nano
+    detail = "The machine stopped without notice; its last second may not have reached the disk."
     for stream in UPSTREAM_STREAMS:
         if last.ledger.total(stream, Account.RECEIVED):
-            gap = Gap(
-                stream=stream,
-                upstream="",
-                cause=GapCause.CORRUPTION,
-                started_unix_nano=last.written.unix_nano,
-                ended_unix_nano=last.written.unix_nano + WINDOW_NANOS,
-                detail="The machine stopped without notice; its last second may not have reached the disk.",
-            )
-            record_gap(gap)
+            record_gap(corruption_gap(stream, (written, written + WINDOW_NANOS), None, detail))
+
+
+def record_lost_history(folder: Path, trace_unix_nano: int, *, now_unix_nano: int, record_gap: RecordGap) -> None:
+    """Records that an earlier life left files, but neither ledger nor batches: what it held and missed is unknown."""
+    detail = f"A bridge has used the folder {folder} before, and its queue is gone."
+    for stream in UPSTREAM_STREAMS:
+        times = (trace_unix_nano, max(trace_unix_nano, now_unix_nano))
+        record_gap(corruption_gap(stream, times, None, detail))

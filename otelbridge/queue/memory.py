@@ -8,6 +8,9 @@ from otelbridge.event import Stream
 from otelbridge.queue.model import Batch, Change, Row, Span, stream_of
 from otelbridge.queue.packing import request_bytes
 
+CACHE_BYTES = 2 * 1024 * 1024
+"""Two requests, unpacked: 200 ms of 2,000 events/s, small batches in both forms, are 1 MiB."""
+
 
 def measure(batch_id: int, batch: Batch) -> Row:
     """A batch's measures."""
@@ -89,10 +92,6 @@ class MemoryStore:
         return chosen
 
 
-MAX_BYTES = 2 * 1024 * 1024
-"""Two requests, unpacked: 200 ms of 2,000 events/s, small batches in both forms, are 1 MiB."""
-
-
 class ReadCache:
     """Copies of what was just written, so that a worker that comes at once need not read it from the disk.
 
@@ -108,7 +107,7 @@ class ReadCache:
         for span in change.deletes:
             self._copies.remove(span)
         for batch_id, batch in change.inserts.items():
-            if self._copies.bytes + len(batch.request) + len(batch.plain) <= MAX_BYTES:
+            if self._copies.bytes + len(batch.request) + len(batch.plain) <= CACHE_BYTES:
                 self._copies.add(batch_id, batch)
 
     def forget(self, span: Span) -> None:

@@ -1,4 +1,4 @@
-"""How a request is held: as it is, or packed; packed ones join end to end, and become one gzip member, as they are.
+"""Packs requests: once compressed, they are stored, joined end to end and sent as one gzip member as they are.
 
     packed = mark | length of the request, 4 bytes | its CRC-32, 4 bytes | raw deflate, ending at a byte, not final
 
@@ -19,11 +19,37 @@ from types import ModuleType
 
 from otelbridge.queue.merge import merged
 
+try:
+    from isal import isal_zlib
+except ImportError:
+    isal_zlib = None  # type: ignore[assignment]  # what a missing package is
+
 POLYNOMIAL = 0xEDB88320  # of RFC 1952, section 8, without the x**32 that stands beyond the 32 bits
 ONE = 1 << 31
 BYTE = ONE >> 8  # x**8
 MASK = 0xFFFFFFFF
 LENGTH_BYTES = 4
+
+encoder: ModuleType = zlib if isal_zlib is None else isal_zlib
+"""As far as it is used here, the one has the other's interface."""
+RAW = -zlib.MAX_WBITS
+LEVEL = 2
+"""Measured in docs/decisions/compression.md, for both."""
+MARK = 0xB7
+HEADER = struct.Struct(">BII")
+LEAST_BYTES = 1024
+"""A request that is smaller is held as it is: compressing would save a few hundred bytes for 15 to 40 µs."""
+LARGE_BYTES = 16 * 1024
+"""Smaller parts of one lease are compressed together when they are sent: each alone, they come to twice the bytes. So
+what will be sent at once is not packed before; what comes from the disk packed is unpacked."""
+PLAIN_BYTES = 256 * 1024
+"""Smaller parts stay in memory as they were, too, until they are sent: compressing a whole request takes 1.6 µs a
+record, unpacking its parts first would take as much again. A larger batch alone is nearly as small as joined."""
+MAX_REQUEST_BYTES = 128 * 1024 * 1024
+"""More than any request; so that a damaged length, or one made up, cannot fill the memory."""
+GZIP_HEADER = bytes.fromhex("1f8b08000000000004ff")  # deflate, no name, no time, fastest, unknown system (RFC 1952)
+GZIP_TRAILER = struct.Struct("<II")
+FINAL_BLOCK = b"\x03\x00"  # empty
 
 
 def joined_crc(first: int, second: int, second_bytes: int) -> int:
@@ -63,18 +89,6 @@ def _multiplied(left: int, right: int) -> int:
     return product
 
 
-try:
-    from isal import isal_zlib
-except ImportError:
-    isal_zlib = None  # type: ignore[assignment]  # what a missing package is
-
-encoder: ModuleType = zlib if isal_zlib is None else isal_zlib
-"""As far as it is used here, the one has the other's interface."""
-RAW = -zlib.MAX_WBITS
-LEVEL = 2
-"""Measured in docs/decisions/compression.md, for both."""
-
-
 def deflated(content: bytes) -> bytes:
     """A stream that ends at a byte and has no final block, so that another one can follow."""
     stream = encoder.compressobj(LEVEL, zlib.DEFLATED, RAW)
@@ -95,24 +109,7 @@ def checksum(content: bytes) -> int:
     return int(encoder.crc32(content))
 
 
-MARK = 0xB7
-HEADER = struct.Struct(">BII")
-LEAST_BYTES = 1024
-"""A request that is smaller is held as it is: compressing would save a few hundred bytes for 15 to 40 µs."""
-LARGE_BYTES = 16 * 1024
-"""Smaller parts of one lease are compressed together when they are sent: each alone, they come to twice the bytes. So
-what will be sent at once is not packed before; what comes from the disk packed is unpacked."""
-PLAIN_BYTES = 256 * 1024
-"""Smaller parts stay in memory as they were, too, until they are sent: compressing a whole request takes 1.6 µs a
-record, unpacking its parts first would take as much again. A larger batch alone is nearly as small as joined."""
-MAX_REQUEST_BYTES = 128 * 1024 * 1024
-"""More than any request; so that a damaged length, or one made up, cannot fill the memory."""
-GZIP_HEADER = bytes.fromhex("1f8b08000000000004ff")  # deflate, no name, no time, fastest, unknown system (RFC 1952)
-GZIP_TRAILER = struct.Struct("<II")
-FINAL_BLOCK = b"\x03\x00"  # empty
-
-
-class DamagedRequest(ValueError):  # noqa: N818  # the name says what is the case, as the other values of the room do
+class DamagedRequest(ValueError):  # noqa: N818  # the name says what is the case
     """What is held cannot be unpacked, or is not what was packed."""
 
 
@@ -151,7 +148,7 @@ def unpacked(held: bytes) -> bytes:
     if size > MAX_REQUEST_BYTES:
         raise DamagedRequest(f"a request of {size} bytes")
     try:
-        # One byte more than there should be: enough to see that there is more, and no room for a bomb.
+        # One byte more than there should be: enough to see that there is more, and not enough for a bomb.
         request = inflated(memoryview(held)[HEADER.size :], size + 1)
     except zlib.error as error:
         raise DamagedRequest(str(error)) from error

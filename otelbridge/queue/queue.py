@@ -47,8 +47,8 @@ from otelbridge.telemetry.supervisor import SupervisedThread
 EXPIRE_AT_ONCE = 512
 NO_LINGER = LingerLimits()
 SENT_AT_ONCE_BYTES = 1024 * 1024  # held when nothing is in the way: some tenths of a second of 2,000 events/s
-PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
-"""Errors of the file that a start survives, in memory: the disk may recover; a missing permission will not."""
+EVERY_SECONDS = 0.5
+STOP_SECONDS = 10  # a disk that hangs must not hang the end of the program
 
 
 class DurableQueue:
@@ -135,10 +135,8 @@ class DurableQueue:
         try:
             state.open()
         except (sqlite3.Error, OSError) as error:
-            if getattr(error, "sqlite_errorcode", -1) & 0xFF not in PASSING:
-                state.close()
-                raise QueueUnusable(self._settings.directory, sentence(error), CURE) from error
-            state.degrade(error)
+            state.close()
+            raise QueueUnusable(self._settings.directory, sentence(error), CURE) from error
         self._dead_letters.count()
         record_crash(state.earlier, state.clock.boot, self._gaps.append)
         state.checkpoint.unsynced = self._settings.synchronous == "normal"
@@ -386,10 +384,6 @@ class DurableQueue:
             state.close()
             self._folder.release()
         self._work_signal.wake()
-
-
-EVERY_SECONDS = 0.5
-STOP_SECONDS = 10  # a disk that hangs must not hang the end of the program
 
 
 class Upkeep:

@@ -16,7 +16,16 @@ from otelbridge.queue.disk import DATABASE_ENDINGS, DiskError, disk_error_of
 from otelbridge.queue.leases import Leases
 from otelbridge.queue.memory import MemoryStore, measure
 from otelbridge.queue.model import STREAM_BY_RANK, Batch, Change, Span, checksum, span_of, stream_of
-from otelbridge.queue.store import PAGE_BYTES, Store, read_store
+from otelbridge.queue.packing import MAX_REQUEST_BYTES
+from otelbridge.queue.store import (
+    FRAME_HEADER_BYTES,
+    FRAME_SALTS,
+    LOG_HEADER_BYTES,
+    LOG_SALTS,
+    PAGE_BYTES,
+    Store,
+    read_store,
+)
 
 LEAF = 0x0D
 LEAF_HEADER_BYTES = 8
@@ -24,13 +33,12 @@ FILE_HEADER_BYTES = 100
 MAX_LOCAL = PAGE_BYTES - 35
 MIN_LOCAL = (PAGE_BYTES - 12) * 32 // 255 - 23
 OVERFLOW_BYTES = PAGE_BYTES - 4
-LOG_HEADER_BYTES = 32
-FRAME_HEADER_BYTES = 24
-MAX_REQUEST_BYTES = 128 * 1024 * 1024  # more than any batch; keeps a damaged length from filling the memory
 INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)  # by serial type
 SERIAL_ZERO, SERIAL_ONE, FIRST_BLOB = 8, 9, 12
 COLUMNS = 5
 MORE_FOLLOWS = 0x80
+MAX_SET_ASIDE = 2  # broken files that are kept for a human; older ones go
+CHUNK_BYTES = 4 * 1024 * 1024
 
 
 class Pages:
@@ -47,12 +55,12 @@ class Pages:
     def _read_log(self, log: BinaryIO) -> None:
         end = log.seek(0, 2)
         log.seek(0)
-        salt = log.read(LOG_HEADER_BYTES)[16:24]
+        salt = log.read(LOG_HEADER_BYTES)[LOG_SALTS]
         place = LOG_HEADER_BYTES
         while place + FRAME_HEADER_BYTES + PAGE_BYTES <= end:
             log.seek(place)
             header = log.read(FRAME_HEADER_BYTES)
-            if header[8:16] == salt:  # else: a frame of an earlier round of the log
+            if header[FRAME_SALTS] == salt:  # else: a frame of an earlier round of the log
                 number = int.from_bytes(header[:4], "big")
                 self._in_log[number] = place + FRAME_HEADER_BYTES
                 self.count = max(self.count, min(number, self.count + end // PAGE_BYTES))
@@ -165,10 +173,6 @@ def _integer(data: bytes, at: int, kind: int) -> tuple[int, int]:
     return int.from_bytes(data[at : at + width], "big", signed=True), at + width
 
 
-MAX_SET_ASIDE = 2  # broken files that are kept for a human; older ones go
-CHUNK_BYTES = 4 * 1024 * 1024
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Salvaged:
     """What a salvage came to."""
@@ -189,11 +193,11 @@ def salvage(path: Path, make_store: Callable[[Path], Store], floor: Mapping[Stre
     Raises:
         sqlite3.Error, OSError: the new file can't be written; the old one is as it was.
     """
-    fresh = path.with_suffix(".new")
-    remove(fresh)
+    new_path = path.with_suffix(".new")
+    remove(new_path)
     seen: set[int] = set()
     records = 0
-    new = make_store(fresh)
+    new = make_store(new_path)
     try:
         for chunk in _chunks(_readable(path, floor), seen):
             new.apply(Change(inserts=chunk), b"")
@@ -202,7 +206,7 @@ def salvage(path: Path, make_store: Callable[[Path], Store], floor: Mapping[Stre
         new.move_log()
     finally:
         new.close()
-    aside = put_in_place(fresh, path)
+    aside = put_in_place(new_path, path)
     return Salvaged(set_aside=aside, batches=len(seen), records=records)
 
 
@@ -216,21 +220,21 @@ def rebuild(path: Path, store: Store) -> bool:
     Raises:
         sqlite3.Error, OSError: the new file can't be written.
     """
-    fresh = path.with_suffix(".new")
-    remove(fresh)
+    new_path = path.with_suffix(".new")
+    remove(new_path)
     try:
-        store.copy_to(fresh)
+        store.copy_to(new_path)
     except sqlite3.Error as error:
         if disk_error_of(error) is DiskError.FULL:
             raise
         return False
     finally:
         store.close()  # before the new one is in place, for it deletes the log that lies there
-    put_in_place(fresh, path)
+    put_in_place(new_path, path)
     return True
 
 
-def put_in_place(fresh: Path, path: Path) -> Path:
+def put_in_place(new_path: Path, path: Path) -> Path:
     """Sets aside what lies at the path, if anything does, and puts the new file there; returns where the old one is."""
     aside = path.with_name(f"{path.name}.corrupt-{time.time_ns() // 1_000_000}")
     # The log first: a new log beside the old file would be worse than the old file without its log.
@@ -238,7 +242,7 @@ def put_in_place(fresh: Path, path: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):
             Path(f"{path}{ending}").replace(f"{aside}{ending}")
     remove(path)
-    fresh.replace(path)
+    new_path.replace(path)
     forget_oldest(path)
     return aside
 

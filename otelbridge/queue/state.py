@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RecordGap, Stream
+from otelbridge.event import RecordGap, Stream
 from otelbridge.queue.checkpoint import WATCHING, Checkpoint, Mirror, Watched, note_of, read_note, read_page
 from otelbridge.queue.clock import QueueClock
 from otelbridge.queue.disk import (
     DATABASE_ENDINGS,
+    PRIMARY_CODE,
     DiskError,
     Folder,
     Reserve,
@@ -25,6 +26,7 @@ from otelbridge.queue.disk import (
     has_space,
     sentence,
 )
+from otelbridge.queue.durability import corruption_gap, record_lost_history
 from otelbridge.queue.leases import Leases, OpenLease
 from otelbridge.queue.memory import MemoryStore, ReadCache
 from otelbridge.queue.model import (
@@ -41,11 +43,13 @@ from otelbridge.queue.model import (
     stream_of,
 )
 from otelbridge.queue.recovery import rebuild, restore_from_memory, salvage
-from otelbridge.queue.store import QUEUE_FILE, Store, bound_log, try_to_move
+from otelbridge.queue.store import QUEUE_FILE, Store, bound_log, read_alone, try_to_move
 from otelbridge.telemetry.events import QueueDegraded, QueueRecovered, QueueSalvaged, RecordsShed, Tell
 from otelbridge.telemetry.ledger import Account, Posting
 
 FLUSH_BYTES = 1024 * 1024  # one transaction of the recovery: short enough not to hold up a put
+PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
+"""Errors that a start survives, in memory: the disk may recover; a missing permission will not."""
 SALVAGES_IN_A_ROW = 2  # a disk that damages every new file is trouble, not damage: wait in memory
 SPARE_PAGES = 8192  # 64 MiB may stay unused in the file: the next outage needs no new space
 GIVE_BACK_PAGES = 256  # 2 MiB each half second: no put waits for long
@@ -93,18 +97,40 @@ class QueueState:
     def open(self) -> None:
         """Opens the file of an earlier life, or makes one; a damaged one is salvaged.
 
+        Where it can't be opened for writing just now, it is read, if that can be done, and what comes waits in memory.
+
         Raises:
-            sqlite3.Error: the file can't be opened or made, and it is not damage.
+            sqlite3.Error: the file can't be opened or made, and that will not pass by itself.
             OSError: the same.
         """
         mirrored, note = self.mirror.read()
         self._adopt(mirrored or Checkpoint())
         try:
-            store = self._open_store()
-        except sqlite3.Error:
-            if not self.reserve.release():  # a disk too full for SQLite to open a file on: now it is less so
+            try:
+                store = self._open_store()
+            except sqlite3.Error:
+                if not self.reserve.release():  # a disk too full for SQLite to open a file on: now it is less so
+                    raise
+                store = self._open_store()
+            self._take_over(store, mirrored, note)
+            self.flush()
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", -1) & PRIMARY_CODE not in PASSING:
                 raise
-            store = self._open_store()
+            self.degrade(error)
+            self._open_to_read()
+            if self.store is not None:
+                self._take_over(self.store, mirrored, note)
+                for stream, sums in self.store.sums().items():
+                    self.counts.put(stream, *sums)
+
+    def _open_to_read(self) -> None:
+        """Opens the file to read it only, if at least that can be done."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            self.store = self._checked_store(read_alone)
+
+    def _take_over(self, store: Store, mirrored: Checkpoint | None, note: str) -> None:
+        """Goes on from what an earlier life left in the database and in the file beside it."""
         stored = read_page(store.page())
         last = max((c for c in (mirrored, stored) if c), key=lambda c: c.revision, default=None)
         self._adopt(last or Checkpoint())
@@ -117,8 +143,12 @@ class QueueState:
             if stored is None or last.revision > stored.revision:
                 self._forget_settled()
         elif self._folder.trace_unix_nano:
-            self._tell_history_lost(self._folder.trace_unix_nano)
-        self.flush()
+            record_lost_history(
+                self._folder.path,
+                self._folder.trace_unix_nano,
+                now_unix_nano=self.clock.last.unix_nano,
+                record_gap=self._record_gap,
+            )
 
     def _adopt(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint; what should be there by its ledger counts as held until it is counted."""
@@ -134,28 +164,17 @@ class QueueState:
             self.pending.deletes.append(settled)
             self.leases.block(stream, settled)
 
-    def _tell_history_lost(self, trace_unix_nano: int) -> None:
-        """An earlier life left files, but neither ledger nor batches: what it held and missed is unknown."""
-        for stream in UPSTREAM_STREAMS:
-            gap = Gap(
-                stream=stream,
-                upstream="",
-                cause=GapCause.CORRUPTION,
-                started_unix_nano=trace_unix_nano,
-                ended_unix_nano=max(trace_unix_nano, self.clock.last.unix_nano),
-                detail=f"A bridge has used the folder {self._folder.path} before, and its queue is gone.",
-            )
-            self._record_gap(gap)
-
     def _open_store(self) -> Store:
         """Opens the file, salvaged first where it must be.
 
         Raises:
             sqlite3.Error, OSError: it can't be opened; what was open before is open still, unless that was damaged.
         """
+        if self.store is not None and self.store.alone:
+            self._release_store()
         for _ in range(SALVAGES_IN_A_ROW):
             try:
-                store = self._checked_store()
+                store = self._checked_store(self._make_store)
                 break
             except sqlite3.Error as error:
                 if disk_error_of(error) is not DiskError.DAMAGE:
@@ -171,8 +190,8 @@ class QueueState:
             restore_from_memory(self.leases, self.memory, copies, store, self.pending)
         return store
 
-    def _checked_store(self) -> Store:
-        store = self._make_store(self.path)
+    def _checked_store(self, make_store: MakeStore) -> Store:
+        store = make_store(self.path)
         try:
             store.page()
             store.sums()
@@ -315,6 +334,8 @@ class QueueState:
             if isinstance(error, sqlite3.Error) and disk_error_of(error) is DiskError.DAMAGE:
                 return self.handle(error)
             self.degrade(error)
+            if self.store is None:
+                self._open_to_read()
             return False
         if done:
             self.disk_error = None
@@ -399,16 +420,9 @@ class QueueState:
             ledger.post(Posting(stream, Account.DROPPED, "corrupt", lost))
             self._tell(RecordsShed(stream=stream, reason="corrupt", records=lost))
             until = self.clock.now() if self._lost_until is None else self._lost_until
-            gap = Gap(
-                stream=stream,
-                upstream="",
-                cause=GapCause.CORRUPTION,
-                started_unix_nano=self.clock.unix_nano_of(min(self.checkpoint.empty_at.get(stream, until), until)),
-                ended_unix_nano=self.clock.unix_nano_of(until),
-                lost_records=lost,
-                detail=f"The queue file {self.path} was damaged.",
-            )
-            self._record_gap(gap)
+            since = min(self.checkpoint.empty_at.get(stream, until), until)
+            times = (self.clock.unix_nano_of(since), self.clock.unix_nano_of(until))
+            self._record_gap(corruption_gap(stream, times, lost, f"The queue file {self.path} was damaged."))
         elif lost < 0:
             # Batches that were delivered came back with an older state of the file: they are held again.
             delivered = min(-lost, ledger.total(stream, Account.DELIVERED))

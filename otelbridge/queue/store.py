@@ -29,6 +29,42 @@ from otelbridge.queue.model import (
 )
 from otelbridge.queue.settings import QueueSettings
 
+Synchronous = Literal["normal", "full"]
+QUEUE_FILE = "queue.db"
+Connect = Callable[[Path], sqlite3.Connection]
+APPLICATION_ID = 0x6F74656C  # "otel": `file queue.db` and salvage tell it by that
+SCHEMA_VERSION = 2
+PAGE_BYTES = 8192
+"""Measured (docs/decisions/queue.md): 4 KiB wastes half of the space at 2 KB a batch, 16 KiB costs CPU."""
+CACHE_KIB = 4096  # the part of the file that stays in memory, whatever the backlog
+CHECKPOINT_PAGES = 512  # 4 MiB of write-ahead log, then its pages move into the file; a stall of milliseconds
+OWNER_ONLY = 0o600  # events hold command lines, so secrets; SQLite gives the log beside the file the same mode
+FILE_SLACK = 2.1  # at the unluckiest size, just over half a page, each batch takes a page of its own
+FILE_EXTRA_BYTES = 16 * 1024 * 1024  # the tables' own pages, gap records beyond the bound, space to delete in
+READ_WAIT_SECONDS = 2  # a reader may have to wait for the writer's recovery of the log
+SCHEMA = """
+CREATE TABLE batches (
+  id INTEGER PRIMARY KEY, records INTEGER NOT NULL, oldest INTEGER NOT NULL, checksum INTEGER NOT NULL,
+  request BLOB NOT NULL);
+CREATE TABLE checkpoint (id INTEGER PRIMARY KEY, page BLOB NOT NULL);
+INSERT INTO checkpoint VALUES (1, x'');
+CREATE TABLE dead_letters (
+  id INTEGER PRIMARY KEY, stream TEXT NOT NULL, records INTEGER NOT NULL, oldest INTEGER NOT NULL,
+  refused INTEGER NOT NULL, code TEXT NOT NULL, why TEXT NOT NULL, request BLOB NOT NULL);
+CREATE TABLE retained (
+  id INTEGER PRIMARY KEY, stream TEXT NOT NULL, records INTEGER NOT NULL, oldest INTEGER NOT NULL,
+  delivered INTEGER NOT NULL, request BLOB NOT NULL);
+CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+LONGEST_PAGES = CHECKPOINT_PAGES + 64
+"""The move was due half a MiB ago, a few hundred events or more."""
+# https://www.sqlite.org/walformat.html: a header, then frames, each a header and a page. What is left of an earlier
+# round behind the frames that count has other salts than the log's header.
+LOG_HEADER_BYTES = 32
+LOG_SALTS = slice(16, 24)
+FRAME_HEADER_BYTES = 24
+FRAME_SALTS = slice(8, 16)
+
 
 class QueueConnection(sqlite3.Connection):
     """Raises sqlite3.DataError where the module's own raises UnicodeDecodeError."""
@@ -53,9 +89,6 @@ def _damage(error: UnicodeDecodeError) -> sqlite3.DataError:
     return sqlite3.DataError(said)
 
 
-Synchronous = Literal["normal", "full"]
-
-
 def _integers(row: tuple[object, ...]) -> tuple[int, int, int]:
     """The row, if it holds what we write there."""
     first, second, third = row
@@ -74,9 +107,11 @@ def _measured(row: tuple[int, object, object, object, object]) -> Row:
 class Store:
     """The open file. Not thread-safe."""
 
-    def __init__(self, connection: sqlite3.Connection, *, synchronous: Synchronous) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, synchronous: Synchronous, alone: bool = False) -> None:
         self._connection = connection
         self._synchronous = synchronous
+        self.alone = alone
+        """No other connection can be opened beside this one."""
 
     def close(self) -> None:
         """Releases the file; moves the log into it where it can."""
@@ -294,42 +329,10 @@ class Store:
         return freed
 
 
-QUEUE_FILE = "queue.db"
-
-Connect = Callable[[Path], sqlite3.Connection]
-
-APPLICATION_ID = 0x6F74656C  # "otel": `file queue.db` and salvage tell it by that
-SCHEMA_VERSION = 2
-PAGE_BYTES = (
-    8192  # measured (docs/decisions/queue.md): 4 KiB wastes half of the space at 2 KB a batch, 16 KiB costs CPU
-)
-CACHE_KIB = 4096  # the part of the file that stays in memory, whatever the backlog
-CHECKPOINT_PAGES = 512  # 4 MiB of write-ahead log, then its pages move into the file; a stall of milliseconds
-OWNER_ONLY = 0o600  # events hold command lines, so secrets; SQLite gives the log beside the file the same mode
-FILE_SLACK = 2.1  # at the unluckiest size, just over half a page, each batch takes a page of its own
-FILE_ROOM_BYTES = 16 * 1024 * 1024  # the tables' own pages, gap records beyond the bound, room to delete in
-READ_WAIT_SECONDS = 2  # a reader may have to wait for the writer's recovery of the log
-
-SCHEMA = """
-CREATE TABLE batches (
-  id INTEGER PRIMARY KEY, records INTEGER NOT NULL, oldest INTEGER NOT NULL, checksum INTEGER NOT NULL,
-  request BLOB NOT NULL);
-CREATE TABLE checkpoint (id INTEGER PRIMARY KEY, page BLOB NOT NULL);
-INSERT INTO checkpoint VALUES (1, x'');
-CREATE TABLE dead_letters (
-  id INTEGER PRIMARY KEY, stream TEXT NOT NULL, records INTEGER NOT NULL, oldest INTEGER NOT NULL,
-  refused INTEGER NOT NULL, code TEXT NOT NULL, why TEXT NOT NULL, request BLOB NOT NULL);
-CREATE TABLE retained (
-  id INTEGER PRIMARY KEY, stream TEXT NOT NULL, records INTEGER NOT NULL, oldest INTEGER NOT NULL,
-  delivered INTEGER NOT NULL, request BLOB NOT NULL);
-CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-
-
 def max_file_bytes(settings: QueueSettings) -> int:
     """The bound of the file, by the bounds of what may be in it."""
     retained = settings.retain_max_bytes * bool(settings.retain_seconds)
-    return int((settings.max_bytes + settings.dead_letter_max_bytes + retained) * FILE_SLACK) + FILE_ROOM_BYTES
+    return int((settings.max_bytes + settings.dead_letter_max_bytes + retained) * FILE_SLACK) + FILE_EXTRA_BYTES
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -396,15 +399,18 @@ def read_store(path: Path) -> Store:
     return Store(connection, synchronous="normal")
 
 
-LONGEST_PAGES = CHECKPOINT_PAGES + 64
-"""The move was due half a MiB ago, a few hundred events or more."""
-
-# https://www.sqlite.org/walformat.html: a header, then frames, each a header and a page. What is left of an earlier
-# round behind the frames that count has other salts than the log's header.
-LOG_HEADER_BYTES = 32
-LOG_SALTS = slice(16, 24)
-FRAME_HEADER_BYTES = 24
-FRAME_SALTS = slice(8, 16)
+def read_alone(path: Path) -> Store:
+    """Opens the file of which we are the only user, to read it where nothing can be written, not even shared memory."""
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=rw",
+        uri=True,
+        timeout=0,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=QueueConnection,
+    )
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # the log's index is then kept in this process's memory
+    return Store(connection, synchronous="normal", alone=True)
 
 
 def bound_log(store: Store, database: Path) -> None:

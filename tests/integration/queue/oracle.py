@@ -91,13 +91,13 @@ class Told:
     """What the queue told."""
 
     def __init__(self) -> None:
-        self.happenings: list[Event] = []
+        self.events: list[Event] = []
 
-    def __call__(self, happening: Event) -> None:
-        self.happenings.append(happening)
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
 
     def of(self, kind: type[T]) -> list[T]:
-        return [h for h in self.happenings if isinstance(h, kind)]
+        return [h for h in self.events if isinstance(h, kind)]
 
 
 def open_queue(directory: Path, told: Callable[[Event], None] | None = None, **settings: object) -> DurableQueue:

@@ -1,4 +1,4 @@
-"""A disk that is full or fails for a while: batches wait, exports go on, and the books balance all the time."""
+"""A disk that is full or fails for a while: batches wait, exports go on, and the ledger balances all the time."""
 
 from __future__ import annotations
 

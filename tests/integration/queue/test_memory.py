@@ -1,4 +1,4 @@
-"""What was just put is lent from memory; a backlog, an earlier life's and a damaged file's batches from the disk."""
+"""What was just put is leased from memory; a backlog, an earlier life's and a damaged file's batches from the disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from otelbridge.event import Stream
-from otelbridge.queue.memory import MAX_BYTES
+from otelbridge.queue.memory import CACHE_BYTES
 from otelbridge.queue.model import Accepted
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
@@ -40,7 +40,7 @@ def reads(statements: list[str]) -> int:
     return sum("FROM batches" in statement and statement.startswith("SELECT") for statement in statements)
 
 
-def test_a_courier_that_comes_at_once_reads_nothing_from_disk(tmp_path: Path) -> None:
+def test_a_worker_that_comes_at_once_reads_nothing_from_disk(tmp_path: Path) -> None:
     statements: list[str] = []
     queue = open_watched(tmp_path, statements)
     for n in range(0, 50, 5):
@@ -56,7 +56,7 @@ def test_a_courier_that_comes_at_once_reads_nothing_from_disk(tmp_path: Path) ->
 def test_a_backlog_larger_than_what_is_kept_comes_in_order_from_disk_and_then_from_memory_again(tmp_path: Path) -> None:
     statements: list[str] = []
     queue = open_watched(tmp_path, statements)
-    batches = 2 * MAX_BYTES // (PER_BATCH * RECORD_BYTES)
+    batches = 2 * CACHE_BYTES // (PER_BATCH * RECORD_BYTES)
     for n in range(batches):
         put(queue, Stream.LOGS, range(n * PER_BATCH, (n + 1) * PER_BATCH))
     assert drain(queue) == list(range(batches * PER_BATCH))

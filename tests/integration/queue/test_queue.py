@@ -282,7 +282,7 @@ def test_logs_never_push_out_alerts_and_gap_records_always_find_room(tmp_path: P
     queue.close()
 
 
-def test_a_batch_on_loan_is_not_shed(tmp_path: Path) -> None:
+def test_a_leased_batch_is_not_shed(tmp_path: Path) -> None:
     queue = open_queue(tmp_path, max_bytes=4 * MIB, overflow="drop_oldest")
     for n in range(64):
         put(queue, Stream.LOGS, range(n * 128, (n + 1) * 128))
@@ -364,12 +364,12 @@ def test_waiting_for_work_ends_with_a_put_a_wake_or_the_time(tmp_path: Path) -> 
     queue.close()
 
 
-def test_couriers_and_encoder_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_workers_and_encoder_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
     queue = open_queue(tmp_path)
     total, got, lock = 3000, [], threading.Lock()
     done = threading.Event()
 
-    def courier() -> None:
+    def worker() -> None:
         turn = 0
         while not (done.is_set() and queue.depth().records == 0):
             lease = queue.take(max_bytes=16 * RECORD_BYTES, max_records=16)
@@ -384,15 +384,15 @@ def test_couriers_and_encoder_at_once_lose_and_double_nothing(tmp_path: Path) ->
                 got.extend(numbers_of(lease.request))
             queue.settle(lease, Accepted())
 
-    couriers = [threading.Thread(target=courier) for _ in range(3)]
-    for thread in couriers:
+    workers = [threading.Thread(target=worker) for _ in range(3)]
+    for thread in workers:
         thread.start()
     for n in range(0, total, 5):
         put(queue, Stream.LOGS, range(n, n + 5))
         if n % 500 == 0:
             assert_balanced(queue)
     done.set()
-    for thread in couriers:
+    for thread in workers:
         thread.join()
     assert sorted(got) == list(range(total))
     assert_balanced(queue)

@@ -163,7 +163,7 @@ def test_what_was_delivered_does_not_come_back_out_of_the_remains_of_a_broken_fi
     queue.close()
 
 
-def test_damage_while_running_is_salvaged_and_what_is_on_loan_comes_along(tmp_path: Path) -> None:
+def test_damage_while_running_is_salvaged_and_what_is_leased_comes_along(tmp_path: Path) -> None:
     told, disk = Told(), Disk()
     queue = DurableQueue.open(
         QueueSettings(directory=tmp_path),
@@ -184,7 +184,7 @@ def test_damage_while_running_is_salvaged_and_what_is_on_loan_comes_along(tmp_pa
     queue.close()
 
 
-def test_a_file_overwritten_while_running_costs_what_was_not_on_loan_and_is_said(tmp_path: Path) -> None:
+def test_a_file_overwritten_while_running_costs_what_was_not_leased_and_is_said(tmp_path: Path) -> None:
     told = Told()
     queue = open_queue(tmp_path, told)
     for n in range(200):
