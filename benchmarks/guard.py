@@ -71,6 +71,7 @@ class Walk:
 
     def __init__(self, folder: Path, *, native: bool) -> None:
         self._handoff = Buffer(100_000, 64 * MIB)
+        self._writers = {stream: self._handoff.open_writer(stream, "kubearmor:32767") for stream in Stream}
         self._gate = Gate(GateSettings())
         self._mapper = Mapper(MappingSettings(native=native), version="guard")
         # One clock for events and queue: none of them is too old.
@@ -82,7 +83,7 @@ class Walk:
     def carry(self, events: list[RawEvent]) -> int:
         """Takes events from hand-off to acknowledgement; returns how many records were acknowledged."""
         encoder = Pipeline(
-            handoff=self._handoff,
+            buffer=self._handoff,
             gate=self._gate,
             mapper=self._mapper,
             queue=self._queue,
@@ -90,7 +91,7 @@ class Walk:
             tell=lambda _: None,
         )
         for event in events:
-            self._handoff.offer(event)
+            self._writers[event.stream].offer(event)
         encoder.start()
         assert encoder.drain(60)
         records = 0

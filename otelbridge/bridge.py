@@ -115,7 +115,7 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
     gaps = GapSink(tell, buffer.wake)
     feed = Feed(
         settings.feed,
-        handoff=buffer,
+        buffer=buffer,
         tell=tell,
         record_gap=gaps.record,
         version=__version__,
@@ -128,7 +128,7 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         buffer=buffer,
         mapper=mapper,
         pipeline=Pipeline(
-            handoff=buffer,
+            buffer=buffer,
             gate=Gate(settings.gate),
             mapper=mapper,
             queue=queue,

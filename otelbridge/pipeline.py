@@ -118,7 +118,7 @@ class Pipeline:
     def __init__(
         self,
         *,
-        handoff: Buffer,
+        buffer: Buffer,
         gate: Gate,
         mapper: Mapper,
         queue: DurableQueue,
@@ -126,7 +126,7 @@ class Pipeline:
         tell: Tell,
         latest: RecentEvents | None = None,
     ) -> None:
-        self._buffer = handoff
+        self._buffer = buffer
         self._encoder = EventEncoder(gate, mapper, latest)
         self._mapper = mapper
         self._queue = queue

@@ -1,1 +1,1 @@
-"""IN: keeps the subscriptions to KubeArmor open and hands on raw event bytes. The only room that dials KubeArmor."""
+"""RECEIVE: keeps the subscriptions to KubeArmor open and hands on raw event bytes. Only this room dials KubeArmor."""

@@ -1,4 +1,4 @@
-"""Where readers leave events and the encoder takes them: bounded, counted, and never a wait for a reader.
+"""The bounded buffer between the readers and the encoder. A reader never waits.
 
 While a reader does not read, KubeArmor's 1,000-slot buffers overflow and nobody counts it. So a reader takes no lock
 here: it appends to a deque, which is atomic, and writes counters that only it writes. What does not fit is dropped and
@@ -58,7 +58,7 @@ class Linger:
 
 
 CREDIT_BYTES = 64 * 1024
-"""A lane asks for the exact number of waiting bytes once per so many; the byte bound is kept to this much per lane."""
+"""A writer asks for the exact number of waiting bytes once per so many; the bound in bytes is kept to as much."""
 
 BURST_EVENTS = 600
 BURST_SECONDS = 0.5
@@ -77,7 +77,7 @@ HANDOFF_FULL = "handoff_full"
 OVERSIZED = "oversized"
 
 OVERFLOW_SPELL_NANOSECONDS = 1_000_000_000
-"""Drops of one lane are gathered for a second before they are handed out."""
+"""Drops of one writer are gathered for a second before they are handed out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,11 +94,11 @@ class Overflow:
 
 
 class BufferWriter:
-    """One reader's way into the hand-off. Every counter has one writer, so each is exact without a lock."""
+    """One reader's way into the buffer. Every counter has one writer, so each is exact without a lock."""
 
     __slots__ = (
+        "_buffer",
         "_credit_bytes",
-        "_handoff",
         "_reported",
         "_waiting",
         "bytes",
@@ -113,8 +113,8 @@ class BufferWriter:
         "upstream",
     )
 
-    def __init__(self, handoff: Buffer, waiting: deque[RawEvent], stream: Stream, upstream: str) -> None:
-        self._handoff = handoff
+    def __init__(self, buffer: Buffer, waiting: deque[RawEvent], stream: Stream, upstream: str) -> None:
+        self._buffer = buffer
         self._waiting = waiting
         self._credit_bytes = 0
         self._reported = 0  # the encoder's: drops that take_overflow has handed out
@@ -131,24 +131,24 @@ class BufferWriter:
         """Events too large to be taken, which the ledger has not heard of: 1 at most, because it ends the stream."""
 
     def offer(self, event: RawEvent) -> bool:
-        """Leaves an event for the encoder; False when it was dropped, and counted, because the hand-off is full."""
+        """Leaves an event for the encoder; False when it was dropped, and counted, because the buffer is full."""
         size = len(event[1])
         self.events += 1
         self.bytes += size
         self.last_event_unix_nano = event[2]
-        handoff = self._handoff
-        if len(self._waiting) >= handoff.max_events or (self._credit_bytes < size and not self._renew_credit(size)):
+        buffer = self._buffer
+        if len(self._waiting) >= buffer.max_events or (self._credit_bytes < size and not self._renew_credit(size)):
             self._drop(size, event[2])
             return False
         self._credit_bytes -= size
         self._waiting.append(event)
-        if handoff.sleeping:
-            handoff.rouse()
+        if buffer.sleeping:
+            buffer.rouse()
         return True
 
     def _renew_credit(self, size: int) -> bool:
         # This event's bytes are counted as waiting already, so they are added back.
-        headroom = self._handoff.max_bytes - self._handoff.waiting_bytes + size
+        headroom = self._buffer.max_bytes - self._buffer.waiting_bytes + size
         # An event larger than the whole bound passes when it is alone: otherwise it could never pass at all.
         if size > headroom and self._waiting:
             return False
@@ -194,17 +194,16 @@ class BufferWriter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Books:
-    """All lanes, and the sums of those that ended. Replaced as a whole, so that a reader of it needs no lock."""
+class _Writers:
+    """All open writers, and what the closed ones brought. Replaced as a whole, so that a reader of it needs no lock."""
 
-    lanes: tuple[BufferWriter, ...]
-    ended_events: dict[Stream, int]
-    ended_bytes: int
-    """Bytes that ended lanes brought in, without what they dropped."""
+    writers: tuple[BufferWriter, ...]
+    closed_bytes: int
+    """Without what was dropped."""
 
 
 class Buffer:
-    """The bounded buffer between readers (one thread per lane) and one encoder."""
+    """The bounded buffer between readers (one thread per writer) and one encoder."""
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self.max_events = max_events
@@ -217,38 +216,30 @@ class Buffer:
         self._taken_bytes = 0
         self._pace = Linger()
         self._burst_seconds_left = BURST_SECONDS
-        self._books = _Books((), {}, 0)
+        self._writers = _Writers((), 0)
         self._ending: list[BufferWriter] = []
-        self._books_lock = threading.Lock()  # between those that open and end lanes; never taken per event
+        self._writers_lock = threading.Lock()  # between those that open and end writers; never taken per event
 
     # --- readers ---
 
-    def open_lane(self, stream: Stream, upstream: str) -> BufferWriter:
-        """A way in for one reader thread, to be ended with `end_lane` when that thread is over."""
-        lane = BufferWriter(self, self._waiting, stream, upstream)
-        with self._books_lock:
-            books = self._books
-            self._books = _Books((*books.lanes, lane), books.ended_events, books.ended_bytes)
-        return lane
+    def open_writer(self, stream: Stream, upstream: str) -> BufferWriter:
+        """A way in for one reader thread, to be ended with `close_writer` when that thread is over."""
+        writer = BufferWriter(self, self._waiting, stream, upstream)
+        with self._writers_lock:
+            before = self._writers
+            self._writers = _Writers((*before.writers, writer), before.closed_bytes)
+        return writer
 
-    def end_lane(self, lane: BufferWriter) -> None:
-        """Its reader is over: the lane's counts live on in the sums, its last drops in `take_overflow`."""
-        with self._books_lock:
-            if lane.dropped or lane.oversized:
-                self._ending.append(lane)
-            books = self._books
-            self._books = _Books(
-                tuple(other for other in books.lanes if other is not lane),
-                {**books.ended_events, lane.stream: books.ended_events.get(lane.stream, 0) + lane.events},
-                books.ended_bytes + lane.bytes - lane.dropped_bytes,
+    def close_writer(self, writer: BufferWriter) -> None:
+        """Its reader is over: the writer's counts live on in the sums, its last drops in `take_overflow`."""
+        with self._writers_lock:
+            if writer.dropped or writer.oversized:
+                self._ending.append(writer)
+            before = self._writers
+            self._writers = _Writers(
+                tuple(other for other in before.writers if other is not writer),
+                before.closed_bytes + writer.bytes - writer.dropped_bytes,
             )
-
-    def offer(self, event: RawEvent) -> bool:
-        """Leaves an event without holding a lane: finds, or opens, the lane of its upstream and stream."""
-        for lane in self._books.lanes:
-            if lane.stream == event.stream and lane.upstream == event.upstream:
-                return lane.offer(event)
-        return self.open_lane(event.stream, event.upstream).offer(event)
 
     def rouse(self) -> None:
         """Ends the encoder's wait; called by the one that saw `sleeping`."""
@@ -296,7 +287,7 @@ class Buffer:
         return early
 
     def _let_a_burst_in(self) -> None:
-        """Waits while events come in a burst, as long as half of the hand-off is free."""
+        """Waits while events come in a burst, as long as half of the buffer is free."""
         waiting, before = self._waiting, 0
         while len(waiting) - before >= BURST_EVENTS and self._burst_seconds_left > 0 and not self._woken:
             before = len(waiting)
@@ -330,19 +321,21 @@ class Buffer:
         self._awake.set()
 
     def take_overflow(self, *, at_once: bool = False) -> list[Overflow]:
-        """What was lost since it was last handed out, one per lane and reason; for the encoder, which posts it.
+        """What was lost since it was last handed out, one per writer and reason; for the encoder, which posts it.
 
         Args:
             at_once: also what began less than a second ago and may go on. Otherwise an encoder that turns 500 times a
-                second would make as many gaps of one overflow. What an ended lane dropped is always handed out.
+                second would make as many gaps of one overflow. What an ended writer dropped is always handed out.
         """
-        with self._books_lock:
+        with self._writers_lock:
             ended, self._ending = self._ending, []
-            lanes = self._books.lanes
+            writers = self._writers.writers
         now = time.time_ns()
-        due = [lane for lane in lanes if at_once or lane.first_drop_unix_nano <= now - OVERFLOW_SPELL_NANOSECONDS]
-        overflows = [overflow for lane in [*ended, *due] if (overflow := lane.take_overflow())]
-        return overflows + [oversized for lane in ended if (oversized := lane.take_oversized(now))]
+        due = [
+            writer for writer in writers if at_once or writer.first_drop_unix_nano <= now - OVERFLOW_SPELL_NANOSECONDS
+        ]
+        overflows = [overflow for writer in [*ended, *due] if (overflow := writer.take_overflow())]
+        return overflows + [oversized for writer in ended if (oversized := writer.take_oversized(now))]
 
     # --- anyone ---
 
@@ -354,13 +347,6 @@ class Buffer:
     @property
     def waiting_bytes(self) -> int:
         """Bytes of those events, exact up to the event being offered."""
-        books = self._books
-        return books.ended_bytes + sum([lane.bytes - lane.dropped_bytes for lane in books.lanes]) - self._taken_bytes
-
-    def received(self) -> dict[Stream, int]:
-        """All events that readers brought since the start, those that overflowed among them."""
-        books = self._books
-        sums = dict(books.ended_events)
-        for lane in books.lanes:
-            sums[lane.stream] = sums.get(lane.stream, 0) + lane.events
-        return sums
+        writers = self._writers
+        waiting = sum([writer.bytes - writer.dropped_bytes for writer in writers.writers])
+        return writers.closed_bytes + waiting - self._taken_bytes

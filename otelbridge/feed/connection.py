@@ -73,11 +73,11 @@ class StreamReader:
     def __init__(
         self,
         call: WatchCall,
-        lane: BufferWriter,
+        writer: BufferWriter,
         ended: Callable[[StreamReader, StreamEnd], None],
         tell: Tell,
     ) -> None:
-        self.lane = lane
+        self.writer = writer
         self.asked_to_end = False
         """Set before its channel is closed: its end is no news then."""
         self._call = call
@@ -85,7 +85,7 @@ class StreamReader:
         self._started = time.monotonic()
         self._over = False
         self._in_hand: RawEvent | None = None
-        name = f"read {lane.stream} {lane.upstream}"
+        name = f"read {writer.stream} {writer.upstream}"
         self.pulse = Pulse(name, may_block=True)
         # A daemon: a read that does not end, against everything that was measured, must not keep the process alive.
         self._thread = SupervisedThread(name, self._turn, tell=tell, give_back=self._give_up, pulse=self.pulse)
@@ -119,15 +119,15 @@ class StreamReader:
     def _end(self, code: grpc.StatusCode, details: str) -> None:
         self._over = True
         end = StreamEnd(
-            stream=self.lane.stream,
+            stream=self.writer.stream,
             code=code,
             details=details,
-            events=self.lane.events,
+            events=self.writer.events,
             lived_seconds=time.monotonic() - self._started,
             ended_unix_nano=time.time_ns(),
         )
         if end.oversized:
-            self.lane.lose_oversized()
+            self.writer.lose_oversized()
         self._ended(self, end)
 
     def _read_to_the_end(self) -> tuple[grpc.StatusCode, str]:
@@ -142,8 +142,8 @@ class StreamReader:
 
     def _read(self) -> None:
         # The hot loop: about 1 us per event beside what grpcio takes.
-        stream, upstream = self.lane.stream, self.lane.upstream
-        offer, time_ns = self.lane.offer, time.time_ns
+        stream, upstream = self.writer.stream, self.writer.upstream
+        offer, time_ns = self.writer.offer, time.time_ns
         pause, read_on_at = ReadPause(), time_ns()
         if self._in_hand is not None:
             offer(self._in_hand)
@@ -156,7 +156,7 @@ class StreamReader:
                 offer(event)
                 event = None
                 waited, read_on_at = now - read_on_at, now
-                if waited > WAITED_NANOS and (seconds := pause.seconds(now, self.lane.events)):
+                if waited > WAITED_NANOS and (seconds := pause.seconds(now, self.writer.events)):
                     time.sleep(seconds)
                     read_on_at = time_ns()
         finally:
@@ -175,7 +175,7 @@ class Connection:
         channel: grpc.Channel,
         upstream: str,
         watches: Mapping[Stream, StreamWatch],
-        handoff: Buffer,
+        buffer: Buffer,
         heartbeat: Heartbeat,
         *,
         connection_id: str,
@@ -189,7 +189,7 @@ class Connection:
         self.watches = watches
         self._channel = channel
         self._upstream = upstream
-        self._handoff = handoff
+        self._buffer = buffer
         self._tell = tell
         self._mailbox: queue.SimpleQueue[tuple[StreamReader, StreamEnd] | Answer | None] = queue.SimpleQueue()
         self._readers: dict[Stream, StreamReader] = {}
@@ -199,10 +199,10 @@ class Connection:
         """Starts a Watch call and its reader."""
         watch = self.watches[stream]
         call = start_watch(self._channel, stream)
-        lane = self._handoff.open_lane(stream, self._upstream)
-        reader = StreamReader(call, lane, lambda reader, end: self._mailbox.put((reader, end)), self._tell)
+        writer = self._buffer.open_writer(stream, self._upstream)
+        reader = StreamReader(call, writer, lambda reader, end: self._mailbox.put((reader, end)), self._tell)
         self._readers[stream] = reader
-        watch.attach(lane)
+        watch.attach(writer)
         watch.open()
         reader.start()
 
@@ -247,7 +247,7 @@ class Connection:
     def events(self) -> Mapping[Stream, int]:
         """Events received on this connection, per stream."""
         return {
-            stream: self._past_events.get(stream, 0) + (reader.lane.events if reader else 0)
+            stream: self._past_events.get(stream, 0) + (reader.writer.events if reader else 0)
             for stream in self.watches
             for reader in (self._readers.get(stream),)
         }
@@ -260,7 +260,7 @@ class Connection:
     def close(self) -> None:
         """Closes the channel, which ends the calls at once, and waits for the readers.
 
-        What they read is in the hand-off then. The calls are not cancelled before: a call that was cancelled does not
+        What they read is in the buffer then. The calls are not cancelled before: a call that was cancelled does not
         take its own status any more, and what gRPC holds for it is never freed.
         """
         readers = dict(self._readers)
@@ -275,6 +275,6 @@ class Connection:
         if self._readers.get(stream) is reader:
             del self._readers[stream]
         reader.join(JOIN_SECONDS)
-        self._past_events[stream] = self._past_events.get(stream, 0) + reader.lane.events
-        self._handoff.end_lane(reader.lane)
-        self.watches[stream].detach(reader.lane)
+        self._past_events[stream] = self._past_events.get(stream, 0) + reader.writer.events
+        self._buffer.close_writer(reader.writer)
+        self.watches[stream].detach(reader.writer)

@@ -55,7 +55,7 @@ class Connector:
         settings: FeedSettings,
         *,
         watches: Mapping[Stream, StreamWatch],
-        handoff: Buffer,
+        buffer: Buffer,
         tell: Tell,
         record: Record,
         version: str,
@@ -78,7 +78,7 @@ class Connector:
         self._settings = settings
         self._proxy = proxy_of(address, settings)
         self._watches = watches
-        self._handoff = handoff
+        self._buffer = buffer
         self._tell = tell
         self._record = record
         self._version = version
@@ -94,7 +94,7 @@ class Connector:
         """Connects and subscribes.
 
         Returns:
-            The vigil over a connection that is watched; when asked to stop in between, over one that may not be.
+            The monitor over a connection that is watched; when asked to stop in between, over one that may not be.
 
         Raises:
             ConnectionLostError: the attempt failed; everything that it opened is closed.
@@ -102,7 +102,7 @@ class Connector:
         self.total += 1
         self.in_a_row += 1
         for watch in self._watches.values():
-            watch.blindness.attempt()
+            watch.gaps.attempt()
         return self._make(self.renewal.read)
 
     def replace(self) -> Monitor:
@@ -137,7 +137,7 @@ class Connector:
         steps: list[ConnectStep] = []
         started, connection_id = time.time_ns(), uuid.uuid4().hex
         try:
-            vigil = self._take_steps(steps, connection_id, read)
+            monitor = self._take_steps(steps, connection_id, read)
         except ConnectionLostError as lost:
             loss = self._consult(lost, steps)
             if self._proxy is not None and str(self._proxy) not in loss.details:
@@ -151,7 +151,7 @@ class Connector:
             self._unavailable_in_a_row, self._recheck_at = 0, None
             self.renewal.worked()
             self._report(steps, started, connection_id, None)
-            return vigil
+            return monitor
         self._report(steps, started, connection_id, loss)
         raise loss
 
@@ -175,12 +175,12 @@ class Connector:
             channel,
             str(address),
             self._watches,
-            self._handoff,
+            self._buffer,
             self.heartbeat,
             connection_id=connection_id,
             tell=self._tell,
         )
-        vigil = Monitor(
+        monitor = Monitor(
             connection,
             settings=settings,
             upstream=str(address),
@@ -192,14 +192,14 @@ class Connector:
         try:
             # Asked before subscribing too: an upstream that is not well is spared subscribers that come and go.
             with _step(steps, "health"):
-                vigil.await_health("health")
+                monitor.await_health("health")
             with _step(steps, "subscribe"):
-                vigil.open_streams()
-                vigil.await_health("subscribe")
+                monitor.open_streams()
+                monitor.await_health("subscribe")
         except BaseException:
             connection.close()
             raise
-        return vigil
+        return monitor
 
     def _resolve_name(self) -> None:
         # gRPC looks the name up again when it dials; this look-up is for a clear word when there is no such name.

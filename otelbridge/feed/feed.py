@@ -1,4 +1,4 @@
-"""The feed: settings, in; a subscription per upstream that never gives up, and their events in the hand-off, out."""
+"""The feed: one subscription per upstream, upstreams found by name, and the nodes behind them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Feed:
 
     Args:
         settings: what to subscribe to, and how.
-        handoff: where the events go.
-        tell: where the happenings go.
+        buffer: where the events go.
+        tell: is given what happens.
         record_gap: where gaps go.
         version: shown to KubeArmor as the user agent's.
         random: for jitter, nonces and the initial spread.
@@ -42,7 +42,7 @@ class Feed:
         self,
         settings: FeedSettings,
         *,
-        handoff: Buffer,
+        buffer: Buffer,
         tell: Tell,
         record_gap: RecordGap,
         version: str,
@@ -51,7 +51,7 @@ class Feed:
         max_nodes: int = 1000,
     ) -> None:
         self._settings = settings
-        self._handoff = handoff
+        self._buffer = buffer
         self._tell = tell
         self._record_gap = record_gap
         self._version = version
@@ -86,7 +86,7 @@ class Feed:
             follower.start()
 
     def stop_reading(self) -> None:
-        """Drains: cancels the streams and waits for the readers. All that was read is in the hand-off afterwards."""
+        """Drains: cancels the streams and waits for the readers. All that was read is in the buffer afterwards."""
         for follower in self._followers:
             follower.stop()
         with self._lock:
@@ -156,7 +156,7 @@ class Feed:
         subscription = Subscription(
             address,
             self._settings,
-            handoff=self._handoff,
+            buffer=self._buffer,
             tell=self._tell,
             record=self._record,
             version=self._version,

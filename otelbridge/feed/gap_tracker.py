@@ -1,4 +1,4 @@
-"""Moments at which a stream was watched, lost and watched again, in; gap records, out. No clock of its own.
+"""Turns the moments at which a stream was lost and watched again into gap records. No clock of its own.
 
 A gap starts at the later of the stream's last event and the last health check that was answered, less what an event
 may take from its node to us. The stream's end proves nothing: a server that shuts down, or chokes on one event,
@@ -24,7 +24,7 @@ RATE_MEMORY_SECONDS = 60.0
 NANOSECONDS = 1_000_000_000
 
 GOES_ON_SECONDS = 300.0
-"""A spell that has lasted so long is put on record although it is not over: who asks the records meanwhile must not
+"""A gap that has lasted so long is put on record although it is not over: who asks the records meanwhile must not
 find nothing, and a stream that the server does not have would never be in them. The rest becomes a second record."""
 
 NEVER_CONNECTED = "not connected since the start"
@@ -73,8 +73,8 @@ class _Moment(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Spell:
-    """A stretch of blindness that is not over."""
+class _OpenGap:
+    """A stretch of gaps that is not over."""
 
     started: _Moment
     noticed: _Moment
@@ -92,13 +92,13 @@ class _Spell:
 
 
 class GapTracker:
-    """What one stream could not see: at most one spell at a time."""
+    """What one stream could not see: at most one gap at a time."""
 
     __slots__ = (
         "_clock_offset_nano",
         "_lost_records",
+        "_open",
         "_quiet_first_attempt",
-        "_spell",
         "_stream",
         "_upstream",
         "rate",
@@ -120,36 +120,39 @@ class GapTracker:
         self._lost_records = 0
         """Events that are known to be lost, and are in no record yet."""
         # Before its first connect a stream is blind too. Since when, an earlier life of the bridge may know; where it
-        # does not, the spell counts from now, and is worth a record only if the first attempt fails.
+        # does not, the gap counts from now, and is worth a record only if the first attempt fails.
         now = self._moment(now_unix_nano)
-        self._spell: _Spell | None = _Spell(now, now, GapCause.DISCONNECT, NEVER_CONNECTED, unexplained=True)
+        self._open: _OpenGap | None = _OpenGap(now, now, GapCause.DISCONNECT, NEVER_CONNECTED, unexplained=True)
         if watched_until_unix_nano is not None:
             before = self._moment(watched_until_unix_nano)
-            self._spell = _Spell(before, now, GapCause.RESTART, "the bridge was not running")
+            self._open = _OpenGap(before, now, GapCause.RESTART, "the bridge was not running")
         self._quiet_first_attempt = watched_until_unix_nano is None
 
     @property
     def since_unix_nano(self) -> int | None:
         """Since when the stream is blind; None while it is being watched."""
-        return self._spell.started.unix_nano if self._spell else None
+        return self._open.started.unix_nano if self._open else None
 
     @property
     def unproven(self) -> bool:
         """Whether the stream is thought to be watched again, and `prove` is awaited."""
-        return self._spell is not None and self._spell.watching_again is not None
+        return self._open is not None and self._open.watching_again is not None
 
     def lose(self, started_unix_nano: int, cause: GapCause, detail: str) -> None:
-        """The stream is lost; within a spell this changes nothing but that it goes on, or explains why it does."""
+        """The stream is lost; within a gap this changes nothing but that it goes on, or explains why it does."""
         self.rate.pause()
-        spell = self._spell
-        if spell is None:
+        open_gap = self._open
+        if open_gap is None:
             started = self._moment(started_unix_nano)
-            self._spell = _Spell(started, started, cause, detail)
+            self._open = _OpenGap(started, started, cause, detail)
             return
-        if spell.unexplained:
-            spell.cause, spell.detail = cause, detail if spell.watching_again else f"{NEVER_CONNECTED}: {detail}"
-            spell.unexplained = False
-        spell.watching_again = None
+        if open_gap.unexplained:
+            open_gap.cause, open_gap.detail = (
+                cause,
+                detail if open_gap.watching_again else f"{NEVER_CONNECTED}: {detail}",
+            )
+            open_gap.unexplained = False
+        open_gap.watching_again = None
 
     def count_lost(self, records: int) -> None:
         """So many events are known to be lost by what happens to the stream now."""
@@ -157,24 +160,24 @@ class GapTracker:
 
     def attempt(self) -> None:
         """One attempt to see again was started."""
-        if self._spell:
-            self._spell.attempts += 1
+        if self._open:
+            self._open.attempts += 1
 
     def watch_again(self, unix_nano: int) -> None:
         """The stream is thought to be watched from this moment on."""
-        if self._spell and self._spell.watching_again is None:
-            self._spell.watching_again = self._moment(unix_nano)
+        if self._open and self._open.watching_again is None:
+            self._open.watching_again = self._moment(unix_nano)
 
     def goes_on(self, unix_nano: int) -> Gap | None:
-        """Asked while it may be blind: the record of a spell's first part, once it has lasted for long."""
-        spell, now = self._spell, self._moment(unix_nano)
-        if spell is None or spell.watching_again or spell.recorded_until:
+        """Asked while it may be blind: the record of a long gap's first part, once it has lasted for long."""
+        open_gap, now = self._open, self._moment(unix_nano)
+        if open_gap is None or open_gap.watching_again or open_gap.recorded_until:
             return None
-        if now.seconds_since(spell.noticed) < GOES_ON_SECONDS:
+        if now.seconds_since(open_gap.noticed) < GOES_ON_SECONDS:
             return None
-        spell.recorded_until = now
+        open_gap.recorded_until = now
         return self._record(
-            spell, spell.started, now, f"{spell.detail}; it goes on, and how long another record will say"
+            open_gap, open_gap.started, now, f"{open_gap.detail}; it goes on, and how long another record will say"
         )
 
     def suspect(self, started_unix_nano: int, ended_unix_nano: int, received: int, detail: str) -> Gap | None:
@@ -186,7 +189,7 @@ class GapTracker:
             received: events that came in this time all the same.
             detail: for people.
         """
-        if self._spell is not None and self._spell.watching_again is None:
+        if self._open is not None and self._open.watching_again is None:
             return None
         started, ended = self._moment(started_unix_nano), self._moment(max(started_unix_nano, ended_unix_nano))
         expected = self.rate.estimate(ended.seconds_since(started))
@@ -202,35 +205,37 @@ class GapTracker:
         )
 
     def prove(self) -> Gap | None:
-        """The stream has kept its promise: the spell ended when `watch_again` said so. Returns its record, if any."""
-        spell = self._spell
-        return self._end(spell.watching_again) if spell and spell.watching_again else None
+        """The stream is watched indeed: the gap ended when `watch_again` said so. Returns its record, if any."""
+        open_gap = self._open
+        return self._end(open_gap.watching_again) if open_gap and open_gap.watching_again else None
 
     def end(self, unix_nano: int) -> Gap | None:
-        """The spell is over at this moment. Returns its record; None for an unremarkable first connect."""
+        """The gap is over at this moment. Returns its record; None for an unremarkable first connect."""
         return self._end(self._moment(unix_nano))
 
     def _end(self, ended: _Moment) -> Gap | None:
-        spell, self._spell = self._spell, None
+        open_gap, self._open = self._open, None
         lost, self._lost_records = self._lost_records, 0
         quiet, self._quiet_first_attempt = self._quiet_first_attempt, False
-        if spell is None or (quiet and spell.attempts <= 1 and not lost):
+        if open_gap is None or (quiet and open_gap.attempts <= 1 and not lost):
             return None
-        spell.lost_records = lost or None
-        if spell.recorded_until is None:
-            return self._record(spell, spell.started, ended, spell.detail)
-        return self._record(spell, spell.recorded_until, ended, f"{spell.detail}; the beginning is on record already")
+        open_gap.lost_records = lost or None
+        if open_gap.recorded_until is None:
+            return self._record(open_gap, open_gap.started, ended, open_gap.detail)
+        return self._record(
+            open_gap, open_gap.recorded_until, ended, f"{open_gap.detail}; the beginning is on record already"
+        )
 
-    def _record(self, spell: _Spell, started: _Moment, ended: _Moment, detail: str) -> Gap:
+    def _record(self, open_gap: _OpenGap, started: _Moment, ended: _Moment, detail: str) -> Gap:
         return Gap(
             stream=self._stream,
             upstream=self._upstream,
-            cause=spell.cause,
+            cause=open_gap.cause,
             started_unix_nano=started.unix_nano,
             # A clock that was set back must not make a gap end before it starts.
             ended_unix_nano=max(ended.unix_nano, started.unix_nano),
-            attempts=spell.attempts,
-            lost_records=spell.lost_records,
+            attempts=open_gap.attempts,
+            lost_records=open_gap.lost_records,
             estimated_records=self.rate.estimate(ended.seconds_since(started)),
             detail=detail,
         )

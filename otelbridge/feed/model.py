@@ -1,4 +1,4 @@
-"""What is known when an attempt failed or a connection was lost: the value that ladder, gaps and status go by."""
+"""The nouns of the feed: states and moves, the status of a subscription and its streams, how a connection was lost."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class SubscriptionState(StrEnum):
     SUSPECT = "suspect"
     """A health check was missed; the next one decides."""
     WAITING = "waiting"
-    """The connection is lost; the next attempt follows by the fast ladder."""
+    """The connection is lost; the next attempt follows by the fast backoff."""
     HOLDING = "holding"
-    """Only an operator can cure the cause; the next attempt follows by the slow ladder."""
+    """Only an operator can cure the cause; the next attempt follows by the slow backoff."""
     DRAINING = "draining"
-    """Asked to stop: the streams are being cancelled and what they brought is in the hand-off."""
+    """Asked to stop: the streams are being cancelled and what they brought is in the buffer."""
     CLOSED = "closed"
     """Everything is released. Final."""
 
@@ -45,9 +45,9 @@ class StreamState(StrEnum):
     WATCHING = "watching"
     """An event arrived, or a health check was answered after the call was started."""
     WAITING = "waiting"
-    """This stream alone ended; it is opened again on the same connection by the fast ladder."""
+    """This stream alone ended; it is opened again on the same connection by the fast backoff."""
     HOLDING = "holding"
-    """This stream alone cannot be had (the server does not know it, or denies it); tried by the slow ladder."""
+    """This stream alone cannot be had (the server does not know it, or denies it); tried by the slow backoff."""
 
 
 _SUBSCRIPTION = SubscriptionState
@@ -164,7 +164,7 @@ class SubscriptionStatus:
     attempts: int
     """All attempts since the start."""
     attempts_in_a_row: int
-    """Since the last healthy spell."""
+    """Since the last healthy connection."""
     last_error: str
     error_class: str
     """Of the last error; both are empty once the upstream is watched again."""
@@ -234,7 +234,7 @@ class ConnectionLostError(Exception):
 
     @property
     def slow(self) -> bool:
-        """Whether it is tried again by the slow ladder: somebody has to cure it."""
+        """Whether it is tried again by the slow backoff: somebody has to cure it."""
         return self.error_class in SLOW_CLASSES
 
     def __str__(self) -> str:

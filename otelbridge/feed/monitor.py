@@ -119,7 +119,7 @@ class Monitor:
         Args:
             suspect: called when a health check was missed.
             trust: called when the upstream has answered after that.
-            look: called once a second; False ends the vigil.
+            look: called once a second; False ends the watch.
 
         Raises:
             ConnectionLostError: there is nothing left to watch.
@@ -165,8 +165,8 @@ class Monitor:
             watch = self.connection.watches[message.stream]
             watch.weigh(message)
             since = watch.seen_until(self.connection.last_answer_unix_nano, message.ended_unix_nano)
-            watch.blindness.lose(since, GapCause.DISCONNECT, watch.error)
-            watch.blindness.watch_again(taken_over)
+            watch.gaps.lose(since, GapCause.DISCONNECT, watch.error)
+            watch.gaps.watch_again(taken_over)
 
     # --- health ---
 
@@ -227,7 +227,7 @@ class Monitor:
         events = self.connection.events
         for stream, watch in self.connection.watches.items():
             received = events[stream] - events_before.get(stream, 0)
-            self._record(watch.blindness.suspect(stall.started, stall.ended, received, stall.detail))
+            self._record(watch.gaps.suspect(stall.started, stall.ended, received, stall.detail))
 
     # --- what answers mean ---
 

@@ -55,14 +55,14 @@ class HeartbeatSettings(BaseModel):
 
 
 class RetrySettings(BaseModel):
-    """The ladder of delays between connection attempts: equal jitter, doubling."""
+    """The backoff of delays between connection attempts: equal jitter, doubling."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    initial_seconds: float = Field(default=1, ge=0.01, le=3600, description="First step of the ladder.")
-    max_seconds: float = Field(default=30, ge=0.01, le=3600, description="Last step of the ladder.")
+    initial_seconds: float = Field(default=1, ge=0.01, le=3600, description="First step of the backoff.")
+    max_seconds: float = Field(default=30, ge=0.01, le=3600, description="Last step of the backoff.")
     healthy_after_seconds: float = Field(
-        default=30, ge=0, le=86400, description="A stream that lived so long starts the ladder anew."
+        default=30, ge=0, le=86400, description="A stream that lived so long starts the backoff anew."
     )
     operator_initial_seconds: float = Field(
         default=30, ge=0.01, le=86400, description="First step where only an operator can cure the cause."

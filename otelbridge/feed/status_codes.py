@@ -1,4 +1,4 @@
-"""How a stream or an attempt ended, in; what it means for the next try, out. The one place that reads statuses."""
+"""Classifies how a stream or an attempt ended: what it means for the next try. The one place that reads statuses."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from otelbridge.net.tls_faults import TLS_FAULTS, fault_in, in_words
 
 
 class ErrorClass(StrEnum):
-    """What kind of trouble an end is. The order is that of patience: the first of several ends decides the ladder."""
+    """What kind of trouble an end is. The order is that of patience: the first of several ends decides the backoff."""
 
     TRANSIENT = "transient"
-    """Expected weather: fast ladder."""
+    """Expected trouble: fast backoff."""
     ENDED = "ended"
-    """The server ended the stream with OK, which is how this upstream shows a shutdown or a bad filter: fast ladder."""
+    """The server ended the stream with OK, as KubeArmor does in a shutdown or for a bad filter: fast backoff."""
     PERMANENT = "permanent"
-    """The server will not have it until somebody changes something: slow ladder."""
+    """The server will not have it until somebody changes something: slow backoff."""
     CONFIGURATION = "configuration"
-    """TLS, a name or an address is wrong, on our side or on theirs: slow ladder, with the reason spelled out."""
+    """TLS, a name or an address is wrong, on our side or on theirs: slow backoff, with the reason spelled out."""
 
 
 SLOW_CLASSES = frozenset({ErrorClass.PERMANENT, ErrorClass.CONFIGURATION})
@@ -107,11 +107,11 @@ def status_codes_table() -> str:
     """The table in Markdown, for the documentation."""
     lines = ["| status | class | next try |", "|---|---|---|"]
     for code, verdict in VERDICTS.items():
-        ladder = "slow ladder" if verdict.error_class in SLOW_CLASSES else "fast ladder"
+        backoff = "slow backoff" if verdict.error_class in SLOW_CLASSES else "fast backoff"
         quick = ", within 1 s when events flowed before" if verdict.quick else ""
-        lines.append(f"| {code.name} | {verdict.error_class} | {ladder}{quick} |")
+        lines.append(f"| {code.name} | {verdict.error_class} | {backoff}{quick} |")
     for fault in TLS_FAULTS:
         words = ", ".join(f"`{words}`" for words in fault.words)
         cure = ": ".join(in_words(fault, "feed.tls"))
-        lines.append(f"| UNAVAILABLE with {words} | {ErrorClass.CONFIGURATION} | slow ladder: {cure} |")
+        lines.append(f"| UNAVAILABLE with {words} | {ErrorClass.CONFIGURATION} | slow backoff: {cure} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""One stream of one subscription across all its connections: its state, its counts, its ladder and its blindness."""
+"""One stream of one subscription across all its connections: its state, its counts, its backoff and its gaps."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StreamWatch:
         self.stream = stream
         self.machine = Machine(StreamState.CLOSED, STREAM_MOVES)
         self.backoff = backoff_for(settings.retry, random)
-        self.blindness = GapTracker(
+        self.gaps = GapTracker(
             stream,
             upstream,
             watched_until_unix_nano=watched_until,
@@ -66,37 +66,37 @@ class StreamWatch:
         self._watched_from_unix_nano = 0
         """When the present stretch of watching began: no later gap starts before."""
         self._quick_ends = 0
-        self._lanes: tuple[BufferWriter, ...] = ()
+        self._writers: tuple[BufferWriter, ...] = ()
         self._past_events = 0
         self._past_bytes = 0
         self._past_event_unix_nano = 0
 
     # --- counts ---
 
-    def attach(self, lane: BufferWriter) -> None:
+    def attach(self, writer: BufferWriter) -> None:
         """A reader of this stream starts."""
-        self._lanes = (*self._lanes, lane)
+        self._writers = (*self._writers, writer)
 
-    def detach(self, lane: BufferWriter) -> None:
+    def detach(self, writer: BufferWriter) -> None:
         """That reader is over."""
-        self._past_event_unix_nano = max(self._past_event_unix_nano, lane.last_event_unix_nano)
-        self._past_events, self._past_bytes = self._past_events + lane.events, self._past_bytes + lane.bytes
-        self._lanes = tuple(other for other in self._lanes if other is not lane)
+        self._past_event_unix_nano = max(self._past_event_unix_nano, writer.last_event_unix_nano)
+        self._past_events, self._past_bytes = self._past_events + writer.events, self._past_bytes + writer.bytes
+        self._writers = tuple(other for other in self._writers if other is not writer)
 
     @property
     def events(self) -> int:
         """Events received since the start."""
-        return self._past_events + sum(lane.events for lane in self._lanes)
+        return self._past_events + sum(writer.events for writer in self._writers)
 
     @property
     def bytes(self) -> int:
         """Bytes of those."""
-        return self._past_bytes + sum(lane.bytes for lane in self._lanes)
+        return self._past_bytes + sum(writer.bytes for writer in self._writers)
 
     @property
     def last_event_unix_nano(self) -> int:
         """When the last one was received; 0 before the first."""
-        return max([self._past_event_unix_nano, *(lane.last_event_unix_nano for lane in self._lanes)])
+        return max([self._past_event_unix_nano, *(writer.last_event_unix_nano for writer in self._writers)])
 
     def status(self) -> StreamStatus:
         """How it stands right now."""
@@ -107,8 +107,8 @@ class StreamWatch:
             events=self.events,
             bytes=self.bytes,
             last_event_unix_nano=self.last_event_unix_nano,
-            blind_since_unix_nano=self.blindness.since_unix_nano,
-            events_per_second=self.blindness.rate.per_second,
+            blind_since_unix_nano=self.gaps.since_unix_nano,
+            events_per_second=self.gaps.rate.per_second,
             ends=dict(self.ends),
             oversized=self.oversized,
             error="" if watching else self.error,
@@ -120,7 +120,7 @@ class StreamWatch:
     def open(self) -> None:
         """A Watch call is started."""
         if self.machine.state in {StreamState.WAITING, StreamState.HOLDING}:
-            self.blindness.attempt()  # an attempt of its own; those of the connection are counted with it
+            self.gaps.attempt()  # an attempt of its own; those of the connection are counted with it
         if self.machine.state is not StreamState.WATCHING:  # a replacement is opened beside the one that is watched
             self.machine.move(StreamState.OPENING)
         self._opened = time.monotonic()
@@ -145,20 +145,20 @@ class StreamWatch:
         if opened:
             self._watch(self.last_event_unix_nano)
         if self.machine.state is not StreamState.WATCHING:
-            return opened, self.blindness.goes_on(time.time_ns())
-        self.blindness.rate.observe(self.events, now)
+            return opened, self.gaps.goes_on(time.time_ns())
+        self.gaps.rate.observe(self.events, now)
         if events:
             self._quick_ends = 0
-        if self.blindness.unproven and (events or now - self._watching_since >= BAD_FILTER_SECONDS):
+        if self.gaps.unproven and (events or now - self._watching_since >= BAD_FILTER_SECONDS):
             self.error = self.error_class = ""
-            return opened, self.blindness.prove()
+            return opened, self.gaps.prove()
         return opened, None
 
     def _watch(self, unix_nano: int) -> None:
         self.machine.move(StreamState.WATCHING)
         self._watching_since = time.monotonic()
         self._watched_from_unix_nano = unix_nano
-        self.blindness.watch_again(unix_nano)
+        self.gaps.watch_again(unix_nano)
 
     def open_later(self) -> None:
         """The Watch call that was being opened went with a replacement that failed: it is opened again at once."""
@@ -173,7 +173,7 @@ class StreamWatch:
         self.ends[end.code.name] += 1
         if end.oversized:
             self.oversized += 1
-            self.blindness.count_lost(1)
+            self.gaps.count_lost(1)
         verdict, details = classify(end.code, end.details), end.details
         quick_end = end.code is grpc.StatusCode.OK and not end.events and end.lived_seconds < BAD_FILTER_SECONDS
         self._quick_ends = self._quick_ends + 1 if quick_end else 0
@@ -189,7 +189,7 @@ class StreamWatch:
         self.retry_at = time.monotonic() + self.backoff.delay_after(
             slow=loss.slow, healthy=loss.healthy, quick=loss.quick
         )
-        self.blindness.lose(self.seen_until(last_answer_unix_nano, end.ended_unix_nano), loss.cause, self.error)
+        self.gaps.lose(self.seen_until(last_answer_unix_nano, end.ended_unix_nano), loss.cause, self.error)
         return loss
 
     def seen_until(self, alive_unix_nano: int, noticed_unix_nano: int) -> int:
@@ -205,7 +205,7 @@ class StreamWatch:
         return min(noticed_unix_nano, max(alive - IN_FLIGHT_NANOS, self._watched_from_unix_nano))
 
     def as_loss(self, end: StreamEnd, verdict: Classification) -> ConnectionLostError:
-        """An end as the ladder wants it."""
+        """What an end means for the next try."""
         return ConnectionLostError(
             code=end.code,
             details=self.error.removeprefix(f"{end.code.name}: "),
@@ -219,7 +219,7 @@ class StreamWatch:
         """The connection is gone, and this stream with it; one that was blind before stays so since then."""
         if self.machine.state is not StreamState.CLOSED:
             self.machine.move(StreamState.CLOSED)
-        self.blindness.lose(since_unix_nano, cause, detail)
+        self.gaps.lose(since_unix_nano, cause, detail)
 
 
 def backoff_for(retry: RetrySettings, random: Random) -> Backoff:

@@ -1,6 +1,6 @@
-"""One upstream, held for as long as the bridge lives: attempt, watch, lose, wait, and again. Owns one thread.
+"""Holds the subscription to one upstream for as long as the bridge lives: connect, watch, wait, and again.
 
-tenacity drives the attempts: every ending of `_live` is a `ConnectionLostError`, the wait is our ladder, the sleep can
+tenacity drives the attempts: every ending of `_live` is a `ConnectionLostError`, the wait is our backoff, the sleep can
 be interrupted. Each attempt gets a fresh channel, so that DNS, certificates and gRPC's own back-off start anew with it.
 """
 
@@ -69,7 +69,7 @@ class Subscription:
         address: Address,
         settings: FeedSettings,
         *,
-        handoff: Buffer,
+        buffer: Buffer,
         tell: Tell,
         record: Record,
         version: str,
@@ -94,11 +94,11 @@ class Subscription:
             stream: StreamWatch(stream, self.upstream, settings, random, watched_until=watched_until.get(stream))
             for stream in settings.streams
         }
-        self._attempts = Connector(
+        self._connector = Connector(
             address,
             settings,
             watches=self._watches,
-            handoff=handoff,
+            buffer=buffer,
             tell=tell,
             record=record,
             version=version,
@@ -114,7 +114,7 @@ class Subscription:
         """While the upstream is lost."""
         self._spread_seconds = spread_seconds
         self._gone = False
-        self._vigil: Monitor | None = None
+        self._monitor: Monitor | None = None
         self._last_error = ""
         self._error_class = ""
         self._next_attempt_at: float | None = None
@@ -129,15 +129,15 @@ class Subscription:
         self._thread.start()
 
     def stop(self, *, gone: bool = False) -> None:
-        """Asks for the end: streams are cancelled, what they brought is in the hand-off. Does not wait.
+        """Asks for the end: streams are cancelled, what they brought is in the buffer. Does not wait.
 
         Args:
             gone: the upstream is no more, so that what is blind now will not be watched again.
         """
         self._gone = gone
         self._stopping.set()
-        if (vigil := self._vigil) is not None:
-            vigil.connection.nudge()
+        if (monitor := self._monitor) is not None:
+            monitor.connection.nudge()
 
     def join(self, timeout_seconds: float) -> bool:
         """Waits for that end; False when it has not come after the deadline."""
@@ -163,8 +163,8 @@ class Subscription:
     def _recover(self) -> None:
         """After a fault of ours the connection is given up, not the subscription."""
         fault = failed_step("", grpc.StatusCode.UNKNOWN, f"a fault of the bridge: {self.pulse.fault}")
-        if self._vigil is not None:
-            self._end(self._vigil, fault)
+        if self._monitor is not None:
+            self._end(self._monitor, fault)
         else:
             self._lose(fault, 0, time.time_ns())
         if SubscriptionState.WAITING in SUBSCRIPTION_MOVES[self._machine.state]:
@@ -176,35 +176,35 @@ class Subscription:
             return
         self._move(SubscriptionState.CONNECTING)
         try:
-            self._vigil = vigil = self._attempts.attempt()
+            self._monitor = monitor = self._connector.attempt()
         except ConnectionLostError as loss:
             self._lose(loss, 0, time.time_ns())
             raise
         if self._stopping.is_set():
             return
-        self._note_recovery(vigil)
+        self._note_recovery(monitor)
         try:
             while not self._stopping.is_set():
-                vigil.keep(suspect=self._suspect, trust=self._trust, look=self._look)
+                monitor.keep(suspect=self._suspect, trust=self._trust, look=self._look)
                 if not self._stopping.is_set():
-                    self._vigil = vigil = self._renew(vigil)
+                    self._monitor = monitor = self._renew(monitor)
         except ConnectionLostError as loss:
-            self._end(vigil, loss)
+            self._end(monitor, loss)
             raise
         except IllegalMoveError:
             raise
         # No thread to be had for a reader, no memory: the connection is given up, not the subscription.
         except (OSError, RuntimeError, MemoryError) as error:
             fault = failed_step("", grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
-            self._end(vigil, fault)
+            self._end(monitor, fault)
             raise fault from error
 
-    def _note_recovery(self, vigil: Monitor) -> None:
+    def _note_recovery(self, monitor: Monitor) -> None:
         self._last_error = self._error_class = ""
         self._port_watch = None
         self._move(SubscriptionState.WATCHING)
         if self._fell_silent:
-            vigil.nodes_may_be_away()
+            monitor.nodes_may_be_away()
             self._fell_silent = False
         if self._lost_unix_nano is not None:
             seconds = max(0, time.time_ns() - self._lost_unix_nano) / NANOSECONDS
@@ -212,9 +212,9 @@ class Subscription:
             self._tell(UpstreamRecovered(upstream=self.upstream, seconds=seconds))
 
     def _look(self) -> bool:
-        if (vigil := self._vigil) and time.monotonic() - vigil.connection.started >= PROGRESS_SECONDS:
+        if (monitor := self._monitor) and time.monotonic() - monitor.connection.started >= PROGRESS_SECONDS:
             self.pulse.progress()
-        return not self._attempts.renewal.due(time.monotonic())
+        return not self._connector.renewal.due(time.monotonic())
 
     def _suspect(self, why: str) -> None:
         if self._machine.state is SubscriptionState.WATCHING:
@@ -226,12 +226,12 @@ class Subscription:
 
     # --- ends ---
 
-    def _end(self, vigil: Monitor, loss: ConnectionLostError) -> None:
+    def _end(self, monitor: Monitor, loss: ConnectionLostError) -> None:
         """A watched connection is over: what was seen last is worked out before anything is closed."""
-        connection, noticed = vigil.connection, time.time_ns()
+        connection, noticed = monitor.connection, time.time_ns()
         answered = connection.last_answer_unix_nano
-        self._attempts.heed(loss.details)
-        self._close(vigil, loss.code.name, loss.details, planned=False)
+        self._connector.heed(loss.details)
+        self._close(monitor, loss.code.name, loss.details, planned=False)
         self._lost_unix_nano = noticed
         self._fell_silent = loss.cause is GapCause.HEARTBEAT_LOSS
         alive = max(answered, connection.last_event_unix_nano)
@@ -245,17 +245,17 @@ class Subscription:
                 time.monotonic(),
                 limit=self._look_limit,
                 random=self._random,
-                answers=self._attempts.port_answers,
+                answers=self._connector.port_answers,
             )
         for watch in self._watches.values():
             since = watch.seen_until(alive_unix_nano, noticed_unix_nano)
             watch.lose_with_connection(since, loss.cause, str(loss))
 
-    def _close(self, vigil: Monitor, status_code: str, detail: str, *, planned: bool) -> None:
-        connection = vigil.connection
+    def _close(self, monitor: Monitor, status_code: str, detail: str, *, planned: bool) -> None:
+        connection = monitor.connection
         connection.close()
-        if self._vigil is vigil:
-            self._vigil = None
+        if self._monitor is monitor:
+            self._monitor = None
         self._tell(
             ConnectionEnded(
                 upstream=self.upstream,
@@ -274,9 +274,9 @@ class Subscription:
         if self._machine.state is not SubscriptionState.DRAINING:  # it is after a fault in here
             self._move(SubscriptionState.DRAINING, "asked to stop")
         for watch in self._watches.values():
-            self._record(watch.blindness.end(time.time_ns()) if self._gone else watch.blindness.prove())
-        if self._vigil is not None:
-            self._close(self._vigil, "OK", "asked to stop", planned=True)
+            self._record(watch.gaps.end(time.time_ns()) if self._gone else watch.gaps.prove())
+        if self._monitor is not None:
+            self._close(self._monitor, "OK", "asked to stop", planned=True)
         stopped = time.time_ns()
         for watch in self._watches.values():
             watch.lose_with_connection(stopped, GapCause.RESTART, "asked to stop")
@@ -286,7 +286,7 @@ class Subscription:
     def _renew(self, old: Monitor) -> Monitor:
         """Make before break: the new connection is watched before the old one is closed; or the old one stays."""
         try:
-            new = self._attempts.replace()
+            new = self._connector.replace()
         except (TlsFileError, ConnectionLostError) as error:
             self._tell(CertificatesRefused(upstream=self.upstream, why=str(error)))
             for stream, watch in self._watches.items():
@@ -310,12 +310,12 @@ class Subscription:
         loss = retry_state.outcome.exception() if retry_state.outcome else None
         assert isinstance(loss, ConnectionLostError), "retried on losses only"
         if loss.healthy:
-            self._attempts.in_a_row = 0
+            self._connector.in_a_row = 0
         self._move(SubscriptionState.HOLDING if loss.slow else SubscriptionState.WAITING, str(loss))
         self._tell(
             RetryScheduled(
                 upstream=self.upstream,
-                attempt=self._attempts.in_a_row + 1,
+                attempt=self._connector.in_a_row + 1,
                 delay_seconds=retry_state.upcoming_sleep,
                 error_class=loss.error_class,
                 why=str(loss),
@@ -341,7 +341,7 @@ class Subscription:
 
     def _is_cured(self, now: float) -> bool:
         if self._machine.state is SubscriptionState.HOLDING:
-            return self._attempts.cured(now)
+            return self._connector.cured(now)
         return (
             self._machine.state is SubscriptionState.WAITING
             and self._port_watch is not None
@@ -357,14 +357,14 @@ class Subscription:
 
     def pulses(self) -> list[Pulse]:
         """Its own, and its readers'."""
-        vigil = self._vigil
-        return [self.pulse, *(vigil.connection.pulses() if vigil else [])]
+        monitor = self._monitor
+        return [self.pulse, *(monitor.connection.pulses() if monitor else [])]
 
     def status(self, *, nodes_seen: int = 0, silent_nodes: tuple[str, ...] = ()) -> SubscriptionStatus:
         """How it stands right now; what is known of the nodes behind it, the feed puts in."""
         streams = {stream: watch.status() for stream, watch in self._watches.items()}
         blind = [status.blind_since_unix_nano for status in streams.values() if status.blind_since_unix_nano]
-        next_attempt_at, vigil, attempts = self._next_attempt_at, self._vigil, self._attempts
+        next_attempt_at, monitor, attempts = self._next_attempt_at, self._monitor, self._connector
         timeline = tuple(self._timeline.copy())
         return SubscriptionStatus(
             upstream=self.upstream,
@@ -378,13 +378,13 @@ class Subscription:
             last_error=self._last_error,
             error_class=self._error_class,
             next_attempt_in_seconds=None if next_attempt_at is None else max(0.0, next_attempt_at - time.monotonic()),
-            connection_id=vigil.connection.id if vigil else "",
+            connection_id=monitor.connection.id if monitor else "",
             blind_since_unix_nano=min(blind, default=None),
-            last_heartbeat_unix_nano=vigil.connection.last_answer_unix_nano if vigil else 0,
+            last_heartbeat_unix_nano=monitor.connection.last_answer_unix_nano if monitor else 0,
             heartbeat_method=attempts.heartbeat.method,
             keepalive_seconds=attempts.keepalive_seconds,
             certificate_expires_unix_seconds=attempts.certificate_expires_unix_seconds,
-            unheard_since_unix_nano=vigil.unheard_since_unix_nano if vigil else None,
+            unheard_since_unix_nano=monitor.unheard_since_unix_nano if monitor else None,
             nodes_seen=nodes_seen,
             silent_nodes=silent_nodes,
         )

@@ -27,11 +27,11 @@ def equal_jitter_seconds(step: int, *, initial: float, longest: float, random: R
     return (0.5 + random() / 2) * min(longest, initial * 2.0 ** min(step, MAX_DOUBLINGS))
 
 
-def with_server_delay_seconds(ladder_seconds: float, asked: float | None, *, longest: float, random: Random) -> float:
-    """The ladder's wait, or the delay that the server asked for where that is longer (up to `longest`)."""
+def with_server_delay_seconds(backoff_seconds: float, asked: float | None, *, longest: float, random: Random) -> float:
+    """The backoff's wait, or the delay that the server asked for where that is longer (up to `longest`)."""
     if asked is None:
-        return ladder_seconds
-    return max(ladder_seconds, min(longest, asked * (1 + SERVER_DELAY_SPREAD * random())))
+        return backoff_seconds
+    return max(backoff_seconds, min(longest, asked * (1 + SERVER_DELAY_SPREAD * random())))
 
 
 QUICK_SECONDS = 1.0
@@ -40,7 +40,7 @@ QUICK_TRIES = 3
 
 
 class Backoff:
-    """Where on two ladders of waits, a fast and a slow one, somebody stands who tries again and again.
+    """Where on two backoffs of waits, a fast and a slow one, somebody stands who tries again and again.
 
     Args:
         fast: first and longest step, in seconds, of what passes by itself.
@@ -59,7 +59,7 @@ class Backoff:
 
         Args:
             slow: somebody has to cure it.
-            healthy: what was lost had lived long enough for the ladders to start anew.
+            healthy: what was lost had lived long enough for the backoffs to start anew.
             quick: it ended by one bad event, while all else was well.
         """
         if healthy:

@@ -66,7 +66,7 @@ def readyz(
     grace_seconds: float,
     clock: Callable[[], int] = time.time_ns,
 ) -> ProbeResult:
-    """Ready: each stream is watched, or on the fast ladder within the grace time, and the queue has room.
+    """Ready: each stream is watched, or on the fast backoff within the grace time, and the queue has room.
 
     Args:
         subscriptions: what the feed says of each upstream.

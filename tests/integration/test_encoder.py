@@ -13,7 +13,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otelbridge import pipeline
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
-from otelbridge.feed.buffer import HANDOFF_FULL, Buffer
+from otelbridge.feed.buffer import HANDOFF_FULL
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RuleSettings
 from otelbridge.mapping.decode import Decoded
@@ -27,6 +27,7 @@ from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.endpoint_inbox import attributes
 from otelbridge.telemetry.events import Event, EventDamaged, GapEnded
 from otelbridge.telemetry.ledger import Account
+from tests.buffers import OpenBuffer
 from tests.records import gaps_told_by
 
 DROP_THE_SHOP = GateSettings(rules=(RuleSettings(name="no shop", action="drop", namespace=("shop",)),))
@@ -52,13 +53,13 @@ class Walk:
     mapper: type[Mapper] = Mapper
 
     def __post_init__(self) -> None:
-        self.handoff = Buffer(EVENTS_OF_THE_SMALLEST_HANDOFF, MIB)
+        self.buffer = OpenBuffer(EVENTS_OF_THE_SMALLEST_HANDOFF, MIB)
 
     def carry(self, *events: RawEvent, gate: GateSettings | None = None, gaps: tuple[Gap, ...] = ()) -> list[LogRecord]:
         """Walks the events through and returns what is in the queue afterwards."""
-        sink = GapSink(self.told.append, self.handoff.wake)
+        sink = GapSink(self.told.append, self.buffer.wake)
         encoder = Pipeline(
-            handoff=self.handoff,
+            buffer=self.buffer,
             gate=Gate(gate or GateSettings()),
             mapper=self.mapper(MappingSettings(), version="1"),
             queue=self.queue,
@@ -68,7 +69,7 @@ class Walk:
         for gap in gaps:
             sink.record(gap)
         for event in events:
-            self.handoff.offer(event)
+            self.buffer.offer(event)
         encoder.start()
         assert encoder.drain()
         records = []

@@ -20,7 +20,7 @@ from tests.waiting import eventually
 T = TypeVar("T")
 
 FAST = {"initial_seconds": 0.1, "max_seconds": 0.4, "operator_initial_seconds": 30, "operator_max_seconds": 60}
-"""A ladder for tests; the slow one is left slow, so that a test that stepped on it shows it."""
+"""A backoff for tests; the slow one is left slow, so that a test that stepped on it shows it."""
 
 
 class Running:
@@ -29,11 +29,11 @@ class Running:
     def __init__(self, settings: FeedSettings, resolve: Resolve) -> None:
         self.told: list[Event] = []
         self.react: Callable[[Event], None] = lambda _: None
-        """Called with each happening as it is told, by the thread that tells it."""
-        self.handoff = Buffer(settings.handoff_max_events, settings.handoff_max_bytes)
+        """Called with each event as it is told, by the thread that tells it."""
+        self.buffer = Buffer(settings.handoff_max_events, settings.handoff_max_bytes)
         self.feed = Feed(
             settings,
-            handoff=self.handoff,
+            buffer=self.buffer,
             tell=self._tell,
             record_gap=gaps_told_by(self._tell),
             version="9.9",
@@ -41,9 +41,9 @@ class Running:
         )
         self._events: list[RawEvent] = []
 
-    def _tell(self, happening: Event) -> None:
-        self.told.append(happening)
-        self.react(happening)
+    def _tell(self, event: Event) -> None:
+        self.told.append(event)
+        self.react(event)
 
     @property
     def status(self) -> SubscriptionStatus:
@@ -54,7 +54,7 @@ class Running:
         return self.status.streams[stream]
 
     def of(self, kind: type[T]) -> list[T]:
-        return [happening for happening in self.told if isinstance(happening, kind)]
+        return [event for event in self.told if isinstance(event, kind)]
 
     def gaps(self, stream: Stream | None = None) -> list[Gap]:
         """But not what is only suspected."""
@@ -71,7 +71,7 @@ class Running:
         """Waits for so many events since the start, and returns all that came."""
 
         def enough() -> bool:
-            self._events += self.handoff.take(100_000, 0.01)
+            self._events += self.buffer.take(100_000, 0.01)
             return len(self._events) >= number
 
         eventually(enough, within_seconds=within_seconds, why=f"{number} events")

@@ -56,8 +56,8 @@ def test_a_relay_that_sends_events_but_answers_no_health_check_is_suspected_befo
     with running(settings_for(relay.endpoint, heartbeat=QUICK)) as run:
         run.until_watching()
 
-        def get_well_at_the_first_miss(happening: Event) -> None:
-            if isinstance(happening, HeartbeatMissed):
+        def get_well_at_the_first_miss(event: Event) -> None:
+            if isinstance(event, HeartbeatMissed):
                 relay.manners = Manners()
 
         run.react = get_well_at_the_first_miss
@@ -65,7 +65,7 @@ def test_a_relay_that_sends_events_but_answers_no_health_check_is_suspected_befo
         deadline = time.monotonic() + 10
         while len(run.states()) < 4 and time.monotonic() < deadline:
             relay.publish(Stream.LOGS, b"alive")
-            run.handoff.take(100, 0.02)
+            run.buffer.take(100, 0.02)
         assert run.states() == ["connecting", "watching", "suspect", "watching"]
         assert run.of(ConnectionEnded) == []
 
@@ -77,7 +77,7 @@ def test_two_misses_in_a_row_are_the_end_even_while_events_come(relay: Relay) ->
         deadline = time.monotonic() + 10
         while not run.of(ConnectionEnded) and time.monotonic() < deadline:
             relay.publish(Stream.LOGS, b"alive")
-            run.handoff.take(100, 0.02)
+            run.buffer.take(100, 0.02)
         assert [told.misses for told in run.of(HeartbeatMissed)][:2] == [1, 2]
         assert "2 health check(s)" in run.of(ConnectionEnded)[0].detail
 

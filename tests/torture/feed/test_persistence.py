@@ -45,7 +45,7 @@ def reconnect(run: Running, proxy: TcpProxy, times: int) -> None:
         proxy.cut()
         run.until_watching_anew(before)
         eventually(lambda: proxy.counts().open == 1)
-    run.handoff.take(100_000, 0)
+    run.buffer.take(100_000, 0)
     run.told.clear()
 
 

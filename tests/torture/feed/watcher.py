@@ -60,23 +60,23 @@ def main(endpoint: str) -> None:
     """Runs until stdin is closed."""
     lock = threading.Lock()
 
-    def tell(happening: Event) -> None:
-        facts = {"kind": type(happening).__name__, "at": time.time_ns(), **dataclasses.asdict(happening)}
+    def tell(event: Event) -> None:
+        facts = {"kind": type(event).__name__, "at": time.time_ns(), **dataclasses.asdict(event)}
         with lock:
             sys.stdout.write(json.dumps(facts, default=str) + "\n")
             sys.stdout.flush()
 
-    handoff = Buffer(100_000, 64 * 1024 * 1024)
+    buffer = Buffer(100_000, 64 * 1024 * 1024)
     feed = Feed(
         FeedSettings(endpoints=(endpoint,)),
-        handoff=handoff,
+        buffer=buffer,
         tell=tell,
         record_gap=gaps_told_by(tell),
         version="torture",
     )
     feed.start()
     ended = threading.Event()
-    drain = threading.Thread(target=lambda: _take_until(handoff, ended), name="take")
+    drain = threading.Thread(target=lambda: _take_until(buffer, ended), name="take")
     drain.start()
     sys.stdin.read()
     feed.close()
@@ -84,9 +84,9 @@ def main(endpoint: str) -> None:
     drain.join()
 
 
-def _take_until(handoff: Buffer, ended: threading.Event) -> None:
+def _take_until(buffer: Buffer, ended: threading.Event) -> None:
     while not ended.is_set():
-        handoff.take(1_000, 0.5)
+        buffer.take(1_000, 0.5)
 
 
 if __name__ == "__main__":

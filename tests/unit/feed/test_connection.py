@@ -34,7 +34,9 @@ class Call:
 def test_what_grpc_holds_for_a_call_is_taken_when_it_has_ended() -> None:
     buffer, ends = Buffer(1_000, 1 << 20), queue.SimpleQueue[StreamEnd]()
     call = Call([b"one", b"two"])
-    reader = StreamReader(call, buffer.open_lane(Stream.LOGS, "relay:1"), lambda _, end: ends.put(end), lambda _: None)
+    reader = StreamReader(
+        call, buffer.open_writer(Stream.LOGS, "relay:1"), lambda _, end: ends.put(end), lambda _: None
+    )
     reader.start()
     assert ends.get(timeout=10).events == 2
     assert reader.join(10)

@@ -17,7 +17,7 @@ class Wall:
         return self.offset
 
 
-def blindness(*, watched_until: int | None = None, now: int = 0, wall: Wall | None = None) -> GapTracker:
+def gaps(*, watched_until: int | None = None, now: int = 0, wall: Wall | None = None) -> GapTracker:
     return GapTracker(
         Stream.ALERTS,
         "relay:1",
@@ -28,7 +28,7 @@ def blindness(*, watched_until: int | None = None, now: int = 0, wall: Wall | No
 
 
 def watched(wall: Wall | None = None) -> GapTracker:
-    blind = blindness(wall=wall)
+    blind = gaps(wall=wall)
     blind.attempt()
     blind.watch_again(SECOND)
     assert blind.prove() is None
@@ -40,7 +40,7 @@ def test_a_first_connect_at_the_first_attempt_is_no_gap() -> None:
 
 
 def test_a_first_connect_that_took_several_attempts_is_a_gap_since_the_start() -> None:
-    blind = blindness(now=5 * SECOND)
+    blind = gaps(now=5 * SECOND)
     blind.attempt()
     blind.attempt()
     blind.watch_again(9 * SECOND)
@@ -50,7 +50,7 @@ def test_a_first_connect_that_took_several_attempts_is_a_gap_since_the_start() -
 
 
 def test_a_gap_since_the_start_says_why_the_first_attempt_failed() -> None:
-    blind = blindness(now=5 * SECOND)
+    blind = gaps(now=5 * SECOND)
     for detail in ("connect: UNAVAILABLE: refused", "connect: UNAVAILABLE: timed out"):
         blind.attempt()
         blind.lose(6 * SECOND, GapCause.DISCONNECT, detail)
@@ -62,7 +62,7 @@ def test_a_gap_since_the_start_says_why_the_first_attempt_failed() -> None:
 
 
 def test_a_first_stream_that_is_lost_at_once_has_the_cause_of_its_loss() -> None:
-    blind = blindness(now=5 * SECOND)
+    blind = gaps(now=5 * SECOND)
     blind.attempt()
     blind.watch_again(6 * SECOND)
     blind.lose(7 * SECOND, GapCause.HEARTBEAT_LOSS, "UNAVAILABLE: ping timeout")
@@ -75,7 +75,7 @@ def test_a_first_stream_that_is_lost_at_once_has_the_cause_of_its_loss() -> None
 
 
 def test_after_a_restart_the_gap_starts_when_the_earlier_life_last_watched() -> None:
-    blind = blindness(watched_until=SECOND, now=5 * SECOND)
+    blind = gaps(watched_until=SECOND, now=5 * SECOND)
     blind.attempt()
     blind.watch_again(6 * SECOND)
     gap = blind.prove()
@@ -159,7 +159,7 @@ def test_a_long_gap_is_put_on_record_in_two_parts_that_meet() -> None:
 
 
 def test_a_long_downtime_is_one_record_where_the_bridge_is_soon_watching() -> None:
-    blind = blindness(watched_until=SECOND, now=9_000 * SECOND)
+    blind = gaps(watched_until=SECOND, now=9_000 * SECOND)
     assert blind.goes_on(9_001 * SECOND) is None
 
 

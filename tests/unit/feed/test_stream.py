@@ -17,7 +17,7 @@ SECOND = 1_000_000_000
 
 def watch() -> tuple[StreamWatch, BufferWriter]:
     stream = StreamWatch(Stream.ALERTS, "relay:1", FeedSettings(), Random(1), watched_until=None)
-    writer = Buffer(1_000, 1 << 20).open_lane(Stream.ALERTS, "relay:1")
+    writer = Buffer(1_000, 1 << 20).open_writer(Stream.ALERTS, "relay:1")
     stream.attach(writer)
     stream.open()
     return stream, writer
@@ -87,10 +87,10 @@ def test_without_a_sign_of_life_a_gap_starts_at_noticing_and_never_before_the_la
 def test_an_event_that_is_too_large_is_one_lost_record_of_the_gap() -> None:
     stream, _ = watch()
     stream.answered(asked=time.monotonic(), unix_nano=50 * SECOND)
-    stream.blindness.prove()
+    stream.gaps.prove()
     stream.lose_alone(end(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (5 vs. 4)"), 0)
-    stream.blindness.watch_again(61 * SECOND)
-    gap = stream.blindness.prove()
+    stream.gaps.watch_again(61 * SECOND)
+    gap = stream.gaps.prove()
     assert gap is not None
     assert gap.lost_records == 1
     assert stream.status().oversized == 1

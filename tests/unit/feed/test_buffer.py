@@ -15,6 +15,7 @@ from otelbridge.feed.buffer import (
     LET_IN_STEPS,
     Buffer,
 )
+from tests.buffers import OpenBuffer
 from tests.waiting import eventually
 
 
@@ -23,97 +24,96 @@ def event(number: int = 0, *, size: int = 8, stream: Stream = Stream.LOGS, upstr
 
 
 def test_events_come_out_in_the_order_in_which_they_went_in() -> None:
-    handoff = Buffer(10, 1_000)
+    buffer = OpenBuffer(10, 1_000)
     for number in range(5):
-        assert handoff.offer(event(number))
-    assert handoff.take(3, 0) == [event(0), event(1), event(2)]
-    assert handoff.take(3, 0) == [event(3), event(4)]
+        assert buffer.offer(event(number))
+    assert buffer.take(3, 0) == [event(0), event(1), event(2)]
+    assert buffer.take(3, 0) == [event(3), event(4)]
 
 
 def test_what_does_not_fit_by_number_is_dropped_and_counted() -> None:
-    handoff = Buffer(2, 1_000)
-    assert [handoff.offer(event(number)) for number in range(5)] == [True, True, False, False, False]
-    assert handoff.received() == {Stream.LOGS: 5}
-    (overflow,) = handoff.take_overflow()
+    buffer = OpenBuffer(2, 1_000)
+    assert [buffer.offer(event(number)) for number in range(5)] == [True, True, False, False, False]
+    (overflow,) = buffer.take_overflow()
     assert (overflow.stream, overflow.upstream, overflow.events) == (Stream.LOGS, "relay:1", 3)
     assert (overflow.first_unix_nano, overflow.last_unix_nano) == (3, 5)
-    assert handoff.take_overflow() == []
+    assert buffer.take_overflow() == []
 
 
 def test_drops_of_one_second_are_handed_out_as_one() -> None:
-    handoff = Buffer(1, 1_000)
+    buffer = OpenBuffer(1, 1_000)
     now = time.time_ns()
     for _ in range(4):
-        handoff.offer(RawEvent(Stream.LOGS, b"x", now, "relay:1"))
-    assert handoff.take_overflow() == []
-    assert [overflow.events for overflow in handoff.take_overflow(at_once=True)] == [3]
-    handoff.offer(RawEvent(Stream.LOGS, b"x", now - 2_000_000_000, "relay:1"))
-    assert [overflow.events for overflow in handoff.take_overflow()] == [1]
+        buffer.offer(RawEvent(Stream.LOGS, b"x", now, "relay:1"))
+    assert buffer.take_overflow() == []
+    assert [overflow.events for overflow in buffer.take_overflow(at_once=True)] == [3]
+    buffer.offer(RawEvent(Stream.LOGS, b"x", now - 2_000_000_000, "relay:1"))
+    assert [overflow.events for overflow in buffer.take_overflow()] == [1]
 
 
 def test_what_does_not_fit_by_bytes_is_dropped_until_there_is_room_again() -> None:
-    handoff = Buffer(1_000, 1_000)
-    kept = [handoff.offer(event(number, size=300)) for number in range(6)]
+    buffer = OpenBuffer(1_000, 1_000)
+    kept = [buffer.offer(event(number, size=300)) for number in range(6)]
     assert kept == [True, True, True, False, False, False]
-    assert handoff.waiting_bytes == 900
-    handoff.take(2, 0)
-    assert handoff.waiting_bytes == 300
-    assert handoff.offer(event(size=300))
+    assert buffer.waiting_bytes == 900
+    buffer.take(2, 0)
+    assert buffer.waiting_bytes == 300
+    assert buffer.offer(event(size=300))
 
 
 def test_an_event_larger_than_the_whole_bound_passes_when_it_is_alone() -> None:
-    handoff = Buffer(1_000, 1_000)
-    assert handoff.offer(event(size=5_000))
-    assert not handoff.offer(event(size=5_000))
-    assert len(handoff.take(10, 0)) == 1
+    buffer = OpenBuffer(1_000, 1_000)
+    assert buffer.offer(event(size=5_000))
+    assert not buffer.offer(event(size=5_000))
+    assert len(buffer.take(10, 0)) == 1
 
 
 def test_the_byte_bound_is_kept_to_the_credit_of_each_lane() -> None:
     bound = 1_000_000
-    handoff = Buffer(10**6, bound)
-    lanes = [handoff.open_lane(Stream.LOGS, f"relay:{number}") for number in range(3)]
+    buffer = OpenBuffer(10**6, bound)
+    writers = [buffer.open_writer(Stream.LOGS, f"relay:{number}") for number in range(3)]
     for number in range(9_000):
-        lanes[number % 3].offer(event(number, size=500))
-    assert handoff.waiting_bytes <= bound + 3 * CREDIT_BYTES
-    assert handoff.waiting_bytes == 500 * handoff.waiting_events
+        writers[number % 3].offer(event(number, size=500))
+    assert buffer.waiting_bytes <= bound + 3 * CREDIT_BYTES
+    assert buffer.waiting_bytes == 500 * buffer.waiting_events
 
 
 def test_taking_waits_for_the_first_event_and_wakes_at_once() -> None:
-    handoff = Buffer(10, 1_000)
+    buffer = OpenBuffer(10, 1_000)
     taken: list[tuple[list[RawEvent], float]] = []
 
     def take() -> None:
-        events = handoff.take(10, 30)
+        events = buffer.take(10, 30)
         taken.append((events, time.monotonic()))
 
     thread = threading.Thread(target=take)
     thread.start()
-    eventually(lambda: handoff.sleeping)
+    eventually(lambda: buffer.sleeping)
     offered = time.monotonic()
-    handoff.offer(event(1))
+    buffer.offer(event(1))
     thread.join(5)
     assert taken[0][0] == [event(1)]
     assert taken[0][1] - offered < 1
 
 
 def test_an_event_soon_after_another_waits_for_company_but_not_for_long() -> None:
-    handoff = Buffer(10, 1_000)
-    handoff.offer(event(1))
+    buffer = OpenBuffer(10, 1_000)
+    buffer.offer(event(1))
     began = time.monotonic()
-    assert handoff.take(10, 30) == [event(1)]
+    assert buffer.take(10, 30) == [event(1)]
     assert time.monotonic() - began < GATHER_MAX_SECONDS
     began = time.monotonic()
-    handoff.offer(event(2))
-    assert handoff.take(10, 30) == [event(2)]
+    buffer.offer(event(2))
+    assert buffer.take(10, 30) == [event(2)]
     assert time.monotonic() - began >= 0.9 * GATHER_MAX_SECONDS
 
 
 def test_a_take_that_found_nothing_keeps_no_later_event_waiting() -> None:
-    handoff = Buffer(10, 1_000)
-    assert handoff.take(10, 0.01) == []
-    handoff.offer(event(1))
+    buffer = OpenBuffer(10, 1_000)
+    assert buffer.take(10, 0.01) == []
+    buffer.offer(event(1))
     began = time.monotonic()
-    assert handoff.take(10, 30) == [event(1)]
+    assert buffer.take(10, 30) == [event(1)]
     assert time.monotonic() - began < GATHER_MAX_SECONDS
 
 
@@ -123,61 +123,61 @@ def test_taking_returns_nothing_after_its_timeout() -> None:
 
 @pytest.mark.parametrize("asleep", [True, False])
 def test_waking_makes_a_take_return_whether_it_sleeps_already_or_not(asleep: bool) -> None:
-    handoff = Buffer(10, 1_000)
+    buffer = OpenBuffer(10, 1_000)
     results: list[list[RawEvent]] = []
-    thread = threading.Thread(target=lambda: results.append(handoff.take(10, 30)))
+    thread = threading.Thread(target=lambda: results.append(buffer.take(10, 30)))
     if asleep:
         thread.start()
-        eventually(lambda: handoff.sleeping)
-        handoff.wake()
+        eventually(lambda: buffer.sleeping)
+        buffer.wake()
     else:
-        handoff.wake()
+        buffer.wake()
         thread.start()
     thread.join(5)
     assert results == [[]]
 
 
 def test_a_wake_is_used_up_by_one_take() -> None:
-    handoff = Buffer(10, 1_000)
-    handoff.wake()
-    assert handoff.take(10, 30) == []
+    buffer = OpenBuffer(10, 1_000)
+    buffer.wake()
+    assert buffer.take(10, 30) == []
     started = time.monotonic()
-    assert handoff.take(10, 0.05) == []
+    assert buffer.take(10, 0.05) == []
     assert time.monotonic() - started >= 0.04
 
 
-def test_counts_of_an_ended_lane_live_on() -> None:
-    handoff = Buffer(2, 1_000)
-    lane = handoff.open_lane(Stream.ALERTS, "relay:1")
+def test_counts_of_a_closed_writer_live_on() -> None:
+    buffer = OpenBuffer(2, 1_000)
+    writer = buffer.open_writer(Stream.ALERTS, "relay:1")
     for number in range(3):
-        lane.offer(event(number, stream=Stream.ALERTS))
-    handoff.end_lane(lane)
-    assert handoff.received() == {Stream.ALERTS: 3}
-    assert handoff.waiting_bytes == 16
-    assert [overflow.events for overflow in handoff.take_overflow()] == [1]
-    assert handoff.take_overflow() == []
-    handoff.take(10, 0)
-    assert handoff.waiting_bytes == 0
+        writer.offer(event(number, stream=Stream.ALERTS))
+    buffer.close_writer(writer)
+    assert writer.events == 3
+    assert buffer.waiting_bytes == 16
+    assert [overflow.events for overflow in buffer.take_overflow()] == [1]
+    assert buffer.take_overflow() == []
+    buffer.take(10, 0)
+    assert buffer.waiting_bytes == 0
 
 
 def test_counters_are_exact_with_many_readers_and_one_encoder() -> None:
-    handoff = Buffer(500, 20_000)
+    buffer = OpenBuffer(500, 20_000)
     readers, each = 6, 5_000
     stop = threading.Event()
     taken, dropped = 0, 0
 
     def read(number: int) -> None:
         for _ in range(5):  # five connections, one after the other
-            lane = handoff.open_lane(Stream.LOGS, f"relay:{number}")
+            writer = buffer.open_writer(Stream.LOGS, f"relay:{number}")
             for count in range(each // 5):
-                lane.offer(event(count, size=40))
-            handoff.end_lane(lane)
+                writer.offer(event(count, size=40))
+            buffer.close_writer(writer)
 
     def encode() -> None:
         nonlocal taken, dropped
-        while not stop.is_set() or handoff.waiting_events:
-            taken += len(handoff.take(100, 0.01))
-            dropped += sum(overflow.events for overflow in handoff.take_overflow())
+        while not stop.is_set() or buffer.waiting_events:
+            taken += len(buffer.take(100, 0.01))
+            dropped += sum(overflow.events for overflow in buffer.take_overflow())
 
     encoder = threading.Thread(target=encode)
     threads = [threading.Thread(target=read, args=(number,)) for number in range(readers)]
@@ -187,71 +187,70 @@ def test_counters_are_exact_with_many_readers_and_one_encoder() -> None:
         thread.join()
     stop.set()
     encoder.join()
-    dropped += sum(overflow.events for overflow in handoff.take_overflow())
-    assert handoff.received() == {Stream.LOGS: readers * each}
+    dropped += sum(overflow.events for overflow in buffer.take_overflow())
     assert taken + dropped == readers * each
     assert taken > 0
-    assert handoff.waiting_bytes == 0
+    assert buffer.waiting_bytes == 0
 
 
 def test_while_a_burst_comes_in_the_encoder_lets_it_in_before_it_takes_any() -> None:
-    handoff = Buffer(100_000, 64 * 1024 * 1024)
+    buffer = OpenBuffer(100_000, 64 * 1024 * 1024)
     burst = 50 * BURST_EVENTS
 
     def read_a_burst() -> None:
         for number in range(burst):
-            handoff.offer(event(number))
+            buffer.offer(event(number))
 
     reader = threading.Thread(target=read_a_burst, name="reader")
     for number in range(BURST_EVENTS):
-        handoff.offer(event(number))
+        buffer.offer(event(number))
     reader.start()
-    first = handoff.take(burst, 1)
+    first = buffer.take(burst, 1)
     reader.join()
     assert len(first) > 2 * BURST_EVENTS
 
 
 def test_a_burst_without_end_is_not_waited_for_without_end() -> None:
-    handoff = Buffer(1_000_000, 1024 * 1024 * 1024)
+    buffer = OpenBuffer(1_000_000, 1024 * 1024 * 1024)
     stop = threading.Event()
 
     def read_without_end() -> None:
         while not stop.is_set():
-            handoff.offer(event())
+            buffer.offer(event())
 
     reader = threading.Thread(target=read_without_end, name="reader")
     reader.start()
     try:
-        assert handoff.take(100, 10)
-        assert handoff.take(100, 10)
+        assert buffer.take(100, 10)
+        assert buffer.take(100, 10)
     finally:
         stop.set()
         reader.join()
 
 
 def test_wake_ends_the_wait_for_a_burst() -> None:
-    handoff = Buffer(100_000, 64 * 1024 * 1024)
+    buffer = OpenBuffer(100_000, 64 * 1024 * 1024)
     for number in range(2 * BURST_EVENTS):
-        handoff.offer(event(number))
-    handoff.wake()
-    assert len(handoff.take(10, 1)) == 10
+        buffer.offer(event(number))
+    buffer.wake()
+    assert len(buffer.take(10, 1)) == 10
 
 
 def test_readers_are_let_in_while_they_bring_events_and_no_longer() -> None:
-    handoff = Buffer(1_000_000, 1024 * 1024 * 1024)
+    buffer = OpenBuffer(1_000_000, 1024 * 1024 * 1024)
     began = time.monotonic()
-    handoff.let_readers_in()
+    buffer.let_readers_in()
     quiet_seconds = time.monotonic() - began
     stop = threading.Event()
 
     def read_without_end() -> None:
         while not stop.is_set():
-            handoff.offer(event())
+            buffer.offer(event())
 
     def brought() -> int:
-        before = handoff.waiting_events
-        handoff.let_readers_in()
-        return handoff.waiting_events - before
+        before = buffer.waiting_events
+        buffer.let_readers_in()
+        return buffer.waiting_events - before
 
     reader = threading.Thread(target=read_without_end, name="reader")
     reader.start()
