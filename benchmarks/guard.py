@@ -1,7 +1,7 @@
 """The regression guard: what the road does for an event, counted instead of timed, against the figures in guard.json.
 
 A fixed input walks from the hand-off through gate, mapping and the queue into a courier's hands: once through the
-mapping's ordinary lane and once, where it is compiled, through the fast path. Counted are bytecode instructions and
+reference encoder and once, where it is compiled, through the fast path. Counted are bytecode instructions and
 calls, which are the same on every machine with the same Python; with `--instructions` the processor's
 instructions too, under valgrind, which sees what happens inside C. `--renew` stores what is counted now.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import threading
 import time
@@ -109,7 +110,7 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         QueueUnusable: the queue's folder cannot be written.
     """
     sender = open_sender(settings.send, version=__version__)
-    mapper = Mapper(settings.mapping, version=__version__)
+    mapper = Mapper(settings.mapping, version=__version__, instance=platform.node())
     buffer = Buffer(settings.feed.handoff_max_events, settings.feed.handoff_max_bytes)
     recent_events = RecentEvents(settings.status.show_events) if settings.status.show_events else None
     gaps = GapSink(tell, buffer.wake)

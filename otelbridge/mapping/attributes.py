@@ -183,7 +183,7 @@ ATTRIBUTES: tuple[Declared, ...] = (
     Declared("kubearmor.decode", _S, "`lenient` or `raw`, where the event did not parse as it should.", "lenient"),
     Declared("kubearmor.decode_error", _S, "Why, on `raw` records.", "Error parsing message"),
     Declared("kubearmor.unknown_fields", _L, "Fields of a KubeArmor that is newer than this bridge, as `number=value`.", ["46=x"]),
-    Declared("otelbridge.instance", _S, "The bridge that sent the record. On the scope.", "node-1"),
+    Declared("otelbridge.instance", _S, "The bridge that sent the record: the name of its pod or machine. On the scope.", "otelbridge-x7k2p"),
     Declared("otelbridge.gap.start", _S, "When a blind stretch began.", "2026-07-25T17:20:00.123456Z"),
     Declared("otelbridge.gap.end", _S, "When it ended.", "2026-07-25T17:20:12.623456Z"),
     Declared("otelbridge.gap.duration", _D, "Its seconds.", 12.5),

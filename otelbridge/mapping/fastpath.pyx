@@ -198,13 +198,22 @@ cdef class FastPath:
             return None
         if not (printable(self.texts[SOURCE]) and printable(self.texts[RESOURCE]) and printable(self.texts[DATA])):
             return None
-        key = PyBytes_FromStringAndSize(<char*>self.keys[0], self.key_sizes[0])
-        workload = self.recall_workload(key) or self.cache.workloads.learn(key, body)
+        # What is cheap to find out comes first: an event that is unusual after all is mapped anew by the reference.
+        unix_nano = self._unix_nano()
+        if unix_nano == 0:
+            return None
         key = PyBytes_FromStringAndSize(<char*>self.keys[1], self.key_sizes[1])
         rule = self.recall_rule(key) or self.cache.rules.learn(key, body)
+        if not rule.weight:
+            return None
+        detail = self._detail(rule)
+        if detail is None or not self._entries_are_known(detail):
+            return None
+        key = PyBytes_FromStringAndSize(<char*>self.keys[0], self.key_sizes[0])
+        workload = self.recall_workload(key) or self.cache.workloads.learn(key, body)
         key = PyBytes_FromStringAndSize(<char*>self.keys[2], self.key_sizes[2])
         process = self.recall_process(key) or self.cache.processes.learn(key, body)
-        if not (workload.weight and rule.weight and process.weight):
+        if not (workload.weight and process.weight):
             return None
         if self.screen is not None:
             held = workload.held & rule.held
@@ -212,12 +221,6 @@ cdef class FastPath:
                 dropped_by = self._verdict(held)
                 if dropped_by is not None:
                     return dropped_by
-        unix_nano = self._unix_nano()
-        if unix_nano == 0:
-            return None
-        detail = self._detail(rule)
-        if detail is None or not self._entries_are_known(detail):
-            return None
         return self._write(workload, rule, process, detail, unix_nano, received_unix_nano)
 
     cdef object _verdict(self, object held):

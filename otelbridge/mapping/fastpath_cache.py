@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from google.protobuf.message import Message
 
@@ -89,6 +89,7 @@ class FastpathCache:
         self._encoder = encoder
         self._cut = encoder.cut
         self._unusual = fastpath.Entry()
+        self._body, self._message = b"", cast("Event | None", None)
         self.stream, self.tally, self.record_class, self.screen = stream, tally, Record, screen
         self.is_alerts = stream is Stream.ALERTS
         self.new_digest = new_digest
@@ -125,7 +126,7 @@ class FastpathCache:
         self.resource_keys = [by_role[role] for role in sorted(by_role)]
 
     def _workload(self, key: bytes, body: bytes) -> Any:
-        message = self._usual(body)
+        message: Any = self._usual(body)
         part = None if message is None else self._encoder.workload(message)
         if part is None or self._was_cut(part.weight):
             return self._unusual
@@ -136,7 +137,7 @@ class FastpathCache:
         )  # fmt: skip
 
     def _rule(self, key: bytes, body: bytes) -> Any:
-        message = self._usual(body)
+        message: Any = self._usual(body)
         if message is None or message.Operation == THROTTLING_OPERATION:  # which the encoder looks into
             return self._unusual
         part = self._encoder.rule(message)
@@ -149,7 +150,7 @@ class FastpathCache:
         )  # fmt: skip
 
     def _process(self, key: bytes, body: bytes) -> Any:
-        message = self._usual(body)
+        message: Any = self._usual(body)
         if message is None or message.ExecEvent.ExecID not in NO_SESSION:
             return self._unusual
         part = self._encoder.process(message)
@@ -197,10 +198,11 @@ class FastpathCache:
         )  # fmt: skip
 
     def _usual(self, body: bytes) -> Any:
-        decoded = decode(self.stream, body)
-        if decoded.how != "strict" or decoded.unknown or decoded.sanitized:
-            return None
-        return decoded.message
+        if body is not self._body:  # an event with several new parts is decoded once
+            decoded = decode(self.stream, body)
+            is_usual = decoded.how == "strict" and not decoded.unknown and not decoded.sanitized
+            self._body, self._message = body, decoded.message if is_usual else None
+        return self._message
 
     def _was_cut(self, weight: int) -> bool:
         if not weight:

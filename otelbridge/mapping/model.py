@@ -1,7 +1,7 @@
 """What is known of each group of fields: encoded attributes, words for the body, a digest for the id.
 
-`parts.py` works them out, `lane.py` joins them. Slots are read in less than half the time of a named tuple's fields,
-and an event reads some twenty.
+`parts.py` works them out, `record_encoder.py` joins them. Slots are read in less than half the time of a named tuple's
+fields, and an event reads some twenty.
 """
 
 from __future__ import annotations
@@ -66,10 +66,11 @@ class Memo(Generic[K, V]):
     """Two generations: a full young one becomes the old one, and what is asked for again moves back to the young.
 
     An LRU would move an entry at every hit; this costs one dictionary look-up per hit. `recall(key) or learn(key)` is
-    how to ask. Bounded both in entries and in bytes, because keys are texts that an attacker can choose.
+    how to ask. Bounded both in entries and in bytes, because keys are texts that an attacker can choose; and kept is
+    only what was asked for twice, so that a flood of what never comes again pushes nothing out and fills nothing.
     """
 
-    __slots__ = ("_make", "_max_bytes", "_max_entries", "_old", "_young", "_young_bytes", "recall")
+    __slots__ = ("_make", "_max_bytes", "_max_entries", "_met", "_old", "_young", "_young_bytes", "recall")
 
     def __init__(self, make: Callable[..., V], *, max_entries: int, max_bytes: int) -> None:
         self._make = make
@@ -78,6 +79,7 @@ class Memo(Generic[K, V]):
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
         self._young_bytes = 0
+        self._met: set[int] = set()
         self.recall: Callable[[K], V | None] = self._young.get  # bound to a dictionary that is never replaced
 
     def learn(self, key: K, *context: Any) -> V:
@@ -85,7 +87,7 @@ class Memo(Generic[K, V]):
         value = self._old.pop(key, None)
         if value is None:
             value = self._make(key, *context)
-            if not value.weight:
+            if not value.weight or self._is_new(key):
                 return value
         if len(self._young) >= self._max_entries or self._young_bytes + value.weight > self._max_bytes:
             self._old = self._young.copy()
@@ -98,6 +100,17 @@ class Memo(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
+    def _is_new(self, key: K) -> bool:
+        """Whether the key is met for the first time, as far as is remembered."""
+        number = hash(key)
+        if number in self._met:
+            self._met.discard(number)
+            return False
+        if len(self._met) >= self._max_entries:
+            self._met.clear()
+        self._met.add(number)
+        return True
+
 
 MAX_NODES = 10_000
 MAX_ALERT_SERIES = 2_000
@@ -108,7 +121,7 @@ AlertKind = tuple[str, str, str, str]
 
 
 class MappingCounts:
-    """Counts of oddities, alerts by kind, and when each node was last heard of. Bounded, whatever an event may hold."""
+    """Counts of what was unusual, alerts by kind, and when each node was last heard of. Bounded, whatever is sent."""
 
     __slots__ = ("_alert_series", "alerts", "lenient", "nodes", "raw", "sanitized", "truncated", "unknown_fields")
 

@@ -140,7 +140,7 @@ Key = tuple[Held, ...]
 class Parts:
     """Works out the parts of one stream's events. A part with a value that had to be cut is not worth keeping."""
 
-    __slots__ = ("_cut", "_fields", "_settings", "_severity", "_stream", "_tally", "process", "rule", "workload")
+    __slots__ = ("_as_is_fields", "_cut", "_settings", "_severity", "_stream", "_tally", "process", "rule", "workload")
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Parts:
         self._settings = settings
         self._stream = stream
         self._tally = tally
-        self._fields = fields
+        self._as_is_fields = {group: as_is(fields, group) for group in Group}
         self._severity = severity_table(settings.severity)
         self._cut = cut  # keys of values that had to be cut are appended here; the caller reports them
         self.workload: GroupShape = shape(kind, fields, Group.WORKLOAD)
@@ -291,7 +291,7 @@ class Parts:
         )
 
     def _as_is(self, group: Group, values: Values) -> list[Attribute]:
-        return [(key, held) for key, name in as_is(self._fields, group) if (held := values.raw(name))]
+        return [(key, held) for key, name in self._as_is_fields[group] if (held := values.raw(name))]
 
     def _encode(self, tag: bytes, pairs: Iterable[Attribute]) -> bytes:
         return attributes(tag, pairs, self._settings.max_value_bytes, self._cut)

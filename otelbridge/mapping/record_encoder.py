@@ -323,7 +323,7 @@ class EventFields:
         self._limit = settings.max_value_bytes
         self._resource = {
             role: [
-                (text_heads(key), text(key), piece)
+                (text_heads(key), text(key), piece is Piece.LAST_NAME)
                 for key, piece in keys
                 if settings.keep_raw or key != RAW_RESOURCE or len(keys) == 1
             ]
@@ -340,10 +340,10 @@ class EventFields:
             return b""
         raw = resource.encode()
         if len(raw) > self._limit:
-            pieces = {Piece.WHOLE: resource, Piece.LAST_NAME: resource.rpartition("/")[2]}
-            return b"".join([cut(pieces[piece]) for _, cut, piece in self._resource[role] if pieces[piece]])
-        found = {Piece.WHOLE: raw, Piece.LAST_NAME: raw.rpartition(b"/")[2]}
-        return b"".join([heads[len(text)] + text for heads, _, piece in self._resource[role] if (text := found[piece])])
+            pieces = (resource, resource.rpartition("/")[2])
+            return b"".join([cut(pieces[is_name]) for _, cut, is_name in self._resource[role] if pieces[is_name]])
+        found = (raw, raw.rpartition(b"/")[2])
+        return b"".join([heads[len(text)] + text for heads, _, last in self._resource[role] if (text := found[last])])
 
     def source(self, role: Role, source: str, parent: str) -> bytes:
         """Source: the command line, but on exec events the parent, which has an attribute of its own already."""

@@ -68,7 +68,7 @@ class MappingSettings(BaseModel):
 
     native: bool = Field(
         default=True,
-        description="Map usual events by the compiled lane, where it is installed; the records are the same, at a quarter of the cost.",
+        description="Encode usual events by compiled code, where it is installed; the records are the same, at a quarter of the cost.",
     )
 
     @field_validator("severity")

@@ -263,7 +263,7 @@ def record_head(severity_number: int, event_name: str) -> bytes:
 
 
 def tail(cut: list[str], dropped: int) -> bytes:
-    """The confession: which values were cut, and how many attributes are missing. Empties `cut`."""
+    """Encodes `kubearmor.truncated` and the count of attributes left out, and clears the list."""
     encoded = DROPPED_ATTRIBUTES_COUNT + varint(dropped) if dropped else b""
     if cut:
         names = sorted(set(cut))

@@ -243,3 +243,18 @@ def test_kubearmors_own_throttling_becomes_a_gap_with_its_known_window(walk: Wal
     assert (gap.cause, gap.namespace, gap.pod, gap.container) == (GapCause.THROTTLED, "shop", "cart-0", "cart")
     assert gap.ended_unix_nano - gap.started_unix_nano == 30 * 1_000_000_000
     assert gap.started_unix_nano == 1785000000123456000
+
+
+def test_two_bridges_with_different_settings_give_an_event_the_same_id(walk: Walk) -> None:
+    secret = log(HostName="n1", NamespaceName="bank", Source="mysql --password=hunter2", Labels="a=b")
+    redact = GateSettings(redact_common_secrets=True)
+    uids = set()
+    for gate in (GateSettings(), redact, DROP_THE_SHOP):
+        (record,) = walk.carry(secret, gate=gate)
+        uids.add(attributes(record.attributes)["log.record.uid"])
+    assert len(uids) == 1
+    (raw,), (hidden,) = (
+        walk.carry(event(Stream.LOGS, b"\xff --password=hunter2"), gate=gate) for gate in (GateSettings(), redact)
+    )
+    assert attributes(raw.attributes)["log.record.uid"] == attributes(hidden.attributes)["log.record.uid"]
+    assert b"hunter2" not in hidden.SerializeToString()

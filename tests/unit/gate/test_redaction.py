@@ -196,3 +196,28 @@ def test_blackening_takes_nothing_but_secrets(text: str) -> None:
 def test_the_documentation_lists_every_pattern() -> None:
     assert all(f"| `{kind.name}` |" in secrets_markdown() for kind in SECRET_PATTERNS)
     assert len({kind.name for kind in SECRET_PATTERNS}) == len(SECRET_PATTERNS)
+
+
+def test_every_secret_of_a_text_is_counted() -> None:
+    gate = Gate(GateSettings(redact_common_secrets=True))
+    message = pb.Log(Source="a --password=x1 --token=x2 --api-key=x3", Resource="b --password=x4")
+    assert gate.judge(Stream.LOGS, message).redactions == 4
+    assert gate.redactions == {"flag": 4}
+
+
+def test_of_an_entry_of_event_data_only_the_secret_is_blacked_out() -> None:
+    gate = Gate(GateSettings(redact_common_secrets=True))
+    message = pb.Log()
+    message.EventData.update({"Args": "app --password=x1 --verbose /data", "Password": "x2"})
+    assert gate.judge(Stream.LOGS, message).redactions == 2
+    assert dict(message.EventData) == {"Args": f"app --password={MARK} --verbose /data", "Password": MARK}
+
+
+def test_secrets_are_found_before_anything_is_changed() -> None:
+    gate = Gate(GateSettings(redact_common_secrets=True))
+    message = pb.Log(Source="app --password=x1")
+    found = gate.secrets(Stream.LOGS, message)
+    assert message.Source == "app --password=x1"
+    assert found is not None
+    found.apply(message)
+    assert message.Source == f"app --password={MARK}"

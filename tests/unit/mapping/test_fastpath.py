@@ -10,11 +10,15 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from otelbridge.event import Stream
+from otelbridge.encode import EventEncoder
+from otelbridge.event import RawEvent, Stream
+from otelbridge.gate.rules import Gate
+from otelbridge.gate.settings import GateSettings, RuleSettings
 from otelbridge.mapping.decode import Event, decode
 from otelbridge.mapping.fastpath_cache import COMPILED
 from otelbridge.mapping.fields import FIELDS, Group
 from otelbridge.mapping.mapper import Mapper, Record
+from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.request import assembler
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import varint
@@ -325,3 +329,58 @@ def test_compiled_or_not_a_request_is_put_together_alike(records: list[Record]) 
 def test_a_request_of_a_thousand_resources_is_put_together_alike() -> None:
     records = [Record(Stream.LOGS, b"%d" % (number % 999), b"%d" % number, 0) for number in range(3_000)]
     assert assembler("1")(records) == assembler("1", native=False)(records)
+
+
+@pytest.mark.parametrize("size", range(8192 - 80, 8192 + 80))
+def test_a_group_as_large_as_its_buffer_and_larger_becomes_the_same(size: int) -> None:
+    """The labels, a few other fields of the group and the tags fill the buffer to its last byte, and beyond."""
+    pair = Pair(max_value_bytes=65536)
+    body = alert(Labels="l" * size).SerializeToString()
+    results = {pair.map(Stream.ALERTS, body) for _ in range(3)}
+    assert results == {3 + 4 + size <= 8192}, "the node, the labels' tag and length, the labels"
+    assert pair.same_books()
+
+
+RULES = GateSettings(
+    rules=(
+        RuleSettings(name="keep secrets", action="keep", namespace=("vault",), operation=("File",)),
+        RuleSettings(name="no vault", action="drop", namespace=("vault", "shop-*")),
+        RuleSettings(name="no noise", action="drop", outcome=("allowed",), label={"tier": "f*"}),
+        RuleSettings(name="nothing", action="drop", policy=("none",), min_severity=9),
+    )
+)
+
+
+@hypothesis_settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["vault", "shop-1", "other", ""]),
+            st.sampled_from(["File", "Process", "Network"]),
+            st.sampled_from(["Passed", "Permission denied", ""]),
+            st.sampled_from(["tier=front", "tier=back,app=x", ""]),
+            st.sampled_from(["none", "p"]),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_rules_decide_the_same_on_either_way(events: list[tuple[str, str, str, str, str]]) -> None:
+    fast = EventEncoder(Gate(RULES), Mapper(MappingSettings(), version="1"))
+    slow = EventEncoder(Gate(RULES), Mapper(MappingSettings(native=False), version="1"))
+    for namespace, operation, result, labels, policy in events * 3:
+        body = alert(
+            NamespaceName=namespace, Operation=operation, Result=result, Labels=labels, PolicyName=policy, Severity="9"
+        ).SerializeToString()
+        event = RawEvent(Stream.ALERTS, body, RECEIVED, "u")
+        assert fast.encode(event) == slow.encode(event)
+    assert fast.findings.filtered == slow.findings.filtered
+
+
+def test_the_view_of_the_latest_events_keeps_the_fast_path() -> None:
+    latest = RecentEvents(2)
+    walk = EventEncoder(Gate(RULES), Mapper(MappingSettings(), version="1"), latest)
+    assert walk.has_fastpath
+    for number in range(4):
+        walk.encode(RawEvent(Stream.ALERTS, alert(Resource=f"/{number}").SerializeToString(), RECEIVED, "u"))
+    assert [one.text().split()[1] for one in latest.after(0)] == ["/2", "/3"]

@@ -32,18 +32,28 @@ def ask(memo: Memo[str, Answer], key: str) -> str:
 def test_what_was_learnt_is_recalled() -> None:
     make = Counting()
     memo = Memo[str, Answer](make, max_entries=4, max_bytes=1000)
-    assert [ask(memo, key) for key in "abab"] == list("ABAB")
-    assert make.asked == ["a", "b"]
+    assert [ask(memo, key) for key in "ababab"] == list("ABABAB")
+    assert make.asked == ["a", "b", "a", "b"], "the second time it is kept"
+
+
+def test_what_never_comes_again_fills_nothing() -> None:
+    memo = Memo[int, Answer](lambda key: Answer(str(key)), max_entries=100, max_bytes=10**9)
+    for _ in range(2):
+        memo.learn(-1)
+    for key in range(10_000):
+        memo.learn(key)
+    assert len(memo) == 1
+    assert memo.recall(-1) is not None
 
 
 def test_what_is_asked_for_survives_a_generation_and_the_rest_is_forgotten() -> None:
     make = Counting()
     memo = Memo[str, Answer](make, max_entries=2, max_bytes=1000)
-    for key in "abcad":
+    for key in "aabbccadd":
         ask(memo, key)
-    assert make.asked == ["a", "b", "c", "d"], "a moved back to the young"
+    assert make.asked == list("aabbccdd"), "a moved back to the young"
     assert len(memo) <= 4
-    for key in "efgh":
+    for key in "eeffgghh":
         ask(memo, key)
     ask(memo, "b")
     assert make.asked[-1] == "b"
@@ -53,8 +63,9 @@ def test_entries_and_bytes_are_bounded() -> None:
     few = Memo[str, Answer](Counting(), max_entries=8, max_bytes=10**9)
     heavy = Memo[str, Answer](Counting(weight=400), max_entries=10**6, max_bytes=1000)
     for number in range(1000):
-        ask(few, str(number))
-        ask(heavy, str(number))
+        for _ in range(2):
+            ask(few, str(number))
+            ask(heavy, str(number))
     assert len(few) <= 16
     assert len(heavy) <= 4
 
