@@ -25,6 +25,7 @@ lint: $(DEV) ## style, types and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	! $(BIN)/vulture | grep "^otelbridge/"
 
 proto: $(DEV) ## otelbridge/pb from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iotelbridge/pb=proto --python_out=. --pyi_out=. --grpc_python_out=. proto/kubearmor.proto
@@ -82,7 +83,12 @@ lock: $(DEV) ## the lock files from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group build --group test --group lint --group proto --group deploy --universal --generate-hashes --no-annotate --no-header -q -o locks/dev.txt
 	$(BIN)/uv pip compile --group bench -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/bench.txt
 	$(BIN)/uv pip compile --group sbom --universal --generate-hashes --no-annotate --no-header -q -o locks/sbom.txt
+	$(BIN)/uv pip compile --group mutants -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/mutants.txt
 	$(BIN)/uv pip compile --group peers --no-deps --universal --generate-hashes --no-annotate --no-header -q -o locks/peers.txt
+
+mutants: $(DEV) ## how many small changes of the walk its tests notice; writes mutants.json
+	$(PIP) install --require-hashes -r locks/mutants.txt
+	$(BIN)/python tests/mutants/run.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
