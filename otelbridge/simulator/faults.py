@@ -236,7 +236,9 @@ def _server_acts(fault: Fault, relay: Relay) -> dict[FaultKind, Act]:
         return None
 
     def refuse() -> Undo:
-        ending = Ending(code=grpc.StatusCode[fault.word], details="refused by the simulator")
+        code = grpc.StatusCode[fault.word]
+        missing = code is grpc.StatusCode.UNIMPLEMENTED  # which a server says in its own words
+        ending = Ending(code=code, details="" if missing else "refused by the simulator")
         relay.manners = replace(relay.manners, openings=dict.fromkeys(UPSTREAM_STREAMS, ending))
         return lambda: setattr(relay, "manners", replace(relay.manners, openings={}))
 

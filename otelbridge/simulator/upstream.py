@@ -84,7 +84,7 @@ class LogService:
         def watch(request: kubearmor_pb2.RequestMessage, context: grpc.ServicerContext) -> Iterator[bytes]:
             self._remember(METHODS[stream], context)
             if opening := self._manners().openings.get(stream):
-                _end(context, opening)
+                _end(context, opening, METHODS[stream])
                 return
             if request.Filter not in FILTERS.get(stream, (request.Filter,)):
                 return
@@ -104,7 +104,7 @@ class LogService:
             if isinstance(item, Ending):
                 if not subscriber.sent:
                     context.send_initial_metadata(())
-                _end(context, item)
+                _end(context, item, "")
                 return
             yield item
             # The library asks for the next event when this one has been written, so it counts only now.
@@ -118,7 +118,7 @@ class LogService:
         self._remember("HealthCheck", context)
         manner = self._manners().health
         if isinstance(manner, Ending):
-            context.abort(manner.code, manner.details)
+            context.abort(manner.code, manner.details or _words(manner.code, "HealthCheck"))
         self._hang_while_frozen(context, hang=manner is HealthAnswer.HANG)
         nonce = request.nonce
         if manner is HealthAnswer.WRONG_NONCE:
@@ -147,9 +147,15 @@ class LogService:
         self.calls.append(Call(method, context.peer(), user_agent, time.monotonic()))
 
 
-def _end(context: grpc.ServicerContext, ending: Ending) -> None:
+def _end(context: grpc.ServicerContext, ending: Ending, method: str) -> None:
     if ending.code is not grpc.StatusCode.OK:
-        context.abort(ending.code, ending.details)
+        context.abort(ending.code, ending.details or _words(ending.code, method))
+
+
+def _words(code: grpc.StatusCode, method: str) -> str:
+    """What grpc-go's server says of a method that it does not have."""
+    missing = code is grpc.StatusCode.UNIMPLEMENTED and method
+    return f"unknown method {method} for service {SERVICE}" if missing else ""
 
 
 MAX_SERVING_THREADS = 1_024
