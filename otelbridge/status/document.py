@@ -62,6 +62,10 @@ class SubscriptionDocument(TypedDict):
     """How the upstream is asked whether it lives."""
     last_heartbeat_unix_seconds: float | None
     nodes_seen: int
+    silent_nodes: list[str]
+    """Those of them that are silent against their habit."""
+    unheard_since_unix_seconds: float | None
+    """Since when it is connected without having heard any node."""
     streams: dict[str, StreamDocument]
     timeline: list[ChangeDocument]
 
@@ -241,6 +245,8 @@ def subscription_document(status: SubscriptionStatus) -> SubscriptionDocument:
         "heartbeat": status.heartbeat_method,
         "last_heartbeat_unix_seconds": seconds(status.last_heartbeat_unix_nano),
         "nodes_seen": status.nodes_seen,
+        "silent_nodes": list(status.silent_nodes),
+        "unheard_since_unix_seconds": seconds(status.unheard_since_unix_nano),
         "streams": {
             name.value: {
                 "state": stream.state.value,

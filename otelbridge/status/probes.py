@@ -106,8 +106,16 @@ def _seeing(status: SubscriptionStatus, grace_seconds: float, now_unix_nano: int
     if held:
         return False, f"the server does not give us {'; '.join(held)}"
     if status.blind_since_unix_nano is None:
-        return True, f"{status.state}"
+        return True, f"{status.state}{_unheard(status, now_unix_nano)}"
     blind_seconds = max(0.0, (now_unix_nano - status.blind_since_unix_nano) / NANOSECONDS)
     within = blind_seconds <= grace_seconds
     limit = f"{'within' if within else 'beyond'} the grace time of {grace_seconds:g} s"
     return within, f"{status.state}, blind for {blind_seconds:.0f} s, {limit}{because}"
+
+
+def _unheard(status: SubscriptionStatus, now_unix_nano: int) -> str:
+    """What a subscription that is watched may miss all the same."""
+    if status.unheard_since_unix_nano is not None:
+        seconds = max(0.0, (now_unix_nano - status.unheard_since_unix_nano) / NANOSECONDS)
+        return f"; connected for {seconds:.0f} s, but no node has been heard"
+    return f"; silent against their habit: {', '.join(status.silent_nodes)}" if status.silent_nodes else ""

@@ -161,7 +161,8 @@ def _subscriptions(
             if not events:
                 step.mark = Mark.WARNING
                 step.cure = (
-                    "Normal where nothing happens. A shell in a pod with a policy makes an alert; logs need the "
+                    "Normal where nothing happens; a relay that knows no node looks so too: does its log name the "
+                    "nodes? A shell in a pod with a policy makes an alert; logs need the "
                     "namespace's annotation kubearmor-visibility=process,file,network."
                 )
     finally:

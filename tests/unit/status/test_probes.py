@@ -170,3 +170,15 @@ def test_a_queue_that_is_about_to_overflow_is_not_ready() -> None:
 def test_started_is_what_the_bridge_says() -> None:
     assert startupz(started=True).ok
     assert not startupz(started=False).ok
+
+
+def test_a_subscription_that_has_heard_no_node_is_ready_and_says_so() -> None:
+    result = _ready(replace(WATCHING, unheard_since_unix_nano=NOW - 90 * SECOND))
+    assert result.ok
+    assert result.checks[0].why == "watching; connected for 90 s, but no node has been heard"
+
+
+def test_nodes_that_are_silent_are_named() -> None:
+    result = _ready(replace(WATCHING, silent_nodes=("a", "b")))
+    assert result.ok
+    assert result.checks[0].why == "watching; silent against their habit: a, b"
