@@ -22,8 +22,9 @@ PROBE_SECONDS = 2.0
 PROBE_FOR_SECONDS = 60.0
 """A longer silence is a quiet stream, not a stall that is about to end."""
 UNUSUAL_FACTOR = 3.0
-FORGET = 0.98
-"""Per second: what the longest silence of late counts less. Half a minute halves it."""
+FORGET = 0.93
+"""Per second with events: what the longest silence of late counts less. After a quiet night a minute of events is
+enough for a pause of two seconds to be unusual again."""
 
 NANOSECONDS = 1_000_000_000
 
@@ -56,7 +57,8 @@ class StallDetector:
     """Looks at one connection once a second and at each answer. All times are Unix time in nanoseconds."""
 
     def __init__(self, now: int) -> None:
-        self._last_event = self._last_answer = now
+        self._last_answer = now
+        self._last_event = 0
         self._longest_seconds = 0.0
         self._silence = (now, now)
         """The latest silence of some length that has ended: from one event to the next."""
@@ -65,11 +67,13 @@ class StallDetector:
         """Takes in when the last event was received, 0 for never."""
         if last_event <= self._last_event:
             return
-        seconds = (last_event - self._last_event) / NANOSECONDS
+        before, self._last_event = self._last_event, last_event
+        if not before:
+            return
+        seconds = (last_event - before) / NANOSECONDS
         if seconds >= STALL_SECONDS:
-            self._silence = (self._last_event, last_event)
-        self._longest_seconds = max(self._longest_seconds * FORGET, seconds)
-        self._last_event = last_event
+            self._silence = (before, last_event)
+        self._longest_seconds = max(self._longest_seconds * FORGET, min(seconds, PROBE_FOR_SECONDS))
 
     def wants_probe(self, now: int, asked: int) -> bool:
         """Whether the present silence is out of the usual, and no health check was sent lately to tell why.

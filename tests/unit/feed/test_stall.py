@@ -76,3 +76,18 @@ def test_silences_as_usual_are_not_asked_about() -> None:
 def test_nodes_come_back_later_than_the_relay_only_if_they_have_dropped_it() -> None:
     assert stall_until(nanos(0), nanos(5))[:2] == (nanos(0), nanos(5))
     assert stall_until(nanos(0), nanos(7))[:2] == (nanos(0), nanos(7 + NODES_RETURN_SECONDS))
+
+
+def test_soon_after_a_quiet_night_a_pause_is_unusual_again() -> None:
+    detector = StallDetector(nanos(0))
+    detector.look(nanos(1))
+    for step in range(100):
+        detector.look(nanos(36_000 + step))
+    assert detector.wants_probe(nanos(36_099 + 4), nanos(36_090))
+
+
+def test_the_time_before_the_first_event_is_no_silence() -> None:
+    detector = StallDetector(nanos(0))
+    for step in range(10):
+        detector.look(nanos(600 + step))
+    assert detector.wants_probe(nanos(609 + 4), nanos(600))
