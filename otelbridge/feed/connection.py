@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -85,6 +86,8 @@ class StreamReader:
         self._started = time.monotonic()
         self._over = False
         self._in_hand: RawEvent | None = None
+        self._pauses_end = threading.Lock()
+        self._pauses_end.acquire()
         name = f"read {writer.stream} {writer.upstream}"
         self.pulse = Pulse(name, may_block=True)
         # A daemon: a read that does not end, against everything that was measured, must not keep the process alive.
@@ -93,6 +96,16 @@ class StreamReader:
     def start(self) -> None:
         """Starts reading."""
         self._thread.start()
+
+    def ask_to_end(self) -> None:
+        """Its channel is about to be closed."""
+        if not self.asked_to_end:
+            self.asked_to_end = True
+            self._pauses_end.release()
+
+    def _pause(self, seconds: float) -> None:
+        if self._pauses_end.acquire(timeout=seconds):  # 10 us cheaper than an Event
+            self._pauses_end.release()
 
     def join(self, timeout_seconds: float) -> bool:
         """Waits for the thread; False when it is still running after the deadline."""
@@ -157,7 +170,7 @@ class StreamReader:
                 event = None
                 waited, read_on_at = now - read_on_at, now
                 if waited > WAITED_NANOS and (seconds := pause.seconds(now, self.writer.events)):
-                    time.sleep(seconds)
+                    self._pause(seconds)
                     read_on_at = time_ns()
         finally:
             self._in_hand = event  # which `offer` did not take
@@ -265,7 +278,7 @@ class Connection:
         """
         readers = dict(self._readers)
         for reader in readers.values():
-            reader.asked_to_end = True
+            reader.ask_to_end()
         self._channel.close()
         for stream, reader in readers.items():
             reader.join(JOIN_SECONDS)

@@ -6,9 +6,6 @@ import sys
 from typing import Protocol
 
 from otelbridge.queue.model import Outcome
-from otelbridge.send.console_sender import ConsoleSender
-from otelbridge.send.grpc_sender import GrpcSender
-from otelbridge.send.http_sender import HttpSender
 from otelbridge.send.settings import SendSettings
 
 
@@ -58,10 +55,17 @@ def open_sender(settings: SendSettings, *, version: str) -> Sender:
     Raises:
         SendSettingsError: a URL, file or header that cannot work. Names the setting, its value and the cure.
     """
+    # Each is imported where it is used: urllib3, or protobuf's JSON, is memory that only those should pay who use it.
     match settings.protocol:
         case "grpc":
+            from otelbridge.send.grpc_sender import GrpcSender  # noqa: PLC0415
+
             return GrpcSender(settings, version=version)
         case "http/protobuf":
+            from otelbridge.send.http_sender import HttpSender  # noqa: PLC0415
+
             return HttpSender(settings, version=version)
         case "console":
+            from otelbridge.send.console_sender import ConsoleSender  # noqa: PLC0415
+
             return ConsoleSender(sys.stdout)

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Generic, TextIO, TypeVar
 
 import grpc
-from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import (
     ConsoleMetricExporter,
@@ -152,14 +150,16 @@ def span_exporter(
             return None
         case "console", _:
             return ConsoleSpanExporter(out=console, formatter=lambda span: span.to_json(indent=None) + "\n")
+        # Each is imported where it is used: it is memory that only those should pay who use it.
         case _, "grpc":
-            make: Callable[..., SpanExporter] = OTLPSpanExporter
+            from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as by_grpc  # noqa: PLC0415
+
+            make: Callable[..., SpanExporter] = by_grpc.OTLPSpanExporter
             arguments = _grpc
         case _:
-            # requests is imported with it, which costs memory that only those who use HTTP should pay.
-            from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415
+            from opentelemetry.exporter.otlp.proto.http import trace_exporter as by_http  # noqa: PLC0415
 
-            make, arguments = http.OTLPSpanExporter, _http
+            make, arguments = by_http.OTLPSpanExporter, _http
     files = (signal.ca_file, signal.cert_file, signal.key_file)
     return RenewedSpanExporter(
         Renewed(lambda lent: make(**arguments(signal, place, lent)), headers=headers, files=files)
@@ -180,12 +180,14 @@ def metric_exporter(
         case "console", _:
             return ConsoleMetricExporter(out=console, formatter=lambda data: data.to_json(indent=None) + "\n")
         case _, "grpc":
-            make: Callable[..., MetricExporter] = OTLPMetricExporter
+            from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as by_grpc  # noqa: PLC0415 - as above
+
+            make: Callable[..., MetricExporter] = by_grpc.OTLPMetricExporter
             arguments = _grpc
         case _:
-            from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415 - as above
+            from opentelemetry.exporter.otlp.proto.http import metric_exporter as by_http  # noqa: PLC0415 - as above
 
-            make, arguments = http.OTLPMetricExporter, _http
+            make, arguments = by_http.OTLPMetricExporter, _http
     files = (signal.ca_file, signal.cert_file, signal.key_file)
     return RenewedMetricExporter(
         Renewed(lambda lent: make(**arguments(signal, place, lent)), headers=headers, files=files)

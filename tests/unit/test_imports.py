@@ -1,0 +1,75 @@
+"""What an ordinary run imports is memory and time of its start on every node: a new dependency is a decision."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+ORDINARY = {
+    "annotated_doc",
+    "annotated_types",
+    "google",
+    "grpc",
+    "grpc_health",
+    "opentelemetry",
+    "otelbridge",
+    "prometheus_client",
+    "pydantic",
+    "pydantic_core",
+    "shellingham",
+    "tenacity",
+    "typer",
+    "typing_extensions",
+    "typing_inspection",
+    "waitress",
+    "yaml",
+}
+"""Top-level packages, for gRPC to an endpoint without TLS."""
+HERE_OR_NOT = {"isal", "grpc_tools"}
+"""The one where there is a wheel of it; the other is of the development's, and grpc imports it where it is."""
+ELSEWHERE = (
+    "cryptography",  # where a certificate is set: 8 MiB
+    "opentelemetry.exporter.otlp.proto.http",  # and requests with it: where OTLP goes by HTTP
+    "otelbridge.send.http_sender",  # and urllib3 with it
+    "otelbridge.send.console_sender",
+    "otelbridge.simulator",
+    "rich",
+    "unittest",
+)
+RUN = """
+import json, sys
+import otelbridge.cli.main, otelbridge.cli.run
+from otelbridge.send.sender import open_sender
+from otelbridge.send.settings import SendSettings
+from otelbridge.telemetry.exporters import metric_exporter, span_exporter
+from otelbridge.telemetry.settings import SignalSettings
+
+open_sender(SendSettings(), version="1")
+signal = SignalSettings(endpoint="http://127.0.0.1:1")
+span_exporter(signal, place="", console=sys.stderr), metric_exporter(signal, place="", console=sys.stderr)
+files = [name for name, module in sys.modules.items() if getattr(module, "__file__", None)]
+print(json.dumps([sorted(sys.modules), files]))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported() -> tuple[set[str], set[str]]:
+    """Names of the modules of an ordinary run, and of those that are files."""
+    done = subprocess.run([sys.executable, "-c", RUN], check=True, capture_output=True, text=True, timeout=60)
+    every, files = json.loads(done.stdout)
+    return set(every), set(files)
+
+
+def test_an_ordinary_run_imports_these_packages_and_no_other(imported: tuple[set[str], set[str]]) -> None:
+    _, files = imported
+    roots = {name.partition(".")[0] for name in files} - set(sys.stdlib_module_names)
+    roots -= {name for name in roots if name.startswith("_")}  # the environment's: an editable install's, setuptools'
+    assert roots - HERE_OR_NOT == ORDINARY
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_only_some_settings_need_is_imported_by_them(name: str, imported: tuple[set[str], set[str]]) -> None:
+    assert name not in imported[0]
