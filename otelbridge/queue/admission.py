@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Literal
 
 from otelbridge.event import Stream
@@ -80,18 +81,14 @@ class Admission:
         cutoff = state.clock.now() - nanos(self._settings.max_age_seconds)
         more = False
         for stream in [stream for stream in Stream if state.counts.batches[stream]]:
-            for gap in state.leases.gaps(stream):
-                rows = state.rows(gap, most)
-                old = []
-                for row in rows:
-                    if row.oldest_received_unix_nano >= cutoff:
-                        break
-                    old.append(row)
-                if old:
-                    self._discard(stream, gap.first, old, "expired", change)
-                    more = more or len(old) == most
-                if rows:
-                    break
+            found = state.first_free(stream, span_of(stream).first, most)
+            if found is None:
+                continue
+            gap, rows = found
+            old = list(takewhile(lambda row: row.oldest_received_unix_nano < cutoff, rows))
+            if old:
+                self._discard(stream, gap.first, old, "expired", change)
+                more = more or len(old) == most
         return more
 
     def _reason(self) -> str:
@@ -119,11 +116,10 @@ class Admission:
         for stream in group:
             if not state.counts.batches[stream]:
                 continue
-            for gap in state.leases.gaps(stream, passed.get(stream, span_of(stream).first)):
-                rows = state.memory.measures(gap, 1) if memory_only else state.rows(gap, 1)
-                if rows:
-                    found.append((sequence_of(rows[0].id), stream, gap.first, rows[0]))
-                    break
+            first = passed.get(stream, span_of(stream).first)
+            if free := state.first_free(stream, first, 1, memory_only=memory_only):
+                gap, rows = free
+                found.append((sequence_of(rows[0].id), stream, gap.first, rows[0]))
         if not found:
             return None
         _, stream, first, row = min(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -82,19 +82,13 @@ class Dequeue:
         return self._oldest_free(0, without)
 
     def _oldest_free(self, sequence: int, without: Collection[Stream]) -> tuple[Stream, Span, list[Row]] | None:
-        free = [found for stream in Stream if stream not in without for found in self._first_free(stream, sequence)]
+        free = []
+        for stream in Stream:
+            if stream not in without and self._state.counts.batches[stream]:
+                first = row_id(stream, sequence) if sequence else span_of(stream).first
+                if found := self._state.first_free(stream, first, FIRST_ROWS):
+                    free.append((stream, *found))
         return min(free, key=lambda found: sequence_of(found[2][0].id), default=None)
-
-    def _first_free(self, stream: Stream, sequence: int) -> Iterator[tuple[Stream, Span, list[Row]]]:
-        state = self._state
-        if not state.counts.batches[stream]:
-            return
-        first = row_id(stream, sequence) if sequence else span_of(stream).first
-        for gap in state.leases.gaps(stream, first):
-            rows = state.rows(gap, FIRST_ROWS)
-            if rows:
-                yield stream, gap, rows
-                return
 
     def _fill(self, gap: Span, rows: list[Row], *, max_bytes: int, max_records: int) -> list[Row]:
         """As many of the rows as fit, at least one; reads on where many small ones fit."""

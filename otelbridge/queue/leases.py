@@ -1,12 +1,14 @@
-"""The leases that are out, and with them the spans of rows that nobody else gets.
+"""The leases that are out, what is settled but not deleted yet, and so which rows are free.
 
 A lease covers every row of a span, so what is out is a short list of spans however long the backlog is, and the free
-rows are those in the gaps between them.
+rows are those in the gaps between them. What is settled while nothing can be deleted is a list of spans too, kept short
+by joining neighbours once the gap between them was seen to be empty.
 """
 
 from __future__ import annotations
 
 import bisect
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -41,7 +43,8 @@ class Leases:
     """The leases that are out. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._out: dict[Stream, list[Span]] = {stream: [] for stream in Stream}
+        self._leased: dict[Stream, list[Span]] = {stream: [] for stream in Stream}
+        self._settled: dict[Stream, list[Span]] = {stream: [] for stream in Stream}
         self._open: dict[int, OpenLease] = {}
         self._tries: dict[int, int] = {}
 
@@ -50,16 +53,16 @@ class Leases:
         low, last = span_of(stream)
         if first is not None:
             low = first
-        for out in self._out[stream]:
-            if out.first > low:
-                yield Span(low, out.first - 1)
-            low = max(low, out.last + 1)
+        for taken in heapq.merge(self._leased[stream], self._settled[stream]):
+            if taken.first > low:
+                yield Span(low, taken.first - 1)
+            low = max(low, taken.last + 1)
         yield Span(low, last)
 
     def add(self, open_lease: OpenLease) -> None:
         """Records a lease that goes out."""
         self._open[open_lease.lease.batch_ids[0]] = open_lease
-        self.block(open_lease.lease.stream, open_lease.span)
+        bisect.insort(self._leased[open_lease.lease.stream], open_lease.span)
 
     def find(self, lease: Lease) -> OpenLease:
         """The entry of a lease that is out.
@@ -82,13 +85,9 @@ class Leases:
         """The rows behind a lease have changed."""
         self._open[open_lease.lease.batch_ids[0]] = open_lease
 
-    def block(self, stream: Stream, span: Span) -> None:
-        """Keeps the rows of a span from being handed out."""
-        bisect.insort(self._out[stream], span)
-
     def release(self, stream: Stream, span: Span) -> None:
-        """Whatever is left in the span may be handed out again."""
-        self._out[stream].remove(span)
+        """Whatever is left in the span of a lease may be leased again."""
+        self._leased[stream].remove(span)
 
     def open(self) -> list[OpenLease]:
         """All that is out."""
@@ -102,6 +101,33 @@ class Leases:
             stream = open_lease.lease.stream
             out[stream] = out.get(stream, 0) + len(open_lease.rows)
         return out
+
+    # --- what is settled and waits for its deletion ---
+
+    def block(self, stream: Stream, span: Span) -> None:
+        """The rows in a span are settled: they are not leased again, though they may still be on disk."""
+        bisect.insort(self._settled[stream], span)
+
+    def join(self, stream: Stream, gap: Span) -> None:
+        """No row is in a gap: where what is settled lies at both of its ends, it becomes one span."""
+        settled = self._settled[stream]
+        after = bisect.bisect_left(settled, Span(gap.last + 1, 0))
+        if not 0 < after < len(settled):
+            return
+        left, right = settled[after - 1], settled[after]
+        if left.last + 1 == gap.first and right.first == gap.last + 1:
+            settled[after - 1 : after + 1] = [Span(left.first, right.last)]
+
+    def settled(self) -> list[Span]:
+        """The spans whose rows are to be deleted."""
+        return [span for spans in self._settled.values() for span in spans]
+
+    def forget_settled(self) -> None:
+        """The rows of all of them are deleted."""
+        for spans in self._settled.values():
+            spans.clear()
+
+    # --- tries ---
 
     def count_try(self, lease: Lease) -> None:
         """The lease came back unsettled."""

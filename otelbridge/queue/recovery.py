@@ -313,17 +313,14 @@ def _keep_others(path: Path, new: Store) -> None:
             old.close()
 
 
-def restore_from_memory(
-    leases: Leases, memory: MemoryStore, copies: Mapping[int, Batch], store: Store, pending: Change
-) -> None:
+def restore_from_memory(leases: Leases, memory: MemoryStore, copies: Mapping[int, Batch], store: Store) -> None:
     """Puts back what a new file lacks and memory still has: batches that are leased, and copies of those just written.
 
     Args:
-        leases: those that are out; the batches of one are written again as one.
+        leases: those that are out; the batches of one are written again as one, and what is left of them deleted.
         memory: takes what is to be written again.
         copies: batches that were in the old file.
         store: the new file.
-        pending: takes the deletions that go with it.
 
     Raises:
         sqlite3.Error: the new file can't be read.
@@ -338,7 +335,6 @@ def restore_from_memory(
         for row in open_lease.rows:
             memory.remove(Span(row.id, row.id))
         for row_id in kept:
-            pending.deletes.append(Span(row_id, row_id))
             leases.block(lease.stream, Span(row_id, row_id))
         batch = Batch(
             stream=lease.stream,

@@ -78,7 +78,7 @@ class QueueState:
         self.disk_error: DiskError | None = None
         """Why nothing is written; None when all is."""
         self.pending = Change()
-        """What waits for the disk, but for the batches, which are in `memory`."""
+        """What waits for the disk, but for batches, which `memory` has, and their deletions, which `leases` has."""
         self.mirror = Mirror(folder.path)
         self.reserve = Reserve(self.path.with_suffix(".reserve"))
         self._folder = folder
@@ -160,9 +160,7 @@ class QueueState:
     def _forget_settled(self) -> None:
         """The mirror is ahead of the file: batches settled since then came back to life with the old file."""
         for stream, floor in self.checkpoint.floor.items():
-            settled = Span(span_of(stream).first, floor - 1)
-            self.pending.deletes.append(settled)
-            self.leases.block(stream, settled)
+            self.leases.block(stream, Span(span_of(stream).first, floor - 1))
 
     def _open_store(self) -> Store:
         """Opens the file, salvaged first where it must be.
@@ -187,7 +185,7 @@ class QueueState:
         self.store = store
         self._folder.watch(self.path)
         if self._recount_due:
-            restore_from_memory(self.leases, self.memory, copies, store, self.pending)
+            restore_from_memory(self.leases, self.memory, copies, store)
         return store
 
     def _checked_store(self, make_store: MakeStore) -> Store:
@@ -257,10 +255,10 @@ class QueueState:
     def _wait(self, change: Change) -> None:
         for batch_id, batch in change.inserts.items():
             self.memory.add(batch_id, replace(batch, plain=b""))
-        for span in change.deletes:  # not to be handed out again while their deletion waits
+        for span in change.deletes:
             self.leases.block(stream_of(span.first), span)
             self.read_cache.forget(span)
-        self.pending.add(replace(change, inserts={}))
+        self.pending.add(replace(change, inserts={}, deletes=[]))
 
     def watch(self, watched: Watched) -> None:
         """Remembers until when streams of upstreams were watched; others keep their time.
@@ -380,14 +378,13 @@ class QueueState:
 
     def _flush_some(self) -> bool:
         """Writes what waits, deletions first because they make room; True when nothing is left."""
-        if self.pending or not self.memory or self._recount_due or self.memory.doubts:
-            done = self.pending
+        settled = self.leases.settled()
+        if self.pending or settled or not self.memory or self._recount_due or self.memory.doubts:
             doubts = [Span(batch_id, batch_id) for batch_id in self.memory.doubts]
-            self._apply(replace(done, deletes=done.deletes + doubts))
+            self._apply(replace(self.pending, deletes=settled + doubts))
             self.pending = Change()
             self.memory.doubts.clear()
-            for span in done.deletes:
-                self.leases.release(stream_of(span.first), span)
+            self.leases.forget_settled()
             if self._recount_due:
                 self._recount()
         if self.memory:
@@ -502,6 +499,23 @@ class QueueState:
             found = sorted([*on_disk, *self.memory.measures(span, limit)])[:limit]
         return found
 
+    def first_free(
+        self, stream: Stream, first: int, limit: int, *, memory_only: bool = False
+    ) -> tuple[Span, list[Row]] | None:
+        """The first gap between leases, from an id on, that has rows, and its first rows."""
+        empty = []
+        found = None
+        for gap in self.leases.gaps(stream, first):
+            rows = self.memory.measures(gap, limit) if memory_only else self.rows(gap, limit)
+            if rows:
+                found = gap, rows
+                break
+            empty.append(gap)
+        if self.store is not None and not memory_only:  # else there may be rows that were not seen
+            for gap in empty:
+                self.leases.join(stream, gap)
+        return found
+
     def batches(self, rows: list[Row]) -> dict[int, Batch]:
         """The batches behind neighbouring rows; a damaged one is missing, and counted as lost."""
         found = {row.id: batch for row in rows if (batch := self.memory.get(row.id) or self.read_cache.get(row.id))}
@@ -527,9 +541,7 @@ class QueueState:
     def _strike(self, damaged: Iterable[int]) -> None:
         """Gives up batches that are not what was written, and counts anew: what they held is known by what is left."""
         for batch_id in damaged:
-            span = Span(batch_id, batch_id)
-            self.leases.block(stream_of(batch_id), span)
-            self.pending.deletes.append(span)
+            self.leases.block(stream_of(batch_id), Span(batch_id, batch_id))
         self._recount_due = True
         self.flush()
 

@@ -128,6 +128,7 @@ class Disk:
 
         class Connection(sqlite3.Connection):
             def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+                disk.statements.append(sql)
                 error = disk.fails(sql)
                 if error is not None:
                     raise error

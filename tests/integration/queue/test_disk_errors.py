@@ -84,6 +84,41 @@ def test_the_queue_goes_on_while_the_disk_fails_and_recovers_by_itself(
     queue.close()
 
 
+def test_a_backlog_that_is_delivered_while_nothing_can_be_written_costs_no_more_with_each_batch(tmp_path: Path) -> None:
+    disk, told = Disk(), Told()
+    queue = open_on(disk, tmp_path, told)
+    queue.upkeep.stop()
+    for n in range(200):
+        put(queue, Stream.LOGS, [n])
+    disk.broken()
+    put(queue, Stream.LOGS, [200])
+    got: list[int] = []
+    most = 0
+    while len(got) < 150:
+        disk.statements.clear()
+        leases = [take(queue, max_records=1) for _ in range(3)]
+        queue.replace(leases[0], [batch_of(Stream.LOGS, numbers_of(leases[0].request))])
+        for lease in reversed(leases[1:]):  # not in the order in which they were leased
+            queue.settle(lease, Accepted())
+        again = take(queue, max_records=1)
+        queue.settle(again, Accepted())
+        got += [n for lease in (again, *leases[1:]) for n in numbers_of(lease.request)]
+        most = max(most, len(disk.statements))
+    assert most < 40, "statements of four takes"
+    assert len(queue._state.leases.settled()) < 10
+    disk.well()
+    while queue.tend() or queue.depth().degraded:
+        pass
+    got += drain(queue)
+    assert sorted(got) == list(range(201)), "each once"
+    assert_balanced(queue)
+    queue.close()
+    queue = open_queue(tmp_path)
+    assert drain(queue) == []
+    assert_balanced(queue)
+    queue.close()
+
+
 def test_batches_that_waited_in_memory_survive_a_restart_after_the_recovery(tmp_path: Path) -> None:
     disk, told = Disk(), Told()
     queue = open_on(disk, tmp_path, told)

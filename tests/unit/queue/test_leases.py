@@ -30,3 +30,22 @@ def test_the_gaps_between_leases_are_what_is_free() -> None:
     leases.release(Stream.GAPS, Span(20, 29))
     assert list(leases.gaps(Stream.GAPS)) == [Span(0, 9), Span(20, 39), Span(50, end)]
     assert list(leases.gaps(Stream.ALERTS)) == [span_of(Stream.ALERTS)]
+
+
+def test_settled_neighbours_become_one_once_nothing_lies_between_them() -> None:
+    leases = Leases()
+    end = span_of(Stream.GAPS).last
+    for first, last in ((10, 12), (20, 22), (30, 32)):
+        leases.block(Stream.GAPS, Span(first, last))
+    lease = open_lease(24, 26)
+    leases.add(lease)
+    leases.join(Stream.GAPS, Span(13, 19))
+    assert leases.settled() == [Span(10, 22), Span(30, 32)]
+    leases.join(Stream.GAPS, Span(23, 23))  # a lease is on its other side
+    leases.join(Stream.GAPS, Span(27, 29))
+    leases.join(Stream.GAPS, Span(0, 9))
+    leases.join(Stream.GAPS, Span(33, end))
+    assert leases.settled() == [Span(10, 22), Span(30, 32)]
+    assert list(leases.gaps(Stream.GAPS)) == [Span(0, 9), Span(23, 23), Span(27, 29), Span(33, end)]
+    leases.forget_settled()
+    assert list(leases.gaps(Stream.GAPS)) == [Span(0, 23), Span(27, end)]
