@@ -14,9 +14,8 @@ from tests.peers.presence import ROOT, on_path, required, required_jars
 from tests.peers.process import PeerProcess, accepts, free_ports
 
 JARS = ROOT / "build" / "jars" / "kafka"
-TOOL_SECONDS = 60
-QUIET_MILLIS = 5_000
-"""The consumer ends when nothing has come for so long."""
+TOOL_SECONDS = 120
+CONSUME_MILLIS = 60_000
 
 
 class Kafka:
@@ -31,9 +30,12 @@ class Kafka:
 
     def messages(self, topic: str) -> Counter[tuple[str, str]]:
         """How many messages there are of each partition and key."""
+        offsets = self._tool("org.apache.kafka.tools.GetOffsetShell", "--topic", topic)
+        messages = sum(int(line.rpartition(":")[2]) for line in offsets.split())
         printed = self._tool(
             "org.apache.kafka.tools.consumer.ConsoleConsumer",
-            *("--topic", topic, "--from-beginning", "--timeout-ms", str(QUIET_MILLIS)),
+            *("--topic", topic, "--from-beginning"),
+            *("--max-messages", str(messages), "--timeout-ms", str(CONSUME_MILLIS)),
             *("--formatter-property", "print.partition=true"),
             *("--formatter-property", "print.key=true"),
             *("--formatter-property", "print.value=false"),
