@@ -33,7 +33,7 @@ proto: $(DEV) ## otelbridge/pb from proto/
 docs: $(DEV) ## the generated tables of the documentation
 	$(BIN)/python docs/generate.py
 
-picture: $(DEV) ## the status page's picture, from a real run; needs Chromium
+picture: $(DEV) ## the status page's pictures in four states, from real runs; needs Chromium
 	$(BIN)/python -m docs.images.make
 
 collector: ## the genuine OpenTelemetry Collector, built from Go modules

@@ -26,6 +26,7 @@ from otelbridge.settings.reload import changes, merged
 from otelbridge.settings.show import shown
 from otelbridge.settings.tree import Settings
 from otelbridge.status import meters
+from otelbridge.status.answers import QueueGrowth
 from otelbridge.status.components import Components
 from otelbridge.status.document import Life, events_after, sections
 from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
@@ -76,6 +77,7 @@ class Housekeeper:
         self._note_what_is_watched()
         self._call_the_roll()
         self._check_the_balance()
+        self._components.queue_growth.note(self._components.queue.depth().bytes, time.monotonic())
         return True
 
     def _note_what_is_watched(self) -> None:
@@ -140,6 +142,7 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         recent_events=recent_events,
         queue=queue,
         queue_max_bytes=settings.queue.max_bytes,
+        queue_growth=QueueGrowth(),
         workers=Workers(queue, sender, settings.send, tell),
         sender=sender,
         telemetry=telemetry,
@@ -168,7 +171,14 @@ class Bridge:
         self._settings = settings = loaded.settings
         self._observer = observer
         self._reloading = threading.Lock()
-        self.life = Life(instance_id=str(uuid.uuid4()), started_unix_nano=time.time_ns())
+        about_us = settings.telemetry.resource_attributes
+        self.life = Life(
+            instance_id=str(uuid.uuid4()),
+            started_unix_nano=time.time_ns(),
+            node=about_us.get("k8s.node.name", ""),
+            pod=about_us.get("k8s.pod.name", ""),
+            runbook_url=settings.status.runbook_url,
+        )
         self._telemetry = Telemetry.open(
             settings.telemetry,
             version=__version__,

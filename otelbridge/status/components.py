@@ -13,6 +13,7 @@ from otelbridge.pipeline import Pipeline
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.sender import Sender
 from otelbridge.send.workers import Workers
+from otelbridge.status.answers import QueueGrowth
 from otelbridge.telemetry.telemetry import Telemetry
 
 
@@ -28,6 +29,7 @@ class Components:
     """None unless the operator wants to see events."""
     queue: DurableQueue
     queue_max_bytes: int
+    queue_growth: QueueGrowth
     workers: Workers
     sender: Sender
     telemetry: Telemetry

@@ -17,13 +17,14 @@ from otelbridge.event import Gap, Stream
 from otelbridge.feed.buffer import HANDOFF_FULL
 from otelbridge.feed.model import SubscriptionStatus
 from otelbridge.mapping.recent_events import Noted
+from otelbridge.send.workers import SendStatus
+from otelbridge.status.answers import AnswerDocument, answers
 from otelbridge.status.app import Events, Section
 from otelbridge.status.components import Components, certificates_in_use
 from otelbridge.telemetry.escape import Json, escape_json
 from otelbridge.telemetry.history import Entry
 from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.log import Level
-from otelbridge.telemetry.states import DeliveryMirror
 
 NANOSECONDS = 1_000_000_000
 OVERFLOWED = (Account.DROPPED, HANDOFF_FULL)
@@ -107,6 +108,7 @@ class DeliveryDocument(TypedDict):
     last_accepted_unix_seconds: float | None
     code: str
     why: str
+    cure: str
 
 
 class AccountsDocument(TypedDict):
@@ -176,8 +178,14 @@ class StatusDocument(TypedDict, total=False):
     """Everything. `now_unix_seconds` and `probes` are put in by the server itself."""
 
     now_unix_seconds: float
+    answers: list[AnswerDocument]
+    """Am I seeing, is it arriving, was anything missed: worst first."""
     version: str
     instance: str
+    node: str
+    pod: str
+    """Where the manifests say so; empty elsewhere."""
+    runbook_url: str
     started_unix_seconds: float
     state: str
     """`starting`, `running`, `draining` or `stopped`."""
@@ -263,19 +271,21 @@ def subscription_document(status: SubscriptionStatus) -> SubscriptionDocument:
     }
 
 
-def delivery_document(delivery: DeliveryMirror) -> DeliveryDocument:
-    """An endpoint as the page shows it."""
+def delivery_document(status: SendStatus) -> DeliveryDocument:
+    """The endpoint as the page shows it."""
+    breaker = status.breaker
     return {
-        "endpoint": delivery.endpoint,
-        "state": delivery.state,
-        "since_unix_seconds": delivery.since_unix_nano / NANOSECONDS,
-        "requests": delivery.requests,
-        "records": delivery.records,
-        "rejected": delivery.rejected,
-        "delay_seconds": delivery.delay_seconds,
-        "last_accepted_unix_seconds": seconds(delivery.last_accepted_unix_nano),
-        "code": delivery.code,
-        "why": delivery.why,
+        "endpoint": status.endpoint,
+        "state": breaker.state.value,
+        "since_unix_seconds": breaker.since_unix_nano / NANOSECONDS,
+        "requests": status.requests,
+        "records": status.delivered_records,
+        "rejected": status.rejected_records + status.dead_letter_records,
+        "delay_seconds": breaker.delay_seconds,
+        "last_accepted_unix_seconds": seconds(breaker.last_accepted_unix_nano),
+        "code": breaker.code,
+        "why": breaker.why,
+        "cure": breaker.cure,
     }
 
 
@@ -323,6 +333,9 @@ class Life:
 
     instance_id: str
     started_unix_nano: int
+    node: str = ""
+    pod: str = ""
+    runbook_url: str = ""
     phase: str = "starting"
     """`starting`, `running`, `draining` or `stopped`."""
 
@@ -336,8 +349,12 @@ def sections(components: Components, *, settings: Json, life: Life) -> Mapping[s
         life: which one it is.
     """
     made: Mapping[str, Callable[[], object]] = {
+        "answers": lambda: _answers(components, life),
         "version": lambda: __version__,
         "instance": lambda: life.instance_id,
+        "node": lambda: life.node,
+        "pod": lambda: life.pod,
+        "runbook_url": lambda: life.runbook_url,
         "started_unix_seconds": lambda: life.started_unix_nano / NANOSECONDS,
         "state": lambda: life.phase,
         "subscriptions": lambda: _subscriptions(components),
@@ -388,6 +405,22 @@ def _subscriptions(components: Components) -> list[SubscriptionDocument]:
     return [subscription_document(status) for status in components.feed.subscriptions()]
 
 
+def _answers(components: Components, life: Life) -> list[AnswerDocument]:
+    ledger, held = components.queue.balance()
+    send = components.workers.status()
+    return answers(
+        components.feed.subscriptions(),
+        send.endpoint,
+        send.breaker,
+        components.queue.depth(),
+        full_in_seconds=components.queue_growth.seconds_until(components.queue_max_bytes),
+        gaps=components.telemetry.history.gaps(),
+        postings=ledger.postings(),
+        residue=ledger.residue(held),
+        started_unix_nano=life.started_unix_nano,
+    )
+
+
 def _handoff(components: Components) -> HandoffDocument:
     handoff = components.buffer
     dropped = [p.records for p in components.queue.ledger().postings() if (p.account, p.reason) == OVERFLOWED]
@@ -417,7 +450,7 @@ def _queue(components: Components) -> QueueDocument:
 
 
 def _delivery(components: Components) -> list[DeliveryDocument]:
-    return [delivery_document(delivery) for delivery in components.telemetry.states.deliveries()]
+    return [delivery_document(components.workers.status())]
 
 
 def _ledger(components: Components) -> LedgerDocument:

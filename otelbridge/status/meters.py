@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
+from otelbridge.send.circuit_breaker import EndpointState
 from otelbridge.status.components import Components, certificates_in_use
 from otelbridge.telemetry import names
 from otelbridge.telemetry.metrics import Observed, Reading, of_ledger
@@ -17,7 +18,7 @@ LEDGER_INSTRUMENTS = ("otelbridge.ledger.records", "otelbridge.ledger.residue", 
 
 def bind(components: Components) -> None:
     """Binds every observable instrument that telemetry does not feed by itself."""
-    for of in (of_subscriptions, _of_the_walk, _of_the_queue):
+    for of in (of_subscriptions, _of_the_walk, _of_the_queue, of_the_endpoint):
         for name, reading in of(components).items():
             components.telemetry.observe(name, reading)
 
@@ -56,6 +57,23 @@ def of_subscriptions(components: Components) -> dict[str, Reading]:
             (seen / NANOSECONDS, {names.NODE: node}) for (_, node), seen in components.feed.nodes_last_seen().items()
         ],
     }
+
+
+def of_the_endpoint(components: Components) -> dict[str, Reading]:
+    """What send says of the endpoint."""
+
+    def states() -> Observed:
+        status = components.workers.status()
+        return [
+            (int(state is status.breaker.state), {**names.server(status.endpoint), names.STATE: state.value})
+            for state in EndpointState
+        ]
+
+    def delay() -> Observed:
+        status = components.workers.status()
+        return [(status.breaker.delay_seconds, names.server(status.endpoint))]
+
+    return {"otelbridge.delivery.state": states, "otelbridge.delivery.delay": delay}
 
 
 def _of_the_walk(components: Components) -> dict[str, Reading]:

@@ -29,6 +29,10 @@ class StatusSettings(BaseModel):
         le=1000,
         description="How many of the latest events the page shows: they may hold secrets, so none by default.",
     )
+    runbook_url: str = Field(
+        default="",
+        description="Where docs/runbook.md can be read: the page links its sections. Empty: they are only named.",
+    )
     livez_max_silence_seconds: float = Field(
         default=60, ge=1, le=86400, description="A thread that has not turned for so long makes /livez fail."
     )

@@ -15,7 +15,6 @@ from otelbridge.telemetry import names as n
 from otelbridge.telemetry.escape import escape
 from otelbridge.telemetry.events import Event
 from otelbridge.telemetry.ledger import Account, Posting
-from otelbridge.telemetry.states import States
 
 NANOSECONDS = 1_000_000_000
 
@@ -145,22 +144,6 @@ def harmless(attributes: Mapping[str, str | int]) -> dict[str, str | int]:
 Observed = Iterable[tuple[int | float, Mapping[str, str | int]]]
 Reading = Callable[[], Observed]
 """What `Telemetry.observe` binds: called when metrics are collected, from any thread; must not block."""
-
-
-def of_states(states: States) -> dict[str, Reading]:
-    """The instruments that the mirrors feed."""
-    return {
-        "otelbridge.delivery.state": lambda: _states(
-            ((d.endpoint, d.state) for d in states.deliveries()), n.DELIVERY_STATES
-        ),
-        "otelbridge.delivery.delay": lambda: [(d.delay_seconds, n.server(d.endpoint)) for d in states.deliveries()],
-    }
-
-
-def _states(now: Iterable[tuple[str, str]], known: tuple[str, ...]) -> Observed:
-    for address, state in now:
-        for name in known:
-            yield int(name == state), {**n.server(address), n.STATE: name}
 
 
 def of_ledger(postings: Iterable[Posting], residue: Mapping[Stream, int]) -> dict[str, Observed]:

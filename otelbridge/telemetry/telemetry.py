@@ -21,11 +21,10 @@ from otelbridge.telemetry.events import BatchAccepted, Event
 from otelbridge.telemetry.exporters import Headers, Providers
 from otelbridge.telemetry.history import Entry, History
 from otelbridge.telemetry.log import FORMATS, Level, Libraries, Limit, Line, LineWriter, level_of, narrate, timestamp
-from otelbridge.telemetry.metrics import Instruments, Reading, of_process, of_states
+from otelbridge.telemetry.metrics import Instruments, Reading, of_process
 from otelbridge.telemetry.names import SCOPE
 from otelbridge.telemetry.settings import TelemetrySettings
 from otelbridge.telemetry.spans import Spans
-from otelbridge.telemetry.states import States
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 T = TypeVar("T")
@@ -106,7 +105,6 @@ class Telemetry:
             lent=lent or {},
         )
         self.history = History()
-        self.states = States()
         self._instruments = Instruments(self._providers.meters.get_meter(SCOPE, version))
         self._spans = Spans(self._providers.tracers.get_tracer(SCOPE, version))
         self._level = LEVELS[settings.log_level]
@@ -118,7 +116,7 @@ class Telemetry:
         self._dropped = 0
         self._closed = self._ending = False
         self._next_tick = 0.0
-        for name, reading in {**of_states(self.states), **of_process()}.items():
+        for name, reading in of_process().items():
             self.observe(name, reading)
         self.observe("otelbridge.telemetry.dropped", lambda: [(self._dropped + self._writer.dropped, {})])
         self._libraries = Libraries(self.tell)
@@ -235,19 +233,16 @@ class Telemetry:
             self._writer.write(f"{type(happening).__name__} could not be told: {error!r}")
 
     def _handle(self, unix_nano: int, happening: Event) -> None:
-        for told in (happening, *self.states.apply(happening, unix_nano)):
-            self._instruments.count(told)
-            self._spans.apply(told, unix_nano)
-            self.history.note(told)
-            if level_of(told) < self._level:
-                continue
-            line = narrate(told)
-            if self._limit.admit(
-                line.reason, (unix_nano, line), now_seconds=time.monotonic(), per_window=line.per_window
-            ):
-                if line.changes_state:
-                    self._say_held_back(everything=True, said_unix_nano=unix_nano)
-                self._say(unix_nano, line, 0)
+        self._instruments.count(happening)
+        self._spans.apply(happening, unix_nano)
+        self.history.note(happening)
+        if level_of(happening) < self._level:
+            return
+        line = narrate(happening)
+        if self._limit.admit(line.reason, (unix_nano, line), now_seconds=time.monotonic(), per_window=line.per_window):
+            if line.changes_state:
+                self._say_held_back(everything=True, said_unix_nano=unix_nano)
+            self._say(unix_nano, line, 0)
 
     def _say_held_back(self, *, everything: bool = False, said_unix_nano: int | None = None) -> None:
         """Says the latest of each reason, in the order in which they happened, under the time at which it is said.

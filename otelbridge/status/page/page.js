@@ -10,7 +10,7 @@ const SMOOTHING = 0.4; // of the newest rate: steady enough to read, quick enoug
 const MOVING = new Set(["subscriptions"]); // redrawn every time: their timeline moves with the clock
 
 const drawn = new Map();
-const rates = new Map(parts.ROOMS.map(([name]) => [name, []]));
+const rates = new Map(parts.STATIONS.map(([name]) => [name, []]));
 let before = null;
 let heardAt = null;
 
@@ -37,22 +37,22 @@ function keepFocus(target) {
 function drawRoad(status) {
   const seconds = before ? status.now_unix_seconds - before.now_unix_seconds : 0;
   const road = place("road");
-  if (!road.children.length) road.append(...parts.ROOMS.map(([name]) => make("li", { "data-room": name })));
-  parts.ROOMS.forEach((room, at) => {
-    const [name, , , counter] = room;
+  if (!road.children.length) road.append(...parts.STATIONS.map(([name]) => make("li", { "data-station": name })));
+  parts.STATIONS.forEach((station, at) => {
+    const [name, , , counter] = station;
     const past = rates.get(name);
     if (seconds > 0) {
       const now = Math.max(0, (counter(status) - counter(before)) / seconds);
       past.push(past.length ? SMOOTHING * now + (1 - SMOOTHING) * past.at(-1) : now);
       if (past.length > parts.SAMPLES) past.shift();
     }
-    road.children[at].replaceChildren(...parts.room(room, status, past));
+    road.children[at].replaceChildren(...parts.station(station, status, past));
   });
 }
 
 function drawVerdict(status) {
   const made = parts.verdict(status);
-  const said = made.map((element) => element.textContent).join(" ").replace(/[\d,]+/g, "#");
+  const said = made.map((element) => element.textContent).join(" ").replace(/[\d,:]+/g, "#");
   if (drawn.get("verdict-words") === said) {
     // Only figures have changed: a screen reader need not hear it again.
     place("verdict").setAttribute("aria-live", "off");
@@ -64,12 +64,16 @@ function drawVerdict(status) {
 }
 
 function show(status) {
-  document.title = `${(status.subscriptions ?? []).some((one) => one.blind_since_unix_seconds) ? "blind · " : ""}otelbridge`;
+  const worst = (status.answers ?? [])[0]?.word;
+  const where = status.node || status.pod;
+  document.title = [worst, where, "otelbridge"].filter(Boolean).join(" · ");
   place("identity").textContent = [
+    status.node ? `node ${status.node}` : "",
+    status.pod ? `pod ${status.pod}` : "",
+    where ? "" : status.instance ?? "",
     status.version ? `version ${status.version}` : "",
     status.state ?? "",
     status.started_unix_seconds ? `up ${duration(status.now_unix_seconds - status.started_unix_seconds)}` : "",
-    status.instance ?? "",
   ].filter(Boolean).join(" · ");
   drawVerdict(status);
   drawRoad(status);
@@ -97,7 +101,7 @@ async function ask() {
     heardAt = Date.now() / 1000;
     place("trouble").hidden = true;
     document.body.classList.remove("stale");
-    place("freshness").textContent = `live, ${clock(heardAt)}`;
+    place("freshness").textContent = `live, ${clock(heardAt)} UTC`;
   } catch (error) {
     document.body.classList.add("stale");
     const trouble = place("trouble");

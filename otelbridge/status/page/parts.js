@@ -13,29 +13,22 @@ const none = (text) => make("p", { class: "quiet" }, text);
 const facts = (...pairs) =>
   make("dl", {}, ...pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
 
-// The first question of everyone who opens this page, answered from the ledger, the gaps and the states.
+// What everyone asks who opens this page, worst first; the bridge itself has the answers.
+const MOOD_WORDS = { bad: "now", warn: "now", past: "since the start", good: "well" };
 export function verdict(document) {
-  const streams = Object.entries(document.ledger?.streams ?? {});
-  const blindNow = (document.subscriptions ?? []).filter((one) => one.blind_since_unix_seconds);
-  const gaps = document.gaps ?? [];
-  const dropped = streams.map(([name, accounts]) => [name, sum(accounts.dropped)]).filter(([, records]) => records);
-  const rejected = streams.reduce((total, [, accounts]) => total + accounts.rejected, 0);
-  const held = streams.reduce((total, [, accounts]) => total + accounts.held, 0);
-  const said = [];
-  if (blindNow.length) said.push(["bad", `${plural(blindNow.length, "subscription is", "subscriptions are")} blind right now: ${blindNow.map((one) => one.upstream).join(", ")}.`]);
-  if (document.ledger && !document.ledger.balanced) said.push(["bad", "The ledger does not balance: records are missing. This is a fault of the bridge; please report it."]);
-  if (dropped.length) said.push(["bad", `Dropped by the bridge: ${dropped.map(([name, records]) => `${count(records)} of ${name}`).join(", ")}; the ledger names the reasons.`]);
-  if (rejected) said.push(["bad", `${plural(rejected, "record")} rejected by the endpoint.`]);
-  if (gaps.length) {
-    const longest = Math.max(...gaps.map((gap) => gap.ended_unix_seconds - gap.started_unix_seconds));
-    said.push(["warn", `${plural(gaps.length, "gap record")}, the longest of ${duration(longest)}: what KubeArmor said meanwhile was never received.`]);
-  }
-  if (document.ledger?.balanced) said.push(["good", "The ledger balances: every event that was received is accounted for."]);
-  if (held) said.push(["plain", `${plural(held, "record")} held on disk, to be delivered.`]);
-  const lost = dropped.length || rejected || (document.ledger && !document.ledger.balanced);
-  const [word, mood] = !document.ledger ? ["Not known yet.", "plain"] : lost ? ["Yes.", "bad"] : gaps.length || blindNow.length ? ["Perhaps, while blind.", "warn"] : ["No.", "good"];
-  return [make("p", { class: `word ${mood}` }, word), make("ul", { class: "reasons" }, ...said.map(([tone, text]) => make("li", { class: tone }, text)))];
+  return (document.answers ?? []).map((answer) =>
+    make(
+      "li",
+      { class: `answer ${answer.mood}` },
+      make("h3", {}, answer.question, " ", badge(MOOD_WORDS[answer.mood] ?? answer.mood, answer.mood)),
+      make("p", {}, answer.sentence),
+      answer.runbook ? make("p", { class: "quiet" }, "Runbook: ", runbook(document.runbook_url, answer.runbook)) : null,
+    ),
+  );
 }
+
+const runbook = (url, section) =>
+  url ? make("a", { href: `${url}#${section}`, rel: "noreferrer" }, section) : make("span", { class: "mono" }, `docs/runbook.md#${section}`);
 
 export function subscriptions(document) {
   const all = document.subscriptions ?? [];
@@ -55,7 +48,7 @@ export function subscriptions(document) {
       one.last_error ? make("p", { class: "error" }, one.error_class ? `${one.error_class}: ` : "", one.last_error) : null,
       Number.isFinite(one.next_attempt_in_seconds) ? make("p", {}, `Next attempt in ${duration(one.next_attempt_in_seconds)}, number ${count(one.attempts_in_a_row + 1)} in a row.`) : null,
       timeline(one, document.gaps ?? [], document.started_unix_seconds ?? document.now_unix_seconds, document.now_unix_seconds),
-      table(`Streams of ${one.upstream}`, [["Stream"], ["State"], ["Events", "number"], ["Last event"], ["Trouble"]], streams),
+      table(`Streams of ${one.upstream}`, [["Stream"], ["State"], ["Events since the start", "number"], ["Last event"], ["Trouble"]], streams),
     );
   });
 }
@@ -77,7 +70,7 @@ export function ledger(document) {
     a.residue ? badge(`no, ${count(a.residue)} off`, "bad") : badge("yes", "good"),
   ]);
   const columns = [["Stream"], ["Received", "number"], ["Delivered", "number"], ["Rejected", "number"], ["Dropped", "number"], ["Filtered", "number"], ["Held", "number"], ["Balances"]];
-  return [none("received = delivered + rejected + dropped + filtered + held"), table("Ledger", columns, rows)];
+  return [none("Since this queue was made, over all restarts: received = delivered + rejected + dropped + filtered + held"), table("Ledger", columns, rows)];
 }
 
 export function queue(document) {
@@ -107,13 +100,13 @@ export function delivery(document) {
       "article",
       {},
       make("h3", {}, make("span", { class: "mono" }, d.endpoint), " ", state(d.state)),
-      d.code || d.why ? make("p", { class: d.state === "delivering" ? "" : "error" }, [d.code, d.why].filter(Boolean).join(": ")) : null,
+      d.code || d.why ? make("p", { class: "error" }, [d.code, d.why].filter(Boolean).join(": "), d.cure ? ` ${d.cure}` : "") : null,
       facts(
-        ["Taken", plural(d.records, "record")],
-        ["Rejected", count(d.rejected)],
-        ["Requests", count(d.requests)],
+        ["Taken since the start", plural(d.records, "record")],
+        ["Refused since the start", count(d.rejected)],
+        ["Requests since the start", count(d.requests)],
         ["Last taken", ago(d.last_accepted_unix_seconds)],
-        ["Asked to wait", d.delay_seconds ? duration(d.delay_seconds) : ""],
+        ["Waits between tries", ["delayed", "held"].includes(d.state) ? duration(d.delay_seconds) : ""],
       ),
     ),
   );
@@ -126,7 +119,7 @@ export function gaps(document) {
   const rows = all.slice(-SHOWN).reverse().map((gap) => [
     clock(gap.started_unix_seconds),
     duration(gap.ended_unix_seconds - gap.started_unix_seconds),
-    gap.stream,
+    gap.stream || gap.node || "",
     gap.upstream || "here",
     gap.cause.replaceAll("_", " "),
     lost(gap),
@@ -135,17 +128,30 @@ export function gaps(document) {
   return [table("Blind stretches", [["From"], ["Length", "number"], ["Stream"], ["Upstream"], ["Cause"], ["Records", "number"], ["Detail"]], rows)];
 }
 
+// Lines that say the same, but for figures and times, are one line: "27 times".
+function folded(entries) {
+  const groups = new Map();
+  for (const entry of entries) {
+    const words = Object.entries(entry.fields ?? {}).filter(([name, value]) => typeof value === "string" && name !== "latest" && name !== "connection_id");
+    const key = JSON.stringify([entry.sentence, words]);
+    const group = groups.get(key) ?? { times: 0 };
+    groups.delete(key); // the latest of a group gives its place
+    groups.set(key, { entry, times: group.times + 1 + (entry.more ?? 0) });
+  }
+  return [...groups.values()];
+}
+
 export function history(document) {
   // A line that was held back comes later than it happened.
   const all = (document.history ?? []).toSorted((one, other) => one.unix_seconds - other.unix_seconds);
   if (!all.length) return [none("Nothing has been said yet.")];
-  const items = all.slice(-SHOWN).reverse().map((entry) =>
+  const items = folded(all).slice(-SHOWN).reverse().map(({ entry, times }) =>
     make(
       "li",
       {},
       make("time", {}, clock(entry.unix_seconds)),
       badge(entry.level, LEVEL_MOODS[entry.level] ?? "plain"),
-      make("span", { class: "said" }, entry.sentence, " ", ...Object.entries(entry.fields ?? {}).map(([name, value]) => make("span", { class: "field" }, make("b", {}, `${name} `), typeof value === "string" ? value : JSON.stringify(value))), entry.more ? badge(`${entry.more} more`, "plain") : null),
+      make("span", { class: "said" }, entry.sentence, " ", times > 1 ? badge(`${count(times)} times`, "plain") : null, " ", ...Object.entries(entry.fields ?? {}).map(([name, value]) => make("span", { class: "field" }, make("b", {}, `${name} `), typeof value === "string" ? value : JSON.stringify(value)))),
     ),
   );
   return [make("ul", { class: "log" }, ...items)];
@@ -193,8 +199,8 @@ export function settings(document) {
 
 export const SAMPLES = 60; // rates remembered, one a second
 
-// The rooms, each with the counter that its rate is made of.
-export const ROOMS = [
+// The components, each with the counter that its rate is made of.
+export const STATIONS = [
   ["feed", "receives", "events/s", (d) => (d.subscriptions ?? []).reduce((total, one) => total + sum(Object.fromEntries(Object.entries(one.streams ?? {}).map(([name, s]) => [name, s.events]))), 0), (d) => plural((d.subscriptions ?? []).length, "subscription")],
   ["gate", "filters", "dropped/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + sum(a.filtered), 0), () => "by your rules"],
   ["mapping", "translates", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered), 0), (d) => `${plural(d.handoff?.events ?? 0, "event")} waiting`],
@@ -202,7 +208,7 @@ export const ROOMS = [
   ["send", "delivers", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.delivered, 0), (d) => (d.delivery ?? []).map((one) => one.state).join(", ") || "idle"],
 ];
 
-export function room([name, verb, unit, , note], document, history) {
+export function station([name, verb, unit, , note], document, history) {
   const peak = Math.max(1, ...history);
   const first = SAMPLES - history.length;
   const points = history.map((value, at) => `${first + at},${(20 - (18 * value) / peak).toFixed(1)}`).join(" ");
@@ -212,7 +218,7 @@ export function room([name, verb, unit, , note], document, history) {
   line.setAttribute("points", points);
   svg.append(line);
   return [
-    make("span", { class: "room" }, name),
+    make("span", { class: "station" }, name),
     make("span", { class: "quiet" }, ` ${verb}`),
     make("p", { class: "figure" }, make("b", {}, rate(history.at(-1))), ` ${unit}`),
     svg,

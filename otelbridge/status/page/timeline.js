@@ -6,7 +6,7 @@ const LONGEST_SECONDS = 3600;
 const SHORTEST_SECONDS = 120;
 const WORTH_TELLING_SECONDS = 0.5; // the connecting at the start is not news
 const SEEING = new Set(["watching", "suspect"]);
-const MOODS = { watching: "good", suspect: "warn", connecting: "blind", waiting: "blind", holding: "bad", idle: "idle" };
+const MOODS = { watching: "good", suspect: "warn", connecting: "blind", waiting: "blind", holding: "bad" };
 
 // [{state, from, to, why}] within the window, oldest first.
 function segments(subscription, from, now) {
@@ -41,9 +41,10 @@ const legend = () =>
   make(
     "p",
     { class: "quiet legend", "aria-hidden": "true" },
-    ...[["good", "seeing"], ["warn", "suspect"], ["blind", "blind"], ["bad", "blind until an operator helps"]].map(([mood, word]) =>
+    ...[["good", "seeing"], ["warn", "suspect"], ["blind", "blind"], ["bad", "blind until an operator helps"], ["idle", "not started, or ending"], ["none", "not running"]].map(([mood, word]) =>
       make("span", {}, make("i", {}, make("span", { class: `stretch ${mood}` })), word),
     ),
+    make("span", {}, make("i", { class: "of-gap" }, make("span", { class: "mark" })), "gap on record"),
   );
 
 export function timeline(subscription, gaps, startedAt, now) {
@@ -79,7 +80,7 @@ export function timeline(subscription, gaps, startedAt, now) {
     { class: "timeline" },
     bar,
     marks,
-    make("div", { class: "axis", "aria-hidden": "true" }, make("span", {}, clock(from)), make("span", {}, "now")),
+    make("div", { class: "axis", "aria-hidden": "true" }, make("span", {}, `${clock(from)} UTC`), make("span", {}, "now")),
     legend(),
     make("p", { class: "quiet" }, summary),
     told.length ? make("ul", { class: "stretches" }, ...told.slice(-5)) : null,

@@ -1,8 +1,9 @@
 // Values go in, words for people come out; and the one way in which this page makes elements: text stays text.
 
 const COUNT = new Intl.NumberFormat("en");
-const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-const DATE = new Intl.DateTimeFormat([], { dateStyle: "medium" });
+// UTC like the log, the records and the runbook, whatever clock the reader's machine goes by.
+const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false, timeZone: "UTC" });
+const DATE = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeZone: "UTC" });
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"];
 

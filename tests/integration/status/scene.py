@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.feed.model import StateChange, StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.queue.model import Depth
+from otelbridge.send.circuit_breaker import BreakerState, EndpointState
+from otelbridge.send.request_limits import Limits
+from otelbridge.send.workers import SendStatus
 from otelbridge.status import document as d
+from otelbridge.status.answers import answers
 from otelbridge.status.probes import livez, readyz, startupz
 from otelbridge.status.server import StatusServer
 from otelbridge.status.settings import StatusSettings
@@ -141,6 +145,38 @@ class Scene:
             timeline=tuple(self.timeline),
         )
 
+    def send(self) -> SendStatus:
+        """What send would say."""
+        delivered = sum(self.ledger.total(stream, Account.DELIVERED) for stream in Stream)
+        breaker = BreakerState(
+            state=EndpointState.DELIVERING,
+            code="",
+            why="",
+            cure="",
+            since_unix_nano=int(self.started * SECOND),
+            delay_seconds=0,
+            next_try_seconds=0,
+            last_accepted_unix_nano=self.last_event or None,
+        )
+        return SendStatus(
+            endpoint=ENDPOINT,
+            breaker=breaker,
+            backlog_records_per_second=None,
+            request_limits=Limits(4 << 20, 8192),
+            apart_records=0,
+            in_flight=0,
+            requests=7,
+            request_bytes=0,
+            accepted_requests=7,
+            delivered_records=delivered,
+            rejected_records=0,
+            retries=0,
+            splits=0,
+            dead_letter_records=0,
+            duration_counts=(),
+            duration_sum_seconds=0,
+        )
+
     def depth(self) -> Depth:
         """What the queue would say."""
         return Depth(
@@ -183,7 +219,21 @@ class Scene:
             "subscriptions": lambda: [d.subscription_document(self.subscription())],
             "handoff": lambda: {"events": 0, "bytes": 0, "max_events": 100_000, "max_bytes": 1 << 26, "dropped": 0},
             "queue": queue,
-            "delivery": lambda: [d.delivery_document(delivery) for delivery in self.telemetry.states.deliveries()],
+            "delivery": lambda: [d.delivery_document(self.send())],
+            "answers": lambda: answers(
+                [self.subscription()],
+                ENDPOINT,
+                self.send().breaker,
+                self.depth(),
+                full_in_seconds=None,
+                gaps=history.gaps(),
+                postings=self.ledger.postings(),
+                residue={},
+                started_unix_nano=int(self.started * SECOND),
+            ),
+            "node": lambda: "node-7",
+            "pod": lambda: "otelbridge-x7k2p",
+            "runbook_url": lambda: "",
             "ledger": ledger,
             "gaps": lambda: [d.gap_document(gap) for gap in history.gaps()],
             "history": lambda: [d.entry_document(entry) for entry in history.entries()],

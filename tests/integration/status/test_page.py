@@ -57,14 +57,22 @@ def _open(page: Page, server: StatusServer) -> None:
     eventually(lambda: page.text("#freshness").startswith("live"), why="the page does not come alive")
 
 
+def moods(page: Page) -> list[str]:
+    """Of the three answers, in their order."""
+    found: list[str] = page.evaluate("[...document.querySelectorAll('.answer')].map(a => a.classList[1])")
+    return found
+
+
 def test_figures_change_by_themselves(shown: tuple[Scene, Page]) -> None:
     scene, page = shown
 
     scene.flow(7, 1200, filtered=200)
     eventually(lambda: "1,200" in page.text("#ledger") and "200 probe-noise" in page.text("#ledger"))
-    rate = eventually(lambda: float(page.text("[data-room=feed] .figure b") or 0), why="no rate is shown")
+    rate = eventually(lambda: float(page.text("[data-station=feed] .figure b") or 0), why="no rate is shown")
     assert rate > 0
-    assert page.text("#verdict .word") == "No."
+    assert moods(page) == ["good", "good", "good"]
+    assert "node-7" in page.text("#identity")
+    assert page.evaluate("document.title") == "node-7 · otelbridge"
 
     scene.flow(0, 34)
     eventually(lambda: "1,234" in page.text("#ledger"), why="the new total is not shown")
@@ -75,16 +83,19 @@ def test_a_disconnect_appears_on_the_timeline_and_in_the_verdict(shown: tuple[Sc
 
     scene.move(SubscriptionState.WAITING, "UNAVAILABLE: connection reset")
     eventually(lambda: page.evaluate("document.querySelectorAll('.stretch.blind[data-state=waiting]').length"))
-    assert "blind right now" in page.text("#verdict")
+    assert moods(page) == ["bad", "good", "good"]
+    assert "nothing is seen since" in page.text("#verdict .bad")
+    assert "docs/runbook.md#otelbridgeblind" in page.text("#verdict .bad")
     assert "UNAVAILABLE: connection reset" in page.text(f"[data-upstream='{UPSTREAM}']")
-    assert page.evaluate("document.title") == "blind · otelbridge"
+    assert page.evaluate("document.title") == "blind · node-7 · otelbridge"
 
     scene.move(SubscriptionState.CONNECTING)
     scene.move(SubscriptionState.WATCHING)
     scene.gap(1.5, GapCause.DISCONNECT, "UNAVAILABLE: connection reset")
     eventually(lambda: "1.5 s" in page.text("#gaps"), why="the gap is not listed")
-    assert page.text("#verdict .word") == "Perhaps, while blind."
-    assert page.evaluate("document.querySelectorAll('.mark').length") == 2
+    assert moods(page) == ["past", "good", "good"]
+    assert "2 gaps, the last of 2 s from" in page.text("#verdict .past")
+    assert page.evaluate("document.querySelectorAll('.marks .mark').length") == 2
     assert "1 blind stretch in the last" in page.text("#subscriptions")
 
 
@@ -97,7 +108,7 @@ def test_what_an_attacker_puts_into_an_event_stays_text(shown: tuple[Scene, Page
     for place in ("#events", "#subscriptions", "#gaps", "#history"):
         eventually(lambda place=place: SHOWN in page.text(place), why=f"{place} does not show it as text")  # type: ignore[misc]
     assert page.evaluate("document.querySelectorAll('main script, main img').length") == 0
-    assert page.evaluate("document.title") == "blind · otelbridge"
+    assert page.evaluate("document.title") == "blind · node-7 · otelbridge"
 
 
 def test_secrets_and_settings_are_folded_away(shown: tuple[Scene, Page]) -> None:
@@ -126,7 +137,7 @@ def test_everything_is_reached_by_keyboard(shown: tuple[Scene, Page]) -> None:
             )
         )
 
-    assert reached[0] == "Skip to the answer"
+    assert reached[0] == "Skip to the answers"
     assert {"Ledger", f"Streams of {UPSTREAM}", "Show the settings in force, secrets hidden", "JSON"} <= set(reached)
 
 
@@ -148,6 +159,24 @@ def test_nothing_is_wider_than_the_window(shown: tuple[Scene, Page]) -> None:
     for width in (360, 768, 1920):
         page.resize(width, 800)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_three_answers_fit_on_the_first_screen_of_a_phone(shown: tuple[Scene, Page]) -> None:
+    scene, page = shown
+    scene.flow(5, 10)
+    scene.gap(7)
+    scene.move(SubscriptionState.HOLDING, "PERMISSION_DENIED: the relay does not let us in")
+    eventually(lambda: moods(page) == ["bad", "past", "good"])
+    page.resize(390, 700)
+    assert page.evaluate("document.querySelector('#answer').getBoundingClientRect().bottom") <= 700
+
+
+def test_lines_that_say_the_same_are_one(shown: tuple[Scene, Page]) -> None:
+    scene, page = shown
+    for _ in range(3):
+        scene.gap(1, detail="reset")
+    eventually(lambda: "times" in page.text("#history"), within_seconds=15)
+    assert page.text("#history").count("Events could not be seen for a while.") <= 2
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="no axe-core: `npm install --no-save --prefix tests axe-core@4.14.1`")

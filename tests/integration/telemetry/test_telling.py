@@ -78,7 +78,7 @@ def test_lines_are_in_the_order_of_their_times_and_the_last_one_is_the_end(stder
 def test_a_change_for_the_better_is_said_at_once_and_behind_what_was_held_back(telemetry: Telemetry) -> None:
     for _ in range(2):
         telemetry.tell(example(h.DeliveryDelayed))
-        telemetry.tell(example(h.BatchAccepted, rejected=0))  # from which telemetry tells DeliveryResumed
+        telemetry.tell(example(h.DeliveryResumed))
     assert telemetry.settle(5)
 
     assert [entry.line.event for entry in telemetry.history.entries()] == [

@@ -1,0 +1,222 @@
+"""Answers what whoever opens the status page asks first: am I seeing, is it arriving, was anything missed?
+
+"Now" and "since the start" are different questions with different moods: what is over is `past`, however bad it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypedDict
+
+from otelbridge.event import Gap, Stream
+from otelbridge.feed.model import SubscriptionState, SubscriptionStatus
+from otelbridge.queue.model import Depth
+from otelbridge.send.circuit_breaker import BreakerState, EndpointState
+from otelbridge.telemetry.ledger import Account, Posting
+
+NANOSECONDS = 1_000_000_000
+MOODS = ("bad", "warn", "past", "good")
+"""Worst first."""
+GROWTH_SECONDS = 60.0
+"""The rate at which the queue fills is the mean of so long."""
+FULL_SOON_SECONDS = 3600.0
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+class AnswerDocument(TypedDict):
+    """One of the three answers."""
+
+    question: str
+    mood: str
+    word: str
+    """For the title: a few words; empty where there is nothing to say in it."""
+    sentence: str
+    since_unix_seconds: float | None
+    runbook: str
+    """The section of docs/runbook.md; empty where all is well."""
+
+
+class QueueGrowth:
+    """How fast the queue fills: fed once a second by one thread, read by any."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque(maxlen=int(GROWTH_SECONDS) + 1)
+
+    def note(self, held_bytes: int, now: float) -> None:
+        """The queue takes so many bytes at this moment (monotonic)."""
+        self._samples.append((now, held_bytes))
+
+    def seconds_until(self, max_bytes: int) -> float | None:
+        """When it will be full at the present rate; None while it does not grow."""
+        samples = list(self._samples)
+        if len(samples) < 2:  # noqa: PLR2004 - a rate needs two
+            return None
+        (began, first), (ended, last) = samples[0], samples[-1]
+        if last <= first or ended <= began:
+            return None
+        return (max_bytes - last) * (ended - began) / (last - first)
+
+
+def answers(
+    subscriptions: Sequence[SubscriptionStatus],
+    endpoint: str,
+    breaker: BreakerState,
+    depth: Depth,
+    *,
+    full_in_seconds: float | None,
+    gaps: Sequence[Gap],
+    postings: Iterable[Posting],
+    residue: Mapping[Stream, int],
+    started_unix_nano: int,
+) -> list[AnswerDocument]:
+    """The three answers, worst first.
+
+    Args:
+        subscriptions: what the feed says of each upstream.
+        endpoint: where records go.
+        breaker: what it has answered.
+        depth: what the queue holds.
+        full_in_seconds: when the queue is full at the present rate, if it grows.
+        gaps: the latest ones, oldest first.
+        postings: the ledger's sums.
+        residue: what the ledger misses, by stream.
+        started_unix_nano: when this bridge started.
+    """
+    found = [
+        seeing(subscriptions),
+        arriving(endpoint, breaker, depth, full_in_seconds),
+        missed(gaps, postings, residue, started_unix_nano),
+    ]
+    return sorted(found, key=lambda answer: MOODS.index(answer["mood"]))
+
+
+def seeing(subscriptions: Sequence[SubscriptionStatus]) -> AnswerDocument:
+    """Am I seeing now?"""
+    answer = partial(_answer, "Am I seeing now?")
+
+    if not subscriptions:
+        return answer("bad", "No. There is no subscription yet.", word="no subscription", runbook="otelbridgeblind")
+    blind = [status for status in subscriptions if status.blind_since_unix_nano is not None]
+    if blind:
+        worst = min(blind, key=lambda status: (not _curable(status), status.blind_since_unix_nano or 0))
+        since = worst.blind_since_unix_nano or 0
+        streams = [name.value for name, stream in worst.streams.items() if stream.blind_since_unix_nano is not None]
+        what = "nothing" if len(streams) == len(worst.streams) else f"no {' and no '.join(streams)}"
+        why = worst.last_error or next((s.error for s in worst.streams.values() if s.error), "") or worst.state.value
+        why = why.partition(" (")[0]  # what the library said in its own words stands below
+        more = f" {len(blind) - 1} more of {len(subscriptions)} upstreams cannot be seen." if len(blind) > 1 else ""
+        cure = " Only an operator can cure it." if _curable(worst) else ""
+        part = "No" if len(streams) == len(worst.streams) and len(blind) == len(subscriptions) else "Not all"
+        sentence = f"{part}. From {worst.upstream} {what} is seen since {moment(since)}: {why}.{cure}{more}"
+        return answer("bad", sentence, word="blind", since=since, runbook="otelbridgeblind")
+    unheard = [status for status in subscriptions if status.unheard_since_unix_nano]
+    if unheard:
+        status = unheard[0]
+        since = status.unheard_since_unix_nano or 0
+        sentence = f"Perhaps not. {status.upstream} is connected since {moment(since)}, but no node has been heard."
+        return answer("warn", sentence, word="no node heard", since=since, runbook="otelbridgenodesilent")
+    silent = [node for status in subscriptions for node in status.silent_nodes]
+    if silent:
+        named = ", ".join(silent[:3]) + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")  # noqa: PLR2004
+        return answer("warn", f"In part. Fallen silent: {named}.", word="nodes silent", runbook="otelbridgenodesilent")
+    last = max(status.last_event_unix_nano for status in subscriptions)
+    where = subscriptions[0].upstream if len(subscriptions) == 1 else f"{len(subscriptions)} upstreams"
+    tail = f"; the last event came at {moment(last)}" if last else ""
+    return answer("good", f"Yes. Every stream of {where} is watched{tail}.", since=last or None)
+
+
+def arriving(endpoint: str, breaker: BreakerState, depth: Depth, full_in_seconds: float | None) -> AnswerDocument:
+    """Is it arriving now?"""
+    answer = partial(_answer, "Is it arriving now?")
+
+    held = f"{depth.records:,} records are held" if depth.records else "nothing is held"
+    stuck = depth.degraded or breaker.state in {EndpointState.HELD, EndpointState.DELAYED}
+    if full_in_seconds is not None and stuck:
+        held += f"; at the present rate the queue is full in {about(full_in_seconds)}"
+    since = breaker.since_unix_nano
+    because = ": ".join(part for part in (breaker.code, breaker.why) if part)
+    if depth.degraded:
+        sentence = f"The disk does not take writes: {depth.memory_records:,} records wait in memory, and {held}."
+        return answer("bad", sentence, word="disk degraded", runbook="otelbridgediskdegraded")
+    if breaker.state is EndpointState.HELD:
+        cure = f" {breaker.cure.rstrip('.')}." if breaker.cure else ""
+        sentence = f"No. {endpoint} refuses since {moment(since)}: {because}.{cure} Meanwhile {held}."
+        return answer("bad", sentence, word="endpoint refuses", since=since, runbook="otelbridgedeliveryheld")
+    if breaker.state is EndpointState.DELAYED:
+        soon = full_in_seconds is not None and full_in_seconds < FULL_SOON_SECONDS
+        sentence = f"No. {endpoint} does not take records since {moment(since)}: {because}. Meanwhile {held}."
+        return answer(
+            "bad" if soon else "warn", sentence, word="endpoint away", since=since, runbook="otelbridgedeliverylate"
+        )
+    if breaker.last_accepted_unix_nano is None:
+        return answer("good", f"Nothing had to be sent yet; {held}.")
+    accepted = breaker.last_accepted_unix_nano
+    return answer("good", f"Yes. {endpoint} took the last request at {moment(accepted)}; {held}.", since=accepted)
+
+
+def missed(
+    gaps: Sequence[Gap], postings: Iterable[Posting], residue: Mapping[Stream, int], started_unix_nano: int
+) -> AnswerDocument:
+    """Was anything missed, and when?"""
+    answer = partial(_answer, "Was anything missed?")
+
+    if any(residue.values()):
+        sentence = "The ledger does not balance: this is a fault of the bridge; please report it."
+        return answer("bad", sentence, word="ledger unbalanced", runbook="otelbridgeledgerunbalanced")
+    lost: dict[str, int] = {}
+    for _, account, reason, records in postings:
+        if account is Account.DROPPED:
+            lost[reason.replace("_", " ")] = lost.get(reason.replace("_", " "), 0) + records
+        elif account is Account.REJECTED:
+            lost["rejected by the endpoint"] = lost.get("rejected by the endpoint", 0) + records
+    said = [f"{records:,} records {reason}" for reason, records in lost.items() if records]
+    if gaps:
+        last = gaps[-1]
+        seconds = max(0.0, (last.ended_unix_nano - last.started_unix_nano) / NANOSECONDS)
+        count = "1 gap" if len(gaps) == 1 else f"{len(gaps)} gaps"
+        cause = last.cause.value.replace("_", " ")
+        said.append(f"{count}, the last of {about(seconds)} from {moment(last.started_unix_nano)} ({cause})")
+    began = moment(started_unix_nano)
+    if not said:
+        return answer("good", f"No, nothing since the start at {began}.")
+    runbook = "otelbridgerecordsdropped" if lost else "otelbridgeblind"
+    sentence = f"Yes, since the start at {began}: {'; '.join(said)}."
+    return answer("past", sentence, since=gaps[-1].started_unix_nano if gaps else None, runbook=runbook)
+
+
+def moment(unix_nano: int) -> str:
+    """A time in UTC, as the log has it; with its date where it is not today."""
+    at = datetime.fromtimestamp(unix_nano / NANOSECONDS, tz=UTC)
+    today = datetime.fromtimestamp(time.time(), tz=UTC).date()
+    return at.strftime("%H:%M:%S UTC" if at.date() == today else "%Y-%m-%d %H:%M UTC")
+
+
+def about(seconds: float) -> str:
+    """A length of time in its largest unit."""
+    for unit, size in (("d", DAY), ("h", HOUR), ("min", MINUTE)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
+
+
+def _curable(status: SubscriptionStatus) -> bool:
+    """Whether an operator is awaited."""
+    holding = SubscriptionState.HOLDING.value
+    return status.state.value == holding or any(stream.state.value == holding for stream in status.streams.values())
+
+
+def _answer(
+    question: str, mood: str, sentence: str, *, word: str = "", since: int | None = None, runbook: str = ""
+) -> AnswerDocument:
+    return {
+        "question": question,
+        "mood": mood,
+        "word": word,
+        "sentence": sentence,
+        "since_unix_seconds": since / NANOSECONDS if since else None,
+        "runbook": runbook,
+    }
