@@ -21,10 +21,12 @@ PROBE_SECONDS = 2.0
 """After so much silence where there was none, and again after as much, a health check is sent ahead of time."""
 PROBE_FOR_SECONDS = 60.0
 """A longer silence is a quiet stream, not a stall that is about to end."""
-UNUSUAL_FACTOR = 3.0
-FORGET = 0.93
-"""Per second with events: what the longest silence of late counts less. After a quiet night a minute of events is
-enough for a pause of two seconds to be unusual again."""
+UNUSUAL_FACTOR = 2.5
+"""Times the mean silence between two looks with news."""
+MEAN_WEIGHT = 0.1
+"""Of the newest silence in that mean."""
+MEAN_FACTOR = 4.0
+"""A silence counts for no more than so many times the mean: a stall must not hide the next one."""
 
 NANOSECONDS = 1_000_000_000
 
@@ -59,7 +61,8 @@ class StallDetector:
     def __init__(self, now: int) -> None:
         self._last_answer = now
         self._last_event = 0
-        self._longest_seconds = 0.0
+        self._mean_seconds = 0.0
+        """Of the silences between looks that found news; 0 before the second event."""
         self._silence = (now, now)
         """The latest silence of some length that has ended: from one event to the next."""
 
@@ -73,7 +76,8 @@ class StallDetector:
         seconds = (last_event - before) / NANOSECONDS
         if seconds >= STALL_SECONDS:
             self._silence = (before, last_event)
-        self._longest_seconds = max(self._longest_seconds * FORGET, min(seconds, PROBE_FOR_SECONDS))
+        mean = self._mean_seconds or min(seconds, PROBE_FOR_SECONDS)
+        self._mean_seconds = mean + MEAN_WEIGHT * (min(seconds, MEAN_FACTOR * mean, PROBE_FOR_SECONDS) - mean)
 
     def wants_probe(self, now: int, asked: int) -> bool:
         """Whether the present silence is out of the usual, and no health check was sent lately to tell why.
@@ -83,9 +87,9 @@ class StallDetector:
             asked: when the last health check was sent.
         """
         silence = (now - self._last_event) / NANOSECONDS
-        if not self._longest_seconds > 0.0 or silence > PROBE_FOR_SECONDS:
+        if not self._mean_seconds or silence > PROBE_FOR_SECONDS:
             return False
-        unusual = silence > max(PROBE_SECONDS, UNUSUAL_FACTOR * self._longest_seconds)
+        unusual = silence > max(PROBE_SECONDS, UNUSUAL_FACTOR * self._mean_seconds)
         return unusual and (now - max(asked, self._last_event)) / NANOSECONDS >= PROBE_SECONDS
 
     def answered(self, asked: int, now: int) -> Stall | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -63,6 +64,7 @@ class Stage:
         self.endpoint = endpoint
         self.bridge = bridge
         self.published: list[Published] = []
+        self._happened: list[tuple[int, str]] = []
         self._nodes = nodes
         self._relay = relay
         self._line = line
@@ -71,14 +73,14 @@ class Stage:
     def pause(self, seconds: float) -> None:
         self._waiting.wait(seconds)
 
-    def happen(self, fault: str) -> float:
-        """The fault, from its beginning to its end; returns when it was over, on the monotonic clock."""
+    def happen(self, fault: str) -> None:
+        """The fault, from its beginning to its end, as far as it has to be undone."""
+        self._happened.append((time.time_ns(), fault))
         parsed = parse_fault(f"{fault}@0s")
         undo = act_of(parsed, self._relay, self._line, self._nodes)()
         if callable(undo):
             self.pause(parsed.ends_after_seconds or 0)
             undo()
-        return time.monotonic()
 
     @contextmanager
     def publishing(self, per_second_and_node: float) -> Iterator[None]:
@@ -133,6 +135,14 @@ class Stage:
         """Those of them that no gap record covers."""
         gaps = self.gaps()
         return [event for event in self.missing() if not any(gap.covers(event) for gap in gaps)]
+
+    def by_fault(self, events: list[Published]) -> Counter[str]:
+        """After which fault they happened, and how many seconds (those of the first and the last)."""
+        found: dict[str, list[float]] = {}
+        for event in events:
+            at, fault = max((one for one in self._happened if one[0] <= event.unix_nano), default=(0, "no fault"))
+            found.setdefault(fault, []).append((event.unix_nano - at) / 1e9)
+        return Counter({f"{fault} +{min(ats):.1f} to {max(ats):.1f} s": len(ats) for fault, ats in found.items()})
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def judge(relay: Stage, name: str, seed: int, *, false_allowed: int = 0, expecte
     unexpected = [gap for gap in gaps if gap.cause not in expected_causes]
     passed = not silent and len(unexpected) <= false_allowed and relay.bridge.balances()
     record(f"bridge: {name}", figures, passed)
-    assert passed, (figures, silent[:5], unexpected)
+    assert passed, (figures, relay.by_fault(silent), unexpected, gaps)
 
 
 @pytest.mark.torture

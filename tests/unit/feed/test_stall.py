@@ -91,3 +91,11 @@ def test_the_time_before_the_first_event_is_no_silence() -> None:
     for step in range(10):
         detector.look(nanos(600 + step))
     assert detector.wants_probe(nanos(609 + 4), nanos(600))
+
+
+def test_one_stall_does_not_hide_the_next() -> None:
+    detector = flowing(30.0)
+    detector.look(nanos(43))
+    for step in range(44, 54):
+        detector.look(nanos(step))
+    assert detector.wants_probe(nanos(53 + 4), nanos(40))
