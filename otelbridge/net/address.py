@@ -1,4 +1,4 @@
-"""An endpoint as an operator writes it, in; a host and a port, out."""
+"""Where an upstream listens: reads an address as an operator writes it, and resolves it."""
 
 from __future__ import annotations
 

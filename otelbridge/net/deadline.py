@@ -1,4 +1,4 @@
-"""A call that may hang (DNS, a handshake), in; its result within a deadline, out. A stop never waits for it."""
+"""Runs a call that may hang (DNS, a handshake) within a deadline. A stop never waits for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run_with_deadline(function: Callable[[], T], *, name: str, timeout_seconds: 
     """Runs a function on a thread of its own, because nothing in Python can interrupt getaddrinfo.
 
     Raises:
-        ErrandTimeoutError: no result within the deadline, or before the stop.
+        DeadlineExceededError: no result within the deadline, or before the stop.
         Exception: whatever the function raised.
     """
     results: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
