@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -125,6 +126,8 @@ class _Round:
     """What one permit's requests came to so far."""
 
     permit: Permit
+    parallel: int = 1
+    """Requests in flight at once; more while bad records are looked for."""
     accepted: int = 0
     refusals: int = 0
     """Requests refused, of any size, since one was accepted."""
@@ -234,10 +237,10 @@ class Export:
         self._idle_step += 1
 
     def _next_suspects(self) -> list[Lease]:
-        wave = self._wave(self._due)
-        for lease in wave:
+        leases = [self._due.popleft() for _ in range(min(len(self._due), self._parallel))]
+        for lease in leases:
             self._apart.remove(lease)
-        return wave
+        return leases
 
     def _next_fresh(self) -> Lease | None:
         limits = self._full if self._sources else self._size.limits()  # it will be sent in groups
@@ -277,18 +280,6 @@ class Export:
         self._context.queue.replace(lease, _batches(lease, contents, ranges))
         return True
 
-    def _wave(self, leases: deque[Lease]) -> list[Lease]:
-        """The next ones to send at once: together no more than a request may hold now."""
-        limits = self._size.limits()
-        wave = [leases.popleft()]
-        request_bytes, records = wave[0].request_bytes, wave[0].records
-        while leases and len(wave) < self._parallel:
-            request_bytes, records = request_bytes + leases[0].request_bytes, records + leases[0].records
-            if request_bytes > limits.max_bytes or records > limits.max_records:
-                break
-            wave.append(leases.popleft())
-        return wave
-
     # --- sending ---
 
     def deliver(self, leases: list[Lease], permit: Permit, *, beat: Callable[[], None] = lambda: None) -> float:
@@ -297,17 +288,18 @@ class Export:
         Returns the seconds to wait before the next request.
         """
         streams = [lease.stream for lease in leases] if self._context.settings.ordered else []
-        round_ = _Round(permit)
+        round_ = _Round(permit, parallel=self._parallel if len(leases) > 1 else 1)
         pending: deque[Lease] = deque(leases)
         in_flight: dict[Future[tuple[Outcome, float]], Lease] = {}
         with self._lock:
             self._streams_out.extend(streams)
         try:
-            self._group(pending)
+            if self._group(pending):
+                round_.parallel = self._parallel
             while in_flight or (pending and round_.failure is None):
                 beat()
                 if round_.failure is None:
-                    self._send_next(pending, in_flight)
+                    self._send_next(pending, in_flight, round_.parallel)
                 for sent in wait(in_flight, return_when=FIRST_COMPLETED).done:
                     outcome, seconds = sent.result()
                     with self._lock:
@@ -348,10 +340,10 @@ class Export:
                 with contextlib.suppress(ValueError):  # it was settled before the fault
                     self._context.queue.settle(lease, outcome)
 
-    def _group(self, pending: deque[Lease]) -> None:
+    def _group(self, pending: deque[Lease]) -> bool:
         """Makes parts of a lease where some of its sources are bad: one of the others together, small ones of these."""
         if len(pending) > 1 or not self._sources or pending[0].batch_ids[0] in self._suspects:
-            return
+            return False
         with self._lock:
             contents = _contents(pending[0], apart=self._sources.__contains__)
             most = max(1, int(pending[0].records / self._size.share_of(pending[0])))
@@ -361,20 +353,27 @@ class Export:
                 if parts:
                     pending.clear()
                     pending.extend(parts)
+                    return True
+        return False
 
-    def _send_next(self, pending: deque[Lease], in_flight: dict[Future[tuple[Outcome, float]], Lease]) -> None:
+    def _send_next(
+        self, pending: deque[Lease], in_flight: dict[Future[tuple[Outcome, float]], Lease], parallel: int
+    ) -> None:
         """Sends one lease on this thread; or several small ones, together no more than a full request, on others."""
-        if not in_flight and len(pending) == 1:
+        if not in_flight and (len(pending) == 1 or parallel == 1):
             alone: Future[tuple[Outcome, float]] = Future()
             in_flight[alone] = pending.popleft()
-            alone.set_result(self._sent(in_flight[alone]))
+            try:
+                alone.set_result(self._sent(in_flight[alone]))
+            except Exception as fault:  # noqa: BLE001  # raised again by whoever asks for the result, as a pool's is
+                alone.set_exception(fault)
             return
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="send-apart")
         request_bytes = sum(lease.request_bytes for lease in in_flight.values())
         records = sum(lease.records for lease in in_flight.values())
-        while pending and len(in_flight) < self._parallel:
+        while pending and len(in_flight) < parallel:
             request_bytes, records = request_bytes + pending[0].request_bytes, records + pending[0].records
             if in_flight and (request_bytes > self._full.max_bytes or records > self._full.max_records):
                 return
@@ -408,6 +407,7 @@ class Export:
                 self._size.too_large(lease.request_bytes, lease.records)
                 return self._split_or_doubt(lease, outcome, round_)
             case Refused():
+                round_.parallel = self._parallel
                 return self._split_or_doubt(lease, outcome, round_)
             case RetryLater(perhaps_its_own_fault=True):
                 self._stumbled(lease, outcome, round_)
@@ -415,7 +415,8 @@ class Export:
             case RetryLater() | Hold():
                 timed_out = outcome.code in TIMEOUT_CODES
                 self._size.failed(lease.request_bytes, lease.records, timed_out=timed_out)
-                round_.failure, round_.failed = outcome, lease
+                if round_.failure is None or _weight(outcome) > _weight(round_.failure):
+                    round_.failure, round_.failed = outcome, lease
                 self._give_back(lease, outcome)
         return []
 
@@ -510,7 +511,8 @@ class Export:
         context.queue.dead_letter(lease, outcome)
         context.backlog.departed(lease.records)
         self._suspects.dismiss(lease.batch_ids[0])
-        self._learn(lease, bad=True)
+        if isinstance(outcome, Refused) and outcome.code != DAMAGED:  # else its source may well be a good one
+            self._learn(lease, bad=True)
         with context.counts.counting() as counts:
             counts.dead_letter_records += lease.records
         context.tell(
@@ -605,6 +607,11 @@ class Export:
                 delay_seconds=delay,
             )
         )
+
+
+def _weight(failure: RetryLater | Hold) -> float:
+    """Which of several failures counts: the longest delay that was asked for, and before all what needs a human."""
+    return math.inf if isinstance(failure, Hold) else failure.after_seconds or 0.0
 
 
 def _refuses_everything(outcome: Refused | TooLarge) -> Hold:

@@ -114,3 +114,62 @@ def refusing_bad_records(*, latency_seconds: float, answer: Answer = REFUSAL) ->
 def growing_with_size(seconds_per_record: float) -> Callable[[Request], Answer]:
     """Takes its time for each record, and stores them even when nobody waits for the answer any more."""
     return lambda request: Hang(seconds=seconds_per_record * count_records(request.body))
+
+
+SHIPPED: dict[str, object] = {
+    "timeout_seconds": 10,
+    "retry_initial_seconds": 1,
+    "retry_max_seconds": 60,
+    "hold_initial_seconds": 30,
+    "hold_max_seconds": 300,
+}
+"""As an operator has them who sets nothing."""
+
+
+def share_in_time(endpoint: OtlpEndpoint, load: Load) -> float:
+    """Of the good records of a load, those that have arrived by now."""
+    good = sum(name.startswith("good") for name in load.names)
+    return sum(body.startswith("good") for body in bodies_of(endpoint.log_records())) / good
+
+
+def load_beside(
+    road: Road, endpoint: OtlpEndpoint, load: Load, *, protocol: str, drain_seconds: float
+) -> dict[str, object]:
+    """Runs a load to its end and waits for the backlog; the figures."""
+    workers = road.start(endpoint, protocol=protocol, **SHIPPED)
+    load.run()
+    in_time = share_in_time(endpoint, load)
+    deadline = time.monotonic() + drain_seconds
+    while road.held() and time.monotonic() < deadline:
+        threading.Event().wait(0.05)
+    outcome = outcome_of(road, endpoint, load.names)
+    return {
+        "owed": outcome.owed,
+        "good_in_time": round(in_time, 3),
+        "held": outcome.held,
+        "set_aside": len(outcome.set_aside),
+        "wrongly_set_aside": sum(not name.startswith("bad") for name in outcome.set_aside),
+        "bad": sum(name.startswith("bad") for name in load.names),
+        "copies": outcome.copies,
+        "requests": workers.status().requests,
+        "state": str(workers.status().breaker.state),
+    }
+
+
+def capacity(road: Road, endpoint: OtlpEndpoint, *, share: float, seconds: float, protocol: str) -> float:
+    """Records a second out of a backlog that does not end, through an endpoint that fails so often by chance."""
+    endpoint.answers = failing_by_chance(share, latency_seconds=0.03, seed=5)
+    put = [
+        batch_of(*[f"good-{n}-{k}" for k in range(50)])  # as large as a request may be here
+        for n in range(int(seconds * 50))
+    ]
+    road.put(*put)
+    began = time.monotonic()
+    road.start(
+        endpoint,
+        protocol=protocol,
+        **(SHIPPED | {"max_request_records": 50, "concurrency": 1, "replay_rate_factor": 0}),
+    )
+    threading.Event().wait(seconds)
+    records = endpoint.counts().records
+    return records / (time.monotonic() - began)
