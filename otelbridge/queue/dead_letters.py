@@ -52,6 +52,18 @@ class DeadLetters:
 
     # --- dead letters ---
 
+    def all(self) -> list[DeadLetter]:
+        """The dead letters on disk and those that wait for it, oldest first."""
+        state = self._state
+        found: list[DeadLetter] = []
+        if state.store is not None:
+            try:
+                found = list(state.store.dead_letters())
+            except (sqlite3.Error, ValueError) as error:
+                state.handle(error if isinstance(error, sqlite3.Error) else sqlite3.DataError(str(error)))
+        gone = set(state.pending.dead_letter_deletes)
+        return [dead_letter for dead_letter in (*found, *state.pending.dead_letters) if dead_letter.id not in gone]
+
     def add(self, open_lease: OpenLease, outcome: Refused | TooLarge, change: Change) -> None:
         """Adds a dead letter to the change, and takes out the oldest ones beyond the bound."""
         lease = open_lease.lease

@@ -12,6 +12,7 @@ from otelbridge.queue.dead_letters import DeadLetters
 from otelbridge.queue.leases import OpenLease
 from otelbridge.queue.memory import measure
 from otelbridge.queue.model import (
+    PIECE_BITS,
     Accepted,
     Batch,
     Change,
@@ -166,7 +167,7 @@ class Dequeue:
         if sum(piece.records for piece in pieces) != lease.records or any(p.stream != lease.stream for p in pieces):
             raise ValueError(f"the pieces must hold the lease's {lease.records} records of {lease.stream}")
         state = self._state
-        numbers = piece_ids(state.free_ids_after(state.leases.find(lease)), len(pieces))
+        numbers = piece_ids(self._free_ids_after(state.leases.find(lease)), len(pieces))
         open_lease = state.leases.end(lease)
         change = Change()
         for batch_id, piece in zip(numbers, pieces, strict=True):
@@ -189,6 +190,13 @@ class Dequeue:
         span = Span(batch_id, batch_id)
         self._state.leases.add(OpenLease(lease=lease, span=span, rows=(row,), since=batch_id, on_disk=whole.on_disk))
         return lease
+
+    def _free_ids_after(self, open_lease: OpenLease) -> Span:
+        """The unused ids between a lease's last row and the next one."""
+        last = open_lease.rows[-1].id
+        free = Span(last + 1, last | (1 << PIECE_BITS) - 1)
+        following = self._state.rows(free, 1)
+        return Span(free.first, following[0].id - 1) if following else free
 
     def _discharge(self, open_lease: OpenLease, change: Change) -> None:
         """Ends a lease for good: its rows go with the change; not leased again even if that has to wait."""

@@ -310,7 +310,7 @@ class DurableQueue:
     def dead_letters(self, numbers: Sequence[int] | None = None) -> list[DeadLetter]:
         """The dead letters, oldest first: those asked for, or all. Bounded by `dead_letter_max_bytes`."""
         with self._changing():
-            found = self._state.dead_letters()
+            found = self._dead_letters.all()
         return found if numbers is None else [dead_letter for dead_letter in found if dead_letter.id in set(numbers)]
 
     def resend(self, numbers: Sequence[int]) -> int:

@@ -27,13 +27,11 @@ from otelbridge.queue.disk import (
     sentence,
 )
 from otelbridge.queue.durability import corruption_gap, record_lost_history
-from otelbridge.queue.leases import Leases, OpenLease
+from otelbridge.queue.leases import Leases
 from otelbridge.queue.memory import MemoryStore, ReadCache
 from otelbridge.queue.model import (
-    PIECE_BITS,
     Batch,
     Change,
-    DeadLetter,
     QueueInUse,
     QueueUnusable,
     Row,
@@ -553,13 +551,6 @@ class QueueState:
             return False
         return True
 
-    def free_ids_after(self, open_lease: OpenLease) -> Span:
-        """The unused ids between a lease's last row and the next one."""
-        last = open_lease.rows[-1].id
-        free = Span(last + 1, last | (1 << PIECE_BITS) - 1)
-        following = self.rows(free, 1)
-        return Span(free.first, following[0].id - 1) if following else free
-
     def oldest_received_unix_nano(self) -> int | None:
         """When the oldest record that is held was received; None when nothing is held."""
         heads = [
@@ -569,14 +560,3 @@ class QueueState:
             for row in self.rows(span_of(stream), 1)
         ]
         return self.clock.unix_nano_of(min(heads)) if heads else None
-
-    def dead_letters(self) -> list[DeadLetter]:
-        """The dead letters on disk and those that wait for it, oldest first."""
-        found: list[DeadLetter] = []
-        if self.store is not None:
-            try:
-                found = list(self.store.dead_letters())
-            except (sqlite3.Error, ValueError) as error:
-                self.handle(error if isinstance(error, sqlite3.Error) else sqlite3.DataError(str(error)))
-        gone = set(self.pending.dead_letter_deletes)
-        return [dead_letter for dead_letter in (*found, *self.pending.dead_letters) if dead_letter.id not in gone]
