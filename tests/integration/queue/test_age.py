@@ -10,7 +10,7 @@ import pytest
 
 from otelbridge.event import Gap, Stream
 from otelbridge.queue.inspect import inspect
-from otelbridge.queue.model import RetryLater
+from otelbridge.queue.model import Refused, RetryLater
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from tests.integration.queue.oracle import Told, assert_balanced, batch_of, drain, dropped, numbers_of, put, take
@@ -118,6 +118,19 @@ def test_pieces_of_a_lease_are_as_old_as_it_was(tmp_path: Path) -> None:
     machine.passes(5 * HOUR)
     queue.tend()
     assert dropped(queue, "expired") == {Stream.LOGS: 2}
+    queue.close()
+
+
+def test_a_dead_letter_that_is_sent_again_is_new(tmp_path: Path) -> None:
+    machine = Machine()
+    queue = machine.open(tmp_path)
+    put(queue, Stream.LOGS, [1], received=machine.unix)
+    queue.dead_letter(take(queue), Refused(code="400", why="no"))
+    machine.passes(100 * HOUR)
+    assert queue.resend([dead_letter.id for dead_letter in queue.dead_letters()]) == 1
+    queue.tend()
+    assert drain(queue) == [1]
+    assert_balanced(queue)
     queue.close()
 
 

@@ -119,6 +119,28 @@ def test_a_backlog_that_is_delivered_while_nothing_can_be_written_costs_no_more_
     queue.close()
 
 
+def test_what_was_watched_while_only_memory_held_what_came_is_not_noted(tmp_path: Path) -> None:
+    """A kill would lose what came since: then the gap of the restart has to begin before it."""
+    disk, told = Disk(), Told()
+    queue = open_on(disk, tmp_path / "queue", told)
+    queue.upkeep.stop()
+    queue.checkpoint_watching({("relay:1", Stream.LOGS): 7})
+    disk.broken()
+    put(queue, Stream.LOGS, [1])
+    queue.checkpoint_watching({("relay:1", Stream.LOGS): 9})
+    for noted in (7, 9):
+        killed = tmp_path / f"killed-{noted}"
+        shutil.copytree(tmp_path / "queue", killed)
+        after = open_queue(killed)
+        assert after.last_watching() == {("relay:1", Stream.LOGS): noted}
+        after.close()
+        disk.well()
+        while queue.tend() or queue.depth().degraded:
+            pass
+        put(queue, Stream.LOGS, [2])
+    queue.close()
+
+
 def test_batches_that_waited_in_memory_survive_a_restart_after_the_recovery(tmp_path: Path) -> None:
     disk, told = Disk(), Told()
     queue = open_on(disk, tmp_path, told)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.model import Accepted, RetryLater
+from otelbridge.queue.model import Accepted, Refused, RetryLater
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.recovery import carve
 from otelbridge.queue.settings import QueueSettings
@@ -204,6 +204,25 @@ def test_a_file_overwritten_while_running_costs_what_was_not_leased_and_is_said(
     assert sum(dropped(queue, "corrupt").values()) == len(lost)
     assert not lost or told.of(GapEnded)
     assert set(range(20000, 21000)) <= set(got)
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_dead_letters_that_a_damaged_file_has_lost_are_counted_no_more(tmp_path: Path) -> None:
+    told = Told()
+    queue = open_queue(tmp_path, told)
+    queue.upkeep.stop()
+    put(queue, Stream.LOGS, [1])
+    queue.dead_letter(take(queue), Refused(code="400", why="no"))
+    for name in ("queue.db", "queue.db-wal"):
+        path = tmp_path / name
+        path.write_bytes(random.Random(2).randbytes(path.stat().st_size))
+    assert queue._state.store is not None
+    queue._state.store._connection.execute("PRAGMA shrink_memory")  # what SQLite has in memory is whole
+    assert queue.dead_letters() == []
+    assert told.of(QueueSalvaged)
+    queue.tend()
+    assert queue.depth().dead_letters == 0
     assert_balanced(queue)
     queue.close()
 
