@@ -223,3 +223,16 @@ def test_a_suspected_stretch_is_told_unless_the_stream_is_blind_anyway() -> None
     assert blind.since_unix_nano is None, "it goes on to be watched"
     blind.lose(30 * SECOND, GapCause.DISCONNECT, "")
     assert blind.suspect(30 * SECOND, 35 * SECOND, 0, "late") is None
+
+
+def test_the_rate_follows_what_the_stream_does_now() -> None:
+    rate = Rate()
+    rate.observe(0, 0)
+    rate.observe(10, 10)
+    assert rate.per_second == 1
+    rate.observe(210, 20)
+    assert rate.per_second is not None
+    assert 1 < rate.per_second < 20
+    for second in range(30, 600, 10):
+        rate.observe(210 + (second - 20) * 20, second)
+    assert rate.estimate(10) == pytest.approx(200, abs=2)

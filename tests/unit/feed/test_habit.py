@@ -119,3 +119,44 @@ def test_two_excuses_add_up() -> None:
     habit.excuse(66 * NANOSECONDS, 70 * NANOSECONDS)
     assert not habit.unusual(76 * NANOSECONDS)
     assert habit.unusual(77 * NANOSECONDS)
+
+
+def steady(habit: Habit, *, start: float, seconds: float, every: float = 0.5) -> float:
+    """Sounds at a steady pace; returns when the last one was."""
+    at = start
+    for step in range(int(seconds / every) + 1):
+        at = start + step * every
+        habit.heard(round(at * NANOSECONDS))
+    return at
+
+
+def test_a_run_is_believed_after_twenty_seconds_however_many_sounds_it_had() -> None:
+    for seconds, believed in ((19, False), (21, True)):
+        habit = Habit(1_000 * NANOSECONDS, floor_seconds=8.0)
+        last = steady(habit, start=1_000, seconds=seconds)
+        assert habit.unusual(round((last + 9) * NANOSECONDS)) is believed
+
+
+def test_a_run_that_has_ended_by_itself_makes_the_next_prove_itself_for_twice_as_long() -> None:
+    habit = new()
+    last = steady(habit, start=1, seconds=600)
+    last = steady(habit, start=last + 300, seconds=1_190)
+    assert not habit.unusual(round((last + 60) * NANOSECONDS))
+    last = steady(habit, start=last + 0.5, seconds=20)
+    assert habit.unusual(round((last + 60) * NANOSECONDS))
+
+
+def test_four_times_the_longest_silence_of_late_is_unusual() -> None:
+    habit = new()
+    last = steady(habit, start=1, seconds=400, every=10)
+    assert not habit.unusual(round((last + 38) * NANOSECONDS))
+    assert habit.unusual(round((last + 41) * NANOSECONDS))
+
+
+def test_six_pauses_in_an_hour_are_suspected_and_the_seventh_is_a_habit() -> None:
+    habit, last, found = new(), 0.0, []
+    for _ in range(7):
+        last = steady(habit, start=last + 0.5, seconds=60)
+        last += 15
+        found.append(habit.heard(round(last * NANOSECONDS)))
+    assert found == [True] * 6 + [False]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import statistics
 from collections import Counter
 from itertools import pairwise
@@ -7,9 +8,10 @@ from random import Random
 
 import pytest
 
-from otelbridge.feed.port_watch import LookLimit, PortWatch
+from otelbridge.feed.port_watch import LookLimit, PortWatch, port_answers
 from otelbridge.feed.settings import RetrySettings
 from otelbridge.feed.stream import backoff_for
+from otelbridge.simulator.upstream import Relay
 
 ATTEMPT_SECONDS = 0.01
 
@@ -79,3 +81,30 @@ def test_a_port_that_answered_all_the_time_is_no_news() -> None:
     assert not any(watch.is_back(float(second)) for second in range(0, 60, 2)), (
         "a frozen server still takes connections"
     )
+
+
+def test_who_may_not_look_has_seen_nothing() -> None:
+    limit = LookLimit()
+    watch = PortWatch(0.0, limit=limit, random=Random(1), answers=lambda: True)
+    limit.take(2.0)
+    assert not watch.is_back(2.5)
+
+
+@pytest.mark.parametrize("speaks_first", [True, False])
+def test_a_port_where_nobody_listens_does_not_answer(speaks_first: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    assert not port_answers("127.0.0.1", port, speaks_first=speaks_first)
+
+
+def test_a_server_that_takes_connections_but_does_not_speak_answers_only_where_it_need_not_speak() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        port = frozen.getsockname()[1]
+        assert port_answers("127.0.0.1", port, speaks_first=False)
+        assert not port_answers("127.0.0.1", port, speaks_first=True)
+
+
+def test_a_relay_answers() -> None:
+    with Relay() as relay:
+        host, _, port = relay.endpoint.rpartition(":")
+        assert port_answers(host, int(port), speaks_first=True)
