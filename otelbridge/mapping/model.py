@@ -62,12 +62,16 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V", bound=Weighed)
 
 
+ROOM_FOR_ALL = 8  # this part of a memo's entries is for whatever comes
+
+
 class Memo(Generic[K, V]):
     """Two generations: a full young one becomes the old one, and what is asked for again moves back to the young.
 
     An LRU would move an entry at every hit; this costs one dictionary look-up per hit. `recall(key) or learn(key)` is
-    how to ask. Bounded both in entries and in bytes, because keys are texts that an attacker can choose; and kept is
-    only what was asked for twice, so that a flood of what never comes again pushes nothing out and fills nothing.
+    how to ask. Bounded both in entries and in bytes, because keys are texts that an attacker can choose. Once an eighth
+    of the room is taken, only what is asked for twice is kept, so that a flood of what never comes again pushes nothing
+    out and fills nothing.
     """
 
     __slots__ = ("_make", "_max_bytes", "_max_entries", "_met", "_old", "_young", "_young_bytes", "recall")
@@ -87,7 +91,7 @@ class Memo(Generic[K, V]):
         value = self._old.pop(key, None)
         if value is None:
             value = self._make(key, *context)
-            if not value.weight or self._is_new(key):
+            if not value.weight or (len(self._young) >= self._max_entries // ROOM_FOR_ALL and self._is_new(key)):
                 return value
         if len(self._young) >= self._max_entries or self._young_bytes + value.weight > self._max_bytes:
             self._old = self._young.copy()
