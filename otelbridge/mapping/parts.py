@@ -51,6 +51,11 @@ from otelbridge.mapping.wire import (
 )
 from otelbridge.mapping.workload import place
 
+try:
+    from otelbridge.mapping import fastpath_attributes
+except ImportError:  # it was installed where there is no C compiler
+    fastpath_attributes = None  # type: ignore[assignment]
+
 DIGEST_BYTES = 16
 UID_BYTES = 36
 _UUID_GROUPS = Struct("8s4s4s4s12s").unpack
@@ -140,7 +145,18 @@ Key = tuple[Held, ...]
 class Parts:
     """Works out the parts of one stream's events. A part with a value that had to be cut is not worth keeping."""
 
-    __slots__ = ("_as_is_fields", "_cut", "_settings", "_severity", "_stream", "_tally", "process", "rule", "workload")
+    __slots__ = (
+        "_as_is_fields",
+        "_compiled",
+        "_cut",
+        "_settings",
+        "_severity",
+        "_stream",
+        "_tally",
+        "process",
+        "rule",
+        "workload",
+    )
 
     def __init__(
         self,
@@ -157,6 +173,7 @@ class Parts:
         self._tally = tally
         self._as_is_fields = {group: as_is(fields, group) for group in Group}
         self._severity = severity_table(settings.severity)
+        self._compiled = None if fastpath_attributes is None or not settings.native else fastpath_attributes.attributes
         self._cut = cut  # keys of values that had to be cut are appended here; the caller reports them
         self.workload: GroupShape = shape(kind, fields, Group.WORKLOAD)
         self.rule: GroupShape = shape(kind, fields, Group.RULE)
@@ -174,9 +191,10 @@ class Parts:
             "container": (node + pod + container, []),
         }
         on_resource, on_record = levels[settings.resource_granularity]
-        given = settings.resource_attributes
         found = [*service, *on_resource, *self._as_is(Group.WORKLOAD, values)]
-        resource = self._encode(RESOURCE_ATTRIBUTE, [*given.items(), *(pair for pair in found if pair[0] not in given)])
+        if given := settings.resource_attributes:
+            found = [*given.items(), *(pair for pair in found if pair[0] not in given)]
+        resource = self._encode(RESOURCE_ATTRIBUTE, found)
         record = self._encode(RECORD_ATTRIBUTE, [*on_record, ("kubearmor.labels", values.text("Labels"))])
         if labels_left_out:
             self._cut.append("k8s.pod.label")
@@ -193,7 +211,7 @@ class Parts:
             digest=digest_of([*canonical, *labels]),
             node=self._tally.admit_node(host),
             namespace=clip(namespace, MAX_WORDS_BYTES),
-            weight=self._weight(cut_before, key, len(resource) + len(record)),
+            weight=self._weight(cut_before, len(resource) + len(record)),
         )
 
     def make_rule(self, key: Key) -> RulePart:
@@ -224,7 +242,7 @@ class Parts:
             operation=values.text("Operation"),
             kind=kind,
             counts=self._tally.counts(kind) if self._stream is Stream.ALERTS else {},
-            weight=self._weight(cut_before, key, len(encoded)),
+            weight=self._weight(cut_before, len(encoded)),
         )
 
     def make_process(self, key: Key) -> ProcessPart:
@@ -241,7 +259,7 @@ class Parts:
             by_executable=_by(executable),
             by_parent=_by(parent),
             digest=digest_of(canonical),
-            weight=self._weight(cut_before, key, len(encoded)),
+            weight=self._weight(cut_before, len(encoded)),
         )
 
     def make_detail(self, key: tuple[str, str]) -> DetailPart:
@@ -257,7 +275,7 @@ class Parts:
             role=found.role,
             pairs=found.pairs,
             known=_known(event_data_of(data)),
-            weight=self._weight(cut_before, key, 4 * len(data)),
+            weight=self._weight(cut_before, 4 * len(data)),
         )
 
     def make_touched(self, key: tuple[str, str, str], seen: DetailPart) -> TouchedPart:
@@ -274,7 +292,7 @@ class Parts:
         return TouchedPart(
             attributes=encoded,
             known=known,
-            weight=self._weight(cut_before, key, 4 * len(resource)),
+            weight=self._weight(cut_before, 4 * len(resource)),
         )
 
     def make_template(self, key: TemplateKey) -> TemplatePart:
@@ -287,19 +305,21 @@ class Parts:
         return TemplatePart(
             attributes=encoded,
             known=((*keys, word), texts),
-            weight=self._weight(cut_before, key[1:], 4 * len(encoded)),
+            weight=self._weight(cut_before, 4 * len(encoded)),
         )
 
     def _as_is(self, group: Group, values: Values) -> list[Attribute]:
         return [(key, held) for key, name in self._as_is_fields[group] if (held := values.raw(name))]
 
     def _encode(self, tag: bytes, pairs: Iterable[Attribute]) -> bytes:
+        if self._compiled is not None:
+            return self._compiled(tag, pairs, self._settings.max_value_bytes, self._cut, attributes)
         return attributes(tag, pairs, self._settings.max_value_bytes, self._cut)
 
-    def _weight(self, cut_before: int, key: Key, encoded_bytes: int) -> int:
+    def _weight(self, cut_before: int, encoded_bytes: int) -> int:
         if len(self._cut) > cut_before:
             return 0
-        return ENTRY_OVERHEAD_BYTES + encoded_bytes + sum(len(held) for held in key if isinstance(held, str))
+        return ENTRY_OVERHEAD_BYTES + 2 * encoded_bytes  # the key holds about what is encoded
 
     def _kind(self, ruling: Ruling, values: Values) -> AlertKind:
         action = values.text("Action")
