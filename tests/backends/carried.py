@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from pathlib import Path
+
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otelbridge.event import Stream
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_inbox import ReceivedLog
+from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
 from otelbridge.simulator.events import event_from_json
 from otelbridge.simulator.upstream import Relay
 from tests.backends.hard_events import hard_events
@@ -91,3 +94,8 @@ def as_text(value: object) -> str:
             return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
         case _:
             return str(value)
+
+
+def as_texts(pairs: Iterable[KeyValue]) -> dict[str, str]:
+    """Attributes as such back ends have them."""
+    return {key: as_text(value) for key, value in attributes(pairs).items()}

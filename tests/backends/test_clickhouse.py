@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes, plain
-from tests.backends.carried import Records, as_text, carry
+from otelbridge.simulator.endpoint_inbox import ReceivedLog, plain
+from tests.backends.carried import Records, as_text, as_texts, carry
 from tests.peers.clickhouse import ClickHouse, start_clickhouse
 from tests.peers.collector import start_pipeline
 from tests.peers.presence import ROOT
@@ -24,7 +24,7 @@ FIFTY_YEARS = "438000h"
 """Samples are older than the 90 days after which the table forgets; in a hundred years its clock is out of bounds."""
 ROWS = f"""
 SELECT toUnixTimestamp64Nano(Timestamp) AS time, SeverityText, SeverityNumber, ServiceName, Body, EventName,
-       ScopeName, ScopeVersion, ResourceAttributes, LogAttributes FROM {TABLE}
+       ScopeName, ScopeVersion, ScopeAttributes, ResourceAttributes, LogAttributes FROM {TABLE}
 """
 
 
@@ -53,7 +53,7 @@ def rows_of(clickhouse: ClickHouse) -> int:
 def expected(received: ReceivedLog) -> dict[str, Any]:
     """A record as a row of the exporter's table: all values are texts there."""
     record = received.record
-    resource = {key: as_text(value) for key, value in attributes(received.resource.attributes).items()}
+    resource = as_texts(received.resource.attributes)
     return {
         "time": record.time_unix_nano,
         "SeverityText": record.severity_text,
@@ -63,8 +63,9 @@ def expected(received: ReceivedLog) -> dict[str, Any]:
         "EventName": record.event_name,
         "ScopeName": received.scope.name,
         "ScopeVersion": received.scope.version,
+        "ScopeAttributes": as_texts(received.scope.attributes),
         "ResourceAttributes": resource,
-        "LogAttributes": {key: as_text(value) for key, value in attributes(record.attributes).items()},
+        "LogAttributes": as_texts(record.attributes),
     }
 
 

@@ -13,7 +13,7 @@ from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes, plain
 from tests.backends.carried import Records, carry
 from tests.peers.opensearch import OpenSearch, start_opensearch
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(400)]
 
 INDEX = "kubearmor"
 MAX_FIELDS = 300
@@ -46,7 +46,11 @@ def document(received: ReceivedLog) -> dict[str, Any]:
         "body": as_json(plain(record.body)),
         "attributes": as_json(attributes(record.attributes)),
         "resource": {"attributes": as_json(attributes(received.resource.attributes))},
-        "instrumentationScope": {"name": received.scope.name, "version": received.scope.version},
+        "instrumentationScope": {
+            "name": received.scope.name,
+            "version": received.scope.version,
+            "attributes": as_json(attributes(received.scope.attributes)),
+        },
     }
 
 

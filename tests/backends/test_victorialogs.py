@@ -9,17 +9,16 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import pytest
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes, plain
-from tests.backends.carried import Records, as_text, carry
+from otelbridge.simulator.endpoint_inbox import ReceivedLog, plain
+from tests.backends.carried import Records, as_text, as_texts, carry
 from tests.peers.bridge import Json
 from tests.peers.collector import start_pipeline
 from tests.peers.presence import ROOT
 from tests.peers.victorialogs import VictoriaLogs, start_victorialogs
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(400)]
 
 PIPELINES = ROOT / "k8s" / "collector"
 STREAM_FIELDS = "k8s.cluster.name,k8s.namespace.name,kubearmor.stream"
@@ -62,8 +61,8 @@ def rfc3339(unix_nano: int) -> str:
 def fields(received: ReceivedLog) -> dict[str, str]:
     """A record as VictoriaLogs shows it: flat, all values as text, nothing empty."""
     record = received.record
-    pairs: list[KeyValue] = [*received.resource.attributes, *received.record.attributes]
-    flat = {key: as_text(value) for key, value in attributes(pairs).items()}
+    flat = as_texts([*received.resource.attributes, *received.record.attributes])
+    flat |= {f"scope.attributes.{key}": value for key, value in as_texts(received.scope.attributes).items()}
     flat |= {
         "_time": rfc3339(record.time_unix_nano),
         "_msg": as_text(plain(record.body)),
