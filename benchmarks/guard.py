@@ -1,6 +1,6 @@
 """The regression guard: what the road does for an event, counted instead of timed, against the figures in guard.json.
 
-A fixed input walks from the hand-off through gate, mapping and the queue into a courier's hands: once through the
+A fixed input walks from the buffer through gate, mapping and the queue to a settled lease: once through the
 reference encoder and once, where it is compiled, through the fast path. Counted are bytecode instructions and
 calls, which are the same on every machine with the same Python; with `--instructions` the processor's
 instructions too, under valgrind, which sees what happens inside C. `--renew` stores what is counted now.
@@ -67,11 +67,11 @@ def fixed_input(count: int) -> list[RawEvent]:
 
 
 class Walk:
-    """The rooms from the hand-off to the queue, on default settings, with a queue in a folder."""
+    """The components from the buffer to the queue, on default settings, with a queue in a folder."""
 
     def __init__(self, folder: Path, *, native: bool) -> None:
-        self._handoff = Buffer(100_000, 64 * MIB)
-        self._writers = {stream: self._handoff.open_writer(stream, "kubearmor:32767") for stream in Stream}
+        self._buffer = Buffer(100_000, 64 * MIB)
+        self._writers = {stream: self._buffer.open_writer(stream, "kubearmor:32767") for stream in Stream}
         self._gate = Gate(GateSettings())
         self._mapper = Mapper(MappingSettings(native=native), version="guard")
         # One clock for events and queue: none of them is too old.
@@ -81,13 +81,13 @@ class Walk:
         )
 
     def carry(self, events: list[RawEvent]) -> int:
-        """Takes events from hand-off to acknowledgement; returns how many records were acknowledged."""
+        """Takes events from buffer to acknowledgement; returns how many records were acknowledged."""
         encoder = Pipeline(
-            buffer=self._handoff,
+            buffer=self._buffer,
             gate=self._gate,
             mapper=self._mapper,
             queue=self._queue,
-            gaps=GapSink(lambda _: None, self._handoff.wake),
+            gaps=GapSink(lambda _: None, self._buffer.wake),
             tell=lambda _: None,
         )
         for event in events:
@@ -122,17 +122,17 @@ def operations() -> Figures:
     events = fixed_input(WARM_EVENTS + 2 * EVENTS)
     first, second = events[WARM_EVENTS : WARM_EVENTS + EVENTS], events[WARM_EVENTS + EVENTS :]
     figures: Figures = {}
-    for lane, native in lanes().items():
+    for encoder, native in encoders().items():
         with open_walk(native=native) as walk:
             walk.carry(events[:WARM_EVENTS])
             found = traced(lambda: walk.carry(first)) + profiled(lambda: walk.carry(second))
         for name in ("bytecode", "python_calls", "c_calls"):
-            figures[f"{lane} {name}"] = round(found[name] / EVENTS, 1)
+            figures[f"{encoder} {name}"] = round(found[name] / EVENTS, 1)
     return figures
 
 
-def lanes() -> dict[str, bool]:
-    """The mapping's lanes that are here: the name of each, and the setting `mapping.native` that it goes with."""
+def encoders() -> dict[str, bool]:
+    """The mapping's encoders that are here: the name of each, and the setting `mapping.native` that it goes with."""
     return {"ordinary": False, "fastpath": True} if COMPILED else {"ordinary": False}
 
 
@@ -191,19 +191,19 @@ def instructions() -> Figures:
     """
     events = fixed_input(MANY_EVENTS)
     figures: Figures = {}
-    for lane in lanes():
-        few, many = counted_by_valgrind(events[:FEW_EVENTS], lane), counted_by_valgrind(events, lane)
-        figures[f"{lane} instructions"] = round((many - few) / (MANY_EVENTS - FEW_EVENTS), -2)
+    for encoder in encoders():
+        few, many = counted_by_valgrind(events[:FEW_EVENTS], encoder), counted_by_valgrind(events, encoder)
+        figures[f"{encoder} instructions"] = round((many - few) / (MANY_EVENTS - FEW_EVENTS), -2)
     return figures
 
 
-def counted_by_valgrind(events: list[RawEvent], lane: str) -> int:
+def counted_by_valgrind(events: list[RawEvent], encoder: str) -> int:
     """Instructions of a whole process that carries these events."""
     with tempfile.TemporaryDirectory() as folder:
         out, given = Path(folder) / "callgrind", Path(folder) / "events"
         given.write_bytes(pickle.dumps(events))
         argv = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--quiet"]
-        argv += [sys.executable, "-m", "benchmarks.guard", "--carry", str(given), "--lane", lane]
+        argv += [sys.executable, "-m", "benchmarks.guard", "--carry", str(given), "--encoder", encoder]
         fixed = {**os.environ, "PYTHONHASHSEED": "0"}
         subprocess.run(argv, check=True, env=fixed, cwd=STORED.parent.parent)
         for line in out.read_text(encoding="utf-8").splitlines():
@@ -256,11 +256,11 @@ def main() -> int:
     parser.add_argument("--instructions", action="store_true", help="count the processor's instructions too (valgrind)")
     parser.add_argument("--renew", action="store_true", help="store what is counted")
     parser.add_argument("--carry", type=Path, metavar="FILE", help="count nothing: carry a file's events, for valgrind")
-    parser.add_argument("--lane", choices=lanes(), default="ordinary", help="for --carry")
+    parser.add_argument("--encoder", choices=encoders(), default="ordinary", help="for --carry")
     asked = parser.parse_args()
     if asked.carry is not None:
         events: list[RawEvent] = pickle.loads(asked.carry.read_bytes())
-        with open_walk(native=lanes()[asked.lane]) as walk:
+        with open_walk(native=encoders()[asked.encoder]) as walk:
             return len(events) - walk.carry(events)
     counts: dict[str, Callable[[], Figures]] = {"operations": operations}
     if asked.instructions:

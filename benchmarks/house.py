@@ -28,7 +28,7 @@ from otelbridge.simulator.upstream import Relay
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "otelbridge"
-WALK_THREADS = ("read", "encoder", "courier", "send-")
+WALK_THREADS = ("read", "encoder", "send-")
 SETTLE_SECONDS = 1.5
 
 

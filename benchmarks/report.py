@@ -366,17 +366,17 @@ def _disk_section(facts: Facts) -> str:
 
 def _rooms_section(facts: Facts) -> str:
     if "skipped" in facts:
-        return f"### CPU by room\n\nNot measured: {facts['skipped']}."
+        return f"### CPU by component\n\nNot measured: {facts['skipped']}."
     rows = [
         (row["thread"], row["room"], row["cpu_us_per_event"])
         for row in facts["rooms"]
         if row["cpu_us_per_event"] >= 0.1
     ]
     return (
-        f"### CPU by room\n\nAt {facts['per_second']} events/s, {facts['cpu_us_per_event']} µs per event in all. Each "
-        "thread's CPU is the kernel's; within a thread it is shared out by "
+        f"### CPU by component\n\nAt {facts['per_second']} events/s, {facts['cpu_us_per_event']} µs per event in all. "
+        "Each thread's CPU is the kernel's; within a thread it is shared out by "
         f"{facts['samples']} samples (`profile.folded`).\n\n"
-        + table(("thread", "room", "CPU µs per event"), rows)
+        + table(("thread", "component", "CPU µs per event"), rows)
         + "\n\n![](rooms.png)"
     )
 

@@ -1,4 +1,4 @@
-"""Where the command `otelbridge`, and `python -m otelbridge`, begin."""
+"""Runs the command line: `otelbridge`, or `python -m otelbridge`."""
 
 from __future__ import annotations
 

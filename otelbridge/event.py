@@ -1,4 +1,4 @@
-"""The words that every room shares: a stream, a raw event, a stretch of blindness. Nothing in here does anything."""
+"""The data types that all components share: a stream, a raw event, a gap."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class GapCause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """A stretch of blindness: it becomes the log record `otelbridge.gap`."""
+    """A stretch of time that could not be seen: it becomes the log record `otelbridge.gap`."""
 
     stream: Stream | None
     """None: all streams of the upstream, as when one of its nodes is silent."""

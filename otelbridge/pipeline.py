@@ -113,7 +113,7 @@ class Turn:
 
 
 class Pipeline:
-    """Owns the thread `encoder`. Everything it is given is another room's; it closes none of it."""
+    """Owns the thread `encoder`. It closes nothing of what it is given."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The dashboard "Is the bridge all right?": the answer in six figures, then the rooms in walking order."""
+"""The dashboard "Is the bridge all right?": the answer in six figures, then the components in walking order."""
 
 # ruff: noqa: E501 - a sentence or a query is one line
 from __future__ import annotations

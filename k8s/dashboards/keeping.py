@@ -57,7 +57,7 @@ KEEPING = Row(
                     worst(SHOWN, f"{series('otelbridge.handoff.size')} / {series('otelbridge.handoff.limit')}"), BRIDGE
                 ),
             ),
-            meaning="The share of the hand-off in use. Near 0 is normal.",
+            meaning="The share of the buffer between readers and encoder in use. Near 0 is normal.",
             otherwise="the encoder does not keep up: more CPU, or rules in `gate` for what nobody reads.",
         ),
         Panel(

@@ -1,4 +1,4 @@
-"""The row of panels about the bridge as a process, and the oddities of events."""
+"""The row of panels about the bridge as a process, and what is unusual about events."""
 
 # ruff: noqa: E501 - a sentence or a query is one line
 from __future__ import annotations
@@ -86,7 +86,7 @@ PROCESS = Row(
             otherwise="a KubeArmor much newer than the bridge, or someone feeds it bytes that are none.",
         ),
         Panel(
-            title="Own happenings dropped",
+            title="Own events dropped",
             kind="timeseries",
             unit="none",
             queries=(Query(recent("otelbridge.telemetry.dropped"), "dropped"),),

@@ -1,4 +1,4 @@
-"""`otelbridge demo`: the whole road on one machine with no cluster, shown live; ends with the ledger."""
+"""`otelbridge demo`: simulator, bridge and OTLP endpoint on one machine, shown live; ends with the ledger."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def demo(
 
     told: deque[str] = deque([""], maxlen=1)
 
-    def observe(happening: Event) -> None:
-        words = sentence(happening)
+    def observe(event: Event) -> None:
+        words = sentence(event)
         if words and words != told[0]:  # the third identical try is no news
             told.append(words)
             shown.announce(words)

@@ -1,4 +1,4 @@
-"""The demo's stage: a simulated KubeArmor, a bridge and an OTLP endpoint on free ports, joined; figures out."""
+"""Joins a simulated KubeArmor, a bridge and an OTLP endpoint on free ports for the demo, and reads their figures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Figures:
     arrived: int
     """Records that the endpoint took, those about gaps included."""
     gaps: int
-    """Stretches of blindness recorded so far."""
+    """Gaps recorded so far."""
     state: str
     """Of the subscription."""
     endpoint_up: bool
@@ -74,7 +74,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """The ledger balances, every event arrived, and the blindness is on record."""
+        """The ledger balances, every event arrived, and the gaps are on record."""
         return self.ledger["balanced"] and self.arrived_events == self.published and self.arrived_gaps > 0
 
 
@@ -241,10 +241,10 @@ def _all_received(stage: Stage) -> bool:
     return figures.received == figures.published
 
 
-def sentence(happening: Event) -> str:
-    """What the audience hears of a happening; empty for most of them."""
+def sentence(event: Event) -> str:
+    """One sentence about an event; empty for most of them."""
     words = ""
-    match happening:
+    match event:
         case ConnectionAttempted(error="", upstream=upstream):
             words = f"Subscribed to {upstream}."
         case ConnectionAttempted(attempt=attempt, status_code=code):

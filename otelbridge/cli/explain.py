@@ -1,4 +1,4 @@
-"""`otelbridge explain [FILE]`: KubeArmor's events as JSON lines in; the story of each, or what is sent for it, out."""
+"""`otelbridge explain [FILE]`: reads KubeArmor's events and shows how each is mapped, or the request sent for it."""
 
 from __future__ import annotations
 

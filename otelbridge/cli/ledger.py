@@ -1,4 +1,4 @@
-"""`otelbridge ledger`: did I lose a security event? The balance of a queue or of a running bridge, and a yes or no."""
+"""`otelbridge ledger`: shows the balance of a queue or of a running bridge, and whether an event was lost."""
 
 from __future__ import annotations
 

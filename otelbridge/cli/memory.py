@@ -1,4 +1,4 @@
-"""How a long-lived process uses memory: from few heaps, and with a garbage collector that leaves alone what stays.
+"""Sets up memory for a long-lived process: few heaps, and a garbage collector that skips what stays.
 
 docs/decisions/memory.md has the figures.
 """

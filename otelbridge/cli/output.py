@@ -1,4 +1,4 @@
-"""How commands speak: data on stdout, talk on stderr, exit codes, and times and sizes in words."""
+"""Output of all commands: data on stdout, messages on stderr, exit codes, times and sizes in words."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""RECEIVE: keeps the subscriptions to KubeArmor open and hands on raw event bytes. Only this room dials KubeArmor."""
+"""RECEIVE: keeps the subscriptions to KubeArmor open and hands on raw event bytes. Nobody else dials KubeArmor."""

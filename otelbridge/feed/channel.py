@@ -59,7 +59,7 @@ def channel_options(settings: FeedSettings, *, version: str, keepalive_seconds: 
         "grpc.http2.max_pings_without_data": 0,
         # Two channels to one address must not share a connection: a fresh channel means a fresh connection.
         "grpc.use_local_subchannel_pool": 1,
-        # Retries are this room's business, and are seen.
+        # Retries are the subscription's, where they are seen.
         "grpc.enable_retries": 0,
         "grpc.max_receive_message_length": settings.max_message_bytes,
         "grpc.http2.lookahead_bytes": LOOKAHEAD_BYTES,

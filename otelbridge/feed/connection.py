@@ -1,4 +1,4 @@
-"""One channel, its Watch calls and their readers, as one thing to open and to close. Decides nothing."""
+"""Opens and closes one channel with its Watch calls and their reader threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attempts at one upstream: resolve, certificates, health, subscribe. A connection that is watched comes out."""
+"""Attempts a connection to one upstream: resolve, certificates, health, subscribe."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ class Connector:
             )
         )
 
-    # --- what a failure teaches ---
+    # --- what follows from a failure ---
 
     def heed(self, details: str) -> None:
         """Takes a connection's end to heart: a server that polices pings is pinged half as often from now on."""

@@ -1,4 +1,4 @@
-"""How long somebody who speaks now and then is usually silent, and whether a silence is out of the usual. No clock.
+"""Learns how long a source is usually silent, and says whether a silence is unusual. Times are passed in.
 
 Nothing says whether a silence means that nothing happened or that nobody was heard. So the longest silence of the
 present run of events is compared with the one that goes on: four times as long is unusual. What was found unusual but
@@ -27,9 +27,9 @@ QUIET_SECONDS = 120.0
 """An unusual silence as long as this ends the run: an outage of a node is shorter, an evening longer."""
 RESUMED_SOUNDS = 10
 """After an outage it goes on as before: an unusual silence after fewer sounds means that the habit has changed."""
-PATIENCE = 6
+MAX_STRIKES = 6
 """So many short unusual silences, less one an hour, are a habit after all."""
-PATIENCE_SECONDS = 3600.0
+MAX_STRIKES_SECONDS = 3600.0
 
 
 class Habit:
@@ -132,6 +132,6 @@ class Habit:
         self._run_from, self._sounds, self._longest = unix_nano, 0, 0.0
 
     def _is_habit(self, unix_nano: int) -> bool:
-        forgiven = (unix_nano - self._struck) / NANOSECONDS / PATIENCE_SECONDS
+        forgiven = (unix_nano - self._struck) / NANOSECONDS / MAX_STRIKES_SECONDS
         self._strikes, self._struck = max(0.0, self._strikes - forgiven) + 1, unix_nano
-        return self._strikes > PATIENCE
+        return self._strikes > MAX_STRIKES

@@ -1,4 +1,4 @@
-"""Whether the upstream still answers: one health check at a time on the streams' own channel, and what to make of it.
+"""Sends one health check at a time on the streams' own channel, and judges the answers.
 
 A failed unary call never ends a stream that hangs, so the verdict `DEAD` means that the channel has to be closed by us.
 """

@@ -1,4 +1,4 @@
-"""The nouns of the feed: states and moves, the status of a subscription and its streams, how a connection was lost."""
+"""The data types of the feed: states and transitions, the status of a subscription and its streams, kinds of loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeping watch on one connection: from its first health check to the moment it is lost.
+"""Monitors one connection from its first health check to its loss.
 
 Runs on the subscription's thread. Returns when asked to stop, raises `ConnectionLostError` when there is nothing left
 to watch. "Subscribed" means that a health check was answered after the Watch calls were started: KubeArmor and the

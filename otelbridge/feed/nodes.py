@@ -1,4 +1,4 @@
-"""Which nodes were heard behind an upstream, and which of them are silent against their habit.
+"""Keeps which nodes were heard behind an upstream, and which of them are unusually silent.
 
 A relay says nothing of its links to the nodes: when one is gone its streams stay open and quiet. All that can be seen
 is that a node which used to speak no longer does.

@@ -1,4 +1,4 @@
-"""Looks whether a lost upstream's port answers again, so that a wait need not be sat out to its end.
+"""Probes a lost upstream's port during the backoff, and ends the wait when it answers.
 
 A look is a TCP connection that is closed again; in plaintext it waits for the first bytes of HTTP/2, which a frozen
 server does not send. It ends a wait only if an earlier look of this outage found nobody: that a port answers is no news

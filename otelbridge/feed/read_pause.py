@@ -1,4 +1,4 @@
-"""How long a reader that has read everything waits before it reads on, so that it wakes for several events at once.
+"""Decides how long a reader that has read everything pauses, so that it wakes for several events at once.
 
 What comes meanwhile waits in gRPC's buffers: its own threads go on taking it from the socket, up to the stream's window
 (channel.py), so KubeArmor's slots do not fill. docs/decisions/linger.md has the figures.

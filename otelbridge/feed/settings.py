@@ -1,4 +1,4 @@
-"""What an operator can say about the subscriptions to KubeArmor."""
+"""Settings of the subscriptions to KubeArmor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells that an upstream stood still for a while although the connection stayed. No clock: times come in.
+"""Detects that an upstream stood still for a while although its connection stayed. Times are passed in.
 
 A relay that is frozen for 6 to 14 s goes on afterwards as if nothing had been, on the same streams; but its nodes have
 dropped it meanwhile, with all that waited in them, and it goes back to them after a fixed pause. So a health check that

@@ -1,4 +1,4 @@
-"""Classifies how a stream or an attempt ended: what it means for the next try. The one place that reads statuses."""
+"""Classifies how a stream or an attempt ended, as a table from status to error class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from otelbridge.net.tls_faults import TLS_FAULTS, fault_in, in_words
 
 
 class ErrorClass(StrEnum):
-    """What kind of trouble an end is. The order is that of patience: the first of several ends decides the backoff."""
+    """What kind of trouble an end is. The first of several ends, in this order, decides the backoff."""
 
     TRANSIENT = "transient"
     """Expected trouble: fast backoff."""

@@ -1,1 +1,1 @@
-"""PASS?: keeps, drops or redacts an event. Pure functions, free when no rule is set."""
+"""FILTER: keeps, drops or redacts an event. Pure functions."""

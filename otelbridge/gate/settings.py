@@ -1,4 +1,4 @@
-"""What an operator can say about events that shall not pass, or not unredacted."""
+"""Settings of rules and redaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of a record: a message in, its body as one line, as JSON text or as a map out."""
+"""Builds the body of a record: one line of text, JSON, or a map."""
 
 from __future__ import annotations
 

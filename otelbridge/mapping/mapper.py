@@ -122,7 +122,7 @@ class Mapper:
         return self._encoders[stream].uid(decoded.message, _marks(decoded))
 
     def gap(self, gap: Gap, *, observed_unix_nano: int = 0) -> Record:
-        """A stretch of blindness as a record; observed when it ended, unless told otherwise."""
+        """A gap as a record; observed when it ended, unless told otherwise."""
         return gap_record(gap, self._settings, observed_unix_nano or gap.ended_unix_nano)
 
     def event_unix_nano(self, message: Event) -> int:

@@ -1,4 +1,4 @@
-"""What is known of each group of fields: encoded attributes, words for the body, a digest for the id.
+"""The data types of the mapping: what is cached for each group of fields.
 
 `parts.py` works them out, `record_encoder.py` joins them. Slots are read in less than half the time of a named tuple's
 fields, and an event reads some twenty.

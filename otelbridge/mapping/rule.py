@@ -1,4 +1,4 @@
-"""What KubeArmor says about it: policy, action and result in; attributes, situation, event name and words out."""
+"""Maps the rule fields: policy, action and result become attributes, outcome, event name and words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator can say about how an event becomes a log record."""
+"""Settings of the mapping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How bad is it? What an event is about goes in, an OTLP severity number and its name come out of a table.
+"""Maps what an event is about to an OTLP severity, by a table.
 
 A policy's severity sets the base: 1-3 low is INFO, 4-6 medium WARN, 7-10 high ERROR, in rising numbers. What came of it
 sets the floor: an attack that was stopped is worth a warning; a policy that should have stopped one and did not is
@@ -51,7 +51,7 @@ class Situation(StrEnum):
     UNDECODABLE = "undecodable"
     """An event that could not be parsed at all."""
     GAP = "gap"
-    """A stretch of blindness, recorded by the bridge."""
+    """A stretch of time that could not be seen, recorded by the bridge."""
 
 
 def _flat(number: int) -> Row:

@@ -1,4 +1,4 @@
-"""Makes the records of what is no alert or log: gaps, undecodable events, and KubeArmor's messages about itself."""
+"""Makes the records of everything but alerts and logs: gaps, undecodable events, KubeArmor's messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _WORDS = {
 
 
 def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> Record:
-    """The record of a stretch of blindness; its time is the start of the blindness."""
+    """The record of a gap; its time is the gap's start."""
     started, ended = clamp.unix_nano(gap.started_unix_nano), clamp.unix_nano(gap.ended_unix_nano)
     seconds = max(0.0, (ended - started) / _SECOND)
     start, end = iso(started), iso(ended)

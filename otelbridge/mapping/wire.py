@@ -1,4 +1,4 @@
-"""Values in, protobuf wire bytes out: the few shapes that OTLP's log records are made of, written by hand.
+"""Encodes the few protobuf shapes that OTLP's log records are made of.
 
 Field numbers are those of opentelemetry-proto 1.x, whose stability they share. Whoever wants to know what the bytes say
 parses them with `opentelemetry.proto`; the tests do.

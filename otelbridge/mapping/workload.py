@@ -1,4 +1,4 @@
-"""Works out where an event happened: the attributes of node, pod and container, and the service that they belong to."""
+"""Maps where an event happened: node, pod and container attributes, and the service they belong to."""
 
 from __future__ import annotations
 

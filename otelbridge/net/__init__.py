@@ -1,1 +1,1 @@
-"""What several rooms need of the network: addresses, files, deadlines, backoff. Imports no room."""
+"""Network parts that several components share: addresses, files, deadlines, backoff. Imports no component."""

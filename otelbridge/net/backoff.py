@@ -1,4 +1,4 @@
-"""How long to wait before the next try, with randomness passed in.
+"""Computes the delay before the next try, with randomness passed in.
 
 The usual exponential wait adds its jitter below its cap and cuts it off there: of 5,000 clients after a long outage
 2,709 came back in one second (simulated). Equal jitter, between half a step and a whole one, keeps that at 246.

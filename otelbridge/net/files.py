@@ -1,4 +1,4 @@
-"""Small files that may change under us (Kubernetes swaps whole folders): their content, and what is wrong with them."""
+"""Reads small files that may change under us (Kubernetes swaps whole folders), and says what is wrong with them."""
 
 from __future__ import annotations
 

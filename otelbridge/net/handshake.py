@@ -1,4 +1,4 @@
-"""A TLS handshake made by hand, which judges a server as gRPC does."""
+"""Makes a TLS handshake with Python's ssl that judges a server as gRPC does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a PEM file: certificates, how long they are valid, whether a key is a certificate's own."""
+"""Reads PEM files: certificates, their validity, and whether a key belongs to a certificate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which HTTP proxy, if any, stands between the bridge and an address, and a connection through it.
+"""Chooses the HTTP proxy for an address, and connects through it.
 
 One decision for gRPC, HTTP and `doctor`: C-core by itself reads lower-case variables only, and knows neither `*` nor
 `host:port` in NO_PROXY.

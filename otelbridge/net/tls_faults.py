@@ -1,4 +1,4 @@
-"""What can be wrong with TLS, in words with a cure: one table for OpenSSL's words (Python's) and BoringSSL's (gRPC's).
+"""Explains TLS errors with their cures: one table for OpenSSL's words (Python's) and BoringSSL's (gRPC's).
 
 No cure advises less security, unless the server was seen to answer in plaintext.
 """

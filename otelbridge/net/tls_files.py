@@ -1,4 +1,4 @@
-"""The PEM files of a TLS connection: read together, checked, read again when they change, and when they expire.
+"""Reads and checks the PEM files of a TLS connection, and watches them for changes and expiry.
 
 grpcio takes any bytes and reports a bad pair as UNAVAILABLE at the first call, so everything is checked here first.
 """

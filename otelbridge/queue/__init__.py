@@ -1,1 +1,1 @@
-"""HOLD: the durable queue. Batches of encoded records wait here until someone answers for them."""
+"""HOLD: the durable queue. Batches of encoded records stay here until they are settled."""

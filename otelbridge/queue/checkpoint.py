@@ -1,4 +1,4 @@
-"""What the queue remembers beside the batches (ledger, floors, time), and its copy in a file of its own."""
+"""Encodes what the queue stores beside the batches (ledger, floors, time), and keeps its copy in a file of its own."""
 
 from __future__ import annotations
 

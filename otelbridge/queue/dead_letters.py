@@ -1,4 +1,4 @@
-"""What is kept beside the queue: dead letters for a human to look at, and the flight recorder of delivered batches."""
+"""Keeps dead letters (refused records) and the flight recorder (delivered batches) beside the queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ground that the queue stands on: its folder, who owns it, what errors mean, and space laid by."""
+"""The queue's folder: who owns it, what disk errors mean, and reserved space."""
 
 from __future__ import annotations
 

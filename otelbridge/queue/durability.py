@@ -1,4 +1,4 @@
-"""How far the disk can be relied on: the log's own sync, and gap records of what the disk has lost."""
+"""Tracks the log's sync, and makes gap records of what the disk has lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When what is free is due to be sent: once it has waited for more to share a request with, or is enough for one.
+"""Decides when free batches are due: after their linger, or when there is enough for one request.
 
 What waits is on disk already; only the request waits. What was free before this process began, or came back from a
 failed request, waits for nothing.

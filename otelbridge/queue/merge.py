@@ -1,4 +1,4 @@
-"""Several encoded requests as one that has each resource once, and like resources beside one another.
+"""Merges encoded requests so that each resource appears once, with like resources beside one another.
 
 Joined end to end they are one request too, but each brings its own resources: of 400 records of 200 pods, a third of
 the bytes is repetition that lies too far back for deflate's window of 32 KiB.

@@ -1,4 +1,4 @@
-"""The queue's nouns: batches and their rows, leases and outcomes, changes, and how much is held."""
+"""The data types of the queue: batches and rows, leases and outcomes, changes, depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator can say about the durable queue."""
+"""Settings of the durable queue."""
 
 from __future__ import annotations
 

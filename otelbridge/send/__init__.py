@@ -1,1 +1,1 @@
-"""OUT: a batch goes to the endpoint (OTLP/gRPC, OTLP/HTTP, console) and comes back as an outcome."""
+"""EXPORT: sends batches to the endpoint (OTLP/gRPC, OTLP/HTTP, console) and settles them by its answers."""

@@ -1,4 +1,4 @@
-"""After an outage, or a start with a backlog: how fast old records may go out, measured against how fast new ones come.
+"""Limits how fast a backlog goes out after an outage or a start, relative to the rate of new records.
 
 A token bucket on records, filled at `replay_rate_factor` times the live rate. Only old records are charged; new ones
 never wait. It ends when the queue has been emptied once.

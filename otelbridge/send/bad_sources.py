@@ -1,4 +1,4 @@
-"""Which sources' records the endpoint refuses, and how a request is grouped so that the good ones are not held up.
+"""Remembers sources whose records the endpoint refuses, and groups requests so that the good ones are not held up.
 
 Pure. A source is one resource (a pod, a node). One whose records were refused is sent apart from the others for a
 while, in groups so small that about half of them pass, so that each request tells as much as it can; sources that

@@ -1,4 +1,4 @@
-"""Whether a request may be sent now: the state of the endpoint, kept once; metrics, probes and status read it here.
+"""The circuit breaker: whether a request may be sent now. Probes, metrics and status read the endpoint's state here.
 
 | state | event | next state |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""What an answer of the endpoint means for the request: tables of statuses and of words, and the outcome they give."""
+"""Classifies the endpoint's answers, by tables of statuses and texts, as outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console: each request becomes one line of OTLP JSON on stdout, as file and debug pipelines read it."""
+"""Prints each request as one line of OTLP JSON on stdout, as file and debug pipelines read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The headers that go with each request: from settings, a headers file and a token file; secrets stay in here."""
+"""Provides the headers of each request from settings, a headers file and a token file, and keeps secrets hidden."""
 
 from __future__ import annotations
 

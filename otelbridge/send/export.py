@@ -1,4 +1,4 @@
-"""What becomes of leases: each is sent, and settled by its outcome. Bad records are found, and set aside on proof only.
+"""Sends leases and settles each by its outcome. Bad records are searched by bisecting, and set aside on proof only.
 
 | outcome of a request | its records |
 |---|---|

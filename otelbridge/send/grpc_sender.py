@@ -1,4 +1,4 @@
-"""OTLP over gRPC: an encoded request in, an Outcome out. Bytes go in as they are; no message object is made.
+"""Sends encoded requests by OTLP/gRPC, without making message objects.
 
 A packed request goes out as it was packed, where grpc lets it (precompressed.py).
 """
@@ -78,7 +78,7 @@ KEEPALIVE_MS = 30_000
 within the timeout below instead of after the kernel's quarter of an hour."""
 KEEPALIVE_TIMEOUT_MS = 10_000
 RECONNECT_BACKOFF_MS = 1_000
-"""C-core's own ladder (to 120 s) would otherwise stack on top of ours, and answer for the endpoint meanwhile."""
+"""C-core's own backoff (to 120 s) would otherwise stack on top of ours, and answer for the endpoint meanwhile."""
 DEADLINES_UNTIL_NEW_CHANNEL = 2
 """So many deadlines missed in a row, and the connection itself is under suspicion (a frozen peer, a lost route)."""
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED.name

@@ -1,4 +1,4 @@
-"""OTLP over HTTP with protobuf bodies, on urllib3's connections: an encoded request in, an Outcome out.
+"""Sends encoded requests by OTLP/HTTP, on urllib3's connections.
 
 urllib3 speaks HTTP (codings, chunks, bodies that end with the connection); the deadline of a whole exchange, the cap on
 answers and the cancelling are added here (docs/decisions/http-client.md).

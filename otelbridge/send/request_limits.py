@@ -1,4 +1,4 @@
-"""How large the next request may be, found by experiment rather than by an endpoint's words.
+"""Finds how large a request may be, by the endpoint's answers rather than by their words.
 
 A state machine without clock or socket. What is learnt from each answer:
 

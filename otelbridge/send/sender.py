@@ -1,4 +1,4 @@
-"""The one verb of this room, `send`: an encoded request in, what the endpoint made of it out."""
+"""Defines `Sender`: sends one encoded request and says what the endpoint made of it."""
 
 from __future__ import annotations
 

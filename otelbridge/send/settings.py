@@ -1,4 +1,4 @@
-"""What an operator can say about the OTLP endpoint that the events go to."""
+"""Settings of the OTLP endpoint that the events go to."""
 
 from __future__ import annotations
 
@@ -75,9 +75,12 @@ class SendSettings(BaseModel):
         description="One request in flight per stream, so that its records arrive in order; only a record that the endpoint fails at is overtaken.",
     )
     retry_initial_seconds: float = Field(
-        default=1, ge=0.01, le=3600, description="First step of the ladder after a retryable answer (full jitter)."
+        default=1,
+        ge=0.01,
+        le=3600,
+        description="First delay after a retryable answer (doubled each time, full jitter).",
     )
-    retry_max_seconds: float = Field(default=60, ge=0.01, le=3600, description="Last step of that ladder.")
+    retry_max_seconds: float = Field(default=60, ge=0.01, le=3600, description="Longest of these delays.")
     server_delay_max_seconds: float = Field(
         default=600, ge=0.01, le=86400, description="Longest delay honoured when a server asks for one."
     )
@@ -85,9 +88,9 @@ class SendSettings(BaseModel):
         default=30,
         ge=0.01,
         le=86400,
-        description="First step of the ladder after an answer that only an operator can cure.",
+        description="First delay after an answer that only an operator can cure.",
     )
-    hold_max_seconds: float = Field(default=300, ge=0.01, le=86400, description="Last step of that ladder.")
+    hold_max_seconds: float = Field(default=300, ge=0.01, le=86400, description="Longest of these delays.")
     replay_rate_factor: float = Field(
         default=4,
         ge=0,

@@ -1,4 +1,4 @@
-"""An encoded ExportLogsServiceRequest taken apart into its records, by source, and any run of them put together again.
+"""Splits an encoded request into its records, by source, and puts any run of them together again.
 
 On the wire format, as a record that does not decode (an endpoint refused it, after all) must be split off as well.
 Field numbers: ExportLogsServiceRequest.resource_logs 1; ResourceLogs.scope_logs 2; ScopeLogs.log_records 2. All other

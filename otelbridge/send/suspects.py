@@ -1,4 +1,4 @@
-"""Whether a request is to blame for its failures, or the endpoint fails by chance: guilt by alternation.
+"""Decides whether a request is to blame for its failures or the endpoint fails by chance: guilt by alternation.
 
 A state machine without clock or socket. A request that met INTERNAL, 500 or the like is on trial. One alternation is:
 it fails, and the next request that is on nobody's trial is accepted at its first try; if that one fails as well, the

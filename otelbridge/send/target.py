@@ -1,4 +1,4 @@
-"""The address that records go to: what an operator wrote in, host, port, path and TLS out; or what is wrong with it."""
+"""Parses the endpoint's address into host, port, path and TLS, or says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEME_PORTS = {"http": 80, "https": 443}
 
 
 class SendSettingsError(ValueError):
-    """A setting of the send room cannot work. Names the setting, its value (never a secret one) and the cure."""
+    """A setting of `send` cannot work. Names the setting, its value (never a secret one) and the cure."""
 
 
 class AddressError(ValueError):

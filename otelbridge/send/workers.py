@@ -1,4 +1,4 @@
-"""The threads that carry batches out of the queue to the endpoint: take a lease, send, settle; until none is left."""
+"""The worker threads of the sender: each takes a lease from the queue, exports and settles it, and repeats."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WAKE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendStatus:
-    """The room at one moment."""
+    """The state of the workers at one moment."""
 
     endpoint: str
     breaker: BreakerState
@@ -164,7 +164,7 @@ class Workers:
         return [thread.pulse for thread in self._threads]
 
     def status(self) -> SendStatus:
-        """Where the room stands now."""
+        """The present state."""
         limits, apart = self._export.limits(), self._export.apart_records()
         with self._counts.counting() as counts:
             return SendStatus(

@@ -1,1 +1,1 @@
-"""What the operator asked for: flags, environment and file become one checked tree."""
+"""Settings: flags, environment and file become one checked tree."""

@@ -1,4 +1,4 @@
-"""What no single setting can be blamed for: checks across settings, each a function from the tree to its complaints."""
+"""Checks across settings, each a function from the tree to its complaints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place where the process's environment is read."""
+"""Reads the environment; nobody else does."""
 
 from __future__ import annotations
 

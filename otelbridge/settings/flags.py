@@ -1,4 +1,4 @@
-"""The flags of `otelbridge run` become given values; `--set PATH=VALUE` reaches every setting."""
+"""Turns the flags of `otelbridge run` into given values; `--set PATH=VALUE` reaches every setting."""
 
 from __future__ import annotations
 

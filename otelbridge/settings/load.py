@@ -1,4 +1,4 @@
-"""File, environment and flags become one checked tree; each value knows where it came from.
+"""Loads settings from file, environment and flags into one checked tree, and remembers where each value came from.
 
 Precedence: flag > `OTELBRIDGE_*` > standard variables (`OTEL_*`, `KUBEARMOR_SERVICE`) > file > default. A higher place
 replaces a value whole: lists and maps are not merged. Every problem is found before anything is reported.

@@ -1,4 +1,4 @@
-"""pydantic's validation errors become problems in the operator's words: path, value, what is wrong, the cure."""
+"""Turns pydantic's validation errors into problems in the operator's words: path, value, what is wrong, the cure."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _explained(details: ErrorDetails, path: str) -> tuple[str, str]:
     if kind in _KINDS:
         wrong, cure = _KINDS[kind]
         return wrong.format(**context), _quantity_cure(name, details["input"]) or cure.format(**context)
-    if kind == "value_error":  # a room's own check: `what is wrong; the cure`
+    if kind == "value_error":  # a component's own check: `what is wrong; the cure`
         wrong, _, cure = details["msg"].removeprefix("Value error, ").partition("; ")
         return wrong, f"{cure[:1].upper()}{cure[1:]}." if cure else "Correct the value."
     message = details["msg"].removeprefix("Input should be ")

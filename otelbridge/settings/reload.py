@@ -1,4 +1,4 @@
-"""What changed settings mean for a bridge that runs: which of them take effect, and which wait for a restart."""
+"""Decides which changed settings take effect in a running bridge and which wait for a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A settings file to start from: every setting with its meaning, commented out at its default."""
+"""Writes a settings file to start from, and shows settings with secrets hidden."""
 
 from __future__ import annotations
 

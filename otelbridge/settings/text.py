@@ -1,4 +1,4 @@
-"""Text, as it comes from a variable, a flag or a `${env:...}`, becomes the shape that a setting has.
+"""Converts text from a variable, a flag or a `${env:...}` to the type of its setting.
 
 Lists are JSON (`["a", "b"]`) or comma-separated; maps are JSON or `key=value` pairs separated by commas; everything
 else stays text, and pydantic reads numbers and booleans out of it.

@@ -1,4 +1,4 @@
-"""The settings of every room as one frozen tree, and a walk over its leaves."""
+"""The settings of every component as one frozen tree, and a walk over its leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings file's keys become given values, each with its line."""
+"""Reads the settings file into given values, each with its line."""
 
 from __future__ import annotations
 

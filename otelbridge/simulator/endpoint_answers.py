@@ -1,4 +1,4 @@
-"""What a scripted OTLP endpoint can be told to answer: the good, the bad, and the silence."""
+"""The answers that the scripted OTLP endpoint can be told to give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an OTLP endpoint took: requests in, records, spans and metrics out; or, in fast mode, only their number."""
+"""Keeps what the scripted endpoint received: records, spans and metrics, or in fast mode only counts."""
 
 from __future__ import annotations
 

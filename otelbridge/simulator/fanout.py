@@ -1,4 +1,4 @@
-"""Events in, one bounded queue per subscriber out: a full one drops silently, as KubeArmor's do, but counted."""
+"""Fans events out to one bounded queue per subscriber; a full one drops silently, as KubeArmor's do, but counted."""
 
 from __future__ import annotations
 

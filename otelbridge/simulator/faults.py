@@ -1,4 +1,4 @@
-"""The words of a fault in (`end:OK@10s`, `freeze:20s@30s`, `restart-every:60s`), what to do and when out."""
+"""Parses the words of a fault (`end:OK@10s`, `freeze:20s@30s`, `restart-every:60s`) and carries it out."""
 
 from __future__ import annotations
 

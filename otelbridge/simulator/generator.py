@@ -1,4 +1,4 @@
-"""A seed in, an endless stream of events out that looks like a busy cluster, made so that it flatters no cache.
+"""Generates, from a seed, an endless stream of events like those of a busy cluster; flatters no cache.
 
 Every event has its own PIDs, and its own path, arguments or peer; pods, images and labels repeat as in a cluster.
 """

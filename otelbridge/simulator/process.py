@@ -1,4 +1,4 @@
-"""A simulator's arguments in, a child process out that can be stopped, continued and killed as a whole."""
+"""Runs a simulator as a child process that can be stopped, continued and killed as a whole."""
 
 from __future__ import annotations
 

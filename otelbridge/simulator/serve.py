@@ -1,4 +1,4 @@
-"""Options in, a running simulated KubeArmor until it has published everything or is told to stop; a summary out."""
+"""Runs a simulated KubeArmor until it has published everything or is told to stop, and sums up."""
 
 from __future__ import annotations
 

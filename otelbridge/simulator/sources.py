@@ -1,4 +1,4 @@
-"""Where a simulated KubeArmor takes its events from, by name, and the pace at which it publishes them."""
+"""Provides a simulator's events, by the name of their source, at a given pace."""
 
 from __future__ import annotations
 

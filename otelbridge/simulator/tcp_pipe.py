@@ -1,4 +1,4 @@
-"""Bytes of one direction of a connection in, the same bytes out when the line lets them; no socket, no clock."""
+"""Models one direction of a connection with limited speed; no socket, no clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TCP connections in, the same bytes to a target out, and every fault that a network has, at any moment."""
+"""Forwards TCP connections to a target, with every fault that a network has, at any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A KubeArmor LogService on a real socket: events are published into it, clients subscribe, faults happen to it."""
+"""Serves KubeArmor's LogService on a real socket: publishes events to subscribers, and plays faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request goes in, a probe's answer, the metrics, the status document or the page comes out: plain WSGI.
+"""Answers the status server's requests: probes, metrics, status document, page. Plain WSGI.
 
 It reads nothing but the method, the path, `verbose` and `after` in the query, and the Host header, and never gives any
 of them back.

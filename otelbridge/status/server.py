@@ -205,8 +205,8 @@ class StatusServer:
         )
         for place, (since, _, channel) in enumerate(waiting):
             left = len(channels) - place
-            patience = CLIENT_SECONDS if left <= MAX_CONNECTIONS else CHANCE_SECONDS if left <= CROWD else 0.0
-            if now - since > patience and channel in known:  # what came in this turn was not read yet
+            limit = CLIENT_SECONDS if left <= MAX_CONNECTIONS else CHANCE_SECONDS if left <= CROWD else 0.0
+            if now - since > limit and channel in known:  # what came in this turn was not read yet
                 channel.handle_close()
 
 

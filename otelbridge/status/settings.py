@@ -1,4 +1,4 @@
-"""What an operator can say about the status server."""
+"""Settings of the status server."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the bridge says about itself: one typed happening becomes its log line, its metric and its span."""
+"""What the bridge says about itself: typed events become log lines, metrics and spans."""

@@ -1,4 +1,4 @@
-"""Text out of an event goes in, text that a terminal, a log file or a page shows harmlessly comes out.
+"""Makes text from outside harmless for a terminal, a log file or a page.
 
 Everything in an event can be an attacker's: control codes move a terminal's cursor or forge a log line, bidirectional
 marks turn text around. Records keep such text as it is; only what a human reads is escaped.

@@ -1,4 +1,4 @@
-"""What telemetry itself tells, from the happenings of the rooms and from the libraries."""
+"""The typed events that components emit, past-tense dataclasses: the only way a component speaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings go in, the SDK's two providers come out; nothing global is set, and endings keep their deadline.
+"""Builds the SDK's two providers from settings; sets nothing global, and keeps the deadline when closed.
 
 The SDK's own shutdown waits for an export that is under way, up to its timeout and beyond: it runs in a thread that is
 left behind when the deadline has passed. All threads of the SDK are daemons, so nothing holds up the process.

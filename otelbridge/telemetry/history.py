@@ -1,4 +1,4 @@
-"""The latest lines and gaps, bounded, in memory: what the status page tells of the past."""
+"""Keeps the latest log lines and gaps in memory, bounded, for the status page."""
 
 from __future__ import annotations
 

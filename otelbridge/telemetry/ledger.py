@@ -1,4 +1,4 @@
-"""The ledger: postings go in, a balance comes out. received = delivered + rejected + dropped + filtered + held."""
+"""The ledger's arithmetic: received = delivered + rejected + dropped + filtered + held."""
 
 from __future__ import annotations
 

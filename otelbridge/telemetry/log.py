@@ -1,4 +1,4 @@
-"""What libraries say by way of `logging` goes in, happenings come out: the only place that touches `logging`.
+"""Turns events into log lines, limits their rate, and writes them; libraries' `logging` records come here too.
 
 The exporters of an endpoint that is away complain with every try; as happenings they are limited like everything else.
 """

@@ -1,4 +1,4 @@
-"""Every metric, span and attribute that the bridge emits about itself, declared once; the documentation is made of it.
+"""Declares every metric, span and attribute that the bridge emits about itself; the docs are generated from it.
 
 Names follow OpenTelemetry's rules: no `_total`, units in UCUM, plural only for what can be counted. No attribute ever
 takes its values from a process, a path or a pod: what an attacker can choose must not make series.

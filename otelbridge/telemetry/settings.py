@@ -1,4 +1,4 @@
-"""What an operator can say about the bridge's own spans, metrics and log lines."""
+"""Settings of the bridge's own spans, metrics and log lines."""
 
 from __future__ import annotations
 

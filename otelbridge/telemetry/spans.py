@@ -1,4 +1,4 @@
-"""Spans: the life of a connection goes in as happenings, spans with its true times come out.
+"""Writes spans about connections, with their true times, when they are over.
 
 A stream lives for days, and a span that is open cannot be seen. So one short span is written per attempt, with its
 steps as children and a link to the attempt before; and when a stream or a connection ends, its whole life is written.

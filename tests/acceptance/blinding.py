@@ -20,7 +20,7 @@ from tests.peers.netns import SERVER_ADDRESS, inside, network_pair
 from tests.waiting import eventually
 
 SIMULATOR = ("--rate", "50", "--loop", "--stay")
-"""Events per second, so that the last event dates the blindness."""
+"""Events per second, so that the last event dates the gap."""
 SECOND = 1_000_000_000
 NOTICE_SECONDS = 40.0
 RECOVER_SECONDS = 60.0

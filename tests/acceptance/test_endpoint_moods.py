@@ -72,7 +72,7 @@ def delivered(bridge: BridgeProcess, stream: Stream = Stream.ALERTS) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A first answer, and the delay that it asks for; 0: none, then the bridge's own ladder decides."""
+    """A first answer, and the delay that it asks for; 0: none, then the bridge's own backoff decides."""
 
     name: str
     protocol: str
@@ -221,7 +221,7 @@ def test_through_refusals_splits_rejections_and_lost_answers_each_event_is_deliv
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedOut:
-    """A spell of 401, and what it cost."""
+    """A stretch of 401, and what it cost."""
 
     held: int
     requests: int
@@ -291,5 +291,5 @@ def lock_out(
 def test_a_revoked_token_loses_nothing_and_a_new_token_file_cures_it_without_a_restart(
     relay: Relay, tmp_path: Path
 ) -> None:
-    spell = lock_out(relay, tmp_path, seconds=0.1, per_second=500, hold_initial_seconds=0.2, hold_max_seconds=0.4)
-    assert (spell.held, spell.lost, spell.duplicates) == (50, 0, 0)
+    outage = lock_out(relay, tmp_path, seconds=0.1, per_second=500, hold_initial_seconds=0.2, hold_max_seconds=0.4)
+    assert (outage.held, outage.lost, outage.duplicates) == (50, 0, 0)

@@ -1,4 +1,4 @@
-"""The walk from the hand-off into the queue, with the real rooms on both sides."""
+"""The walk from the buffer into the queue, with the real components on both sides."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.buffers import OpenBuffer
 from tests.records import gaps_told_by
 
 DROP_THE_SHOP = GateSettings(rules=(RuleSettings(name="no shop", action="drop", namespace=("shop",)),))
-EVENTS_OF_THE_SMALLEST_HANDOFF = 1000
+EVENTS_OF_THE_SMALLEST_BUFFER = 1000
 MIB = 1024 * 1024
 
 
@@ -46,14 +46,14 @@ class FaultyMapper(Mapper):
 
 @dataclass
 class Walk:
-    """An encoder between a hand-off and a queue."""
+    """An encoder between a buffer and a queue."""
 
     queue: DurableQueue
     told: list[Event] = field(default_factory=list)
     mapper: type[Mapper] = Mapper
 
     def __post_init__(self) -> None:
-        self.buffer = OpenBuffer(EVENTS_OF_THE_SMALLEST_HANDOFF, MIB)
+        self.buffer = OpenBuffer(EVENTS_OF_THE_SMALLEST_BUFFER, MIB)
 
     def carry(self, *events: RawEvent, gate: GateSettings | None = None, gaps: tuple[Gap, ...] = ()) -> list[LogRecord]:
         """Walks the events through and returns what is in the queue afterwards."""
@@ -203,13 +203,11 @@ def test_a_gap_of_which_no_record_can_be_made_is_counted_and_harms_no_other(
     assert walk.account(Stream.GAPS, Account.DROPPED) == 1
 
 
-def test_an_overflow_of_the_handoff_is_counted_and_becomes_a_gap(walk: Walk) -> None:
+def test_an_overflow_of_the_buffer_is_counted_and_becomes_a_gap(walk: Walk) -> None:
     over = 250
-    records = walk.carry(*[log(HostName="n1")] * (EVENTS_OF_THE_SMALLEST_HANDOFF + over))
-    assert (
-        len([record for record in records if record.event_name != "otelbridge.gap"]) == EVENTS_OF_THE_SMALLEST_HANDOFF
-    )
-    assert walk.account(Stream.LOGS, Account.RECEIVED) == EVENTS_OF_THE_SMALLEST_HANDOFF + over
+    records = walk.carry(*[log(HostName="n1")] * (EVENTS_OF_THE_SMALLEST_BUFFER + over))
+    assert len([record for record in records if record.event_name != "otelbridge.gap"]) == EVENTS_OF_THE_SMALLEST_BUFFER
+    assert walk.account(Stream.LOGS, Account.RECEIVED) == EVENTS_OF_THE_SMALLEST_BUFFER + over
     assert walk.account(Stream.LOGS, Account.DROPPED) == over
     assert {p.reason for p in walk.queue.ledger().postings() if p.account is Account.DROPPED} == {HANDOFF_FULL}
     gaps = [told.gap for told in walk.told if isinstance(told, GapEnded)]

@@ -27,7 +27,7 @@ from tests.waiting import eventually
 CONDITIONAL = {
     "otelbridge.certificate.expiry": "TLS only",
     "otelbridge.thread.restarts": "a fault of the bridge: tests/integration/test_threads.py",
-    "otelbridge.event.dropped": "when the queue or the hand-off overflows",
+    "otelbridge.event.dropped": "when the queue or the buffer overflows",
 }
 """Shown in a live incident instead: tests/deploy/test_dashboards_live.py."""
 

@@ -1,4 +1,4 @@
-"""`otelbridge doctor`: walks the road step by step and names, for the first thing that is wrong, what cures it."""
+"""`otelbridge doctor`: checks settings, KubeArmor and endpoint step by step, and names the cure for what is wrong."""
 
 from __future__ import annotations
 

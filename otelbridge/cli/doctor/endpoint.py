@@ -1,4 +1,4 @@
-"""The road to the OTLP endpoint: DNS, TCP, TLS, does it answer, does it know us, does it take a record."""
+"""Checks the OTLP endpoint: DNS, TCP, TLS, whether it answers, accepts our credentials and takes a record."""
 
 from __future__ import annotations
 

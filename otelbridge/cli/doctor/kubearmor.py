@@ -1,4 +1,4 @@
-"""The road to one KubeArmor: DNS, TCP, TLS, does it answer, does it let us subscribe, does an event come."""
+"""Checks one KubeArmor: DNS, TCP, TLS, whether it answers, lets us subscribe and sends an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a doctor's step finds, and which exit code a failed step stands for."""
+"""Defines what a step of `doctor` finds, and the exit code of each kind of failure."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from tests.waiting import eventually
 
 UNAVAILABLE_SHARE = 0.7
 LOCKED_OUT_REQUESTS = 10
-"""How many requests one spell of 401 meets."""
+"""How many requests one stretch of 401 meets."""
 TIMER_SLACK_SECONDS = 0.15
 """What a busy machine adds to a wait."""
 

@@ -36,14 +36,14 @@ def lingering(tmp_path: Path) -> Iterator[Callable[..., Road]]:
 
 def test_batches_that_come_one_by_one_share_a_request(lingering: Callable[..., Road], endpoint: OtlpEndpoint) -> None:
     road = lingering(linger_seconds=0.3)
-    couriers = road.start(endpoint)
+    workers = road.start(endpoint)
     began = time.monotonic()
     for name in "abcdefgh":
         road.put(batch_of(name, stream=Stream.LOGS))
     assert bodies_of(endpoint.wait_for_records(8, within=10)) == list("abcdefgh")
     assert time.monotonic() - began >= 0.3
     eventually(lambda: road.held() == 0)
-    assert couriers.status().requests == 1
+    assert workers.status().requests == 1
 
 
 def test_alerts_do_not_wait_for_the_logs_before_them(lingering: Callable[..., Road], endpoint: OtlpEndpoint) -> None:
@@ -85,7 +85,7 @@ def test_what_waits_is_held_and_what_an_earlier_process_left_goes_at_once(
 
 def test_a_drain_waits_for_nothing(lingering: Callable[..., Road], endpoint: OtlpEndpoint) -> None:
     road = lingering(linger_seconds=LONG)
-    couriers = road.start(endpoint)
+    workers = road.start(endpoint)
     road.put(batch_of("a", stream=Stream.LOGS))
-    assert couriers.drain(10)
+    assert workers.drain(10)
     assert bodies_of(endpoint.wait_for_records(1, within=0)) == ["a"]

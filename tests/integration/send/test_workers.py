@@ -132,8 +132,8 @@ def test_a_corrected_token_ends_the_hold_at_once(
 ) -> None:
     endpoint.token = "right-token"
     token_file = secret_file("wrong-token")
-    ladder = {"hold_initial_seconds": 600, "hold_max_seconds": 600}
-    workers = road.start(endpoint, protocol=protocol, token_file=token_file, **ladder)
+    backoff = {"hold_initial_seconds": 600, "hold_max_seconds": 600}
+    workers = road.start(endpoint, protocol=protocol, token_file=token_file, **backoff)
     road.put(batch_of(*names(5)))
     eventually(lambda: workers.status().breaker.state is EndpointState.HELD)
     assert workers.status().breaker.next_try_seconds > 60

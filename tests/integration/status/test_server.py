@@ -30,7 +30,7 @@ PACE_SECONDS = 0.02
 ALLOWED_LATE = 2
 """Of the probes of a test: a machine of two cores may be using both for the rest of the suite."""
 WORST_SECONDS = 1.0
-"""For those few: the kubelet's own patience with a probe."""
+"""For those few: the kubelet's own time-out for a probe."""
 
 
 SLOW_CLIENTS = 200

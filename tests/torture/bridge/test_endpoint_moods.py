@@ -23,11 +23,11 @@ ROUNDS = 10
 EVENTS = 2_000
 
 SCALE = 60
-"""An hour of 401 in a minute; the ladder of holds goes as much faster."""
+"""An hour of 401 in a minute; the backoff of holds goes as much faster."""
 HOLD_INITIAL_SECONDS = 30 / SCALE
 HOLD_MAX_SECONDS = 300 / SCALE
 EVENTS_PER_SECOND = 1_000
-COURIERS = 2
+WORKERS = 2
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -62,7 +62,7 @@ def test_all_moods_again_and_again(tmp_path: Path, protocol: str) -> None:
 
 def test_an_hour_of_401_loses_nothing_and_does_not_hammer(tmp_path: Path) -> None:
     with Relay() as relay:
-        spell = lock_out(
+        outage = lock_out(
             relay,
             tmp_path,
             seconds=3600 / SCALE,
@@ -70,7 +70,7 @@ def test_an_hour_of_401_loses_nothing_and_does_not_hammer(tmp_path: Path) -> Non
             hold_initial_seconds=HOLD_INITIAL_SECONDS,
             hold_max_seconds=HOLD_MAX_SECONDS,
         )
-    most_requests = COURIERS * (3600 / SCALE / HOLD_INITIAL_SECONDS)
-    passed = not spell.lost and not spell.duplicates and spell.requests <= most_requests
-    record("bridge: 401 for a scaled hour", {"scale": SCALE, **asdict(spell)}, passed)
-    assert passed, spell
+    most_requests = WORKERS * (3600 / SCALE / HOLD_INITIAL_SECONDS)
+    passed = not outage.lost and not outage.duplicates and outage.requests <= most_requests
+    record("bridge: 401 for a scaled hour", {"scale": SCALE, **asdict(outage)}, passed)
+    assert passed, outage

@@ -1,4 +1,4 @@
-"""The endpoint's campaign at length: 70 % UNAVAILABLE, RetryInfo, 429, 401 spells, lost answers, partial successes."""
+"""The endpoint's campaign at length: 70 % UNAVAILABLE, RetryInfo, 429, 401, lost answers, partial success."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from benchmarks.measurements.rooms import Stack, read_samples, room_of, share_ou
 
 LINE = (
     "thread (7): encoder;Thread.run (/opt/python/lib/python3.11/threading.py);"
-    "Encoder._run (/srv/x/otelbridge/pipeline.py);Lane.map (/srv/x/otelbridge/mapping/record_encoder.py) 12"
+    "Encoder._run (/srv/x/otelbridge/pipeline.py);Mapper.map (/srv/x/otelbridge/mapping/record_encoder.py) 12"
 )
 
 
@@ -16,7 +16,7 @@ def test_a_sample_has_its_thread_and_no_path_of_the_machine() -> None:
     (stack,) = read_samples([LINE])
 
     assert stack == ("encoder", "threading.py:Thread.run", "otelbridge/pipeline.py:Encoder._run",
-                     "otelbridge/mapping/record_encoder.py:Lane.map")  # fmt: skip
+                     "otelbridge/mapping/record_encoder.py:Mapper.map")  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_an_excuse_that_reaches_into_the_future_holds_beyond_the_next_sound() ->
     assert not habit.heard(67 * NANOSECONDS), "what was under way"
     assert not habit.heard(73 * NANOSECONDS)
     assert not habit.unusual(82 * NANOSECONDS)
-    assert habit.unusual(84 * NANOSECONDS), "and it has taught nothing"
+    assert habit.unusual(84 * NANOSECONDS), "and nothing is learnt from it"
 
 
 def test_two_excuses_add_up() -> None:
