@@ -16,6 +16,7 @@ from otelbridge.mapping.fields import mapping_table_markdown
 from otelbridge.mapping.severity import severity_markdown
 from otelbridge.send import classify
 from otelbridge.settings.show import settings_table_markdown, standard_variables_table_markdown
+from otelbridge.simulator.endpoint_zoo import zoo_table
 from otelbridge.simulator.faults import faults_table
 from otelbridge.telemetry.names import log_lines_table_markdown, metrics_table_markdown, spans_table_markdown
 
@@ -33,6 +34,7 @@ TABLES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/security.md", "secrets", secrets_markdown),
     ("docs/settings.md", "settings", settings_table_markdown),
     ("docs/settings.md", "standard variables", standard_variables_table_markdown),
+    ("docs/try.md", "endpoint answers", zoo_table),
     ("docs/try.md", "faults", faults_table),
     ("docs/telemetry.md", "metrics", metrics_table_markdown),
     ("docs/telemetry.md", "spans", spans_table_markdown),

@@ -16,6 +16,7 @@ from otelbridge.event import Stream
 from otelbridge.net.address import DEFAULT_PORT, HIGHEST_PORT
 from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT
 from otelbridge.simulator.endpoint import EndpointOptions, serve_endpoint
+from otelbridge.simulator.endpoint_zoo import ZOO, zoo_table
 from otelbridge.simulator.faults import FaultError, faults_table, parse_fault
 from otelbridge.simulator.manners import NODE, RELAY, ServerTls
 from otelbridge.simulator.serve import SimulateOptions, Summary, serve
@@ -28,7 +29,7 @@ EXAMPLES = (
 HELP = "Play KubeArmor on a port. Events are recorded, generated or given; faults come on schedule."
 ENDPOINT_EXAMPLES = (
     "otelbridge simulate endpoint",
-    "otelbridge simulate endpoint --grpc-port 0 --http-port 0 --token secret",
+    "otelbridge simulate endpoint --print --answer bad-sources",
 )
 
 
@@ -137,14 +138,28 @@ def endpoint(
         int, typer.Option(min=0, max=HIGHEST_PORT, help="Port for OTLP/HTTP; 0 takes a free one.")
     ] = OTLP_HTTP_PORT,
     token: Annotated[str, typer.Option(help="Bearer token that each request must carry.")] = "",
+    answer: Annotated[
+        str, typer.Option(metavar="NAME", help="How to answer requests for logs; --list-answers names them.")
+    ] = "ok",
+    print_records: Annotated[
+        bool, typer.Option("--print", help="Print each log record as a line of JSON, as it comes.")
+    ] = False,
+    list_answers: Annotated[bool, typer.Option("--list-answers", help="Print what --answer knows, and exit.")] = False,
 ) -> None:
     """Play an OTLP endpoint on two ports.
 
     Takes logs, traces and metrics over gRPC and HTTP, counts them, and prints the counts at the end.
     """
+    if list_answers:
+        print(zoo_table())
+        return
+    if answer not in ZOO:
+        fail(f"Wrong usage: there is no answer {answer!r}; --list-answers names them", Exit.WRONG_USAGE)
     until = threading.Event()
     stop_on_signals(until, "Stopped.")
-    options = EndpointOptions(host=host, grpc_port=grpc_port, http_port=http_port, token=token)
+    options = EndpointOptions(
+        host=host, grpc_port=grpc_port, http_port=http_port, token=token, answer=answer, print_records=print_records
+    )
     try:
         counts = serve_endpoint(options, until)
     except (OSError, RuntimeError) as error:

@@ -8,7 +8,7 @@ import signal
 import ssl
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,17 @@ import grpc
 from otelbridge.simulator.endpoint_answers import Answer, Answers, Request, Status, in_turn, sized
 from otelbridge.simulator.endpoint_grpc import start_grpc
 from otelbridge.simulator.endpoint_http import OtlpHttpServer
-from otelbridge.simulator.endpoint_inbox import Inbox, InboxCounts, ReceivedLog, ReceivedMetric, ReceivedSpan
+from otelbridge.simulator.endpoint_inbox import (
+    Inbox,
+    InboxCounts,
+    ReceivedLog,
+    ReceivedMetric,
+    ReceivedSpan,
+    attributes,
+    logs_in,
+    plain,
+)
+from otelbridge.simulator.endpoint_zoo import answers_of
 
 MIB = 1024 * 1024
 POLL_SECONDS = 0.05
@@ -45,6 +55,7 @@ class OtlpEndpoint:
         keep: False only counts what arrives (fast mode).
         token: a bearer token that each request must carry, or UNAUTHENTICATED / 401.
         max_request_bytes: larger requests are refused, as the Collector does (its limit for gRPC is the default).
+        show: is shown each request that was taken.
     """
 
     def __init__(
@@ -59,11 +70,13 @@ class OtlpEndpoint:
         tls: EndpointTls | None = None,
         max_request_bytes: int = 4 * MIB,
         workers: int = 8,
+        show: Callable[[Request], None] = lambda _: None,
     ) -> None:
         self._host, self._grpc_port, self._http_port = host, grpc_port, http_port
         self._tls = tls
         self._max_request_bytes, self._workers = max_request_bytes, workers
         self.inbox = Inbox(keep=keep)
+        self._show = show
         self.token = token
         self.answers: Answers = answers if callable(answers) else in_turn(answers)
         self.seen = 0
@@ -190,6 +203,7 @@ class OtlpEndpoint:
 
     def _take(self, request: Request, rejected: int) -> None:
         self.inbox.take(request, rejected=rejected)
+        self._show(request)
 
 
 def _grpc_credentials(tls: EndpointTls | None) -> grpc.ServerCredentials | None:
@@ -226,6 +240,31 @@ class EndpointOptions:
     """Keep what arrives in memory; by default it is only counted."""
     token: str = ""
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
+    answer: str = "ok"
+    """Of the zoo."""
+    print_records: bool = False
+    """Each log record as a line of JSON on stdout, as it comes."""
+
+
+def _print_records(request: Request) -> None:
+    """In one write, as several threads print; pure ASCII, so that nothing in an event can steer a terminal."""
+    if request.signal == "logs":
+        lines = [
+            json.dumps(
+                {
+                    "event": log.record.event_name,
+                    "severity": log.record.severity_text,
+                    "body": plain(log.record.body),
+                    "attributes": attributes(log.record.attributes),
+                    "resource": attributes(log.resource.attributes),
+                },
+                default=str,
+            )
+            + "\n"
+            for log in logs_in(request.body)
+        ]
+        sys.stdout.write("".join(lines))
+        sys.stdout.flush()
 
 
 class Until(Protocol):
@@ -245,6 +284,8 @@ def serve_endpoint(options: EndpointOptions, until: Until) -> InboxCounts:
         keep=options.keep,
         token=options.token,
         max_request_bytes=options.max_request_bytes,
+        answers=answers_of(options.answer),
+        show=_print_records if options.print_records else lambda _: None,
     ) as endpoint:
         line = json.dumps({"grpc": endpoint.grpc_endpoint, "http": endpoint.http_endpoint})
         sys.stdout.write(line + "\n")

@@ -23,6 +23,17 @@ class Partial:
 
     rejected: int
     message: str = ""
+    refusal: str = ""
+    """Said instead, with INVALID_ARGUMENT or 400, as Loki does; what is not rejected is taken all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """Over HTTP these bytes and the end of the connection; over gRPC as Ok."""
+
+    answer: bytes
+    taken: bool = True
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +79,7 @@ class RefuseTooLarge:
     limit_bytes: int
 
 
-Answer = Ok | Partial | Status | Http | Hang | Reset | LoseAnswer | RefuseTooLarge
+Answer = Ok | Partial | Raw | Status | Http | Hang | Reset | LoseAnswer | RefuseTooLarge
 OK = Ok()
 
 

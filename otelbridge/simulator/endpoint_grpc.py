@@ -107,12 +107,16 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no 
         return self._handlers.get(call_details.method)
 
 
-def _answered(request: Request, context: grpc.ServicerContext, *, judge: Judge, take: Take, wait: Wait) -> bytes:
+def _answered(  # noqa: C901 - one case per answer
+    request: Request, context: grpc.ServicerContext, *, judge: Judge, take: Take, wait: Wait
+) -> bytes:
     match judge(request):
-        case answer_kinds.Ok():
+        case answer_kinds.Ok() | answer_kinds.Raw():
             return _taken(request, context, take)
-        case answer_kinds.Partial(rejected=rejected, message=message):
+        case answer_kinds.Partial(rejected=rejected, message=message, refusal=refusal):
             take(request, rejected)
+            if refusal:
+                _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, refusal)
             return partial_success(request.signal, rejected, message)
         case answer_kinds.Status() as status:
             if status.retry_delay_seconds is not None:

@@ -106,10 +106,18 @@ class _Handler(BaseHTTPRequestHandler):
         metadata = {name.lower(): value for name, value in self.headers.items()}
         self._judged(Request(signal, body, metadata, "http"))
 
-    def _judged(self, request: Request) -> None:
+    def _judged(self, request: Request) -> None:  # noqa: C901 - one case per answer
         match self.server.judge(request):
             case answer_kinds.Ok():
                 self._taken(request)
+            case answer_kinds.Raw(answer=answer, taken=taken, rejected=rejected):
+                if taken:
+                    self.server.take(request, rejected)
+                self.wfile.write(answer)
+                self.close_connection = True
+            case answer_kinds.Partial(rejected=rejected, refusal=refusal) if refusal:
+                self.server.take(request, rejected)
+                self._answer(400, refusal.encode(), {"Content-Type": "text/plain"})
             case answer_kinds.Partial(rejected=rejected, message=message):
                 self._taken(request, rejected=rejected, answer=partial_success(request.signal, rejected, message))
             case answer_kinds.Status() as status:
@@ -142,8 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", PROTOBUF)
-        for name, value in (headers or {}).items():
+        for name, value in ({"Content-Type": PROTOBUF} | dict(headers or {})).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

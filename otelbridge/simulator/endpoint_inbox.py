@@ -121,13 +121,7 @@ class Inbox:
 
     def logs(self) -> list[ReceivedLog]:
         """All kept log records."""
-        return [
-            ReceivedLog(per_resource.resource, per_scope.scope, record)
-            for request in self.requests("logs")
-            for per_resource in ExportLogsServiceRequest.FromString(request.body).resource_logs
-            for per_scope in per_resource.scope_logs
-            for record in per_scope.log_records
-        ]
+        return [log for request in self.requests("logs") for log in logs_in(request.body)]
 
     def spans(self) -> list[ReceivedSpan]:
         """All kept spans."""
@@ -148,6 +142,16 @@ class Inbox:
             for per_scope in per_resource.scope_metrics
             for metric in per_scope.metrics
         ]
+
+
+def logs_in(body: bytes) -> list[ReceivedLog]:
+    """The records of an encoded request for logs."""
+    return [
+        ReceivedLog(per_resource.resource, per_scope.scope, record)
+        for per_resource in ExportLogsServiceRequest.FromString(body).resource_logs
+        for per_scope in per_resource.scope_logs
+        for record in per_scope.log_records
+    ]
 
 
 def attributes(pairs: Iterable[KeyValue]) -> dict[str, object]:
