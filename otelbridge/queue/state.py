@@ -443,6 +443,7 @@ class QueueState:
         with contextlib.suppress(OSError):  # what is left is opened again, and what waits is deleted in it
             for ending in reversed(DATABASE_ENDINGS):  # an old log beside a new database would be taken for its own
                 Path(f"{self.path}{ending}").unlink(missing_ok=True)
+        self._folder.watch(self.path)
 
     def tidy(self) -> None:
         """Lays space by for a full disk, bounds the log, gives back what an outage took; renews a stuck file."""

@@ -392,6 +392,7 @@ def test_a_disk_that_the_queue_has_filled_to_the_last_byte_is_given_back_once_al
         assert not queue.depth().degraded
         assert queue.depth().memory_records == 0
         assert (disk / "queue" / "queue.db").stat().st_size < MIB
+        assert not told.of(QueueSalvaged), "the queue gave its file up by itself"
         assert_balanced(queue)
         queue.close()
         queue = open_queue(disk / "queue")

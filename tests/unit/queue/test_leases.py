@@ -49,3 +49,12 @@ def test_settled_neighbours_become_one_once_nothing_lies_between_them() -> None:
     assert list(leases.gaps(Stream.GAPS)) == [Span(0, 9), Span(23, 23), Span(27, 29), Span(33, end)]
     leases.forget_settled()
     assert list(leases.gaps(Stream.GAPS)) == [Span(0, 23), Span(27, end)]
+
+
+def test_tries_are_counted_until_the_lease_is_settled_for_good() -> None:
+    leases = Leases()
+    one = open_lease(10, 19).lease
+    leases.count_try(one)
+    assert leases.tries(10) == 1
+    leases.forget_tries(one)
+    assert leases.tries(10) == 0
