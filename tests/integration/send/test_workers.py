@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from otelbridge.event import Stream
 from otelbridge.queue.model import Accepted
 from otelbridge.send.circuit_breaker import EndpointState
 from otelbridge.simulator.endpoint import OtlpEndpoint
@@ -326,3 +328,30 @@ def test_workers_show_their_pulses_while_nothing_happens(road: Road, endpoint: O
     eventually(lambda: time.monotonic() - started > 1.5)
     assert [pulse.name for pulse in workers.pulses()] == ["send-1", "send-2"]
     assert all(pulse.age_seconds() < 1.5 for pulse in workers.pulses())
+
+
+def test_ordered_keeps_one_request_in_flight_per_stream_and_the_records_in_their_order(
+    road: Road, endpoint: OtlpEndpoint
+) -> None:
+    lock, running, most = threading.Lock(), [0], [0]
+    chance = random.Random(4)
+
+    def judge(request: Request) -> Answer:
+        with lock:
+            running[0] += b"alert" in request.body
+            most[0] = max(most[0], running[0])
+            failed = chance.random() < 0.3
+        time.sleep(0.005)  # long enough for another request to overtake it
+        with lock:
+            running[0] -= b"alert" in request.body
+        return UNAVAILABLE if failed else OK
+
+    endpoint.answers = judge
+    for n in range(60):
+        road.put(batch_of(f"alert{n:02}"), batch_of(f"log{n:02}", stream=Stream.LOGS))
+    road.start(endpoint, ordered=True, concurrency=4, max_request_records=3)
+    eventually(lambda: road.held() == 0, within_seconds=30)
+    bodies = bodies_of(endpoint.log_records())
+    assert most[0] == 1
+    for stream in ("alert", "log"):
+        assert [body for body in bodies if body.startswith(stream)] == [f"{stream}{n:02}" for n in range(60)]
