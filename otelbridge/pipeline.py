@@ -24,7 +24,7 @@ from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.queue.model import Batch
 from otelbridge.queue.packing import packed, plain_copy
 from otelbridge.queue.queue import DurableQueue
-from otelbridge.telemetry.events import EventDamaged, EventsOverflowed, GapEnded, Tell
+from otelbridge.telemetry.events import EventDamaged, EventsEncoded, EventsOverflowed, GapEnded, Tell
 from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.supervisor import SupervisedThread
 
@@ -35,6 +35,9 @@ YIELD_EVENTS = 256
 """Readers are let in after so many events of a turn: 2 ms of work, or 8 where no event takes the fast path."""
 BATCH_TARGET_BYTES = 768 * 1024
 """A batch is closed when its records have grown to this; with their resources they fill the default request."""
+LAG_SAMPLES = 16
+"""So many events of a batch are measured."""
+NANOSECONDS = 1_000_000_000
 IDLE_SECONDS = 1.0
 """Longest wait for an event, so that the thread's pulse beats and gaps go out on a quiet night."""
 DRAIN_JOIN_SECONDS = 30.0
@@ -66,10 +69,12 @@ class OpenBatch:
         self.records.append(record)
         self.bytes += len(record.encoded)
 
-    def latest_lag_nanos(self) -> int | None:
-        """Receipt of the latest event minus its own time stamp, where it has one."""
-        happened = self.records[-1].time_unix_nano
-        return self.latest_received_unix_nano - happened if happened else None
+    def lags(self) -> tuple[tuple[float, int], ...]:
+        """Seconds from some events' own time stamps to the batch's receipt, and how many events each stands for."""
+        step = -(-len(self.records) // LAG_SAMPLES)
+        sampled = [record.time_unix_nano for record in self.records[::step]]
+        received = self.latest_received_unix_nano
+        return tuple((max(0.0, (received - happened) / NANOSECONDS), step) for happened in sampled if happened)
 
 
 class GapSink:
@@ -109,7 +114,7 @@ class Turn:
     postings: Counter[tuple[Stream, Account, str]] = field(default_factory=Counter)
     gaps: list[Gap] = field(default_factory=list)
     """What the turn itself has found: an overflow, a container that KubeArmor throttles."""
-    lag_nanos: dict[Stream, int] = field(default_factory=dict)
+    encoded: list[EventsEncoded] = field(default_factory=list)
 
 
 class Pipeline:
@@ -141,8 +146,6 @@ class Pipeline:
         self._draining = threading.Event()
         self.redacted = 0
         """Events in which a secret was blacked out."""
-        self.lag_nanos: dict[Stream, int] = {}
-        """Receipt of a stream's latest event minus its own time stamp; negative when the clocks differ."""
         self._thread = SupervisedThread("encoder", self._turn, tell=tell)
         self.pulse = self._thread.pulse
 
@@ -197,7 +200,8 @@ class Pipeline:
         overflows, self._overflows, self._events = self._overflows, [], []
         self._gaps.done(left_gaps)
         self.redacted += turn.findings.redacted
-        self.lag_nanos.update(turn.lag_nanos)
+        for encoded in turn.encoded:
+            self._tell(encoded)
         # Once per turn and kind: a flood of damaged events must not become a flood of what is told.
         for (stream, upstream, how), (why, events) in turn.findings.damaged.items():
             self._tell(EventDamaged(stream=stream, upstream=upstream, how=how, why=why, events=events))
@@ -250,9 +254,8 @@ class Pipeline:
 
     def _close(self, batch: OpenBatch, turn: Turn) -> None:
         """Encodes and packs a batch; where that fails, each record by itself, so that one of them harms no other."""
-        lag = batch.latest_lag_nanos()
-        if lag is not None:
-            turn.lag_nanos[batch.stream] = lag
+        if batch.stream is not Stream.GAPS:
+            turn.encoded.append(EventsEncoded(stream=batch.stream, lags=batch.lags()))
         oldest = batch.oldest_received_unix_nano
         try:
             turn.batches.append(self._packed(batch.stream, batch.records, oldest))

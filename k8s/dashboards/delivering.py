@@ -76,6 +76,17 @@ DELIVERING = Row(
             otherwise="near `send.timeout_seconds` requests are repeated though they were taken: give the Collector more room.",
         ),
         Panel(
+            title="From receipt to the endpoint's yes",
+            kind="timeseries",
+            unit="s",
+            queries=(
+                Query(quantile("otelbridge.delivery.event.lag", n.STREAM, share=0.5), "{{kubearmor_stream}}, half"),
+                Query(quantile("otelbridge.delivery.event.lag", n.STREAM, share=0.99), "{{kubearmor_stream}}, 99 %"),
+            ),
+            meaning="So late are events in the back-end, by the bridge's doing. Under a second is normal.",
+            otherwise="the endpoint is slow or away, or a backlog is being delivered: as under OtelbridgeAlertsLate.",
+        ),
+        Panel(
             title="Delay asked for",
             kind="timeseries",
             unit="s",

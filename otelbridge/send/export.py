@@ -451,6 +451,7 @@ class Export:
                 message=outcome.message,
                 request_bytes=lease.request_bytes,
                 seconds=seconds,
+                age_seconds=max(0.0, (context.wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9),
             )
         )
         for proven, refusal in round_.unproven:

@@ -79,9 +79,6 @@ def of_the_endpoint(components: Components) -> dict[str, Reading]:
 def _of_the_walk(components: Components) -> dict[str, Reading]:
     pipeline, buffer, tally = components.pipeline, components.buffer, components.mapper.tally
     return {
-        "otelbridge.source.event.lag": lambda: [
-            (lag / NANOSECONDS, {names.STREAM: stream.value}) for stream, lag in pipeline.lag_nanos.items()
-        ],
         "otelbridge.handoff.size": lambda: [(buffer.waiting_events, {})],
         "otelbridge.handoff.limit": lambda: [(buffer.max_events, {})],
         "otelbridge.event.sanitized": lambda: [

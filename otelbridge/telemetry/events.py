@@ -259,6 +259,15 @@ class EventDamaged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventsEncoded:
+    """Events of one stream became records."""
+
+    stream: Stream
+    lags: tuple[tuple[float, int], ...]
+    """Seconds from an event's own time stamp to its receipt, and how many events each stands for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOpened:
     """The queue is open; what an earlier life left in it will be delivered."""
 
@@ -322,6 +331,8 @@ class BatchAccepted:
     message: str
     request_bytes: int
     seconds: float
+    age_seconds: float
+    """Since the oldest of the records was received."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
+from otelbridge.telemetry.weighted import weighted_histograms
 
 Headers = Callable[[], Mapping[str, str]]
 """Those to send now, beside the configured ones; asked before each export, from any thread, and never raises."""
@@ -289,7 +290,11 @@ class Providers:
                     )
                 )
         self.meters = MeterProvider(
-            readers, resource=resource, exemplar_filter=AlwaysOffExemplarFilter(), shutdown_on_exit=False
+            readers,
+            resource=resource,
+            exemplar_filter=AlwaysOffExemplarFilter(),
+            views=[weighted_histograms()],
+            shutdown_on_exit=False,
         )
         self.tracers = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=self.meters)
         if self._span_exporter is not None:

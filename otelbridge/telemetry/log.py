@@ -120,6 +120,7 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
         Narrative(_ERROR, "Events came faster than they could be taken to disk, and were dropped.", ("stream",)),
     ),
     h.EventDamaged: (Narrative(_WARNING, "Events did not parse as they should.", ("stream", "upstream", "how")),),
+    h.EventsEncoded: (Narrative(_DEBUG, "Events became records.", ("stream",)),),
     h.QueueOpened: (Narrative(_INFO, "The queue is open.", ("path",), per_window=_CHANGE),),
     h.QueueFolderExposed: (
         Narrative(_WARNING, "Others may write to the queue's folder: set its mode to 0700.", ("path",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from otelbridge.telemetry import names as n
 from otelbridge.telemetry.escape import escape
 from otelbridge.telemetry.events import Event
 from otelbridge.telemetry.ledger import Account, Posting
+from otelbridge.telemetry.weighted import Weighted
 
 NANOSECONDS = 1_000_000_000
 
@@ -25,6 +27,8 @@ class Count(NamedTuple):
     instrument: str
     amount: float
     attributes: Mapping[str, str | int]
+    times: int = 1
+    """How many measurements of a histogram it stands for."""
 
 
 def _attempted(told: h.ConnectionAttempted) -> Iterator[Count]:
@@ -73,8 +77,14 @@ def _accepted(told: h.BatchAccepted) -> Iterator[Count]:
     yield Count("otelbridge.delivery.records", told.records - told.rejected, stream)
     yield Count("otelbridge.delivery.io", told.request_bytes, server)
     yield Count("otelbridge.delivery.duration", told.seconds, server)
+    yield Count("otelbridge.delivery.event.lag", told.age_seconds, stream, told.records - told.rejected)
     if told.rejected:
         yield Count("otelbridge.delivery.rejected", told.rejected, stream)
+
+
+def _encoded(told: h.EventsEncoded) -> Iterator[Count]:
+    for lag_seconds, events in told.lags:
+        yield Count("otelbridge.source.event.lag", lag_seconds, {n.STREAM: told.stream.value}, events)
 
 
 def _refused(told: h.BatchRefused) -> Iterator[Count]:
@@ -121,6 +131,7 @@ COUNTS: Mapping[type, Callable[[Any], Iterator[Count]]] = {
     h.HeartbeatMissed: _missed,
     h.GapEnded: _gap,
     h.EventDamaged: _damaged,
+    h.EventsEncoded: _encoded,
     h.BatchAccepted: _accepted,
     h.ThreadFailed: _failed,
     h.DeliveryDelayed: _answer("delayed"),
@@ -199,6 +210,8 @@ class Instruments:
         self._histograms: dict[str, Histogram] = {}
         self._sums: dict[tuple[str, tuple[tuple[str, str | int], ...]], float] = {}
         """What is to be added to counters, by instrument and attributes: adding costs 20 us a time in the SDK."""
+        self._measured: dict[tuple[str, tuple[tuple[str, str | int], ...], int], tuple[float, int]] = {}
+        """The same for histograms, by bucket too: the sum of the values, and their number."""
         for declared in n.INSTRUMENTS.values():
             if declared.kind is n.InstrumentKind.COUNTER:
                 self._counters[declared.name] = meter.create_counter(declared.name, declared.unit, declared.description)
@@ -211,19 +224,24 @@ class Instruments:
                 )
 
     def count(self, happening: Event) -> None:
-        """Takes what a happening counts for; `flush` brings it into the counters. By one thread."""
-        for name, amount, attributes in counts(happening):
+        """Takes what a happening counts for; `flush` brings it into the instruments. By one thread."""
+        for name, amount, attributes, times in counts(happening):
             if name in self._counters:
                 key = name, tuple(attributes.items())
                 self._sums[key] = self._sums.get(key, 0) + amount
-            else:
-                self._histograms[name].record(amount, attributes)
+            elif times:
+                bucket = name, tuple(attributes.items()), bisect_left(n.INSTRUMENTS[name].buckets, amount)
+                total, number = self._measured.get(bucket, (0.0, 0))
+                self._measured[bucket] = total + amount * times, number + times
 
     def flush(self) -> None:
-        """Adds what was taken since the last time to the counters."""
+        """Adds what was taken since the last time to the instruments."""
         while self._sums:
             (name, attributes), amount = self._sums.popitem()
             self._counters[name].add(amount, harmless(dict(attributes)))
+        while self._measured:
+            (name, attributes, _), (total, number) = self._measured.popitem()
+            self._histograms[name].record(Weighted(total / number, number), harmless(dict(attributes)))
 
     def observe(self, name: str, reading: Reading) -> None:
         """Binds an observable instrument.

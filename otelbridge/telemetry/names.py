@@ -74,6 +74,8 @@ SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds of a request."""
 OUTAGE = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 21.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 """Seconds of being blind; 21 is the promise for a frozen peer."""
+LAG = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+"""Seconds that an event is on its way."""
 LIFE = (1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0, 259200.0, 604800.0, 2592000.0)
 """Seconds of a connection's life, up to a month."""
 
@@ -102,12 +104,12 @@ _DECLARED = (
     # feed: the subscriptions
     Instrument("otelbridge.source.events", _OC, "{event}", "Events received.", (STREAM, *SERVER)),
     Instrument("otelbridge.source.event.age", _OG, "s", "Time since the last event of a stream.", (STREAM, *SERVER)),
-    Instrument("otelbridge.source.event.lag", _OG, "s", "Receipt of the latest event minus its own time stamp; negative when the clocks differ.", (STREAM,)),
+    Instrument("otelbridge.source.event.lag", _H, "s", "From an event's own time stamp to its receipt, at most 16 events of a batch standing for all; 0 where the node's clock is ahead.", (STREAM,), LAG),
     Instrument("otelbridge.source.node.last_seen", _OG, "s", "Unix time of the last event from a node; finds the node that is silent behind a relay.", (NODE,)),
     Instrument("otelbridge.source.nodes", _OU, "{node}", "Nodes heard behind an upstream.", SERVER),
     Instrument("otelbridge.source.nodes.silent", _OU, "{node}", "Those of them that are silent against their habit.", SERVER),
     Instrument("otelbridge.source.unheard.time", _OG, "s", "How long a connection has been watched without any event from any node; 0 once one came, or while there is none.", SERVER),
-    Instrument("otelbridge.source.state", _OU, "1", "1 for the state that a subscription is in, 0 for the others.", (*SERVER, STATE)),
+    Instrument("otelbridge.source.state", _OU, "{state}", "1 for the state that a subscription is in, 0 for the others.", (*SERVER, STATE)),
     Instrument("otelbridge.source.blind.time", _OG, "s", "How long the subscription has not been watching by now; 0 while it is.", SERVER),
     Instrument("otelbridge.source.stream.active", _OU, "{stream}", "Streams that are open.", (STREAM, *SERVER)),
     Instrument("otelbridge.source.stream.ends", _C, "{end}", "Streams that ended without our asking.", (STREAM, *SERVER, STATUS_CODE)),
@@ -131,7 +133,7 @@ _DECLARED = (
     Instrument("otelbridge.queue.usage", _OU, "By", "Bytes that the queue takes on disk."),
     Instrument("otelbridge.queue.limit", _OU, "By", "Bytes that it may take."),
     Instrument("otelbridge.queue.oldest.age", _OG, "s", "Age of the oldest record held; 0 when there is none."),
-    Instrument("otelbridge.queue.degraded", _OU, "1", "1 while the disk does not take writes."),
+    Instrument("otelbridge.queue.degraded", _OU, "{state}", "1 while the disk does not take writes."),
     Instrument("otelbridge.queue.dead_letters", _OU, "{letter}", "Dead letters: what the endpoint refused for good, kept for a look."),
     Instrument("otelbridge.ledger.records", _OU, "{record}", "What stands on each account of the ledger; `otelbridge.reason` is the drop's reason or the rule.", (STREAM, ACCOUNT, REASON)),
     Instrument("otelbridge.ledger.residue", _OU, "{record}", "Received minus everything accounted for: 0 when the ledger balances.", (STREAM,)),
@@ -141,8 +143,9 @@ _DECLARED = (
     Instrument("otelbridge.delivery.rejected", _C, "{record}", "Records that the endpoint rejected in a partial success or refused for good.", (STREAM, *SERVER)),
     Instrument("otelbridge.delivery.io", _C, "By", "Bytes of accepted requests, before compression.", SERVER),
     Instrument("otelbridge.delivery.duration", _H, "s", "Time that an accepted request took.", SERVER, SHORT),
+    Instrument("otelbridge.delivery.event.lag", _H, "s", "From an event's receipt to the endpoint's yes; each counts as old as the oldest of its request.", (STREAM, *SERVER), LAG),
     Instrument("otelbridge.delivery.delay", _OG, "s", "Delay that the last answer asked for; 0 while records are taken.", SERVER),
-    Instrument("otelbridge.delivery.state", _OU, "1", "1 for the state that the endpoint is in, 0 for the others.", (*SERVER, STATE)),
+    Instrument("otelbridge.delivery.state", _OU, "{state}", "1 for the state that the endpoint is in, 0 for the others.", (*SERVER, STATE)),
     # security, process
     Instrument("otelbridge.certificate.expiry", _OG, "s", "Unix time at which a certificate expires.", (*SERVER, CERTIFICATE_USE)),
     Instrument("otelbridge.telemetry.dropped", _OC, "{happening}", "Happenings and log lines dropped because they came faster than they could be written."),
@@ -228,7 +231,7 @@ SPANS = (
 
 
 _SUFFIX_BY_UNIT = {"s": "_seconds", "By": "_bytes"}
-"""Units that the Prometheus exporter puts into a name; annotations such as `{event}` and `1` are left out."""
+"""Units that the Prometheus exporter puts into a name; annotations such as `{event}` are left out (a plain `1` would become `_ratio` in some translations)."""
 _COUNTERS = frozenset({InstrumentKind.COUNTER, InstrumentKind.OBSERVABLE_COUNTER})
 
 

@@ -17,7 +17,7 @@ from typing import Generic, TextIO, TypeVar
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 
-from otelbridge.telemetry.events import BatchAccepted, Event
+from otelbridge.telemetry.events import BatchAccepted, Event, EventsEncoded
 from otelbridge.telemetry.exporters import Headers, Providers
 from otelbridge.telemetry.history import Entry, History
 from otelbridge.telemetry.log import FORMATS, Level, Libraries, Limit, Line, LineWriter, level_of, narrate, timestamp
@@ -71,7 +71,7 @@ MAX_WAITING_HAPPENINGS = 20_000
 """Happenings that wait to be handled; beyond it they are dropped, and counted."""
 TICK_SECONDS = 1.0
 """How often everyday happenings, and the lines that were held back, are looked at."""
-EVERYDAY = frozenset({BatchAccepted})
+EVERYDAY = frozenset({BatchAccepted, EventsEncoded})
 """Happen many times a second, and change nothing: waking the thread for each cost more than a tenth of the bridge."""
 LATEST = "latest"
 """The field of a line that was held back: when the last of those that it stands for happened."""

@@ -98,6 +98,7 @@ class Scene:
                     message="",
                     request_bytes=records * 400,
                     seconds=0.012,
+                    age_seconds=0.03,
                 )
             )
 

@@ -29,6 +29,7 @@ _BY_ANNOTATION: dict[str, object] = {
     "Gap": GAP,
     "tuple[ConnectStep, ...]": (STEP,),
     "tuple[str, ...]": ("relay:32767",),
+    "tuple[tuple[float, int], ...]": ((0.5, 3),),
     "Mapping[str, int]": {"alerts": 2},
     "Mapping[str, str]": {"key": "value"},
 }

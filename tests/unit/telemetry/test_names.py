@@ -45,7 +45,7 @@ def telemetry() -> Iterator[Telemetry]:
 @pytest.mark.parametrize("kind", COUNTS)
 def test_what_is_counted_is_declared_with_its_attributes(kind: type) -> None:
     for happening in (one for one in VARIANTS if type(one) is kind):
-        for name, amount, attributes in counts(happening):
+        for name, amount, attributes, _ in counts(happening):
             declared = n.INSTRUMENTS[name]
             assert declared.kind in {n.InstrumentKind.COUNTER, n.InstrumentKind.HISTOGRAM}
             assert set(attributes) <= set(declared.attributes)
