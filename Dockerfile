@@ -22,14 +22,18 @@ RUN ["python3", "-m", "venv", "/build"]
 RUN ["python3", "-m", "venv", "--without-pip", "/opt/otelbridge"]
 COPY locks/run.txt locks/
 RUN ["/build/bin/pip", "install", "--require-hashes", "--only-binary=:all:", "-r", "locks/run.txt"]
-RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "install", "--require-hashes", "--only-binary=:all:", "-r", "locks/run.txt"]
+RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "install", "--no-compile", "--require-hashes", "--only-binary=:all:", "-r", "locks/run.txt"]
 # What the lock has for building is of no use at run time.
 RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "uninstall", "-y", "hatchling", "editables", "cython", "trove-classifiers", "packaging", "pathspec", "pluggy", "tomlkit"]
 
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY otelbridge otelbridge/
 RUN ["/build/bin/pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "/dist", "."]
-RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "install", "--no-deps", "--no-index", "--find-links", "/dist", "otelbridge"]
+RUN ["/build/bin/pip", "--python", "/opt/otelbridge/bin/python", "install", "--no-compile", "--no-deps", "--no-index", "--find-links", "/dist", "otelbridge"]
+# Byte code of all that a start may import, Debian's own modules among it: the other base only unpacks those, and on a
+# read-only root they were compiled at each start, which doubled what it takes. Valid for the very same source only.
+ARG BYTE_CODE="import compileall, os, py_compile, sys; [compileall.compile_dir(path, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH) for path in (os.path.dirname(os.__file__), sys.prefix)]"
+RUN PYTHONPYCACHEPREFIX=/opt/otelbridge/bytecode /opt/otelbridge/bin/python -c "${BYTE_CODE}"
 # What is in there, as CycloneDX has it: written by an environment that is thrown away, about the product's.
 RUN ["python3", "-m", "venv", "/sbom"]
 COPY locks/sbom.txt locks/
@@ -54,7 +58,7 @@ COPY --from=build /opt/otelbridge /opt/otelbridge
 COPY --from=build --chown=65532:65532 /state/otelbridge /var/lib/otelbridge
 
 # Output at once, and no attempt to write byte code beside the modules: the root may be read-only.
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPYCACHEPREFIX=/opt/otelbridge/bytecode
 # A number, so that Kubernetes can tell that it is not root.
 USER 65532:65532
 WORKDIR /var/lib/otelbridge

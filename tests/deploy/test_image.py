@@ -109,3 +109,13 @@ def test_nothing_in_it_belongs_to_the_user_but_the_folder_of_the_queue(image: Im
     product = image.root / "opt" / "otelbridge"
     assert not [path for path in product.rglob("*") if path.lstat().st_uid != 0]
     assert (image.root / "var" / "lib" / "otelbridge").stat().st_uid == 65532
+
+
+def test_nothing_is_compiled_at_a_start(image: Image) -> None:
+    done = image.run_program(
+        ["/opt/otelbridge/bin/python", "-v", "-c", "import otelbridge.cli.main, otelbridge.cli.run"]
+    )
+    assert done.returncode == 0, done.stderr
+    compiled = [line for line in done.stderr.splitlines() if line.startswith("# code object from")]
+    assert [line for line in compiled if not line.endswith(".pyc'")] == []
+    assert any("/usr/lib/python3" in line for line in compiled), "Debian's own modules come from byte code, too"
