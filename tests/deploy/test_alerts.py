@@ -32,7 +32,7 @@ every_rule = pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["ale
 
 def promtool(*arguments: str, cwd: Path) -> None:
     done = subprocess.run(
-        [promtool_binary(), *arguments], capture_output=True, text=True, check=False, timeout=60, cwd=cwd
+        [promtool_binary(), *arguments], capture_output=True, text=True, check=False, timeout=100, cwd=cwd
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
