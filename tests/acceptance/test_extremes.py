@@ -22,6 +22,8 @@ Range = tuple[float | None, float | None]
 NOT_WAITED_FOR = {
     "bridge.drain_seconds": 10,  # the test waits for the drain
     "feed.retry.initial_spread_seconds": 0,  # and for the first connection
+    "send.linger_seconds": 0,
+    "send.alert_linger_seconds": 0,
     "status.port": 0,  # taken by the test
 }
 """Ends that work, but not while somebody waits for them."""
