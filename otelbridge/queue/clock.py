@@ -10,6 +10,7 @@ from typing import NamedTuple
 from otelbridge import clamp
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each start of the machine
+ELAPSED_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 STEP_NANOS = 1_000_000_000  # less than this is the clock being slewed, or a thread that waited between two readings
 LONGEST_WAIT_NANOS = 3_600_000_000_000  # between receipt and put are milliseconds; more is a clock that was set
 EARLIEST_UNIX_NANO = 1_577_836_800_000_000_000  # 2020: a clock that says less was not set yet
@@ -35,7 +36,7 @@ def boot_id() -> str:
 
 def elapsed_nanos() -> int:
     """Nanoseconds since the machine started, suspended or not."""
-    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime_ns(ELAPSED_CLOCK)
 
 
 class QueueClock:

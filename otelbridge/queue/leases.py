@@ -53,7 +53,8 @@ class Leases:
         low, last = span_of(stream)
         if first is not None:
             low = first
-        for taken in heapq.merge(self._leased[stream], self._settled[stream]):
+        leased, settled = self._leased[stream], self._settled[stream]
+        for taken in heapq.merge(leased, settled) if settled else leased:
             if taken.first > low:
                 yield Span(low, taken.first - 1)
             low = max(low, taken.last + 1)
