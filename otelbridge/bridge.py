@@ -6,7 +6,6 @@ import platform
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -17,6 +16,7 @@ from otelbridge.gate.rules import Gate
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.pipeline import GapSink, Pipeline
+from otelbridge.queue.instance_id import stable_instance_id
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.credentials import lent_headers
 from otelbridge.send.sender import open_sender
@@ -173,7 +173,7 @@ class Bridge:
         self._reloading = threading.Lock()
         about_us = settings.telemetry.resource_attributes
         self.life = Life(
-            instance_id=str(uuid.uuid4()),
+            instance_id=stable_instance_id(settings.queue.directory),
             started_unix_nano=time.time_ns(),
             node=about_us.get("k8s.node.name", ""),
             pod=about_us.get("k8s.pod.name", ""),

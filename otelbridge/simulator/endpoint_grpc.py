@@ -107,9 +107,7 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no 
         return self._handlers.get(call_details.method)
 
 
-def _answered(  # noqa: C901 - one case per answer
-    request: Request, context: grpc.ServicerContext, *, judge: Judge, take: Take, wait: Wait
-) -> bytes:
+def _answered(request: Request, context: grpc.ServicerContext, *, judge: Judge, take: Take, wait: Wait) -> bytes:
     match judge(request):
         case answer_kinds.Ok() | answer_kinds.Raw():
             return _taken(request, context, take)

@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         metadata = {name.lower(): value for name, value in self.headers.items()}
         self._judged(Request(signal, body, metadata, "http"))
 
-    def _judged(self, request: Request) -> None:  # noqa: C901 - one case per answer
+    def _judged(self, request: Request) -> None:
         match self.server.judge(request):
             case answer_kinds.Ok():
                 self._taken(request)

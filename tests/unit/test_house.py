@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "otelbridge"
 WALK = ("feed", "gate", "mapping", "queue", "send")
 
-"""A longer file has more than one idea."""
+MAX_FAN_OUT = 22
+"""Modules of ours that one module imports; what joins the rest may import more."""
+JOINERS = {"bridge.py", "settings/tree.py"}
 
 JUNK_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "core", "types", "misc"}
 """Each hides a missing noun or verb."""
@@ -107,6 +109,42 @@ def test_printing_is_for_the_command_line() -> None:
 def test_a_module_opens_with_one_sentence(path: Path) -> None:
     docstring = ast.get_docstring(tree(path)) or ""
     assert re.match(r"[^\n]+[.?!](\n|$)", docstring), f"its first line is no whole sentence: {docstring[:120]!r}"
+
+
+@cache
+def ours() -> frozenset[Path]:
+    return frozenset(modules())
+
+
+def imported_modules(path: Path) -> set[Path]:
+    """The modules of ours that a module imports, for more than its annotations."""
+    checking = {
+        id(inner)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.If) and dotted(node.test).endswith("TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    names = {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in checking
+        for alias in node.names
+    }
+    files = {name: ROOT / f"{name.replace('.', '/')}.py" for name in names | {n.rpartition(".")[0] for n in names}}
+    return {file for name, file in files.items() if name.startswith("otelbridge.") and file in ours()} - {path}
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    waiting = {path: imported_modules(path) for path in modules()}
+    while ready := [path for path, needs in waiting.items() if not needs & waiting.keys()]:
+        for path in ready:
+            del waiting[path]
+    assert not [str(path.relative_to(PACKAGE)) for path in waiting]
+
+
+def test_no_module_needs_the_whole_house() -> None:
+    wide = {str(path.relative_to(PACKAGE)): len(imported_modules(path)) for path in modules()}
+    assert {name: count for name, count in wide.items() if count > MAX_FAN_OUT and name not in JOINERS} == {}
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
