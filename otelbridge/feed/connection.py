@@ -77,6 +77,8 @@ class StreamReader:
         writer: BufferWriter,
         ended: Callable[[StreamReader, StreamEnd], None],
         tell: Tell,
+        *,
+        read_pause_seconds: float = 0.0,
     ) -> None:
         self.writer = writer
         self.asked_to_end = False
@@ -86,6 +88,7 @@ class StreamReader:
         self._started = time.monotonic()
         self._over = False
         self._in_hand: RawEvent | None = None
+        self._read_pause_seconds = read_pause_seconds
         self._pauses_end = threading.Lock()
         self._pauses_end.acquire()
         name = f"read {writer.stream} {writer.upstream}"
@@ -157,7 +160,7 @@ class StreamReader:
         # The hot loop: about 1 us per event beside what grpcio takes.
         stream, upstream = self.writer.stream, self.writer.upstream
         offer, time_ns = self.writer.offer, time.time_ns
-        pause, read_on_at = ReadPause(), time_ns()
+        pause, read_on_at = ReadPause(self._read_pause_seconds), time_ns()
         if self._in_hand is not None:
             offer(self._in_hand)
             self._in_hand = None
@@ -192,6 +195,7 @@ class Connection:
         heartbeat: Heartbeat,
         *,
         connection_id: str,
+        read_pause_seconds: float,
         tell: Tell,
     ) -> None:
         self.id = connection_id
@@ -201,6 +205,7 @@ class Connection:
         self.last_answer_unix_nano = 0
         self.watches = watches
         self._channel = channel
+        self._read_pause_seconds = read_pause_seconds
         self._upstream = upstream
         self._buffer = buffer
         self._tell = tell
@@ -213,7 +218,13 @@ class Connection:
         watch = self.watches[stream]
         call = start_watch(self._channel, stream)
         writer = self._buffer.open_writer(stream, self._upstream)
-        reader = StreamReader(call, writer, lambda reader, end: self._mailbox.put((reader, end)), self._tell)
+        reader = StreamReader(
+            call,
+            writer,
+            lambda reader, end: self._mailbox.put((reader, end)),
+            self._tell,
+            read_pause_seconds=self._read_pause_seconds,
+        )
         self._readers[stream] = reader
         watch.attach(writer)
         watch.open()

@@ -178,6 +178,7 @@ class Connector:
             self._buffer,
             self.heartbeat,
             connection_id=connection_id,
+            read_pause_seconds=settings.read_pause_seconds,
             tell=self._tell,
         )
         monitor = Monitor(

@@ -6,7 +6,6 @@ What comes meanwhile waits in gRPC's buffers: its own threads go on taking it fr
 
 from __future__ import annotations
 
-PAUSE_SECONDS = 0.015
 WAITED_NANOS = 300_000
 """A reader that had to wait so long for an event has read everything that was there."""
 LEAST_EVENTS_PER_SECOND = 60
@@ -19,7 +18,8 @@ WINDOW_NANOS = 1_000_000_000
 class ReadPause:
     """One per reader. Sans clock: Unix nanoseconds are given by the caller; a clock that is set does no harm."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause_seconds: float) -> None:
+        self._pause_seconds = pause_seconds
         self._since_unix_nano = 0
         self._events_then = 0
         self._rate = 0.0
@@ -36,4 +36,4 @@ class ReadPause:
             self._rate = max(0.0, read * WINDOW_NANOS / elapsed)
             self._since_unix_nano, self._events_then, read = now_unix_nano, events, 0
         rate = max(self._rate, read)
-        return PAUSE_SECONDS if LEAST_EVENTS_PER_SECOND <= rate <= MOST_EVENTS_PER_SECOND else 0.0
+        return self._pause_seconds if LEAST_EVENTS_PER_SECOND <= rate <= MOST_EVENTS_PER_SECOND else 0.0
