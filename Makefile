@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml $(FASTPATH) | cksum
 BUILD_ONLY := hatchling editables cython trove-classifiers packaging pathspec pluggy tomlkit
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test lint proto docs picture lock collector jaeger backends peers k8s bench guard torture sbom cluster clean
+.PHONY: setup demo test lint proto docs picture lock collector jaeger backends peers k8s bench guard torture sbom cluster clean fuzz sanitized
 
 setup: $(DEV) ## .venv with everything that development needs
 
@@ -83,8 +83,17 @@ lock: $(DEV) ## the lock files from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group build --group test --group lint --group proto --group deploy --universal --generate-hashes --no-annotate --no-header -q -o locks/dev.txt
 	$(BIN)/uv pip compile --group bench -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/bench.txt
 	$(BIN)/uv pip compile --group sbom --universal --generate-hashes --no-annotate --no-header -q -o locks/sbom.txt
+	$(BIN)/uv pip compile --group fuzz -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/fuzz.txt
 	$(BIN)/uv pip compile --group mutants -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/mutants.txt
 	$(BIN)/uv pip compile --group peers --no-deps --universal --generate-hashes --no-annotate --no-header -q -o locks/peers.txt
+
+fuzz: $(DEV) ## coverage-guided fuzzing of events for SECONDS (30); what it finds is left in build/fuzz
+	$(PIP) install --require-hashes -r locks/fuzz.txt
+	mkdir -p build/fuzz
+	$(BIN)/python -m tests.fuzz.event -max_total_time=$(or $(SECONDS),30) -timeout=10 -rss_limit_mb=1024 -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus/event
+
+sanitized: $(DEV) ## the compiled encoder's tests under the address and undefined-behaviour sanitizers
+	$(BIN)/python -m tests.sanitized $(ARGS)
 
 mutants: $(DEV) ## how many small changes of the walk its tests notice; writes mutants.json
 	$(PIP) install --require-hashes -r locks/mutants.txt
