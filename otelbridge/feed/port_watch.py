@@ -52,14 +52,15 @@ class PortWatch:
         limit: of the bridge.
         random: for the jitter.
         answers: looks.
+        shut: the outage began with the end of the server's process, as far as can be told, so that the port was shut.
     """
 
-    def __init__(self, now: float, *, limit: LookLimit, random: Random, answers: Answers) -> None:
+    def __init__(self, now: float, *, limit: LookLimit, random: Random, answers: Answers, shut: bool = False) -> None:
         self._began = now
         self._limit = limit
         self._random = random
         self._answers = answers
-        self._was_shut = False
+        self._was_shut = shut
         self.next_at = now
         self._plan(now)
 

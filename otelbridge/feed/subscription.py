@@ -53,6 +53,9 @@ PROGRESS_SECONDS = 10.0
 """A connection that is watched for so long has made up for earlier faults of the bridge."""
 NANOSECONDS = 1_000_000_000
 
+STEADY_SECONDS = 2.0
+"""A connection that lived so long before the server closed it is worth coming back for as soon as the port answers."""
+
 TIMELINE_LENGTH = 256
 """Changes of state that are remembered for whoever asks how it came to the present one."""
 
@@ -236,9 +239,12 @@ class Subscription:
         self._fell_silent = loss.cause is GapCause.HEARTBEAT_LOSS
         alive = max(answered, connection.last_event_unix_nano)
         self._tell(LossDetected(upstream=self.upstream, seconds=max(0, noticed - alive) / NANOSECONDS))
-        self._lose(loss, alive, noticed)
+        lived = time.monotonic() - connection.started
+        self._lose(loss, alive, noticed, shut=not self._fell_silent and not loss.slow and lived >= STEADY_SECONDS)
 
-    def _lose(self, loss: ConnectionLostError, alive_unix_nano: int, noticed_unix_nano: int) -> None:
+    def _lose(
+        self, loss: ConnectionLostError, alive_unix_nano: int, noticed_unix_nano: int, *, shut: bool = False
+    ) -> None:
         self._last_error, self._error_class = str(loss), loss.error_class.value
         if self._port_watch is None:
             self._port_watch = PortWatch(
@@ -246,6 +252,7 @@ class Subscription:
                 limit=self._look_limit,
                 random=self._random,
                 answers=self._connector.port_answers,
+                shut=shut,
             )
         for watch in self._watches.values():
             since = watch.seen_until(alive_unix_nano, noticed_unix_nano)

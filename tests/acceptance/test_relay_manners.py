@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.acceptance.relay_manners import NAMES, stage
+from tests.oracle import GAP_SLACK_NANOS
 from tests.waiting import eventually
 
 KNOWN_SECONDS = 25.0
@@ -20,7 +21,11 @@ def test_a_stalled_relay_and_a_node_that_is_killed_behind_it_leave_no_silent_gap
             relay.happen("node-kill:10s")
             relay.pause(16)
         assert len(relay.missing()) > 150, "the faults have cost something"
-        eventually(lambda: not relay.silently_missing(), within_seconds=15, why="each stretch has its record")
+        eventually(
+            lambda: not relay.silently_missing(slack_nanos=GAP_SLACK_NANOS),
+            within_seconds=15,
+            why="each stretch has its record",
+        )
         gaps = relay.gaps()
         assert {(gap.cause, gap.stream) for gap in gaps} == {
             *(("stall", stream) for stream in ("alerts", "logs", "messages")),
@@ -41,6 +46,10 @@ def test_kubearmors_own_shutdown_and_a_relay_that_is_terminated_leave_no_silent_
                 relay.bridge.wait_until_watching()
             relay.pause(2)
         assert relay.missing()
-        eventually(lambda: not relay.silently_missing(), within_seconds=15, why="each stretch has its record")
+        eventually(
+            lambda: not relay.silently_missing(slack_nanos=GAP_SLACK_NANOS),
+            within_seconds=15,
+            why="each stretch has its record",
+        )
         assert {gap.cause for gap in relay.gaps()} == {"disconnect"}
         assert relay.bridge.balances()

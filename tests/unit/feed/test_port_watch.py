@@ -108,3 +108,9 @@ def test_a_relay_answers() -> None:
     with Relay() as relay:
         host, _, port = relay.endpoint.rpartition(":")
         assert port_answers(host, int(port), speaks_first=True)
+
+
+def test_after_the_end_of_the_servers_process_the_first_look_is_enough() -> None:
+    watch = PortWatch(0.0, limit=LookLimit(), random=Random(1), answers=lambda: True, shut=True)
+    assert not watch.is_back(0.9), "but no sooner than a second"
+    assert watch.is_back(1.5)
