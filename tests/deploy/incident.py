@@ -26,6 +26,7 @@ from tests.waiting import eventually
 
 NODE, NODE_LABEL = "k8s.node.name", "k8s_node_name"
 SEEN_SECONDS = 30
+LATE_SECONDS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +184,18 @@ def full_disk(scene: Scene) -> Iterator[Poke]:
 
 
 @contextmanager
+def late_alert(scene: Scene) -> Iterator[Poke]:
+    """An alert is accepted seconds after it was received; one before it was accepted at once."""
+    say(scene)
+    seen_by_all(scene, 'otelbridge_delivery_event_lag_seconds_count{kubearmor_stream="alerts"}')
+    scene.endpoint.token = "wanted"
+    say(scene)
+    seen_by_all(scene, f"otelbridge_queue_oldest_age_seconds > {LATE_SECONDS}")
+    scene.endpoint.token = ""
+    yield nothing
+
+
+@contextmanager
 def block_that_does_not(scene: Scene) -> Iterator[Poke]:
     say(scene, NamespaceName="not-blocked", Action="Block", Operation="Process")
     yield nothing
@@ -210,15 +223,16 @@ def lost_node(scene: Scene) -> Iterator[Poke]:
     settings = {**scene.settings, "telemetry": {**scene.settings["telemetry"], "resource_attributes": {NODE: "lost"}}}
     with running_bridge(scene.folder / "lost", **settings) as bridge:
         scene.prometheus["scraping"].scrape(own, f"127.0.0.1:{bridge.status_port}")
-        for prometheus in scene.prometheus.values():
-            eventually(
-                lambda one=prometheus: one.query(f'target_info{{{NODE_LABEL}="lost"}}'),  # type: ignore[misc]
-                within_seconds=SEEN_SECONDS,
-                why="the other node's bridge is seen",
-            )
+        seen_by_all(scene, f'target_info{{{NODE_LABEL}="lost"}}')
         bridge.stop()
         yield nothing
     scene.prometheus["scraping"].scrape(own)
+
+
+def seen_by_all(scene: Scene, query: str) -> None:
+    """Returns once all who look on find something."""
+    for prometheus in scene.prometheus.values():
+        eventually(lambda one=prometheus: one.query(query), within_seconds=SEEN_SECONDS, why=query)  # type: ignore[misc]
 
 
 INCIDENTS: dict[str, Callable[[Scene], AbstractContextManager[Poke]]] = {
@@ -230,6 +244,7 @@ INCIDENTS: dict[str, Callable[[Scene], AbstractContextManager[Poke]]] = {
     "OtelbridgeCertificateExpiring": expiring_certificate,
     "OtelbridgeQueueFilling": full_queue,
     "OtelbridgeDeliveryLate": refused_credentials,
+    "OtelbridgeAlertsLate": late_alert,
     "OtelbridgeDeliveryHeld": refused_credentials,
     "OtelbridgeRecordsRefused": picky_endpoint,
     "OtelbridgeRecordsDropped": full_queue,

@@ -26,6 +26,7 @@ HASTE = (
     ("< 900", "< 3"),
     ("oldest_age_seconds > 900", "oldest_age_seconds > 3"),
     ("> 15", "> 3"),
+    ("> 60", "> 3"),
     ("[1d]", "[30s]"),
     ("offset 1d", "offset 30s"),
     ("[10m]", "[10s]"),
