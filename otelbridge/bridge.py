@@ -161,7 +161,7 @@ class Bridge:
 
         Args:
             loaded: the checked settings.
-            observer: sees every happening too, from any thread; the demo shows them.
+            observer: sees every event too, from any thread; the demo shows them.
 
         Raises:
             ValueError: settings that only opening a component can check (a certificate, a URL).
@@ -272,9 +272,9 @@ class Bridge:
             self._telemetry.change_level(after.telemetry.log_level)
             self._tell(SettingsReloaded(changed=found.taken, need_restart=found.waiting))
 
-    def tell(self, happening: Event) -> None:
+    def tell(self, event: Event) -> None:
         """Tells of something that happened, as every component does."""
-        self._tell(happening)
+        self._tell(event)
 
     def refuse_reload(self, problems: Sequence[str]) -> None:
         """Says that settings were read again and cannot be used."""
@@ -307,10 +307,10 @@ class Bridge:
             self.status.close()
         self._telemetry.close(TELEMETRY_CLOSE_SECONDS)
 
-    def _tell(self, happening: Event) -> None:
-        self._telemetry.tell(happening)
+    def _tell(self, event: Event) -> None:
+        self._telemetry.tell(event)
         if self._observer is not None:
-            self._observer(happening)
+            self._observer(event)
 
     # --- probes ---
 

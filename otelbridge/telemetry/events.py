@@ -1,4 +1,4 @@
-"""The typed events that components emit, past-tense dataclasses: the only way a component speaks."""
+"""The events that components tell: past-tense dataclasses, the only way in which they speak."""
 
 from __future__ import annotations
 

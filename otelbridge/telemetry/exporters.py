@@ -1,4 +1,4 @@
-"""Builds the SDK's two providers from settings; sets nothing global, and keeps the deadline when closed.
+"""The SDK's providers and exporters of spans and metrics; nothing global is set, endings keep their deadline.
 
 The SDK's own shutdown waits for an export that is under way, up to its timeout and beyond: it runs in a thread that is
 left behind when the deadline has passed. All threads of the SDK are daemons, so nothing holds up the process.

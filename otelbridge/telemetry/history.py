@@ -36,11 +36,11 @@ class History:
         with self._lock:
             self._entries.append(entry)
 
-    def note(self, happening: h.Event) -> None:
+    def note(self, event: h.Event) -> None:
         """Remembers a gap, if that is what happened."""
-        if isinstance(happening, h.GapEnded):
+        if isinstance(event, h.GapEnded):
             with self._lock:
-                self._gaps.append(happening.gap)
+                self._gaps.append(event.gap)
 
     def entries(self) -> list[Entry]:
         """The latest lines, oldest first."""

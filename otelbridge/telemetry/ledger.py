@@ -1,4 +1,4 @@
-"""The ledger's arithmetic: received = delivered + rejected + dropped + filtered + held."""
+"""The ledger: received = delivered + rejected + dropped + filtered + held, per stream."""
 
 from __future__ import annotations
 

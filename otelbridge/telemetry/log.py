@@ -1,7 +1,4 @@
-"""Turns events into log lines, limits their rate, and writes them; libraries' `logging` records come here too.
-
-The exporters of an endpoint that is away complain with every try; as happenings they are limited like everything else.
-"""
+"""Log lines: the sentence of each event, how repeated lines are limited, who writes them, and what libraries say."""
 
 from __future__ import annotations
 
@@ -34,11 +31,11 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What is said about one happening."""
+    """What is said about one event."""
 
     level: Level
     event: str
-    """The happening's name, `otelbridge.stream_lost`."""
+    """The event's name, `otelbridge.stream_lost`."""
     sentence: str
     fields: Mapping[str, object]
     reason: tuple[object, ...]
@@ -54,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Narrative:
-    """How one type of happening is told, where `when` holds."""
+    """How one type of event is told, where `when` holds."""
 
     level: Level
     sentence: str
@@ -182,24 +179,24 @@ def event_name(kind: type) -> str:
     return "otelbridge." + re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
-def level_of(happening: h.Event) -> Level:
-    """How important the line of a happening is; to know it before the line is made."""
-    return _row(happening).level
+def level_of(event: h.Event) -> Level:
+    """How important the line of an event is; to know it before the line is made."""
+    return _row(event).level
 
 
-def _row(happening: h.Event) -> Narrative:
-    kind = type(happening)
+def _row(event: h.Event) -> Narrative:
+    kind = type(event)
     for row in NARRATIVES.get(kind, ()):
-        if row.when is None or row.when(happening):
+        if row.when is None or row.when(event):
             return row
     return Narrative(_INFO, f"{kind.__name__}.")
 
 
-def narrate(happening: h.Event) -> Line:
-    """The line of a happening; a type without a row is told by its bare name, so that nothing goes unsaid."""
-    kind = type(happening)
-    shown = _flat(happening)
-    row = _row(happening)
+def narrate(event: h.Event) -> Line:
+    """The line of an event; a type without a row is told by its bare name, so that nothing goes unsaid."""
+    kind = type(event)
+    shown = _flat(event)
+    row = _row(event)
     return Line(
         level=row.level,
         event=event_name(kind),
@@ -215,18 +212,18 @@ def timestamp(unix_nano: int) -> str:
     return datetime.fromtimestamp(unix_nano / 1e9, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
-def _flat(happening: h.Event) -> dict[str, object]:
-    """The happening's fields by name: a gap is laid open, start and end become a duration, other times readable."""
+def _flat(event: h.Event) -> dict[str, object]:
+    """The event's fields by name: a gap is laid open, start and end become a duration, other times readable."""
     values: dict[str, object] = {}
-    for field in fields(happening):
-        value = getattr(happening, field.name)
+    for field in fields(event):
+        value = getattr(event, field.name)
         if isinstance(value, Gap):
             values |= {inner.name: getattr(value, inner.name) for inner in fields(value) if inner.name not in _TIMES}
         elif field.name.endswith(_UNIX_NANO) and field.name not in _TIMES:
             values[field.name.removesuffix(_UNIX_NANO)] = timestamp(value) if value else "never"
         else:
             values[field.name] = value
-    holder: Any = getattr(happening, "gap", happening)
+    holder: Any = getattr(event, "gap", event)
     if all(hasattr(holder, name) for name in _TIMES):
         values["seconds"] = round((holder.ended_unix_nano - holder.started_unix_nano) / 1e9, 3)
     return values

@@ -1,4 +1,4 @@
-"""Counts go in, the SDK's instruments move: each declared instrument is made once, here."""
+"""What events and components' counters mean in metrics, and the SDK's instruments that show it."""
 
 from __future__ import annotations
 
@@ -141,10 +141,10 @@ COUNTS: Mapping[type, Callable[[Any], Iterator[Count]]] = {
 }
 
 
-def counts(happening: h.Event) -> Iterator[Count]:
-    """What a happening adds to the metrics; nothing for types that are not counted."""
-    count = COUNTS.get(type(happening))
-    return iter(()) if count is None else count(happening)
+def counts(event: h.Event) -> Iterator[Count]:
+    """What an event adds to the metrics; nothing for types that are not counted."""
+    count = COUNTS.get(type(event))
+    return iter(()) if count is None else count(event)
 
 
 def harmless(attributes: Mapping[str, str | int]) -> dict[str, str | int]:
@@ -223,9 +223,9 @@ class Instruments:
                     explicit_bucket_boundaries_advisory=declared.buckets,
                 )
 
-    def count(self, happening: Event) -> None:
-        """Takes what a happening counts for; `flush` brings it into the instruments. By one thread."""
-        for name, amount, attributes, times in counts(happening):
+    def count(self, event: Event) -> None:
+        """Takes what an event counts for; `flush` brings it into the instruments. By one thread."""
+        for name, amount, attributes, times in counts(event):
             if name in self._counters:
                 key = name, tuple(attributes.items())
                 self._sums[key] = self._sums.get(key, 0) + amount

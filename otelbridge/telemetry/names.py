@@ -148,7 +148,7 @@ _DECLARED = (
     Instrument("otelbridge.delivery.state", _OU, "{state}", "1 for the state that the endpoint is in, 0 for the others.", (*SERVER, STATE)),
     # security, process
     Instrument("otelbridge.certificate.expiry", _OG, "s", "Unix time at which a certificate expires.", (*SERVER, CERTIFICATE_USE)),
-    Instrument("otelbridge.telemetry.dropped", _OC, "{happening}", "Happenings and log lines dropped because they came faster than they could be written."),
+    Instrument("otelbridge.telemetry.dropped", _OC, "{event}", "Events and log lines dropped because they came faster than they could be written."),
     Instrument("otelbridge.thread.restarts", _C, "{restart}", "Faults that nobody expected, after which a thread went on.", (THREAD, ERROR_TYPE)),
     Instrument("process.cpu.time", _OC, "s", "CPU time of the process.", ("cpu.mode",)),
     Instrument("process.memory.usage", _OU, "By", "Resident memory of the process."),

@@ -1,4 +1,4 @@
-"""Writes spans about connections, with their true times, when they are over.
+"""Spans of connections, written when they end, with their true times.
 
 A stream lives for days, and a span that is open cannot be seen. So one short span is written per attempt, with its
 steps as children and a link to the attempt before; and when a stream or a connection ends, its whole life is written.
@@ -55,11 +55,11 @@ class Spans:
             h.ConnectionEnded: self._ended,
         }
 
-    def apply(self, happening: h.Event, unix_nano: int) -> None:
+    def apply(self, event: h.Event, unix_nano: int) -> None:
         """Writes what can be written now, remembers the rest."""
-        write = self._write.get(type(happening))
+        write = self._write.get(type(event))
         if write is not None:
-            write(happening, unix_nano)
+            write(event, unix_nano)
 
     def _attempted(self, told: h.ConnectionAttempted, _now: int) -> None:
         before = self._attempts.get(told.upstream)

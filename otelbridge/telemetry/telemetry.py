@@ -1,7 +1,7 @@
-"""Happenings go in by `tell`; log lines, metrics, spans and the history come out. Opened and closed by bridge.py.
+"""Telemetry takes events by `tell` and makes log lines, metrics, spans and a history of them.
 
-`tell` only puts the happening into a mailbox: it takes no lock and waits for nothing, so a reader of events and a
-signal handler may call it. One thread turns happenings into everything else, in the order in which they were told.
+`tell` only puts the event into a mailbox: it takes no lock and waits for nothing, so a reader of events and a
+signal handler may call it. One thread turns events into everything else, in the order in which they were told.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class Mailbox(Generic[T]):
             yield self._letters.popleft()
 
 
-MAX_WAITING_HAPPENINGS = 20_000
-"""Happenings that wait to be handled; beyond it they are dropped, and counted."""
+MAX_WAITING_EVENTS = 20_000
+"""Events that wait to be handled; beyond it they are dropped, and counted."""
 TICK_SECONDS = 1.0
-"""How often everyday happenings, and the lines that were held back, are looked at."""
+"""How often everyday events, and the lines that were held back, are looked at."""
 EVERYDAY = frozenset({BatchAccepted, EventsEncoded})
 """Happen many times a second, and change nothing: waking the thread for each cost more than a tenth of the bridge."""
 LATEST = "latest"
@@ -79,7 +79,7 @@ LEVELS = {"debug": Level.DEBUG, "info": Level.INFO, "warning": Level.WARNING, "e
 DISABLED = b"# Metrics are off: telemetry.disabled or OTEL_SDK_DISABLED is set.\n"
 
 _Told = tuple[int, Event] | threading.Event | None
-"""What waits: a happening with its time, a flush that waits for its turn, or the end."""
+"""What waits: an event with its time, a flush that waits for its turn, or the end."""
 
 
 class Telemetry:
@@ -112,7 +112,7 @@ class Telemetry:
         self._limit: Limit[tuple[int, Line]] = Limit()
         self._writer = LineWriter(stderr, self.tell)
         self._everyday = EVERYDAY if self._level > Level.DEBUG else frozenset()  # who reads along wants them at once
-        self._waiting: Mailbox[_Told] = Mailbox(MAX_WAITING_HAPPENINGS)
+        self._waiting: Mailbox[_Told] = Mailbox(MAX_WAITING_EVENTS)
         self._dropped = 0
         self._closed = self._ending = False
         self._next_tick = 0.0
@@ -152,10 +152,10 @@ class Telemetry:
         """
         return cls(settings, version=version, instance_id=instance_id, stderr=stderr, lent=lent)
 
-    def tell(self, happening: Event) -> None:
-        """Takes a happening. Never raises, never blocks, any thread, also from a signal handler."""
-        urgent = type(happening) not in self._everyday
-        if not self._waiting.put((time.time_ns(), happening), urgent=urgent):
+    def tell(self, event: Event) -> None:
+        """Takes an event. Never raises, never blocks, any thread, also from a signal handler."""
+        urgent = type(event) not in self._everyday
+        if not self._waiting.put((time.time_ns(), event), urgent=urgent):
             self._dropped += 1
 
     def observe(self, name: str, reading: Reading) -> None:
@@ -216,29 +216,29 @@ class Telemetry:
                 case threading.Event():
                     self._instruments.flush()
                     told.set()
-                case unix_nano, happening:
-                    self._guarded(self._handle, unix_nano, happening)
+                case unix_nano, event:
+                    self._guarded(self._handle, unix_nano, event)
         self._instruments.flush()
         if self._ending or time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_SECONDS
             self._say_held_back(everything=self._ending)
         return not self._ending
 
-    def _guarded(self, handle: Callable[[int, Event], None], unix_nano: int, happening: Event) -> None:
-        """The boundary of the thread: a happening that cannot be handled is said, and the next one has its turn."""
+    def _guarded(self, handle: Callable[[int, Event], None], unix_nano: int, event: Event) -> None:
+        """The boundary of the thread: an event that cannot be handled is said, and the next one has its turn."""
         try:
-            handle(unix_nano, happening)
+            handle(unix_nano, event)
         except Exception as error:  # noqa: BLE001 - see above
             self._dropped += 1
-            self._writer.write(f"{type(happening).__name__} could not be told: {error!r}")
+            self._writer.write(f"{type(event).__name__} could not be told: {error!r}")
 
-    def _handle(self, unix_nano: int, happening: Event) -> None:
-        self._instruments.count(happening)
-        self._spans.apply(happening, unix_nano)
-        self.history.note(happening)
-        if level_of(happening) < self._level:
+    def _handle(self, unix_nano: int, event: Event) -> None:
+        self._instruments.count(event)
+        self._spans.apply(event, unix_nano)
+        self.history.note(event)
+        if level_of(event) < self._level:
             return
-        line = narrate(happening)
+        line = narrate(event)
         if self._limit.admit(line.reason, (unix_nano, line), now_seconds=time.monotonic(), per_window=line.per_window):
             if line.changes_state:
                 self._say_held_back(everything=True, said_unix_nano=unix_nano)
