@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import NamedTuple
 
-from otelbridge.event import Stream
+import pytest
+
+from otelbridge.encode import EventEncoder
+from otelbridge.event import RawEvent, Stream
+from otelbridge.gate.rules import Gate
+from otelbridge.gate.settings import GateSettings
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.model import MAX_ALERT_SERIES, MAX_NODES, ROOM_FOR_ALL, MappingCounts, Memo
@@ -134,3 +140,25 @@ def test_of_too_many_nodes_the_one_silent_longest_is_forgotten() -> None:
     assert len(tally.nodes) == MAX_NODES
     assert {"n0", "new"} <= set(tally.nodes)
     assert "n1" not in tally.nodes
+
+
+def new_in_everything(number: int) -> bytes:
+    """An event that shares no workload, no policy and no process with any other."""
+    return alert(
+        Timestamp=1_785_000_000, HostName=f"node-{number}", NamespaceName=f"ns-{number}", PodName=f"pod-{number}",
+        ContainerID=f"{number:064x}", ContainerImage=f"image-{number}:1@sha256:{number:064x}", Labels=f"a={number}",
+        PolicyName=f"policy-{number}", Message=f"words {number}", Source=f"/bin/{number}", ProcessName=f"/bin/{number}",
+        ParentProcessName=f"/sbin/{number}", Resource=f"/etc/{number}", Data=f"syscall=SYS_OPENAT fd={number}",
+    ).SerializeToString()  # fmt: skip
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_flood_of_events_in_which_everything_is_new_takes_little_memory(native: bool) -> None:
+    walk = EventEncoder(Gate(GateSettings()), Mapper(MappingSettings(native=native), version="1"))
+    bodies = [new_in_everything(number) for number in range(6_000)]
+    tracemalloc.start()
+    for body in bodies:
+        walk.encode(RawEvent(Stream.ALERTS, body, RECEIVED, "u"))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 12 << 20
