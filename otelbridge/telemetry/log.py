@@ -6,6 +6,7 @@ import json
 import logging
 import queue
 import re
+import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -412,6 +413,8 @@ class Libraries:
     """Listens from construction until `close`; loggers are the process's, so what was there before is put back."""
 
     def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._hook_before, threading.excepthook = threading.excepthook, self._thread_died
         self._listener = _Listener(tell)
         self._before = {name: logging.getLogger(name).propagate for name in LIBRARIES}
         for name in LIBRARIES:
@@ -421,7 +424,19 @@ class Libraries:
 
     def close(self) -> None:
         """Stops listening."""
+        if threading.excepthook == self._thread_died:
+            threading.excepthook = self._hook_before
         for name, propagate in self._before.items():
             logger = logging.getLogger(name)
             logger.removeHandler(self._listener)
             logger.propagate = propagate
+
+    def _thread_died(self, died: threading.ExceptHookArgs) -> None:
+        """A thread that no supervisor runs, a library's, has met an exception and is gone: no traceback, but a line."""
+        name = died.thread.name if died.thread else "unknown"
+        error = without_credentials(f"{died.exc_type.__name__}: {died.exc_value}")
+        self._tell(
+            LibrarySpoke(library=name, level="error", template="thread died", message=f"Its thread died: {error}")
+        )
+        if self._hook_before is not threading.__excepthook__:
+            self._hook_before(died)

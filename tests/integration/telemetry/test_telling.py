@@ -224,3 +224,21 @@ def test_no_thread_is_left_and_nothing_global_was_set() -> None:
 
     assert set(threading.enumerate()) <= threads
     assert (trace.get_tracer_provider(), metrics.get_meter_provider()) == providers
+
+
+def test_a_thread_of_a_library_that_dies_is_told_and_prints_no_traceback(
+    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def die() -> None:
+        raise OSError("https://me:hunter2@collector is away")
+
+    listening = threading.excepthook
+    monkeypatch.setattr(listening.__self__, "_hook_before", threading.__excepthook__)  # type: ignore[attr-defined]
+    thread = threading.Thread(target=die, name="resolve collector")
+    thread.start()
+    thread.join()
+    assert telemetry.settle(5)
+    (entry,) = telemetry.history.entries()
+    assert entry.line.fields["library"] == "resolve collector"
+    assert entry.line.fields["message"] == "Its thread died: OSError: https://(secret)@collector is away"
+    assert "Traceback" not in capsys.readouterr().err
