@@ -15,8 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse
-from typing import TYPE_CHECKING, NamedTuple
+from http.client import HTTPException, HTTPResponse, RemoteDisconnected
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import urllib3
 from urllib3.connection import HTTPConnection
@@ -99,8 +99,31 @@ class _Wire:
         self.socket.close()
 
 
+class _WholeHead:
+    """The head of an answer, line by line: one that breaks off is an error, where http.client takes what there is."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def readline(self, limit: int = -1) -> bytes:
+        line: bytes = self.file.readline(limit)
+        if not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
+            raise RemoteDisconnected("the answer breaks off in its head")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
 class _FinalResponse(HTTPResponse):
-    """Reads over every interim answer (1xx), where http.client knows 100 only."""
+    """Reads over every interim answer (1xx), where http.client knows 100 only; wants the head whole."""
+
+    def begin(self) -> None:
+        head = _WholeHead(self.fp)
+        self.fp: Any = head  # as much of a file as is used
+        super().begin()
+        if self.fp is head:  # else http.client has closed it: there is no body
+            self.fp = head.file
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]  # not in the stubs

@@ -383,10 +383,15 @@ EXPORTERS = "opentelemetry.exporter"
 is away, which is told as a warning by itself: no reason to wake anybody."""
 
 
+MAX_COMPLAINTS = 256
+
+
 class _Listener(logging.Handler):
     def __init__(self, tell: Tell) -> None:
         super().__init__(level=logging.WARNING)
         self._tell = tell
+        self._said: set[tuple[str, str]] = set()
+        """Complaints of exporters: an endpoint for logs only would make one with every export, for ever."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name in SMALL_TALK:
@@ -398,6 +403,12 @@ class _Listener(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             message += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
         message = without_credentials(message)
+        if record.name.startswith(EXPORTERS):
+            complaint = (record.name, str(record.msg))
+            if complaint in self._said or len(self._said) >= MAX_COMPLAINTS:
+                return
+            self._said.add(complaint)
+            message += f" This is said once; {_ending(message)} ends it."
         grave = record.levelno >= logging.ERROR and not record.name.startswith(EXPORTERS)
         self._tell(
             LibrarySpoke(
@@ -407,6 +418,12 @@ class _Listener(logging.Handler):
                 message=message,
             )
         )
+
+
+def _ending(message: str) -> str:
+    """The settings that end an exporter's complaint."""
+    named = [signal for signal in ("traces", "metrics") if signal in message] or ["traces", "metrics"]
+    return " or ".join(f"telemetry.{signal}.exporter: none" for signal in named)
 
 
 class Libraries:

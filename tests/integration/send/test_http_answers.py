@@ -165,6 +165,10 @@ def test_what_is_no_otlp_answer_is_held_and_the_cure_named(name: str, split: int
     "answer",
     [
         b"",
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Ty",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n",
         OK + b"Content-Length: 10\r\n\r\nabc",
         OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
     ],
