@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> int:
             "REQUIRE_PEERS": "1",  # without the compiled modules there is nothing to see
         }
         command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:randomly", "-p", "no:cacheprovider"]
+        command.append("--capture=sys")  # a finding is written past Python
         return subprocess.run([*command, *(arguments or TESTS)], cwd=copy, env=environment, check=False).returncode
 
 

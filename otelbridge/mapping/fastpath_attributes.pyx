@@ -47,6 +47,8 @@ def attributes(bytes tag not None, pairs, Py_ssize_t limit_bytes, list cut not N
             if type(value) is not str or text_size > limit_bytes:
                 encoded = other(tag, ((key, value),), limit_bytes, cut)
                 needed = PyBytes_GET_SIZE(encoded)
+                if needed == 0:
+                    continue
             else:
                 name = PyUnicode_AsUTF8AndSize(key, &key_size)
                 needed = FRAME + key_size + text_size
