@@ -113,7 +113,7 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
     """
     sender = open_sender(settings.send, version=__version__)
     mapper = Mapper(settings.mapping, version=__version__, instance=platform.node())
-    buffer = Buffer(settings.feed.handoff_max_events, settings.feed.handoff_max_bytes)
+    buffer = Buffer(settings.feed.buffer_max_events, settings.feed.buffer_max_bytes)
     recent_events = RecentEvents(settings.status.show_events) if settings.status.show_events else None
     gaps = GapSink(tell, buffer.wake)
     feed = Feed(

@@ -17,7 +17,7 @@ from itertools import chain
 from otelbridge import clamp
 from otelbridge.encode import EventEncoder, Findings
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
-from otelbridge.feed.buffer import HANDOFF_FULL, OVERSIZED, Buffer, Overflow
+from otelbridge.feed.buffer import BUFFER_FULL, OVERSIZED, Buffer, Overflow
 from otelbridge.gate.rules import Gate
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.recent_events import RecentEvents
@@ -206,7 +206,7 @@ class Pipeline:
         for (stream, upstream, how), (why, events) in turn.findings.damaged.items():
             self._tell(EventDamaged(stream=stream, upstream=upstream, how=how, why=why, events=events))
         for overflow in overflows:
-            if overflow.reason == HANDOFF_FULL:
+            if overflow.reason == BUFFER_FULL:
                 self._tell(EventsOverflowed(stream=overflow.stream, events=overflow.events))
         for gap in turn.gaps:
             self._tell(GapEnded(gap=gap))

@@ -15,7 +15,7 @@ from benchmarks.rig import Road
 LEVELS = (1_000, 10_000, 100_000, 1_000_000)
 QUICK_LEVELS = (1_000, 10_000, 50_000)
 FILL_RATE = 16_000.0
-"""Below what the bridge carries: what piles up before the queue is another matter, and bounded by the hand-off."""
+"""Below what the bridge carries: what piles up before the queue is another matter, and bounded by the buffer."""
 WINDOW_EVENTS = 10_000
 TURNS = 5
 SMALL = 20 * WINDOW_EVENTS

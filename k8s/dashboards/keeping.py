@@ -54,7 +54,7 @@ KEEPING = Row(
             unit="percentunit",
             queries=(
                 Query(
-                    worst(SHOWN, f"{series('otelbridge.handoff.size')} / {series('otelbridge.handoff.limit')}"), BRIDGE
+                    worst(SHOWN, f"{series('otelbridge.buffer.size')} / {series('otelbridge.buffer.limit')}"), BRIDGE
                 ),
             ),
             meaning="The share of the buffer between readers and encoder in use. Near 0 is normal.",

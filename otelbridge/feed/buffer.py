@@ -73,7 +73,7 @@ LET_IN_EVENTS = 40
 full speed, so there is more; 5 ms at most. At 10,000 events/s and 200 ms a commit an event waited up to 100 ms to be
 read without this, with it up to 25."""
 
-HANDOFF_FULL = "handoff_full"
+BUFFER_FULL = "buffer_full"
 OVERSIZED = "oversized"
 
 OVERFLOW_SPELL_NANOSECONDS = 1_000_000_000
@@ -87,7 +87,7 @@ class Overflow:
     stream: Stream
     upstream: str
     reason: str
-    """`handoff_full`, or `oversized`: larger than what one message may be, so that gRPC did not hand it out."""
+    """`buffer_full`, or `oversized`: larger than what one message may be, so that gRPC did not hand it out."""
     events: int
     first_unix_nano: int
     last_unix_nano: int
@@ -180,7 +180,7 @@ class BufferWriter:
         if not events:
             return None
         self._reported += events
-        return self._overflow(HANDOFF_FULL, events, first or last, last)
+        return self._overflow(BUFFER_FULL, events, first or last, last)
 
     def _overflow(self, reason: str, events: int, first: int, last: int) -> Overflow:
         return Overflow(

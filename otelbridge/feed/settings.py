@@ -108,13 +108,13 @@ class FeedSettings(BaseModel):
         le=256 * 1024 * 1024,
         description="Largest event taken; a larger one ends the stream, and it is opened again.",
     )
-    handoff_max_events: int = Field(
+    buffer_max_events: int = Field(
         default=100_000,
         ge=1_000,
         le=10_000_000,
         description="Events that may wait between a reader and the disk; more are dropped, counted and reported as a gap.",
     )
-    handoff_max_bytes: int = Field(
+    buffer_max_bytes: int = Field(
         default=64 * 1024 * 1024, ge=1024 * 1024, le=4 * 1024 * 1024 * 1024, description="The same bound in bytes."
     )
     read_pause_seconds: float = Field(

@@ -14,7 +14,7 @@ from typing import TypedDict, cast
 
 from otelbridge import __version__
 from otelbridge.event import Gap, Stream
-from otelbridge.feed.buffer import HANDOFF_FULL
+from otelbridge.feed.buffer import BUFFER_FULL
 from otelbridge.feed.model import SubscriptionStatus
 from otelbridge.mapping.recent_events import Noted
 from otelbridge.send.workers import SendStatus
@@ -27,7 +27,7 @@ from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.log import Level
 
 NANOSECONDS = 1_000_000_000
-OVERFLOWED = (Account.DROPPED, HANDOFF_FULL)
+OVERFLOWED = (Account.DROPPED, BUFFER_FULL)
 
 
 class StreamDocument(TypedDict):
@@ -71,7 +71,7 @@ class SubscriptionDocument(TypedDict):
     timeline: list[ChangeDocument]
 
 
-class HandoffDocument(TypedDict):
+class BufferDocument(TypedDict):
     """What waits between the readers and the encoder."""
 
     events: int
@@ -131,7 +131,7 @@ class LedgerDocument(TypedDict):
 
 
 class GapDocument(TypedDict):
-    """A stretch of blindness that is over."""
+    """A gap that is over."""
 
     stream: str
     upstream: str
@@ -190,7 +190,7 @@ class StatusDocument(TypedDict, total=False):
     state: str
     """`starting`, `running`, `draining` or `stopped`."""
     subscriptions: list[SubscriptionDocument]
-    handoff: HandoffDocument
+    buffer: BufferDocument
     queue: QueueDocument
     delivery: list[DeliveryDocument]
     ledger: LedgerDocument
@@ -358,7 +358,7 @@ def sections(components: Components, *, settings: Json, life: Life) -> Mapping[s
         "started_unix_seconds": lambda: life.started_unix_nano / NANOSECONDS,
         "state": lambda: life.phase,
         "subscriptions": lambda: _subscriptions(components),
-        "handoff": lambda: _handoff(components),
+        "buffer": lambda: _buffer(components),
         "queue": lambda: _queue(components),
         "delivery": lambda: _delivery(components),
         "ledger": lambda: _ledger(components),
@@ -421,14 +421,14 @@ def _answers(components: Components, life: Life) -> list[AnswerDocument]:
     )
 
 
-def _handoff(components: Components) -> HandoffDocument:
-    handoff = components.buffer
+def _buffer(components: Components) -> BufferDocument:
+    buffer = components.buffer
     dropped = [p.records for p in components.queue.ledger().postings() if (p.account, p.reason) == OVERFLOWED]
     return {
-        "events": handoff.waiting_events,
-        "bytes": handoff.waiting_bytes,
-        "max_events": handoff.max_events,
-        "max_bytes": handoff.max_bytes,
+        "events": buffer.waiting_events,
+        "bytes": buffer.waiting_bytes,
+        "max_events": buffer.max_events,
+        "max_bytes": buffer.max_bytes,
         "dropped": sum(dropped),
     }
 

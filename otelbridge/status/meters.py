@@ -79,8 +79,8 @@ def of_the_endpoint(components: Components) -> dict[str, Reading]:
 def _of_the_walk(components: Components) -> dict[str, Reading]:
     pipeline, buffer, tally = components.pipeline, components.buffer, components.mapper.tally
     return {
-        "otelbridge.handoff.size": lambda: [(buffer.waiting_events, {})],
-        "otelbridge.handoff.limit": lambda: [(buffer.max_events, {})],
+        "otelbridge.buffer.size": lambda: [(buffer.waiting_events, {})],
+        "otelbridge.buffer.limit": lambda: [(buffer.max_events, {})],
         "otelbridge.event.sanitized": lambda: [
             (tally.sanitized, {names.SANITIZE_REASON: "utf8"}),
             (tally.truncated, {names.SANITIZE_REASON: "truncated"}),

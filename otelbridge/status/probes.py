@@ -87,7 +87,7 @@ def readyz(
 
 def startupz(*, started: bool) -> ProbeResult:
     """Started: settings checked, queue recovered, every thread running."""
-    why = "every room is open" if started else "rooms are still being opened"
+    why = "every component is open" if started else "components are still being opened"
     return ProbeResult(checks=(Check(name="bridge", ok=started, why=why),))
 
 

@@ -21,13 +21,13 @@ Tell = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeStarted:
-    """All rooms are open."""
+    """All components are open."""
 
     version: str
     upstreams: tuple[str, ...]
     endpoint: str
     fastpath: bool
-    """Whether usual events are mapped by the compiled lane."""
+    """Whether usual events are mapped by the compiled encoder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class DrainStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeStopped:
-    """All rooms are closed; what is left waits for the next start."""
+    """All components are closed; what is left waits for the next start."""
 
     held_records: int
     seconds: float
@@ -108,7 +108,7 @@ class ConnectionAttempted:
     upstream: str
     connection_id: str
     attempt: int
-    """1 for the first one after a healthy spell."""
+    """1 for the first one after a time without faults."""
     started_unix_nano: int
     ended_unix_nano: int
     steps: tuple[ConnectStep, ...] = ()
@@ -224,7 +224,7 @@ class UpstreamsUnknown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapEnded:
-    """A stretch of blindness is over, and its extent is known."""
+    """A gap is over, and its extent is known."""
 
     gap: Gap
 
@@ -239,7 +239,7 @@ class NodeFellSilent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventsOverflowed:
-    """The hand-off between readers and encoder was full: events were dropped, and counted."""
+    """The buffer between readers and encoder was full: events were dropped, and counted."""
 
     stream: Stream
     events: int
@@ -337,7 +337,7 @@ class BatchAccepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryDelayed:
-    """The endpoint, or the way to it, asks for patience; the batch stays where it is."""
+    """The endpoint, or the way to it, asks to be tried later; the batch stays where it is."""
 
     endpoint: str
     stream: Stream

@@ -48,7 +48,7 @@ class Burst:
     arrived: int
     """Events at the endpoint."""
     counted_drops: int
-    """The ledger's `dropped{handoff_full}`."""
+    """The ledger's `dropped{buffer_full}`."""
     lost_by_gap_records: int
     """What the gap records at the endpoint say."""
     balanced: bool
@@ -105,7 +105,7 @@ def upstream_in_go(folder: Path) -> Iterator[Child]:
         yield generator
 
 
-def burst(folder: Path, *, per_second: int, seconds: float, synchronous: str, handoff_max_events: int) -> Burst:
+def burst(folder: Path, *, per_second: int, seconds: float, synchronous: str, buffer_max_events: int) -> Burst:
     """Alerts at a rate, from a process of their own, while each export and each commit takes its time.
 
     Returns:
@@ -123,7 +123,7 @@ def burst(folder: Path, *, per_second: int, seconds: float, synchronous: str, ha
                 folder / "bridge",
                 env=disk.env,
                 queue={"synchronous": synchronous},
-                feed={"endpoints": [address], "streams": ["alerts"], "handoff_max_events": handoff_max_events},
+                feed={"endpoints": [address], "streams": ["alerts"], "buffer_max_events": buffer_max_events},
                 send={"endpoint": endpoint.grpc_endpoint, "replay_rate_factor": 0},
             )
         )
@@ -150,7 +150,7 @@ def burst(folder: Path, *, per_second: int, seconds: float, synchronous: str, ha
             machine_stall_seconds=metronome.latest_seconds,
             slow_commits=commits,
             arrived=script.events,
-            counted_drops=bridge.status()["ledger"]["streams"]["alerts"]["dropped"].get("handoff_full", 0),
+            counted_drops=bridge.status()["ledger"]["streams"]["alerts"]["dropped"].get("buffer_full", 0),
             lost_by_gap_records=script.lost_by_gap_records,
             balanced=bridge.balances(),
             peak_memory_bytes=bridge.process.peak_memory_bytes(),

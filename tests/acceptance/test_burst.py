@@ -9,8 +9,8 @@ from tests.acceptance.bursting import burst
 EVENTS_PER_SECOND = 5_000
 """What the upstream and a bridge carry beside other tests on two cores; torture asks for 10,000."""
 SECONDS = 2
-SMALLEST_HANDOFF_EVENTS = 1_000
-DEFAULT_HANDOFF_EVENTS = 100_000
+SMALLEST_BUFFER_EVENTS = 1_000
+DEFAULT_BUFFER_EVENTS = 100_000
 
 
 def test_a_burst_into_a_slow_disk_and_a_slow_endpoint_is_read_without_a_loss(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_burst_into_a_slow_disk_and_a_slow_endpoint_is_read_without_a_loss(tmp
         per_second=EVENTS_PER_SECOND,
         seconds=SECONDS,
         synchronous="normal",
-        handoff_max_events=DEFAULT_HANDOFF_EVENTS,
+        buffer_max_events=DEFAULT_BUFFER_EVENTS,
     )
     assert figures.accounted, figures
     assert figures.missing == 0, figures
@@ -32,7 +32,7 @@ def test_what_does_not_fit_while_the_disk_is_slow_is_what_the_counter_says(tmp_p
         per_second=EVENTS_PER_SECOND,
         seconds=SECONDS,
         synchronous="full",
-        handoff_max_events=SMALLEST_HANDOFF_EVENTS,
+        buffer_max_events=SMALLEST_BUFFER_EVENTS,
     )
     assert figures.accounted, figures
     assert figures.counted_drops > 0, figures

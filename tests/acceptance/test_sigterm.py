@@ -28,7 +28,7 @@ def test_a_second_sigterm_while_draining_ends_it_at_once_and_loses_nothing_eithe
             endpoint_frozen(stage)
             stage.bridge.process.send(signal.SIGTERM)
             eventually(lambda: stage.bridge.status()["state"] == "draining", why="it drains")
-            eventually(lambda: stage.bridge.status()["handoff"]["events"] == 0, why="all that was received is on disk")
+            eventually(lambda: stage.bridge.status()["buffer"]["events"] == 0, why="all that was received is on disk")
             assert stage.bridge.process.insist(CLOSE_SECONDS) == 1
         held = held_on_disk(stage.bridge.queue_directory)
         assert held

@@ -13,7 +13,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otelbridge import pipeline
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
-from otelbridge.feed.buffer import HANDOFF_FULL
+from otelbridge.feed.buffer import BUFFER_FULL
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RuleSettings
 from otelbridge.mapping.decode import Decoded
@@ -209,7 +209,7 @@ def test_an_overflow_of_the_buffer_is_counted_and_becomes_a_gap(walk: Walk) -> N
     assert len([record for record in records if record.event_name != "otelbridge.gap"]) == EVENTS_OF_THE_SMALLEST_BUFFER
     assert walk.account(Stream.LOGS, Account.RECEIVED) == EVENTS_OF_THE_SMALLEST_BUFFER + over
     assert walk.account(Stream.LOGS, Account.DROPPED) == over
-    assert {p.reason for p in walk.queue.ledger().postings() if p.account is Account.DROPPED} == {HANDOFF_FULL}
+    assert {p.reason for p in walk.queue.ledger().postings() if p.account is Account.DROPPED} == {BUFFER_FULL}
     gaps = [told.gap for told in walk.told if isinstance(told, GapEnded)]
     assert sum(gap.lost_records or 0 for gap in gaps) == over
     assert {gap.cause for gap in gaps} == {GapCause.OVERFLOW}

@@ -203,7 +203,7 @@ export const SAMPLES = 60; // rates remembered, one a second
 export const STATIONS = [
   ["feed", "receives", "events/s", (d) => (d.subscriptions ?? []).reduce((total, one) => total + sum(Object.fromEntries(Object.entries(one.streams ?? {}).map(([name, s]) => [name, s.events]))), 0), (d) => plural((d.subscriptions ?? []).length, "subscription")],
   ["gate", "filters", "dropped/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + sum(a.filtered), 0), () => "by your rules"],
-  ["mapping", "translates", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered), 0), (d) => `${plural(d.handoff?.events ?? 0, "event")} waiting`],
+  ["mapping", "translates", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered), 0), (d) => `${plural(d.buffer?.events ?? 0, "event")} waiting`],
   ["queue", "holds", "records/s out", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered) - a.held, 0), (d) => `${count(d.queue?.records ?? 0)} held`],
   ["send", "delivers", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.delivered, 0), (d) => (d.delivery ?? []).map((one) => one.state).join(", ") || "idle"],
 ];

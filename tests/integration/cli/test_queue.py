@@ -80,9 +80,9 @@ def test_a_ledger_that_does_not_balance_is_said_and_fails(queue: DurableQueue, t
 
 
 def test_dropped_records_are_listed_with_their_reason(queue: DurableQueue, tmp_path: Path) -> None:
-    postings = [Posting(Stream.LOGS, Account.RECEIVED, "", 4), Posting(Stream.LOGS, Account.DROPPED, "handoff_full", 4)]
+    postings = [Posting(Stream.LOGS, Account.RECEIVED, "", 4), Posting(Stream.LOGS, Account.DROPPED, "buffer_full", 4)]
     queue.put([], postings)
-    assert "logs: 4 dropped (handoff_full)" in at(tmp_path, "ledger").data.splitlines()
+    assert "logs: 4 dropped (buffer_full)" in at(tmp_path, "ledger").data.splitlines()
 
 
 def test_without_a_queue_there_is_no_ledger_and_exit_3(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class Running:
         self.told: list[Event] = []
         self.react: Callable[[Event], None] = lambda _: None
         """Called with each event as it is told, by the thread that tells it."""
-        self.buffer = Buffer(settings.handoff_max_events, settings.handoff_max_bytes)
+        self.buffer = Buffer(settings.buffer_max_events, settings.buffer_max_bytes)
         self.feed = Feed(
             settings,
             buffer=self.buffer,

@@ -218,7 +218,7 @@ class Scene:
             "started_unix_seconds": lambda: self.started,
             "state": lambda: "running",
             "subscriptions": lambda: [d.subscription_document(self.subscription())],
-            "handoff": lambda: {"events": 0, "bytes": 0, "max_events": 100_000, "max_bytes": 1 << 26, "dropped": 0},
+            "buffer": lambda: {"events": 0, "bytes": 0, "max_events": 100_000, "max_bytes": 1 << 26, "dropped": 0},
             "queue": queue,
             "delivery": lambda: [d.delivery_document(self.send())],
             "answers": lambda: answers(

@@ -12,8 +12,8 @@ from tests.torture_report import record
 
 EVENTS_PER_SECOND = 10_000
 SECONDS = 10
-DEFAULT_HANDOFF_EVENTS = 100_000
-SMALLEST_HANDOFF_EVENTS = 1_000
+DEFAULT_BUFFER_EVENTS = 100_000
+SMALLEST_BUFFER_EVENTS = 1_000
 LONGEST_WAIT_SECONDS = 0.05
 SLOTS = 1_000
 
@@ -21,25 +21,25 @@ SLOTS = 1_000
 @pytest.mark.torture
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("synchronous", ["normal", "full"])
-@pytest.mark.parametrize("handoff", [DEFAULT_HANDOFF_EVENTS, SMALLEST_HANDOFF_EVENTS])
+@pytest.mark.parametrize("buffer", [DEFAULT_BUFFER_EVENTS, SMALLEST_BUFFER_EVENTS])
 def test_a_burst_never_fills_the_upstream_and_local_drops_are_counted(
-    tmp_path: Path, handoff: int, synchronous: str
+    tmp_path: Path, buffer: int, synchronous: str
 ) -> None:
     figures = burst(
         tmp_path,
         per_second=EVENTS_PER_SECOND,
         seconds=SECONDS,
         synchronous=synchronous,
-        handoff_max_events=handoff,
+        buffer_max_events=buffer,
     )
     passed = (
         figures.accounted
         and figures.fullest_slots < SLOTS
         and figures.longest_wait_seconds <= LONGEST_WAIT_SECONDS + figures.machine_stall_seconds
-        and (figures.counted_drops == 0) == (handoff == DEFAULT_HANDOFF_EVENTS)
+        and (figures.counted_drops == 0) == (buffer == DEFAULT_BUFFER_EVENTS)
     )
     record(
-        f"bridge: burst on a slow disk into a slow endpoint, {synchronous}, hand-off of {handoff}",
+        f"bridge: burst on a slow disk into a slow endpoint, {synchronous}, buffer of {buffer}",
         {
             "commit_seconds": SLOW_COMMIT_SECONDS,
             "answer_seconds": SLOW_ANSWER_SECONDS,

@@ -87,10 +87,10 @@ def test_an_instrument_that_is_not_declared_cannot_be_observed(telemetry: Teleme
 
 
 def test_an_instrument_has_one_reader(telemetry: Telemetry) -> None:
-    telemetry.observe("otelbridge.handoff.size", lambda: [(1, {})])
+    telemetry.observe("otelbridge.buffer.size", lambda: [(1, {})])
 
     with pytest.raises(ValueError, match="bound already"):
-        telemetry.observe("otelbridge.handoff.size", lambda: [(2, {})])
+        telemetry.observe("otelbridge.buffer.size", lambda: [(2, {})])
 
 
 def test_names_follow_the_conventions() -> None:
