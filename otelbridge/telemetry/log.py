@@ -51,7 +51,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Narrative:
+class Message:
     """How one type of event is told, where `when` holds."""
 
     level: Level
@@ -72,10 +72,10 @@ _TIMES = ("started_unix_nano", "ended_unix_nano")
 _UNIX_NANO = "_unix_nano"
 
 # The first row whose condition holds is told.
-NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
-    h.StateChanged: (Narrative(_DEBUG, "The subscription changed its state.", ("upstream", "after")),),
+MESSAGES: Mapping[type, tuple[Message, ...]] = {
+    h.StateChanged: (Message(_DEBUG, "The subscription changed its state.", ("upstream", "after")),),
     h.ConnectionAttempted: (
-        Narrative(
+        Message(
             _INFO,
             "The upstream is being watched.",
             ("upstream",),
@@ -83,94 +83,94 @@ NARRATIVES: Mapping[type, tuple[Narrative, ...]] = {
             lambda attempt: attempt.status_code == "OK",
             _CHANGE,
         ),
-        Narrative(
+        Message(
             _ERROR,
             "The upstream refuses us until an operator changes something.",
             ("upstream", "status_code"),
             ("steps", *_TIMES),
             lambda attempt: attempt.error_class in _CURABLE,
         ),
-        Narrative(_WARNING, "The upstream could not be reached.", ("upstream", "status_code"), ("steps", *_TIMES)),
+        Message(_WARNING, "The upstream could not be reached.", ("upstream", "status_code"), ("steps", *_TIMES)),
     ),
-    h.StreamOpened: (Narrative(_DEBUG, "A stream opened.", ("upstream", "stream")),),
-    h.StreamLost: (Narrative(_WARNING, "A stream was lost.", ("upstream", "stream", "status_code")),),
+    h.StreamOpened: (Message(_DEBUG, "A stream opened.", ("upstream", "stream")),),
+    h.StreamLost: (Message(_WARNING, "A stream was lost.", ("upstream", "stream", "status_code")),),
     h.ConnectionEnded: (
-        Narrative(_INFO, "A connection ended.", ("upstream", "status_code"), (*_TIMES, "planned"), per_window=_CHANGE),
+        Message(_INFO, "A connection ended.", ("upstream", "status_code"), (*_TIMES, "planned"), per_window=_CHANGE),
     ),
-    h.RetryScheduled: (Narrative(_DEBUG, "The next attempt is scheduled.", ("upstream", "error_class")),),
-    h.LossDetected: (Narrative(_DEBUG, "A loss was noticed.", ("upstream",)),),
-    h.UpstreamRecovered: (Narrative(_INFO, "The upstream is back.", ("upstream",), per_window=_CHANGE),),
-    h.HeartbeatAnswered: (Narrative(_DEBUG, "A health check was answered.", ("upstream",)),),
-    h.HeartbeatMissed: (Narrative(_WARNING, "A health check was not answered.", ("upstream",)),),
+    h.RetryScheduled: (Message(_DEBUG, "The next attempt is scheduled.", ("upstream", "error_class")),),
+    h.LossDetected: (Message(_DEBUG, "A loss was noticed.", ("upstream",)),),
+    h.UpstreamRecovered: (Message(_INFO, "The upstream is back.", ("upstream",), per_window=_CHANGE),),
+    h.HeartbeatAnswered: (Message(_DEBUG, "A health check was answered.", ("upstream",)),),
+    h.HeartbeatMissed: (Message(_WARNING, "A health check was not answered.", ("upstream",)),),
     h.KeepaliveStretched: (
-        Narrative(_WARNING, "The upstream found our pings too many: it is pinged less often.", ("upstream",)),
+        Message(_WARNING, "The upstream found our pings too many: it is pinged less often.", ("upstream",)),
     ),
     h.CertificatesRefused: (
-        Narrative(
+        Message(
             _ERROR, "Changed certificate files cannot be used; the present connection goes on.", ("upstream", "why")
         ),
     ),
-    h.UpstreamsChanged: (Narrative(_INFO, "The addresses behind a name have changed.", ("name",), per_window=_CHANGE),),
-    h.UpstreamsUnknown: (Narrative(_WARNING, "A name does not resolve; the present subscriptions go on.", ("name",)),),
-    h.GapEnded: (Narrative(_WARNING, "Events could not be seen for a while.", ("stream", "upstream", "cause")),),
-    h.NodeFellSilent: (Narrative(_WARNING, "A node has fallen silent while others go on.", ("node",)),),
+    h.UpstreamsChanged: (Message(_INFO, "The addresses behind a name have changed.", ("name",), per_window=_CHANGE),),
+    h.UpstreamsUnknown: (Message(_WARNING, "A name does not resolve; the present subscriptions go on.", ("name",)),),
+    h.GapEnded: (Message(_WARNING, "Events could not be seen for a while.", ("stream", "upstream", "cause")),),
+    h.NodeFellSilent: (Message(_WARNING, "A node has fallen silent while others go on.", ("node",)),),
     h.EventsOverflowed: (
-        Narrative(_ERROR, "Events came faster than they could be taken to disk, and were dropped.", ("stream",)),
+        Message(_ERROR, "Events came faster than they could be taken to disk, and were dropped.", ("stream",)),
     ),
-    h.EventDamaged: (Narrative(_WARNING, "Events did not parse as they should.", ("stream", "upstream", "how")),),
-    h.EventsEncoded: (Narrative(_DEBUG, "Events became records.", ("stream",)),),
-    h.QueueOpened: (Narrative(_INFO, "The queue is open.", ("path",), per_window=_CHANGE),),
+    h.EventDamaged: (Message(_WARNING, "Events did not parse as they should.", ("stream", "upstream", "how")),),
+    h.EventsEncoded: (Message(_DEBUG, "Events became records.", ("stream",)),),
+    h.QueueOpened: (Message(_INFO, "The queue is open.", ("path",), per_window=_CHANGE),),
     h.QueueFolderExposed: (
-        Narrative(_WARNING, "Others may write to the queue's folder: set its mode to 0700.", ("path",)),
+        Message(_WARNING, "Others may write to the queue's folder: set its mode to 0700.", ("path",)),
     ),
-    h.RecordsShed: (Narrative(_ERROR, "The queue dropped records.", ("stream", "reason")),),
+    h.RecordsShed: (Message(_ERROR, "The queue dropped records.", ("stream", "reason")),),
     h.QueueDegraded: (
-        Narrative(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",), per_window=_CHANGE),
+        Message(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",), per_window=_CHANGE),
     ),
-    h.QueueRecovered: (Narrative(_INFO, "The disk takes writes again.", ("path",), per_window=_CHANGE),),
-    h.QueueSalvaged: (Narrative(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),
+    h.QueueRecovered: (Message(_INFO, "The disk takes writes again.", ("path",), per_window=_CHANGE),),
+    h.QueueSalvaged: (Message(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),
     h.BatchAccepted: (
-        Narrative(
+        Message(
             _WARNING,
             "The endpoint rejected some records of a request.",
             ("endpoint", "stream"),
             when=lambda batch: batch.rejected > 0,
         ),
-        Narrative(_DEBUG, "The endpoint took a request.", ("endpoint", "stream")),
+        Message(_DEBUG, "The endpoint took a request.", ("endpoint", "stream")),
     ),
-    h.DeliveryDelayed: (Narrative(_WARNING, "The endpoint does not take records for now.", ("endpoint", "code")),),
+    h.DeliveryDelayed: (Message(_WARNING, "The endpoint does not take records for now.", ("endpoint", "code")),),
     h.DeliveryHeld: (
-        Narrative(_ERROR, "The endpoint takes no records until an operator changes something.", ("endpoint", "code")),
+        Message(_ERROR, "The endpoint takes no records until an operator changes something.", ("endpoint", "code")),
     ),
-    h.DeliveryResumed: (Narrative(_INFO, "The endpoint takes records again.", ("endpoint",), per_window=_CHANGE),),
-    h.BatchSplit: (Narrative(_INFO, "A request is sent again in halves.", ("endpoint", "stream")),),
+    h.DeliveryResumed: (Message(_INFO, "The endpoint takes records again.", ("endpoint",), per_window=_CHANGE),),
+    h.BatchSplit: (Message(_INFO, "A request is sent again in halves.", ("endpoint", "stream")),),
     h.BatchRefused: (
-        Narrative(
+        Message(
             _ERROR, "The endpoint refused records for good; they are dead letters.", ("endpoint", "stream", "code")
         ),
     ),
-    h.BridgeStarted: (Narrative(_INFO, "The bridge is running.", per_window=_CHANGE),),
-    h.SettingsReloaded: (Narrative(_INFO, "The settings were read again.", per_window=_CHANGE),),
+    h.BridgeStarted: (Message(_INFO, "The bridge is running.", per_window=_CHANGE),),
+    h.SettingsReloaded: (Message(_INFO, "The settings were read again.", per_window=_CHANGE),),
     h.SettingsRefused: (
-        Narrative(_ERROR, "The settings were read again and cannot be used; nothing has changed.", per_window=_CHANGE),
+        Message(_ERROR, "The settings were read again and cannot be used; nothing has changed.", per_window=_CHANGE),
     ),
     h.ThreadFailed: (
-        Narrative(_ERROR, "A thread met a fault of the bridge, and goes on.", ("thread", "error", "traceback")),
+        Message(_ERROR, "A thread met a fault of the bridge, and goes on.", ("thread", "error", "traceback")),
     ),
-    h.LedgerUnbalanced: (Narrative(_ERROR, "The ledger does not balance: this is a fault of the bridge."),),
+    h.LedgerUnbalanced: (Message(_ERROR, "The ledger does not balance: this is a fault of the bridge."),),
     h.DrainStarted: (
-        Narrative(_INFO, "The bridge stops: it delivers what it holds until the deadline.", per_window=_CHANGE),
+        Message(_INFO, "The bridge stops: it delivers what it holds until the deadline.", per_window=_CHANGE),
     ),
-    h.BridgeStopped: (Narrative(_INFO, "The bridge has stopped.", per_window=_CHANGE),),
+    h.BridgeStopped: (Message(_INFO, "The bridge has stopped.", per_window=_CHANGE),),
     h.LibrarySpoke: (
-        Narrative(
+        Message(
             _ERROR,
             "A library reported an error.",
             ("library", "template"),
             ("template", "level"),
             lambda spoken: spoken.level == "error",
         ),
-        Narrative(_WARNING, "A library warned.", ("library", "template"), ("template", "level")),
+        Message(_WARNING, "A library warned.", ("library", "template"), ("template", "level")),
     ),
 }
 
@@ -185,15 +185,15 @@ def level_of(event: h.Event) -> Level:
     return _row(event).level
 
 
-def _row(event: h.Event) -> Narrative:
+def _row(event: h.Event) -> Message:
     kind = type(event)
-    for row in NARRATIVES.get(kind, ()):
+    for row in MESSAGES.get(kind, ()):
         if row.when is None or row.when(event):
             return row
-    return Narrative(_INFO, f"{kind.__name__}.")
+    return Message(_INFO, f"{kind.__name__}.")
 
 
-def narrate(event: h.Event) -> Line:
+def line_of(event: h.Event) -> Line:
     """The line of an event; a type without a row is told by its bare name, so that nothing goes unsaid."""
     kind = type(event)
     shown = _flat(event)

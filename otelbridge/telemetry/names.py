@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from otelbridge.telemetry.log import NARRATIVES, event_name
+from otelbridge.telemetry.log import MESSAGES, event_name
 
 SCOPE = "otelbridge"
 """Name of the instrumentation scope of all spans and metrics."""
@@ -274,8 +274,8 @@ def log_lines_table_markdown() -> str:
     """One row per sentence that the bridge can log."""
     rows = (
         (f"`{event_name(kind)}`", row.level.name.lower(), row.sentence, ", ".join(f"`{r}`" for r in row.reason))
-        for kind, narratives in NARRATIVES.items()
-        for row in narratives
+        for kind, rows in MESSAGES.items()
+        for row in rows
     )
     return _table(("event", "level", "sentence", "limited by"), rows)
 

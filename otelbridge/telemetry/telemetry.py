@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from otelbridge.telemetry.events import BatchAccepted, Event, EventsEncoded
 from otelbridge.telemetry.exporters import Headers, Providers
 from otelbridge.telemetry.history import Entry, History
-from otelbridge.telemetry.log import FORMATS, Level, Libraries, Limit, Line, LineWriter, level_of, narrate, timestamp
+from otelbridge.telemetry.log import FORMATS, Level, Libraries, Limit, Line, LineWriter, level_of, line_of, timestamp
 from otelbridge.telemetry.metrics import Instruments, Reading, of_process
 from otelbridge.telemetry.names import SCOPE
 from otelbridge.telemetry.settings import TelemetrySettings
@@ -238,7 +238,7 @@ class Telemetry:
         self.history.note(event)
         if level_of(event) < self._level:
             return
-        line = narrate(event)
+        line = line_of(event)
         if self._limit.admit(line.reason, (unix_nano, line), now_seconds=time.monotonic(), per_window=line.per_window):
             if line.changes_state:
                 self._say_held_back(everything=True, said_unix_nano=unix_nano)
