@@ -104,10 +104,13 @@ class _WholeHead:
 
     def __init__(self, file: Any) -> None:
         self.file = file
+        self._is_http = False
 
     def readline(self, limit: int = -1) -> bytes:
         line: bytes = self.file.readline(limit)
-        if not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
+        self._is_http = self._is_http or line.startswith(b"HTTP/")
+        whole = line.endswith(b"\n") or 0 <= limit <= len(line)
+        if not whole and (self._is_http or not line):  # what is no HTTP at all is for http.client to say
             raise RemoteDisconnected("the answer breaks off in its head")
         return line
 

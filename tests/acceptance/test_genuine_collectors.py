@@ -27,7 +27,7 @@ EVENTS = 100_000
 EVENTS_PER_SECOND = 2_500
 """What this simulator, a collector, and the bridge carry together on two busy cores without an upstream drop."""
 EVERYDAY_EVENTS = 20_000
-"""In `make test`: enough that every batch limit is met. All of them go to rotel when they go to the Collector."""
+"""Enough that every batch limit is met."""
 STREAMS = (Stream.ALERTS, Stream.LOGS)
 MINUTE = 60
 
@@ -83,8 +83,9 @@ def test_the_genuine_collector_gets_every_record_once_as_it_was_mapped(
 
 
 @pytest.mark.rotel
+@pytest.mark.collector
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("events", [EVERYDAY_EVENTS, pytest.param(EVENTS, marks=pytest.mark.collector)])
+@pytest.mark.parametrize("events", [EVERYDAY_EVENTS, EVENTS])
 def test_rotel_gets_every_record_once_as_it_was_mapped(
     relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path, events: int
 ) -> None:

@@ -82,6 +82,7 @@ def test_a_collector_that_is_away_for_a_while_costs_nothing(
         publisher = Publisher(relay, per_second=3000)
         publisher.publish(1000)
         endpoint.wait_for_records(1000, within=20)
+        bridge.wait_until_delivered()  # what the endpoint has taken and not answered yet would come again
         endpoint.stop()
         publisher.publish(6000)
         eventually(lambda: sum(bridge.status()["queue"]["streams"].values()) >= 5000, why="the outage fills the queue")
