@@ -120,7 +120,12 @@ def test_the_guide_explains_and_plays_a_file_of_ones_own(terminals: Terminals, t
 def test_the_readmes_first_command_shows_the_demo(terminals: Terminals) -> None:
     (demo, *_) = fences("README.md")[0]
     asked = subprocess.run(
-        ["make", "-n", *demo.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ
+        ["make", "--no-print-directory", "-n", *demo.split()[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
     )
     command = asked.stdout.splitlines()[-1]
     assert command.split()[0].endswith("otelbridge"), command
