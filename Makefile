@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml $(FASTPATH) | cksum
 BUILD_ONLY := hatchling editables cython trove-classifiers packaging pathspec pluggy tomlkit
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test lint proto docs picture lock collector jaeger backends peers k8s bench guard torture sbom cluster clean fuzz sanitized
+.PHONY: setup demo test lint proto docs picture lock collector jaeger backends peers k8s bench guard torture mutants sbom cluster clean fuzz sanitized
 
 setup: $(DEV) ## .venv with everything that development needs
 
