@@ -69,6 +69,12 @@ def _way(target: Target, settings: SendSettings, examination: Examination) -> No
             step.finding = (
                 f"Connected to {plain.getpeername()[0] if not proxy else target.host} port {target.port}{through}."
             )
+        if plain is not None and not target.tls and _speaks_tls(lambda: _connected(target, addresses, proxy), target):
+            with examination.step(Step.ENDPOINT_TLS):
+                raise StepError(
+                    f"The endpoint speaks TLS on port {target.port}, and send.endpoint asks for plaintext.",
+                    "Let send.endpoint begin with https://.",
+                )
         if plain is not None and target.tls:
             with examination.step(Step.ENDPOINT_TLS) as step:
                 dialled = [plain]
@@ -78,6 +84,14 @@ def _way(target: Target, settings: SendSettings, examination: Examination) -> No
     finally:
         if plain is not None:
             plain.close()
+
+
+def _speaks_tls(connect: Callable[[], socket.socket], target: Target) -> bool:
+    """Whether a handshake succeeds, whatever the certificate is worth; nothing is sent over it."""
+    try:
+        return bool(server_certificate(connect, name=target.host))
+    except StepError:  # it took one connection, and no second one
+        return False
 
 
 def _resolved(target: Target) -> list[str]:

@@ -300,3 +300,21 @@ def test_wrong_settings_end_the_examination_with_2(tmp_path: Path) -> None:
     code, findings = examine("feed.retry.max_second=1", upstream="a b", endpoint="http://c", queue=tmp_path)
     assert code == 2
     assert len(failed(findings)) == 3
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_plaintext_to_an_endpoint_that_speaks_tls_is_named_with_its_cure(
+    protocol: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    tls = EndpointTls(cert_file=certificates.path("server.crt"), key_file=certificates.path("server.key"))
+    with Relay() as relay, OtlpEndpoint(tls=tls) as endpoint:
+        url = endpoint.grpc_endpoint if protocol == "grpc" else f"{endpoint.http_endpoint}/v1/logs"
+        code, findings = examine(
+            f"send.protocol={protocol}",
+            upstream=relay.endpoint,
+            endpoint=url.replace("https://", "http://"),
+            queue=tmp_path,
+        )
+    ((step, said),) = failed(findings)
+    assert (code, step) == (23, "endpoint: TLS")
+    assert "begin with https://" in said

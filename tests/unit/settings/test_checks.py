@@ -146,3 +146,15 @@ def test_certificates_that_are_out_of_date_are_noted_once_per_file_and_the_bridg
 def test_text_that_nothing_can_be_given_is_refused(name: str, text: str) -> None:
     path = name.lower().replace("__", ".")
     assert path in problems(environment={f"OTELBRIDGE_{name}": text})
+
+
+@pytest.mark.parametrize("path", ["gate.redact_common_secrets=true", "mapping.keep_original=true", "mapping.body=json"])
+def test_a_setting_that_costs_the_fast_path_is_noted(path: str) -> None:
+    (note,) = [note for note in loaded(flags={"--set": [path]}).notes if "fast path" in note]
+    assert path.partition("=")[0] in note
+
+
+def test_rules_and_shown_events_cost_no_note() -> None:
+    rules = 'gate.rules=[{"name": "a", "action": "drop", "namespace": ["x"]}]'
+    notes = loaded(flags={"--set": [rules, "status.show_events=10"]}).notes
+    assert not [note for note in notes if "fast path" in note]
