@@ -168,7 +168,7 @@ def _costs(settings: Settings) -> Iterator[str]:
     }
     if slow := [name for name, is_so in asked.items() if is_so]:
         yield (
-            f"With {', '.join(slow)} as set, no event takes the compiled fast path: an event costs about three times the "
+            f"With {', '.join(slow)} as set, no event takes the compiled fast path: each costs about three times the "
             "processor's instructions."
         )
 
