@@ -202,6 +202,10 @@ class _Writers:
     """Without what was dropped."""
 
 
+TAKE_BYTES = 4 * 1024 * 1024
+"""Most bytes of one turn, unless a single event is larger: an event is several times its size while it is encoded."""
+
+
 class Buffer:
     """The bounded buffer between readers (one thread per writer) and one encoder."""
 
@@ -249,7 +253,7 @@ class Buffer:
     # --- encoder ---
 
     def take(self, max_events: int, timeout_seconds: float) -> list[RawEvent]:
-        """Up to `max_events` of the events that wait, oldest first.
+        """Up to `max_events` of the events that wait, and some `TAKE_BYTES` of them, oldest first.
 
         Waits for the first event: after a quiet moment it is taken at once. While events come, some of them are
         gathered before they are taken.
@@ -272,10 +276,23 @@ class Buffer:
         self._woken = False
         popleft = waiting.popleft
         events = [popleft() for _ in range(min(max_events, len(waiting)))]
-        self._taken_bytes += sum([len(event[1]) for event in events])
+        taken_bytes = sum([len(event[1]) for event in events])
+        if taken_bytes > TAKE_BYTES:
+            taken_bytes = self._put_surplus_back(events)
+        self._taken_bytes += taken_bytes
         if events:
             self._pace.took(len(events), time.monotonic())
         return events
+
+    def _put_surplus_back(self, events: list[RawEvent]) -> int:
+        """Leaves as many events as fit into one turn, and at least one; returns their bytes."""
+        kept, taken_bytes = 1, len(events[0].body)
+        while kept < len(events) and taken_bytes + len(events[kept].body) <= TAKE_BYTES:
+            taken_bytes += len(events[kept].body)
+            kept += 1
+        self._waiting.extendleft(reversed(events[kept:]))
+        del events[kept:]
+        return taken_bytes
 
     def _gather(self, max_events: int, most_seconds: float) -> float:
         """Waits until the next turn is due; returns for how long."""

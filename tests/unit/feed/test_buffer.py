@@ -13,6 +13,7 @@ from otelbridge.feed.buffer import (
     LET_IN_EVENTS,
     LET_IN_SECONDS,
     LET_IN_STEPS,
+    TAKE_BYTES,
     Buffer,
 )
 from tests.buffers import OpenBuffer
@@ -29,6 +30,18 @@ def test_events_come_out_in_the_order_in_which_they_went_in() -> None:
         assert buffer.offer(event(number))
     assert buffer.take(3, 0) == [event(0), event(1), event(2)]
     assert buffer.take(3, 0) == [event(3), event(4)]
+
+
+def test_a_turn_takes_some_bytes_or_one_event_and_leaves_the_rest_in_order() -> None:
+    third = TAKE_BYTES // 3
+    buffer = OpenBuffer(10, 10 * TAKE_BYTES)
+    sizes = [third, third, third, third, 2 * TAKE_BYTES, 8]
+    for number, size in enumerate(sizes):
+        assert buffer.offer(event(number, size=size))
+    turns = []
+    while taken := buffer.take(10, 0):
+        turns.append([one.received_unix_nano for one in taken])
+    assert turns == [[1, 2, 3], [4], [5], [6]]
 
 
 def test_what_does_not_fit_by_number_is_dropped_and_counted() -> None:
