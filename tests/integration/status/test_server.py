@@ -175,7 +175,7 @@ def test_slow_clients_in_any_number_do_not_delay_a_probe(server: StatusServer) -
     try:
         assert besieged.wait(10)
         _probes_are_quick(server)
-        assert len(server._server.active_channels) <= CROWD
+        eventually(lambda: len(server._server.active_channels) <= CROWD, why="the crowd is thinned")
     finally:
         stop.set()
         besieging.join()
