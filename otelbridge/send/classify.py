@@ -26,7 +26,7 @@ from otelbridge.net.proxy import Proxy
 from otelbridge.net.tls_files import ReloadedTlsFiles
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.credentials import Credentials
-from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT, Target
+from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, Target
 
 MAX_WHY_CHARS = 300
 """A sentence for a log line; an endpoint may send an HTML page."""

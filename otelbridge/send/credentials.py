@@ -10,8 +10,7 @@ from urllib.parse import unquote
 
 from otelbridge.net.files import WatchedFiles
 from otelbridge.queue.model import Hold
-from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import SendSettingsError, Target, parse_target
+from otelbridge.send.settings import SendSettings, SendSettingsError, Target, parse_target
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 
 HEADER_NAME = re.compile(r"[0-9a-z!#$%&'*+.^_`|~-]+")

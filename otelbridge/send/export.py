@@ -6,7 +6,7 @@
 | retry later, hold | given back; the circuit breaker waits |
 | too large, refused; several records | split, and the parts sent at once |
 | too large, refused; one record | set aside, if the endpoint accepts others now; else tried again when it does |
-| perhaps its own fault | kept apart, and tried between others until it is accepted, split or convicted (suspects.py) |
+| perhaps its own fault | kept apart, tried between others until accepted, split or convicted (`bad_records.py`) |
 """
 
 from __future__ import annotations
@@ -25,14 +25,11 @@ from otelbridge.event import Stream
 from otelbridge.net.backoff import Random, full_jitter_seconds
 from otelbridge.queue.model import Accepted, Batch, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.queue.packing import DamagedRequest, packed, unpacked
-from otelbridge.send.backlog_limiter import BacklogLimiter
-from otelbridge.send.bad_sources import BadSources, Range, halves
+from otelbridge.send.bad_records import BadSources, Contents, Range, Suspects, Verdict, halves
 from otelbridge.send.circuit_breaker import CircuitBreaker, Permit, SendCounts
-from otelbridge.send.request_limits import Limits, RequestSize
+from otelbridge.send.request_limits import BacklogLimiter, Limits, RequestSize
 from otelbridge.send.sender import Sender
 from otelbridge.send.settings import SendSettings
-from otelbridge.send.split import Contents
-from otelbridge.send.suspects import Suspects, Verdict
 from otelbridge.telemetry.events import (
     BatchAccepted,
     BatchRefused,

@@ -21,8 +21,7 @@ from otelbridge.queue.packing import gzip_member, unpacked
 from otelbridge.send import classify
 from otelbridge.send.classify import hidden
 from otelbridge.send.credentials import Credentials
-from otelbridge.send.settings import MIB, SendSettings
-from otelbridge.send.target import send_target
+from otelbridge.send.settings import MIB, SendSettings, send_target
 
 TESTED: tuple[str, ...] = ("1.85.",)
 """Releases of grpcio, as far as the minor version. Another one may read the flag otherwise, and the endpoint would be

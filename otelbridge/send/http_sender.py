@@ -30,8 +30,7 @@ from otelbridge.queue.packing import gzip_member, unpacked
 from otelbridge.send import classify
 from otelbridge.send.classify import hidden
 from otelbridge.send.credentials import Credentials
-from otelbridge.send.settings import MIB, SendSettings
-from otelbridge.send.target import Target, send_target
+from otelbridge.send.settings import MIB, SendSettings, Target, send_target
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # exists for type checkers only

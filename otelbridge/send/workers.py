@@ -13,10 +13,9 @@ from functools import partial
 from otelbridge.event import Stream
 from otelbridge.net.backoff import Random
 from otelbridge.queue.linger import LingerLimits
-from otelbridge.send.backlog_limiter import BacklogLimiter
 from otelbridge.send.circuit_breaker import BreakerState, CircuitBreaker, Permit, SendCounts
 from otelbridge.send.export import Export, ExportContext, LeasingQueue
-from otelbridge.send.request_limits import Limits
+from otelbridge.send.request_limits import BacklogLimiter, Limits
 from otelbridge.send.sender import Sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.telemetry.events import Tell

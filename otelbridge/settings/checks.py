@@ -15,7 +15,7 @@ from otelbridge.net.address import parse_address
 from otelbridge.net.files import TlsFileError
 from otelbridge.net.proxy import parse_proxy
 from otelbridge.net.tls_files import FILE_NAMES, TlsFiles, read_tls_files
-from otelbridge.send.target import OTLP_GRPC_PORT, OTLP_HTTP_PORT, AddressError, parse_target
+from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, AddressError, parse_target
 from otelbridge.settings.problems import Given, Problem, hidden, is_secret
 from otelbridge.settings.tree import Settings, leaves, value_at
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import DEFAULT_ENDPOINTS, LOGS_PATH, AddressError
+from otelbridge.send.settings import DEFAULT_ENDPOINTS, LOGS_PATH, AddressError, SendSettings
 from otelbridge.settings.checks import (
     Complaint,
     complaints,

@@ -10,12 +10,12 @@ import importlib
 import sys
 from types import FunctionType
 
-from otelbridge.encode import EventEncoder
 from otelbridge.event import UPSTREAM_STREAMS, RawEvent
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RuleSettings
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
+from otelbridge.pipeline import EventEncoder
 
 RECEIVED_UNIX_NANO = 1_790_000_000_123_456_789
 RULES = GateSettings(

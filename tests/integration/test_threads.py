@@ -147,7 +147,7 @@ PHASES = [
     ("encoder", "queue.queue:DurableQueue.put"),
     ("send-1", "send.circuit_breaker:CircuitBreaker.ask"),
     ("send-1", "queue.queue:DurableQueue.take"),
-    ("send-1", "send.backlog_limiter:BacklogLimiter.charge"),
+    ("send-1", "send.request_limits:BacklogLimiter.charge"),
     ("send-1", "send.grpc_sender:GrpcSender.send"),
     ("send-1", "queue.queue:DurableQueue.settle"),
     ("send-1", "send.circuit_breaker:CircuitBreaker.accepted"),

@@ -21,8 +21,7 @@ from otelbridge.net.tls_faults import HANDSHAKE_FAILED, NO_HTTP2, fault_in, in_w
 from otelbridge.net.tls_files import read_tls_files
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import open_sender
-from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import Target, send_target
+from otelbridge.send.settings import SendSettings, Target, send_target
 
 STEP_SECONDS = 5.0
 ALERT_SECONDS = 0.3

@@ -16,8 +16,7 @@ import pytest
 
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import Sender, open_sender
-from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import SendSettingsError
+from otelbridge.send.settings import SendSettings, SendSettingsError
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Answer, Hang, Http, Partial, RefuseTooLarge, Reset, Status, in_turn
 from tests.records import bodies_of, request_of

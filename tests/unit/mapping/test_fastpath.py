@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from otelbridge.encode import EventEncoder
 from otelbridge.event import RawEvent, Stream
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RuleSettings
@@ -23,6 +22,7 @@ from otelbridge.mapping.request import assembler
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import varint
 from otelbridge.pb import kubearmor_pb2 as pb
+from otelbridge.pipeline import EventEncoder
 from otelbridge.simulator.events import stamp_time
 from otelbridge.simulator.generator import generate
 from tests.peers.presence import REQUIRED

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from otelbridge.encode import EventEncoder
 from otelbridge.event import RawEvent, Stream
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RuleSettings
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.settings import MappingSettings
+from otelbridge.pipeline import EventEncoder
 from tests.unit.mapping.samples import RECEIVED, Seen, alert, log, see
 
 STREAMS = (Stream.ALERTS, Stream.LOGS, Stream.MESSAGES)

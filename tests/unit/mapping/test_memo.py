@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import pytest
 
-from otelbridge.encode import EventEncoder
 from otelbridge.event import RawEvent, Stream
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings
@@ -13,6 +12,7 @@ from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.model import MAX_ALERT_SERIES, MAX_NODES, ROOM_FOR_ALL, MappingCounts, Memo
 from otelbridge.mapping.settings import MappingSettings
+from otelbridge.pipeline import EventEncoder
 from tests.unit.mapping.samples import RECEIVED, alert, log, see
 
 

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send import classify
 from otelbridge.send.classify import Meaning
-from otelbridge.send.target import Target
+from otelbridge.send.settings import Target
 from otelbridge.simulator.endpoint_answers import Status, status_details
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC).timestamp()

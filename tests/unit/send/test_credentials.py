@@ -10,8 +10,7 @@ import pytest
 from otelbridge.net.files import RECHECK_SECONDS
 from otelbridge.queue.model import Hold
 from otelbridge.send.credentials import Credentials, parse_headers
-from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import SendSettingsError, send_target
+from otelbridge.send.settings import SendSettings, SendSettingsError, send_target
 
 
 class Clock:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.send.credentials import lent_headers
-from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import SendSettingsError
+from otelbridge.send.settings import SendSettings, SendSettingsError
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.send.settings import SendSettings
-from otelbridge.send.target import SendSettingsError, send_target
+from otelbridge.send.settings import SendSettings, SendSettingsError, send_target
 
 
 def settings(endpoint: str, **more: object) -> SendSettings:
