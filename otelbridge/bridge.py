@@ -25,9 +25,8 @@ from otelbridge.settings.load import Loaded
 from otelbridge.settings.reload import changes, merged
 from otelbridge.settings.show import shown
 from otelbridge.settings.tree import Settings
-from otelbridge.status import meters
 from otelbridge.status.answers import QueueGrowth
-from otelbridge.status.components import Components
+from otelbridge.status.components import Components, bind_metrics
 from otelbridge.status.document import Life, events_after, sections
 from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
 from otelbridge.status.server import StatusServer
@@ -191,7 +190,7 @@ class Bridge:
         except BaseException:
             self._telemetry.close(TELEMETRY_CLOSE_SECONDS)
             raise
-        meters.bind(self.components)
+        bind_metrics(self.components)
         self._housekeeper = Housekeeper(self.components, self._tell)
         self.status: StatusServer | None = None
         if settings.status.enabled:

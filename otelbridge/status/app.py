@@ -10,9 +10,9 @@ import ipaddress
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
+from importlib.resources import files
+from typing import TYPE_CHECKING, NamedTuple
 
-from otelbridge.status.page.assets import ASSETS, Asset
 from otelbridge.status.probes import ProbeResult
 from otelbridge.telemetry.escape import Json, escape, escape_json
 
@@ -59,6 +59,27 @@ HEADERS = (
 """On every answer. The page's script and style are files of their own, so nothing inline is ever allowed."""
 
 METHODS = ("GET", "HEAD")
+
+
+class Asset(NamedTuple):
+    """One file of the page, read once: nothing a request says reaches the disk."""
+
+    content_type: str
+    body: bytes
+
+
+def _read(name: str, content_type: str) -> Asset:
+    return Asset(content_type, files(__package__).joinpath("page", name).read_bytes())
+
+
+SCRIPTS = ("page.js", "parts.js", "timeline.js", "format.js")
+
+ASSETS: Mapping[str, Asset] = {
+    "/": _read("index.html", "text/html; charset=utf-8"),
+    "/page.css": _read("page.css", "text/css; charset=utf-8"),
+    **{f"/{name}": _read(name, "text/javascript; charset=utf-8") for name in SCRIPTS},
+    "/icon.svg": _read("icon.svg", "image/svg+xml"),
+}
 
 Section = Callable[[], Json]
 Probe = Callable[[], ProbeResult]

@@ -1,20 +1,29 @@
-"""The components of one bridge, whose own state the probes, the metrics and the status document read."""
+"""The components of one bridge, and the observable metrics that are read from their own state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
+from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.pipeline import Pipeline
 from otelbridge.queue.queue import DurableQueue
+from otelbridge.send.circuit_breaker import EndpointState
 from otelbridge.send.sender import Sender
 from otelbridge.send.workers import Workers
 from otelbridge.status.answers import QueueGrowth
+from otelbridge.telemetry import names
+from otelbridge.telemetry.metrics import Observed, Reading, of_ledger
 from otelbridge.telemetry.telemetry import Telemetry
+
+NANOSECONDS = 1_000_000_000
+LEDGER_INSTRUMENTS = ("otelbridge.ledger.records", "otelbridge.ledger.residue", "otelbridge.event.dropped")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,3 +54,116 @@ def certificates_in_use(components: Components) -> Iterator[tuple[str, str, int]
     expires = components.sender.certificate_expires_unix_seconds
     if expires is not None:
         yield components.sender.endpoint, "endpoint", expires
+
+
+def bind_metrics(components: Components) -> None:
+    """Binds every observable instrument that telemetry does not feed by itself."""
+    for of in (of_subscriptions, _of_the_walk, _of_the_queue, of_the_endpoint):
+        for name, reading in of(components).items():
+            components.telemetry.observe(name, reading)
+
+
+def of_subscriptions(components: Components) -> dict[str, Reading]:
+    """What the feed says of each upstream and stream."""
+
+    def each(figure: Callable[[SubscriptionStatus], float]) -> Reading:
+        return lambda: [(figure(status), names.server(status.upstream)) for status in components.feed.subscriptions()]
+
+    def each_stream(figure: Callable[[StreamStatus], float | None]) -> Reading:
+        return lambda: [
+            (value, {names.STREAM: name.value, **names.server(status.upstream)})
+            for status in components.feed.subscriptions()
+            for name, stream in status.streams.items()
+            if (value := figure(stream)) is not None
+        ]
+
+    def each_state() -> Observed:
+        return [
+            (int(state is status.state), {**names.server(status.upstream), names.STATE: state.value})
+            for status in components.feed.subscriptions()
+            for state in SubscriptionState
+        ]
+
+    return {
+        "otelbridge.source.state": each_state,
+        "otelbridge.source.blind.time": each(lambda status: _seconds_since(status.blind_since_unix_nano) or 0.0),
+        "otelbridge.source.unheard.time": each(lambda status: _seconds_since(status.unheard_since_unix_nano) or 0.0),
+        "otelbridge.source.nodes": each(lambda status: status.nodes_seen),
+        "otelbridge.source.nodes.silent": each(lambda status: len(status.silent_nodes)),
+        "otelbridge.source.stream.active": each_stream(lambda stream: int(stream.state is StreamState.WATCHING)),
+        "otelbridge.source.events": each_stream(lambda stream: stream.events),
+        "otelbridge.source.event.age": each_stream(lambda stream: _seconds_since(stream.last_event_unix_nano)),
+        "otelbridge.source.node.last_seen": lambda: [
+            (seen / NANOSECONDS, {names.NODE: node}) for (_, node), seen in components.feed.nodes_last_seen().items()
+        ],
+    }
+
+
+def of_the_endpoint(components: Components) -> dict[str, Reading]:
+    """What send says of the endpoint."""
+
+    def states() -> Observed:
+        status = components.workers.status()
+        return [
+            (int(state is status.breaker.state), {**names.server(status.endpoint), names.STATE: state.value})
+            for state in EndpointState
+        ]
+
+    def delay() -> Observed:
+        status = components.workers.status()
+        return [(status.breaker.delay_seconds, names.server(status.endpoint))]
+
+    return {"otelbridge.delivery.state": states, "otelbridge.delivery.delay": delay}
+
+
+def _of_the_walk(components: Components) -> dict[str, Reading]:
+    pipeline, buffer, tally = components.pipeline, components.buffer, components.mapper.tally
+    return {
+        "otelbridge.buffer.size": lambda: [(buffer.waiting_events, {})],
+        "otelbridge.buffer.limit": lambda: [(buffer.max_events, {})],
+        "otelbridge.event.sanitized": lambda: [
+            (tally.sanitized, {names.SANITIZE_REASON: "utf8"}),
+            (tally.truncated, {names.SANITIZE_REASON: "truncated"}),
+        ],
+        "otelbridge.event.redacted": lambda: [(pipeline.redacted, {})],
+        "otelbridge.alerts": partial(_alerts, components),
+    }
+
+
+def _of_the_queue(components: Components) -> dict[str, Reading]:
+    queue = components.queue
+    return {
+        "otelbridge.queue.size": lambda: [
+            (records, {names.STREAM: stream.value}) for stream, records in queue.depth().by_stream.items()
+        ],
+        "otelbridge.queue.usage": lambda: [(queue.depth().bytes, {})],
+        "otelbridge.queue.limit": lambda: [(components.queue_max_bytes, {})],
+        "otelbridge.queue.oldest.age": lambda: [(_seconds_since(queue.depth().oldest_received_unix_nano) or 0.0, {})],
+        "otelbridge.queue.degraded": lambda: [(int(queue.depth().degraded), {})],
+        "otelbridge.queue.dead_letters": lambda: [(queue.depth().dead_letters, {})],
+        **{name: partial(_ledger, components, name) for name in LEDGER_INSTRUMENTS},
+        "otelbridge.certificate.expiry": lambda: [
+            (expires, {**names.server(server), names.CERTIFICATE_USE: use})
+            for server, use, expires in certificates_in_use(components)
+        ],
+    }
+
+
+def _seconds_since(unix_nano: int | None) -> float | None:
+    """None where there is no such moment."""
+    return max(0.0, (time.time_ns() - unix_nano) / NANOSECONDS) if unix_nano else None
+
+
+def _ledger(components: Components, instrument: str) -> Observed:
+    ledger, held = components.queue.balance()
+    return of_ledger(ledger.postings(), ledger.residue(held))[instrument]
+
+
+def _alerts(components: Components) -> Observed:
+    """Alerts by kind; the policy is left out, and its counts added up, unless the operator asked for it."""
+    sums: dict[tuple[str, ...], int] = {}
+    for kind, count in components.mapper.alert_counts().items():
+        series = kind if components.alert_policies else kind[:-1]
+        sums[series] = sums.get(series, 0) + count
+    attributes = (names.NAMESPACE, "kubearmor.operation", "kubearmor.action", "kubearmor.outcome", "security_rule.name")
+    return [(count, dict(zip(attributes, series, strict=False))) for series, count in sums.items()]

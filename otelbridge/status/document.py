@@ -22,9 +22,9 @@ from otelbridge.status.answers import AnswerDocument, answers
 from otelbridge.status.app import Events, Section
 from otelbridge.status.components import Components, certificates_in_use
 from otelbridge.telemetry.escape import Json, escape_json
-from otelbridge.telemetry.history import Entry
 from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.log import Level
+from otelbridge.telemetry.telemetry import Entry
 
 NANOSECONDS = 1_000_000_000
 OVERFLOWED = (Account.DROPPED, BUFFER_FULL)

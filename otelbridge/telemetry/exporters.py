@@ -27,8 +27,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 
+from otelbridge.telemetry.metrics import weighted_histograms
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
-from otelbridge.telemetry.weighted import weighted_histograms
 
 Headers = Callable[[], Mapping[str, str]]
 """Those to send now, beside the configured ones; asked before each export, from any thread, and never raises."""
@@ -40,7 +40,7 @@ def no_headers() -> Mapping[str, str]:
     return {}
 
 
-class Renewed(Generic[T]):
+class Reloading(Generic[T]):
     """The exporter to use now.
 
     Args:
@@ -77,44 +77,44 @@ class Renewed(Generic[T]):
             return None
 
 
-class RenewedSpanExporter(SpanExporter):
+class ReloadingSpanExporter(SpanExporter):
     """The SDK's interface on top of it."""
 
-    def __init__(self, renewed: Renewed[SpanExporter]) -> None:
-        self._renewed = renewed
+    def __init__(self, reloading: Reloading[SpanExporter]) -> None:
+        self._reloading = reloading
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """With the exporter of the moment."""
-        return self._renewed.current().export(spans)
+        return self._reloading.current().export(spans)
 
     def shutdown(self) -> None:
         """Ends the exporter of the moment, and its waiting between two tries."""
-        self._renewed.exporter.shutdown()
+        self._reloading.exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing is kept back."""
-        return self._renewed.exporter.force_flush(timeout_millis)
+        return self._reloading.exporter.force_flush(timeout_millis)
 
 
-class RenewedMetricExporter(MetricExporter):
+class ReloadingMetricExporter(MetricExporter):
     """The SDK's interface on top of it."""
 
-    def __init__(self, renewed: Renewed[MetricExporter]) -> None:
-        made = renewed.exporter
+    def __init__(self, reloading: Reloading[MetricExporter]) -> None:
+        made = reloading.exporter
         super().__init__(made._preferred_temporality, made._preferred_aggregation)  # noqa: SLF001 - as the SDK's readers do
-        self._renewed = renewed
+        self._reloading = reloading
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **more: Any) -> MetricExportResult:
         """With the exporter of the moment."""
-        return self._renewed.current().export(metrics_data, timeout_millis, **more)
+        return self._reloading.current().export(metrics_data, timeout_millis, **more)
 
     def shutdown(self, timeout_millis: float = 30_000, **more: Any) -> None:
         """Ends the exporter of the moment."""
-        self._renewed.exporter.shutdown(timeout_millis, **more)
+        self._reloading.exporter.shutdown(timeout_millis, **more)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Nothing is kept back."""
-        return self._renewed.exporter.force_flush(timeout_millis)
+        return self._reloading.exporter.force_flush(timeout_millis)
 
 
 DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
@@ -162,8 +162,8 @@ def span_exporter(
 
             make, arguments = by_http.OTLPSpanExporter, _http
     files = (signal.ca_file, signal.cert_file, signal.key_file)
-    return RenewedSpanExporter(
-        Renewed(lambda lent: make(**arguments(signal, place, lent)), headers=headers, files=files)
+    return ReloadingSpanExporter(
+        Reloading(lambda lent: make(**arguments(signal, place, lent)), headers=headers, files=files)
     )
 
 
@@ -190,8 +190,8 @@ def metric_exporter(
 
             make, arguments = by_http.OTLPMetricExporter, _http
     files = (signal.ca_file, signal.cert_file, signal.key_file)
-    return RenewedMetricExporter(
-        Renewed(lambda lent: make(**arguments(signal, place, lent)), headers=headers, files=files)
+    return ReloadingMetricExporter(
+        Reloading(lambda lent: make(**arguments(signal, place, lent)), headers=headers, files=files)
     )
 
 

@@ -374,16 +374,16 @@ class Limit(Generic[T]):
 
 LIBRARIES = ("opentelemetry", "grpc", "urllib3", "requests", "waitress", "asyncio")
 """Loggers that speak up in this process."""
-SMALL_TALK = frozenset({"waitress.queue"})
-"""Says at each request that finds no thread idle how many wait; with four threads that is every page that is opened."""
+IGNORED_LOGGERS = frozenset({"waitress.queue"})
+"""waitress logs every queued request, and with four threads every page load queues some."""
 
 
 EXPORTERS = "opentelemetry.exporter"
-"""What they call an error is that the bridge's own spans or metrics did not arrive, mostly where the events' endpoint
-is away, which is told as a warning by itself: no reason to wake anybody."""
+"""Their errors say that the bridge's own spans or metrics did not arrive, mostly while the events' endpoint is away,
+which has a warning of its own: they are told as warnings."""
 
 
-MAX_COMPLAINTS = 256
+MAX_EXPORTER_WARNINGS = 256
 
 
 class _Listener(logging.Handler):
@@ -391,10 +391,10 @@ class _Listener(logging.Handler):
         super().__init__(level=logging.WARNING)
         self._tell = tell
         self._said: set[tuple[str, str]] = set()
-        """Complaints of exporters: an endpoint for logs only would make one with every export, for ever."""
+        """Warnings of exporters already told: an endpoint that takes logs only causes one with every export."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name in SMALL_TALK:
+        if record.name in IGNORED_LOGGERS:
             return
         try:
             message = record.getMessage()
@@ -404,10 +404,10 @@ class _Listener(logging.Handler):
             message += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
         message = without_credentials(message)
         if record.name.startswith(EXPORTERS):
-            complaint = (record.name, str(record.msg))
-            if complaint in self._said or len(self._said) >= MAX_COMPLAINTS:
+            warning = (record.name, str(record.msg))
+            if warning in self._said or len(self._said) >= MAX_EXPORTER_WARNINGS:
                 return
-            self._said.add(complaint)
+            self._said.add(warning)
             message += f" This is said once; {_ending(message)} ends it."
         grave = record.levelno >= logging.ERROR and not record.name.startswith(EXPORTERS)
         self._tell(
@@ -421,7 +421,7 @@ class _Listener(logging.Handler):
 
 
 def _ending(message: str) -> str:
-    """The settings that end an exporter's complaint."""
+    """The settings that end an exporter's warning."""
     named = [signal for signal in ("traces", "metrics") if signal in message] or ["traces", "metrics"]
     return " or ".join(f"telemetry.{signal}.exporter: none" for signal in named)
 

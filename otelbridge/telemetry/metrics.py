@@ -5,10 +5,12 @@ from __future__ import annotations
 import resource
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
 from otelbridge.event import GapCause, Stream
 from otelbridge.telemetry import events as h
@@ -16,7 +18,6 @@ from otelbridge.telemetry import names as n
 from otelbridge.telemetry.escape import escape
 from otelbridge.telemetry.events import Event
 from otelbridge.telemetry.ledger import Account, Posting
-from otelbridge.telemetry.weighted import Weighted
 
 NANOSECONDS = 1_000_000_000
 
@@ -31,33 +32,33 @@ class Count(NamedTuple):
     """How many measurements of a histogram it stands for."""
 
 
-def _attempted(told: h.ConnectionAttempted) -> Iterator[Count]:
-    failure = {} if told.status_code == "OK" else {n.ERROR_TYPE: told.status_code, n.ERROR_CLASS: told.error_class}
-    yield Count("otelbridge.source.connection.attempts", 1, {**n.server(told.upstream), **failure})
+def _attempted(event: h.ConnectionAttempted) -> Iterator[Count]:
+    failure = {} if event.status_code == "OK" else {n.ERROR_TYPE: event.status_code, n.ERROR_CLASS: event.error_class}
+    yield Count("otelbridge.source.connection.attempts", 1, {**n.server(event.upstream), **failure})
 
 
-def _lost(told: h.StreamLost) -> Iterator[Count]:
-    attributes = {n.STREAM: told.stream.value, **n.server(told.upstream), n.STATUS_CODE: told.status_code}
+def _lost(event: h.StreamLost) -> Iterator[Count]:
+    attributes = {n.STREAM: event.stream.value, **n.server(event.upstream), n.STATUS_CODE: event.status_code}
     yield Count("otelbridge.source.stream.ends", 1, attributes)
 
 
-def _ended(told: h.ConnectionEnded) -> Iterator[Count]:
-    seconds = (told.ended_unix_nano - told.started_unix_nano) / NANOSECONDS
-    attributes = {**n.server(told.upstream), n.STATUS_CODE: told.status_code}
+def _ended(event: h.ConnectionEnded) -> Iterator[Count]:
+    seconds = (event.ended_unix_nano - event.started_unix_nano) / NANOSECONDS
+    attributes = {**n.server(event.upstream), n.STATUS_CODE: event.status_code}
     yield Count("otelbridge.source.connection.duration", max(seconds, 0.0), attributes)
 
 
-def _answered(told: h.HeartbeatAnswered) -> Iterator[Count]:
-    attributes = {**n.server(told.upstream), n.HEARTBEAT_METHOD: told.method}
-    yield Count("otelbridge.source.heartbeat.duration", told.seconds, attributes)
+def _answered(event: h.HeartbeatAnswered) -> Iterator[Count]:
+    attributes = {**n.server(event.upstream), n.HEARTBEAT_METHOD: event.method}
+    yield Count("otelbridge.source.heartbeat.duration", event.seconds, attributes)
 
 
-def _missed(told: h.HeartbeatMissed) -> Iterator[Count]:
-    yield Count("otelbridge.source.heartbeat.misses", 1, n.server(told.upstream))
+def _missed(event: h.HeartbeatMissed) -> Iterator[Count]:
+    yield Count("otelbridge.source.heartbeat.misses", 1, n.server(event.upstream))
 
 
-def _gap(told: h.GapEnded) -> Iterator[Count]:
-    gap = told.gap
+def _gap(event: h.GapEnded) -> Iterator[Count]:
+    gap = event.gap
     attributes = {n.STREAM: gap.stream_name, n.GAP_CAUSE: gap.cause.value}
     yield Count("otelbridge.source.gaps", 1, attributes)
     seconds = (gap.ended_unix_nano - gap.started_unix_nano) / NANOSECONDS
@@ -66,58 +67,60 @@ def _gap(told: h.GapEnded) -> Iterator[Count]:
         yield Count("otelbridge.throttle.activations", 1, {n.NAMESPACE: gap.namespace})
 
 
-def _damaged(told: h.EventDamaged) -> Iterator[Count]:
-    yield Count("otelbridge.event.mapping.errors", told.events, {n.STREAM: told.stream.value, n.ERROR_TYPE: told.how})
+def _damaged(event: h.EventDamaged) -> Iterator[Count]:
+    yield Count(
+        "otelbridge.event.mapping.errors", event.events, {n.STREAM: event.stream.value, n.ERROR_TYPE: event.how}
+    )
 
 
-def _accepted(told: h.BatchAccepted) -> Iterator[Count]:
-    server = n.server(told.endpoint)
-    stream = {n.STREAM: told.stream.value, **server}
-    yield Count("otelbridge.delivery.requests", 1, {**server, n.OUTCOME: "partial" if told.rejected else "accepted"})
-    yield Count("otelbridge.delivery.records", told.records - told.rejected, stream)
-    yield Count("otelbridge.delivery.io", told.request_bytes, server)
-    yield Count("otelbridge.delivery.duration", told.seconds, server)
-    yield Count("otelbridge.delivery.event.lag", told.age_seconds, stream, told.records - told.rejected)
-    if told.rejected:
-        yield Count("otelbridge.delivery.rejected", told.rejected, stream)
+def _accepted(event: h.BatchAccepted) -> Iterator[Count]:
+    server = n.server(event.endpoint)
+    stream = {n.STREAM: event.stream.value, **server}
+    yield Count("otelbridge.delivery.requests", 1, {**server, n.OUTCOME: "partial" if event.rejected else "accepted"})
+    yield Count("otelbridge.delivery.records", event.records - event.rejected, stream)
+    yield Count("otelbridge.delivery.io", event.request_bytes, server)
+    yield Count("otelbridge.delivery.duration", event.seconds, server)
+    yield Count("otelbridge.delivery.event.lag", event.age_seconds, stream, event.records - event.rejected)
+    if event.rejected:
+        yield Count("otelbridge.delivery.rejected", event.rejected, stream)
 
 
-def _encoded(told: h.EventsEncoded) -> Iterator[Count]:
-    for lag_seconds, events in told.lags:
-        yield Count("otelbridge.source.event.lag", lag_seconds, {n.STREAM: told.stream.value}, events)
+def _encoded(event: h.EventsEncoded) -> Iterator[Count]:
+    for lag_seconds, events in event.lags:
+        yield Count("otelbridge.source.event.lag", lag_seconds, {n.STREAM: event.stream.value}, events)
 
 
-def _refused(told: h.BatchRefused) -> Iterator[Count]:
-    yield from _answer("refused")(told)
-    attributes = {n.STREAM: told.stream.value, **n.server(told.endpoint)}
-    yield Count("otelbridge.delivery.rejected", told.records, attributes)
+def _refused(event: h.BatchRefused) -> Iterator[Count]:
+    yield from _answer("refused")(event)
+    attributes = {n.STREAM: event.stream.value, **n.server(event.endpoint)}
+    yield Count("otelbridge.delivery.rejected", event.records, attributes)
 
 
 def _answer(outcome: str) -> Callable[[Any], Iterator[Count]]:
     """Counts an answer of the endpoint that took nothing."""
 
-    def count(told: h.DeliveryDelayed | h.DeliveryHeld | h.BatchRefused) -> Iterator[Count]:
-        attributes = {**n.server(told.endpoint), n.OUTCOME: outcome, n.ERROR_TYPE: told.code}
+    def count(event: h.DeliveryDelayed | h.DeliveryHeld | h.BatchRefused) -> Iterator[Count]:
+        attributes = {**n.server(event.endpoint), n.OUTCOME: outcome, n.ERROR_TYPE: event.code}
         yield Count("otelbridge.delivery.requests", 1, attributes)
 
     return count
 
 
-def _split(told: h.BatchSplit) -> Iterator[Count]:
-    yield Count("otelbridge.delivery.requests", 1, {**n.server(told.endpoint), n.OUTCOME: "split"})
+def _split(event: h.BatchSplit) -> Iterator[Count]:
+    yield Count("otelbridge.delivery.requests", 1, {**n.server(event.endpoint), n.OUTCOME: "split"})
 
 
-def _detected(told: h.LossDetected) -> Iterator[Count]:
-    yield Count("otelbridge.source.detection.time", told.seconds, n.server(told.upstream))
+def _detected(event: h.LossDetected) -> Iterator[Count]:
+    yield Count("otelbridge.source.detection.time", event.seconds, n.server(event.upstream))
 
 
-def _recovered(told: h.UpstreamRecovered) -> Iterator[Count]:
-    yield Count("otelbridge.source.recovery.time", told.seconds, n.server(told.upstream))
+def _recovered(event: h.UpstreamRecovered) -> Iterator[Count]:
+    yield Count("otelbridge.source.recovery.time", event.seconds, n.server(event.upstream))
 
 
-def _failed(told: h.ThreadFailed) -> Iterator[Count]:
+def _failed(event: h.ThreadFailed) -> Iterator[Count]:
     # Behind the first space stands an upstream: addresses behind a name come and go.
-    thread, error = told.thread.partition(" ")[0], told.error.partition(":")[0]
+    thread, error = event.thread.partition(" ")[0], event.error.partition(":")[0]
     yield Count("otelbridge.thread.restarts", 1, {n.THREAD: thread, n.ERROR_TYPE: error})
 
 
@@ -147,7 +150,7 @@ def counts(event: h.Event) -> Iterator[Count]:
     return iter(()) if count is None else count(event)
 
 
-def harmless(attributes: Mapping[str, str | int]) -> dict[str, str | int]:
+def escaped(attributes: Mapping[str, str | int]) -> dict[str, str | int]:
     """The attributes with what does not print escaped: a node's name may be made to move a terminal's cursor."""
     return {key: escape(value) if isinstance(value, str) else value for key, value in attributes.items()}
 
@@ -200,6 +203,43 @@ def of_process() -> dict[str, Reading]:
     }
 
 
+class Weighted(float):
+    """The mean of so many measurements that fall into one bucket."""
+
+    times: int
+
+    def __new__(cls, mean: float, times: int) -> Self:
+        """Makes one; it is a float to the SDK."""
+        made = super().__new__(cls, mean)
+        made.times = times
+        return made
+
+
+class _WeightedAggregation(ExplicitBucketHistogramAggregation):
+    """The SDK's own, which counts a `Weighted` as often as it stands for."""
+
+    def _create_aggregation(self, *arguments: Any) -> Any:
+        made: Any = super()._create_aggregation(*arguments)
+        once = made.aggregate
+
+        def aggregate(measurement: Any, should_sample_exemplar: bool = True) -> None:
+            value, more = float(measurement.value), getattr(measurement.value, "times", 1) - 1
+            once(replace(measurement, value=value), should_sample_exemplar)
+            if more:
+                with made._lock:  # noqa: SLF001 - the SDK has no public way; tests/unit/telemetry/test_metrics.py holds what this relies on
+                    if made._value is not None:  # noqa: SLF001 - unless it was collected in between
+                        made._sum += value * more  # noqa: SLF001
+                        made._value[bisect_left(made._boundaries, value)] += more  # noqa: SLF001
+
+        made.aggregate = aggregate
+        return made
+
+
+def weighted_histograms() -> View:
+    """The view that gives every histogram this aggregation."""
+    return View(instrument_type=Histogram, aggregation=_WeightedAggregation())
+
+
 class Instruments:
     """All instruments of the bridge."""
 
@@ -238,10 +278,10 @@ class Instruments:
         """Adds what was taken since the last time to the instruments."""
         while self._sums:
             (name, attributes), amount = self._sums.popitem()
-            self._counters[name].add(amount, harmless(dict(attributes)))
+            self._counters[name].add(amount, escaped(dict(attributes)))
         while self._measured:
             (name, attributes, _), (total, number) = self._measured.popitem()
-            self._histograms[name].record(Weighted(total / number, number), harmless(dict(attributes)))
+            self._histograms[name].record(Weighted(total / number, number), escaped(dict(attributes)))
 
     def observe(self, name: str, reading: Reading) -> None:
         """Binds an observable instrument.
@@ -257,7 +297,7 @@ class Instruments:
         self._bound.add(name)
 
         def callback(_options: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(value, harmless(attributes)) for value, attributes in reading()]
+            return [Observation(value, escaped(attributes)) for value, attributes in reading()]
 
         create: Mapping[n.InstrumentKind, Callable[..., object]] = {
             n.InstrumentKind.OBSERVABLE_COUNTER: self._meter.create_observable_counter,

@@ -61,31 +61,31 @@ class Spans:
         if write is not None:
             write(event, unix_nano)
 
-    def _attempted(self, told: h.ConnectionAttempted, _now: int) -> None:
-        before = self._attempts.get(told.upstream)
-        server = n.server(told.upstream)
-        failed = told.status_code != "OK"
+    def _attempted(self, event: h.ConnectionAttempted, _now: int) -> None:
+        before = self._attempts.get(event.upstream)
+        server = n.server(event.upstream)
+        failed = event.status_code != "OK"
         span = self._tracer.start_span(
             n.CONNECT,
             context=trace.set_span_in_context(trace.INVALID_SPAN),
             kind=SpanKind.INTERNAL,
             attributes={
                 **server,
-                n.ATTEMPT: told.attempt,
-                n.CONNECTION_ID: told.connection_id,
-                n.STATUS_CODE: told.status_code,
-                **({n.ERROR_TYPE: told.status_code, n.ERROR_CLASS: told.error_class} if failed else {}),
+                n.ATTEMPT: event.attempt,
+                n.CONNECTION_ID: event.connection_id,
+                n.STATUS_CODE: event.status_code,
+                **({n.ERROR_TYPE: event.status_code, n.ERROR_CLASS: event.error_class} if failed else {}),
             },
             links=[Link(before)] if before else [],
-            start_time=told.started_unix_nano,
+            start_time=event.started_unix_nano,
         )
-        self._attempts[told.upstream] = span.get_span_context()
-        connection = self._connections.pop(told.connection_id, None) or _Connection(told.upstream)
+        self._attempts[event.upstream] = span.get_span_context()
+        connection = self._connections.pop(event.connection_id, None) or _Connection(event.upstream)
         if not failed:
             connection.context = span.get_span_context()
-            self._connections[told.connection_id] = connection
+            self._connections[event.connection_id] = connection
         parent = trace.set_span_in_context(span)
-        for step in told.steps:
+        for step in event.steps:
             name = n.STEPS.get(step.name, n.OTHER_STEP)
             is_call = name in _CALLS
             child = self._tracer.start_span(
@@ -94,8 +94,8 @@ class Spans:
                 kind=SpanKind.CLIENT if is_call else SpanKind.INTERNAL,
                 attributes={
                     **server,
-                    **(_rpc(name, told.status_code if step.error else "OK") if is_call else {}),
-                    **({n.ERROR_TYPE: told.status_code} if step.error else {}),
+                    **(_rpc(name, event.status_code if step.error else "OK") if is_call else {}),
+                    **({n.ERROR_TYPE: event.status_code} if step.error else {}),
                 },
                 start_time=step.started_unix_nano,
             )
@@ -103,73 +103,73 @@ class Spans:
                 child.set_status(Status(StatusCode.ERROR, step.error))
             child.end(step.ended_unix_nano)
         if failed:
-            span.set_status(Status(StatusCode.ERROR, told.error))
-        span.end(told.ended_unix_nano)
+            span.set_status(Status(StatusCode.ERROR, event.error))
+        span.end(event.ended_unix_nano)
 
-    def _changed(self, told: h.StateChanged, now: int) -> None:
-        self._note(told.upstream, now, "otelbridge.state_changed", {n.STATE: told.after, "why": told.why})
-        if told.after == "closed":
-            self._attempts.pop(told.upstream, None)
+    def _changed(self, event: h.StateChanged, now: int) -> None:
+        self._note(event.upstream, now, "otelbridge.state_changed", {n.STATE: event.after, "why": event.why})
+        if event.after == "closed":
+            self._attempts.pop(event.upstream, None)
 
-    def _missed(self, told: h.HeartbeatMissed, now: int) -> None:
-        self._note(told.upstream, now, "otelbridge.heartbeat_missed", {"misses": told.misses, "why": told.why})
+    def _missed(self, event: h.HeartbeatMissed, now: int) -> None:
+        self._note(event.upstream, now, "otelbridge.heartbeat_missed", {"misses": event.misses, "why": event.why})
 
     def _note(self, upstream: str, now: int, name: str, attributes: Attributes) -> None:
         for connection in self._connections.values():
             if connection.upstream == upstream:
                 connection.events.append((now, name, attributes))
 
-    def _opened(self, told: h.StreamOpened, now: int) -> None:
-        connection = self._connections.setdefault(told.connection_id, _Connection(told.upstream))
-        connection.opened[told.stream.value] = now
+    def _opened(self, event: h.StreamOpened, now: int) -> None:
+        connection = self._connections.setdefault(event.connection_id, _Connection(event.upstream))
+        connection.opened[event.stream.value] = now
 
-    def _lost(self, told: h.StreamLost, now: int) -> None:
-        connection = self._connections.get(told.connection_id)
+    def _lost(self, event: h.StreamLost, now: int) -> None:
+        connection = self._connections.get(event.connection_id)
         if connection and connection.context:
-            started = connection.opened.pop(told.stream.value, now)
+            started = connection.opened.pop(event.stream.value, now)
             self._watched(
                 connection,
-                told.stream.value,
+                event.stream.value,
                 times=(started, now),
-                events=told.events,
-                status_code=told.status_code,
-                detail=told.detail,
-                asked_for=False,
+                events=event.events,
+                status_code=event.status_code,
+                detail=event.detail,
+                planned=False,
             )
 
-    def _ended(self, told: h.ConnectionEnded, _now: int) -> None:
-        connection = self._connections.pop(told.connection_id, None)
+    def _ended(self, event: h.ConnectionEnded, _now: int) -> None:
+        connection = self._connections.pop(event.connection_id, None)
         if connection is None or connection.context is None:
             return
         for stream, started in connection.opened.items():
             self._watched(
                 connection,
                 stream,
-                times=(started, max(started, told.ended_unix_nano)),
-                events=told.events.get(stream, 0),
-                status_code=told.status_code,
-                detail=told.detail,
-                asked_for=told.planned,
+                times=(started, max(started, event.ended_unix_nano)),
+                events=event.events.get(stream, 0),
+                status_code=event.status_code,
+                detail=event.detail,
+                planned=event.planned,
             )
         span = self._tracer.start_span(
             n.CONNECTION,
             context=_under(connection),
             kind=SpanKind.INTERNAL,
             attributes={
-                **n.server(told.upstream),
-                n.CONNECTION_ID: told.connection_id,
-                n.STATUS_CODE: told.status_code,
-                n.EVENTS: sum(told.events.values()),
-                n.LAST_EVENT: told.last_event_unix_nano,
-                **({} if told.planned else {n.ERROR_TYPE: told.status_code}),
+                **n.server(event.upstream),
+                n.CONNECTION_ID: event.connection_id,
+                n.STATUS_CODE: event.status_code,
+                n.EVENTS: sum(event.events.values()),
+                n.LAST_EVENT: event.last_event_unix_nano,
+                **({} if event.planned else {n.ERROR_TYPE: event.status_code}),
             },
-            start_time=told.started_unix_nano,
+            start_time=event.started_unix_nano,
         )
         for unix_nano, name, attributes in connection.events:
             span.add_event(name, attributes, unix_nano)
-        if not told.planned:
-            span.set_status(Status(StatusCode.ERROR, told.detail))
-        span.end(told.ended_unix_nano)
+        if not event.planned:
+            span.set_status(Status(StatusCode.ERROR, event.detail))
+        span.end(event.ended_unix_nano)
 
     def _watched(
         self,
@@ -180,7 +180,7 @@ class Spans:
         events: int,
         status_code: str,
         detail: str,
-        asked_for: bool,
+        planned: bool,
     ) -> None:
         method = n.WATCH.get(stream)
         if method is None:
@@ -194,11 +194,11 @@ class Spans:
                 **_rpc(method, status_code),
                 n.STREAM: stream,
                 n.EVENTS: events,
-                **({} if asked_for else {n.ERROR_TYPE: status_code}),
+                **({} if planned else {n.ERROR_TYPE: status_code}),
             },
             start_time=times[0],
         )
-        if not asked_for:
+        if not planned:
             span.set_status(Status(StatusCode.ERROR, detail))
         span.end(times[1])
 

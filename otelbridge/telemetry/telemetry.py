@@ -11,15 +11,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Generic, TextIO, TypeVar
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 
-from otelbridge.telemetry.events import BatchAccepted, Event, EventsEncoded
+from otelbridge.event import Gap
+from otelbridge.telemetry.events import BatchAccepted, Event, EventsEncoded, GapEnded
 from otelbridge.telemetry.exporters import Headers, Providers
-from otelbridge.telemetry.history import Entry, History
 from otelbridge.telemetry.log import FORMATS, Level, Libraries, Limit, Line, LineWriter, level_of, line_of, timestamp
 from otelbridge.telemetry.metrics import Instruments, Reading, of_process
 from otelbridge.telemetry.names import SCOPE
@@ -34,51 +34,94 @@ class Mailbox(Generic[T]):
     """Filled by any thread, emptied by one; bounded.
 
     Args:
-        max_letters: beyond it a letter is not taken.
+        max_items: beyond it an item is not taken.
     """
 
-    def __init__(self, max_letters: int) -> None:
-        self.max_letters = max_letters
-        self._letters: deque[T] = deque()
-        self._stirred: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put may be interrupted by another put
+    def __init__(self, max_items: int) -> None:
+        self.max_items = max_items
+        self._items: deque[T] = deque()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put may be interrupted by another put
 
-    def put(self, letter: T, *, urgent: bool) -> bool:
-        """Leaves a letter; False when the box is full."""
-        if len(self._letters) >= self.max_letters:
+    def put(self, item: T, *, urgent: bool) -> bool:
+        """Adds an item; False when the box is full."""
+        if len(self._items) >= self.max_items:
             return False
-        self.insist(letter, urgent=urgent)
+        self.put_always(item, urgent=urgent)
         return True
 
-    def insist(self, letter: T, *, urgent: bool = True) -> None:
-        """Leaves a letter even in a full box."""
-        self._letters.append(letter)
+    def put_always(self, item: T, *, urgent: bool = True) -> None:
+        """Adds an item even to a full box."""
+        self._items.append(item)
         if urgent:
-            self._stirred.put(None)
+            self._wake.put(None)
 
     def take(self, timeout_seconds: float) -> Iterator[T]:
-        """What is there, in the order in which it came, as soon as a letter is urgent or time is up."""
+        """What is there, in the order in which it came, as soon as an item is urgent or time is up."""
         try:
-            self._stirred.get(timeout=timeout_seconds)
+            self._wake.get(timeout=timeout_seconds)
             while True:
-                self._stirred.get_nowait()  # the letters behind all of these are taken below
+                self._wake.get_nowait()  # the items behind all of these are taken below
         except queue.Empty:
             pass
-        for _ in range(len(self._letters)):  # not until it is empty: who takes has something to do in between
-            yield self._letters.popleft()
+        for _ in range(len(self._items)):  # not until it is empty: who takes has something to do in between
+            yield self._items.popleft()
+
+
+HISTORY_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A line as it was shown."""
+
+    unix_nano: int
+    line: Line
+    more: int = 0
+    """How many of the same reason it stands for, beside itself."""
+
+
+class History:
+    """Filled by the telemetry thread, read by the status server's."""
+
+    def __init__(self, length: int = HISTORY_LENGTH) -> None:
+        self._lock = threading.Lock()
+        self._entries: deque[Entry] = deque(maxlen=length)
+        self._gaps: deque[Gap] = deque(maxlen=length)
+
+    def add(self, entry: Entry) -> None:
+        """Remembers a line."""
+        with self._lock:
+            self._entries.append(entry)
+
+    def note(self, event: Event) -> None:
+        """Remembers a gap, if that is what happened."""
+        if isinstance(event, GapEnded):
+            with self._lock:
+                self._gaps.append(event.gap)
+
+    def entries(self) -> list[Entry]:
+        """The latest lines, oldest first."""
+        with self._lock:
+            return list(self._entries)
+
+    def gaps(self) -> list[Gap]:
+        """The latest gaps, oldest first."""
+        with self._lock:
+            return list(self._gaps)
 
 
 MAX_WAITING_EVENTS = 20_000
 """Events that wait to be handled; beyond it they are dropped, and counted."""
 TICK_SECONDS = 1.0
-"""How often everyday events, and the lines that were held back, are looked at."""
-EVERYDAY = frozenset({BatchAccepted, EventsEncoded})
+"""How often frequent events, and the lines that were held back, are looked at."""
+FREQUENT = frozenset({BatchAccepted, EventsEncoded})
 """Happen many times a second, and change nothing: waking the thread for each cost more than a tenth of the bridge."""
 LATEST = "latest"
 """The field of a line that was held back: when the last of those that it stands for happened."""
 LEVELS = {"debug": Level.DEBUG, "info": Level.INFO, "warning": Level.WARNING, "error": Level.ERROR}
 DISABLED = b"# Metrics are off: telemetry.disabled or OTEL_SDK_DISABLED is set.\n"
 
-_Told = tuple[int, Event] | threading.Event | None
+_Item = tuple[int, Event] | threading.Event | None
 """What waits: an event with its time, a flush that waits for its turn, or the end."""
 
 
@@ -111,8 +154,8 @@ class Telemetry:
         self._format = FORMATS[settings.log_format]
         self._limit: Limit[tuple[int, Line]] = Limit()
         self._writer = LineWriter(stderr, self.tell)
-        self._everyday = EVERYDAY if self._level > Level.DEBUG else frozenset()  # who reads along wants them at once
-        self._waiting: Mailbox[_Told] = Mailbox(MAX_WAITING_EVENTS)
+        self._frequent = FREQUENT if self._level > Level.DEBUG else frozenset()  # who reads along wants them at once
+        self._waiting: Mailbox[_Item] = Mailbox(MAX_WAITING_EVENTS)
         self._dropped = 0
         self._closed = self._ending = False
         self._next_tick = 0.0
@@ -126,7 +169,7 @@ class Telemetry:
     def change_level(self, name: str) -> None:
         """Writes log lines from this level on, from now on."""
         self._level = LEVELS[name]
-        self._everyday = EVERYDAY if self._level > Level.DEBUG else frozenset()
+        self._frequent = FREQUENT if self._level > Level.DEBUG else frozenset()
 
     @classmethod
     def open(
@@ -154,7 +197,7 @@ class Telemetry:
 
     def tell(self, event: Event) -> None:
         """Takes an event. Never raises, never blocks, any thread, also from a signal handler."""
-        urgent = type(event) not in self._everyday
+        urgent = type(event) not in self._frequent
         if not self._waiting.put((time.time_ns(), event), urgent=urgent):
             self._dropped += 1
 
@@ -184,7 +227,7 @@ class Telemetry:
     def settle(self, timeout_seconds: float) -> bool:
         """Waits until everything told so far is in the metrics, spans, history and lines."""
         handled = threading.Event()
-        self._waiting.insist(handled)
+        self._waiting.put_always(handled)
         return handled.wait(timeout_seconds)
 
     def flush(self, timeout_seconds: float) -> bool:
@@ -193,12 +236,12 @@ class Telemetry:
         return self.settle(timeout_seconds) and self._providers.flush(max(0.0, deadline - time.monotonic()))
 
     def close(self, timeout_seconds: float) -> None:
-        """Says the last words, exports what waits, ends the threads; returns at the latest after so long."""
+        """Writes the lines held back, exports what waits, ends the threads; returns at the latest after so long."""
         if self._closed:
             return
         self._closed = True
         deadline = time.monotonic() + timeout_seconds
-        self._waiting.insist(None)
+        self._waiting.put_always(None)
         self._thread.join(timeout_seconds)
         if self._providers.close(max(0.0, deadline - time.monotonic())):
             self._libraries.close()  # else a thread of the SDK was left behind, and nobody wants to hear it complain
@@ -209,19 +252,19 @@ class Telemetry:
         return [self._thread.pulse, self._writer.pulse]
 
     def _turn(self) -> bool:
-        for told in self._waiting.take(min(max(0.0, self._next_tick - time.monotonic()), TICK_SECONDS)):
-            match told:
+        for item in self._waiting.take(min(max(0.0, self._next_tick - time.monotonic()), TICK_SECONDS)):
+            match item:
                 case None:
                     self._ending = True
                 case threading.Event():
                     self._instruments.flush()
-                    told.set()
+                    item.set()
                 case unix_nano, event:
                     self._guarded(self._handle, unix_nano, event)
         self._instruments.flush()
         if self._ending or time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_SECONDS
-            self._say_held_back(everything=self._ending)
+            self._write_held_back(everything=self._ending)
         return not self._ending
 
     def _guarded(self, handle: Callable[[int, Event], None], unix_nano: int, event: Event) -> None:
@@ -241,20 +284,20 @@ class Telemetry:
         line = line_of(event)
         if self._limit.admit(line.reason, (unix_nano, line), now_seconds=time.monotonic(), per_window=line.per_window):
             if line.changes_state:
-                self._say_held_back(everything=True, said_unix_nano=unix_nano)
-            self._say(unix_nano, line, 0)
+                self._write_held_back(everything=True, shown_unix_nano=unix_nano)
+            self._write(unix_nano, line, 0)
 
-    def _say_held_back(self, *, everything: bool = False, said_unix_nano: int | None = None) -> None:
+    def _write_held_back(self, *, everything: bool = False, shown_unix_nano: int | None = None) -> None:
         """Says the latest of each reason, in the order in which they happened, under the time at which it is said.
 
         With its own time a line would stand behind younger ones, and a log store would show it among them.
         """
-        now = time.time_ns() if said_unix_nano is None else said_unix_nano
+        now = time.time_ns() if shown_unix_nano is None else shown_unix_nano
         due = self._limit.due(now_seconds=time.monotonic(), all_windows=everything)
         for (unix_nano, line), held in sorted(due, key=lambda one: one[0][0]):
             fields = {**line.fields, LATEST: timestamp(unix_nano)}
-            self._say(now, replace(line, fields=fields), held - 1)
+            self._write(now, replace(line, fields=fields), held - 1)
 
-    def _say(self, unix_nano: int, line: Line, more: int) -> None:
+    def _write(self, unix_nano: int, line: Line, more: int) -> None:
         self.history.add(Entry(unix_nano=unix_nano, line=line, more=more))
         self._writer.write(self._format(line, unix_nano, more))

@@ -1,24 +1,24 @@
-// Asks /status every second and keeps the page in step with it. A part is redrawn only when it has changed, so that
-// focus, selection and what is folded open stay where they are.
+// Polls /status every second and redraws the sections that have changed; the others keep focus, selection and open
+// details.
 
 import * as parts from "/parts.js";
-import { clock, duration, make } from "/words.js";
+import { clock, duration, make } from "/format.js";
 
-const EVERY_MS = 1000;
-const PATIENCE_MS = 5000;
-const SMOOTHING = 0.4; // of the newest rate: steady enough to read, quick enough to see
-const MOVING = new Set(["subscriptions"]); // redrawn every time: their timeline moves with the clock
+const POLL_INTERVAL_MS = 1000;
+const REQUEST_TIMEOUT_MS = 5000;
+const SMOOTHING = 0.4; // weight of the newest rate in the moving average
+const ALWAYS_REDRAWN = new Set(["subscriptions"]); // their timeline moves with the clock
 
 const drawn = new Map();
-const rates = new Map(parts.STATIONS.map(([name]) => [name, []]));
+const rates = new Map(parts.COMPONENTS.map(([name]) => [name, []]));
 let before = null;
-let heardAt = null;
+let lastAnswerAt = null;
 
 const place = (id) => document.getElementById(id);
 
 function draw(id, status, key = id) {
   const shown = JSON.stringify(status[key] ?? null);
-  if (drawn.get(id) === shown && !MOVING.has(id)) return;
+  if (drawn.get(id) === shown && !ALWAYS_REDRAWN.has(id)) return;
   drawn.set(id, shown);
   const target = place(id);
   const open = keepFocus(target);
@@ -34,33 +34,33 @@ function keepFocus(target) {
   };
 }
 
-function drawRoad(status) {
+function drawComponents(status) {
   const seconds = before ? status.now_unix_seconds - before.now_unix_seconds : 0;
-  const road = place("road");
-  if (!road.children.length) road.append(...parts.STATIONS.map(([name]) => make("li", { "data-station": name })));
-  parts.STATIONS.forEach((station, at) => {
-    const [name, , , counter] = station;
-    const past = rates.get(name);
+  const components = place("components");
+  if (!components.children.length) components.append(...parts.COMPONENTS.map(([name]) => make("li", { "data-component": name })));
+  parts.COMPONENTS.forEach((component, at) => {
+    const [name, , , counter] = component;
+    const history = rates.get(name);
     if (seconds > 0) {
       const now = Math.max(0, (counter(status) - counter(before)) / seconds);
-      past.push(past.length ? SMOOTHING * now + (1 - SMOOTHING) * past.at(-1) : now);
-      if (past.length > parts.SAMPLES) past.shift();
+      history.push(history.length ? SMOOTHING * now + (1 - SMOOTHING) * history.at(-1) : now);
+      if (history.length > parts.SAMPLES) history.shift();
     }
-    road.children[at].replaceChildren(...parts.station(station, status, past));
+    components.children[at].replaceChildren(...parts.component(component, status, history));
   });
 }
 
-function drawVerdict(status) {
-  const made = parts.verdict(status);
-  const said = made.map((element) => element.textContent).join(" ").replace(/[\d,:]+/g, "#");
-  if (drawn.get("verdict-words") === said) {
+function drawAnswers(status) {
+  const items = parts.answers(status);
+  const words = items.map((element) => element.textContent).join(" ").replace(/[\d,:]+/g, "#");
+  if (drawn.get("answers-words") === words) {
     // Only figures have changed: a screen reader need not hear it again.
-    place("verdict").setAttribute("aria-live", "off");
+    place("answers").setAttribute("aria-live", "off");
   } else {
-    place("verdict").setAttribute("aria-live", "polite");
-    drawn.set("verdict-words", said);
+    place("answers").setAttribute("aria-live", "polite");
+    drawn.set("answers-words", words);
   }
-  place("verdict").replaceChildren(...made);
+  place("answers").replaceChildren(...items);
 }
 
 function show(status) {
@@ -75,8 +75,8 @@ function show(status) {
     status.state ?? "",
     status.started_unix_seconds ? `up ${duration(status.now_unix_seconds - status.started_unix_seconds)}` : "",
   ].filter(Boolean).join(" · ");
-  drawVerdict(status);
-  drawRoad(status);
+  drawAnswers(status);
+  drawComponents(status);
   for (const id of ["subscriptions", "ledger", "queue", "delivery", "gaps", "history", "probes", "certificates", "settings"]) {
     draw(id, status);
   }
@@ -93,27 +93,27 @@ function tick() {
   }
 }
 
-async function ask() {
+async function poll() {
   try {
-    const answer = await fetch("/status", { signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store" });
+    const answer = await fetch("/status", { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS), cache: "no-store" });
     if (!answer.ok) throw new Error(`the bridge answered ${answer.status}`);
     show(await answer.json());
-    heardAt = Date.now() / 1000;
-    place("trouble").hidden = true;
+    lastAnswerAt = Date.now() / 1000;
+    place("error").hidden = true;
     document.body.classList.remove("stale");
-    place("freshness").textContent = `live, ${clock(heardAt)} UTC`;
-  } catch (error) {
+    place("freshness").textContent = `live, ${clock(lastAnswerAt)} UTC`;
+  } catch (failure) {
     document.body.classList.add("stale");
-    const trouble = place("trouble");
-    if (trouble.hidden) {
-      trouble.textContent = `The bridge does not answer; what stands here is from ${heardAt ? clock(heardAt) : "never"}. ${error.message ?? ""}`;
-      trouble.hidden = false;
+    const error = place("error");
+    if (error.hidden) {
+      error.textContent = `The bridge does not answer; what stands here is from ${lastAnswerAt ? clock(lastAnswerAt) : "never"}. ${failure.message ?? ""}`;
+      error.hidden = false;
     }
     place("freshness").textContent = "not live";
   }
   tick();
-  setTimeout(ask, document.hidden ? EVERY_MS * 5 : EVERY_MS);
+  setTimeout(poll, document.hidden ? POLL_INTERVAL_MS * 5 : POLL_INTERVAL_MS);
 }
 
 document.addEventListener("visibilitychange", tick);
-ask();
+poll();

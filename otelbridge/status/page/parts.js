@@ -1,7 +1,7 @@
-// The status document's parts go in, what stands in each section comes out.
+// Makes each section of the page from its part of the status document.
 
 import { timeline } from "/timeline.js";
-import { ago, badge, bytes, clock, count, date, duration, make, plural, rate, sum, table } from "/words.js";
+import { ago, badge, bytes, clock, count, date, duration, make, plural, rate, sum, table } from "/format.js";
 
 const STATE_MOODS = { watching: "good", suspect: "warn", connecting: "warn", waiting: "warn", holding: "bad", delivering: "good", delayed: "warn", held: "bad", opening: "warn" };
 const LEVEL_MOODS = { error: "bad", warning: "warn" };
@@ -13,9 +13,9 @@ const none = (text) => make("p", { class: "quiet" }, text);
 const facts = (...pairs) =>
   make("dl", {}, ...pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
 
-// What everyone asks who opens this page, worst first; the bridge itself has the answers.
+// The three answers, worst first, as the bridge gives them.
 const MOOD_WORDS = { bad: "now", warn: "now", past: "since the start", good: "well" };
-export function verdict(document) {
+export function answers(document) {
   return (document.answers ?? []).map((answer) =>
     make(
       "li",
@@ -129,7 +129,7 @@ export function gaps(document) {
 }
 
 // Lines that say the same, but for figures and times, are one line: "27 times".
-function folded(entries) {
+function grouped(entries) {
   const groups = new Map();
   for (const entry of entries) {
     const words = Object.entries(entry.fields ?? {}).filter(([name, value]) => typeof value === "string" && name !== "latest" && name !== "connection_id");
@@ -145,7 +145,7 @@ export function history(document) {
   // A line that was held back comes later than it happened.
   const all = (document.history ?? []).toSorted((one, other) => one.unix_seconds - other.unix_seconds);
   if (!all.length) return [none("Nothing has been said yet.")];
-  const items = folded(all).slice(-SHOWN).reverse().map(({ entry, times }) =>
+  const items = grouped(all).slice(-SHOWN).reverse().map(({ entry, times }) =>
     make(
       "li",
       {},
@@ -197,10 +197,10 @@ export function settings(document) {
   return [table("Settings", [["Setting"], ["Value"]], flat)];
 }
 
-export const SAMPLES = 60; // rates remembered, one a second
+export const SAMPLES = 60; // rates kept for a sparkline, one a second
 
-// The components, each with the counter that its rate is made of.
-export const STATIONS = [
+// The components in the order of an event's way: name, verb, unit, the counter behind the rate, a note.
+export const COMPONENTS = [
   ["feed", "receives", "events/s", (d) => (d.subscriptions ?? []).reduce((total, one) => total + sum(Object.fromEntries(Object.entries(one.streams ?? {}).map(([name, s]) => [name, s.events]))), 0), (d) => plural((d.subscriptions ?? []).length, "subscription")],
   ["gate", "filters", "dropped/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + sum(a.filtered), 0), () => "by your rules"],
   ["mapping", "translates", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered), 0), (d) => `${plural(d.buffer?.events ?? 0, "event")} waiting`],
@@ -208,7 +208,7 @@ export const STATIONS = [
   ["send", "delivers", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.delivered, 0), (d) => (d.delivery ?? []).map((one) => one.state).join(", ") || "idle"],
 ];
 
-export function station([name, verb, unit, , note], document, history) {
+export function component([name, verb, unit, , note], document, history) {
   const peak = Math.max(1, ...history);
   const first = SAMPLES - history.length;
   const points = history.map((value, at) => `${first + at},${(20 - (18 * value) / peak).toFixed(1)}`).join(" ");
@@ -218,7 +218,7 @@ export function station([name, verb, unit, , note], document, history) {
   line.setAttribute("points", points);
   svg.append(line);
   return [
-    make("span", { class: "station" }, name),
+    make("span", { class: "component" }, name),
     make("span", { class: "quiet" }, ` ${verb}`),
     make("p", { class: "figure" }, make("b", {}, rate(history.at(-1))), ` ${unit}`),
     svg,

@@ -1,10 +1,10 @@
-// A subscription's changes of state go in, a bar comes out: when it was seeing, when it was blind, and what was recorded.
+// Draws a subscription's states and recorded gaps as a bar over time.
 
-import { clock, duration, make } from "/words.js";
+import { clock, duration, make } from "/format.js";
 
-const LONGEST_SECONDS = 3600;
-const SHORTEST_SECONDS = 120;
-const WORTH_TELLING_SECONDS = 0.5; // the connecting at the start is not news
+const MAX_SPAN_SECONDS = 3600;
+const MIN_SPAN_SECONDS = 120;
+const SHORTEST_STRETCH_SECONDS = 0.5; // shorter ones, as the first connecting, are left out
 const SEEING = new Set(["watching", "suspect"]);
 const MOODS = { watching: "good", suspect: "warn", connecting: "blind", waiting: "blind", holding: "bad" };
 
@@ -34,7 +34,7 @@ function blindStretches(parts) {
       stretches.push(open);
     }
   }
-  return stretches.filter((stretch) => stretch.to - stretch.from >= WORTH_TELLING_SECONDS);
+  return stretches.filter((stretch) => stretch.to - stretch.from >= SHORTEST_STRETCH_SECONDS);
 }
 
 const legend = () =>
@@ -48,7 +48,7 @@ const legend = () =>
   );
 
 export function timeline(subscription, gaps, startedAt, now) {
-  const span = Math.min(LONGEST_SECONDS, Math.max(SHORTEST_SECONDS, now - startedAt));
+  const span = Math.min(MAX_SPAN_SECONDS, Math.max(MIN_SPAN_SECONDS, now - startedAt));
   const from = now - span;
   const parts = segments(subscription, from, now);
   const blind = blindStretches(parts);

@@ -68,7 +68,7 @@ def test_figures_change_by_themselves(shown: tuple[Scene, Page]) -> None:
 
     scene.flow(7, 1200, filtered=200)
     eventually(lambda: "1,200" in page.text("#ledger") and "200 probe-noise" in page.text("#ledger"))
-    rate = eventually(lambda: float(page.text("[data-station=feed] .figure b") or 0), why="no rate is shown")
+    rate = eventually(lambda: float(page.text("[data-component=feed] .figure b") or 0), why="no rate is shown")
     assert rate > 0
     assert moods(page) == ["good", "good", "good"]
     assert "node-7" in page.text("#identity")
@@ -78,14 +78,14 @@ def test_figures_change_by_themselves(shown: tuple[Scene, Page]) -> None:
     eventually(lambda: "1,234" in page.text("#ledger"), why="the new total is not shown")
 
 
-def test_a_disconnect_appears_on_the_timeline_and_in_the_verdict(shown: tuple[Scene, Page]) -> None:
+def test_a_disconnect_appears_on_the_timeline_and_in_the_answers(shown: tuple[Scene, Page]) -> None:
     scene, page = shown
 
     scene.move(SubscriptionState.WAITING, "UNAVAILABLE: connection reset")
     eventually(lambda: page.evaluate("document.querySelectorAll('.stretch.blind[data-state=waiting]').length"))
     assert moods(page) == ["bad", "good", "good"]
-    assert "nothing is seen since" in page.text("#verdict .bad")
-    assert "docs/runbook.md#otelbridgeblind" in page.text("#verdict .bad")
+    assert "nothing is seen since" in page.text("#answers .bad")
+    assert "docs/runbook.md#otelbridgeblind" in page.text("#answers .bad")
     assert "UNAVAILABLE: connection reset" in page.text(f"[data-upstream='{UPSTREAM}']")
     assert page.evaluate("document.title") == "blind · node-7 · otelbridge"
 
@@ -94,7 +94,7 @@ def test_a_disconnect_appears_on_the_timeline_and_in_the_verdict(shown: tuple[Sc
     scene.gap(1.5, GapCause.DISCONNECT, "UNAVAILABLE: connection reset")
     eventually(lambda: "1.5 s" in page.text("#gaps"), why="the gap is not listed")
     assert moods(page) == ["past", "good", "good"]
-    assert "2 gaps, the last of 2 s from" in page.text("#verdict .past")
+    assert "2 gaps, the last of 2 s from" in page.text("#answers .past")
     assert page.evaluate("document.querySelectorAll('.marks .mark').length") == 2
     assert "1 blind stretch in the last" in page.text("#subscriptions")
 
@@ -122,7 +122,7 @@ def test_secrets_and_settings_are_folded_away(shown: tuple[Scene, Page]) -> None
 def test_a_bridge_that_goes_away_is_said_and_what_stands_there_is_marked_old(page: Page) -> None:
     with playing() as (_, server):
         _open(page, server)
-    eventually(lambda: "does not answer" in page.text("#trouble"), why="nothing is said")
+    eventually(lambda: "does not answer" in page.text("#error"), why="nothing is said")
     assert page.text("#freshness") == "not live"
 
 

@@ -149,7 +149,7 @@ def test_many_threads_may_tell_at_once(telemetry: Telemetry) -> None:
 
 
 def test_happenings_beyond_the_bound_are_dropped_and_counted(telemetry: Telemetry) -> None:
-    telemetry._waiting.max_letters = 100
+    telemetry._waiting.max_items = 100
     with telemetry.history._lock:  # the telemetry thread waits here, as it would for a busy processor
         for _ in range(600):
             telemetry.tell(example(h.EventDamaged))

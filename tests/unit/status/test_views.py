@@ -13,9 +13,8 @@ from otelbridge.event import Stream
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.queue.model import Depth
 from otelbridge.status.answers import seeing
-from otelbridge.status.components import Components
+from otelbridge.status.components import Components, of_subscriptions
 from otelbridge.status.document import subscription_document
-from otelbridge.status.meters import of_subscriptions
 from otelbridge.status.probes import readyz
 
 SECOND = 1_000_000_000

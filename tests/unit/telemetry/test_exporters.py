@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otelbridge.telemetry.exporters import RenewedSpanExporter, addressed, metric_exporter, span_exporter
+from otelbridge.telemetry.exporters import ReloadingSpanExporter, addressed, metric_exporter, span_exporter
 from otelbridge.telemetry.settings import SignalSettings
 
 
@@ -58,11 +58,11 @@ def test_an_exporter_is_made_anew_when_its_files_change_and_kept_while_they_cann
         {"protocol": protocol, "endpoint": "https://collector:4317", "ca_file": str(ca)}
     )
     exporter = span_exporter(signal, place="telemetry.traces", console=io.StringIO())
-    assert isinstance(exporter, RenewedSpanExporter)
-    first = exporter._renewed.current()
-    assert exporter._renewed.current() is first
+    assert isinstance(exporter, ReloadingSpanExporter)
+    first = exporter._reloading.current()
+    assert exporter._reloading.current() is first
     ca.unlink()
-    assert exporter._renewed.current() is first
+    assert exporter._reloading.current() is first
     trustme.CA().cert_pem.write_to_path(ca)
-    assert exporter._renewed.current() is not first
+    assert exporter._reloading.current() is not first
     exporter.shutdown()

@@ -6,7 +6,7 @@ import time
 from otelbridge.telemetry.telemetry import Mailbox
 
 
-def test_letters_come_out_in_the_order_in_which_they_went_in_urgent_or_not() -> None:
+def test_items_come_out_in_the_order_in_which_they_went_in_urgent_or_not() -> None:
     box = Mailbox[int](10)
     for number in range(4):
         assert box.put(number, urgent=number == 2)
@@ -27,10 +27,10 @@ def test_an_everyday_letter_wakes_nobody_and_an_urgent_one_does() -> None:
     assert taken == ["urgent"]
 
 
-def test_a_full_box_takes_only_what_insists() -> None:
+def test_a_full_box_takes_only_what_is_put_always() -> None:
     box = Mailbox[int](2)
     assert [box.put(number, urgent=True) for number in range(3)] == [True, True, False]
-    box.insist(9)
+    box.put_always(9)
     assert list(box.take(30)) == [0, 1, 9]
 
 

@@ -5,9 +5,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
 from otelbridge.telemetry import events as h
-from otelbridge.telemetry.metrics import Instruments
+from otelbridge.telemetry.metrics import Instruments, Weighted, weighted_histograms
 from otelbridge.telemetry.names import INSTRUMENTS
-from otelbridge.telemetry.weighted import Weighted, weighted_histograms
 from tests.unit.telemetry.examples import example
 
 

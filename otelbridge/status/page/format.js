@@ -1,4 +1,4 @@
-// Values go in, words for people come out; and the one way in which this page makes elements: text stays text.
+// Formats values for people, and makes elements: strings become text nodes, never markup.
 
 const COUNT = new Intl.NumberFormat("en");
 // UTC like the log, the records and the runbook, whatever clock the reader's machine goes by.

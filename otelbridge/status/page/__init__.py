@@ -1,1 +1,0 @@
-"""The status page: one HTML file, one style, one script, all served from here."""
