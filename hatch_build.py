@@ -17,11 +17,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES = (
-    "otelbridge.mapping.fastpath",
-    "otelbridge.mapping.fastpath_attributes",
-    "otelbridge.mapping.fastpath_request",
-)
+MODULES = ("otelbridge.mapping.fastpath", "otelbridge.mapping.fastpath_wire")
 FLAGS = ("-O2", "-fPIC", "-shared", "-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-fno-strict-aliasing")
 
 

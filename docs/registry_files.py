@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from otelbridge.mapping.attributes import ATTRIBUTES, Declared, Type
+from otelbridge.mapping.fields import ATTRIBUTES, Declared, Type
 from otelbridge.mapping.request import SCHEMA_URL
-from otelbridge.mapping.rule import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
+from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
 from otelbridge.mapping.synthetic import GAP_EVENT
 from otelbridge.telemetry import names as n
 

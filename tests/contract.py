@@ -12,7 +12,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 from docs.registry_files import EVENT_NAMES, TYPES
-from otelbridge.mapping.attributes import Type
+from otelbridge.mapping.fields import Type
 from otelbridge.mapping.request import SCOPE_NAME
 from otelbridge.telemetry.names import INSTRUMENTS, SCOPE, SPANS
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from otelbridge.event import Stream
 from otelbridge.gate.rules import Verdict
-from otelbridge.mapping.body import as_map
-from otelbridge.mapping.decode import Event
+from otelbridge.mapping.decode import Event, as_map
 from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS, Field
 
 MAX_VALUE_BYTES = 64 * 1024

@@ -21,8 +21,7 @@ from otelbridge.cli.tail_sources import BridgeReader, Events, UpstreamReader
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.gate.rules import Gate, shell_patterns
 from otelbridge.gate.settings import RuleSettings
-from otelbridge.mapping.body import as_map
-from otelbridge.mapping.decode import decode
+from otelbridge.mapping.decode import as_map, decode
 from otelbridge.settings.environment import colours_wanted, environment
 from otelbridge.settings.problems import did_you_mean
 from otelbridge.settings.tree import Settings

@@ -2,14 +2,17 @@
 
 Three ways, each for what the one before cannot take: the generated class (`strict`); a shadow of it whose texts are
 bytes, for invalid UTF-8, which KubeArmor copies out of command lines and socket paths (`lenient`); and the bytes as
-they are (`raw`). Work and memory are linear in the event's bytes.
+they are (`raw`). Fields that this bridge's KubeArmor does not have are found in one pass over the bytes, and nothing is
+built from what is nested in them. So work and memory are linear in the event's bytes.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple, TypeAlias
+from struct import Struct
+from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -17,8 +20,85 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from otelbridge.event import Stream
-from otelbridge.mapping.unknown import DELIMITED, VARINT, TooManyFieldsError, unknown_fields
+from otelbridge.mapping.wire import Value, clip
 from otelbridge.pb import kubearmor_pb2 as pb
+
+MAX_FIELDS = 10_000
+"""Fields that are looked at, groups' own included: 5 ms. KubeArmor's events have some 50."""
+VARINT, _FIXED64, DELIMITED, _GROUP, _END, _FIXED32 = range(6)
+_FIXED = {_FIXED64: Struct("<Q"), _FIXED32: Struct("<I")}
+_MORE, _SEVEN_BITS = 0x80, 0x7F
+
+
+class TooManyFieldsError(Exception):
+    """The event has more fields than anybody would send in good faith."""
+
+
+def unknown_fields(body: bytes, known: Mapping[int, int]) -> list[str]:
+    """The unknown fields as `number=value`, in the order of the message.
+
+    A value is a number, a text, or `0x` and hexadecimal digits where it is neither.
+
+    Args:
+        body: an encoded message that protobuf could parse.
+        known: the wire types of the fields that it has a place for, by number.
+
+    Raises:
+        TooManyFieldsError: it is not worth the work.
+    """
+    found: list[str] = []
+    at, end, looked_at = 0, len(body), 0
+    depth = group_start = 0
+    while at < end:
+        looked_at += 1
+        if looked_at > MAX_FIELDS:
+            raise TooManyFieldsError(f"it has more than {MAX_FIELDS} fields")
+        before = at
+        tag, at = _varint(body, at)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _GROUP:
+            group_start = at if depth == 0 else group_start
+            depth += 1
+        elif wire_type == _END:
+            depth -= 1
+            if depth == 0:
+                found.append(f"{number}=0x{body[group_start:before].hex()}")
+        else:
+            value, start, at = _content(body, at, wire_type)
+            if depth == 0 and known.get(number) != wire_type:
+                found.append(f"{number}={_shown(wire_type, value, body[start:at])}")
+    return found
+
+
+def _content(body: bytes, at: int, wire_type: int) -> tuple[int, int, int]:
+    """The number that it begins with, and where its content starts and ends."""
+    if wire_type in _FIXED:
+        return 0, at, at + _FIXED[wire_type].size
+    value, start = _varint(body, at)
+    return value, start, start + (value if wire_type == DELIMITED else 0)
+
+
+def _shown(wire_type: int, value: int, content: bytes) -> str:
+    if wire_type == VARINT:
+        return str(value)
+    if wire_type in _FIXED:
+        return str(_FIXED[wire_type].unpack(content)[0])
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"0x{content.hex()}"
+
+
+def _varint(body: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = body[at]
+        at += 1
+        value |= (byte & _SEVEN_BITS) << shift
+        if byte < _MORE:
+            return value, at
+        shift += 7
+
 
 _STRING, _BYTES = FieldDescriptor.TYPE_STRING, descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
 
@@ -160,3 +240,29 @@ def _leniently(stream: Stream, body: bytes, why: str) -> Decoded:
     except (DecodeError, TooManyFieldsError) as error:
         return Decoded(kind(), "raw", str(error), body=body)
     return Decoded(message, "lenient", why, unknown, strip_nul(message))
+
+
+MAX_MAP_ENTRIES = 64
+
+
+def as_map(message: Message, limit_bytes: int) -> dict[str, Value]:
+    """The non-empty fields by their names in the proto; long texts are clipped, so that the whole stays valid."""
+    return {field.name: _plain(field, value, limit_bytes) for field, value in message.ListFields()}
+
+
+def as_json(message: Message, limit_bytes: int) -> str:
+    """The same as JSON text, numbers as numbers: as KubeArmor's own tools print it."""
+    return json.dumps(as_map(message, limit_bytes), ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(field: FieldDescriptor, value: Any, limit_bytes: int) -> Value:
+    if isinstance(value, str):
+        return clip(value, limit_bytes)
+    if isinstance(value, Message):
+        return as_map(value, limit_bytes)
+    if isinstance(value, Mapping):
+        entries = sorted(value.items())[:MAX_MAP_ENTRIES]
+        return {clip(key, limit_bytes): clip(text, limit_bytes) for key, text in entries}
+    if field.is_repeated:
+        return [clip(item, limit_bytes) for item in list(value)[:MAX_MAP_ENTRIES]]
+    return int(value)

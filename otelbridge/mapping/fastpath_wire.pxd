@@ -2,7 +2,7 @@
 """Pieces of an encoded event in, pieces of an encoded LogRecord out: what the fast path compares and writes with.
 
 Whoever writes has made room for it: every `put` takes where to write to, and returns where it ended. Inlined into
-`fastpath.pyx` and `fastpath_request.pyx`; `wire.py` is the same for the reference, and knows the rest of it.
+`fastpath.pyx` and `fastpath_wire.pyx`; `wire.py` is the same for the reference, and knows the rest of it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

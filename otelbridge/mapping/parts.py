@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 
 from otelbridge.event import Stream
 from otelbridge.kubearmor import labels_of
-from otelbridge.mapping.body import one_line
 from otelbridge.mapping.details import (
     NETWORK,
     TemplateKey,
@@ -38,23 +37,23 @@ from otelbridge.mapping.model import (
     WorkloadPart,
 )
 from otelbridge.mapping.record_plan import RAW_DATA, RAW_RESOURCE
-from otelbridge.mapping.rule import PRESET_PREFIX, Ruling, rule_on_alert, rule_on_log
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.severity import severity_table
+from otelbridge.mapping.severity import PRESET_PREFIX, Ruling, rule_on_alert, rule_on_log, severity_table
 from otelbridge.mapping.wire import (
     RECORD_ATTRIBUTE,
     RESOURCE_ATTRIBUTE,
     Attribute,
     attributes,
     clip,
+    one_line,
     record_head,
 )
 from otelbridge.mapping.workload import place
 
 try:
-    from otelbridge.mapping import fastpath_attributes
+    from otelbridge.mapping import fastpath_wire
 except ImportError:  # it was installed where there is no C compiler
-    fastpath_attributes = None  # type: ignore[assignment]
+    fastpath_wire = None  # type: ignore[assignment]
 
 DIGEST_BYTES = 16
 UID_BYTES = 36
@@ -173,7 +172,7 @@ class Parts:
         self._tally = tally
         self._as_is_fields = {group: as_is(fields, group) for group in Group}
         self._severity = severity_table(settings.severity)
-        self._compiled = None if fastpath_attributes is None or not settings.native else fastpath_attributes.attributes
+        self._compiled = None if fastpath_wire is None or not settings.native else fastpath_wire.attributes
         self._cut = cut  # keys of values that had to be cut are appended here; the caller reports them
         self.workload: GroupShape = shape(kind, fields, Group.WORKLOAD)
         self.rule: GroupShape = shape(kind, fields, Group.RULE)

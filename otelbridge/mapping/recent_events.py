@@ -11,8 +11,7 @@ from typing import NamedTuple
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otelbridge.event import Stream
-from otelbridge.mapping.body import as_json
-from otelbridge.mapping.decode import decode
+from otelbridge.mapping.decode import as_json, decode
 
 MAX_BYTES = 4 * 1024 * 1024
 """Of events and records that are kept: events of some MiB must not add up to the memory of the pod."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 
 from otelbridge.event import Stream
-from otelbridge.mapping.body import as_json, as_map, one_line, sentence
+from otelbridge.mapping.decode import as_json, as_map
 from otelbridge.mapping.details import (
     NETWORK,
     TEMPLATES,
@@ -65,8 +65,10 @@ from otelbridge.mapping.wire import (
     any_value,
     attributes,
     body_heads,
+    clip,
     delimited,
     head,
+    one_line,
     tail,
     text_attribute,
     text_heads,
@@ -311,6 +313,21 @@ class RecordEncoder:
             counts[namespace] += 1
         else:
             self._tally.count_alert(namespace, rule.kind)
+
+
+ELLIPSIS = "…"
+MIN_SUBJECT_BYTES = 32  # of what was touched, even where the words around it are long
+
+
+def sentence(before: str, touched: str, after: str, limit_bytes: int) -> str:
+    """One line; where it is too long, what was touched is shortened, so that the outcome stays in sight."""
+    whole = before + touched + after
+    if len(whole.encode()) <= limit_bytes:
+        return whole
+    room = limit_bytes - len((before + ELLIPSIS + after).encode())
+    if room < MIN_SUBJECT_BYTES:
+        return clip(whole, limit_bytes - len(ELLIPSIS.encode())) + ELLIPSIS
+    return before + clip(touched, room) + ELLIPSIS + after
 
 
 class EventFields:

@@ -10,9 +10,9 @@ from otelbridge.event import Stream
 from otelbridge.mapping.wire import TWO_DIGITS, TWO_DIGITS_END, attributes, delimited, varint
 
 try:
-    from otelbridge.mapping import fastpath_request
+    from otelbridge.mapping import fastpath_wire
 except ImportError:  # it was installed where there is no C compiler
-    fastpath_request = None  # type: ignore[assignment]
+    fastpath_wire = None  # type: ignore[assignment]
 
 INSTANCE_KEY = "otelbridge.instance"
 MAX_INSTANCE_BYTES = 256
@@ -45,7 +45,7 @@ def assembler(version: str, *, instance: str = "", native: bool = True) -> Calla
         b"\x1a", [(INSTANCE_KEY, instance)], MAX_INSTANCE_BYTES, []
     )  # InstrumentationScope.attributes = 3
     schema = delimited(b"\x1a", SCHEMA_URL.encode())  # the same field in ScopeLogs and ResourceLogs
-    make = fastpath_request.assemble if native and fastpath_request is not None else assemble
+    make = fastpath_wire.assemble if native and fastpath_wire is not None else assemble
     return partial(make, scope=delimited(b"\x0a", scope), schema=schema)
 
 

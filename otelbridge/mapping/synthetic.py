@@ -6,16 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 from otelbridge import clamp
 from otelbridge.event import Gap, Stream
-from otelbridge.mapping.body import as_json, as_map, one_line
-from otelbridge.mapping.decode import Decoded
+from otelbridge.mapping.decode import Decoded, as_json, as_map
 from otelbridge.mapping.fields import MESSAGE_FIELDS
 from otelbridge.mapping.model import Instant, MappingCounts, Memo, Values, WorkloadPart
 from otelbridge.mapping.parts import Key, Parts, digest_of, uid
 from otelbridge.mapping.request import Record
-from otelbridge.mapping.rule import MESSAGE_EVENT
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.severity import MESSAGE_SITUATIONS, Situation, severity_table
-from otelbridge.mapping.wire import RESOURCE_ATTRIBUTE, Attribute, Value, attributes, clip, log_record
+from otelbridge.mapping.severity import MESSAGE_EVENT, MESSAGE_SITUATIONS, Situation, severity_table
+from otelbridge.mapping.wire import RESOURCE_ATTRIBUTE, Attribute, Value, attributes, clip, log_record, one_line
 from otelbridge.mapping.workload import place
 from otelbridge.pb import kubearmor_pb2 as pb
 

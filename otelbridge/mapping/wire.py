@@ -12,7 +12,6 @@ from struct import Struct
 from typing import TypeAlias
 
 from otelbridge import clamp
-from otelbridge.mapping.severity import severity_text
 
 Value: TypeAlias = "str | int | float | bool | bytes | Sequence[Value] | Mapping[str, Value]"
 """What an attribute or a body can hold."""
@@ -88,6 +87,13 @@ def clip(text: str, limit_bytes: int) -> str:
     """The longest beginning of the text that fits into so many bytes of UTF-8."""
     raw = text.encode()
     return text if len(raw) <= limit_bytes else raw[: max(0, limit_bytes)].decode(errors="ignore")
+
+
+def one_line(text: str) -> str:
+    r"""The text with whatever could break a line, move a cursor or hide text written out: `\n`, `\x1b`, `\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def head(tag: bytes, key: str, size: int) -> bytes:
@@ -250,6 +256,16 @@ def times(unix_nano: int, observed_unix_nano: int) -> bytes:
     if unix_nano:
         return _TIMES(_TIME_TAG, unix_nano, _OBSERVED_TAG, observed_unix_nano)
     return _OBSERVED(_OBSERVED_TAG, observed_unix_nano)
+
+
+_RANGES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+_NUMBERS_PER_RANGE = 4
+
+
+def severity_text(number: int) -> str:
+    """OpenTelemetry's short name: 9 is INFO, 10 INFO2, 13 WARN."""
+    kind, rank = divmod(number - 1, _NUMBERS_PER_RANGE)
+    return _RANGES[kind] + (str(rank + 1) if rank else "")
 
 
 def record_head(severity_number: int, event_name: str) -> bytes:

@@ -65,7 +65,7 @@ class Target:
 def main() -> None:
     """Runs libFuzzer, which ends the process."""
     atheris = importlib.import_module("atheris")  # not there in the everyday tests
-    for name in ("decode", "details", "image", "parts", "record_encoder", "rule", "unknown", "workload"):
+    for name in ("decode", "details", "parts", "record_encoder", "severity", "workload"):
         module = importlib.import_module(f"otelbridge.mapping.{name}")
         for function in [*vars(module).values()]:
             if isinstance(function, FunctionType) and function.__module__ == module.__name__:

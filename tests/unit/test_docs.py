@@ -17,9 +17,8 @@ import yaml
 from otelbridge.cli.main import application
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.mapping.mapper import Mapper
-from otelbridge.mapping.rule import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.severity import Situation
+from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT, Situation
 from otelbridge.settings.load import load
 from otelbridge.settings.show import schema
 from otelbridge.telemetry.names import INSTRUMENTS, prometheus_label, prometheus_name

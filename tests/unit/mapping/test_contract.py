@@ -9,7 +9,7 @@ import yaml
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 
 from docs.registry_files import TYPES, files
-from otelbridge.mapping.attributes import ATTRIBUTES, Type
+from otelbridge.mapping.fields import ATTRIBUTES, Type
 from otelbridge.telemetry.names import INSTRUMENTS, SPANS
 from tests.contract import breaches
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.mapping.severity import LEVELS, SEVERITY, Situation, severity_markdown, severity_text
+from otelbridge.mapping.severity import LEVELS, SEVERITY, Situation, severity_markdown
+from otelbridge.mapping.wire import severity_text
 from otelbridge.pb import kubearmor_pb2 as pb
 from tests.unit.mapping.samples import alert, log, seen
 

@@ -1,6 +1,9 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from otelbridge.mapping.request import Record
+
 def attributes(
     tag: bytes, pairs: Iterable[tuple[str, Any]], limit_bytes: int, cut: list[str], other: Callable[..., bytes]
 ) -> bytes: ...
+def assemble(records: list[Record], scope: bytes, schema: bytes) -> bytes: ...

@@ -1,3 +1,0 @@
-from otelbridge.mapping.request import Record
-
-def assemble(records: list[Record], scope: bytes, schema: bytes) -> bytes: ...
