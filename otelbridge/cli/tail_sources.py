@@ -15,10 +15,10 @@ from otelbridge import __version__
 from otelbridge.cli.status_client import ANSWER_SECONDS, NoStatusError, ask, document_address
 from otelbridge.event import Stream
 from otelbridge.feed.channel import open_channel, release, start_nonce_check, start_watch
-from otelbridge.feed.renewal import read_usable
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import parse_address
 from otelbridge.net.backoff import equal_jitter_seconds
+from otelbridge.net.tls_files import read_usable
 
 PUT_SECONDS = 0.2
 JOIN_SECONDS = 5.0
@@ -66,7 +66,7 @@ class UpstreamReader:
         """
         self.never_connected = False
         self._address = parse_address(upstream)
-        self._certificates = read_usable(settings.tls) if settings.tls.enabled else None
+        self._certificates = read_usable(settings.tls, "feed.tls") if settings.tls.enabled else None
         self._stream, self._settings, self._events, self._stop, self._say = stream, settings, events, stop, say
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None

@@ -1,4 +1,11 @@
-"""Opens and closes one channel with its Watch calls and their reader threads."""
+"""One channel to an upstream, open: its Watch calls with the threads that read them, and its health checks.
+
+A failed unary call never ends a stream that hangs, so the verdict `DEAD` means that the channel has to be closed by us.
+
+A reader that has read everything may pause, so that it wakes for several events at once. What comes meanwhile waits in
+gRPC's buffers: its own threads go on taking it from the socket, up to the stream's window (channel.py), so KubeArmor's
+slots do not fill. docs/decisions/linger.md has the figures.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +13,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
 from typing import Any
 
 import grpc
@@ -14,13 +24,158 @@ from grpc._cython import cygrpc
 
 from otelbridge.event import RawEvent, Stream
 from otelbridge.feed.buffer import Buffer, BufferWriter
-from otelbridge.feed.channel import WatchCall, release, start_watch
-from otelbridge.feed.heartbeat import Answer, Heartbeat
+from otelbridge.feed.channel import WatchCall, release, start_health_check, start_nonce_check, start_watch
 from otelbridge.feed.model import StreamEnd
-from otelbridge.feed.read_pause import WAITED_NANOS, ReadPause
 from otelbridge.feed.stream import StreamWatch
 from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
+
+WAITED_NANOS = 300_000
+"""A reader that had to wait so long for an event has read everything that was there."""
+LEAST_EVENTS_PER_SECOND = 60
+"""Below, a pause rarely gathers two events, and ends with one more wake-up."""
+MOST_EVENTS_PER_SECOND = 5_000
+"""Above, events come several at a time anyway, and a wait may be one for a busy interpreter instead of for an event."""
+WINDOW_NANOS = 1_000_000_000
+
+
+class ReadPause:
+    """One per reader. Sans clock: Unix nanoseconds are given by the caller; a clock that is set does no harm."""
+
+    def __init__(self, pause_seconds: float) -> None:
+        self._pause_seconds = pause_seconds
+        self._since_unix_nano = 0
+        self._events_then = 0
+        self._rate = 0.0
+
+    def seconds(self, now_unix_nano: int, events: int) -> float:
+        """Asked by a reader that has read everything; 0 for reading on.
+
+        Args:
+            now_unix_nano: the time.
+            events: how many it has read since it began.
+        """
+        elapsed, read = now_unix_nano - self._since_unix_nano, events - self._events_then
+        if not 0 <= elapsed < WINDOW_NANOS:
+            self._rate = max(0.0, read * WINDOW_NANOS / elapsed)
+            self._since_unix_nano, self._events_then, read = now_unix_nano, events, 0
+        rate = max(self._rate, read)
+        return self._pause_seconds if LEAST_EVENTS_PER_SECOND <= rate <= MOST_EVENTS_PER_SECOND else 0.0
+
+
+JITTER = 0.1
+"""Of the interval, either way: 5,000 bridges started by one rollout must not ask in step."""
+
+NONCE_LIMIT = 2**31 - 1
+
+DEADLY_MISSES = 2
+
+
+class Method(StrEnum):
+    """How the upstream is asked, from the strongest proof to the weakest."""
+
+    NONCE = "nonce"
+    """LogService.HealthCheck sends a number back. Deprecated upstream, so it may go."""
+    HEALTH = "grpc.health.v1"
+    KEEPALIVE = "keepalive"
+    """Neither is there: HTTP/2 pings have to do. The nonce is still asked for: the refusal alone proves a live peer,
+    its headers clear the ping strikes of a grpc-go server, and a server that learns it is noticed."""
+
+
+REFUSED_THEN = {Method.NONCE: Method.HEALTH, Method.HEALTH: Method.KEEPALIVE, Method.KEEPALIVE: Method.KEEPALIVE}
+
+REFUSALS = frozenset(
+    {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
+)
+"""Statuses that a live peer answers with when it will not have the question."""
+
+
+class HealthStatus(StrEnum):
+    """What a health check's outcome means for the connection."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+
+
+def judge(misses: int, *, received_since_asking: bool) -> HealthStatus:
+    """One miss makes suspect, two make dead - and one is enough when nothing else came in either.
+
+    Args:
+        misses: health checks in a row without an answer.
+        received_since_asking: an event arrived after the question went out: a starved relay is not a dead one.
+    """
+    if not misses:
+        return HealthStatus.ALIVE
+    if misses >= DEADLY_MISSES or not received_since_asking:
+        return HealthStatus.DEAD
+    return HealthStatus.SUSPECT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The outcome of one health check."""
+
+    alive: bool
+    method: Method
+    seconds: float
+    asked: float
+    """When the question went out, on the monotonic clock."""
+    unix_nano: int
+    """When the answer came."""
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    why: str = ""
+    """What was wrong, where it was not alive."""
+    probe: bool = False
+    """It was asked ahead of time: how late it came tells a stall, but it does not decide whether the peer lives."""
+
+
+class Heartbeat:
+    """Asks one upstream, and remembers from connection to connection how it wants to be asked."""
+
+    def __init__(self, *, interval_seconds: float, timeout_seconds: float, random: Random) -> None:
+        self.method = Method.NONCE
+        self.timeout_seconds = timeout_seconds
+        self._interval_seconds = interval_seconds
+        self._random = random
+
+    def pause_seconds(self) -> float:
+        """Seconds until the next question."""
+        return self._interval_seconds * self._random.uniform(1 - JITTER, 1 + JITTER)
+
+    def ask(self, channel: grpc.Channel, answered: Callable[[Answer], None], *, probe: bool = False) -> None:
+        """Sends one health check; `answered` is called once, from a thread of gRPC's, also when the channel closes."""
+        method, started = self.method, time.monotonic()
+        nonce = self._random.randint(1, NONCE_LIMIT)
+        timeout_seconds = self.timeout_seconds + (self._interval_seconds if probe else 0)
+        future = (
+            start_health_check(channel, timeout_seconds)
+            if method is Method.HEALTH
+            else start_nonce_check(channel, nonce, timeout_seconds)
+        )
+        future.add_done_callback(lambda done: answered(self._read(done, method, nonce, started, probe=probe)))
+
+    def _read(self, done: grpc.Future, method: Method, nonce: int, asked: float, *, probe: bool) -> Answer:
+        code, why = done.code(), ""
+        if code is grpc.StatusCode.OK:
+            self.method = Method.HEALTH if method is Method.HEALTH else Method.NONCE
+            if method is not Method.HEALTH and done.result().Retval != nonce:
+                why = "it answered with another number than it was sent: is it KubeArmor?"
+        elif code in REFUSALS:
+            self.method = REFUSED_THEN[method]
+        else:
+            why = done.details() or "no details"
+        return Answer(
+            alive=not why,
+            method=self.method,
+            seconds=time.monotonic() - asked,
+            asked=asked,
+            unix_nano=time.time_ns(),
+            code=code,
+            why=why,
+            probe=probe,
+        )
+
 
 TESTED: tuple[str, ...] = ("1.85.",)
 """Releases of grpcio, as far as the minor version."""

@@ -78,6 +78,19 @@ def read_tls_files(settings: TlsFileSettings, section: str) -> TlsFiles:
     )
 
 
+def read_usable(settings: TlsFileSettings, section: str) -> TlsFiles:
+    """The files, which must be in date too: a connection that is to be made would fail with them.
+
+    Raises:
+        TlsFileError: they cannot be used as they are.
+    """
+    files = read_tls_files(settings, section)
+    for place, validity in files.validities:
+        if fault := validity.fault(datetime.now(UTC)):
+            raise TlsFileError(place, fault, "renew the file; it is read again by itself")
+    return files
+
+
 def read_digest(settings: TlsFileSettings) -> str:
     """The digest of the files as they are now; empty while one of them cannot be read."""
     try:

@@ -24,11 +24,11 @@ from otelbridge.feed.channel import (
     start_watch,
 )
 from otelbridge.feed.preflight import preflight
-from otelbridge.feed.renewal import read_usable
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.mapping.decode import decode
 from otelbridge.net.address import Address, parse_address
 from otelbridge.net.handshake import server_certificate
+from otelbridge.net.tls_files import read_usable
 
 NANOSECONDS = 1_000_000_000
 STEP_SECONDS = 5.0
@@ -69,7 +69,7 @@ def examine_kubearmor(upstream: str, settings: FeedSettings, *, event_seconds: f
         settings,
         version=__version__,
         keepalive_seconds=settings.keepalive.time_seconds,
-        certificates=read_usable(settings.tls) if settings.tls.enabled else None,
+        certificates=read_usable(settings.tls, "feed.tls") if settings.tls.enabled else None,
     )
     try:
         with examination.step(Step.KUBEARMOR_ANSWERS) as step:

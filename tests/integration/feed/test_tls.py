@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from otelbridge.event import Stream
-from otelbridge.feed import connector, renewal
+from otelbridge.feed import connector
 from otelbridge.feed.model import SubscriptionState
 from otelbridge.simulator.manners import ServerTls
 from otelbridge.simulator.upstream import Relay
@@ -27,8 +27,8 @@ def files(tmp_path: Path) -> Files:
 
 @pytest.fixture(autouse=True)
 def checked_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "CHECK_SECONDS", 0.1)
-    monkeypatch.setattr(renewal, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(connector, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(connector, "SETTLE_SECONDS", 0.1)
     monkeypatch.setattr(connector, "RECHECK_SECONDS", 1.0)
 
 

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
+from random import Random
+
+import pytest
 
 from otelbridge.event import Stream
 from otelbridge.feed.buffer import Buffer
-from otelbridge.feed.connection import StreamReader
+from otelbridge.feed.connection import HealthStatus, Heartbeat, ReadPause, StreamReader, judge
 from otelbridge.feed.model import StreamEnd
 
 
@@ -41,3 +44,62 @@ def test_what_grpc_holds_for_a_call_is_taken_when_it_has_ended() -> None:
     assert ends.get(timeout=10).events == 2
     assert reader.join(10)
     assert call.used == ["ended", "released"], "20 KiB a call were never freed without this"
+
+
+@pytest.mark.parametrize(
+    ("misses", "received", "health"),
+    [
+        (0, False, HealthStatus.ALIVE),
+        (0, True, HealthStatus.ALIVE),
+        (1, True, HealthStatus.SUSPECT),
+        (1, False, HealthStatus.DEAD),
+        (2, True, HealthStatus.DEAD),
+        (2, False, HealthStatus.DEAD),
+    ],
+)
+def test_one_miss_is_deadly_only_when_nothing_else_came_in(misses: int, received: bool, health: HealthStatus) -> None:
+    assert judge(misses, received_since_asking=received) is health
+
+
+def test_bridges_do_not_ask_in_step() -> None:
+    heartbeat = Heartbeat(interval_seconds=15, timeout_seconds=5, random=Random(1))
+    pauses = {heartbeat.pause_seconds() for _ in range(100)}
+    assert len(pauses) == 100
+    assert all(13.5 <= pause <= 16.5 for pause in pauses)
+
+
+SECOND = 1_000_000_000
+PAUSE_SECONDS = 0.015
+BEGAN = 1_700_000_000 * SECOND
+
+
+def pauses_at(rate: int, *, seconds: int = 3) -> list[float]:
+    """What a reader is told that has read everything after each of evenly spaced events; of the last second."""
+    pause = ReadPause(PAUSE_SECONDS)
+    said = [pause.seconds(BEGAN + n * SECOND // rate, n + 1) for n in range(rate * seconds)]
+    return said[-rate:]
+
+
+@pytest.mark.parametrize("rate", [100, 500, 2_000])
+def test_a_reader_pauses_at_the_rates_of_a_node(rate: int) -> None:
+    assert set(pauses_at(rate)) == {PAUSE_SECONDS}
+
+
+@pytest.mark.parametrize("rate", [1, 20, 10_000, 30_000])
+def test_it_reads_on_where_a_pause_gathers_nothing_or_every_moment_counts(rate: int) -> None:
+    assert set(pauses_at(rate)) == {0.0}
+
+
+def test_a_burst_ends_the_pauses_before_it_is_a_second_old() -> None:
+    pause = ReadPause(PAUSE_SECONDS)
+    for n in range(300):
+        pause.seconds(BEGAN + n * SECOND // 100, n + 1)
+    now = BEGAN + 3 * SECOND
+    assert pause.seconds(now, 400) == PAUSE_SECONDS
+    assert pause.seconds(now + SECOND // 10, 10_000) == 0.0
+
+
+def test_a_clock_that_is_set_back_or_forward_does_no_harm() -> None:
+    pause = ReadPause(PAUSE_SECONDS)
+    for now in (BEGAN, BEGAN - 3600 * SECOND, BEGAN + 3600 * SECOND, BEGAN):
+        assert pause.seconds(now, 10) in {0.0, PAUSE_SECONDS}

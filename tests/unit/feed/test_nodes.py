@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+from random import Random
+
 import pytest
 
 from otelbridge.event import Gap, GapCause, Stream
-from otelbridge.feed.habit import NANOSECONDS as SECOND
-from otelbridge.feed.nodes import FORGET_SECONDS, NodeRoster
+from otelbridge.feed.nodes import FORGET_SECONDS, NANOSECONDS, Habit, NodeRoster
 
 RELAY = "relay:1"
 
@@ -12,28 +15,28 @@ RELAY = "relay:1"
 def speaking(*nodes: str, until: int = 60, upstream: str = RELAY) -> NodeRoster:
     roster = NodeRoster()
     for second in range(until):
-        assert roster.heard(upstream, dict.fromkeys(nodes, second * SECOND)) == []
+        assert roster.heard(upstream, dict.fromkeys(nodes, second * NANOSECONDS)) == []
     return roster
 
 
 def test_a_node_that_is_silent_against_its_habit_is_told_once() -> None:
     roster = speaking("a", "b")
     for second in range(60, 90):
-        roster.heard(RELAY, {"a": second * SECOND})
-    (silent,) = roster.fallen_silent(90 * SECOND)
-    assert (silent.upstream, silent.node, silent.last_event_unix_nano) == (RELAY, "b", 59 * SECOND)
-    assert roster.fallen_silent(91 * SECOND) == []
-    assert roster.of_upstream(RELAY, 91 * SECOND) == (2, ("b",))
+        roster.heard(RELAY, {"a": second * NANOSECONDS})
+    (silent,) = roster.fallen_silent(90 * NANOSECONDS)
+    assert (silent.upstream, silent.node, silent.last_event_unix_nano) == (RELAY, "b", 59 * NANOSECONDS)
+    assert roster.fallen_silent(91 * NANOSECONDS) == []
+    assert roster.of_upstream(RELAY, 91 * NANOSECONDS) == (2, ("b",))
 
 
 def test_a_silence_that_has_ended_becomes_a_suspected_gap_with_the_nodes_name() -> None:
     roster = speaking("a", "b")
-    roster.fallen_silent(90 * SECOND)
-    (gap,) = roster.heard(RELAY, {"b": 91 * SECOND})
+    roster.fallen_silent(90 * NANOSECONDS)
+    (gap,) = roster.heard(RELAY, {"b": 91 * NANOSECONDS})
     assert (gap.stream, gap.upstream, gap.cause, gap.node) == (None, RELAY, GapCause.NODE_SILENT, "b")
     assert gap.suspected
-    assert (gap.started_unix_nano, gap.ended_unix_nano) == (59 * SECOND, 91 * SECOND)
-    assert roster.of_upstream(RELAY, 92 * SECOND) == (2, ("a",)), "b speaks again; a has fallen silent meanwhile"
+    assert (gap.started_unix_nano, gap.ended_unix_nano) == (59 * NANOSECONDS, 91 * NANOSECONDS)
+    assert roster.of_upstream(RELAY, 92 * NANOSECONDS) == (2, ("a",)), "b speaks again; a has fallen silent meanwhile"
 
 
 def test_a_silence_that_the_upstreams_own_gap_explains_is_none() -> None:
@@ -43,28 +46,28 @@ def test_a_silence_that_the_upstreams_own_gap_explains_is_none() -> None:
             stream=stream,
             upstream=RELAY,
             cause=GapCause.DISCONNECT,
-            started_unix_nano=59 * SECOND,
-            ended_unix_nano=100 * SECOND,
+            started_unix_nano=59 * NANOSECONDS,
+            ended_unix_nano=100 * NANOSECONDS,
         )
         roster.excuse(lost)
-    assert roster.fallen_silent(105 * SECOND) == []
-    assert roster.heard(RELAY, {"a": 106 * SECOND}) == []
+    assert roster.fallen_silent(105 * NANOSECONDS) == []
+    assert roster.heard(RELAY, {"a": 106 * NANOSECONDS}) == []
 
 
 def test_an_upstream_that_is_given_up_leaves_no_node_behind_and_the_open_silence_is_on_record() -> None:
     roster = speaking("a")
-    roster.heard("relay:2", {"a": SECOND})
-    (gap,) = roster.forget_upstream(RELAY, 100 * SECOND)
-    assert (gap.node, gap.started_unix_nano, gap.ended_unix_nano) == ("a", 59 * SECOND, 100 * SECOND)
+    roster.heard("relay:2", {"a": NANOSECONDS})
+    (gap,) = roster.forget_upstream(RELAY, 100 * NANOSECONDS)
+    assert (gap.node, gap.started_unix_nano, gap.ended_unix_nano) == ("a", 59 * NANOSECONDS, 100 * NANOSECONDS)
     assert list(roster.last_seen()) == [("relay:2", "a")]
-    assert roster.of_upstream(RELAY, 101 * SECOND) == (0, ())
+    assert roster.of_upstream(RELAY, 101 * NANOSECONDS) == (0, ())
 
 
 def test_a_node_that_was_silent_for_a_day_is_put_on_record_and_forgotten() -> None:
     roster = speaking("a")
-    day = int(FORGET_SECONDS) * SECOND
-    assert roster.departed(59 * SECOND + day) == []
-    (gap,) = roster.departed(60 * SECOND + day)
+    day = int(FORGET_SECONDS) * NANOSECONDS
+    assert roster.departed(59 * NANOSECONDS + day) == []
+    (gap,) = roster.departed(60 * NANOSECONDS + day)
     assert gap.node == "a"
     assert roster.last_seen() == {}
 
@@ -72,7 +75,7 @@ def test_a_node_that_was_silent_for_a_day_is_put_on_record_and_forgotten() -> No
 def test_the_roster_is_bounded_and_says_so() -> None:
     roster = NodeRoster(max_nodes=3)
     for number in range(5):
-        roster.heard(RELAY, {f"n{number}": number * SECOND})
+        roster.heard(RELAY, {f"n{number}": number * NANOSECONDS})
     assert [node for _, node in roster.last_seen()] == ["n2", "n3", "n4"]
     assert roster.forgotten == 2
 
@@ -84,27 +87,181 @@ LONG, SHORT = "ip-10-0-0-1.ec2.internal", "ip-10-0-0-1"
 def test_a_node_has_one_name_whichever_comes_first(order: tuple[str, ...]) -> None:
     roster = NodeRoster()
     for second, name in enumerate(order):
-        roster.heard(RELAY, {name: second * SECOND})
-    assert roster.last_seen() == {(RELAY, LONG): (len(order) - 1) * SECOND}
+        roster.heard(RELAY, {name: second * NANOSECONDS})
+    assert roster.last_seen() == {(RELAY, LONG): (len(order) - 1) * NANOSECONDS}
 
 
 def test_a_short_name_that_two_nodes_could_have_is_nobodys() -> None:
     roster = NodeRoster()
-    roster.heard(RELAY, {"a.one": SECOND, "a.two": SECOND})
-    roster.heard(RELAY, {"a": 2 * SECOND})
-    assert roster.last_seen() == {(RELAY, "a.one"): SECOND, (RELAY, "a.two"): SECOND}
+    roster.heard(RELAY, {"a.one": NANOSECONDS, "a.two": NANOSECONDS})
+    roster.heard(RELAY, {"a": 2 * NANOSECONDS})
+    assert roster.last_seen() == {(RELAY, "a.one"): NANOSECONDS, (RELAY, "a.two"): NANOSECONDS}
 
 
 def test_a_full_name_that_was_forgotten_no_longer_claims_the_short_one() -> None:
     roster = NodeRoster(max_nodes=1)
-    roster.heard(RELAY, {LONG: SECOND})
-    roster.heard(RELAY, {"b": 2 * SECOND})
-    roster.heard(RELAY, {SHORT: 3 * SECOND})
+    roster.heard(RELAY, {LONG: NANOSECONDS})
+    roster.heard(RELAY, {"b": 2 * NANOSECONDS})
+    roster.heard(RELAY, {SHORT: 3 * NANOSECONDS})
     assert list(roster.last_seen()) == [(RELAY, SHORT)]
 
 
 def test_nodes_of_the_same_name_behind_two_upstreams_are_two() -> None:
     roster = NodeRoster()
-    roster.heard(RELAY, {"a": SECOND})
-    roster.heard("relay:2", {"a": 2 * SECOND})
-    assert roster.of_upstream(RELAY, 3 * SECOND)[0] == roster.of_upstream("relay:2", 3 * SECOND)[0] == 1
+    roster.heard(RELAY, {"a": NANOSECONDS})
+    roster.heard("relay:2", {"a": 2 * NANOSECONDS})
+    assert roster.of_upstream(RELAY, 3 * NANOSECONDS)[0] == roster.of_upstream("relay:2", 3 * NANOSECONDS)[0] == 1
+
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+
+
+def listen(habit: Habit, sounds: Iterator[float]) -> list[tuple[float, float]]:
+    """What is unusual: from when to when it was silent, in seconds."""
+    found, last = [], 0.0
+    for at in sounds:
+        if habit.heard(round(at * NANOSECONDS)):
+            found.append((last, at))
+        last = at
+    return found
+
+
+def poisson(random: Random, rate: Callable[[float], float], *, until: float, start: float = 0.0) -> Iterator[float]:
+    """Sounds at a rate that changes with the time of day, by thinning; no more than 5 a second."""
+    at = start
+    while (at := at + random.expovariate(5.0)) < until:
+        if random.random() < rate(at) / 5.0:
+            yield at
+
+
+def new(floor_seconds: float = 8.0) -> Habit:
+    return Habit(0, floor_seconds=floor_seconds)
+
+
+@pytest.mark.parametrize("outage", [10.0, 15.0, 30.0, 60.0])
+def test_an_outage_of_ten_seconds_is_unusual_at_five_sounds_a_second(outage: float) -> None:
+    for seed in range(20):
+        habit, random = new(), Random(seed)
+        before = list(poisson(random, lambda _: 5.0, until=60))
+        after = list(poisson(random, lambda _: 5.0, start=before[-1] + outage, until=before[-1] + outage + 60))
+        (found,) = listen(habit, iter(before + after))
+        assert found == (before[-1], after[0])
+
+
+def test_the_fifth_outage_is_noticed_like_the_first() -> None:
+    habit, random, at, sounds = new(), Random(1), 0.0, []
+    for _ in range(5):
+        sounds += list(poisson(random, lambda _: 5.0, start=at, until=at + 60))
+        at = sounds[-1] + 12
+    assert len(listen(habit, iter([*sounds, at]))) == 5
+
+
+DAYS = 5
+NIGHTS: dict[str, Callable[[float], float]] = {
+    "dead quiet": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 19 * HOUR else 0.0,
+    "an event every ten minutes": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 19 * HOUR else 1 / 600,
+    "an event every minute": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 19 * HOUR else 1 / 60,
+    "falling and rising slowly": lambda at: 5.0 * math.exp(-6.0 * (1 - math.cos(2 * math.pi * at / DAY)) / 2),
+    "half a minute of work every hour": lambda at: 5.0 if at % HOUR < 30 else 0.0,
+    "ten minutes of work every hour": lambda at: 5.0 if at % HOUR < 10 * MINUTE else 0.0,
+    "a rare event": lambda _: 1 / 300,
+}
+
+
+@pytest.mark.parametrize("night", NIGHTS)
+def test_quiet_nights_bring_no_more_than_one_false_suspicion_a_day(night: str) -> None:
+    habit, random = new(), Random(20_261_129)
+    found = listen(habit, poisson(random, NIGHTS[night], until=DAYS * DAY))
+    assert len(found) <= DAYS, found
+
+
+def test_after_the_night_an_outage_is_noticed_again_within_the_hour() -> None:
+    habit, random = new(), Random(7)
+    listen(habit, poisson(random, NIGHTS["an event every ten minutes"], until=DAY + 8.5 * HOUR))
+    away = DAY + 8.5 * HOUR + 12
+    assert len(listen(habit, poisson(random, lambda _: 5.0, start=away, until=away + 10))) == 1
+
+
+def test_a_pause_that_comes_again_and_again_becomes_a_habit() -> None:
+    habit, sounds = new(), [turn * 60 + second / 5 for turn in range(500) for second in range(225)]
+    assert 1 <= len(listen(habit, iter(sounds))) <= 12
+
+
+def test_what_could_not_be_heard_is_no_silence() -> None:
+    habit = new()
+    for second in range(60):
+        habit.heard(second * NANOSECONDS)
+    for _ in range(3):  # each of three streams says the same
+        habit.excuse(59 * NANOSECONDS, 70 * NANOSECONDS)
+    assert not habit.unusual(77 * NANOSECONDS)
+    assert habit.unusual(80 * NANOSECONDS)
+    assert habit.last_unix_nano == 59 * NANOSECONDS, "a record tells the whole silence"
+
+
+def test_somebody_unknown_is_not_missed() -> None:
+    habit = new()
+    for second in range(10):
+        habit.heard(second * NANOSECONDS)
+    assert not habit.unusual(1000 * NANOSECONDS)
+
+
+def test_an_excuse_that_reaches_into_the_future_holds_beyond_the_next_sound() -> None:
+    habit = new()
+    for second in range(60):
+        habit.heard(second * NANOSECONDS)
+    habit.excuse(59 * NANOSECONDS, 75 * NANOSECONDS)
+    assert not habit.heard(67 * NANOSECONDS), "what was under way"
+    assert not habit.heard(73 * NANOSECONDS)
+    assert not habit.unusual(82 * NANOSECONDS)
+    assert habit.unusual(84 * NANOSECONDS), "and nothing is learnt from it"
+
+
+def test_two_excuses_add_up() -> None:
+    habit = new()
+    for second in range(60):
+        habit.heard(second * NANOSECONDS)
+    habit.excuse(60 * NANOSECONDS, 65 * NANOSECONDS)
+    habit.excuse(66 * NANOSECONDS, 70 * NANOSECONDS)
+    assert not habit.unusual(76 * NANOSECONDS)
+    assert habit.unusual(77 * NANOSECONDS)
+
+
+def steady(habit: Habit, *, start: float, seconds: float, every: float = 0.5) -> float:
+    """Sounds at a steady pace; returns when the last one was."""
+    at = start
+    for step in range(int(seconds / every) + 1):
+        at = start + step * every
+        habit.heard(round(at * NANOSECONDS))
+    return at
+
+
+def test_a_run_is_believed_after_twenty_seconds_however_many_sounds_it_had() -> None:
+    for seconds, believed in ((19, False), (21, True)):
+        habit = Habit(1_000 * NANOSECONDS, floor_seconds=8.0)
+        last = steady(habit, start=1_000, seconds=seconds)
+        assert habit.unusual(round((last + 9) * NANOSECONDS)) is believed
+
+
+def test_a_run_that_has_ended_by_itself_makes_the_next_prove_itself_for_twice_as_long() -> None:
+    habit = new()
+    last = steady(habit, start=1, seconds=600)
+    last = steady(habit, start=last + 300, seconds=1_190)
+    assert not habit.unusual(round((last + 60) * NANOSECONDS))
+    last = steady(habit, start=last + 0.5, seconds=20)
+    assert habit.unusual(round((last + 60) * NANOSECONDS))
+
+
+def test_four_times_the_longest_silence_of_late_is_unusual() -> None:
+    habit = new()
+    last = steady(habit, start=1, seconds=400, every=10)
+    assert not habit.unusual(round((last + 38) * NANOSECONDS))
+    assert habit.unusual(round((last + 41) * NANOSECONDS))
+
+
+def test_six_pauses_in_an_hour_are_suspected_and_the_seventh_is_a_habit() -> None:
+    habit, last, found = new(), 0.0, []
+    for _ in range(7):
+        last = steady(habit, start=last + 0.5, seconds=60)
+        last += 15
+        found.append(habit.heard(round(last * NANOSECONDS)))
+    assert found == [True] * 6 + [False]

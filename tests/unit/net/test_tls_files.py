@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otelbridge.feed.renewal import read_usable
 from otelbridge.feed.settings import FeedTlsSettings
 from otelbridge.net.files import TlsFileError
-from otelbridge.net.tls_files import read_digest, read_tls_files
+from otelbridge.net.tls_files import read_digest, read_tls_files, read_usable
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,7 @@ def test_dates_are_checked_both_ways(tls: FeedTlsSettings) -> None:
 def test_a_connection_that_is_to_be_made_wants_files_in_date(tls: FeedTlsSettings, authority: trustme.CA) -> None:
     write(tls, authority, authority.issue_cert("otelbridge", not_after=datetime.now(UTC) - timedelta(days=1)))
     with pytest.raises(TlsFileError, match=r"feed.tls.cert_file .*expired on .*renew the file"):
-        read_usable(tls)
+        read_usable(tls, "feed.tls")
 
 
 def test_a_device_without_end_is_read_to_a_bound() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from otelbridge.feed.renewal import AWAITED_CHECK_SECONDS, CHECK_SECONDS, SETTLE_SECONDS, Renewal
+from otelbridge.feed.connector import AWAITED_CHECK_SECONDS, CHECK_SECONDS, SETTLE_SECONDS, Renewal
 from otelbridge.feed.settings import FeedTlsSettings
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.feed.stall import NANOSECONDS, NODES_RETURN_SECONDS, StallDetector, stall_until
+from otelbridge.feed.monitor import NANOSECONDS, NODES_RETURN_SECONDS, StallDetector, stall_until
 
 START = 1_000.0
 
