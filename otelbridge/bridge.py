@@ -16,7 +16,7 @@ from otelbridge.gate.rules import Gate
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.pipeline import GapSink, Pipeline
-from otelbridge.queue.instance_id import stable_instance_id
+from otelbridge.queue.disk import stable_instance_id
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.credentials import lent_headers
 from otelbridge.send.sender import open_sender

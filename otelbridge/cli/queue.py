@@ -30,7 +30,7 @@ from otelbridge.cli.output import (
     size_in_words,
 )
 from otelbridge.cli.settings_options import ConfigOption, QueueDirectoryOption, SetOption, load_or_exit
-from otelbridge.queue.commands import leave
+from otelbridge.queue.dead_letters import leave
 from otelbridge.queue.inspect import Inspection, inspect
 from otelbridge.queue.model import Accepted, QueueUnusable, Retained, RetryLater
 from otelbridge.queue.packing import is_whole

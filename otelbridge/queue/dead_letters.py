@@ -1,14 +1,23 @@
-"""Keeps dead letters (refused records) and the flight recorder (delivered batches) beside the queue."""
+"""Keeps dead letters (refused records) and the flight recorder (delivered batches) beside the queue.
+
+What an operator asks for from another process, resending or dropping dead letters, is left as a file in the folder.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import sqlite3
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
 
-from otelbridge.queue.leases import OpenLease
-from otelbridge.queue.memory import measure
-from otelbridge.queue.model import Batch, Change, DeadLetter, Refused, TooLarge, row_id
+from otelbridge.queue.memory import OpenLease
+from otelbridge.queue.model import Batch, Change, DeadLetter, Refused, TooLarge
 from otelbridge.queue.settings import QueueSettings, nanos
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import Store
@@ -27,6 +36,8 @@ class DeadLetters:
         self._index: deque[tuple[int, int]] = deque()
         self._counted: Store | None = None
         self.dead_letter_bytes = 0
+        self.retains = settings.retain_seconds > 0
+        """Whether the operator wants delivered batches kept."""
         self.retained_bytes = 0
 
     def count(self) -> None:
@@ -102,12 +113,9 @@ class DeadLetters:
                 records=dead_letter.records,
                 oldest_received_unix_nano=state.clock.now(),
             )
-            batch_id = row_id(dead_letter.stream, state.checkpoint.next_sequence)
-            state.checkpoint.next_sequence += 1
             back = Posting(dead_letter.stream, Account.REJECTED, dead_letter.code, -dead_letter.records)
             state.checkpoint.ledger.post(back)
-            state.counts.add(dead_letter.stream, measure(batch_id, batch))
-            change.inserts[batch_id] = batch
+            state.insert(batch, change)
         self._forget([dead_letter.id for dead_letter in dead_letters], change)
         state.write(change)
         return sum(batch.records for batch in change.inserts.values())
@@ -127,8 +135,8 @@ class DeadLetters:
     # --- flight recorder ---
 
     def retain(self, open_lease: OpenLease, change: Change) -> None:
-        """Adds the keeping of a delivered lease to the change, where the operator wants it."""
-        if self._settings.retain_seconds and open_lease.on_disk:
+        """Adds the keeping of a delivered lease to the change."""
+        if open_lease.on_disk:
             change.retain.append((open_lease.span, self._state.clock.now()))
             self.retained_bytes += sum(row.bytes for row in open_lease.rows)
 
@@ -152,3 +160,63 @@ class DeadLetters:
             return False
         self.retained_bytes = max(0, self.retained_bytes - freed)
         return freed > 0
+
+
+PREFIX = "command-"
+SUFFIX = ".json"
+MAX_BYTES = 1024 * 1024  # of a file; more dead letters than are ever kept
+MAX_NUMBER = 2**63
+
+Verb = Literal["resend", "discard"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to do with which dead letters."""
+
+    verb: Verb
+    numbers: tuple[int, ...]
+
+
+def leave(directory: Path, verb: Verb, numbers: Sequence[int]) -> Path:
+    """Leaves a command; the bridge does it within a second and deletes the file.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    path = directory / f"{PREFIX}{time.time_ns()}-{os.getpid()}{SUFFIX}"
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps({"verb": verb, "numbers": list(numbers)}))
+    draft.replace(path)
+    return path
+
+
+def collect(directory: Path) -> Iterator[Command]:
+    """The commands that were left, in order; each file is deleted before its command is done: none is done twice."""
+    try:
+        names = sorted(os.listdir(directory))  # noqa: PTH208  # every half second: names do, no Path each
+    except OSError:
+        return  # the folder can't be read just now; what lies in it stays there
+    for name in names:
+        if name.startswith(PREFIX) and name.endswith(SUFFIX):
+            with contextlib.suppress(OSError):
+                command = _read(directory / name)
+                (directory / name).unlink()
+                if command is not None:
+                    yield command
+
+
+def _read(path: Path) -> Command | None:
+    """The command in a file; None for one that was not written by `leave`, whatever it is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        text = os.read(descriptor, MAX_BYTES)
+    finally:
+        os.close(descriptor)
+    try:
+        tree = json.loads(text)
+        verb, numbers = tree["verb"], [int(number) for number in tree["numbers"]]
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    known = tuple(number for number in numbers if 0 < number < MAX_NUMBER)
+    return Command(verb=verb, numbers=known) if verb in get_args(Verb) else None

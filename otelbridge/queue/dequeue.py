@@ -9,24 +9,10 @@ from typing import Literal
 
 from otelbridge.event import Stream
 from otelbridge.queue.dead_letters import DeadLetters
-from otelbridge.queue.leases import OpenLease
-from otelbridge.queue.memory import measure
-from otelbridge.queue.model import (
-    PIECE_BITS,
-    Accepted,
-    Batch,
-    Change,
-    Lease,
-    Refused,
-    Row,
-    Span,
-    TooLarge,
-    piece_ids,
-    row_id,
-    sequence_of,
-    span_of,
-)
+from otelbridge.queue.memory import OpenLease, measure
+from otelbridge.queue.model import Accepted, Batch, Change, Lease, Refused, Row, Span, TooLarge
 from otelbridge.queue.state import QueueState
+from otelbridge.queue.store import PIECE_BITS, piece_ids, row_id, sequence_of, span_of
 from otelbridge.telemetry.ledger import Account, Posting
 
 FRESH_NANOS = 30_000_000_000  # with `fresh_first`, what arrived in this time goes before the backlog
@@ -141,7 +127,8 @@ class Dequeue:
         if rejected:
             ledger.post(Posting(lease.stream, Account.REJECTED, "partial_success", rejected))
         change = Change()
-        self._dead_letters.retain(open_lease, change)
+        if self._dead_letters.retains:
+            self._dead_letters.retain(open_lease, change)
         self._discharge(open_lease, change)
 
     def give_back(self, lease: Lease) -> None:

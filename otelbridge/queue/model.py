@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from otelbridge.event import Stream
-from otelbridge.queue.packing import is_packed, joined, request_bytes
+from otelbridge.queue.packing import joined
 
 
 @dataclass(eq=False)  # not frozen: whoever re-raises an exception sets its traceback
@@ -73,7 +71,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TooLarge:
-    """The request must be smaller. Settled by giving the batches back; a single record becomes a dead dead_letter."""
+    """The request must be smaller. Settled by giving the batches back; a single record becomes a dead letter."""
 
     code: str
     why: str
@@ -81,7 +79,7 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The endpoint will never take it. Settled by halving until the offender stands alone: a dead dead_letter."""
+    """The endpoint will never take it. Settled by halving until the offender stands alone: a dead letter."""
 
     code: str
     why: str
@@ -127,16 +125,6 @@ class Lease:
         return joined(self.parts)
 
 
-RANK_BITS = 60
-PIECE_BITS = 20  # a million pieces of one batch; leaves 2**40 batches, a century at 300 a second
-# Logs come last: they are nearly all of the traffic, and SQLite fills pages best at the end of a table.
-STREAM_BY_RANK = (Stream.GAPS, Stream.ALERTS, Stream.MESSAGES, Stream.LOGS)
-RANK = {stream: rank for rank, stream in enumerate(STREAM_BY_RANK)}
-
-SEAL = struct.Struct(">qqq")
-CRC_BITS = 32
-
-
 class Span(NamedTuple):
     """The ids from `first` to `last`, both included."""
 
@@ -154,48 +142,6 @@ class Row(NamedTuple):
     oldest_received_unix_nano: int
     request_bytes: int
     """Unpacked."""
-
-
-def row_id(stream: Stream, sequence: int) -> int:
-    """The id of the batch that arrived as number `sequence`."""
-    return RANK[stream] << RANK_BITS | sequence << PIECE_BITS
-
-
-def sequence_of(batch_id: int) -> int:
-    """The place in the order of arrival, comparable across streams."""
-    return (batch_id & (1 << RANK_BITS) - 1) >> PIECE_BITS
-
-
-def stream_of(batch_id: int) -> Stream:
-    """The stream of a row. Raises IndexError for an id that we never gave."""
-    return STREAM_BY_RANK[batch_id >> RANK_BITS]
-
-
-def span_of(stream: Stream) -> Span:
-    """All ids that the stream's rows can have."""
-    return Span(RANK[stream] << RANK_BITS, (RANK[stream] + 1 << RANK_BITS) - 1)
-
-
-def checksum(batch_id: int, batch: Batch) -> int:
-    """CRC-32 over everything that the row says: a row that still matches it is the one that was written.
-
-    Above it stands the length of a packed request once it is unpacked, and 0 of others: SQLite reads a whole request to
-    tell its first bytes, but not to tell this.
-    """
-    crc = zlib.crc32(batch.request, zlib.crc32(SEAL.pack(batch_id, batch.records, batch.oldest_received_unix_nano)))
-    return request_bytes(batch.request) << CRC_BITS | crc if is_packed(batch.request) else crc
-
-
-def piece_ids(free: Span, pieces: int) -> list[int]:
-    """Ids for the pieces of a batch, in order, evenly spread so that a piece can be cut again.
-
-    Raises:
-        ValueError: the span is too small; cutting has gone further than a million pieces of one batch.
-    """
-    step = (free.last - free.first + 1) // pieces
-    if not step:
-        raise ValueError(f"{pieces} pieces do not fit into {free}")
-    return [free.first + step * n for n in range(pieces)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,36 +223,3 @@ class Depth:
     retained_bytes: int = 0
     degraded: bool = False
     """The disk takes no writes just now."""
-
-
-class StreamCounts:
-    """Batches, records and bytes per stream. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self.batches = dict.fromkeys(Stream, 0)
-        self.records = dict.fromkeys(Stream, 0)
-        self.bytes = dict.fromkeys(Stream, 0)
-
-    def add(self, stream: Stream, row: Row) -> None:
-        """A batch came."""
-        self.batches[stream] += 1
-        self.records[stream] += row.records
-        self.bytes[stream] += row.bytes
-
-    def remove(self, stream: Stream, rows: Iterable[Row]) -> int:
-        """Batches went; returns their records."""
-        gone = 0
-        for row in rows:
-            self.batches[stream] -= 1
-            self.records[stream] -= row.records
-            self.bytes[stream] -= row.bytes
-            gone += row.records
-        return gone
-
-    def put(self, stream: Stream, batches: int, records: int, size: int) -> None:
-        """What a recount found."""
-        self.batches[stream], self.records[stream], self.bytes[stream] = batches, records, size
-
-    def total_bytes(self) -> int:
-        """Bytes of all streams."""
-        return sum(self.bytes.values())

@@ -6,6 +6,9 @@ A deflate stream is a row of blocks, and one that ends with a flush instead of a
 (RFC 1951, section 3.2.3): so what was compressed once, before it was stored, goes to the endpoint without being touched
 again. The member is one whatever it is made of, as some servers read only the first of several. The mark has the
 illegal wire type 7, so no encoded message begins with it.
+
+Small requests are merged before they are compressed, so that each resource appears once: of 400 records of 200 pods, a
+third of the bytes is repetition that lies too far back for deflate's window of 32 KiB.
 """
 
 from __future__ import annotations
@@ -16,8 +19,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
 from types import ModuleType
-
-from otelbridge.queue.merge import merged
 
 try:
     from isal import isal_zlib
@@ -50,6 +51,10 @@ MAX_REQUEST_BYTES = 128 * 1024 * 1024
 GZIP_HEADER = bytes.fromhex("1f8b08000000000004ff")  # deflate, no name, no time, fastest, unknown system (RFC 1952)
 GZIP_TRAILER = struct.Struct("<II")
 FINAL_BLOCK = b"\x03\x00"  # empty
+RESOURCE = b"\x0a"
+"""The tag of ExportLogsServiceRequest.resource_logs and of ResourceLogs.resource: number 1, length-delimited."""
+LOW_BITS, MORE = 0x7F, 0x80
+"""Of a byte of a varint."""
 
 
 def joined_crc(first: int, second: int, second_bytes: int) -> int:
@@ -164,6 +169,63 @@ def is_whole(held: bytes) -> bool:
     except DamagedRequest:
         return False
     return True
+
+
+def merged(requests: Sequence[bytes]) -> bytes:
+    """The requests as one, a ResourceLogs per resource; joined end to end where one is not laid out as ours.
+
+    Records of one resource stay in their order.
+    """
+    groups: dict[bytes, list[bytes]] = {}
+    try:
+        for request in requests:
+            _sort_in(request, groups)
+    except (IndexError, ValueError):
+        return b"".join(requests)
+    parts: list[bytes] = []
+    for resource, rests in sorted(groups.items()):
+        size = len(resource) + sum(map(len, rests))
+        parts += (RESOURCE, _varint(size), resource, *rests)
+    return b"".join(parts)
+
+
+def _sort_in(request: bytes, groups: dict[bytes, list[bytes]]) -> None:
+    """Adds a request's ResourceLogs to those of the same resource; both are what is encoded, without a copy between.
+
+    Raises:
+        IndexError, ValueError: it is not a row of ResourceLogs that begin with their resource.
+    """
+    at, end = 0, len(request)
+    while at < end:
+        size, start = _read_varint(request, at + 1)
+        stop = start + size
+        resource_size, resource_start = _read_varint(request, start + 1)
+        rest = resource_start + resource_size
+        if request[at] != RESOURCE[0] or request[start] != RESOURCE[0] or not rest <= stop <= end:
+            raise ValueError("another layout")
+        groups.setdefault(request[start:rest], []).append(request[rest:stop])
+        at = stop
+
+
+def _read_varint(request: bytes, at: int) -> tuple[int, int]:
+    """The number, and where what follows it begins."""
+    byte = request[at]
+    number, shift = byte & LOW_BITS, 7
+    while byte & MORE:
+        at += 1
+        byte = request[at]
+        number |= (byte & LOW_BITS) << shift
+        shift += 7
+    return number, at + 1
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > LOW_BITS:
+        encoded.append(number & LOW_BITS | MORE)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def joined(parts: Sequence[bytes]) -> bytes:

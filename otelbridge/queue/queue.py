@@ -15,14 +15,10 @@ from contextlib import contextmanager
 from functools import partial
 
 from otelbridge.event import Gap, RecordGap, Stream
-from otelbridge.queue.admission import Admission
-from otelbridge.queue.clock import QueueClock, boot_id, elapsed_nanos
-from otelbridge.queue.commands import collect
-from otelbridge.queue.dead_letters import DeadLetters
+from otelbridge.queue.checkpoint import QueueClock, boot_id, elapsed_nanos
+from otelbridge.queue.dead_letters import DeadLetters, collect
 from otelbridge.queue.dequeue import Dequeue
 from otelbridge.queue.disk import CURE, Folder, sentence
-from otelbridge.queue.durability import LogSync, record_crash
-from otelbridge.queue.linger import Linger, LingerLimits
 from otelbridge.queue.model import (
     Accepted,
     Batch,
@@ -35,17 +31,21 @@ from otelbridge.queue.model import (
     Refused,
     TooLarge,
 )
+from otelbridge.queue.overflow import Overflow
 from otelbridge.queue.packing import LARGE_BYTES, LEAST_BYTES
+from otelbridge.queue.recovery import record_crash
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import Connect, connect, max_file_bytes, open_store
-from otelbridge.queue.work_signal import WorkSignal
+from otelbridge.queue.work_signal import Linger, LingerLimits, WorkSignal
+from otelbridge.queue.write_ahead_log import LogSync
 from otelbridge.telemetry.events import Event, QueueFolderExposed, QueueOpened, RecordsShed, Tell
 from otelbridge.telemetry.ledger import Ledger, Posting
 from otelbridge.telemetry.supervisor import SupervisedThread
 
 EXPIRE_AT_ONCE = 512
 NO_LINGER = LingerLimits()
+GAPS_EXTRA_BYTES = 1024 * 1024  # beyond the bound, for the records that say what was lost by it
 SENT_AT_ONCE_BYTES = 1024 * 1024  # held when nothing is in the way: some tenths of a second of 2,000 events/s
 EVERY_SECONDS = 0.5
 STOP_SECONDS = 10  # a disk that hangs must not hang the end of the program
@@ -78,7 +78,7 @@ class DurableQueue:
         self._state = QueueState(self._folder, make_store, self._events.append, self._gaps.append, clock)
         self.path = self._state.path
         self._log_sync = LogSync(self.path, synced_by_itself=synchronous == "full")
-        self._admission = Admission(settings, self._state)
+        self._overflow = Overflow(settings, self._state)
         self._dead_letters = DeadLetters(settings, self._state)
         self._dequeue = Dequeue(settings.order, self._state, self._dead_letters)
         self._linger = Linger(linger)
@@ -151,10 +151,10 @@ class DurableQueue:
             try:
                 yield
             finally:
-                events, gaps, shed = self._events[:], self._gaps[:], dict(self._admission.shed)
+                events, gaps, shed = self._events[:], self._gaps[:], dict(self._overflow.shed)
                 self._events.clear()
                 self._gaps.clear()
-                self._admission.shed.clear()
+                self._overflow.shed.clear()
         for (stream, reason), records in shed.items():
             self._tell(RecordsShed(stream=stream, reason=reason, records=records))
         for event in events:
@@ -180,10 +180,22 @@ class DurableQueue:
             passed: dict[Stream, int] = {}
             now = time.monotonic()
             for batch in batches:
-                self._admission.admit(batch, change, passed)
+                excess, memory_only = self._excess(batch)
+                if excess <= 0 or self._overflow.make_room(batch, excess, change, passed, memory_only=memory_only):
+                    self._state.insert(self._state.dated(batch), change)
                 self._linger.put(batch, now)
             self._state.write(change)
             self._work_signal.notify()
+
+    def _excess(self, batch: Batch) -> tuple[int, bool]:
+        """By how many bytes a newcomer exceeds the bounds, and whether only batches in memory can make room."""
+        state, size = self._state, len(batch.request)
+        bound = self._settings.max_bytes + (GAPS_EXTRA_BYTES if batch.stream is Stream.GAPS else 0)
+        excess = state.counts.total_bytes() + size - bound
+        if state.disk_error is None:
+            return excess, False
+        in_memory = state.memory.bytes + size - self._settings.memory_max_bytes
+        return max(excess, in_memory), in_memory > 0
 
     def take(self, *, max_bytes: int, max_records: int, without: Collection[Stream] = ()) -> Lease | None:
         """Leases the next batches of one stream, joined; None when nothing is free, but for the streams left out.
@@ -355,7 +367,7 @@ class DurableQueue:
                 return True  # it is told before the work on it begins
             more = state.disk_error is not None and state.recover()
             change = Change()
-            more = self._admission.expire(change, EXPIRE_AT_ONCE) or more
+            more = self._overflow.expire(change, EXPIRE_AT_ONCE) or more
             if change:
                 state.write(change)
             more = self._dead_letters.trim() or more

@@ -11,21 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from otelbridge.event import Stream
+from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RecordGap, Stream
+from otelbridge.queue.checkpoint import Checkpoint
 from otelbridge.queue.disk import DATABASE_ENDINGS, DiskError, disk_error_of
-from otelbridge.queue.leases import Leases
-from otelbridge.queue.memory import MemoryStore, measure
-from otelbridge.queue.model import STREAM_BY_RANK, Batch, Change, Span, checksum, span_of, stream_of
+from otelbridge.queue.memory import Leases, MemoryStore, measure
+from otelbridge.queue.model import Batch, Change, Span
 from otelbridge.queue.packing import MAX_REQUEST_BYTES
-from otelbridge.queue.store import (
-    FRAME_HEADER_BYTES,
-    FRAME_SALTS,
-    LOG_HEADER_BYTES,
-    LOG_SALTS,
-    PAGE_BYTES,
-    Store,
-    read_store,
-)
+from otelbridge.queue.store import PAGE_BYTES, STREAM_BY_RANK, Store, checksum, read_store, span_of, stream_of
+from otelbridge.queue.write_ahead_log import FRAME_HEADER_BYTES, FRAME_SALTS, LOG_HEADER_BYTES, LOG_SALTS
+from otelbridge.telemetry.ledger import Account
 
 LEAF = 0x0D
 LEAF_HEADER_BYTES = 8
@@ -348,3 +342,45 @@ def restore_from_memory(leases: Leases, memory: MemoryStore, copies: Mapping[int
     for batch_id, batch in copies.items():
         if batch_id not in leased and batch_id not in memory and not store.measures(Span(batch_id, batch_id), 1):
             memory.add(batch_id, batch)
+
+
+WINDOW_NANOS = 1_000_000_000  # between two syncs, with the time that a sync takes
+
+
+def corruption_gap(stream: Stream, times: tuple[int, int], lost_records: int | None, detail: str) -> Gap:
+    """The record of what the disk has lost, of which upstream is not known.
+
+    Args:
+        stream: whose records they were.
+        times: between which (Unix nanoseconds) they were received.
+        lost_records: how many, where that is known.
+        detail: one sentence for a human.
+    """
+    return Gap(
+        stream=stream,
+        upstream="",
+        cause=GapCause.CORRUPTION,
+        started_unix_nano=times[0],
+        ended_unix_nano=times[1],
+        lost_records=lost_records,
+        detail=detail,
+    )
+
+
+def record_crash(last: Checkpoint, boot: str, record_gap: RecordGap) -> None:
+    """Records what a power cut may have cost, if the machine was started anew while an unsynced queue was open."""
+    if not last.unsynced or not boot or last.boot == boot:
+        return
+    written = last.written.unix_nano
+    detail = "The machine stopped without notice; its last second may not have reached the disk."
+    for stream in UPSTREAM_STREAMS:
+        if last.ledger.total(stream, Account.RECEIVED):
+            record_gap(corruption_gap(stream, (written, written + WINDOW_NANOS), None, detail))
+
+
+def record_lost_history(folder: Path, trace_unix_nano: int, *, now_unix_nano: int, record_gap: RecordGap) -> None:
+    """Records that an earlier life left files, but neither ledger nor batches: what it held and missed is unknown."""
+    detail = f"A bridge has used the folder {folder} before, and its queue is gone."
+    for stream in UPSTREAM_STREAMS:
+        times = (trace_unix_nano, max(trace_unix_nano, now_unix_nano))
+        record_gap(corruption_gap(stream, times, None, detail))

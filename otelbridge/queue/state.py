@@ -14,8 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from otelbridge.event import RecordGap, Stream
-from otelbridge.queue.checkpoint import WATCHING, Checkpoint, Mirror, Watched, note_of, read_note, read_page
-from otelbridge.queue.clock import QueueClock
+from otelbridge.queue.checkpoint import (
+    WATCHING,
+    Checkpoint,
+    CheckpointFile,
+    QueueClock,
+    Watched,
+    note_of,
+    read_note,
+    read_page,
+)
 from otelbridge.queue.disk import (
     DATABASE_ENDINGS,
     PRIMARY_CODE,
@@ -26,22 +34,11 @@ from otelbridge.queue.disk import (
     has_space,
     sentence,
 )
-from otelbridge.queue.durability import corruption_gap, record_lost_history
-from otelbridge.queue.leases import Leases
-from otelbridge.queue.memory import MemoryStore, ReadCache
-from otelbridge.queue.model import (
-    Batch,
-    Change,
-    QueueInUse,
-    QueueUnusable,
-    Row,
-    Span,
-    StreamCounts,
-    span_of,
-    stream_of,
-)
-from otelbridge.queue.recovery import rebuild, restore_from_memory, salvage
-from otelbridge.queue.store import QUEUE_FILE, Store, bound_log, read_alone, try_to_move
+from otelbridge.queue.memory import Leases, MemoryStore, ReadCache, StreamCounts, measure
+from otelbridge.queue.model import Batch, Change, QueueInUse, QueueUnusable, Row, Span
+from otelbridge.queue.recovery import corruption_gap, rebuild, record_lost_history, restore_from_memory, salvage
+from otelbridge.queue.store import QUEUE_FILE, Store, read_alone, row_id, span_of, stream_of
+from otelbridge.queue.write_ahead_log import bound_log, try_to_move
 from otelbridge.telemetry.events import QueueDegraded, QueueRecovered, QueueSalvaged, RecordsShed, Tell
 from otelbridge.telemetry.ledger import Account, Posting
 
@@ -77,7 +74,7 @@ class QueueState:
         """Why nothing is written; None when all is."""
         self.pending = Change()
         """What waits for the disk, but for batches, which `memory` has, and their deletions, which `leases` has."""
-        self.mirror = Mirror(folder.path)
+        self.checkpoint_file = CheckpointFile(folder.path)
         self.reserve = Reserve(self.path.with_suffix(".reserve"))
         self._folder = folder
         self._make_store = make_store
@@ -101,8 +98,8 @@ class QueueState:
             sqlite3.Error: the file can't be opened or made, and that will not pass by itself.
             OSError: the same.
         """
-        mirrored, note = self.mirror.read()
-        self._adopt(mirrored or Checkpoint())
+        copied, note = self.checkpoint_file.read()
+        self._adopt(copied or Checkpoint())
         try:
             try:
                 store = self._open_store()
@@ -110,7 +107,7 @@ class QueueState:
                 if not self.reserve.release():  # a disk too full for SQLite to open a file on: now it is less so
                     raise
                 store = self._open_store()
-            self._take_over(store, mirrored, note)
+            self._take_over(store, copied, note)
             self.flush()
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", -1) & PRIMARY_CODE not in PASSING:
@@ -118,7 +115,7 @@ class QueueState:
             self.degrade(error)
             self._open_to_read()
             if self.store is not None:
-                self._take_over(self.store, mirrored, note)
+                self._take_over(self.store, copied, note)
                 for stream, sums in self.store.sums().items():
                     self.counts.put(stream, *sums)
 
@@ -127,10 +124,10 @@ class QueueState:
         with contextlib.suppress(sqlite3.Error, OSError):
             self.store = self._checked_store(read_alone)
 
-    def _take_over(self, store: Store, mirrored: Checkpoint | None, note: str) -> None:
+    def _take_over(self, store: Store, copied: Checkpoint | None, note: str) -> None:
         """Goes on from what an earlier life left in the database and in the file beside it."""
         stored = read_page(store.page())
-        last = max((c for c in (mirrored, stored) if c), key=lambda c: c.revision, default=None)
+        last = max((c for c in (copied, stored) if c), key=lambda c: c.revision, default=None)
         self._adopt(last or Checkpoint())
         self.checkpoint.next_sequence = max(self.checkpoint.next_sequence, store.last_sequence() + 1)
         for earlier in (read_note(store.note(WATCHING)), read_note(note)):
@@ -156,7 +153,7 @@ class QueueState:
             self.counts.put(stream, 0, owed, 0)
 
     def _forget_settled(self) -> None:
-        """The mirror is ahead of the file: batches settled since then came back to life with the old file."""
+        """The copy is ahead of the file: batches settled since then came back to life with the old file."""
         for stream, floor in self.checkpoint.floor.items():
             self.leases.block(stream, Span(span_of(stream).first, floor - 1))
 
@@ -247,7 +244,7 @@ class QueueState:
                 checkpoint.empty_at[stream] = now
         page = checkpoint.page()
         self.store.apply(change, page)
-        self.mirror.write(page)
+        self.checkpoint_file.write(page)
         self.read_cache.follow(change)
 
     def _wait(self, change: Change) -> None:
@@ -267,8 +264,15 @@ class QueueState:
         self.watched.update(watched)
         self._note_due = True
         if self.disk_error is None:
-            self.mirror.write_note(note_of(self.watched))
+            self.checkpoint_file.write_note(note_of(self.watched))
             self._folder.sign_of_life()
+
+    def insert(self, batch: Batch, change: Change) -> None:
+        """Adds a batch to the change, as the last in the order of arrival."""
+        batch_id = row_id(batch.stream, self.checkpoint.next_sequence)
+        self.checkpoint.next_sequence += 1
+        change.inserts[batch_id] = batch
+        self.counts.add(batch.stream, measure(batch_id, batch))
 
     def dated(self, batch: Batch) -> Batch:
         """A batch that was just received, with the queue's time in place of the machine's."""
@@ -349,7 +353,7 @@ class QueueState:
         self._folder.acquire()
         if not has_space(self.path.with_suffix(".probe")):
             self.reserve.release()
-        self.mirror.close()
+        self.checkpoint_file.close()
         if self.disk_error is DiskError.GONE:
             self._rebuild()
         self._open_store()
@@ -437,7 +441,7 @@ class QueueState:
         except sqlite3.Error:
             return  # `recover` will meet it too
         # The checkpoint first, in a file whose space is reserved: a start without the database goes by it.
-        self.mirror.write(self.checkpoint.page())
+        self.checkpoint_file.write(self.checkpoint.page())
         self.pending.notes[WATCHING] = note_of(self.watched)
         self.shut()
         with contextlib.suppress(OSError):  # what is left is opened again, and what waits is deleted in it
@@ -475,7 +479,7 @@ class QueueState:
     def close(self) -> None:
         """Closes everything."""
         self.shut()
-        self.mirror.close()
+        self.checkpoint_file.close()
 
     # --- reading ---
 

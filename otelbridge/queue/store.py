@@ -1,4 +1,4 @@
-"""The SQLite file: its layout, one transaction per change, and the bound of its write-ahead log."""
+"""The SQLite file: its layout, its rows' ids, and one transaction per change."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import errno
 import os
 import sqlite3
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -13,21 +15,60 @@ from urllib.parse import quote
 
 from otelbridge.event import Stream
 from otelbridge.queue.disk import WAL_LIMIT_BYTES
-from otelbridge.queue.model import (
-    CRC_BITS,
-    STREAM_BY_RANK,
-    Batch,
-    Change,
-    DeadLetter,
-    Retained,
-    Row,
-    Span,
-    checksum,
-    sequence_of,
-    span_of,
-    stream_of,
-)
+from otelbridge.queue.model import Batch, Change, DeadLetter, Retained, Row, Span
+from otelbridge.queue.packing import is_packed, request_bytes
 from otelbridge.queue.settings import QueueSettings
+
+RANK_BITS = 60
+PIECE_BITS = 20  # a million pieces of one batch; leaves 2**40 batches, a century at 300 a second
+# Logs come last: they are nearly all of the traffic, and SQLite fills pages best at the end of a table.
+STREAM_BY_RANK = (Stream.GAPS, Stream.ALERTS, Stream.MESSAGES, Stream.LOGS)
+RANK = {stream: rank for rank, stream in enumerate(STREAM_BY_RANK)}
+SEAL = struct.Struct(">qqq")
+CRC_BITS = 32
+
+
+def row_id(stream: Stream, sequence: int) -> int:
+    """The id of the batch that arrived as number `sequence`."""
+    return RANK[stream] << RANK_BITS | sequence << PIECE_BITS
+
+
+def sequence_of(batch_id: int) -> int:
+    """The place in the order of arrival, comparable across streams."""
+    return (batch_id & (1 << RANK_BITS) - 1) >> PIECE_BITS
+
+
+def stream_of(batch_id: int) -> Stream:
+    """The stream of a row. Raises IndexError for an id that we never gave."""
+    return STREAM_BY_RANK[batch_id >> RANK_BITS]
+
+
+def span_of(stream: Stream) -> Span:
+    """All ids that the stream's rows can have."""
+    return Span(RANK[stream] << RANK_BITS, (RANK[stream] + 1 << RANK_BITS) - 1)
+
+
+def checksum(batch_id: int, batch: Batch) -> int:
+    """CRC-32 over everything that the row says: a row that still matches it is the one that was written.
+
+    Above it stands the length of a packed request once it is unpacked, and 0 of others: SQLite reads a whole request to
+    tell its first bytes, but not to tell this.
+    """
+    crc = zlib.crc32(batch.request, zlib.crc32(SEAL.pack(batch_id, batch.records, batch.oldest_received_unix_nano)))
+    return request_bytes(batch.request) << CRC_BITS | crc if is_packed(batch.request) else crc
+
+
+def piece_ids(free: Span, pieces: int) -> list[int]:
+    """Ids for the pieces of a batch, in order, evenly spread so that a piece can be cut again.
+
+    Raises:
+        ValueError: the span is too small; cutting has gone further than a million pieces of one batch.
+    """
+    step = (free.last - free.first + 1) // pieces
+    if not step:
+        raise ValueError(f"{pieces} pieces do not fit into {free}")
+    return [free.first + step * n for n in range(pieces)]
+
 
 Synchronous = Literal["normal", "full"]
 QUEUE_FILE = "queue.db"
@@ -56,14 +97,6 @@ CREATE TABLE retained (
   delivered INTEGER NOT NULL, request BLOB NOT NULL);
 CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-LONGEST_PAGES = CHECKPOINT_PAGES + 64
-"""The move was due half a MiB ago, a few hundred events or more."""
-# https://www.sqlite.org/walformat.html: a header, then frames, each a header and a page. What is left of an earlier
-# round behind the frames that count has other salts than the log's header.
-LOG_HEADER_BYTES = 32
-LOG_SALTS = slice(16, 24)
-FRAME_HEADER_BYTES = 24
-FRAME_SALTS = slice(8, 16)
 
 
 class QueueConnection(sqlite3.Connection):
@@ -411,39 +444,3 @@ def read_alone(path: Path) -> Store:
     )
     connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # the log's index is then kept in this process's memory
     return Store(connection, synchronous="normal", alone=True)
-
-
-def bound_log(store: Store, database: Path) -> None:
-    """Moves a log that is longer than it should ever be into the database.
-
-    SQLite does so by itself after some commits, and says nothing when the database takes no writes: the commits
-    succeed, and the log grows by up to 15 MiB a second, until it has the whole disk.
-
-    Raises:
-        sqlite3.Error: the database does not take it.
-    """
-    with contextlib.suppress(OSError):  # there is none, or the disk fails, which the next write says
-        if too_long(Path(f"{database}-wal")):
-            store.move_log()
-
-
-def too_long(log: Path) -> bool:
-    """Whether SQLite has failed to move it. No lock of SQLite's is on this file, which closing it would drop.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    descriptor = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        header = os.pread(descriptor, LOG_HEADER_BYTES, 0)
-        at = LOG_HEADER_BYTES + LONGEST_PAGES * (FRAME_HEADER_BYTES + PAGE_BYTES)
-        frame = os.pread(descriptor, FRAME_HEADER_BYTES, at)
-    finally:
-        os.close(descriptor)
-    return len(frame) == FRAME_HEADER_BYTES and frame[FRAME_SALTS] == header[LOG_SALTS]
-
-
-def try_to_move(store: Store) -> None:
-    """Moves the log into the database, if that can be done; the next write says it if not."""
-    with contextlib.suppress(sqlite3.Error):
-        store.move_log()

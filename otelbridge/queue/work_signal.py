@@ -1,9 +1,10 @@
-"""Lets workers wait until work is due, and wakes one waiting worker at a time, last in first out.
+"""Decides when free batches are due, and wakes one waiting worker at a time, last in first out.
 
 Waking all would wake, for each batch, one worker that sends it and another that finds nothing: at 100 events a second
 that one was a sixth of all that the bridge used (docs/decisions/pacing.md). A worker that takes something and leaves
 something wakes the next one. The last one to wait has what it needs in the processor's caches. For what is due later
-one of them sets an alarm, and nobody is woken before.
+one of them sets an alarm, and nobody is woken before. What waits for its linger is on disk already; what was free
+before this process began, or came back from a failed request, is due at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,79 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from otelbridge.event import Stream
+from otelbridge.queue.model import Batch
+from otelbridge.queue.packing import request_bytes
+
+AT_ONCE = -math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LingerLimits:
+    """How long a request waits for more, and how much it waits for."""
+
+    seconds: Mapping[Stream, float] = field(default_factory=dict)
+    """Streams that are not named do not wait."""
+    enough_bytes: int = 0
+    """Of an unpacked request."""
+    enough_records: int = 0
+
+
+@dataclass(slots=True)
+class _Arrivals:
+    """What of one stream has come since a request last took all that was free."""
+
+    first_at: float = AT_ONCE
+    bytes: int = 0
+    records: int = 0
+
+
+class Linger:
+    """Sans clock: times are monotonic seconds, given by the caller. Not thread-safe."""
+
+    def __init__(self, limits: LingerLimits) -> None:
+        self._limits = limits
+        self._arrivals = {stream: _Arrivals() for stream in Stream}
+
+    def put(self, batch: Batch, now: float) -> None:
+        """A batch came."""
+        arrivals = self._arrivals[batch.stream]
+        if not arrivals.records:
+            arrivals.first_at = now
+        arrivals.bytes += request_bytes(batch.request)
+        arrivals.records += batch.records
+
+    def leased(self, stream: Stream, *, size: int, records: int, all_of_it: bool) -> None:
+        """A request took so much of what was free, or all of it."""
+        arrivals = self._arrivals[stream]
+        if all_of_it:
+            self._arrivals[stream] = _Arrivals()
+        else:
+            arrivals.bytes = max(0, arrivals.bytes - size)
+            arrivals.records = max(1, arrivals.records - records)
+
+    def hurry(self, stream: Stream) -> None:
+        """What is free of a stream is due now."""
+        self._arrivals[stream].first_at = AT_ONCE
+        self._arrivals[stream].records = max(1, self._arrivals[stream].records)
+
+    def change(self, limits: LingerLimits) -> None:
+        """Waits by these limits from now on."""
+        self._limits = limits
+
+    def lift(self) -> None:
+        """Nothing waits from now on."""
+        self._limits = LingerLimits()
+
+    def due_at(self, stream: Stream) -> float:
+        """When what is free of a stream is due."""
+        arrivals, limits = self._arrivals[stream], self._limits
+        if arrivals.bytes >= limits.enough_bytes or arrivals.records >= limits.enough_records:
+            return AT_ONCE
+        return arrivals.first_at + limits.seconds.get(stream, 0.0)
 
 
 class WorkSignal:

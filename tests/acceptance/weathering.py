@@ -60,7 +60,7 @@ EIO = (
     DATABASE_ERROR,
     Fault(name="EIO on commits", operations=(Operation.COMMIT,)),
     Fault(name="EIO on setting a size", operations=(Operation.GROW,)),
-    Fault(name="EIO on the checkpoint's mirror", operations=WRITES, ending=".checkpoint", harmless=True),
+    Fault(name="EIO on the checkpoint's copy", operations=WRITES, ending=".checkpoint", harmless=True),
     Fault(name="EIO on everything", operations=ALL),
 )
 FULL = (
@@ -70,7 +70,7 @@ FULL = (
     Fault(name="full for deletions", operations=WRITES, error=errno.ENOSPC, deletes_only=True),
     Fault(name="full at setting a size", operations=(Operation.GROW,), error=errno.ENOSPC),
     Fault(
-        name="full for the checkpoint's mirror",
+        name="full for the checkpoint's copy",
         operations=WRITES,
         ending=".checkpoint",
         error=errno.ENOSPC,

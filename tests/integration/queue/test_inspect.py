@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.queue.commands import leave
+from otelbridge.queue.dead_letters import leave
 from otelbridge.queue.inspect import inspect
 from otelbridge.queue.model import Accepted, QueueUnusable, Refused
 from otelbridge.telemetry.ledger import Account

@@ -88,7 +88,7 @@ def test_an_empty_and_a_missing_database_are_started_anew_and_the_loss_is_said(t
         assert judge_start(directory, owed, settled) == len(owed)
 
 
-def test_a_lost_log_is_noticed_by_the_mirror_and_counted_exactly(tmp_path: Path) -> None:
+def test_a_lost_log_is_noticed_by_the_checkpoints_copy_and_counted_exactly(tmp_path: Path) -> None:
     directory = tmp_path / "queue"
     kept(directory, crashed=True)
     before = sqlite3.connect(f"file:{directory}/queue.db?mode=ro&immutable=1", uri=True)

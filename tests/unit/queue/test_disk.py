@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import sqlite3
+import uuid
+from pathlib import Path
 
 import pytest
 
-from otelbridge.queue.disk import DiskError, disk_error_of
+from otelbridge.queue.disk import INSTANCE_FILE, DiskError, disk_error_of, stable_instance_id
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,28 @@ def test_each_result_code_is_one_kind_of_error(code: int, kind: DiskError) -> No
     error = sqlite3.OperationalError("text does not count")
     error.sqlite_errorcode = code
     assert disk_error_of(error) is kind
+
+
+def test_the_id_is_the_same_in_every_life_of_a_queue(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "made" / "yet"
+    first = stable_instance_id(folder)
+    assert str(uuid.UUID(first)) == first
+    assert stable_instance_id(folder) == first
+    assert stable_instance_id(tmp_path / "another") != first
+
+
+@pytest.mark.parametrize("content", [b"", b"not an id", b"\xff" * 1000, b"12345678-1234-"])
+def test_what_is_no_id_is_replaced_by_one(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / INSTANCE_FILE).write_bytes(content)
+    made = stable_instance_id(tmp_path)
+    assert (tmp_path / INSTANCE_FILE).read_text(encoding="ascii") == f"{made}\n"
+    assert stable_instance_id(tmp_path) == made
+
+
+def test_a_link_is_not_followed_and_a_folder_that_cannot_be_made_is_no_reason_to_fail(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("precious", encoding="ascii")
+    (tmp_path / INSTANCE_FILE).symlink_to(target)
+    uuid.UUID(stable_instance_id(tmp_path))
+    assert target.read_text(encoding="ascii") == "precious"
+    uuid.UUID(stable_instance_id(target / "below a file"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otelbridge.queue import packing
 from otelbridge.queue.packing import (
@@ -23,11 +24,13 @@ from otelbridge.queue.packing import (
     is_whole,
     joined,
     joined_crc,
+    merged,
     packed,
     plain_copy,
     request_bytes,
     unpacked,
 )
+from tests.records import request_of
 
 FIRST_TAG = b"\x0a"  # of every encoded request that is not empty
 GZIP_WINDOW = zlib.MAX_WBITS | 16
@@ -41,7 +44,7 @@ def encoder(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def request_of(size: int, seed: int) -> bytes:
+def sample_request(size: int, seed: int) -> bytes:
     """So many bytes that compress somewhat, beginning as every encoded request does."""
     dice = random.Random(seed)
     words = [dice.randbytes(dice.randrange(1, 40)) for _ in range(30)]
@@ -52,7 +55,7 @@ def request_of(size: int, seed: int) -> bytes:
 
 
 requests = st.builds(
-    request_of,
+    sample_request,
     st.one_of(st.integers(0, 3 * LEAST_BYTES), st.integers(0, 3 * LARGE_BYTES), st.just(150_000)),
     st.integers(0, 99),
 )
@@ -104,29 +107,29 @@ def test_what_was_joined_can_be_joined_again(parts: list[list[bytes]]) -> None:
 
 
 def test_large_requests_go_out_as_they_were_packed() -> None:
-    parts = [packed(request_of(LARGE_BYTES + n, n)) for n in range(3)]
+    parts = [packed(sample_request(LARGE_BYTES + n, n)) for n in range(3)]
     assert joined(parts)[HEADER.size :] == b"".join(part[HEADER.size :] for part in parts)
 
 
 def test_small_requests_are_compressed_together() -> None:
-    one = request_of(2 * LEAST_BYTES, 1)
+    one = sample_request(2 * LEAST_BYTES, 1)
     together, alone = gzip_member(joined([packed(one)] * 7)), gzip_member(packed(one))
     assert is_packed(packed(one))
     assert len(together) < 2 * len(alone)
-    with_a_large_one = joined([packed(one)] * 7 + [packed(request_of(LARGE_BYTES, 2))])
-    assert len(with_a_large_one) < 2 * len(alone) + len(packed(request_of(LARGE_BYTES, 2)))
+    with_a_large_one = joined([packed(one)] * 7 + [packed(sample_request(LARGE_BYTES, 2))])
+    assert len(with_a_large_one) < 2 * len(alone) + len(packed(sample_request(LARGE_BYTES, 2)))
 
 
 def test_what_packing_would_not_make_smaller_is_held_as_it_is() -> None:
     noise = FIRST_TAG + random.Random(1).randbytes(5000)
-    for request in (b"", FIRST_TAG, request_of(LEAST_BYTES - 1, 1), noise):
+    for request in (b"", FIRST_TAG, sample_request(LEAST_BYTES - 1, 1), noise):
         assert packed(request) is request
         assert gzip.decompress(gzip_member(request)) == request
 
 
 @given(st.data())
 def test_a_damaged_one_never_comes_out_as_something_else(data: st.DataObject) -> None:
-    request = request_of(4000, 1)
+    request = sample_request(4000, 1)
     held = bytearray(packed(request))
     bit = data.draw(st.integers(8, len(held) * 8 - 1))
     held[bit // 8] ^= 1 << bit % 8
@@ -139,7 +142,7 @@ def test_a_damaged_one_never_comes_out_as_something_else(data: st.DataObject) ->
 @given(st.integers(6, 1000))
 def test_one_that_was_cut_off_is_damaged(missing: int) -> None:  # up to 5 bytes only mark where the stream ends
     with pytest.raises(DamagedRequest):
-        unpacked(packed(request_of(4000, 1))[:-missing])
+        unpacked(packed(sample_request(4000, 1))[:-missing])
 
 
 def test_a_bomb_is_damaged_and_fills_no_memory() -> None:
@@ -151,9 +154,9 @@ def test_a_bomb_is_damaged_and_fills_no_memory() -> None:
 
 
 def test_a_damaged_part_among_others_is_seen_in_the_whole() -> None:
-    good, bad = packed(request_of(4000, 1)), bytearray(packed(request_of(4000, 2)))
+    good, bad = packed(sample_request(4000, 1)), bytearray(packed(sample_request(4000, 2)))
     bad[HEADER.size + 20] ^= 0x10
-    for parts in ([bytes(bad), good], [good, bytes(bad)], [good, bytes(bad), packed(request_of(LARGE_BYTES, 3))]):
+    for parts in ([bytes(bad), good], [good, bytes(bad)], [good, bytes(bad), packed(sample_request(LARGE_BYTES, 3))]):
         with pytest.raises(DamagedRequest):
             unpacked(joined(parts))
 
@@ -163,7 +166,49 @@ def test_no_encoded_message_begins_with_the_mark() -> None:
 
 
 def test_a_small_request_is_kept_beside_its_packed_form_and_no_other() -> None:
-    small, large, tiny = request_of(LARGE_BYTES, 1), request_of(PLAIN_BYTES, 2), b"\x0a"
+    small, large, tiny = sample_request(LARGE_BYTES, 1), sample_request(PLAIN_BYTES, 2), b"\x0a"
     assert plain_copy(small, packed(small)) is small
     assert plain_copy(large, packed(large)) == b""
     assert plain_copy(tiny, packed(tiny)) == b""  # it is held as it is
+
+
+Records = list[tuple[str, str]]
+
+
+def records_of(request: bytes) -> dict[str, list[str]]:
+    """Bodies by node, in order."""
+    found: dict[str, list[str]] = {}
+    for resource in ExportLogsServiceRequest.FromString(request).resource_logs:
+        bodies = found.setdefault(resource.resource.attributes[0].value.string_value, [])
+        bodies += [record.body.string_value for scope in resource.scope_logs for record in scope.log_records]
+    return found
+
+
+nodes = st.sampled_from(["node-2", "node-1", "x" * 200, "y" * 20_000])
+
+
+@given(st.lists(st.tuples(nodes, st.text(max_size=300)), max_size=30))
+def test_it_holds_the_same_records_in_the_order_of_each_resource(records: Records) -> None:
+    requests = [request_of(body, node=node) for node, body in records]
+    assert records_of(merged(requests)) == records_of(b"".join(requests))
+
+
+@given(st.lists(st.tuples(nodes, st.text(max_size=10)), min_size=1, max_size=30))
+def test_each_resource_is_there_once_and_they_are_in_order(records: Records) -> None:
+    logs = ExportLogsServiceRequest.FromString(merged([request_of(body, node=node) for node, body in records]))
+    resources = [each.resource.SerializeToString() for each in logs.resource_logs]
+    assert len(resources) == len({node for node, _ in records})
+    of_one_length = [resource for resource in resources if len(resource) == len(resources[0])]
+    assert of_one_length == sorted(of_one_length)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=6))
+def test_what_is_laid_out_otherwise_is_joined_and_never_changed(requests: list[bytes]) -> None:
+    assert sorted(merged(requests)) == sorted(b"".join(requests))
+
+
+def test_a_request_without_a_resource_is_joined_as_it_is() -> None:
+    request = ExportLogsServiceRequest()
+    request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=1)
+    bare = request.SerializeToString()
+    assert merged([request_of("a"), bare]) == request_of("a") + bare

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from otelbridge.event import Stream
-from otelbridge.queue.leases import Leases, OpenLease
-from otelbridge.queue.model import Lease, Row, Span, span_of
+from otelbridge.queue.memory import Leases, OpenLease
+from otelbridge.queue.model import Lease, Row, Span
+from otelbridge.queue.store import span_of
 
 
 def open_lease(first: int, last: int) -> OpenLease:

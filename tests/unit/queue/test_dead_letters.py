@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from otelbridge.queue.commands import Command, collect, leave
+from otelbridge.queue.dead_letters import Command, collect, leave
 
 
 def test_commands_are_collected_in_order_and_once(tmp_path: Path) -> None:

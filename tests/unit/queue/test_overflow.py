@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from otelbridge.event import Stream
-from otelbridge.queue.admission import shed_from
+from otelbridge.queue.overflow import shed_from
 
 
 def test_logs_go_before_messages_before_alerts_and_never_for_less() -> None:

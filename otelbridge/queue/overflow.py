@@ -1,4 +1,4 @@
-"""Admits batches within the queue's bounds, drops what has to go for them, and what is too old."""
+"""Drops batches: those that have to go when the queue is full, and those that are too old."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Literal
 
 from otelbridge.event import Stream
 from otelbridge.queue.disk import DiskError
-from otelbridge.queue.memory import measure
-from otelbridge.queue.model import Batch, Change, Row, Span, row_id, sequence_of, span_of
+from otelbridge.queue.model import Batch, Change, Row, Span
 from otelbridge.queue.settings import QueueSettings, nanos
 from otelbridge.queue.state import QueueState
+from otelbridge.queue.store import sequence_of, span_of
 from otelbridge.telemetry.ledger import Account, Posting
 
 Policy = Literal["drop_oldest", "drop_newest", "logs_first"]
@@ -32,11 +32,8 @@ def shed_from(policy: Policy, newcomer: Stream) -> tuple[tuple[Stream, ...], ...
     return tuple((stream,) for stream in SHEDDING_ORDER[: SHEDDING_ORDER.index(newcomer) + 1])
 
 
-GAPS_EXTRA_BYTES = 1024 * 1024  # beyond the bound, for the records that say what was lost by it
-
-
-class Admission:
-    """Admits batches within the bounds, by the operator's overflow policy."""
+class Overflow:
+    """Makes room by the operator's policy, and drops what is past its age."""
 
     def __init__(self, settings: QueueSettings, state: QueueState) -> None:
         self._settings = settings
@@ -44,36 +41,30 @@ class Admission:
         self.shed: dict[tuple[Stream, str], int] = {}
         """Records dropped since somebody last said so, per stream and reason."""
 
-    def admit(self, batch: Batch, change: Change, passed: dict[Stream, int]) -> None:
-        """Adds a batch to the change, and the deletion of what has to make room for it; or drops the batch.
+    def make_room(
+        self, newcomer: Batch, excess: int, change: Change, passed: dict[Stream, int], *, memory_only: bool
+    ) -> bool:
+        """Adds the deletion of what has to make room to the change; False, and counted, if the newcomer itself goes.
 
         Args:
-            batch: the newcomer.
+            newcomer: the batch that does not fit.
+            excess: by how many bytes.
             change: what will be written.
             passed: per stream, the first id that this change has not shed yet; kept by us from call to call.
+            memory_only: whether only batches in memory can make room.
         """
-        state = self._state
-        size = len(batch.request)
-        bound = self._settings.max_bytes + (GAPS_EXTRA_BYTES if batch.stream is Stream.GAPS else 0)
-        excess = state.counts.total_bytes() + size - bound
-        memory_only = False
-        if state.disk_error is not None:
-            in_memory = state.memory.bytes + size - self._settings.memory_max_bytes
-            memory_only = in_memory > 0
-            excess = max(excess, in_memory)
-        if excess > 0 and not self._make_room(batch.stream, excess, change, passed, memory_only=memory_only):
-            self.drop(batch.stream, batch.records, self._reason())
-            return
-        batch = state.dated(batch)
-        batch_id = row_id(batch.stream, state.checkpoint.next_sequence)
-        state.checkpoint.next_sequence += 1
-        change.inserts[batch_id] = batch
-        state.counts.add(batch.stream, measure(batch_id, batch))
-
-    def drop(self, stream: Stream, records: int, reason: str) -> None:
-        """Posts records as dropped."""
-        self._state.checkpoint.ledger.post(Posting(stream, Account.DROPPED, reason, records))
-        self.shed[stream, reason] = self.shed.get((stream, reason), 0) + records
+        for group in shed_from(self._settings.overflow, newcomer.stream):
+            while excess > 0:
+                victim = self._oldest(group, passed, memory_only=memory_only)
+                if victim is None:
+                    break
+                stream, first, row = victim
+                self._discard(stream, first, [row], self._reason(), change)
+                passed[stream] = row.id + 1
+                excess -= row.bytes
+        if excess > 0:
+            self._drop(newcomer.stream, newcomer.records, self._reason())
+        return excess <= 0
 
     def expire(self, change: Change, most: int) -> bool:
         """Adds the deletion of batches past their age to the change; True when there may be more."""
@@ -94,19 +85,10 @@ class Admission:
     def _reason(self) -> str:
         return "queue_full" if self._state.disk_error in (None, DiskError.FULL) else "disk_error"
 
-    def _make_room(
-        self, newcomer: Stream, excess: int, change: Change, passed: dict[Stream, int], *, memory_only: bool
-    ) -> bool:
-        for group in shed_from(self._settings.overflow, newcomer):
-            while excess > 0:
-                victim = self._oldest(group, passed, memory_only=memory_only)
-                if victim is None:
-                    break
-                stream, first, row = victim
-                self._discard(stream, first, [row], self._reason(), change)
-                passed[stream] = row.id + 1
-                excess -= row.bytes
-        return excess <= 0
+    def _drop(self, stream: Stream, records: int, reason: str) -> None:
+        """Posts records as dropped."""
+        self._state.checkpoint.ledger.post(Posting(stream, Account.DROPPED, reason, records))
+        self.shed[stream, reason] = self.shed.get((stream, reason), 0) + records
 
     def _oldest(
         self, group: tuple[Stream, ...], passed: dict[Stream, int], *, memory_only: bool
@@ -132,4 +114,4 @@ class Admission:
             change.deletes.append(span)
             state.settled_up_to(stream, since, span.last)
         state.memory.remove(span)
-        self.drop(stream, state.counts.remove(stream, rows), reason)
+        self._drop(stream, state.counts.remove(stream, rows), reason)

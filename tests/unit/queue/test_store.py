@@ -5,19 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbridge.event import Stream
-from otelbridge.queue.model import (
-    CRC_BITS,
-    Batch,
-    Change,
-    Span,
-    checksum,
-    piece_ids,
-    row_id,
-    sequence_of,
-    span_of,
-    stream_of,
-)
+from otelbridge.queue.model import Batch, Change, Span
 from otelbridge.queue.packing import packed
+from otelbridge.queue.store import CRC_BITS, checksum, piece_ids, row_id, sequence_of, span_of, stream_of
 
 
 @given(st.sampled_from(Stream), st.integers(1, 2**40 - 1))
