@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
@@ -64,7 +65,8 @@ def cpu_seconds(work: Callable[[], object], *, rounds: int) -> float:
 @contextmanager
 def endpoint() -> Iterator[dict[str, str]]:
     """A counting OTLP endpoint in a process of its own; its addresses."""
-    command = [sys.executable, "-m", "otelbridge.simulator.endpoint"]
+    program = str(Path(sys.executable).with_name("otelbridge"))
+    command = [program, "simulate", "endpoint", "--grpc-port", "0", "--http-port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

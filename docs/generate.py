@@ -16,7 +16,7 @@ from otelbridge.mapping.fields import mapping_table_markdown
 from otelbridge.mapping.severity import severity_markdown
 from otelbridge.send import classify
 from otelbridge.settings.show import settings_table_markdown, standard_variables_table_markdown
-from otelbridge.simulator.endpoint_zoo import zoo_table
+from otelbridge.simulator.endpoint_answers import zoo_table
 from otelbridge.simulator.faults import faults_table
 from otelbridge.telemetry.names import log_lines_table_markdown, metrics_table_markdown, spans_table_markdown
 

@@ -21,8 +21,7 @@ from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.credentials import lent_headers
 from otelbridge.send.sender import open_sender
 from otelbridge.send.workers import Workers, linger_limits
-from otelbridge.settings.load import Loaded
-from otelbridge.settings.reload import changes, merged
+from otelbridge.settings.load import Loaded, changes, merged
 from otelbridge.settings.show import shown
 from otelbridge.settings.tree import Settings
 from otelbridge.status.answers import QueueGrowth

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from otelbridge import __version__
-from otelbridge.cli.memory import limit_heaps, no_collection
 from otelbridge.cli.output import Exit, abandon_output, flush_output, say
+from otelbridge.cli.process import limit_heaps, no_collection
 from otelbridge.settings.environment import quiet_grpc
 
 Commands = tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...]

@@ -10,8 +10,8 @@ from typing import Any
 import typer
 
 from otelbridge.bridge import Bridge
-from otelbridge.cli.memory import spare_what_stays
 from otelbridge.cli.output import Exit, fail
+from otelbridge.cli.process import spare_what_stays, stop_on_signals
 from otelbridge.cli.settings_options import (
     ConfigOption,
     EndpointOption,
@@ -24,7 +24,6 @@ from otelbridge.cli.settings_options import (
     load_given,
     load_or_exit,
 )
-from otelbridge.cli.signals import stop_on_signals
 from otelbridge.net.files import read_bounded
 from otelbridge.queue.model import QueueInUse, QueueUnusable
 from otelbridge.settings.load import Loaded

@@ -10,8 +10,7 @@ import typer
 
 from otelbridge.cli.output import Exit, say
 from otelbridge.settings.environment import CONFIG_VARIABLE, config_file, environment
-from otelbridge.settings.flags import SET_FLAG
-from otelbridge.settings.load import Loaded, load
+from otelbridge.settings.load import SET_FLAG, Loaded, load
 from otelbridge.settings.problems import SettingsError
 
 ConfigOption = Annotated[

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table, say
-from otelbridge.cli.signals import stop_on_signals
+from otelbridge.cli.process import stop_on_signals
 from otelbridge.event import Stream
 from otelbridge.net.address import DEFAULT_PORT, HIGHEST_PORT
 from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT
 from otelbridge.simulator.endpoint import EndpointOptions, serve_endpoint
-from otelbridge.simulator.endpoint_zoo import ZOO, zoo_table
+from otelbridge.simulator.endpoint_answers import ZOO, zoo_table
 from otelbridge.simulator.faults import FaultError, faults_table, parse_fault
 from otelbridge.simulator.manners import NODE, RELAY, ServerTls
 from otelbridge.simulator.serve import SimulateOptions, Summary, serve

@@ -12,8 +12,7 @@ from urllib.parse import unquote
 
 from otelbridge.net.proxy import parse_proxy
 from otelbridge.settings.problems import Given, Layer, Problem, did_you_mean, hidden
-from otelbridge.settings.text import from_text, pairs
-from otelbridge.settings.tree import ENVIRONMENT_PREFIX, leaves
+from otelbridge.settings.tree import ENVIRONMENT_PREFIX, from_text, leaves, pairs
 
 CONFIG_VARIABLE = "OTELBRIDGE_CONFIG"
 """Names the settings file, where no flag does."""

@@ -1,7 +1,8 @@
 """Loads settings from file, environment and flags into one checked tree, and remembers where each value came from.
 
 Precedence: flag > `OTELBRIDGE_*` > standard variables (`OTEL_*`, `KUBEARMOR_SERVICE`) > file > default. A higher place
-replaces a value whole: lists and maps are not merged. Every problem is found before anything is reported.
+replaces a value whole: lists and maps are not merged. Every problem is found before anything is reported. Says also
+which changed settings a running bridge takes over, and which wait for a restart.
 """
 
 from __future__ import annotations
@@ -24,10 +25,81 @@ from otelbridge.settings.checks import (
     pair_complaints,
 )
 from otelbridge.settings.environment import otel_environment, own_environment
-from otelbridge.settings.flags import from_flags
-from otelbridge.settings.problems import DEFAULT_ORIGIN, Given, Problem, SettingsError, problems_of
-from otelbridge.settings.tree import Settings, value_at
+from otelbridge.settings.problems import (
+    DEFAULT_ORIGIN,
+    Given,
+    Layer,
+    Problem,
+    SettingsError,
+    did_you_mean,
+    hidden,
+    problems_of,
+)
+from otelbridge.settings.tree import Settings, from_text, leaves, value_at
 from otelbridge.settings.yaml_file import from_file
+
+FLAGS = {
+    "--kubearmor": "feed.endpoints",
+    "--streams": "feed.streams",
+    "--endpoint": "send.endpoint",
+    "--protocol": "send.protocol",
+    "--queue-directory": "queue.directory",
+    "--status-port": "status.port",
+    "--log-level": "telemetry.log_level",
+}
+"""Flags of their own for what people set by hand."""
+
+SET_FLAG = "--set"
+
+
+def from_flags(flags: Mapping[str, str | Sequence[str]]) -> Layer:
+    """What the command line says.
+
+    Args:
+        flags: the flag as it is written (one of FLAGS, or `--set`) to its value, or to a list of values.
+    """
+    layer = Layer()
+    known = {leaf.path: leaf for leaf in leaves()}
+    for flag, value in flags.items():
+        texts = [value] if isinstance(value, str) else list(value)
+        if flag == SET_FLAG:
+            for text in texts:
+                path, equals, given = text.partition("=")
+                if equals:
+                    _add(layer, known, path.strip(), given, f"flag {SET_FLAG} {path.strip()}")
+                else:
+                    layer.problems.append(
+                        Problem(
+                            path=text,
+                            wrong="is not of the form PATH=VALUE",
+                            cure="Write, for example, --set feed.retry.max_seconds=30.",
+                            origin=f"flag {SET_FLAG}",
+                        )
+                    )
+        else:
+            _add(layer, known, FLAGS[flag], ",".join(texts), f"flag {flag}")
+    return layer
+
+
+def _add(layer: Layer, known: Mapping[str, object], path: str, text: str, origin: str) -> None:
+    leaf = known.get(path)
+    if leaf is None:
+        cure = did_you_mean(path, known) or "`otelbridge config init` lists every setting."
+        layer.problems.append(Problem(path=path, wrong="there is no such setting", cure=cure, origin=origin))
+        return
+    try:
+        layer.given.append(Given(path=path, value=from_text(leaf.annotation, text), origin=origin))  # type: ignore[attr-defined]
+    except ValueError as error:
+        layer.problems.append(
+            Problem(
+                path=path,
+                value=str(hidden(path, text)),
+                wrong=str(error),
+                cure="Write JSON, or items separated by commas (key=value for a map).",
+                origin=origin,
+            )
+        )
+
 
 SIGNALS = {"traces": "/v1/traces", "metrics": "/v1/metrics"}
 
@@ -159,7 +231,7 @@ def load(
     Args:
         file: a YAML file, or none.
         environment: the process's variables.
-        flags: as `flags.from_flags` takes them.
+        flags: as `from_flags` takes them.
         check_files: also look at the files that the settings name (certificates, tokens); commands that connect to
             nothing leave that out.
 
@@ -247,3 +319,38 @@ def _cross_checked(
             if excused.isdisjoint(complaint.paths) and (problem.origin == DEFAULT_ORIGIN or same not in seen):
                 seen.add(same)
                 yield problem
+
+
+AT_ONCE = ("gate.", "mapping.", "send.", "telemetry.log_level")
+"""Settings, and sections, that a running bridge takes over without losing a subscription or a batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """The paths of the settings that differ."""
+
+    taken: tuple[str, ...]
+    """Those that take effect now."""
+    waiting: tuple[str, ...]
+    """Those that need a restart."""
+
+
+def changes(before: Settings, after: Settings) -> Changes:
+    """What a reload would do."""
+    paths = [leaf.path for leaf in leaves() if value_at(before, leaf.path) != value_at(after, leaf.path)]
+    return Changes(
+        taken=tuple(path for path in paths if path.startswith(AT_ONCE)),
+        waiting=tuple(path for path in paths if not path.startswith(AT_ONCE)),
+    )
+
+
+def merged(before: Settings, after: Settings) -> Settings:
+    """The settings in force after a reload: what needs a restart stays as it was."""
+    return before.model_copy(
+        update={
+            "gate": after.gate,
+            "mapping": after.mapping,
+            "send": after.send,
+            "telemetry": before.telemetry.model_copy(update={"log_level": after.telemetry.log_level}),
+        }
+    )

@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 
 from otelbridge.settings.problems import Given, Layer, Problem, hidden
-from otelbridge.settings.text import from_text
-from otelbridge.settings.tree import leaves, section_at
+from otelbridge.settings.tree import from_text, leaves, section_at
 
 _REFERENCE = re.compile(r"(\$?)\$\{env:([^}:]*)(?::-([^}]*))?\}")
 

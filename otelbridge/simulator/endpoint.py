@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import signal
 import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 import grpc
 
-from otelbridge.simulator.endpoint_answers import Answer, Answers, Request, Status, in_turn, sized
-from otelbridge.simulator.endpoint_grpc import start_grpc
-from otelbridge.simulator.endpoint_http import OtlpHttpServer
+from otelbridge.simulator.endpoint_answers import Answer, Answers, Request, Status, answers_of, in_turn, sized
 from otelbridge.simulator.endpoint_inbox import (
     Inbox,
     InboxCounts,
@@ -29,7 +25,7 @@ from otelbridge.simulator.endpoint_inbox import (
     logs_in,
     plain,
 )
-from otelbridge.simulator.endpoint_zoo import answers_of
+from otelbridge.simulator.endpoint_servers import OtlpHttpServer, start_grpc
 
 MIB = 1024 * 1024
 POLL_SECONDS = 0.05
@@ -292,23 +288,3 @@ def serve_endpoint(options: EndpointOptions, until: Until) -> InboxCounts:
         sys.stdout.flush()
         until.wait()
         return endpoint.counts()
-
-
-def main() -> None:
-    """Runs until SIGTERM or SIGINT as `python -m`; then prints the counts as a second JSON line."""
-    parser = argparse.ArgumentParser(description="Run an OTLP endpoint that only counts what it takes.")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--grpc-port", type=int, default=0)
-    parser.add_argument("--http-port", type=int, default=0)
-    asked = parser.parse_args()
-    until = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: until.set())
-    counts = serve_endpoint(
-        EndpointOptions(host=asked.host, grpc_port=asked.grpc_port, http_port=asked.http_port), until
-    )
-    sys.stdout.write(json.dumps(asdict(counts)) + "\n")
-
-
-if __name__ == "__main__":
-    main()

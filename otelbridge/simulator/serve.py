@@ -52,7 +52,7 @@ class SimulateOptions:
     fresh_times: bool = True
     """Events get the time at which they are published; else those they were recorded with."""
     sequence: bool = False
-    """Each event carries its number, from 0; see `event_stamp`."""
+    """Each event carries its number, from 0; see `stamp_sequence`."""
     wait_for_subscriber: bool = True
     """Publish nothing before somebody is subscribed: nobody would hear it."""
     stay: bool = False

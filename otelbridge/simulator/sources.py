@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from otelbridge.event import Stream
-from otelbridge.simulator.event_files import NotAnEvent, read_file, sample_events
-from otelbridge.simulator.events import KubeArmorMessage, ParsedEvent
+from otelbridge.simulator.events import KubeArmorMessage, NotAnEvent, ParsedEvent, read_file, sample_events
 from otelbridge.simulator.generator import generate
 
 SAMPLES = "samples"
@@ -35,7 +34,7 @@ class EventSource:
     """Events by name; what was wrong with a file is told by the attributes.
 
     Args:
-        name: `samples`, `generated`, or the path of a file of events (see `event_files`).
+        name: `samples`, `generated`, or the path of a file of events (see `events`).
         streams: Only events of these.
         loop: Begin again at the end. What is generated has no end.
         seed: Of what is generated.

@@ -13,10 +13,10 @@ from typing import Any, Protocol, Self
 
 from otelbridge.event import UPSTREAM_STREAMS, GapCause
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.process import SimulatorProcess
 from tests.oracle import gap_records, unix_nano
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.peers.netns import SERVER_ADDRESS, inside, network_pair
+from tests.simulated import SimulatorProcess
 from tests.waiting import eventually
 
 SIMULATOR = ("--rate", "50", "--loop", "--stay")

@@ -11,8 +11,7 @@ import yaml
 
 from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2 as pb
-from otelbridge.settings.load import load
-from otelbridge.settings.reload import changes, merged
+from otelbridge.settings.load import changes, load, merged
 from otelbridge.settings.tree import leaves
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay

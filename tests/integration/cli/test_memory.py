@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.cli.memory import HEAPS
+from otelbridge.cli.process import HEAPS
 from otelbridge.simulator.upstream import Relay
 from tests.peers.bridge import running_bridge
 
@@ -17,7 +17,7 @@ HEAP_BYTES = 64 * 1024 * 1024
 TAKE_IN_A_BACKLOG = """
 import gc, sys
 import otelbridge.bridge
-from otelbridge.cli.memory import spare_what_stays
+from otelbridge.cli.process import spare_what_stays
 from otelbridge.event import RawEvent, Stream
 if sys.argv[1] == "spare":
     spare_what_stays()
@@ -28,7 +28,7 @@ print(gc.get_stats()[2]["collections"] - before)
 
 ALLOCATE_ON_EIGHT_THREADS = """
 import ctypes, sys, threading
-from otelbridge.cli.memory import limit_heaps
+from otelbridge.cli.process import limit_heaps
 if sys.argv[1] == "limit":
     limit_heaps()
 allocated, told = threading.Barrier(9), threading.Event()

@@ -91,7 +91,7 @@ def hears(*lines: str) -> bool:
     """Whether a process that listens for stop signals, and does this, has heard one; it must say nothing else."""
     program = (
         "import signal, threading, time",
-        "from otelbridge.cli.signals import stop_on_signals",
+        "from otelbridge.cli.process import stop_on_signals",
         "stop = threading.Event()",
         "stop_on_signals(stop, 'ended')",
         *lines,

@@ -6,12 +6,12 @@ from pathlib import Path
 from otelbridge.event import Stream
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import TOO_MANY_PINGS
-from otelbridge.simulator.process import SimulatorProcess
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from otelbridge.telemetry.events import ConnectionEnded, HeartbeatAnswered, KeepaliveStretched
 from tests.integration.feed.running import running, settings_for
 from tests.peers.policing_connection import Policing
 from tests.peers.policing_relay import PolicingRelay
+from tests.simulated import SimulatorProcess
 from tests.waiting import eventually
 
 RECONNECTS = 15

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.simulator.process import SimulatorProcess
 from tests.peers.netns import SERVER_ADDRESS, NetworkPair, network_pair
+from tests.simulated import SimulatorProcess
 
 ROOT = Path(__file__).resolve().parents[3]
 CLIENT = """

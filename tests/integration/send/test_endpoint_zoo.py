@@ -13,7 +13,7 @@ from otelbridge.cli.doctor.report import Mark
 from otelbridge.queue.model import Batch
 from otelbridge.send.settings import SendSettings
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_zoo import ZOO, answers_of, is_bad
+from otelbridge.simulator.endpoint_answers import ZOO, answers_of, is_bad
 from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of, request_of

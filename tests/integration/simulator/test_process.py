@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import grpc
 import pytest
 
 from otelbridge.event import Stream
 from otelbridge.simulator.events import sequences_in
-from otelbridge.simulator.process import SimulatorProcess
 from tests.integration.simulator.watching import Watch, channel_to, health_check
+from tests.simulated import SimulatorProcess
 from tests.waiting import eventually
 
 SHORT_SECONDS = 0.5
@@ -55,23 +52,3 @@ def test_its_summary_tells_what_was_sent() -> None:
 
     assert sequences_in(b"".join(watch.bodies)) == list(range(50))
     assert summary["counts"]["logs"]["sent"] == 50
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("--fault", "melt@1s"), 2, "'melt' is none of end"),
-        (("--rate", "-1"), 2, "per_second must be greater than 0, not -1.0"),
-        (("--streams", "alarms"), 2, "'alarms' is none of alerts, logs, messages"),
-        (("--cert-file", "x"), 2, "--cert-file and --key-file go together"),
-        (("--source", "/nowhere.jsonl"), 1, "No such file or directory: '/nowhere.jsonl'"),
-    ],
-)
-def test_wrong_usage_is_told(arguments: tuple[str, ...], code: int, words: str) -> None:
-    command = [sys.executable, "-m", "otelbridge.simulator", *arguments]
-
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-
-    assert ended.returncode == code
-    assert words in ended.stderr
-    assert "Traceback" not in ended.stderr

@@ -9,13 +9,13 @@ import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.simulator.manners import Ending, Manners
-from otelbridge.simulator.process import SimulatorProcess
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from otelbridge.simulator.upstream import Relay
 from otelbridge.telemetry.events import ConnectionEnded, KeepaliveStretched, RetryScheduled
 from tests.integration.feed.running import Running, running, settings_for
 from tests.peers.policing_connection import Policing
 from tests.peers.policing_relay import PolicingRelay
+from tests.simulated import SimulatorProcess
 from tests.torture_report import record
 from tests.waiting import eventually
 

@@ -6,10 +6,10 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.feed.gap_tracker import NANOSECONDS
-from otelbridge.simulator.process import SimulatorProcess
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from tests.integration.simulator.watching import Watch, channel_to
 from tests.peers.netns import SERVER_ADDRESS, network_pair
+from tests.simulated import SimulatorProcess
 from tests.torture.feed.watcher import Watcher
 from tests.torture_report import record
 from tests.waiting import eventually

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.simulator.event_files import (
+from otelbridge.simulator.events import (
     SAMPLES,
     FoundEvent,
     NotAnEvent,

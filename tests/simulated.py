@@ -1,28 +1,39 @@
-"""Runs a simulator as a child process that can be stopped, continued and killed as a whole."""
+"""Runs a simulated KubeArmor as a child process that can be stopped, continued and killed as a whole.
+
+The child is this file, run as a script. Its first line on stdout is `{"endpoint": "host:port"}`, its last the summary;
+SIGTERM ends it politely.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import IO, Any, Self
+
+from otelbridge.event import Stream
+from otelbridge.simulator.serve import SimulateOptions, serve
+from otelbridge.simulator.sources import PublishPace
 
 END_SECONDS = 10.0
 
 
 class SimulatorProcess:
-    """`python -m otelbridge.simulator ARGUMENTS` as a context: started on entering, ended on leaving.
+    """The child as a context: started on entering, ended on leaving.
 
     Args:
-        arguments: See `python -m otelbridge.simulator --help`.
+        arguments: See `main`.
         prefix: A command to run it under that becomes it, such as `ip netns exec NAME`.
     """
 
     def __init__(self, arguments: Sequence[str] = (), *, prefix: Sequence[str] = ()) -> None:
-        self._command = (*prefix, sys.executable, "-m", "otelbridge.simulator", *arguments)
+        self._command = (*prefix, sys.executable, __file__, *arguments)
         self._child: subprocess.Popen[str] | None = None
         self.endpoint = ""
         """`host:port`, once started."""
@@ -96,3 +107,38 @@ class SimulatorProcess:
         stdout = self._process.stdout
         assert stdout is not None, "started with a pipe"
         return stdout
+
+
+def main() -> None:
+    """Serves until everything is published, or SIGTERM comes."""
+    parser = argparse.ArgumentParser(description="A simulated KubeArmor.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--source", default="samples")
+    parser.add_argument("--streams", default="alerts,logs,messages")
+    parser.add_argument("--rate", type=float, default=10)
+    parser.add_argument("--count", type=int)
+    for flag in ("--loop", "--stay", "--sequence"):
+        parser.add_argument(flag, action="store_true")
+    given = parser.parse_args()
+    until = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: until.set())
+    options = SimulateOptions(
+        host=given.host,
+        source=given.source,
+        streams=tuple(map(Stream, given.streams.split(","))),
+        pace=PublishPace(per_second=given.rate or None, count=given.count),
+        loop=given.loop,
+        stay=given.stay,
+        sequence=given.sequence,
+    )
+    summary = serve(options, until=until, ready=lambda endpoint: _say({"endpoint": endpoint}))
+    _say(asdict(summary))
+
+
+def _say(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
