@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -21,6 +21,35 @@ class Stream(StrEnum):
 UpstreamStream = Literal[Stream.ALERTS, Stream.LOGS, Stream.MESSAGES]
 """For what an operator can ask for: gaps are never subscribed to, and never filtered."""
 UPSTREAM_STREAMS = (Stream.ALERTS, Stream.LOGS, Stream.MESSAGES)
+
+
+LOG_SERVICE = "feeder.LogService"
+
+
+class StreamFacts(NamedTuple):
+    """What the components have to know of one of KubeArmor's streams. Empty for the bridge's own."""
+
+    method: str = ""
+    """Of KubeArmor's LogService."""
+    filter: str = ""
+    """Asked for: a mere gate on both servers; any other word ends the stream with OK at once."""
+    message: str = ""
+    """The name of its protobuf message."""
+    undecodable_event: str = ""
+    """The event name of a record whose message could not be decoded."""
+    prompt: bool = False
+    """Its records are sent without lingering."""
+
+
+STREAMS: Mapping[Stream, StreamFacts] = {
+    Stream.GAPS: StreamFacts(prompt=True),
+    Stream.ALERTS: StreamFacts("WatchAlerts", "policy", "Alert", "kubearmor.alert.other", prompt=True),
+    Stream.MESSAGES: StreamFacts("WatchMessages", "all", "Message", "kubearmor.agent.message"),
+    Stream.LOGS: StreamFacts("WatchLogs", "system", "Log", "kubearmor.telemetry.other"),
+}
+"""By rank: the first is taken out of the queue first and shed last. Logs come last: they are nearly all of the traffic,
+and SQLite fills pages best at the end of a table. Ranks are part of what is on disk: a new stream goes to the end."""
+STREAM_BY_RANK = tuple(STREAMS)
 
 
 class RawEvent(NamedTuple):

@@ -9,19 +9,12 @@ import grpc
 from grpc.experimental import ChannelOptions
 from grpc_health.v1 import health_pb2
 
-from otelbridge.event import Stream
+from otelbridge.event import LOG_SERVICE, STREAMS, Stream
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Address
 from otelbridge.net.proxy import Proxy, grpc_options, proxy_for
 from otelbridge.net.tls_files import TlsFiles
 from otelbridge.pb.kubearmor_pb2 import NonceMessage, ReplyMessage, RequestMessage
-
-WATCHES = {
-    # The filters are a mere gate on both servers; any other word ends the stream with OK at once.
-    Stream.ALERTS: ("/feeder.LogService/WatchAlerts", "policy"),
-    Stream.LOGS: ("/feeder.LogService/WatchLogs", "system"),
-    Stream.MESSAGES: ("/feeder.LogService/WatchMessages", "all"),
-}
 
 MILLISECONDS = 1000
 
@@ -113,11 +106,14 @@ def start_watch(channel: grpc.Channel, stream: Stream) -> WatchCall:
     There is no deserializer on purpose: an event that does not parse would end the stream inside grpcio, and the ones
     behind it would be lost.
     """
-    method, word = WATCHES[stream]
+    facts = STREAMS[stream]
     start = channel.unary_stream(
-        method, request_serializer=RequestMessage.SerializeToString, response_deserializer=None, _registered_method=True
+        f"/{LOG_SERVICE}/{facts.method}",
+        request_serializer=RequestMessage.SerializeToString,
+        response_deserializer=None,
+        _registered_method=True,
     )
-    call: WatchCall = start(RequestMessage(Filter=word))
+    call: WatchCall = start(RequestMessage(Filter=facts.filter))
     return call
 
 
@@ -133,7 +129,7 @@ def release(call: WatchCall) -> None:
 def start_nonce_check(channel: grpc.Channel, nonce: int, timeout_seconds: float) -> grpc.Future:
     """Asks LogService.HealthCheck to send the nonce back; the future's result is a ReplyMessage."""
     start = channel.unary_unary(
-        "/feeder.LogService/HealthCheck",
+        f"/{LOG_SERVICE}/HealthCheck",
         request_serializer=NonceMessage.SerializeToString,
         response_deserializer=ReplyMessage.FromString,
         _registered_method=True,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
-from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.event import STREAMS, UPSTREAM_STREAMS, Stream
 from otelbridge.gate.redact import Redaction, Redactor, blacken, find_secrets, redactors
 from otelbridge.gate.settings import GateSettings, RuleSettings
 from otelbridge.kubearmor import MAX_SEVERITY, labels_of, outcome_of, severity_of
@@ -137,7 +137,7 @@ def _label_check(wanted: Mapping[str, str]) -> Callable[[str], bool]:
     return fits
 
 
-_KINDS: dict[Stream, type[Message]] = {Stream.ALERTS: pb.Alert, Stream.LOGS: pb.Log, Stream.MESSAGES: pb.Message}
+_KINDS: dict[Stream, type[Message]] = {stream: getattr(pb, STREAMS[stream].message) for stream in UPSTREAM_STREAMS}
 
 
 class Rule(NamedTuple):

@@ -19,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from otelbridge.event import Stream
+from otelbridge.event import STREAMS, UPSTREAM_STREAMS, Stream
 from otelbridge.mapping.wire import Value, clip
 from otelbridge.pb import kubearmor_pb2 as pb
 
@@ -177,15 +177,14 @@ def _copy(bare: Message, message: Message) -> None:
 
 Event: TypeAlias = "pb.Alert | pb.Log | pb.Message"
 
-_KINDS: Mapping[Stream, type[Event]] = {Stream.ALERTS: pb.Alert, Stream.LOGS: pb.Log, Stream.MESSAGES: pb.Message}
+KINDS: Mapping[Stream, type[Event]] = {stream: getattr(pb, STREAMS[stream].message) for stream in UPSTREAM_STREAMS}
 _INTEGERS = frozenset({FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64})
 _WIRE_TYPES: Mapping[type[Event], Mapping[int, int]] = {
     kind: {field.number: VARINT if field.type in _INTEGERS else DELIMITED for field in kind.DESCRIPTOR.fields}
-    for kind in _KINDS.values()
+    for kind in KINDS.values()
 }
-_LOGS, _ALERTS = Stream.LOGS, Stream.ALERTS
 # Bound once: to look a method up on a message's class costs as much as the parse.
-_parse_alert, _parse_log, _parse_message = pb.Alert.FromString, pb.Log.FromString, pb.Message.FromString
+_PARSERS: Mapping[Stream, Callable[[bytes], Event]] = {stream: kind.FromString for stream, kind in KINDS.items()}
 MAX_CHEAP_BYTES = 64 << 10
 """protobuf's own list of unknown fields takes 30 times their bytes: fine for usual events, and quick."""
 
@@ -208,14 +207,8 @@ class Decoded(NamedTuple):
 
 def decode(stream: Stream, body: bytes) -> Decoded:
     """Decodes one event of a stream; never raises."""
-    if stream is _LOGS:
-        parse: Callable[[bytes], Event] = _parse_log
-    elif stream is _ALERTS:
-        parse = _parse_alert
-    else:
-        parse = _parse_message
     try:
-        message = parse(body)
+        message = _PARSERS[stream](body)
     except DecodeError as error:
         return _leniently(stream, body, str(error))
     unknown: Sequence[str] = ()
@@ -232,7 +225,7 @@ def decode(stream: Stream, body: bytes) -> Decoded:
 
 
 def _leniently(stream: Stream, body: bytes, why: str) -> Decoded:
-    kind = _KINDS.get(stream, pb.Message)
+    kind = KINDS[stream]
     message = kind()
     try:
         parse_leniently(message, body)

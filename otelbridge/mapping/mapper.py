@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from otelbridge.event import Gap, Stream
-from otelbridge.mapping.decode import Decoded, Event
+from otelbridge.mapping.decode import KINDS, Decoded, Event
 from otelbridge.mapping.fastpath_cache import CompiledMap, Screen, compiled_mapping
 from otelbridge.mapping.model import MappingCounts
 from otelbridge.mapping.record_encoder import RecordEncoder
@@ -59,13 +59,10 @@ class Mapper:
         """Records in, an encoded ExportLogsServiceRequest out."""
         self.tally = tally or MappingCounts()
         """What was odd about the events, as plain integers."""
-        self._alerts = RecordEncoder(settings, Stream.ALERTS, pb.Alert, self.tally)
-        self._logs = RecordEncoder(settings, Stream.LOGS, pb.Log, self.tally)
-        self._encoders: dict[Stream, Encoder] = {
-            Stream.ALERTS: self._alerts,
-            Stream.LOGS: self._logs,
-            Stream.MESSAGES: MessageEncoder(settings, self.tally),
-        }
+        operations = [(stream, kind) for stream, kind in KINDS.items() if kind is not pb.Message]
+        self._of_operations = [RecordEncoder(settings, stream, kind, self.tally) for stream, kind in operations]
+        self._encoders: dict[Stream, Encoder] = {encoder.stream: encoder for encoder in self._of_operations}
+        self._encoders[Stream.MESSAGES] = MessageEncoder(settings, self.tally)
 
     def compiled(self, screens: Mapping[Stream, Screen] | None = None) -> dict[Stream, CompiledMap]:
         """The fast path of each stream that has one: encoded event and time of receipt in, its record out.
@@ -77,9 +74,9 @@ class Mapper:
             screens: the rules of a stream, where it has some.
         """
         made: dict[Stream, CompiledMap] = {}
-        for encoder, kind in ((self._alerts, pb.Alert), (self._logs, pb.Log)):
+        for encoder in self._of_operations:
             screen = screens.get(encoder.stream) if screens else None
-            mapping = compiled_mapping(encoder, self._settings, kind, self.tally, screen)
+            mapping = compiled_mapping(encoder, self._settings, KINDS[encoder.stream], self.tally, screen)
             if mapping is not None:
                 made[encoder.stream] = mapping
         return made
@@ -127,7 +124,7 @@ class Mapper:
 
     def event_unix_nano(self, message: Event) -> int:
         """When the event happened, or 0 where it does not tell."""
-        return self._alerts.unix_nano(message.UpdatedTime, message.Timestamp)
+        return self._of_operations[0].unix_nano(message.UpdatedTime, message.Timestamp)
 
     def alert_counts(self) -> dict[tuple[str, str, str, str, str], int]:
         """Alerts mapped so far by namespace, operation, action, outcome and policy; bounded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from otelbridge import clamp
-from otelbridge.event import Gap, Stream
+from otelbridge.event import STREAMS, Gap, Stream
 from otelbridge.mapping.decode import Decoded, as_json, as_map
 from otelbridge.mapping.fields import MESSAGE_FIELDS
 from otelbridge.mapping.model import Instant, MappingCounts, Memo, Values, WorkloadPart
@@ -18,11 +18,6 @@ from otelbridge.mapping.workload import place
 from otelbridge.pb import kubearmor_pb2 as pb
 
 GAP_EVENT = "otelbridge.gap"
-UNDECODABLE_EVENTS = {
-    Stream.ALERTS: "kubearmor.alert.other",
-    Stream.LOGS: "kubearmor.telemetry.other",
-    Stream.MESSAGES: "kubearmor.agent.message",
-}
 MAX_RAW_BYTES = 1 << 20  # a quarter of the 4 MiB that a Collector takes by default
 _SECOND = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,7 +89,7 @@ def raw_record(
         unix_nano=0,
         observed_unix_nano=observed_unix_nano,
         severity_number=severity_table(settings.severity)[Situation.UNDECODABLE][0],
-        event_name=UNDECODABLE_EVENTS[stream],
+        event_name=STREAMS[stream].undecodable_event,
         body=content,
         pairs=[
             ("kubearmor.stream", str(stream)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import Literal
 
-from otelbridge.event import Stream
+from otelbridge.event import STREAM_BY_RANK, Stream
 from otelbridge.queue.disk import DiskError
 from otelbridge.queue.model import Batch, Change, Row, Span
 from otelbridge.queue.settings import QueueSettings, nanos
@@ -17,7 +17,7 @@ Policy = Literal["drop_oldest", "drop_newest", "logs_first"]
 
 # From what can be missed most easily to what must never be missed. Gap records are few, small, and the only witnesses
 # of what could not be seen, so every policy spares them until nothing else is left.
-SHEDDING_ORDER = (Stream.LOGS, Stream.MESSAGES, Stream.ALERTS, Stream.GAPS)
+SHEDDING_ORDER = tuple(reversed(STREAM_BY_RANK))
 
 
 def shed_from(policy: Policy, newcomer: Stream) -> tuple[tuple[Stream, ...], ...]:
@@ -26,7 +26,7 @@ def shed_from(policy: Policy, newcomer: Stream) -> tuple[tuple[Stream, ...], ...
     When all groups are empty, the newcomer itself goes.
     """
     if newcomer is Stream.GAPS or policy == "drop_oldest":
-        return ((Stream.LOGS, Stream.MESSAGES, Stream.ALERTS), (Stream.GAPS,))
+        return (SHEDDING_ORDER[:-1], SHEDDING_ORDER[-1:])
     if policy == "drop_newest":
         return ()
     return tuple((stream,) for stream in SHEDDING_ORDER[: SHEDDING_ORDER.index(newcomer) + 1])

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RecordGap, Stream
+from otelbridge.event import STREAM_BY_RANK, UPSTREAM_STREAMS, Gap, GapCause, RecordGap, Stream
 from otelbridge.queue.checkpoint import Checkpoint
 from otelbridge.queue.disk import DATABASE_ENDINGS, DiskError, disk_error_of
 from otelbridge.queue.memory import Leases, MemoryStore, measure
 from otelbridge.queue.model import Batch, Change, Span
 from otelbridge.queue.packing import MAX_REQUEST_BYTES
-from otelbridge.queue.store import PAGE_BYTES, STREAM_BY_RANK, Store, checksum, read_store, span_of, stream_of
+from otelbridge.queue.store import PAGE_BYTES, Store, checksum, read_store, span_of, stream_of
 from otelbridge.queue.write_ahead_log import FRAME_HEADER_BYTES, FRAME_SALTS, LOG_HEADER_BYTES, LOG_SALTS
 from otelbridge.telemetry.ledger import Account
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from otelbridge.event import Stream
+from otelbridge.event import STREAM_BY_RANK, Stream
 from otelbridge.queue.disk import WAL_LIMIT_BYTES
 from otelbridge.queue.model import Batch, Change, DeadLetter, Retained, Row, Span
 from otelbridge.queue.packing import is_packed, request_bytes
@@ -21,8 +21,6 @@ from otelbridge.queue.settings import QueueSettings
 
 RANK_BITS = 60
 PIECE_BITS = 20  # a million pieces of one batch; leaves 2**40 batches, a century at 300 a second
-# Logs come last: they are nearly all of the traffic, and SQLite fills pages best at the end of a table.
-STREAM_BY_RANK = (Stream.GAPS, Stream.ALERTS, Stream.MESSAGES, Stream.LOGS)
 RANK = {stream: rank for rank, stream in enumerate(STREAM_BY_RANK)}
 SEAL = struct.Struct(">qqq")
 CRC_BITS = 32

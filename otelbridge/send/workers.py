@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from otelbridge.event import Stream
+from otelbridge.event import STREAMS
 from otelbridge.net.backoff import Random
 from otelbridge.queue.work_signal import LingerLimits
 from otelbridge.send.circuit_breaker import BreakerState, CircuitBreaker, Permit, SendCounts
@@ -56,7 +56,7 @@ def linger_limits(settings: SendSettings) -> LingerLimits:
     """What the queue is told about how long, and for how much, a request waits."""
     logs, alerts = settings.linger_seconds, min(settings.linger_seconds, settings.alert_linger_seconds)
     return LingerLimits(
-        seconds={Stream.LOGS: logs, Stream.MESSAGES: logs, Stream.ALERTS: alerts, Stream.GAPS: alerts},
+        seconds={stream: alerts if facts.prompt else logs for stream, facts in STREAMS.items()},
         enough_bytes=settings.max_request_bytes,
         enough_records=settings.max_request_records,
     )

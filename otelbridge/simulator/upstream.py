@@ -13,13 +13,11 @@ from typing import NamedTuple, Protocol, Self
 import grpc
 from grpc_health.v1 import health_pb2
 
-from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.event import LOG_SERVICE, STREAMS, UPSTREAM_STREAMS, Stream
 from otelbridge.pb import kubearmor_pb2
 from otelbridge.simulator.fanout import Fanout, FanoutCounts, Subscriber
 from otelbridge.simulator.manners import RELAY, Ending, HealthAnswer, Manners, Profile, ServerTls
 
-SERVICE = "feeder.LogService"
-METHODS = {Stream.ALERTS: "WatchAlerts", Stream.LOGS: "WatchLogs", Stream.MESSAGES: "WatchMessages"}
 FILTERS = {Stream.ALERTS: ("all", "policy"), Stream.LOGS: ("all", "system")}
 """What a stream's request may ask for. Messages ignore the filter; any other value ends the stream at once with OK."""
 CALLS_REMEMBERED = 10_000
@@ -50,7 +48,7 @@ class LogService:
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """What a `grpc.Server` is to serve."""
         methods = {
-            METHODS[stream]: grpc.unary_stream_rpc_method_handler(
+            STREAMS[stream].method: grpc.unary_stream_rpc_method_handler(
                 self._watch(stream), request_deserializer=kubearmor_pb2.RequestMessage.FromString
             )
             for stream in UPSTREAM_STREAMS
@@ -66,7 +64,7 @@ class LogService:
             response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
         )
         return (
-            grpc.method_handlers_generic_handler(SERVICE, methods),
+            grpc.method_handlers_generic_handler(LOG_SERVICE, methods),
             grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": standard}),
         )
 
@@ -82,9 +80,9 @@ class LogService:
         fanout = self._fanouts[stream]
 
         def watch(request: kubearmor_pb2.RequestMessage, context: grpc.ServicerContext) -> Iterator[bytes]:
-            self._remember(METHODS[stream], context)
+            self._remember(STREAMS[stream].method, context)
             if opening := self._manners().openings.get(stream):
-                _end(context, opening, METHODS[stream])
+                _end(context, opening, STREAMS[stream].method)
                 return
             if request.Filter not in FILTERS.get(stream, (request.Filter,)):
                 return
@@ -155,7 +153,7 @@ def _end(context: grpc.ServicerContext, ending: Ending, method: str) -> None:
 def _words(code: grpc.StatusCode, method: str) -> str:
     """What grpc-go's server says of a method that it does not have."""
     missing = code is grpc.StatusCode.UNIMPLEMENTED and method
-    return f"unknown method {method} for service {SERVICE}" if missing else ""
+    return f"unknown method {method} for service {LOG_SERVICE}" if missing else ""
 
 
 MAX_SERVING_THREADS = 1_024

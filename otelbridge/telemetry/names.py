@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from otelbridge.event import LOG_SERVICE, STREAMS, UPSTREAM_STREAMS
 from otelbridge.telemetry.log import MESSAGES, event_name
 
 SCOPE = "otelbridge"
@@ -198,11 +199,7 @@ STEPS: Mapping[str, str] = {
     "subscribe": "otelbridge.connect.subscribe",
 }
 OTHER_STEP = "otelbridge.connect.step"
-WATCH: Mapping[str, str] = {
-    "alerts": "feeder.LogService/WatchAlerts",
-    "logs": "feeder.LogService/WatchLogs",
-    "messages": "feeder.LogService/WatchMessages",
-}
+WATCH: Mapping[str, str] = {stream.value: f"{LOG_SERVICE}/{STREAMS[stream].method}" for stream in UPSTREAM_STREAMS}
 
 SPANS = (
     SpanName(

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from otelbridge.event import Stream
-from otelbridge.feed.channel import WATCHES
+from otelbridge.event import LOG_SERVICE, STREAMS, Stream
 from otelbridge.pb.kubearmor_pb2 import RequestMessage
 from otelbridge.simulator.faults import act_of, parse_fault
 from otelbridge.simulator.manners import Ending, Manners
@@ -30,7 +29,7 @@ def line(relay: Relay) -> Iterator[TcpProxy]:
 
 def watch(endpoint: str) -> grpc.Call:
     channel = grpc.insecure_channel(endpoint, [("grpc.use_local_subchannel_pool", 1)])
-    method, word = WATCHES[Stream.ALERTS]
+    method, word = f"/{LOG_SERVICE}/{STREAMS[Stream.ALERTS].method}", STREAMS[Stream.ALERTS].filter
     call: grpc.Call = channel.unary_stream(method, RequestMessage.SerializeToString)(RequestMessage(Filter=word))
     return call
 

@@ -9,9 +9,8 @@ from typing import Self
 
 import grpc
 
-from otelbridge.event import Stream
+from otelbridge.event import LOG_SERVICE, STREAMS, Stream
 from otelbridge.pb import kubearmor_pb2
-from otelbridge.simulator.upstream import METHODS, SERVICE
 
 NO_PROXY = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
 
@@ -28,7 +27,8 @@ class Watch:
 
     def __init__(self, channel: grpc.Channel, stream: Stream = Stream.ALERTS, wanted: str = "all") -> None:
         call = channel.unary_stream(
-            f"/{SERVICE}/{METHODS[stream]}", request_serializer=kubearmor_pb2.RequestMessage.SerializeToString
+            f"/{LOG_SERVICE}/{STREAMS[stream].method}",
+            request_serializer=kubearmor_pb2.RequestMessage.SerializeToString,
         )
         self.bodies: list[bytes] = []
         self.ended = threading.Event()
@@ -63,7 +63,7 @@ class Watch:
 def health_check(channel: grpc.Channel, nonce: int, timeout_seconds: float = 5) -> int:
     """The number that came back."""
     call = channel.unary_unary(
-        f"/{SERVICE}/HealthCheck",
+        f"/{LOG_SERVICE}/HealthCheck",
         request_serializer=kubearmor_pb2.NonceMessage.SerializeToString,
         response_deserializer=kubearmor_pb2.ReplyMessage.FromString,
     )
