@@ -90,6 +90,7 @@ def walk() -> dict[str, Any]:
                         "files": len({file for file, _ in functions}),
                         "functions": len(functions),
                         "entered": sorted({file for file, _ in functions}),
+                        "functions_entered": sorted(f"{file}:{name}" for file, name in functions),
                     }
         finally:
             threading.setprofile(None)

@@ -77,8 +77,8 @@ def _sustained(axes: Any, facts: Facts) -> None:
     axes.legend(fontsize="small")
 
 
-def _rooms(axes: Any, facts: Facts) -> None:
-    rows = [row for row in facts["rooms"] if row["cpu_us_per_event"] >= 0.2][:14]
+def _components(axes: Any, facts: Facts) -> None:
+    rows = [row for row in facts["components"] if row["cpu_us_per_event"] >= 0.2][:14]
     names = [f"{row['thread']}: {row['room']}" for row in rows]
     axes.barh(names, [row["cpu_us_per_event"] for row in rows], color=BLUE)
     axes.invert_yaxis()
@@ -112,7 +112,7 @@ PICTURES: dict[str, tuple[str, Callable[[Any, Facts], None]]] = {
     "held": ("held", _held),
     "sustained": ("sustained", _sustained),
     "soak": ("soak", _soak),
-    "rooms": ("rooms", _rooms),
+    "components": ("components", _components),
     "rate": ("rate", _growth("rate", "events per second", "Cost by rate")),
     "pods": ("pods", _growth("pods", "pods", "Cost by number of pods")),
     "size": ("size", _growth("event_bytes", "bytes of an event", "Cost by size of an event")),

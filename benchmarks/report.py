@@ -364,12 +364,12 @@ def _disk_section(facts: Facts) -> str:
     )
 
 
-def _rooms_section(facts: Facts) -> str:
+def _components_section(facts: Facts) -> str:
     if "skipped" in facts:
         return f"### CPU by component\n\nNot measured: {facts['skipped']}."
     rows = [
-        (row["thread"], row["room"], row["cpu_us_per_event"])
-        for row in facts["rooms"]
+        (row["thread"], row["component"], row["cpu_us_per_event"])
+        for row in facts["components"]
         if row["cpu_us_per_event"] >= 0.1
     ]
     return (
@@ -377,7 +377,7 @@ def _rooms_section(facts: Facts) -> str:
         "Each thread's CPU is the kernel's; within a thread it is shared out by "
         f"{facts['samples']} samples (`profile.folded`).\n\n"
         + table(("thread", "component", "CPU µs per event"), rows)
-        + "\n\n![](rooms.png)"
+        + "\n\n![](components.png)"
     )
 
 
@@ -526,7 +526,7 @@ SECTIONS: dict[str, Callable[[Facts], str]] = {
     "cost": _cost_section,
     "yardstick": _yardstick_section("Beside a minimal Go bridge"),
     "yardstick_alerts": _yardstick_section("Beside a minimal Go bridge, policy alerts only"),
-    "rooms": _rooms_section,
+    "components": _components_section,
     "sustained": _sustained_section,
     "latency": _latency_section,
     "disk": _disk_section,

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks import machine, report
 from benchmarks.measurements import (
     burst,
+    components,
     cost,
     disk,
     growth,
@@ -21,7 +22,6 @@ from benchmarks.measurements import (
     kept,
     latency,
     rest,
-    rooms,
     soak,
     sustained,
     yardstick,
@@ -45,7 +45,7 @@ MEASUREMENTS = {
     "cost": Measurement("CPU per event, beside the SDK bridge and the Collector", cost.measure),
     "yardstick": Measurement("every figure of a node's bridge, beside a minimal Go bridge", yardstick.measure_mixed),
     "yardstick_alerts": Measurement("the same with policy alerts only", yardstick.measure_alerts),
-    "rooms": Measurement("CPU per event by thread and component", rooms.measure),
+    "components": Measurement("CPU per event by thread and component", components.measure),
     "latency": Measurement("from event to arrival", latency.measure),
     "disk": Measurement("from receipt to disk", disk.measure),
     "burst": Measurement("largest burst without a drop", burst.measure),

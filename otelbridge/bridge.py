@@ -151,6 +151,16 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
 TELEMETRY_CLOSE_SECONDS = 3.0
 
 
+def both(tell: Tell, observer: Tell) -> Tell:
+    """Tells an observer too."""
+
+    def told(event: Event) -> None:
+        tell(event)
+        observer(event)
+
+    return told
+
+
 class Bridge:
     """The whole road, from KubeArmor to the endpoint."""
 
@@ -167,7 +177,6 @@ class Bridge:
             QueueUnusable: the queue's folder cannot be written.
         """
         self._settings = settings = loaded.settings
-        self._observer = observer
         self._reloading = threading.Lock()
         about_us = settings.telemetry.resource_attributes
         self.life = Life(
@@ -184,13 +193,15 @@ class Bridge:
             stderr=sys.stderr,
             lent=lent_headers(settings.send, settings.telemetry),
         )
+        self.tell: Tell = self._telemetry.tell if observer is None else both(self._telemetry.tell, observer)
+        """Tells of something that happened, as every component does."""
         try:
-            self.components = open_components(settings, telemetry=self._telemetry, tell=self._tell)
+            self.components = open_components(settings, telemetry=self._telemetry, tell=self.tell)
         except BaseException:
             self._telemetry.close(TELEMETRY_CLOSE_SECONDS)
             raise
         bind_metrics(self.components)
-        self._housekeeper = Housekeeper(self.components, self._tell)
+        self._housekeeper = Housekeeper(self.components, self.tell)
         self.status: StatusServer | None = None
         if settings.status.enabled:
             self.status = StatusServer(
@@ -200,7 +211,7 @@ class Bridge:
                 readyz=self._readyz,
                 startupz=self._startupz,
                 metrics=self._telemetry.prometheus,
-                tell=self._tell,
+                tell=self.tell,
                 events=events_after(self.components),
             )
 
@@ -233,7 +244,7 @@ class Bridge:
         self._housekeeper.start()
         self.components.feed.start(self.components.queue.last_watching())
         self.life.phase = "running"
-        self._tell(
+        self.tell(
             BridgeStarted(
                 version=__version__,
                 upstreams=tuple(self._settings.feed.endpoints),
@@ -265,25 +276,21 @@ class Bridge:
                 components.queue.change_linger(linger_limits(after.send))
                 counts = components.workers.retire()
                 components.sender = sender
-                components.workers = Workers(components.queue, sender, after.send, self._tell, counts=counts)
+                components.workers = Workers(components.queue, sender, after.send, self.tell, counts=counts)
                 components.workers.start()
             self._telemetry.change_level(after.telemetry.log_level)
-            self._tell(SettingsReloaded(changed=found.taken, need_restart=found.waiting))
-
-    def tell(self, event: Event) -> None:
-        """Tells of something that happened, as every component does."""
-        self._tell(event)
+            self.tell(SettingsReloaded(changed=found.taken, need_restart=found.waiting))
 
     def refuse_reload(self, problems: Sequence[str]) -> None:
         """Says that settings were read again and cannot be used."""
-        self._tell(SettingsRefused(problems=tuple(problems)))
+        self.tell(SettingsRefused(problems=tuple(problems)))
 
     def drain(self, why: str) -> bool:
         """Stops reading, puts all that was received on disk, and exports until the deadline; True if all was sent."""
         deadline = time.monotonic() + self._settings.bridge.drain_seconds
         with self._reloading:
             self.life.phase = "draining"
-        self._tell(DrainStarted(why=why, deadline_seconds=self._settings.bridge.drain_seconds))
+        self.tell(DrainStarted(why=why, deadline_seconds=self._settings.bridge.drain_seconds))
         self._housekeeper.stop()
         self.components.feed.stop_reading()
         self.components.pipeline.drain()
@@ -300,15 +307,10 @@ class Bridge:
         held = sum(components.queue.held().values())
         components.queue.close()
         self.life.phase = "stopped"
-        self._tell(BridgeStopped(held_records=held, seconds=time.monotonic() - began))
+        self.tell(BridgeStopped(held_records=held, seconds=time.monotonic() - began))
         if self.status is not None:
             self.status.close()
         self._telemetry.close(TELEMETRY_CLOSE_SECONDS)
-
-    def _tell(self, event: Event) -> None:
-        self._telemetry.tell(event)
-        if self._observer is not None:
-            self._observer(event)
 
     # --- probes ---
 

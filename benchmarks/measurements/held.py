@@ -21,7 +21,7 @@ TURNS = 5
 SMALL = 20 * WINDOW_EVENTS
 """A backlog below this would have grown too much after some windows, and is let go before each."""
 POLL_SECONDS = 0.2
-PATIENCE_SECONDS = 60.0
+MAX_WAIT_SECONDS = 60.0
 ROOMY = replace(
     GRPC_GZIP,
     name="gRPC, gzip, a queue of 8 GiB",
@@ -93,7 +93,7 @@ def hold(bench: Bench, road: Road, level: int) -> None:
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Until it is so, or patience ends: then the figures will tell."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
     while not condition() and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
@@ -112,7 +112,7 @@ def drain(road: Road, levels: tuple[int, ...]) -> list[Facts]:
     """CPU per record sent between two levels, downwards, from the moment on at which the endpoint takes them again."""
     road.sink.ask("accept")
     held, sent, spent = road.held(), road.sink.ask("counts")["distinct"], road.bridge.cpu_seconds()
-    began, deadline = time.monotonic(), time.monotonic() + 10 * PATIENCE_SECONDS
+    began, deadline = time.monotonic(), time.monotonic() + 10 * MAX_WAIT_SECONDS
     rows: list[Facts] = []
     marks = [*(level // 2 for level in reversed(levels)), 0]
     while marks and time.monotonic() < deadline:

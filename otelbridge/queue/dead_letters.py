@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 from otelbridge.queue.memory import OpenLease
 from otelbridge.queue.model import Batch, Change, DeadLetter, Refused, TooLarge
+from otelbridge.queue.packing import joined
 from otelbridge.queue.settings import QueueSettings, nanos
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import Store
@@ -81,7 +82,7 @@ class DeadLetters:
         dead_letter = DeadLetter(
             id=self._state.checkpoint.next_sequence,
             stream=lease.stream,
-            request=lease.request,
+            request=joined(lease.parts),
             records=lease.records,
             oldest_received_unix_nano=open_lease.oldest,
             refused_unix_nano=self._state.clock.now(),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from otelbridge.event import Stream
-from otelbridge.queue.packing import joined
 
 
 @dataclass(eq=False)  # not frozen: whoever re-raises an exception sets its traceback
@@ -111,18 +110,14 @@ class Lease:
     stream: Stream
     batch_ids: tuple[int, ...]
     parts: tuple[bytes, ...]
-    """The batches' requests, as they are held, or small ones as they were before."""
+    """The batches' requests, as they are held, or small ones as they were before: `packing.joined` makes one of them,
+    outside the queue's lock."""
     request_bytes: int
     """Of all of them, unpacked: what an endpoint's limit is about."""
     records: int
     oldest_received_unix_nano: int
     tries: int = 0
     """How often its oldest batch has been refused or sent back before."""
-
-    @property
-    def request(self) -> bytes:
-        """The batches' requests, joined, packed or as they are; made anew each time, outside the queue's lock."""
-        return joined(self.parts)
 
 
 class Span(NamedTuple):

@@ -16,7 +16,7 @@ from otelbridge.queue.checkpoint import Checkpoint
 from otelbridge.queue.disk import DATABASE_ENDINGS, DiskError, disk_error_of
 from otelbridge.queue.memory import Leases, MemoryStore, measure
 from otelbridge.queue.model import Batch, Change, Span
-from otelbridge.queue.packing import MAX_REQUEST_BYTES
+from otelbridge.queue.packing import MAX_REQUEST_BYTES, joined
 from otelbridge.queue.store import PAGE_BYTES, Store, checksum, read_store, span_of, stream_of
 from otelbridge.queue.write_ahead_log import FRAME_HEADER_BYTES, FRAME_SALTS, LOG_HEADER_BYTES, LOG_SALTS
 from otelbridge.telemetry.ledger import Account
@@ -332,7 +332,7 @@ def restore_from_memory(leases: Leases, memory: MemoryStore, copies: Mapping[int
             leases.block(lease.stream, Span(row_id, row_id))
         batch = Batch(
             stream=lease.stream,
-            request=lease.request,
+            request=joined(lease.parts),
             records=lease.records,
             oldest_received_unix_nano=open_lease.oldest,
         )

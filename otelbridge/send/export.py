@@ -24,7 +24,7 @@ from typing import Protocol
 from otelbridge.event import Stream
 from otelbridge.net.backoff import Random, full_jitter_seconds
 from otelbridge.queue.model import Accepted, Batch, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
-from otelbridge.queue.packing import DamagedRequest, packed, unpacked
+from otelbridge.queue.packing import DamagedRequest, joined, packed, unpacked
 from otelbridge.send.bad_records import BadSources, Contents, Range, Suspects, Verdict, halves
 from otelbridge.send.circuit_breaker import CircuitBreaker, Permit, SendCounts
 from otelbridge.send.request_limits import BacklogLimiter, Limits, RequestSize
@@ -63,7 +63,7 @@ DAMAGED = "corrupt"
 
 
 class LeasingQueue(Protocol):
-    """As much of the durable queue as this room needs."""
+    """As much of the durable queue as sending needs."""
 
     def take(self, *, max_bytes: int, max_records: int, without: Collection[Stream] = ()) -> Lease | None:
         """The next lease, within the limits unless a single batch exceeds them; None when nothing else is free."""
@@ -383,7 +383,7 @@ class Export:
             counts.in_flight += 1
         began = context.clock()
         try:
-            outcome: Outcome = context.sender.send(lease.request, records=lease.records)
+            outcome: Outcome = context.sender.send(joined(lease.parts), records=lease.records)
         except DamagedRequest as damage:  # narrowed down to its batch, and set aside, as if the endpoint had said so
             outcome = Refused(code=DAMAGED, why=str(damage))
         finally:
@@ -620,7 +620,7 @@ def _refuses_everything(outcome: Refused | TooLarge) -> Hold:
 def _contents(lease: Lease, *, apart: Callable[[bytes], bool] = lambda _: False) -> Contents | None:
     """The records of a lease; None where they cannot be taken apart, or it is not what it should be."""
     try:
-        contents = Contents(unpacked(lease.request), apart=apart)
+        contents = Contents(unpacked(joined(lease.parts)), apart=apart)
     except ValueError:
         return None
     return contents if contents.records == lease.records else None

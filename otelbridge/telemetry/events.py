@@ -16,7 +16,7 @@ class Event(Protocol):
 
 
 Tell = Callable[[Event], None]
-"""Passed into every room; never raises, never blocks, may be called from any thread."""
+"""Passed into every component; never raises, never blocks, may be called from any thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,7 @@ def server(address: str) -> Mapping[str, str | int]:
 
 
 class InstrumentKind(StrEnum):
-    """OpenTelemetry's instruments. An observable one reads another room's plain counters when it is collected."""
+    """OpenTelemetry's instruments. An observable one reads another component's plain counters when it is collected."""
 
     COUNTER = "counter"
     HISTOGRAM = "histogram"

@@ -202,7 +202,7 @@ class Telemetry:
             self._dropped += 1
 
     def observe(self, name: str, reading: Reading) -> None:
-        """Binds an observable instrument to plain counters of another room.
+        """Binds an observable instrument to plain counters of another component.
 
         Args:
             name: declared in `names.py`.

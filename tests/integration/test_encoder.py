@@ -21,7 +21,7 @@ from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.pipeline import GapSink, Pipeline
-from otelbridge.queue.packing import packed, unpacked
+from otelbridge.queue.packing import joined, packed, unpacked
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.endpoint_inbox import attributes
@@ -74,7 +74,7 @@ class Walk:
         assert encoder.drain()
         records = []
         while lease := self.queue.take(max_bytes=MIB, max_records=MIB):
-            for per_resource in ExportLogsServiceRequest.FromString(unpacked(lease.request)).resource_logs:
+            for per_resource in ExportLogsServiceRequest.FromString(unpacked(joined(lease.parts))).resource_logs:
                 records += [record for per_scope in per_resource.scope_logs for record in per_scope.log_records]
         return records
 

@@ -1,9 +1,9 @@
 """`make mutants`: breaks the walk in small ways, one at a time, and counts which of them its tests notice.
 
-    python tests/mutants/run.py [--each N] [--seed N] [ROOM ...]
+    python tests/mutants/run.py [--each N] [--seed N] [COMPONENT ...]
 
-Of every room N places are drawn by the seed, cosmic-ray changes one of them, and the room's own tests run until the
-first that fails. What survives is listed with its change in mutants.json; `survivors.json` beside this file explains
+Of each component N places are drawn by the seed, cosmic-ray changes one of them, and that component's tests run until
+the first that fails. What survives is listed in mutants.json; `survivors.json` beside this file explains
 those that change nothing that can be observed. Works on a copy of the tree: that is what a broken one may harm.
 """
 
@@ -30,7 +30,7 @@ from cosmic_ray.work_item import MutationSpec
 ROOT = Path(__file__).resolve().parents[2]
 EXPLAINED = Path(__file__).with_name("survivors.json")
 RESULTS = ROOT / "mutants.json"
-ROOMS = ("gate", "mapping", "queue", "send", "feed")
+COMPONENTS = ("gate", "mapping", "queue", "send", "feed")
 EACH = 20
 SEED = 20_261_129
 TIMEOUT_SECONDS = 300
@@ -44,26 +44,26 @@ BAR = 0.9
 class Survivor:
     """A change that no test noticed."""
 
-    room: str
+    component: str
     place: str
     operator: str
     change: str
     explained: str = ""
 
 
-def candidates(folder: Path, room: str) -> list[MutationSpec]:
-    """Every change that cosmic-ray knows for a room's modules, but those of no use."""
-    modules = sorted(path for path in (folder / "otelbridge" / room).glob("*.py") if path.name != "settings.py")
-    with use_db(str(folder / f"{room}.sqlite"), mode=WorkDB.Mode.create) as db:
+def candidates(folder: Path, component: str) -> list[MutationSpec]:
+    """Every change that cosmic-ray knows for a component's modules, but those of no use."""
+    modules = sorted(path for path in (folder / "otelbridge" / component).glob("*.py") if path.name != "settings.py")
+    with use_db(str(folder / f"{component}.sqlite"), mode=WorkDB.Mode.create) as db:
         init(modules, db, {})
         found = [item.mutations[0] for item in db.work_items]
     useful = (one for one in found if not any(name in one.operator_name for name in LEAVE_OUT))
     return sorted(useful, key=lambda one: (str(one.module_path), one.start_pos, one.operator_name, one.occurrence))
 
 
-def command_of(room: str) -> str:
-    """What runs a room's tests, in the copy."""
-    folders = [folder for kind in ("unit", "integration") if (ROOT / (folder := f"tests/{kind}/{room}")).is_dir()]
+def command_of(component: str) -> str:
+    """What runs a component's tests, in the copy."""
+    folders = [folder for kind in ("unit", "integration") if (ROOT / (folder := f"tests/{kind}/{component}")).is_dir()]
     options = "-x -q -n 0 -p no:randomly -p no:cacheprovider --timeout 120"
     return f"{sys.executable} -m pytest {options} {' '.join(folders)}"
 
@@ -79,28 +79,28 @@ def copy_of_the_tree(folder: Path) -> None:
             shutil.copy2(source, target)
 
 
-def judged(folder: Path, room: str, drawn: Iterable[MutationSpec], explained: dict[str, str]) -> list[Survivor]:
+def judged(folder: Path, component: str, drawn: Iterable[MutationSpec], explained: dict[str, str]) -> list[Survivor]:
     """Tries each change; returns those that survived."""
     survivors = []
     for mutation in drawn:
         began = time.monotonic()
-        result = mutate_and_test([mutation], command_of(room), TIMEOUT_SECONDS)
+        result = mutate_and_test([mutation], command_of(component), TIMEOUT_SECONDS)
         place = f"{Path(mutation.module_path).relative_to(folder)}:{mutation.start_pos[0]}"
         operator = mutation.operator_name.removeprefix("core/")
-        print(f"{room}: {'killed' if result.is_killed else 'SURVIVED'} {place} {operator}"
+        print(f"{component}: {'killed' if result.is_killed else 'SURVIVED'} {place} {operator}"
               f" ({time.monotonic() - began:.0f} s)", flush=True)  # fmt: skip
         if not result.is_killed:
             lines = (result.diff or "").splitlines()
             change = "\n".join(line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---"))
-            survivors.append(Survivor(room, place, operator, change, explained.get(change, "")))
+            survivors.append(Survivor(component, place, operator, change, explained.get(change, "")))
     return survivors
 
 
 def main() -> int:
     """Runs, writes the results, and returns 1 where the score is below the bar."""
     options = argparse.ArgumentParser(description="Mutation tests of the walk.")
-    options.add_argument("rooms", nargs="*", default=ROOMS)
-    options.add_argument("--each", type=int, default=EACH, help="changes a room")
+    options.add_argument("components", nargs="*", default=COMPONENTS)
+    options.add_argument("--each", type=int, default=EACH, help="changes a component")
     options.add_argument("--seed", type=int, default=SEED)
     given = options.parse_args()
     explained = json.loads(EXPLAINED.read_text(encoding="utf-8")) if EXPLAINED.exists() else {}
@@ -111,10 +111,10 @@ def main() -> int:
         copy_of_the_tree(folder)
         os.chdir(folder)
         os.environ["PYTHONPATH"] = name
-        for room in given.rooms:
-            found = candidates(folder, room)
-            drawn = random.Random(f"{given.seed} {room}").sample(found, min(given.each, len(found)))
-            survivors += judged(folder, room, drawn, explained)
+        for component in given.components:
+            found = candidates(folder, component)
+            drawn = random.Random(f"{given.seed} {component}").sample(found, min(given.each, len(found)))
+            survivors += judged(folder, component, drawn, explained)
             tried += len(drawn)
     counted = [one for one in survivors if not one.explained]
     score = 1 - len(counted) / tried

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from otelbridge.event import Stream
 from otelbridge.queue.model import Accepted, Batch, Lease
+from otelbridge.queue.packing import joined
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.telemetry.events import Event
@@ -31,8 +32,9 @@ def record(number: int) -> bytes:
     return HEAD.pack(number, zlib.crc32(body)) + body
 
 
-def numbers_of(request: bytes) -> list[int]:
-    """The records' numbers; fails when a byte has changed."""
+def numbers_of(held: bytes | Lease) -> list[int]:
+    """The records' numbers, of a request or of a lease; fails when a byte has changed."""
+    request = joined(held.parts) if isinstance(held, Lease) else held
     assert len(request) % RECORD_BYTES == 0
     numbers = []
     for start in range(0, len(request), RECORD_BYTES):
@@ -68,8 +70,8 @@ def drain(queue: DurableQueue, *, max_records: int = 8192) -> list[int]:
     """Accepts everything that can be taken; the numbers in the order in which they came."""
     numbers: list[int] = []
     while (lease := queue.take(max_bytes=1 << 20, max_records=max_records)) is not None:
-        assert lease.records == len(lease.request) // RECORD_BYTES
-        numbers += numbers_of(lease.request)
+        assert lease.records == len(joined(lease.parts)) // RECORD_BYTES
+        numbers += numbers_of(lease)
         queue.settle(lease, Accepted())
     return numbers
 

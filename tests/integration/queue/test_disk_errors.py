@@ -69,7 +69,7 @@ def test_the_queue_goes_on_while_the_disk_fails_and_recovers_by_itself(
     assert_balanced(queue)
     assert len(told.of(QueueDegraded)) == 1
     assert queue.depth().degraded
-    got = numbers_of(out.request) + drain(queue, max_records=3)
+    got = numbers_of(out) + drain(queue, max_records=3)
     assert_balanced(queue)
     disk.well()
     eventually(lambda: told.of(QueueRecovered), within_seconds=5, why="the queue's own thread tries again")
@@ -97,12 +97,12 @@ def test_a_backlog_that_is_delivered_while_nothing_can_be_written_costs_no_more_
     while len(got) < 150:
         disk.statements.clear()
         leases = [take(queue, max_records=1) for _ in range(3)]
-        queue.replace(leases[0], [batch_of(Stream.LOGS, numbers_of(leases[0].request))])
+        queue.replace(leases[0], [batch_of(Stream.LOGS, numbers_of(leases[0]))])
         for lease in reversed(leases[1:]):  # not in the order in which they were leased
             queue.settle(lease, Accepted())
         again = take(queue, max_records=1)
         queue.settle(again, Accepted())
-        got += [n for lease in (again, *leases[1:]) for n in numbers_of(lease.request)]
+        got += [n for lease in (again, *leases[1:]) for n in numbers_of(lease)]
         most = max(most, len(disk.statements))
     assert most < 40, "statements of four takes"
     assert len(queue._state.leases.settled()) < 10
@@ -183,7 +183,7 @@ def test_pieces_and_dead_letters_work_while_the_disk_is_full(tmp_path: Path) -> 
     assert_balanced(queue)
     assert [numbers_of(letter.request) for letter in queue.dead_letters()] == [[0, 1, 2, 3]]
     lease = take(queue)
-    assert numbers_of(lease.request) == [4, 5, 6, 7, 8]
+    assert numbers_of(lease) == [4, 5, 6, 7, 8]
     queue.settle(lease, LATER)
     disk.well()
     eventually(lambda: told.of(QueueRecovered), why="recovery")
@@ -228,10 +228,10 @@ def test_commits_that_failed_but_took_effect_are_neither_doubled_nor_lost(tmp_pa
         put(queue, Stream.LOGS, [n])
         queue.tend()
     queue.settle(out, Accepted())
-    got = numbers_of(out.request)
+    got = numbers_of(out)
     for _ in range(6):  # all that is on disk, and some of what is in memory and perhaps on disk
         lease = take(queue, max_records=1)
-        got += numbers_of(lease.request)
+        got += numbers_of(lease)
         queue.settle(lease, Accepted())
         assert_balanced(queue)
     returned = take(queue, max_records=1)
@@ -324,7 +324,7 @@ def test_a_really_full_disk_loses_nothing_and_doubles_nothing(small_disk: Path) 
         put(queue, Stream.LOGS, range(number, number + 50))
         number += 50
         lease = take(queue, max_records=50)
-        got += numbers_of(lease.request)
+        got += numbers_of(lease)
         queue.settle(lease, Accepted())
         assert_balanced(queue)
     filler.unlink()
@@ -405,7 +405,7 @@ def test_a_disk_that_the_queue_has_filled_to_the_last_byte_is_given_back_once_al
 def settle_one(queue: DurableQueue) -> list[int]:
     lease = take(queue, max_records=50)
     queue.settle(lease, Accepted())
-    return numbers_of(lease.request)
+    return numbers_of(lease)
 
 
 def test_a_backlog_is_delivered_and_taken_over_by_a_start_on_a_full_disk(small_disk: Path) -> None:
@@ -431,7 +431,7 @@ def test_a_start_on_a_full_disk_works_from_memory(small_disk: Path) -> None:
     queue = open_queue(small_disk, told)
     put(queue, Stream.ALERTS, [1, 2, 3])
     lease = take(queue)
-    assert numbers_of(lease.request) == [1, 2, 3]
+    assert numbers_of(lease) == [1, 2, 3]
     queue.settle(lease, LATER)
     filler.unlink()
     eventually(lambda: queue.depth().memory_records == 0, within_seconds=5, why="space is back")

@@ -38,7 +38,7 @@ while True:
     out.write(f"owed {number}\\n"); out.flush()
     if number % 60 == 0:
         lease = queue.take(max_bytes=1 << 20, max_records=40)
-        out.write(f"sent {' '.join(map(str, numbers_of(lease.request)))}\\n"); out.flush()
+        out.write(f"sent {' '.join(map(str, numbers_of(lease)))}\\n"); out.flush()
         queue.settle(lease, Accepted())
         out.write("done\\n"); out.flush()
 """
@@ -159,7 +159,7 @@ def cut_power(directory: Path, synchronous: str, seed: int) -> None:
             number += 20
             if dice.random() < 0.3:
                 lease = take(queue, max_records=40)
-                sent.extend(numbers_of(lease.request))
+                sent.extend(numbers_of(lease))
                 queue.settle(lease, Accepted())
 
     queue.upkeep.stop()  # the moments of syncing are ours

@@ -155,7 +155,7 @@ def test_a_folder_in_whose_place_is_a_file_is_told_until_the_file_is_gone(tmp_pa
     put(queue, Stream.LOGS, range(5, 10))
     assert queue.depth().degraded
     lease = take(queue, max_records=5)
-    assert numbers_of(lease.request) == list(range(5)), "what is open can be read all the while"
+    assert numbers_of(lease) == list(range(5)), "what is open can be read all the while"
     queue.settle(lease, Accepted())
     folder.unlink()
     while queue.tend():

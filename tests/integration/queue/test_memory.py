@@ -46,7 +46,7 @@ def test_a_worker_that_comes_at_once_reads_nothing_from_disk(tmp_path: Path) -> 
     for n in range(0, 50, 5):
         put(queue, Stream.LOGS, range(n, n + 5))
         lease = take(queue)
-        assert numbers_of(lease.request) == list(range(n, n + 5))
+        assert numbers_of(lease) == list(range(n, n + 5))
         queue.settle(lease, Accepted())
     assert reads(statements) == 0
     assert_balanced(queue)
@@ -63,7 +63,7 @@ def test_a_backlog_larger_than_what_is_kept_comes_in_order_from_disk_and_then_fr
     assert reads(statements) > 0
     statements.clear()
     put(queue, Stream.LOGS, [1, 2, 3])
-    assert numbers_of(take(queue).request) == [1, 2, 3]
+    assert numbers_of(take(queue)) == [1, 2, 3]
     assert reads(statements) == 0
     queue.close()
 

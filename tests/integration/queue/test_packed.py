@@ -11,7 +11,7 @@ import pytest
 from otelbridge.event import Stream
 from otelbridge.queue.inspect import inspect
 from otelbridge.queue.model import Accepted, Batch
-from otelbridge.queue.packing import DamagedRequest, is_packed, packed, unpacked
+from otelbridge.queue.packing import DamagedRequest, is_packed, joined, packed, unpacked
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.store import checksum
 from otelbridge.telemetry.ledger import Account, Posting
@@ -37,13 +37,13 @@ def test_a_lease_is_limited_by_what_it_unpacks_to_in_this_life_and_the_next(tmp_
     put(queue, *[packed_batch(RECORDS * n) for n in range(12)])
     first = take(queue, max_bytes=3 * REQUEST_BYTES)
     assert (first.records, first.request_bytes) == (3 * RECORDS, 3 * REQUEST_BYTES)
-    assert numbers_of(unpacked(first.request)) == list(range(3 * RECORDS))
+    assert numbers_of(unpacked(joined(first.parts))) == list(range(3 * RECORDS))
     queue.settle(first, Accepted())
     queue.close()
     queue = open_queue(tmp_path)
     second = take(queue, max_bytes=10 * REQUEST_BYTES - 1)
     assert second.request_bytes == 9 * REQUEST_BYTES
-    assert numbers_of(unpacked(second.request)) == list(range(3 * RECORDS, 12 * RECORDS))
+    assert numbers_of(unpacked(joined(second.parts))) == list(range(3 * RECORDS, 12 * RECORDS))
     queue.settle(second, Accepted())
     assert_balanced(queue)
     queue.close()
@@ -67,7 +67,7 @@ def test_packed_and_unpacked_batches_lie_side_by_side(tmp_path: Path) -> None:
         assert seen.verify().sound
     lease = take(queue)
     assert lease.request_bytes == REQUEST_BYTES + 2 * RECORD_BYTES
-    assert numbers_of(unpacked(lease.request)) == list(range(RECORDS + 2))
+    assert numbers_of(unpacked(joined(lease.parts))) == list(range(RECORDS + 2))
     queue.settle(lease, Accepted())
     queue.close()
 
@@ -92,5 +92,5 @@ def test_verify_finds_a_batch_that_was_sealed_damaged(tmp_path: Path) -> None:
     queue = open_queue(tmp_path)
     lease = take(queue)
     with pytest.raises(DamagedRequest):
-        unpacked(lease.request)
+        unpacked(joined(lease.parts))
     queue.close()

@@ -46,7 +46,7 @@ def test_what_is_put_comes_out_in_order_and_joined(tmp_path: Path) -> None:
     for n in range(10):
         put(queue, Stream.ALERTS, range(10 * n, 10 * n + 10))
     lease = take(queue)
-    assert numbers_of(lease.request) == list(range(100))
+    assert numbers_of(lease) == list(range(100))
     assert (lease.stream, lease.records, lease.tries) == (Stream.ALERTS, 100, 0)
     queue.settle(lease, Accepted())
     assert queue.depth().records == 0
@@ -61,8 +61,8 @@ def test_a_lease_holds_one_stream_and_the_oldest_batch_goes_first(tmp_path: Path
     put(queue, Stream.ALERTS, [2])
     put(queue, Stream.LOGS, [3])
     first, second = take(queue), take(queue)
-    assert (first.stream, numbers_of(first.request)) == (Stream.LOGS, [1, 3])
-    assert (second.stream, numbers_of(second.request)) == (Stream.ALERTS, [2])
+    assert (first.stream, numbers_of(first)) == (Stream.LOGS, [1, 3])
+    assert (second.stream, numbers_of(second)) == (Stream.ALERTS, [2])
     assert queue.take(max_bytes=MIB, max_records=10) is None
     queue.close()
 
@@ -83,7 +83,7 @@ def test_many_small_batches_fill_one_lease(tmp_path: Path) -> None:
     for n in range(1500):
         put(queue, Stream.LOGS, [n])
     lease = take(queue, max_records=1200)
-    assert numbers_of(lease.request) == list(range(1200))
+    assert numbers_of(lease) == list(range(1200))
     queue.close()
 
 
@@ -95,7 +95,7 @@ def test_what_is_out_is_not_handed_out_again_until_it_comes_back(tmp_path: Path)
     assert queue.take(max_bytes=MIB, max_records=2) is None
     queue.settle(leases[1], LATER)
     again = take(queue, max_records=8)
-    assert (numbers_of(again.request), again.tries) == ([2, 3], 1)
+    assert (numbers_of(again), again.tries) == ([2, 3], 1)
     queue.settle(leases[2], Accepted())
     queue.settle(again, Hold(code="UNAUTHENTICATED", why="token", cure="a new one"))
     queue.settle(leases[0], LATER)
@@ -134,7 +134,7 @@ def test_pieces_take_the_place_of_a_lease_and_can_be_cut_again(tmp_path: Path) -
     numbers = list(range(16))
     while len(numbers) > 1:
         lease = take(queue, max_records=len(numbers))
-        assert numbers_of(lease.request) == numbers
+        assert numbers_of(lease) == numbers
         half = len(numbers) // 2
         queue.replace(lease, [batch_of(Stream.LOGS, numbers[:half]), batch_of(Stream.LOGS, numbers[half:])])
         assert_balanced(queue)
@@ -160,9 +160,9 @@ def test_the_pieces_of_a_lease_can_be_kept_and_each_is_settled_by_itself(tmp_pat
     put(queue, Stream.LOGS, [6])
     halves = [batch_of(Stream.LOGS, [n, n + 1]) for n in (0, 2, 4)]
     pieces = queue.replace(take(queue, max_records=6), halves, keep=True)
-    assert [numbers_of(piece.request) for piece in pieces] == [[0, 1], [2, 3], [4, 5]]
+    assert [numbers_of(piece) for piece in pieces] == [[0, 1], [2, 3], [4, 5]]
     rest = take(queue)
-    assert numbers_of(rest.request) == [6]
+    assert numbers_of(rest) == [6]
     queue.settle(pieces[1], Accepted())
     queue.settle(rest, Accepted())
     queue.dead_letter(pieces[0], Refused(code="400", why="no"))
@@ -199,7 +199,7 @@ def test_a_restart_keeps_batches_ledger_and_notes(tmp_path: Path) -> None:
     assert queue.ledger().postings() == ledger
     assert queue.last_watching() == {("relay:32767", Stream.ALERTS): 5}
     assert [(h.held_records, h.held_bytes) for h in told.of(QueueOpened)] == [(16, 16 * RECORD_BYTES)]
-    assert set(numbers_of(out.request)) <= set(drain(queue))
+    assert set(numbers_of(out)) <= set(drain(queue))
     assert_balanced(queue)
     queue.close()
 
@@ -381,7 +381,7 @@ def test_workers_and_encoder_at_once_lose_and_double_nothing(tmp_path: Path) -> 
                 queue.settle(lease, LATER)
                 continue
             with lock:
-                got.extend(numbers_of(lease.request))
+                got.extend(numbers_of(lease))
             queue.settle(lease, Accepted())
 
     workers = [threading.Thread(target=worker) for _ in range(3)]

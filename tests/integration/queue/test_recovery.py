@@ -43,7 +43,7 @@ def kept(directory: Path, *, crashed: bool) -> tuple[set[int], set[int]]:
     settled: set[int] = set()
     for _ in range(3):
         lease = take(queue, max_records=100)
-        settled |= set(numbers_of(lease.request))
+        settled |= set(numbers_of(lease))
         queue.settle(lease, Accepted())
     copy = directory.with_name("copy")
     shutil.copytree(directory, copy)
@@ -196,7 +196,7 @@ def test_a_file_overwritten_while_running_costs_what_was_not_leased_and_is_said(
             file.write(random.Random(2).randbytes(path.stat().st_size))
     for n in range(200, 210):
         put(queue, Stream.LOGS, range(100 * n, 100 * n + 100))
-    got = numbers_of(lease.request)
+    got = numbers_of(lease)
     queue.settle(lease, Accepted())
     got += drain(queue)
     assert len(got) == len(set(got))

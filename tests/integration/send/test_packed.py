@@ -164,7 +164,7 @@ def test_small_batches_that_memory_has_are_compressed_as_one_and_never_unpacked(
     lease = road.queue.take(max_bytes=1 << 20, max_records=400)
     assert lease is not None
     monkeypatch.setattr(packing, "inflated", lambda _: pytest.fail("a part was unpacked"))
-    assert len(gzip_member(lease.request)) < sum(len(batch.request) for batch in batches) / 2
+    assert len(gzip_member(joined(lease.parts))) < sum(len(batch.request) for batch in batches) / 2
     monkeypatch.undo()
     road.queue.settle(lease, RetryLater(code="", why=""))
     road.start(endpoint)

@@ -148,7 +148,7 @@ class Bench:
         self.replay.observe()
 
     def drained_in(self, seconds: float) -> int:
-        """Records that couriers get out in so many seconds if nothing else holds them."""
+        """Records that workers get out in so many seconds if nothing else holds them."""
         sent, until = 0, self.now + seconds
         while self.now < until:
             pause = self.replay.wait_seconds()

@@ -86,14 +86,14 @@ def _blind(state: SubscriptionState, seconds: float, **more: Any) -> Subscriptio
 
 
 def test_alive_while_every_thread_turns() -> None:
-    assert livez([StillPulse("encoder", 3), StillPulse("courier", 59)], max_silence_seconds=60).ok
+    assert livez([StillPulse("encoder", 3), StillPulse("send-1", 59)], max_silence_seconds=60).ok
 
 
 def test_a_thread_that_does_not_turn_is_named() -> None:
-    result = livez([StillPulse("encoder", 3), StillPulse("courier", 61)], max_silence_seconds=60)
+    result = livez([StillPulse("encoder", 3), StillPulse("send-1", 61)], max_silence_seconds=60)
 
     assert not result.ok
-    assert [(check.name, check.ok) for check in result.checks] == [("thread encoder", True), ("thread courier", False)]
+    assert [(check.name, check.ok) for check in result.checks] == [("thread encoder", True), ("thread send-1", False)]
     assert result.checks[1].why == "turned 61.0 s ago, allowed 60 s"
 
 

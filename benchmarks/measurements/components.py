@@ -1,4 +1,4 @@
-"""CPU per event by thread and room: each thread's CPU from the kernel, shared out by samples of what it was doing."""
+"""CPU per event by thread and component: each thread's CPU from the kernel, shared out by samples of its stack."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Stack = tuple[str, ...]
 
 
 def measure(bench: Bench) -> Facts:
-    """Microseconds per event of each thread, and within it of each room; the samples themselves go into a file."""
+    """Microseconds per event of each thread, and within it of each component; the samples themselves go into a file."""
     sampler = Path(sys.executable).with_name("py-spy")
     if not sampler.exists():
         return {"skipped": "py-spy is not installed; `make bench` installs it"}
@@ -53,7 +53,7 @@ def measure(bench: Bench) -> Facts:
         "threads": {
             name: round(cost, 1) for name, cost in sorted(by_thread.items(), key=lambda row: -row[1]) if cost > 1e-2
         },
-        "rooms": share_out(by_thread, samples),
+        "components": share_out(by_thread, samples),
     }
 
 
@@ -97,8 +97,8 @@ def short(frame: str) -> str:
     return f"{path}:{function}"
 
 
-def room_of(stack: Stack) -> str:
-    """The room of ours that is innermost, and whether it was inside gRPC."""
+def component_of(stack: Stack) -> str:
+    """The component of ours that is innermost, and whether it was inside gRPC."""
     inside = " (gRPC)" if any(frame.startswith(("grpc/", "grpc_")) for frame in stack[-6:]) else ""
     for frame in reversed(stack):
         if frame.startswith("otelbridge/"):
@@ -107,19 +107,19 @@ def room_of(stack: Stack) -> str:
 
 
 def share_out(by_thread: dict[str, float], samples: Counter[Stack]) -> list[dict[str, str | float]]:
-    """Each thread's CPU by room, in the proportion of its samples."""
+    """Each thread's CPU by component, in the proportion of its samples."""
     of_thread: dict[str, Counter[str]] = defaultdict(Counter)
     for stack, count in samples.items():
-        of_thread[stack[0]][room_of(stack[1:])] += count
+        of_thread[stack[0]][component_of(stack[1:])] += count
     rows: list[dict[str, str | float]] = []
     for thread, cost in by_thread.items():
         found = of_thread.get(thread)
         if not found:
-            rows.append({"thread": thread, "room": "not sampled", "cpu_us_per_event": round(cost, 2)})
+            rows.append({"thread": thread, "component": "not sampled", "cpu_us_per_event": round(cost, 2)})
             continue
         rows += [
-            {"thread": thread, "room": room, "cpu_us_per_event": round(cost * count / found.total(), 2)}
-            for room, count in found.items()
+            {"thread": thread, "component": component, "cpu_us_per_event": round(cost * count / found.total(), 2)}
+            for component, count in found.items()
         ]
     return sorted(
         (row for row in rows if float(row["cpu_us_per_event"]) >= 1e-2), key=lambda row: -float(row["cpu_us_per_event"])

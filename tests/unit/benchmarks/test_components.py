@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.measurements.rooms import Stack, read_samples, room_of, share_out, short
+from benchmarks.measurements.components import Stack, component_of, read_samples, share_out, short
 
 LINE = (
     "thread (7): encoder;Thread.run (/opt/python/lib/python3.11/threading.py);"
@@ -20,7 +20,7 @@ def test_a_sample_has_its_thread_and_no_path_of_the_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "room"),
+    ("frames", "component"),
     [
         (("threading.py:run", "otelbridge/pipeline.py:_run", "otelbridge/mapping/record_encoder.py:map"), "mapping"),
         (("threading.py:run", "otelbridge/pipeline.py:_run"), "pipeline"),
@@ -29,8 +29,8 @@ def test_a_sample_has_its_thread_and_no_path_of_the_machine() -> None:
         (("threading.py:run",), "Python itself"),
     ],
 )
-def test_a_sample_belongs_to_the_innermost_room(frames: tuple[str, ...], room: str) -> None:
-    assert room_of(frames) == room
+def test_a_sample_belongs_to_the_innermost_component(frames: tuple[str, ...], component: str) -> None:
+    assert component_of(frames) == component
 
 
 def test_a_library_is_named_from_its_package_on() -> None:
@@ -44,7 +44,7 @@ def test_a_thread_s_time_is_shared_out_by_its_samples() -> None:
 
     rows = share_out({"encoder": 20.0, "core": 5.0}, samples)
 
-    assert [(row["thread"], row["room"], row["cpu_us_per_event"]) for row in rows] == [
+    assert [(row["thread"], row["component"], row["cpu_us_per_event"]) for row in rows] == [
         ("encoder", "mapping", 15.0),
         ("encoder", "queue", 5.0),
         ("core", "not sampled", 5.0),
