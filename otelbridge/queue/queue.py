@@ -6,7 +6,6 @@ and a thread of the queue's own writes them when it does again.
 
 from __future__ import annotations
 
-import math
 import sqlite3
 import threading
 import time
@@ -17,7 +16,7 @@ from functools import partial
 from otelbridge.event import Gap, RecordGap, Stream
 from otelbridge.queue.checkpoint import QueueClock, boot_id, elapsed_nanos
 from otelbridge.queue.dead_letters import DeadLetters, collect
-from otelbridge.queue.dequeue import Dequeue
+from otelbridge.queue.dequeue import Dequeue, LingerLimits, WorkSignal
 from otelbridge.queue.disk import CURE, Folder, sentence
 from otelbridge.queue.model import (
     Accepted,
@@ -37,7 +36,6 @@ from otelbridge.queue.recovery import record_crash
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import Connect, connect, max_file_bytes, open_store
-from otelbridge.queue.work_signal import Linger, LingerLimits, WorkSignal
 from otelbridge.queue.write_ahead_log import LogSync
 from otelbridge.telemetry.events import Event, QueueFolderExposed, QueueOpened, RecordsShed, Tell
 from otelbridge.telemetry.ledger import Ledger, Posting
@@ -80,9 +78,8 @@ class DurableQueue:
         self._log_sync = LogSync(self.path, synced_by_itself=synchronous == "full")
         self._overflow = Overflow(settings, self._state)
         self._dead_letters = DeadLetters(settings, self._state)
-        self._dequeue = Dequeue(settings.order, self._state, self._dead_letters)
-        self._linger = Linger(linger)
-        self._work_signal = WorkSignal(self._lock, self._due_at)
+        self._dequeue = Dequeue(settings.order, self._state, self._dead_letters, linger)
+        self._work_signal = WorkSignal(self._lock, self._dequeue.due_at)
 
     @classmethod
     def open(
@@ -175,15 +172,13 @@ class DurableQueue:
             ledger = self._state.checkpoint.ledger
             for posting in postings:
                 ledger.post(posting)
-            self._dequeue.note_arrival()
+            self._dequeue.note_arrivals(batches)
             change = Change()
             passed: dict[Stream, int] = {}
-            now = time.monotonic()
             for batch in batches:
                 excess, memory_only = self._excess(batch)
                 if excess <= 0 or self._overflow.make_room(batch, excess, change, passed, memory_only=memory_only):
                     self._state.insert(self._state.dated(batch), change)
-                self._linger.put(batch, now)
             self._state.write(change)
             self._work_signal.notify()
 
@@ -203,33 +198,19 @@ class DurableQueue:
         A batch larger than the limits is leased alone. A lease is out until it is settled, replaced or dead-lettered.
         """
         with self._changing():
-            now = time.monotonic()
-            left_out = {*without, *(stream for stream in Stream if self._linger.due_at(stream) > now)}
-            lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records, without=left_out)
-            if lease is not None:
-                self._linger.leased(
-                    lease.stream,
-                    size=lease.request_bytes,
-                    records=lease.records,
-                    all_of_it=lease.stream not in self._state.free_streams(),
-                )
+            lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records, without=without)
             self._work_signal.taken(anything=lease is not None)
             return lease
 
     def change_linger(self, limits: LingerLimits) -> None:
         """Lets requests wait by these limits from now on."""
         with self._lock:
-            self._linger.change(limits)
+            self._dequeue.linger.change(limits)
         self.wake()
 
     def lift_linger(self) -> None:
         """From now on whatever is free is leased at once."""
-        with self._lock:
-            self._linger.lift()
-        self._work_signal.wake()
-
-    def _due_at(self) -> float:
-        return min([self._linger.due_at(stream) for stream in self._state.free_streams()], default=math.inf)
+        self.change_linger(NO_LINGER)
 
     def settle(self, lease: Lease, outcome: Outcome) -> None:
         """Ends a lease: accepted batches are gone and counted, all others are given back.
@@ -242,7 +223,6 @@ class DurableQueue:
                 self._dequeue.accept(lease, outcome)
             else:
                 self._dequeue.give_back(lease)
-                self._linger.hurry(lease.stream)
                 self._work_signal.notify()
 
     def dead_letter(self, lease: Lease, outcome: Refused | TooLarge) -> None:
@@ -265,7 +245,6 @@ class DurableQueue:
         """
         with self._changing():
             leases = self._dequeue.replace(lease, batches, keep=keep)
-            self._linger.hurry(lease.stream)
             self._work_signal.notify()
             return leases
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from otelbridge.event import STREAMS
 from otelbridge.net.backoff import Random
-from otelbridge.queue.work_signal import LingerLimits
+from otelbridge.queue.dequeue import LingerLimits
 from otelbridge.send.circuit_breaker import BreakerState, CircuitBreaker, Permit, SendCounts
 from otelbridge.send.export import Export, ExportContext, LeasingQueue
 from otelbridge.send.request_limits import BacklogLimiter, Limits

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.dequeue import LingerLimits
 from otelbridge.queue.model import Batch
 from otelbridge.queue.queue import NO_LINGER, DurableQueue
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.queue.work_signal import LingerLimits
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.workers import Workers

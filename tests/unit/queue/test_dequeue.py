@@ -7,8 +7,8 @@ import time
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.dequeue import AT_ONCE, Linger, LingerLimits, WorkSignal
 from otelbridge.queue.model import Batch
-from otelbridge.queue.work_signal import AT_ONCE, Linger, LingerLimits, WorkSignal
 from tests.waiting import eventually
 
 
@@ -187,5 +187,5 @@ def test_what_came_back_is_due_now_and_so_is_what_joins_it() -> None:
 def test_nothing_waits_once_the_linger_is_lifted() -> None:
     linger = Linger(LIMITS)
     linger.put(a_batch(), 10.0)
-    linger.lift()
+    linger.change(LingerLimits())
     assert linger.due_at(Stream.LOGS) == AT_ONCE
