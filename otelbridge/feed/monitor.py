@@ -32,23 +32,17 @@ from otelbridge.telemetry.events import (
 )
 from otelbridge.telemetry.supervisor import Pulse
 
-LATE_SECONDS = 1.0
+LATE_SECONDS = 0.8
 """An answer that took so long was held up: health checks are answered within milliseconds."""
 STALL_SECONDS = 4.5
 """Shorter stalls lose nothing: nodes drop a relay that leaves their ping unanswered 6 s after the last sign of life."""
 NODES_DROP_SECONDS = 6.0
 NODES_RETURN_SECONDS = 7.0
 """The relay goes back to nodes that dropped it after a fixed sleep of 5 s, and has to connect and subscribe then."""
-PROBE_SECONDS = 2.0
-"""After so much silence where there was none, and again after as much, a health check is sent ahead of time."""
-PROBE_FOR_SECONDS = 60.0
-"""A longer silence is a quiet stream, not a stall that is about to end."""
-UNUSUAL_FACTOR = 2.5
-"""Times the mean silence between two looks with news."""
-MEAN_WEIGHT = 0.1
-"""Of the newest silence in that mean."""
-MEAN_FACTOR = 4.0
-"""A silence counts for no more than so many times the mean: a stall must not hide the next one."""
+PROBE_SECONDS = 3.0
+"""After so long without a sign of life a health check is sent ahead of time: a stall of 5 s holds it up for one."""
+PROBE_FOR_SECONDS = 300.0
+"""After so long without any event a stall loses next to nothing, and the usual health checks have to do."""
 
 NANOSECONDS = 1_000_000_000
 
@@ -83,8 +77,6 @@ class StallDetector:
     def __init__(self, now: int) -> None:
         self._last_answer = now
         self._last_event = 0
-        self._mean_seconds = 0.0
-        """Of the silences between looks that found news; 0 before the second event."""
         self._silence = (now, now)
         """The latest silence of some length that has ended: from one event to the next."""
 
@@ -93,26 +85,19 @@ class StallDetector:
         if last_event <= self._last_event:
             return
         before, self._last_event = self._last_event, last_event
-        if not before:
-            return
-        seconds = (last_event - before) / NANOSECONDS
-        if seconds >= STALL_SECONDS:
+        if before and last_event - before >= STALL_SECONDS * NANOSECONDS:
             self._silence = (before, last_event)
-        mean = self._mean_seconds or min(seconds, PROBE_FOR_SECONDS)
-        self._mean_seconds = mean + MEAN_WEIGHT * (min(seconds, MEAN_FACTOR * mean, PROBE_FOR_SECONDS) - mean)
 
     def wants_probe(self, now: int, asked: int) -> bool:
-        """Whether the present silence is out of the usual, and no health check was sent lately to tell why.
+        """Whether there was no sign of life for a while, and no health check was sent lately to tell why.
 
         Args:
             now: the time.
             asked: when the last health check was sent.
         """
-        silence = (now - self._last_event) / NANOSECONDS
-        if not self._mean_seconds or silence > PROBE_FOR_SECONDS:
+        if now - self._last_event > PROBE_FOR_SECONDS * NANOSECONDS:
             return False
-        unusual = silence > max(PROBE_SECONDS, UNUSUAL_FACTOR * self._mean_seconds)
-        return unusual and (now - max(asked, self._last_event)) / NANOSECONDS >= PROBE_SECONDS
+        return now - max(asked, self._last_event) >= PROBE_SECONDS * NANOSECONDS
 
     def answered(self, asked: int, now: int) -> Stall | None:
         """A health check was answered; the stall that this ends, if it is one.
