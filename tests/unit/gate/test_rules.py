@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,9 +24,13 @@ def alert(**fields: str) -> pb.Alert:
     return pb.Alert(**{**ALERT, **fields})
 
 
-def gate(*rules: dict[str, Any]) -> Gate:
+def gate_settings(rules: Sequence[dict[str, Any]]) -> GateSettings:
     named = [{"name": f"rule {number}", "action": "drop", **rule} for number, rule in enumerate(rules)]
-    return Gate(GateSettings(rules=tuple(RuleSettings(**rule) for rule in named)))
+    return GateSettings(rules=tuple(RuleSettings(**rule) for rule in named))
+
+
+def gate(*rules: dict[str, Any]) -> Gate:
+    return Gate(gate_settings(rules))
 
 
 def drops(rule: dict[str, Any], message: pb.Alert | pb.Log | pb.Message, stream: Stream = Stream.ALERTS) -> bool:
@@ -167,3 +173,33 @@ def test_a_wrong_setting_is_named_with_its_place_and_cure(settings: dict[str, An
     (error,) = raised.value.errors()
     assert ".".join(map(str, error["loc"])) == place
     assert words in error["msg"]
+
+
+RULES_OF_MANY_KINDS: tuple[dict[str, Any], ...] = (
+    {"namespace": ("shop",), "action": "keep"},
+    {"pod": ("web-*",), "operation": ("File",)},
+    {"policy": ("ksp-*",)},
+    {"operation": ("Process",), "namespace": ("bank",)},
+    {"min_severity": 7, "action": "keep"},
+    {"action_taken": ("block",)},
+    {"container": ("db",)},
+)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_bits_that_the_fast_path_keeps_decide_as_the_rules_do_one_by_one(seed: int) -> None:
+    dice = random.Random(seed)
+    rules = Gate(gate_settings(dice.sample(RULES_OF_MANY_KINDS, k=dice.randint(1, 7)))).screens[Stream.ALERTS]
+    for _ in range(40):
+        message = alert(
+            NamespaceName=dice.choice(["shop", "bank", "x"]),
+            PodName=dice.choice(["web-1", "y"]),
+            ContainerName=dice.choice(["web", "db"]),
+            PolicyName=dice.choice(["ksp-1", "other"]),
+            Operation=dice.choice(["Process", "File"]),
+            Action=dice.choice(["Block", "Audit"]),
+            Severity=dice.choice(["5", "8"]),
+        )
+        verdict = rules.verdict(message)
+        by_bits = rules.dropped_by(rules.workload(message) & rules.rule(message))
+        assert by_bits == (None if verdict.keep else verdict.rule)
