@@ -64,7 +64,7 @@ BURST_EVENTS = 600
 BURST_SECONDS = 0.5
 """At 20,000 events/s (600 in 30 ms) reading comes first: the encoder waits, half a second at most, before it competes
 for the interpreter. A reader that wants it from a busy encoder gets it for one event every 5 ms, and KubeArmor's slots
-overflow meanwhile; alone, it takes 100,000 a second. docs/decisions/batching.md has the figures."""
+overflow meanwhile; alone, it takes 100,000 a second. docs/decisions/pacing.md has the figures."""
 
 LET_IN_SECONDS = 0.0005
 LET_IN_STEPS = 10

@@ -20,7 +20,7 @@ MILLISECONDS = 1000
 
 LOOKAHEAD_BYTES = 32 * 1024 * 1024
 """The HTTP/2 window of a stream: so much may be under way and not read yet, and is memory only while it is. Of a burst
-of 100,000 events/s KubeArmor's 1,000 slots hold 10 ms; 37,000 events more fit in here (docs/decisions/batching.md)."""
+of 100,000 events/s KubeArmor's 1,000 slots hold 10 ms; 37,000 events more fit in here (docs/decisions/pacing.md)."""
 
 
 class WatchCall(Protocol):

@@ -4,7 +4,7 @@ A failed unary call never ends a stream that hangs, so the verdict `DEAD` means 
 
 A reader that has read everything may pause, so that it wakes for several events at once. What comes meanwhile waits in
 gRPC's buffers: its own threads go on taking it from the socket, up to the stream's window (channel.py), so KubeArmor's
-slots do not fill. docs/decisions/linger.md has the figures.
+slots do not fill. docs/decisions/pacing.md has the figures.
 """
 
 from __future__ import annotations
