@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 from otelbridge import __version__
@@ -177,6 +178,7 @@ class Bridge:
             QueueUnusable: the queue's folder cannot be written.
         """
         self._settings = settings = loaded.settings
+        self._shown = cast("Json", shown(loaded))
         self._reloading = threading.Lock()
         about_us = settings.telemetry.resource_attributes
         self.life = Life(
@@ -206,7 +208,7 @@ class Bridge:
         if settings.status.enabled:
             self.status = StatusServer(
                 settings.status,
-                sections=sections(self.components, settings=cast("Json", shown(loaded)), life=self.life),
+                sections=sections(self.components, settings=lambda: self._shown, life=self.life),
                 livez=self._livez,
                 readyz=self._readyz,
                 startupz=self._startupz,
@@ -265,10 +267,16 @@ class Bridge:
             before, after = self._settings, merged(self._settings, loaded.settings)
             found, components = changes(before, loaded.settings), self.components
             gate = Gate(after.gate)
-            mapper = Mapper(after.mapping, version=__version__, tally=components.mapper.tally)
-            sender = open_sender(after.send, version=__version__) if after.send != before.send else None
+            mapper = Mapper(after.mapping, version=__version__, instance=platform.node(), tally=components.mapper.tally)
+            resend = after.send != before.send
+            exporters = None
+            if resend or after.telemetry != before.telemetry:
+                lent = lent_headers(after.send, after.telemetry)
+                exporters = self._telemetry.open_exporters(after.telemetry, lent)
+            sender = open_sender(after.send, version=__version__) if resend else None
             # From here on nothing can fail.
             self._settings = after
+            self._shown = cast("Json", shown(replace(loaded, settings=after)))
             if (after.gate, after.mapping) != (before.gate, before.mapping):
                 components.mapper = mapper
                 components.pipeline.replace(gate, mapper)
@@ -278,7 +286,9 @@ class Bridge:
                 components.sender = sender
                 components.workers = Workers(components.queue, sender, after.send, self.tell, counts=counts)
                 components.workers.start()
-            self._telemetry.change_level(after.telemetry.log_level)
+            components.alert_policies = after.telemetry.alert_policies
+            components.feed.limit_nodes(after.telemetry.max_nodes)
+            self._telemetry.change(after.telemetry, exporters)
             self.tell(SettingsReloaded(changed=found.taken, need_restart=found.waiting))
 
     def refuse_reload(self, problems: Sequence[str]) -> None:

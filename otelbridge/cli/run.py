@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ LAST_WORDS = "Stopped without draining; what is on disk will be delivered after 
 
 
 LOOK_SECONDS = 2.0
-"""Between two looks at the settings file, where it is watched; a change has to last for one."""
+"""Between two looks at the settings file, where it is watched."""
+SETTLE_SECONDS = 0.2
+"""The file is read when it was the same for so long."""
 IDLE_SECONDS = 60.0
 
 
@@ -49,30 +52,39 @@ class Reloading:
         read: reads them, or raises `SettingsError`.
         bridge: takes them over.
         asked: set by SIGHUP.
-        file: looked at for changes; None where it is not watched.
+        file: the settings file, if there is one.
+        watched: whether a change of it is enough.
     """
 
     def __init__(
-        self, read: Callable[[], Loaded], bridge: Bridge, *, asked: threading.Event, file: Path | None
+        self, read: Callable[[], Loaded], bridge: Bridge, *, asked: threading.Event, file: Path | None, watched: bool
     ) -> None:
         self._read, self._bridge, self._asked, self._file = read, bridge, asked, file
-        self._used = self._seen = self._content()
+        self._look_seconds = LOOK_SECONDS if file and watched else None
+        self._used = self._content()
 
     def turn(self) -> bool:
         """Waits for a reason to read the settings, for a while, and reads them."""
-        if self._asked.wait(LOOK_SECONDS if self._file else IDLE_SECONDS):
-            self._asked.clear()
-            self._used = self._seen = self._content()
+        asked = self._asked.wait(self._look_seconds or IDLE_SECONDS)
+        self._asked.clear()
+        if asked or (self._look_seconds and self._content() != self._used):
+            self._used = self._written()
             self._read_again()
-        elif self._file is not None:
-            before, self._seen = self._seen, self._content()
-            if self._seen == before != self._used:
-                self._used = before
-                self._read_again()
         return True
 
+    def _written(self) -> bytes:
+        """What is in the file, once nobody writes it any more: half a file may be good settings too."""
+        seen = self._content()
+        while (now := self._later()) != seen:
+            seen = now
+        return seen
+
+    def _later(self) -> bytes:
+        time.sleep(SETTLE_SECONDS)
+        return self._content()
+
     def _content(self) -> bytes:
-        """What is in the file; empty while it is being replaced, or where none is watched."""
+        """What is in the file; empty while it is being replaced, or where there is none."""
         try:
             return read_bounded(self._file) if self._file else b""
         except OSError:
@@ -101,7 +113,7 @@ def run(
     """Run the bridge until it is told to stop.
 
     SIGTERM or Ctrl-C drains it first: what it holds is delivered, what cannot be waits on disk. A second signal stops
-    it at once. SIGHUP reads the settings again: gate, mapping, send and log level take effect, the log says what waits
+    it at once. SIGHUP reads the settings again: gate, mapping, send and telemetry take effect, the log says what waits
     for a restart, and settings that cannot be used change nothing.
     """
     flags: dict[str, Any] = {
@@ -123,7 +135,8 @@ def run(
             lambda: load_given(config, sets, **flags),
             bridge,
             asked=asked,
-            file=loaded.file if loaded.settings.bridge.reload_on_change else None,
+            file=loaded.file,
+            watched=loaded.settings.bridge.reload_on_change,
         )
         SupervisedThread("reload", reloading.turn, tell=bridge.tell).start()
         code = bridge.run(stop)

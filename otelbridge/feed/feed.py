@@ -139,6 +139,10 @@ class Feed:
         for gap in self._nodes.departed(now):
             self._record(gap)
 
+    def limit_nodes(self, max_nodes: int) -> None:
+        """So many nodes are told apart from now on; those heard first are forgotten."""
+        self._nodes.max_nodes = max_nodes
+
     def nodes_last_seen(self) -> dict[tuple[str, str], int]:
         """Upstream and node to the Unix time in nanoseconds of its last event."""
         return self._nodes.last_seen()

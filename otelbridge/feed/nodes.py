@@ -176,7 +176,8 @@ class NodeRoster:
     """
 
     def __init__(self, max_nodes: int = 1000) -> None:
-        self._max_nodes = max_nodes
+        self.max_nodes = max_nodes
+        """Changed by a reload."""
         self._lock = threading.Lock()
         self._nodes: OrderedDict[tuple[str, str], _Node] = OrderedDict()
         """By upstream and name; least recently heard first."""
@@ -245,7 +246,7 @@ class NodeRoster:
 
     def _heard(self, upstream: str, name: str, unix_nano: int) -> Gap | None:
         key = self._key(upstream, name)
-        if key is None:
+        if key is None or not self.max_nodes:
             return None
         node = self._nodes.get(key)
         if node is None:
@@ -279,7 +280,7 @@ class NodeRoster:
         return [(key, node) for key, node in self._nodes.items() if node.habit.unusual(now_unix_nano)]
 
     def _make_room(self) -> None:
-        if len(self._nodes) >= self._max_nodes:
+        while len(self._nodes) >= self.max_nodes:
             self._forget(next(iter(self._nodes)))
             self.forgotten += 1
 

@@ -321,8 +321,10 @@ def _cross_checked(
                 yield problem
 
 
-AT_ONCE = ("gate.", "mapping.", "send.", "telemetry.log_level")
-"""Settings, and sections, that a running bridge takes over without losing a subscription or a batch."""
+AT_ONCE = ("gate", "mapping", "send", "telemetry")
+"""Sections that a running bridge takes over without losing a subscription or a batch."""
+IDENTITY = ("telemetry.service_name", "telemetry.resource_attributes")
+"""What a process says it is stays the same for as long as it lives, as OpenTelemetry wants it of a resource."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,19 +340,12 @@ class Changes:
 def changes(before: Settings, after: Settings) -> Changes:
     """What a reload would do."""
     paths = [leaf.path for leaf in leaves() if value_at(before, leaf.path) != value_at(after, leaf.path)]
-    return Changes(
-        taken=tuple(path for path in paths if path.startswith(AT_ONCE)),
-        waiting=tuple(path for path in paths if not path.startswith(AT_ONCE)),
-    )
+    taken = tuple(path for path in paths if path.partition(".")[0] in AT_ONCE and path not in IDENTITY)
+    return Changes(taken=taken, waiting=tuple(path for path in paths if path not in taken))
 
 
 def merged(before: Settings, after: Settings) -> Settings:
     """The settings in force after a reload: what needs a restart stays as it was."""
-    return before.model_copy(
-        update={
-            "gate": after.gate,
-            "mapping": after.mapping,
-            "send": after.send,
-            "telemetry": before.telemetry.model_copy(update={"log_level": after.telemetry.log_level}),
-        }
-    )
+    same = {path.partition(".")[2]: value_at(before, path) for path in IDENTITY}
+    sections = {name: getattr(after, name) for name in AT_ONCE}
+    return before.model_copy(update={**sections, "telemetry": after.telemetry.model_copy(update=same)})

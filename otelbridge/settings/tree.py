@@ -41,7 +41,9 @@ class BridgeSettings(BaseModel):
     reload_on_change: bool = Field(
         default=False,
         description="Read the settings file again when its content changes (a ConfigMap's does). SIGHUP does so at any "
-        "time.",
+        "time. `gate`, `mapping`, `send` and `telemetry` take effect, without losing a subscription or an event; the "
+        "log names what waits for a restart: the other sections, `telemetry.service_name` and "
+        "`telemetry.resource_attributes`.",
     )
 
 

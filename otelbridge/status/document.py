@@ -340,12 +340,12 @@ class Life:
     """`starting`, `running`, `draining` or `stopped`."""
 
 
-def sections(components: Components, *, settings: Json, life: Life) -> Mapping[str, Section]:
+def sections(components: Components, *, settings: Callable[[], Json], life: Life) -> Mapping[str, Section]:
     """Name of a section to the function that makes it, from what the components say at the moment it is asked.
 
     Args:
         components: the bridge's.
-        settings: those in force, secrets hidden.
+        settings: gives those in force, secrets hidden.
         life: which one it is.
     """
     made: Mapping[str, Callable[[], object]] = {
@@ -365,7 +365,7 @@ def sections(components: Components, *, settings: Json, life: Life) -> Mapping[s
         "gaps": lambda: [gap_document(gap) for gap in components.telemetry.history.gaps()],
         "history": lambda: [entry_document(entry) for entry in components.telemetry.history.entries()],
         "certificates": lambda: _certificates(components),
-        "settings": lambda: settings,
+        "settings": settings,
     }
     if components.recent_events is not None:
         latest = components.recent_events

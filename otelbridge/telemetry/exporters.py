@@ -7,11 +7,13 @@ left behind when the deadline has passed. All threads of the SDK are daemons, so
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, TextIO, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TextIO, TypeVar
 
 import grpc
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
@@ -50,29 +52,43 @@ class Reloading(Generic[T]):
     """
 
     def __init__(self, make: Callable[[Mapping[str, str]], T], *, headers: Headers, files: Sequence[str]) -> None:
-        self._make: Callable[[Mapping[str, str]], T] = make
-        self._headers, self._files = headers, [Path(file) for file in files if file]
+        self.source: tuple[Callable[[Mapping[str, str]], T], Headers, Sequence[str]] = make, headers, files
         self._lock = threading.Lock()
-        self._made_of = self._look()
+        self.made_of = self._look()
+        self._idle = False
+        self._replaced: list[T] = []
         self.exporter: T = make(headers())
 
-    def current(self) -> T:
-        """The exporter, made anew if it has to be; the present one while the files cannot be used."""
+    def replace(self, other: Self | None) -> None:
+        """Uses the other's exporter from the next time on, or none at all."""
+        with self._lock:
+            self._idle = other is None
+            if other is not None:
+                self._replaced.append(self.exporter)
+                self.exporter, self.made_of, self.source = other.exporter, other.made_of, other.source
+
+    def current(self) -> T | None:
+        """The exporter, made anew if it has to be; the present one while the files cannot be used.
+
+        Called by the thread that exports, when it does not: what was replaced ends here, and no export with it.
+        """
         with self._lock:
             made_of = self._look()
-            if made_of is None or made_of == self._made_of:
-                return self.exporter
-            try:
-                new = self._make(self._headers())
-            except ValueError:
-                return self.exporter
-            old, self.exporter, self._made_of = self.exporter, new, made_of
-        old.shutdown()
-        return new
+            if made_of is not None and made_of != self.made_of:
+                make, headers, _ = self.source
+                with suppress(ValueError):
+                    new = make(headers())
+                    self._replaced.append(self.exporter)
+                    self.exporter, self.made_of = new, made_of
+            replaced, self._replaced = self._replaced, []
+            exporter = None if self._idle else self.exporter
+        for old in replaced:
+            old.shutdown()
+        return exporter
 
     def _look(self) -> tuple[object, ...] | None:
         try:
-            return dict(self._headers()), *(file.read_bytes() for file in self._files)
+            return dict(self.source[1]()), *(Path(file).read_bytes() for file in self.source[2] if file)
         except OSError:
             return None
 
@@ -81,19 +97,24 @@ class ReloadingSpanExporter(SpanExporter):
     """The SDK's interface on top of it."""
 
     def __init__(self, reloading: Reloading[SpanExporter]) -> None:
-        self._reloading = reloading
+        self.reloading = reloading
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """With the exporter of the moment."""
-        return self._reloading.current().export(spans)
+        """With the exporter of the moment; once more where it was replaced meanwhile. Without one they are dropped."""
+        failed = None
+        while (exporter := self.reloading.current()) is not None and exporter is not failed:
+            if exporter.export(spans) is SpanExportResult.SUCCESS:
+                return SpanExportResult.SUCCESS
+            failed = exporter
+        return SpanExportResult.FAILURE if failed else SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
         """Ends the exporter of the moment, and its waiting between two tries."""
-        self._reloading.exporter.shutdown()
+        self.reloading.exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing is kept back."""
-        return self._reloading.exporter.force_flush(timeout_millis)
+        return self.reloading.exporter.force_flush(timeout_millis)
 
 
 class ReloadingMetricExporter(MetricExporter):
@@ -102,19 +123,20 @@ class ReloadingMetricExporter(MetricExporter):
     def __init__(self, reloading: Reloading[MetricExporter]) -> None:
         made = reloading.exporter
         super().__init__(made._preferred_temporality, made._preferred_aggregation)  # noqa: SLF001 - as the SDK's readers do
-        self._reloading = reloading
+        self.reloading = reloading
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **more: Any) -> MetricExportResult:
-        """With the exporter of the moment."""
-        return self._reloading.current().export(metrics_data, timeout_millis, **more)
+        """With the exporter of the moment; what fails is in the sums of the next time."""
+        exporter = self.reloading.current()
+        return exporter.export(metrics_data, timeout_millis, **more) if exporter else MetricExportResult.SUCCESS
 
     def shutdown(self, timeout_millis: float = 30_000, **more: Any) -> None:
         """Ends the exporter of the moment."""
-        self._reloading.exporter.shutdown(timeout_millis, **more)
+        self.reloading.exporter.shutdown(timeout_millis, **more)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Nothing is kept back."""
-        return self._reloading.exporter.force_flush(timeout_millis)
+        return self.reloading.exporter.force_flush(timeout_millis)
 
 
 DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
@@ -134,7 +156,7 @@ def addressed(signal: SignalSettings, path: str) -> SignalSettings:
 
 def span_exporter(
     signal: SignalSettings, *, place: str, console: TextIO, headers: Headers = no_headers
-) -> SpanExporter | None:
+) -> ReloadingSpanExporter | None:
     """The exporter of spans, None for `none`.
 
     Args:
@@ -150,7 +172,8 @@ def span_exporter(
         case "none", _:
             return None
         case "console", _:
-            return ConsoleSpanExporter(out=console, formatter=lambda span: span.to_json(indent=None) + "\n")
+            printer = ConsoleSpanExporter(out=console, formatter=lambda span: span.to_json(indent=None) + "\n")
+            return ReloadingSpanExporter(Reloading(lambda _: printer, headers=no_headers, files=()))
         # Each is imported where it is used: it is memory that only those should pay who use it.
         case _, "grpc":
             from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as by_grpc  # noqa: PLC0415
@@ -169,7 +192,7 @@ def span_exporter(
 
 def metric_exporter(
     signal: SignalSettings, *, place: str, console: TextIO, headers: Headers = no_headers
-) -> MetricExporter | None:
+) -> ReloadingMetricExporter | None:
     """The exporter of metrics, None for `none`; the arguments are those of `span_exporter`.
 
     Raises:
@@ -179,7 +202,8 @@ def metric_exporter(
         case "none", _:
             return None
         case "console", _:
-            return ConsoleMetricExporter(out=console, formatter=lambda data: data.to_json(indent=None) + "\n")
+            printer = ConsoleMetricExporter(out=console, formatter=lambda data: data.to_json(indent=None) + "\n")
+            return ReloadingMetricExporter(Reloading(lambda _: printer, headers=no_headers, files=()))
         case _, "grpc":
             from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as by_grpc  # noqa: PLC0415 - as above
 
@@ -244,75 +268,132 @@ LOGGER = "opentelemetry.otelbridge"
 """Under the SDK's own name, so that the listener for libraries hears it."""
 
 
+class Exporters(NamedTuple):
+    """The exporters that settings ask for, opened and not used yet."""
+
+    settings: TelemetrySettings
+    spans: ReloadingSpanExporter | None
+    metrics: ReloadingMetricExporter | None
+
+
+def open_exporters(settings: TelemetrySettings, *, console: TextIO, lent: Mapping[str, Headers]) -> Exporters:
+    """Opens them.
+
+    Args:
+        settings: what the operator said.
+        console: where the `console` exporters write.
+        lent: further headers, for `traces` and `metrics`.
+
+    Raises:
+        ValueError: a certificate or key cannot be read.
+    """
+    if settings.disabled:
+        return Exporters(settings, None, None)
+    traces = addressed(settings.traces, "/v1/traces")
+    metrics = addressed(settings.metrics, "/v1/metrics")
+    return Exporters(
+        settings,
+        span_exporter(traces, place="telemetry.traces", console=console, headers=lent.get("traces", no_headers)),
+        metric_exporter(metrics, place="telemetry.metrics", console=console, headers=lent.get("metrics", no_headers)),
+    )
+
+
+class MetricsPush:
+    """Collects and exports the metrics now and then, in a thread that starts with the first exporter.
+
+    The SDK's reader has a thread of its own, whose interval cannot change, and its sums would begin anew with another
+    reader.
+    """
+
+    def __init__(self, meters: MeterProvider) -> None:
+        self._meters = meters
+        self._exporter: ReloadingMetricExporter | None = None
+        self._reader: PeriodicExportingMetricReader | None = None
+        self._interval_seconds = 0.0
+        self._changed, self._ended = threading.Event(), threading.Event()
+
+    def use(self, exporter: ReloadingMetricExporter | None, interval_seconds: float) -> None:
+        """Exports with it from now on, at that interval; None exports nothing."""
+        self._interval_seconds = interval_seconds
+        if self._exporter is not None:
+            self._exporter.reloading.replace(exporter.reloading if exporter else None)
+            self._changed.set()
+        elif exporter is not None:
+            self._exporter = exporter
+            self._reader = PeriodicExportingMetricReader(
+                exporter, export_interval_millis=math.inf, export_timeout_millis=math.inf
+            )
+            self._meters.add_metric_reader(self._reader)
+            collect = _quietly(self._reader.collect)
+            threading.Thread(target=self._run, args=(collect,), name="otelbridge-metrics", daemon=True).start()
+
+    def flush(self) -> None:
+        """Exports now; the provider itself flushes no reader that was added later."""
+        if self._reader is not None:
+            self._reader.force_flush()
+
+    def close(self) -> None:
+        """Exports for the last time, and ends the thread."""
+        self._ended.set()
+        self._changed.set()
+        if self._reader is not None:
+            self._reader.force_flush()
+            self._reader.shutdown()
+
+    def _run(self, collect: Callable[[], None]) -> None:
+        while not self._ended.is_set():
+            if self._changed.wait(self._interval_seconds):
+                self._changed.clear()
+            elif self._exporter is not None and self._exporter.reloading.current() is not None:
+                collect()
+
+
 class Providers:
     """The providers of spans and metrics, and their endings."""
 
-    def __init__(
-        self,
-        settings: TelemetrySettings,
-        *,
-        identity: Mapping[str, str],
-        pull: MetricReader,
-        console: TextIO,
-        lent: Mapping[str, Headers],
-    ) -> None:
-        """Opens them.
+    def __init__(self, exporters: Exporters, *, identity: Mapping[str, str], pull: MetricReader) -> None:
+        """Makes them, and uses the exporters.
 
         Args:
-            settings: what the operator said.
+            exporters: those to begin with.
             identity: resource attributes beside the operator's, which win.
             pull: the reader behind /metrics.
-            console: where the `console` exporters write.
-            lent: further headers, for `traces` and `metrics`.
-
-        Raises:
-            ValueError: a certificate or key cannot be read.
         """
+        settings = exporters.settings
         resource = Resource.create({"service.name": settings.service_name, **identity, **settings.resource_attributes})
-        traces = addressed(settings.traces, "/v1/traces")
-        metrics = addressed(settings.metrics, "/v1/metrics")
-        self._span_exporter: SpanExporter | None = None
-        readers: list[MetricReader] = []
-        if not settings.disabled:
-            self._span_exporter = span_exporter(
-                traces, place="telemetry.traces", console=console, headers=lent.get("traces", no_headers)
-            )
-            readers.append(pull)
-            push = metric_exporter(
-                metrics, place="telemetry.metrics", console=console, headers=lent.get("metrics", no_headers)
-            )
-            if push is not None:
-                readers.append(
-                    PeriodicExportingMetricReader(
-                        push,
-                        export_interval_millis=settings.metrics_interval_seconds * MILLISECONDS,
-                        export_timeout_millis=metrics.timeout_seconds * MILLISECONDS,
-                    )
-                )
         self.meters = MeterProvider(
-            readers,
             resource=resource,
             exemplar_filter=AlwaysOffExemplarFilter(),
             views=[weighted_histograms()],
             shutdown_on_exit=False,
         )
         self.tracers = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=self.meters)
-        if self._span_exporter is not None:
-            self.tracers.add_span_processor(BatchSpanProcessor(self._span_exporter, meter_provider=self.meters))
+        self._unused_pull: MetricReader | None = pull
+        self._push = MetricsPush(self.meters)
+        self._spans: ReloadingSpanExporter | None = None
+        self.use(exporters)
+
+    def use(self, exporters: Exporters) -> None:
+        """Exports with these from now on; spans that wait go there too, and the metrics' sums go on."""
+        if self._unused_pull is not None and not exporters.settings.disabled:
+            self.meters.add_metric_reader(self._unused_pull)
+            self._unused_pull = None
+        self._push.use(exporters.metrics, exporters.settings.metrics_interval_seconds)
+        if self._spans is not None:
+            self._spans.reloading.replace(exporters.spans.reloading if exporters.spans else None)
+        elif exporters.spans is not None:
+            self._spans = exporters.spans
+            self.tracers.add_span_processor(BatchSpanProcessor(self._spans, meter_provider=self.meters))
 
     def flush(self, timeout_seconds: float) -> bool:
         """Exports what waits; False when that was not done in time."""
-        return _within(timeout_seconds, self.tracers.force_flush, self.meters.force_flush)
+        return _within(timeout_seconds, self.tracers.force_flush, self._push.flush)
 
     def close(self, timeout_seconds: float) -> bool:
         """Exports what waits and closes; False when something had to be left behind."""
-        done = _within(
-            timeout_seconds,
-            self.tracers.shutdown,
-            lambda: self.meters.shutdown(timeout_millis=timeout_seconds * MILLISECONDS),
-        )
-        if not done and self._span_exporter is not None:
-            self._span_exporter.shutdown()  # ends the waiting between its tries
+        done = _within(timeout_seconds, self.tracers.shutdown, self._push.close)
+        if not done and self._spans is not None:
+            self._spans.shutdown()  # ends the waiting between its tries
         return done
 
 
@@ -326,11 +407,11 @@ def _within(timeout_seconds: float, *endings: Callable[[], object]) -> bool:
     return not any(thread.is_alive() for thread in threads)
 
 
-def _quietly(ending: Callable[[], object]) -> Callable[[], None]:
+def _quietly(export: Callable[[], object]) -> Callable[[], None]:
     def run() -> None:
         try:
-            ending()
+            export()
         except Exception as error:  # noqa: BLE001 - the SDK raises bare Exception; it is logged, which our listener tells
-            logging.getLogger(LOGGER).warning("Telemetry could not be flushed: %s", error)
+            logging.getLogger(LOGGER).warning("Telemetry could not be exported: %s", error)
 
     return run

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from otelbridge.event import Gap
 from otelbridge.telemetry.events import BatchAccepted, Event, EventsEncoded, GapEnded
-from otelbridge.telemetry.exporters import Headers, Providers
+from otelbridge.telemetry.exporters import Exporters, Headers, Providers, open_exporters
 from otelbridge.telemetry.log import FORMATS, Level, Libraries, Limit, Line, LineWriter, level_of, line_of, timestamp
 from otelbridge.telemetry.metrics import Instruments, Reading, of_process
 from otelbridge.telemetry.names import SCOPE
@@ -139,22 +139,18 @@ class Telemetry:
     ) -> None:
         self._registry = CollectorRegistry()
         self._scrape_lock = threading.Lock()
-        self._disabled = settings.disabled
+        self._stderr = stderr
         self._providers = Providers(
-            settings,
+            self.open_exporters(settings, lent or {}),
             identity={"service.version": version, "service.instance.id": instance_id},
             pull=PrometheusMetricReader(scope_info_enabled=False, registry=self._registry),
-            console=stderr,
-            lent=lent or {},
         )
         self.history = History()
         self._instruments = Instruments(self._providers.meters.get_meter(SCOPE, version))
         self._spans = Spans(self._providers.tracers.get_tracer(SCOPE, version))
-        self._level = LEVELS[settings.log_level]
-        self._format = FORMATS[settings.log_format]
+        self._apply(settings)
         self._limit: Limit[tuple[int, Line]] = Limit()
         self._writer = LineWriter(stderr, self.tell)
-        self._frequent = FREQUENT if self._level > Level.DEBUG else frozenset()  # who reads along wants them at once
         self._waiting: Mailbox[_Item] = Mailbox(MAX_WAITING_EVENTS)
         self._dropped = 0
         self._closed = self._ending = False
@@ -166,10 +162,30 @@ class Telemetry:
         self._thread = SupervisedThread("otelbridge-telemetry", self._turn, tell=self.tell)
         self._thread.start()
 
-    def change_level(self, name: str) -> None:
-        """Writes log lines from this level on, from now on."""
-        self._level = LEVELS[name]
-        self._frequent = FREQUENT if self._level > Level.DEBUG else frozenset()
+    def _apply(self, settings: TelemetrySettings) -> None:
+        self._disabled = settings.disabled
+        self._level = LEVELS[settings.log_level]
+        self._format = FORMATS[settings.log_format]
+        self._frequent = FREQUENT if self._level > Level.DEBUG else frozenset()  # who reads along wants them at once
+
+    def open_exporters(self, settings: TelemetrySettings, lent: Mapping[str, Headers]) -> Exporters:
+        """The exporters for `change`; nothing uses them yet.
+
+        Raises:
+            ValueError: a certificate or key cannot be read; names the setting and the file.
+        """
+        return open_exporters(settings, console=self._stderr, lent=lent)
+
+    def change(self, settings: TelemetrySettings, exporters: Exporters | None) -> None:
+        """Goes by other settings from now on; the resource stays as it is.
+
+        Args:
+            settings: what the operator says now.
+            exporters: made of them; None where the present ones stay.
+        """
+        self._apply(settings)
+        if exporters is not None:
+            self._providers.use(exporters)
 
     @classmethod
     def open(

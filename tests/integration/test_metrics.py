@@ -52,7 +52,7 @@ def test_the_status_document_has_the_parts_that_its_type_says(tmp_path: Path) ->
     loaded = load(file=None, environment={}, flags=flags)
     bridge = Bridge(loaded)
     try:
-        made = sections(bridge.components, settings={}, life=bridge.life)
+        made = sections(bridge.components, settings=dict, life=bridge.life)
     finally:
         bridge.close()
     assert {*made, "now_unix_seconds", "probes"} == set(StatusDocument.__annotations__)

@@ -159,7 +159,7 @@ PHASES = [
     ("housekeeper", "queue.queue:DurableQueue.balance"),
     ("otelbridge-telemetry", "telemetry.telemetry:Mailbox.take"),
     ("otelbridge-telemetry", "telemetry.metrics:Instruments.flush"),
-    ("otelbridge-telemetry", "telemetry.telemetry:Telemetry._say_held_back"),
+    ("otelbridge-telemetry", "telemetry.telemetry:Telemetry._write_held_back"),
     ("otelbridge-status", "status.server:StatusServer._make_room"),
     ("read", "feed.buffer:BufferWriter.offer"),
     ("read", MESSAGES),

@@ -59,10 +59,11 @@ def test_an_exporter_is_made_anew_when_its_files_change_and_kept_while_they_cann
     )
     exporter = span_exporter(signal, place="telemetry.traces", console=io.StringIO())
     assert isinstance(exporter, ReloadingSpanExporter)
-    first = exporter._reloading.current()
-    assert exporter._reloading.current() is first
+    reloading = exporter.reloading
+    first = reloading.current()
+    assert reloading.current() is first
     ca.unlink()
-    assert exporter._reloading.current() is first
+    assert reloading.current() is first
     trustme.CA().cert_pem.write_to_path(ca)
-    assert exporter._reloading.current() is not first
+    assert reloading.current() is not first
     exporter.shutdown()
