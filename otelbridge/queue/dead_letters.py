@@ -50,7 +50,7 @@ class DeadLetters:
                 self._count()
 
     def _count(self) -> None:
-        store = self._counted = self._state.store
+        store = self._counted = self._state.file.store
         if store is None:
             return
         self._index = deque((number, max(size, LEAST_CHARGED_BYTES)) for number, size in store.dead_letter_sizes())
@@ -68,9 +68,9 @@ class DeadLetters:
         """The dead letters on disk and those that wait for it, oldest first."""
         state = self._state
         found: list[DeadLetter] = []
-        if state.store is not None:
+        if state.file.store is not None:
             try:
-                found = list(state.store.dead_letters())
+                found = list(state.file.store.dead_letters())
             except (sqlite3.Error, ValueError) as error:
                 state.handle(error if isinstance(error, sqlite3.Error) else sqlite3.DataError(str(error)))
         gone = set(state.pending.dead_letter_deletes)
@@ -143,8 +143,8 @@ class DeadLetters:
 
     def trim(self) -> bool:
         """Forgets retained batches beyond age and bound, and counts anew in a new file; True when there may be more."""
-        store = self._state.store
-        if store is None or self._state.disk_error is not None:
+        store = self._state.file.store
+        if store is None or self._state.file.error is not None:
             return False
         if store is not self._counted:
             self.count()

@@ -300,7 +300,7 @@ class Dequeue:
             oldest_received_unix_nano=state.clock.unix_nano_of(min(row.oldest_received_unix_nano for row in rows)),
             tries=state.leases.tries(rows[0].id),
         )
-        on_disk = state.store is not None
+        on_disk = state.file.store is not None
         # From its own first row, not from the start of the gap: the pieces of an earlier lease may come to lie between.
         span = Span(rows[0].id, rows[-1].id)
         state.leases.add(OpenLease(lease=lease, span=span, rows=tuple(rows), since=gap.first, on_disk=on_disk))

@@ -83,7 +83,7 @@ class Overflow:
         return more
 
     def _reason(self) -> str:
-        return "queue_full" if self._state.disk_error in (None, DiskError.FULL) else "disk_error"
+        return "queue_full" if self._state.file.error in (None, DiskError.FULL) else "disk_error"
 
     def _drop(self, stream: Stream, records: int, reason: str) -> None:
         """Posts records as dropped."""

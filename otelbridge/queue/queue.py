@@ -36,7 +36,6 @@ from otelbridge.queue.recovery import record_crash
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import Connect, connect, max_file_bytes, open_store
-from otelbridge.queue.write_ahead_log import LogSync
 from otelbridge.telemetry.events import Event, QueueFolderExposed, QueueOpened, RecordsShed, Tell
 from otelbridge.telemetry.ledger import Ledger, Posting
 from otelbridge.telemetry.supervisor import SupervisedThread
@@ -74,8 +73,7 @@ class DurableQueue:
             open_store, max_file_bytes=max_file_bytes(settings), synchronous=synchronous, connect=connect
         )
         self._state = QueueState(self._folder, make_store, self._events.append, self._gaps.append, clock)
-        self.path = self._state.path
-        self._log_sync = LogSync(self.path, synced_by_itself=synchronous == "full")
+        self.path = self._state.file.path
         self._overflow = Overflow(settings, self._state)
         self._dead_letters = DeadLetters(settings, self._state)
         self._dequeue = Dequeue(settings.order, self._state, self._dead_letters, linger)
@@ -187,7 +185,7 @@ class DurableQueue:
         state, size = self._state, len(batch.request)
         bound = self._settings.max_bytes + (GAPS_EXTRA_BYTES if batch.stream is Stream.GAPS else 0)
         excess = state.counts.total_bytes() + size - bound
-        if state.disk_error is None:
+        if state.file.error is None:
             return excess, False
         in_memory = state.memory.bytes + size - self._settings.memory_max_bytes
         return max(excess, in_memory), in_memory > 0
@@ -282,7 +280,7 @@ class DurableQueue:
                 dead_letters=dead_letters.dead_letters,
                 dead_letter_bytes=dead_letters.dead_letter_bytes,
                 retained_bytes=dead_letters.retained_bytes,
-                degraded=self._state.disk_error is not None,
+                degraded=self._state.file.error is not None,
             )
 
     def ledger(self) -> Ledger:
@@ -342,9 +340,9 @@ class DurableQueue:
         with self._changing():
             if self._closed:
                 return False
-            if state.look_at_folder():
+            if state.file.look_at_folder():
                 return True  # it is told before the work on it begins
-            more = state.disk_error is not None and state.recover()
+            more = state.file.error is not None and state.recover()
             change = Change()
             more = self._overflow.expire(change, EXPIRE_AT_ONCE) or more
             if change:
@@ -353,10 +351,11 @@ class DurableQueue:
             state.tidy()
             self._work_signal.notify()
         try:
-            self._log_sync.sync(state.checkpoint.revision)  # beside the lock: a put goes on meanwhile
+            if self._settings.synchronous == "normal":
+                state.file.sync(state.checkpoint.revision)  # beside the lock: a put goes on meanwhile
         except OSError as error:
             with self._changing():
-                state.degrade(error)
+                state.file.degrade(error)
         return more
 
     def close(self) -> None:
@@ -367,7 +366,7 @@ class DurableQueue:
             if self._closed:
                 return
             self._closed = True
-            if state.look_at_folder():
+            if state.file.look_at_folder():
                 while state.recover():
                     pass
             state.checkpoint.unsynced = False

@@ -17,8 +17,18 @@ from otelbridge.queue.disk import DATABASE_ENDINGS, DiskError, disk_error_of
 from otelbridge.queue.memory import Leases, MemoryStore, measure
 from otelbridge.queue.model import Batch, Change, Span
 from otelbridge.queue.packing import MAX_REQUEST_BYTES, joined
-from otelbridge.queue.store import PAGE_BYTES, Store, checksum, read_store, span_of, stream_of
-from otelbridge.queue.write_ahead_log import FRAME_HEADER_BYTES, FRAME_SALTS, LOG_HEADER_BYTES, LOG_SALTS
+from otelbridge.queue.store import (
+    FRAME_HEADER_BYTES,
+    FRAME_SALTS,
+    LOG_HEADER_BYTES,
+    LOG_SALTS,
+    PAGE_BYTES,
+    Store,
+    checksum,
+    read_store,
+    span_of,
+    stream_of,
+)
 from otelbridge.telemetry.ledger import Account
 
 LEAF = 0x0D

@@ -6,12 +6,9 @@ for what the disk does.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from otelbridge.event import RecordGap, Stream
 from otelbridge.queue.checkpoint import (
@@ -25,31 +22,22 @@ from otelbridge.queue.checkpoint import (
     read_page,
 )
 from otelbridge.queue.disk import (
-    DATABASE_ENDINGS,
     PRIMARY_CODE,
     DiskError,
     Folder,
-    Reserve,
     disk_error_of,
-    has_space,
-    sentence,
 )
+from otelbridge.queue.file import MakeStore, QueueFile
 from otelbridge.queue.memory import Leases, MemoryStore, ReadCache, StreamCounts, measure
 from otelbridge.queue.model import Batch, Change, QueueInUse, QueueUnusable, Row, Span
-from otelbridge.queue.recovery import corruption_gap, rebuild, record_lost_history, restore_from_memory, salvage
-from otelbridge.queue.store import QUEUE_FILE, Store, read_alone, row_id, span_of, stream_of
-from otelbridge.queue.write_ahead_log import bound_log, try_to_move
-from otelbridge.telemetry.events import QueueDegraded, QueueRecovered, QueueSalvaged, RecordsShed, Tell
+from otelbridge.queue.recovery import corruption_gap, record_lost_history, restore_from_memory
+from otelbridge.queue.store import Store, row_id, span_of, stream_of
+from otelbridge.telemetry.events import RecordsShed, Tell
 from otelbridge.telemetry.ledger import Account, Posting
 
 FLUSH_BYTES = 1024 * 1024  # one transaction of the recovery: short enough not to hold up a put
 PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
 """Errors that a start survives, in memory: the disk may recover; a missing permission will not."""
-SALVAGES_IN_A_ROW = 2  # a disk that damages every new file is trouble, not damage: wait in memory
-SPARE_PAGES = 8192  # 64 MiB may stay unused in the file: the next outage needs no new space
-GIVE_BACK_PAGES = 256  # 2 MiB each half second: no put waits for long
-
-MakeStore = Callable[[Path], Store]
 
 
 class QueueState:
@@ -58,32 +46,23 @@ class QueueState:
     def __init__(
         self, folder: Folder, make_store: MakeStore, tell: Tell, record_gap: RecordGap, clock: QueueClock
     ) -> None:
-        self.path = folder.path / QUEUE_FILE
+        self.file = QueueFile(folder, make_store, tell)
         self.clock = clock
         self.checkpoint = Checkpoint()
         self.counts = StreamCounts()
         self.leases = Leases()
         self.memory = MemoryStore()
         self.read_cache = ReadCache()
-        self.store: Store | None = None
         self.earlier = Checkpoint()
         """As an earlier life left it."""
         self.watched: dict[tuple[str, Stream], int] = {}
         """Until when each upstream's stream was watched, in this life or an earlier one."""
-        self.disk_error: DiskError | None = None
-        """Why nothing is written; None when all is."""
         self.pending = Change()
         """What waits for the disk, but for batches, which `memory` has, and their deletions, which `leases` has."""
         self.checkpoint_file = CheckpointFile(folder.path)
-        self.reserve = Reserve(self.path.with_suffix(".reserve"))
         self._folder = folder
-        self._make_store = make_store
         self._tell, self._record_gap = tell, record_gap
-        self._degraded_since = 0.0
-        self._reopen_due = False
-        """The open file is not to be written any more; it is read as long as it can be."""
         self._note_due = False
-        self._recount_due = False
         self._lost_until: int | None = None
         """When the file that is being counted anew was written last; None for a file of this life."""
 
@@ -101,28 +80,18 @@ class QueueState:
         copied, note = self.checkpoint_file.read()
         self._adopt(copied or Checkpoint())
         try:
-            try:
-                store = self._open_store()
-            except sqlite3.Error:
-                if not self.reserve.release():  # a disk too full for SQLite to open a file on: now it is less so
-                    raise
-                store = self._open_store()
+            store = self._adapt_to(self.file.open_with_reserve(self.checkpoint.floor))
             self._take_over(store, copied, note)
             self.flush()
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", -1) & PRIMARY_CODE not in PASSING:
                 raise
-            self.degrade(error)
-            self._open_to_read()
-            if self.store is not None:
-                self._take_over(self.store, copied, note)
-                for stream, sums in self.store.sums().items():
+            self.file.degrade(error)
+            self.file.open_to_read()
+            if self.file.store is not None:
+                self._take_over(self.file.store, copied, note)
+                for stream, sums in self.file.store.sums().items():
                     self.counts.put(stream, *sums)
-
-    def _open_to_read(self) -> None:
-        """Opens the file to read it only, if at least that can be done."""
-        with contextlib.suppress(sqlite3.Error, OSError):
-            self.store = self._checked_store(read_alone)
 
     def _take_over(self, store: Store, copied: Checkpoint | None, note: str) -> None:
         """Goes on from what an earlier life left in the database and in the file beside it."""
@@ -148,7 +117,7 @@ class QueueState:
     def _adopt(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint; what should be there by its ledger counts as held until it is counted."""
         self.checkpoint, self.earlier = checkpoint, replace(checkpoint)
-        self._recount_due = True
+        self.file.uncounted = True
         for stream, owed in checkpoint.ledger.residue({}).items():
             self.counts.put(stream, 0, owed, 0)
 
@@ -157,55 +126,12 @@ class QueueState:
         for stream, floor in self.checkpoint.floor.items():
             self.leases.block(stream, Span(span_of(stream).first, floor - 1))
 
-    def _open_store(self) -> Store:
-        """Opens the file, salvaged first where it must be.
-
-        Raises:
-            sqlite3.Error, OSError: it can't be opened; what was open before is open still, unless that was damaged.
-        """
-        if self.store is not None and self.store.alone:
-            self._release_store()
-        for _ in range(SALVAGES_IN_A_ROW):
-            try:
-                store = self._checked_store(self._make_store)
-                break
-            except sqlite3.Error as error:
-                if disk_error_of(error) is not DiskError.DAMAGE:
-                    raise
-                self._salvage()
-        else:
-            store = self._make_store(self.path)
-        copies = self.read_cache.batches()
-        self.shut()
-        self.store = store
-        self._folder.watch(self.path)
-        if self._recount_due:
+    def _adapt_to(self, store: Store) -> Store:
+        """Puts what a file that was opened lacks, and memory still has, with what waits for it."""
+        copies, self.read_cache = self.read_cache.batches(), ReadCache()
+        if self.file.uncounted:
             restore_from_memory(self.leases, self.memory, copies, store)
         return store
-
-    def _checked_store(self, make_store: MakeStore) -> Store:
-        store = make_store(self.path)
-        try:
-            store.page()
-            store.sums()
-        except sqlite3.Error:
-            store.close()
-            raise
-        return store
-
-    def _salvage(self) -> None:
-        """Makes a new file of what can be read of the broken one."""
-        self._release_store()
-        salvaged = salvage(self.path, self._make_store, self.checkpoint.floor)
-        self._recount_due = True
-        self._tell(
-            QueueSalvaged(
-                path=str(self.path),
-                set_aside=str(salvaged.set_aside),
-                kept_records=salvaged.records,
-                lost_records=None,
-            )
-        )
 
     # --- writing ---
 
@@ -220,7 +146,7 @@ class QueueState:
             change.notes[WATCHING] = note_of(self.watched)
             self._note_due = False
         self.checkpoint.revision += 1
-        if self.disk_error is not None:
+        if self.file.error is not None:
             self._wait(change)
             return False
         try:
@@ -232,7 +158,7 @@ class QueueState:
         return True
 
     def _apply(self, change: Change) -> None:
-        assert self.store is not None
+        assert self.file.store is not None
         checkpoint, now = self.checkpoint, self.clock.now()
         checkpoint.written, checkpoint.offset_nano, checkpoint.boot = (
             self.clock.last,
@@ -243,7 +169,7 @@ class QueueState:
             if not batches:
                 checkpoint.empty_at[stream] = now
         page = checkpoint.page()
-        self.store.apply(change, page)
+        self.file.store.apply(change, page)
         self.checkpoint_file.write(page)
         self.read_cache.follow(change)
 
@@ -263,7 +189,7 @@ class QueueState:
         """
         self.watched.update(watched)
         self._note_due = True
-        if self.disk_error is None:
+        if self.file.error is None:
             self.checkpoint_file.write_note(note_of(self.watched))
             self._folder.sign_of_life()
 
@@ -291,81 +217,36 @@ class QueueState:
     def handle(self, error: sqlite3.Error) -> bool:
         """Deals with an error of the disk; True when all is on disk now, in a new file."""
         if disk_error_of(error) is not DiskError.DAMAGE:
-            self.degrade(error)
+            self.file.degrade(error)
             return False
         try:
-            self._salvage()
-            self._open_store()
+            self.file.salvage(self.checkpoint.floor)
+            self._adapt_to(self.file.open(self.checkpoint.floor))
             self._flush()
         except (sqlite3.Error, OSError) as failure:
-            self.degrade(failure)
+            self.file.degrade(failure)
             return False
         return True
-
-    def degrade(self, error: Exception) -> None:
-        """From now on changes wait in memory, until `recover` succeeds."""
-        kind = disk_error_of(error) if isinstance(error, sqlite3.Error) else DiskError.TROUBLE
-        self._degrade(kind, sentence(error))
-
-    def _degrade(self, kind: DiskError, why: str) -> None:
-        if self.disk_error is None:
-            self._degraded_since = time.monotonic()
-            self._tell(QueueDegraded(path=str(self.path), error=why))
-        self._reopen_due = kind is not DiskError.FULL
-        if self.disk_error is not DiskError.GONE:  # until its files are made anew, whatever else fails
-            self.disk_error = kind
-
-    def look_at_folder(self) -> bool:
-        """Degrades if somebody has done something to the folder or its files; True if all was well before."""
-        was_well = self.disk_error is None
-        change = self._folder.change() if self.disk_error is not DiskError.GONE else None
-        if change is not None:
-            self._degrade(*change)
-        return was_well and change is not None
 
     def recover(self) -> bool:
         """Tries the disk again, a piece at a time; True when more can be done at once."""
         try:
-            self._reopen()
-            assert self.store is not None
-            bound_log(self.store, self.path)
+            if self.file.prepare(self.checkpoint.floor):
+                self.checkpoint_file.close()
+                self._adapt_to(self.file.open(self.checkpoint.floor))
+                self.file.reopened()
+            self.file.bound_log()
             done = self._flush_some()
         except (sqlite3.Error, OSError, QueueInUse, QueueUnusable) as error:
             if isinstance(error, sqlite3.Error) and disk_error_of(error) is DiskError.DAMAGE:
                 return self.handle(error)
-            self.degrade(error)
-            if self.store is None:
-                self._open_to_read()
+            self.file.degrade(error)
+            if self.file.store is None:
+                self.file.open_to_read()
             return False
         if done:
-            self.disk_error = None
-            self._tell(QueueRecovered(path=str(self.path), degraded_seconds=time.monotonic() - self._degraded_since))
+            self.file.recovered()
         return not done
-
-    def _reopen(self) -> None:
-        """Opens the file anew where that is due; what is open is kept until that has succeeded, as it can be read."""
-        if self.disk_error is DiskError.FULL:
-            self.reserve.release()
-            if self.store is not None:
-                try_to_move(self.store)
-        if self.store is not None and not self._reopen_due:
-            return
-        self._folder.acquire()
-        if not has_space(self.path.with_suffix(".probe")):
-            self.reserve.release()
-        self.checkpoint_file.close()
-        if self.disk_error is DiskError.GONE:
-            self._rebuild()
-        self._open_store()
-        self._reopen_due = False
-
-    def _rebuild(self) -> None:
-        """Makes new files of those that are open still though they are gone; salvages what lies there if that fails."""
-        store, self.store = self.store, None
-        self._recount_due = True
-        if store is None or not rebuild(self.path, store):
-            self._salvage()
-        self.disk_error = DiskError.TROUBLE
 
     def flush(self) -> None:
         """Writes all that waits."""
@@ -381,13 +262,13 @@ class QueueState:
     def _flush_some(self) -> bool:
         """Writes what waits, deletions first because they make room; True when nothing is left."""
         settled = self.leases.settled()
-        if self.pending or settled or not self.memory or self._recount_due or self.memory.doubts:
+        if self.pending or settled or not self.memory or self.file.uncounted or self.memory.doubts:
             doubts = [Span(batch_id, batch_id) for batch_id in self.memory.doubts]
             self._apply(replace(self.pending, deletes=settled + doubts))
             self.pending = Change()
             self.memory.doubts.clear()
             self.leases.forget_settled()
-            if self._recount_due:
+            if self.file.uncounted:
                 self._recount()
         if self.memory:
             some = self.memory.some(FLUSH_BYTES)
@@ -399,15 +280,15 @@ class QueueState:
 
     def _recount(self) -> None:
         """Counts what is really there; what is missing is lost, and told as a gap."""
-        assert self.store is not None
+        assert self.file.store is not None
         owed = dict(self.counts.records)
-        found = self.store.sums()
+        found = self.file.store.sums()
         for stream in Stream:
             self.counts.put(stream, *found[stream])
             for row in self.memory.measures(span_of(stream)):
                 self.counts.add(stream, row)
             self._post_lost(stream, owed[stream] - self.counts.records[stream])
-        self._recount_due = False
+        self.file.uncounted = False
         self._lost_until = None
         self.checkpoint.revision += 1
         self._apply(Change())
@@ -421,7 +302,7 @@ class QueueState:
             until = self.clock.now() if self._lost_until is None else self._lost_until
             since = min(self.checkpoint.empty_at.get(stream, until), until)
             times = (self.clock.unix_nano_of(since), self.clock.unix_nano_of(until))
-            self._record_gap(corruption_gap(stream, times, lost, f"The queue file {self.path} was damaged."))
+            self._record_gap(corruption_gap(stream, times, lost, f"The queue file {self.file.path} was damaged."))
         elif lost < 0:
             # Batches that were delivered came back with an older state of the file: they are held again.
             delivered = min(-lost, ledger.total(stream, Account.DELIVERED))
@@ -430,8 +311,8 @@ class QueueState:
 
     def _renew(self) -> None:
         """Gives the file of a full disk up if nothing in it is owed, kept or leased; `recover` makes the next one."""
-        store = self.store
-        if store is None or self.disk_error is not DiskError.FULL or self.leases.open():
+        store = self.file.store
+        if store is None or self.file.error is not DiskError.FULL or self.leases.open():
             return
         if sum(self.counts.batches.values()) > len(self.memory) or self.pending.dead_letters:
             return
@@ -443,37 +324,24 @@ class QueueState:
         # The checkpoint first, in a file whose space is reserved: a start without the database goes by it.
         self.checkpoint_file.write(self.checkpoint.page())
         self.pending.notes[WATCHING] = note_of(self.watched)
-        self.shut()
-        with contextlib.suppress(OSError):  # what is left is opened again, and what waits is deleted in it
-            for ending in reversed(DATABASE_ENDINGS):  # an old log beside a new database would be taken for its own
-                Path(f"{self.path}{ending}").unlink(missing_ok=True)
-        self._folder.watch(self.path)
+        self.file.delete()
+        self.read_cache = ReadCache()
 
     def tidy(self) -> None:
-        """Lays space by for a full disk, bounds the log, gives back what an outage took; renews a stuck file."""
-        if self.disk_error is not None or self.store is None:
+        """Looks after the file's space; renews a file that is stuck on a full disk."""
+        if self.file.error is not None or self.file.store is None:
             self._renew()
             return
-        self.reserve.lay()
         try:
-            bound_log(self.store, self.path)
-            pages, unused = self.store.file_pages()
-            if unused > max(SPARE_PAGES, pages // 2):
-                self.store.give_back_space(GIVE_BACK_PAGES)
+            self.file.tidy()
         except sqlite3.Error as error:
             self.handle(error)
 
     # --- closing ---
 
-    def _release_store(self) -> None:
-        """Closes the file, which is about to be made anew; copies of what was written to it stay."""
-        if self.store is not None:
-            self.store.close()
-            self.store = None
-
     def shut(self) -> None:
         """Closes the file; what waits in memory stays."""
-        self._release_store()
+        self.file.close()
         self.read_cache = ReadCache()
 
     def close(self) -> None:
@@ -486,13 +354,13 @@ class QueueState:
     def rows(self, span: Span, limit: int) -> list[Row]:
         """The first rows of a span, on disk and in memory."""
         found: list[Row] = []
-        if self.disk_error is None and not len(self.memory):
+        if self.file.error is None and not len(self.memory):
             cached = self.read_cache.rows(span, limit, held_batches=self.counts.batches[stream_of(span.first)])
             if cached is not None:
                 return cached
-        if self.store is not None:
+        if self.file.store is not None:
             try:
-                found = self.store.measures(span, limit)
+                found = self.file.store.measures(span, limit)
             except sqlite3.Error as error:
                 if self.handle(error):
                     return self.rows(span, limit)
@@ -514,7 +382,7 @@ class QueueState:
                 found = gap, rows
                 break
             empty.append(gap)
-        if self.store is not None and not memory_only:  # else there may be rows that were not seen
+        if self.file.store is not None and not memory_only:  # else there may be rows that were not seen
             for gap in empty:
                 self.leases.join(stream, gap)
         return found
@@ -522,11 +390,11 @@ class QueueState:
     def batches(self, rows: list[Row]) -> dict[int, Batch]:
         """The batches behind neighbouring rows; a damaged one is missing, and counted as lost."""
         found = {row.id: batch for row in rows if (batch := self.memory.get(row.id) or self.read_cache.get(row.id))}
-        if len(found) == len(rows) or self.store is None:
+        if len(found) == len(rows) or self.file.store is None:
             return found
         damaged = []
         try:
-            for batch_id, batch in self.store.batches(Span(rows[0].id, rows[-1].id)):
+            for batch_id, batch in self.file.store.batches(Span(rows[0].id, rows[-1].id)):
                 if batch is None:
                     damaged.append(batch_id)
                 else:
@@ -545,12 +413,12 @@ class QueueState:
         """Gives up batches that are not what was written, and counts anew: what they held is known by what is left."""
         for batch_id in damaged:
             self.leases.block(stream_of(batch_id), Span(batch_id, batch_id))
-        self._recount_due = True
+        self.file.uncounted = True
         self.flush()
 
     def all_is_found(self, without: Collection[Stream]) -> bool:
         """Asked when nothing free can be found: True if the counts agree; else the file is damaged, and is salvaged."""
-        if self.disk_error is None and any(stream not in without for stream in self.free_streams()):
+        if self.file.error is None and any(stream not in without for stream in self.free_streams()):
             held = sum(self.counts.batches.values())
             self.handle(sqlite3.DataError(f"{held} batches are held, and cannot be found"))
             return False

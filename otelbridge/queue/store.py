@@ -81,6 +81,12 @@ OWNER_ONLY = 0o600  # events hold command lines, so secrets; SQLite gives the lo
 FILE_SLACK = 2.1  # at the unluckiest size, just over half a page, each batch takes a page of its own
 FILE_EXTRA_BYTES = 16 * 1024 * 1024  # the tables' own pages, gap records beyond the bound, space to delete in
 READ_WAIT_SECONDS = 2  # a reader may have to wait for the writer's recovery of the log
+# https://www.sqlite.org/walformat.html: a header, then frames, each a header and a page. What is left of an earlier
+# round behind the frames that count has other salts than the log's header.
+LOG_HEADER_BYTES = 32
+LOG_SALTS = slice(16, 24)
+FRAME_HEADER_BYTES = 24
+FRAME_SALTS = slice(8, 16)
 SCHEMA = """
 CREATE TABLE batches (
   id INTEGER PRIMARY KEY, records INTEGER NOT NULL, oldest INTEGER NOT NULL, checksum INTEGER NOT NULL,

@@ -153,7 +153,7 @@ PHASES = [
     ("send-1", "send.circuit_breaker:CircuitBreaker.accepted"),
     ("queue-upkeep", "queue.queue:collect"),
     ("queue-upkeep", "queue.overflow:Overflow.expire"),
-    ("queue-upkeep", "queue.write_ahead_log:LogSync.sync"),
+    ("queue-upkeep", "queue.file:QueueFile.sync"),
     ("housekeeper", "queue.queue:DurableQueue.checkpoint_watching"),
     ("housekeeper", "feed.nodes:NodeRoster.fallen_silent"),
     ("housekeeper", "queue.queue:DurableQueue.balance"),

@@ -13,10 +13,10 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.queue.disk import WAL_LIMIT_BYTES
+from otelbridge.queue.file import too_long
 from otelbridge.queue.model import Accepted, Refused, RetryLater
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.queue.write_ahead_log import too_long
 from otelbridge.telemetry.events import QueueDegraded, QueueRecovered, QueueSalvaged
 from tests.integration.queue.oracle import (
     RECORD_BYTES,

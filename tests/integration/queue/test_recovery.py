@@ -142,8 +142,8 @@ def test_what_was_delivered_does_not_come_back_out_of_the_remains_of_a_broken_fi
     for _ in range(3):
         queue.settle(take(queue, max_records=200), Accepted())
     if running:
-        assert queue._state.store is not None
-        assert queue._state.store.move_log()
+        assert queue._state.file.store is not None
+        assert queue._state.file.store.move_log()
     else:
         queue.close()
     file = tmp_path / "queue.db"
@@ -217,8 +217,8 @@ def test_dead_letters_that_a_damaged_file_has_lost_are_counted_no_more(tmp_path:
     for name in ("queue.db", "queue.db-wal"):
         path = tmp_path / name
         path.write_bytes(random.Random(2).randbytes(path.stat().st_size))
-    assert queue._state.store is not None
-    queue._state.store._connection.execute("PRAGMA shrink_memory")  # what SQLite has in memory is whole
+    assert queue._state.file.store is not None
+    queue._state.file.store._connection.execute("PRAGMA shrink_memory")  # what SQLite has in memory is whole
     assert queue.dead_letters() == []
     assert told.of(QueueSalvaged)
     queue.tend()
