@@ -24,6 +24,8 @@ TELEMETRY_ATTRIBUTES: tuple[Declared, ...] = (
     Declared(n.RPC_SYSTEM, _S, "`grpc`.", "grpc"),
     Declared(n.RPC_METHOD, _S, "The method.", "feeder.LogService/WatchAlerts"),
     Declared(n.THREAD, _S, "The thread.", "encoder"),
+    Declared(n.WORKLOAD, _S, "The controller of a pod, of whatever kind; else the pod, else the container.", "cart"),
+    Declared(n.OVERFLOW, _B, "True for the series that counts what is beyond the limit of series.", "true"),
     Declared("cpu.mode", _S, "`user` or `system`.", "user"),
     Declared(n.ERROR_CLASS, _S, "What a fault asks for: to try again, or an operator.", "transient"),
     Declared(n.STATE, _S, "A state of the subscription or of the delivery.", "watching"),
@@ -37,8 +39,11 @@ TELEMETRY_ATTRIBUTES: tuple[Declared, ...] = (
     Declared(n.CONNECTION_ID, _S, "A connection of this life of the bridge.", "c1"),
     Declared(n.ATTEMPT, _I, "The number of the attempt.", 3),
     Declared(n.EVENTS, _I, "Events that came.", 12),
-    Declared(n.LAST_EVENT, _S, "When the last of them came.", "2026-07-25T17:20:00.123456Z"),
+    Declared(n.LAST_EVENT, _S, "When the last of them came; not there where none did.", "2026-07-25T17:20:00.123Z"),
+    Declared(n.MISSES, _I, "Health checks in a row without an answer.", 2),
 )
+BY_SPECIFICATION = frozenset({n.OVERFLOW})
+"""Attributes that OpenTelemetry's specification has and its conventions' registry has not: defined here."""
 TYPES = {one.key: one.type for one in (*ATTRIBUTES, *TELEMETRY_ATTRIBUTES)}
 """Of every attribute: on records, metrics and spans."""
 
@@ -79,7 +84,7 @@ def files() -> dict[str, str]:
         "attributes.yaml": _text({"groups": list(_attribute_groups())}),
         "events.yaml": _text({"groups": list(_events())}),
         "metrics.yaml": _text({"groups": list(_metrics())}),
-        "spans.yaml": _text({"groups": list(_spans())}),
+        "spans.yaml": _text({"groups": [*_spans(), *_span_events()]}),
     }
 
 
@@ -92,7 +97,7 @@ def _attribute_groups() -> Iterator[dict[str, Any]]:
             "type": "attribute_group",
             "display_name": f"{name} attributes",
             "brief": brief,
-            "attributes": [_defined(one) for one in declared if one.is_ours],
+            "attributes": [_defined(one) for one in declared if one.is_ours or one.key in BY_SPECIFICATION],
         }
 
 
@@ -147,6 +152,18 @@ def _spans() -> Iterator[dict[str, Any]]:
             "stability": "development",
             "brief": one.description,
             "attributes": _references(one.attributes),
+        }
+
+
+def _span_events() -> Iterator[dict[str, Any]]:
+    for name, attributes in n.SPAN_EVENTS.items():
+        yield {
+            "id": f"event.{name}",
+            "type": "event",
+            "name": name,
+            "stability": "development",
+            "brief": f"On the span `{n.CONNECTION}`.",
+            "attributes": _references(attributes),
         }
 
 

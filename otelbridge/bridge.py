@@ -15,6 +15,7 @@ from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
 from otelbridge.gate.rules import Gate
 from otelbridge.mapping.mapper import Mapper
+from otelbridge.mapping.model import MappingCounts
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.pipeline import GapSink, Pipeline
 from otelbridge.queue.disk import stable_instance_id
@@ -111,7 +112,8 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         QueueUnusable: the queue's folder cannot be written.
     """
     sender = open_sender(settings.send, version=__version__)
-    mapper = Mapper(settings.mapping, version=__version__, instance=platform.node())
+    tally = MappingCounts(alerts_by_policy=settings.telemetry.alert_policies)
+    mapper = _mapper(settings, tally)
     buffer = Buffer(settings.feed.buffer_max_events, settings.feed.buffer_max_bytes)
     recent_events = RecentEvents(settings.status.show_events) if settings.status.show_events else None
     gaps = GapSink(tell, buffer.wake)
@@ -145,8 +147,11 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         workers=Workers(queue, sender, settings.send, tell),
         sender=sender,
         telemetry=telemetry,
-        alert_policies=settings.telemetry.alert_policies,
     )
+
+
+def _mapper(settings: Settings, tally: MappingCounts) -> Mapper:
+    return Mapper(settings.mapping, version=__version__, instance=platform.node(), tally=tally)
 
 
 TELEMETRY_CLOSE_SECONDS = 3.0
@@ -267,7 +272,7 @@ class Bridge:
             before, after = self._settings, merged(self._settings, loaded.settings)
             found, components = changes(before, loaded.settings), self.components
             gate = Gate(after.gate)
-            mapper = Mapper(after.mapping, version=__version__, instance=platform.node(), tally=components.mapper.tally)
+            mapper = _mapper(after, components.mapper.tally)
             resend = after.send != before.send
             exporters = None
             if resend or after.telemetry != before.telemetry:
@@ -277,7 +282,10 @@ class Bridge:
             # From here on nothing can fail.
             self._settings = after
             self._shown = cast("Json", shown(replace(loaded, settings=after)))
-            if (after.gate, after.mapping) != (before.gate, before.mapping):
+            by_policy = after.telemetry.alert_policies
+            changed = (after.gate, after.mapping) != (before.gate, before.mapping)
+            if changed or by_policy != before.telemetry.alert_policies:
+                mapper.tally.alerts_by_policy = by_policy
                 components.mapper = mapper
                 components.pipeline.replace(gate, mapper)
             if sender is not None:
@@ -286,7 +294,6 @@ class Bridge:
                 components.sender = sender
                 components.workers = Workers(components.queue, sender, after.send, self.tell, counts=counts)
                 components.workers.start()
-            components.alert_policies = after.telemetry.alert_policies
             components.feed.limit_nodes(after.telemetry.max_nodes)
             self._telemetry.change(after.telemetry, exporters)
             self.tell(SettingsReloaded(changed=found.taken, need_restart=found.waiting))

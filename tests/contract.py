@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -10,18 +11,45 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from prometheus_client.parser import text_string_to_metric_families
 
 from docs.registry_files import EVENT_NAMES, TYPES
 from otelbridge.mapping.fields import Type
 from otelbridge.mapping.request import SCOPE_NAME
-from otelbridge.telemetry.names import INSTRUMENTS, SCOPE, SPANS
+from otelbridge.telemetry.names import (
+    INSTRUMENTS,
+    OVERFLOW,
+    SCOPE,
+    SPAN_EVENTS,
+    SPANS,
+    InstrumentKind,
+    prometheus_label,
+    prometheus_name,
+)
 
 _TEMPLATES = tuple(key + "." for key, kind in TYPES.items() if kind is Type.STRING_TEMPLATE)
 _KINDS = {
     "string_value": Type.STRING, "int_value": Type.INT, "double_value": Type.DOUBLE, "bool_value": Type.BOOLEAN,
 }  # fmt: skip
 _OURS = ("kubearmor.", "otelbridge.", "security_rule.", "process.", "file.", "network.")
-_SPAN_NAMES = frozenset(span.name for span in SPANS)
+_SPANS = {span.name: span for span in SPANS}
+_DATA = {
+    InstrumentKind.COUNTER: ("sum", True),
+    InstrumentKind.OBSERVABLE_COUNTER: ("sum", True),
+    InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER: ("sum", False),
+    InstrumentKind.OBSERVABLE_GAUGE: ("gauge", None),
+    InstrumentKind.HISTOGRAM: ("histogram", None),
+}
+_TEXT_TYPES = {
+    InstrumentKind.COUNTER: "counter",
+    InstrumentKind.OBSERVABLE_COUNTER: "counter",
+    InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER: "gauge",
+    InstrumentKind.OBSERVABLE_GAUGE: "gauge",
+    InstrumentKind.HISTOGRAM: "histogram",
+}
+_BY_SERIES = {prometheus_name(instrument): instrument for instrument in INSTRUMENTS.values()}
+_PROMETHEUS_LABELS = frozenset({"__name__", "instance", "job", "le"})
 
 
 def type_of(value: AnyValue) -> Type | None:
@@ -71,29 +99,45 @@ def breaches_in_logs(body: bytes) -> set[str]:
 
 def breaches_in_spans(body: bytes) -> set[str]:
     """Of a request."""
-    return {
-        breach
-        for per_resource in ExportTraceServiceRequest.FromString(body).resource_spans
-        for per_scope in per_resource.scope_spans
-        if per_scope.scope.name == SCOPE
-        for span in per_scope.spans
-        for breach in (
-            *([] if span.name in _SPAN_NAMES else [f"span {span.name}"]),
-            *breaches(span.attributes),
-        )
-    }
+    found: set[str] = set()
+    for per_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+        for per_scope in per_resource.scope_spans:
+            if per_scope.scope.name == SCOPE:
+                found.update(breaches(per_resource.resource.attributes, given=True))
+                for span in per_scope.spans:
+                    found.update(span_breaches(span))
+    return found
+
+
+def span_breaches(span: Span) -> list[str]:
+    """What a span has that its kind may not have."""
+    declared = _SPANS.get(span.name)
+    if declared is None:
+        return [f"span {span.name}"]
+    wrong = breaches(span.attributes)
+    if Span.SpanKind.Name(span.kind) != f"SPAN_KIND_{declared.kind.upper()}":
+        wrong.append(f"{span.name} is not of kind {declared.kind}")
+    wrong += [f"{span.name} has {pair.key}" for pair in span.attributes if pair.key not in declared.attributes]
+    for event in span.events:
+        allowed = SPAN_EVENTS.get(event.name)
+        wrong += breaches(event.attributes)
+        if allowed is None:
+            wrong.append(f"event {event.name}")
+        else:
+            wrong += [f"{event.name} has {pair.key}" for pair in event.attributes if pair.key not in allowed]
+    return wrong
 
 
 def breaches_in_metrics(body: bytes) -> set[str]:
     """Of a request."""
-    return {
-        breach
-        for per_resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
-        for per_scope in per_resource.scope_metrics
-        if per_scope.scope.name == SCOPE
-        for metric in per_scope.metrics
-        for breach in metric_breaches(metric)
-    }
+    found: set[str] = set()
+    for per_resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+        for per_scope in per_resource.scope_metrics:
+            if per_scope.scope.name == SCOPE:
+                found.update(breaches(per_resource.resource.attributes, given=True))
+                for metric in per_scope.metrics:
+                    found.update(metric_breaches(metric))
+    return found
 
 
 def metric_breaches(metric: Metric) -> list[str]:
@@ -101,9 +145,43 @@ def metric_breaches(metric: Metric) -> list[str]:
     instrument = INSTRUMENTS.get(metric.name)
     if instrument is None:
         return [f"metric {metric.name}"]
-    points = getattr(metric, metric.WhichOneof("data") or "gauge").data_points
+    data = metric.WhichOneof("data") or "gauge"
+    points = getattr(metric, data)
     wrong = [] if metric.unit == instrument.unit else [f"{metric.name} is in {metric.unit}, not {instrument.unit}"]
-    for point in points:
+    if (data, getattr(points, "is_monotonic", None)) != _DATA[instrument.kind]:
+        wrong.append(f"{metric.name} is no {instrument.kind}")
+    for point in points.data_points:
         wrong += breaches(point.attributes)
-        wrong += [f"{metric.name} has {pair.key}" for pair in point.attributes if pair.key not in instrument.attributes]
+        wrong += [
+            f"{metric.name} has {pair.key}"
+            for pair in point.attributes
+            if pair.key not in (*instrument.attributes, OVERFLOW)
+        ]
     return wrong
+
+
+def breaches_in_text(text: str) -> set[str]:
+    """Of what /metrics says."""
+    found: set[str] = set()
+    for family in text_string_to_metric_families(text):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        if name == "target_info":
+            continue
+        instrument = _BY_SERIES.get(name)
+        if instrument is None:
+            found.add(f"series {name}")
+        elif family.type != _TEXT_TYPES[instrument.kind]:
+            found.add(f"{name} is a {family.type}, and a {instrument.kind} in the registry")
+        else:
+            found.update(label for one in family.samples for label in label_breaches(name, one.labels))
+    return found
+
+
+def label_breaches(series: str, labels: Iterable[str]) -> list[str]:
+    """Labels that a series of ours may not have; those that Prometheus gives are nobody's."""
+    name = re.sub("_(bucket|sum|count)$", "", series)
+    instrument = _BY_SERIES.get(series) or _BY_SERIES.get(name)
+    if instrument is None:
+        return [f"series {series}"] if series.startswith("otelbridge_") else []
+    allowed = {prometheus_label(attribute) for attribute in (*instrument.attributes, OVERFLOW)} | _PROMETHEUS_LABELS
+    return [f"{series} has {label}" for label in labels if label not in allowed]

@@ -8,12 +8,7 @@ from k8s.dashboards.queries import SHOWN, by, grown, rate, series, worst
 from otelbridge.telemetry import names as n
 
 ALERTS = "otelbridge.alerts"
-OPERATION, ACTION, OUTCOME, POLICY = (
-    "kubearmor.operation",
-    "kubearmor.action",
-    "kubearmor.outcome",
-    "security_rule.name",
-)
+OPERATION, ACTION, OUTCOME, POLICY = n.OPERATION, n.ACTION, n.ALERT_OUTCOME, n.POLICY
 IN_NAMESPACE = {"k8s_namespace_name": '=~"$namespace"'}
 MEANT_TO_BLOCK = '=~"Block|Audit [(]Block[)]"'
 """`Audit (Block)` is what KubeArmor says where it has no enforcer that could."""
@@ -165,9 +160,9 @@ KINDS = Row(
             width=12,
             height=10,
             no_value="none",
-            queries=(Query(worst(LISTED, alerts(n.NAMESPACE, OPERATION, ACTION, OUTCOME))),),
-            meaning="The most frequent in this range. Beyond 2,000 kinds a bridge counts the rest as `other`.",
-            otherwise="rows of a namespace that should be quiet.",
+            queries=(Query(worst(LISTED, alerts(n.NAMESPACE, n.WORKLOAD, OPERATION, ACTION, OUTCOME))),),
+            meaning="The most frequent in this range, by the pods' controller; without a workload, the node's own. What is beyond the 2,000 series of a bridge has `otel_metric_overflow` and no workload.",
+            otherwise="rows of a workload that should be quiet.",
         ),
         Panel(
             title="Policies that matched",

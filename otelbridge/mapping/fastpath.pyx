@@ -89,8 +89,8 @@ cdef class Entry:
 
     cdef public int weight
     cdef bytes attributes, digest, resource, where, head, before, after, by_executable, by_parent, parent, operation, what
-    cdef str node, namespace
-    cdef object counts, kind, known, held
+    cdef str node
+    cdef object workload, counts, kind, known, held
     cdef Template template
     cdef int role
     cdef bint network
@@ -99,7 +99,7 @@ cdef class Entry:
         self.weight = weight
         self.attributes, self.digest = said.get("attributes"), said.get("digest")
         self.resource, self.where = said.get("resource"), said.get("where")
-        self.node, self.namespace = said.get("node"), said.get("namespace")
+        self.node, self.workload = said.get("node"), said.get("workload")
         self.head, self.before, self.after = said.get("head"), said.get("before"), said.get("after")
         self.operation, self.network = said.get("operation"), said.get("network", False)
         self.counts, self.kind = said.get("counts"), said.get("kind")
@@ -490,10 +490,10 @@ cdef class FastPath:
 
         self.nodes[workload.node] = received_unix_nano
         if self.is_alerts:
-            if workload.namespace in rule.counts:
-                rule.counts[workload.namespace] += 1
+            if workload.workload in rule.counts:
+                rule.counts[workload.workload] += 1
             else:
-                self.tally.count_alert(workload.namespace, rule.kind)
+                self.tally.count_alert(workload.workload, rule.kind)
         encoded = PyBytes_FromStringAndSize(<char*>out, at - out)
         return tuple.__new__(self.record_class, (self.stream, workload.resource, encoded, unix_nano))
 

@@ -132,7 +132,7 @@ class FastpathCache:
             return self._unusual
         return fastpath.Entry(
             part.weight + len(key), resource=part.resource, attributes=part.attributes, where=part.where,
-            digest=part.digest, node=part.node, namespace=part.namespace,
+            digest=part.digest, node=part.node, workload=part.workload,
             held=self.screen.workload(message) if self.screen else 0,
         )  # fmt: skip
 

@@ -126,14 +126,6 @@ class Mapper:
         """When the event happened, or 0 where it does not tell."""
         return self._of_operations[0].unix_nano(message.UpdatedTime, message.Timestamp)
 
-    def alert_counts(self) -> dict[tuple[str, str, str, str, str], int]:
-        """Alerts mapped so far by namespace, operation, action, outcome and policy; bounded."""
-        return {
-            (namespace, *kind): count
-            for kind, counts in self.tally.alerts.copy().items()
-            for namespace, count in counts.copy().items()
-        }
-
     def take_nodes(self) -> dict[str, int]:
         """The nodes of the events since the last call, each with its last receipt (Unix time in nanoseconds)."""
         nodes = self.tally.nodes.copy()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from otelbridge import clamp
 from otelbridge.mapping.record_plan import Role
@@ -118,18 +118,42 @@ class Memo(Generic[K, V]):
 
 MAX_NODES = 10_000
 MAX_ALERT_SERIES = 2_000
-OTHER = "other"
+"""Kinds of alerts times workloads that are counted apart: the limit of OpenTelemetry's own SDKs."""
 
 AlertKind = tuple[str, str, str, str]
-"""Operation, action, outcome, policy."""
+"""Operation, action, outcome, policy; the first three are of small fixed vocabularies."""
+Workload = tuple[str, str]
+"""Namespace and name of a workload; both empty for a node's own events."""
+
+
+class AlertCount(NamedTuple):
+    """How many alerts of a kind there were."""
+
+    workload: Workload | None
+    """None: of all workloads and policies that are not counted apart."""
+    kind: AlertKind
+    alerts: int
 
 
 class MappingCounts:
     """Counts of what was unusual, alerts by kind, and when each node was last heard of. Bounded, whatever is sent."""
 
-    __slots__ = ("_alert_series", "alerts", "lenient", "nodes", "raw", "sanitized", "truncated", "unknown_fields")
+    __slots__ = (
+        "_alert_series",
+        "alerts",
+        "alerts_by_policy",
+        "lenient",
+        "nodes",
+        "overflow",
+        "raw",
+        "sanitized",
+        "truncated",
+        "unknown_fields",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, *, alerts_by_policy: bool = False) -> None:
+        self.alerts_by_policy = alerts_by_policy
+        """Whether alerts of different policies are of different kinds."""
         self.truncated = 0
         """Events of which something was cut."""
         self.sanitized = 0
@@ -140,14 +164,16 @@ class MappingCounts:
         """Events decoded leniently."""
         self.raw = 0
         """Events that travel as bytes."""
-        self.alerts: dict[AlertKind, dict[str, int]] = {}
-        """By kind, then by namespace. The part remembered for an alert's kind holds these counts and adds to them."""
+        self.alerts: dict[AlertKind, dict[Workload, int]] = {}
+        """By kind, then by workload. The part remembered for an alert's kind holds these counts and adds to them."""
+        self.overflow: dict[AlertKind, int] = {}
+        """Alerts beyond MAX_ALERT_SERIES, by kind without its policy."""
         self._alert_series = 0
         self.nodes: dict[str, int] = {}
         """Node to the Unix time in nanoseconds at which its last event was received."""
 
-    def counts(self, kind: AlertKind) -> dict[str, int]:
-        """The counts of one kind of alert by namespace."""
+    def counts(self, kind: AlertKind) -> dict[Workload, int]:
+        """The counts of one kind of alert by workload."""
         found = self.alerts.get(kind)
         if found is None:
             found = {}
@@ -155,15 +181,26 @@ class MappingCounts:
                 self.alerts[kind] = found
         return found
 
-    def count_alert(self, namespace: str, kind: AlertKind) -> None:
-        """One more alert of this kind; beyond 2,000 kinds and namespaces, of `other`."""
+    def count_alert(self, workload: Workload, kind: AlertKind) -> None:
+        """One more alert of this kind; of a workload that is met after MAX_ALERT_SERIES, it is overflow."""
         counts = self.counts(kind)
-        if namespace not in counts:
-            if self._alert_series >= MAX_ALERT_SERIES or kind not in self.alerts:
-                operation, action, outcome, _ = kind
-                namespace, counts = OTHER, self.alerts.setdefault((operation, action, outcome, OTHER), {})
-            self._alert_series += namespace not in counts
-        counts[namespace] = counts.get(namespace, 0) + 1
+        if workload in counts:
+            counts[workload] += 1
+        elif self._alert_series < MAX_ALERT_SERIES and kind in self.alerts:
+            counts[workload] = 1
+            self._alert_series += 1
+        else:
+            without_policy = (*kind[:3], "")
+            self.overflow[without_policy] = self.overflow.get(without_policy, 0) + 1
+
+    def alert_counts(self) -> list[AlertCount]:
+        """Alerts so far, at most MAX_ALERT_SERIES and one for each operation, action and outcome."""
+        apart = [
+            AlertCount(workload, kind, count)
+            for kind, counts in self.alerts.copy().items()
+            for workload, count in counts.copy().items()
+        ]
+        return apart + [AlertCount(None, kind, count) for kind, count in self.overflow.copy().items()]
 
     def admit_node(self, node: str) -> str:
         """The node's name, with room made for it: of too many nodes, the one silent longest is forgotten."""
@@ -250,7 +287,8 @@ class WorkloadPart:
     where: bytes
     digest: bytes
     node: str
-    namespace: str
+    workload: Workload
+    """As alerts are counted by."""
     weight: int
 
 
@@ -267,8 +305,8 @@ class RulePart:
     operation: str
     """As KubeArmor wrote it."""
     kind: AlertKind
-    counts: dict[str, int]
-    """Of this kind of alert, by namespace."""
+    counts: dict[Workload, int]
+    """Of this kind of alert."""
     weight: int
 
 

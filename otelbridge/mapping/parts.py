@@ -38,7 +38,14 @@ from otelbridge.mapping.model import (
 )
 from otelbridge.mapping.record_plan import RAW_DATA, RAW_RESOURCE
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.severity import PRESET_PREFIX, Ruling, rule_on_alert, rule_on_log, severity_table
+from otelbridge.mapping.severity import (
+    OPERATION_NAMES,
+    PRESET_PREFIX,
+    Ruling,
+    rule_on_alert,
+    rule_on_log,
+    severity_table,
+)
 from otelbridge.mapping.wire import (
     RECORD_ATTRIBUTE,
     RESOURCE_ATTRIBUTE,
@@ -183,7 +190,7 @@ class Parts:
         values = Values(self.workload.names, key)
         settings = self._settings
         cut_before = len(self._cut)
-        node, pod, container, service, labels_left_out = place(values, settings)
+        node, pod, container, service, workload, labels_left_out = place(values, settings)
         levels = {
             "node": (node, pod + container),
             "pod": (node + pod, container),
@@ -209,7 +216,7 @@ class Parts:
             where=_words(where),
             digest=digest_of([*canonical, *labels]),
             node=self._tally.admit_node(host),
-            namespace=clip(namespace, MAX_WORDS_BYTES),
+            workload=(clip(workload[0], MAX_WORDS_BYTES), clip(workload[1], MAX_WORDS_BYTES)),
             weight=self._weight(cut_before, len(resource) + len(record)),
         )
 
@@ -321,12 +328,12 @@ class Parts:
         return ENTRY_OVERHEAD_BYTES + 2 * encoded_bytes  # the key holds about what is encoded
 
     def _kind(self, ruling: Ruling, values: Values) -> AlertKind:
-        action = values.text("Action")
+        action, operation = values.text("Action"), values.text("Operation").lower()
         return (
-            ruling.operation,
+            operation if operation in OPERATION_NAMES else OTHER,
             action if action in METRIC_ACTIONS else OTHER,
             ruling.outcome,
-            clip(values.text("PolicyName"), MAX_WORDS_BYTES),
+            clip(values.text("PolicyName"), MAX_WORDS_BYTES) if self._tally.alerts_by_policy else "",
         )
 
 

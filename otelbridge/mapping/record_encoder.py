@@ -308,11 +308,11 @@ class RecordEncoder:
         self._tally.nodes[workload.node] = received_unix_nano
         if self.stream is not Stream.ALERTS:
             return
-        counts, namespace = rule.counts, workload.namespace
-        if namespace in counts:
-            counts[namespace] += 1
+        counts = rule.counts
+        if workload.workload in counts:
+            counts[workload.workload] += 1
         else:
-            self._tally.count_alert(namespace, rule.kind)
+            self._tally.count_alert(workload.workload, rule.kind)
 
 
 ELLIPSIS = "…"

@@ -178,8 +178,6 @@ class Ruling(NamedTuple):
     level: int
     """The policy's severity, 0 for none."""
     event_name: str
-    operation: str
-    """Of a small fixed vocabulary, for metrics and event names."""
     outcome: str
     before: str
     """The words of a text body before what was touched."""
@@ -214,7 +212,6 @@ def rule_on_alert(values: Values, *, mitre: bool) -> Ruling:
         situation,
         severity_of(severity),
         THROTTLED_EVENT if situation is Situation.THROTTLED else f"kubearmor.alert.{name}",
-        name,
         outcome,
         (f"{message}: " if message else "") + " ".join(word for word in (action, operation) if word),
         _result(values) + (f" ({reference})" if reference else ""),
@@ -232,7 +229,6 @@ def rule_on_log(values: Values) -> Ruling:
         log_situation(kind=kind, operation=operation, outcome=outcome),
         0,
         f"kubearmor.telemetry.{name}",
-        name,
         outcome,
         operation,
         _result(values),

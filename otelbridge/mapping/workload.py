@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from otelbridge.kubearmor import labels_of
-from otelbridge.mapping.model import Values
+from otelbridge.mapping.model import Values, Workload
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import Attribute, Value
 
@@ -108,6 +108,8 @@ class Place(NamedTuple):
     container: list[Attribute]
     service: list[Attribute]
     """Of the workload, or of the sensor for a node's own events."""
+    workload: Workload
+    """The namespace, and the controller of whatever kind, else the pod, else the container; as metrics count by."""
     labels_left_out: int
     """Labels that were not parsed because there were too many."""
 
@@ -158,8 +160,10 @@ def place(values: Values, settings: MappingSettings) -> Place:
         ("container.id", values.text("ContainerID")),
         *image_attributes(values.text("ContainerImage")),
     ]
-    service = _service(values, labels, settings, (namespace, pod, container or values.text("ContainerName")))
-    return Place(on_node, on_pod, on_container, service, left_out)
+    name = container or values.text("ContainerName")
+    service = _service(values, labels, settings, (namespace, pod, name))
+    workload = (namespace, values.text("Owner.Name") or pod or name)
+    return Place(on_node, on_pod, on_container, service, workload, left_out)
 
 
 def _label_attributes(labels: Mapping[str, str], settings: MappingSettings, prefix: str) -> tuple[list[Attribute], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.mapping.mapper import Mapper
+from otelbridge.mapping.model import AlertCount
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.pipeline import Pipeline
 from otelbridge.queue.queue import DurableQueue
@@ -42,8 +43,6 @@ class Components:
     workers: Workers
     sender: Sender
     telemetry: Telemetry
-    alert_policies: bool
-    """Whether the policy's name is an attribute of the metric of alerts."""
 
 
 def certificates_in_use(components: Components) -> Iterator[tuple[str, str, int]]:
@@ -126,7 +125,7 @@ def _of_the_walk(components: Components) -> dict[str, Reading]:
             (tally.truncated, {names.SANITIZE_REASON: "truncated"}),
         ],
         "otelbridge.event.redacted": lambda: [(pipeline.redacted, {})],
-        "otelbridge.alerts": partial(_alerts, components),
+        "otelbridge.alerts": lambda: [_alerts(count) for count in tally.alert_counts()],
     }
 
 
@@ -159,11 +158,11 @@ def _ledger(components: Components, instrument: str) -> Observed:
     return of_ledger(ledger.postings(), ledger.residue(held))[instrument]
 
 
-def _alerts(components: Components) -> Observed:
-    """Alerts by kind; the policy is left out, and its counts added up, unless the operator asked for it."""
-    sums: dict[tuple[str, ...], int] = {}
-    for kind, count in components.mapper.alert_counts().items():
-        series = kind if components.alert_policies else kind[:-1]
-        sums[series] = sums.get(series, 0) + count
-    attributes = (names.NAMESPACE, "kubearmor.operation", "kubearmor.action", "kubearmor.outcome", "security_rule.name")
-    return [(count, dict(zip(attributes, series, strict=False))) for series, count in sums.items()]
+def _alerts(count: AlertCount) -> tuple[int, Mapping[str, str | int]]:
+    operation, action, outcome, policy = count.kind
+    kind = {names.OPERATION: operation, names.ACTION: action, names.ALERT_OUTCOME: outcome}
+    if count.workload is None:
+        return count.alerts, {**kind, names.OVERFLOW: True}
+    namespace, workload = count.workload
+    place = {names.NAMESPACE: namespace, names.WORKLOAD: workload, names.POLICY: policy}
+    return count.alerts, {**kind, **{key: value for key, value in place.items() if value}}

@@ -29,7 +29,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 
-from otelbridge.telemetry.metrics import weighted_histograms
+from otelbridge.telemetry.metrics import views
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 
 Headers = Callable[[], Mapping[str, str]]
@@ -364,7 +364,7 @@ class Providers:
         self.meters = MeterProvider(
             resource=resource,
             exemplar_filter=AlwaysOffExemplarFilter(),
-            views=[weighted_histograms()],
+            views=views(),
             shutdown_on_exit=False,
         )
         self.tracers = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=self.meters)

@@ -9,7 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Counter,
+    Histogram,
+    Meter,
+    ObservableCounter,
+    ObservableGauge,
+    ObservableUpDownCounter,
+    Observation,
+)
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
 from otelbridge.event import GapCause, Stream
@@ -235,9 +244,18 @@ class _WeightedAggregation(ExplicitBucketHistogramAggregation):
         return made
 
 
-def weighted_histograms() -> View:
-    """The view that gives every histogram this aggregation."""
-    return View(instrument_type=Histogram, aggregation=_WeightedAggregation())
+MAX_OBSERVED_SERIES = 20_000
+"""The SDK never forgets a series of an observable instrument, and shows none beyond this limit: its own of 2,000 is
+reached by nodes that come and go. One takes 1 KB."""
+
+
+def views() -> list[View]:
+    """How the SDK aggregates: histograms by weight, observable instruments with room for names that come and go."""
+    observable = (ObservableCounter, ObservableUpDownCounter, ObservableGauge)
+    return [
+        View(instrument_type=Histogram, aggregation=_WeightedAggregation()),
+        *(View(instrument_type=kind, aggregation_cardinality_limit=MAX_OBSERVED_SERIES) for kind in observable),
+    ]
 
 
 class Instruments:

@@ -39,6 +39,13 @@ CERTIFICATE_USE = "otelbridge.certificate.use"
 THREAD = "thread.name"
 NODE = "k8s.node.name"
 NAMESPACE = "k8s.namespace.name"
+WORKLOAD = "kubearmor.workload.name"
+OPERATION = "kubearmor.operation"
+ACTION = "kubearmor.action"
+ALERT_OUTCOME = "kubearmor.outcome"
+POLICY = "security_rule.name"
+OVERFLOW = "otel.metric.overflow"
+"""OpenTelemetry's attribute of the series that stands for all series beyond a limit."""
 SERVER = (SERVER_ADDRESS, SERVER_PORT)
 
 
@@ -156,7 +163,7 @@ _DECLARED = (
     Instrument("process.thread.count", _OU, "{thread}", "Threads of the process."),
     Instrument("process.unix.file_descriptor.count", _OU, "{file_descriptor}", "Open file descriptors of the process."),
     # what KubeArmor sees
-    Instrument("otelbridge.alerts", _OC, "{alert}", "Alerts; the policy's name is added by `telemetry.alert_policies`.", (NAMESPACE, "kubearmor.operation", "kubearmor.action", "kubearmor.outcome", "security_rule.name")),
+    Instrument("otelbridge.alerts", _OC, "{alert}", "Alerts by workload, the node's own without one; at most 2,000 series, then one with `otel.metric.overflow` per operation, action and outcome. `telemetry.alert_policies` adds the policy's name.", (NAMESPACE, WORKLOAD, OPERATION, ACTION, ALERT_OUTCOME, POLICY, OVERFLOW)),
     Instrument("otelbridge.throttle.activations", _C, "{activation}", "Times that KubeArmor itself stopped reporting a container's alerts.", (NAMESPACE,)),
 )
 # fmt: on
@@ -186,6 +193,7 @@ CONNECTION_ID = "otelbridge.connection.id"
 ATTEMPT = "otelbridge.attempt"
 EVENTS = "otelbridge.events"
 LAST_EVENT = "otelbridge.last_event.time"
+MISSES = "otelbridge.heartbeat.misses"
 
 _RPC = (RPC_SYSTEM, RPC_METHOD, STATUS_CODE, *SERVER, ERROR_TYPE)
 
@@ -225,6 +233,10 @@ SPANS = (
         for stream, method in WATCH.items()
     ),
 )
+
+STATE_CHANGED, HEARTBEAT_MISSED = "otelbridge.state_changed", "otelbridge.heartbeat_missed"
+SPAN_EVENTS: Mapping[str, tuple[str, ...]] = {STATE_CHANGED: (STATE, REASON), HEARTBEAT_MISSED: (MISSES, REASON)}
+"""Events of the span of a connection, and their attributes."""
 
 
 _SUFFIX_BY_UNIT = {"s": "_seconds", "By": "_bytes"}

@@ -18,6 +18,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from otelbridge.telemetry import events as h
 from otelbridge.telemetry import names as n
+from otelbridge.telemetry.log import timestamp
 
 EVENTS_PER_CONNECTION = 64
 """Changes of state and missed heartbeats kept for a connection's span; the latest stay."""
@@ -107,12 +108,12 @@ class Spans:
         span.end(event.ended_unix_nano)
 
     def _changed(self, event: h.StateChanged, now: int) -> None:
-        self._note(event.upstream, now, "otelbridge.state_changed", {n.STATE: event.after, "why": event.why})
+        self._note(event.upstream, now, n.STATE_CHANGED, {n.STATE: event.after, n.REASON: event.why})
         if event.after == "closed":
             self._attempts.pop(event.upstream, None)
 
     def _missed(self, event: h.HeartbeatMissed, now: int) -> None:
-        self._note(event.upstream, now, "otelbridge.heartbeat_missed", {"misses": event.misses, "why": event.why})
+        self._note(event.upstream, now, n.HEARTBEAT_MISSED, {n.MISSES: event.misses, n.REASON: event.why})
 
     def _note(self, upstream: str, now: int, name: str, attributes: Attributes) -> None:
         for connection in self._connections.values():
@@ -160,7 +161,7 @@ class Spans:
                 n.CONNECTION_ID: event.connection_id,
                 n.STATUS_CODE: event.status_code,
                 n.EVENTS: sum(event.events.values()),
-                n.LAST_EVENT: event.last_event_unix_nano,
+                **({n.LAST_EVENT: timestamp(event.last_event_unix_nano)} if event.last_event_unix_nano else {}),
                 **({} if event.planned else {n.ERROR_TYPE: event.status_code}),
             },
             start_time=event.started_unix_nano,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import signal
 import threading
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,26 @@ def test_hang_up_takes_changed_settings_over_and_loses_neither_subscription_nor_
         assert bridge.stop() == 0
 
 
+def test_records_name_the_sending_bridge_after_the_settings_were_read_again(
+    relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path
+) -> None:
+    feed = {"endpoints": [relay.endpoint], "streams": ["alerts"]}
+    with running_bridge(tmp_path, feed=feed, send={"endpoint": endpoint.grpc_endpoint}) as bridge:
+        bridge.wait_until_watching()
+        published(relay, bridge, 1)
+        change(tmp_path, mapping={"service_name": "changed"})
+        bridge.process.send(signal.SIGHUP)
+        eventually(lambda: "The settings were read again." in log_of(tmp_path))
+        published(relay, bridge, 1)
+        bridge.wait_until_delivered()
+    scopes = {log.resource.attributes[0].value.string_value: log.scope for log in endpoint.log_records()}
+    assert len(scopes) == 2, "before the change and after it"
+    for scope in scopes.values():
+        assert [(pair.key, pair.value.string_value) for pair in scope.attributes] == [
+            ("otelbridge.instance", platform.node())
+        ]
+
+
 def test_a_file_that_cannot_be_used_changes_nothing_and_says_so(
     relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path
 ) -> None:
@@ -118,12 +138,6 @@ def metric_names(endpoint: OtlpEndpoint) -> set[str]:
     return {metric.metric.name for metric in endpoint.metrics()}
 
 
-def scrape(bridge: BridgeProcess) -> str:
-    with urllib.request.urlopen(bridge.url("/metrics"), timeout=5) as answer:
-        text: str = answer.read().decode()
-        return text
-
-
 def test_own_telemetry_follows_the_endpoint_and_what_waited_goes_there_too(
     relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path
 ) -> None:
@@ -171,16 +185,16 @@ def test_own_telemetry_can_be_turned_on_and_off_and_its_lines_get_another_form(
     feed = {"endpoints": [relay.endpoint], "streams": ["alerts"]}
     with running_bridge(tmp_path, feed=feed, send={"endpoint": endpoint.grpc_endpoint}) as bridge:
         bridge.wait_until_watching()
-        assert "Metrics are off" in scrape(bridge)
+        assert "Metrics are off" in bridge.metrics()
         on = telemetry(alert_policies=True, log_format="json")
         reload(bridge, tmp_path, telemetry=on)
         relay.publish(Stream.ALERTS, pb.Alert(NamespaceName="shop", PolicyName="no-shell"))
-        eventually(lambda: 'security_rule_name="no-shell"' in scrape(bridge))
+        eventually(lambda: 'security_rule_name="no-shell"' in bridge.metrics())
         assert '"body": "The settings were read again."' in log_of(tmp_path)
         assert bridge.status()["settings"]["telemetry.log_format"]["value"] == "json"
         eventually(lambda: metric_names(endpoint))
         reload(bridge, tmp_path, telemetry={"disabled": True})
-        assert "Metrics are off" in scrape(bridge)
+        assert "Metrics are off" in bridge.metrics()
 
 
 def test_telemetry_that_cannot_be_opened_changes_nothing_and_what_waits_for_a_restart_is_named(

@@ -14,7 +14,7 @@ import trustme
 
 from otelbridge.event import Stream
 from otelbridge.mapping.severity import THROTTLING_OPERATION
-from otelbridge.pb.kubearmor_pb2 import Alert
+from otelbridge.pb.kubearmor_pb2 import Alert, Podowner
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Ok, Partial
 from otelbridge.simulator.manners import ServerTls
@@ -203,7 +203,8 @@ def block_that_does_not(scene: Scene) -> Iterator[Poke]:
 
 @contextmanager
 def first_denial(scene: Scene) -> Iterator[Poke]:
-    say(scene, NamespaceName="never-denied", Action="Block", Result="Permission denied")
+    owner = Podowner(Ref="Deployment", Name="never-denied", Namespace="shop")
+    say(scene, NamespaceName="shop", PodName="p", Owner=owner, Action="Block", Result="Permission denied")
     yield nothing
 
 
@@ -256,7 +257,7 @@ INCIDENTS: dict[str, Callable[[Scene], AbstractContextManager[Poke]]] = {
 }
 
 
-def say(scene: Scene, *, node: str = "node", **fields: str) -> None:
+def say(scene: Scene, *, node: str = "node", **fields: str | Podowner) -> None:
     """One alert of a node, an audit of a file unless the fields say something else."""
     now = datetime.now(UTC)
     usual = {"HostName": node, "Type": "MatchedPolicy", "Action": "Audit", "Result": "Passed", "Operation": "File"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -136,7 +135,5 @@ def go_wrong(relay: Relay, endpoint: OtlpEndpoint, bridge: BridgeProcess) -> Non
 
 def families(bridge: BridgeProcess) -> set[str]:
     """The names of the metrics that have a series."""
-    with urllib.request.urlopen(bridge.url("/metrics"), timeout=5) as answer:
-        text = answer.read().decode()
-    names = set(re.findall(r"^(\w+)[ {]", text, re.MULTILINE))
+    names = set(re.findall(r"^(\w+)[ {]", bridge.metrics(), re.MULTILINE))
     return names | {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}

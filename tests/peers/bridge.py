@@ -71,6 +71,12 @@ class BridgeProcess:
             document: Json = json.load(answer)
             return document
 
+    def metrics(self) -> str:
+        """What /metrics says."""
+        with urllib.request.urlopen(self.url("/metrics"), timeout=5) as answer:
+            text: str = answer.read().decode()
+            return text
+
     def balance(self, stream: str) -> dict[str, int]:
         """One stream's accounts: received, delivered, ..., held, residue."""
         totals: dict[str, int] = self.status()["ledger"]["streams"][stream]

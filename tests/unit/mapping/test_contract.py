@@ -7,11 +7,13 @@ from itertools import pairwise
 import pytest
 import yaml
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from docs.registry_files import TYPES, files
+from docs.registry_files import BY_SPECIFICATION, TYPES, files
 from otelbridge.mapping.fields import ATTRIBUTES, Type
 from otelbridge.telemetry.names import INSTRUMENTS, SPANS
-from tests.contract import breaches
+from tests.contract import breaches, breaches_in_text, metric_breaches, span_breaches
 
 
 def test_no_key_is_the_beginning_of_another() -> None:
@@ -48,7 +50,51 @@ def test_the_registry_defines_what_is_ours_and_refers_to_the_rest() -> None:
     defined = {attribute["id"] for attribute in attributes if "id" in attribute}
     referred = {attribute["ref"] for attribute in attributes if "ref" in attribute}
     assert referred == set(TYPES) - {"otelbridge.instance"} | {"otelbridge.instance"} & referred
-    assert defined == {key for key in TYPES if key.startswith(("kubearmor.", "otelbridge."))}
+    assert defined == {key for key in TYPES if key.startswith(("kubearmor.", "otelbridge."))} | BY_SPECIFICATION
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('# TYPE otelbridge_queue_size gauge\notelbridge_queue_size{kubearmor_stream="logs"} 1\n', set()),
+        ('# TYPE otelbridge_queue_size gauge\notelbridge_queue_size{pod="p"} 1\n', {"otelbridge_queue_size has pod"}),
+        ("# TYPE otelbridge_moods gauge\notelbridge_moods 1\n", {"series otelbridge_moods"}),
+        (
+            "# TYPE otelbridge_queue_size counter\notelbridge_queue_size_total 1\n",
+            {"series otelbridge_queue_size_total"},
+        ),
+        (
+            "# TYPE otelbridge_source_gaps_total gauge\notelbridge_source_gaps_total 1\n",
+            {"otelbridge_source_gaps_total is a gauge, and a counter in the registry"},
+        ),
+    ],
+)
+def test_the_check_notices_a_series_or_a_label_on_metrics(text: str, found: set[str]) -> None:
+    assert breaches_in_text(text) == found
+
+
+def test_the_check_notices_what_a_span_may_not_have() -> None:
+    span = Span(name="otelbridge.connect", kind=Span.SPAN_KIND_CLIENT)
+    span.attributes.add(key="otelbridge.attempt").value.string_value = "1"
+    span.attributes.add(key="kubearmor.stream").value.string_value = "alerts"
+    span.events.add(name="otelbridge.mood_changed")
+    assert span_breaches(span) == [
+        "otelbridge.attempt is string, and int in the registry",
+        "otelbridge.connect is not of kind internal",
+        "otelbridge.connect has kubearmor.stream",
+        "event otelbridge.mood_changed",
+    ]
+    assert span_breaches(Span(name="otelbridge.mood")) == ["span otelbridge.mood"]
+
+
+def test_the_check_notices_what_a_metric_may_not_be() -> None:
+    metric = Metric(name="otelbridge.queue.size", unit="1")
+    metric.gauge.data_points.add().attributes.add(key="k8s.node.name").value.string_value = "n"
+    assert metric_breaches(metric) == [
+        "otelbridge.queue.size is in 1, not {record}",
+        "otelbridge.queue.size is no observable up-down counter",
+        "otelbridge.queue.size has k8s.node.name",
+    ]
 
 
 @pytest.mark.parametrize(

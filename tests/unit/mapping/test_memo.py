@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -10,8 +10,9 @@ from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
-from otelbridge.mapping.model import MAX_ALERT_SERIES, MAX_NODES, ROOM_FOR_ALL, MappingCounts, Memo
+from otelbridge.mapping.model import MAX_ALERT_SERIES, MAX_NODES, ROOM_FOR_ALL, AlertCount, MappingCounts, Memo
 from otelbridge.mapping.settings import MappingSettings
+from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.pipeline import EventEncoder
 from tests.unit.mapping.samples import RECEIVED, alert, log, see
 
@@ -93,34 +94,90 @@ def test_remembered_and_fresh_answers_are_the_same() -> None:
         assert see(old.map(Stream.LOGS, decoded, RECEIVED)) == see(fresh)
 
 
-def test_alerts_are_counted_by_kind() -> None:
-    mapper = Mapper(MappingSettings(), version="1")
-    for message in (alert(), alert(HostPID=9), alert(Action="Audit", Result="Passed"), alert(Action="<script>")):
-        mapper.map(Stream.ALERTS, decode(Stream.ALERTS, message.SerializeToString()), RECEIVED)
-    mapper.map(Stream.LOGS, decode(Stream.LOGS, log().SerializeToString()), RECEIVED)
-    assert mapper.alert_counts() == {
-        ("shop", "process", "Block", "denied", "no-apt"): 2,
-        ("shop", "process", "Audit", "allowed", "no-apt"): 1,
-        ("shop", "process", "other", "denied", "no-apt"): 1,
-    }
+def counted(*alerts: pb.Alert, alerts_by_policy: bool = True, native: bool = True) -> list[AlertCount]:
+    """What is counted of these alerts, mapped as a bridge maps them."""
+    tally = MappingCounts(alerts_by_policy=alerts_by_policy)
+    walk = EventEncoder(Gate(GateSettings()), Mapper(MappingSettings(native=native), version="1", tally=tally))
+    for message in alerts:
+        walk.encode(RawEvent(Stream.ALERTS, message.SerializeToString(), RECEIVED, "u"))
+    return tally.alert_counts()
 
 
-def test_kinds_of_alerts_are_bounded_and_none_is_left_out() -> None:
-    tally = MappingCounts()
+@pytest.mark.parametrize("native", [True, False])
+def test_alerts_are_counted_by_kind_and_workload(native: bool) -> None:
+    owner = pb.Podowner(Ref="Deployment", Name="cart")
+    differences: tuple[dict[str, Any], ...] = (
+        {},
+        {"HostPID": 9},
+        {"PodName": "cart-2"},
+        {"Action": "Audit", "Result": "Passed"},
+        {"Action": "<script>"},
+        {"Operation": "Capabilities"},
+        {"Operation": "<script>"},
+    )
+    cart = ("shop", "cart")
+    assert counted(*(alert(Owner=owner, **one) for one in differences), native=native) == [
+        AlertCount(cart, ("process", "Block", "denied", "no-apt"), 3),
+        AlertCount(cart, ("process", "Audit", "allowed", "no-apt"), 1),
+        AlertCount(cart, ("process", "other", "denied", "no-apt"), 1),
+        AlertCount(cart, ("capabilities", "Block", "denied", "no-apt"), 1),
+        AlertCount(cart, ("other", "Block", "denied", "no-apt"), 1),
+    ]
+
+
+def test_policies_are_told_apart_where_that_is_asked_for_only() -> None:
+    alerts = (alert(PolicyName="one"), alert(PolicyName="two"))
+    assert [one.kind[3] for one in counted(*alerts)] == ["one", "two"]
+    assert [(one.kind[3], one.alerts) for one in counted(*alerts, alerts_by_policy=False)] == [("", 2)]
+
+
+@pytest.mark.parametrize(
+    ("message", "workload"),
+    [
+        (alert(Owner=pb.Podowner(Ref="Deployment", Name="cart")), ("shop", "cart")),
+        (alert(Owner=pb.Podowner(Ref="Rollout", Name="cart")), ("shop", "cart")),
+        (alert(PodName="cart-0", Owner=pb.Podowner(Ref="Pod", Name="cart-0")), ("shop", "cart-0")),
+        (alert(PodName="cart-0"), ("shop", "cart-0")),
+        (alert(PodName="", ContainerName="cart"), ("shop", "cart")),
+        (alert(NamespaceName="", PodName="", ContainerName=""), ("", "")),
+    ],
+)
+def test_a_workload_is_the_controller_else_the_pod_else_the_container(
+    message: pb.Alert, workload: tuple[str, str]
+) -> None:
+    (count,) = counted(message)
+    assert count.workload == workload
+
+
+@pytest.mark.parametrize("many", ["workloads", "policies", "both"])
+def test_series_of_alerts_are_bounded_and_no_alert_is_left_out(many: str) -> None:
+    tally = MappingCounts(alerts_by_policy=True)
     for number in range(MAX_ALERT_SERIES + 500):
-        tally.count_alert(f"ns{number}", ("file", "Block", "denied", f"p{number}"))
-    series = [count for counts in tally.alerts.values() for count in counts.values()]
-    assert len(series) <= MAX_ALERT_SERIES + 100
-    assert sum(series) == MAX_ALERT_SERIES + 500
-    assert tally.alerts["file", "Block", "denied", "other"]["other"] == 500
+        workload = "cart" if many == "policies" else f"cart-{number}"
+        policy = "p" if many == "workloads" else f"p{number}"
+        tally.count_alert(("shop", workload), ("file", "Block", "denied", policy))
+    tally.count_alert(("shop", "new"), ("file", "Audit", "allowed", "p"))
+    counts = tally.alert_counts()
+    assert len(counts) == MAX_ALERT_SERIES + 2
+    assert counts[-2:] == [
+        AlertCount(None, ("file", "Block", "denied", ""), 500),
+        AlertCount(None, ("file", "Audit", "allowed", ""), 1),
+    ]
+    assert sum(one.alerts for one in counts) == MAX_ALERT_SERIES + 501
+    tally.count_alert(
+        ("shop", "cart" if many == "policies" else "cart-7"),
+        ("file", "Block", "denied", "p" if many == "workloads" else "p7"),
+    )
+    assert tally.alert_counts()[7].alerts == 2
 
 
-def test_namespaces_of_alerts_are_bounded_too() -> None:
-    tally = MappingCounts()
-    for number in range(MAX_ALERT_SERIES + 500):
-        tally.count_alert(f"ns{number}", ("file", "Block", "denied", "p"))
-    assert len(tally.alerts["file", "Block", "denied", "p"]) == MAX_ALERT_SERIES
-    assert tally.alerts["file", "Block", "denied", "other"] == {"other": 500}
+def test_what_is_remembered_of_kinds_is_bounded_too() -> None:
+    tally = MappingCounts(alerts_by_policy=True)
+    for number in range(MAX_ALERT_SERIES * 2):
+        tally.counts(("file", "Block", "denied", f"p{number}"))
+    assert len(tally.alerts) == MAX_ALERT_SERIES
+    tally.count_alert(("shop", "cart"), ("file", "Block", "denied", "one more"))
+    assert tally.alert_counts() == [AlertCount(None, ("file", "Block", "denied", ""), 1)]
 
 
 def test_nodes_are_noted_with_the_time_of_receipt() -> None:

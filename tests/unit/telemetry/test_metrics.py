@@ -5,8 +5,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
 from otelbridge.telemetry import events as h
-from otelbridge.telemetry.metrics import Instruments, Weighted, weighted_histograms
-from otelbridge.telemetry.names import INSTRUMENTS
+from otelbridge.telemetry.metrics import Instruments, Weighted, views
+from otelbridge.telemetry.names import INSTRUMENTS, NODE, SCOPE
 from tests.unit.telemetry.examples import example
 
 
@@ -24,7 +24,7 @@ def points(reader: InMemoryMetricReader) -> dict[str, HistogramDataPoint]:
 
 def test_one_call_records_as_many_measurements_as_it_stands_for() -> None:
     reader = InMemoryMetricReader()
-    provider = MeterProvider([reader], views=[weighted_histograms()], shutdown_on_exit=False)
+    provider = MeterProvider([reader], views=views(), shutdown_on_exit=False)
     histogram = provider.get_meter("m").create_histogram("h", explicit_bucket_boundaries_advisory=[1.0, 2.0])
     histogram.record(0.5)
     histogram.record(Weighted(1.5, 999))
@@ -36,8 +36,8 @@ def test_one_call_records_as_many_measurements_as_it_stands_for() -> None:
 
 def test_the_lags_of_events_and_of_deliveries_are_counted_by_event() -> None:
     reader = InMemoryMetricReader()
-    provider = MeterProvider([reader], views=[weighted_histograms()], shutdown_on_exit=False)
-    instruments = Instruments(provider.get_meter("m"))
+    provider = MeterProvider([reader], views=views(), shutdown_on_exit=False)
+    instruments = Instruments(provider.get_meter(SCOPE))
     instruments.count(example(h.EventsEncoded, lags=((0.2, 16), (0.24, 4), (40.0, 16))))
     instruments.count(example(h.BatchAccepted, records=500, rejected=1, age_seconds=3.0))
     instruments.flush()
@@ -49,3 +49,20 @@ def test_the_lags_of_events_and_of_deliveries_are_counted_by_event() -> None:
     assert received.bucket_counts[INSTRUMENTS["otelbridge.source.event.lag"].buckets.index(0.25)] == 20
     assert accepted.count == 499
     assert accepted.sum == pytest.approx(499 * 3.0)
+
+
+def test_nodes_that_come_and_go_are_all_shown_while_they_are_there() -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], views=views(), shutdown_on_exit=False)
+    instruments = Instruments(provider.get_meter(SCOPE))
+    generation = 0
+    instruments.observe(
+        "otelbridge.source.node.last_seen", lambda: [(1.0, {NODE: f"n{generation}-{i}"}) for i in range(900)]
+    )
+    for generation in range(5):
+        data = reader.get_metrics_data()
+        assert data is not None
+        (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+        shown = {str((point.attributes or {}).get(NODE)) for point in metric.data.data_points}
+        assert shown == {f"n{generation}-{i}" for i in range(900)}
+    provider.shutdown()

@@ -11,6 +11,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from otelbridge.event import Stream
 from otelbridge.telemetry import events as h
 from otelbridge.telemetry import names as n
+from otelbridge.telemetry.log import timestamp
+from otelbridge.telemetry.names import SCOPE
 from otelbridge.telemetry.spans import EVENTS_PER_CONNECTION, Spans
 from tests.unit.telemetry.examples import example
 
@@ -40,7 +42,7 @@ def written() -> Iterator[Written]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    yield Written(Spans(provider.get_tracer("test")), exporter)
+    yield Written(Spans(provider.get_tracer(SCOPE)), exporter)
     provider.shutdown()
 
 
@@ -147,7 +149,7 @@ def test_a_connections_life_is_one_trace_written_at_its_end(written: Written) ->
     assert (connection.start_time, connection.end_time) == (START, START + 90 * SECOND)
     assert connection.attributes is not None
     assert connection.attributes["otelbridge.events"] == 17
-    assert connection.attributes["otelbridge.last_event.time"] == START + 59 * SECOND
+    assert connection.attributes["otelbridge.last_event.time"] == timestamp(START + 59 * SECOND)
     assert [event.name for event in connection.events] == ["otelbridge.heartbeat_missed"]
     assert (alerts.start_time, alerts.end_time) == (START + 3 * SECOND, START + 60 * SECOND)
     assert alerts.kind is SpanKind.CLIENT
