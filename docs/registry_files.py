@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -54,6 +55,7 @@ _INSTRUMENTS = {
     n.InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER: "updowncounter",
     n.InstrumentKind.OBSERVABLE_GAUGE: "gauge",
 }
+_SPAN_ID = re.compile("(?<=[a-z])(?=[A-Z])")
 _OPERATIONS = (*OPERATION_NAMES.values(), OTHER_OPERATION)
 EVENT_NAMES: dict[str, str] = {
     **{f"kubearmor.alert.{name}": "A policy, or the default posture, matched." for name in _OPERATIONS},
@@ -68,19 +70,18 @@ def files() -> dict[str, str]:
     """Name to content of each file of the registry."""
     version = SCHEMA_URL.rpartition("/")[2]
     manifest = {
-        "name": "otelbridge",
+        "schema_url": "https://github.com/otelbridge/otelbridge/docs/registry/0.1.0",
         "description": "What otelbridge sends: KubeArmor's events as log records, its own metrics and spans.",
-        "semconv_version": "0.1.0",
-        "schema_base_url": "https://github.com/otelbridge/otelbridge/docs/registry/",
+        "stability": "development",
         "dependencies": [
             {
-                "name": "otel",
+                "schema_url": SCHEMA_URL,
                 "registry_path": f"https://github.com/open-telemetry/semantic-conventions/archive/refs/tags/v{version}.zip[model]",
             }
         ],
     }
     return {
-        "registry_manifest.yaml": _text(manifest),
+        "manifest.yaml": _text(manifest),
         "attributes.yaml": _text({"groups": list(_attribute_groups())}),
         "events.yaml": _text({"groups": list(_events())}),
         "metrics.yaml": _text({"groups": list(_metrics())}),
@@ -146,11 +147,12 @@ def _metrics() -> Iterator[dict[str, Any]]:
 def _spans() -> Iterator[dict[str, Any]]:
     for one in n.SPANS:
         yield {
-            "id": f"span.{one.name.replace('/', '.')}",
+            "id": f"span.{_SPAN_ID.sub('_', one.name.replace('/', '.')).lower()}.{one.kind}",
             "type": "span",
             "span_kind": one.kind,
             "stability": "development",
             "brief": one.description,
+            "note": f"Its name is `{one.name}`.",
             "attributes": _references(one.attributes),
         }
 

@@ -63,7 +63,7 @@ WATCHING = Row(
             queries=(
                 Query(f"{by('instance', *SERVER)} ({series('otelbridge.source.nodes')})", f"{BRIDGE} {UPSTREAM} heard"),
                 Query(
-                    f"{by('instance', *SERVER)} ({series('otelbridge.source.nodes.silent')})",
+                    f"{by('instance', *SERVER)} ({series('otelbridge.source.silent_nodes')})",
                     f"{BRIDGE} {UPSTREAM} silent",
                 ),
             ),

@@ -88,7 +88,7 @@ def of_subscriptions(components: Components) -> dict[str, Reading]:
         "otelbridge.source.blind.time": each(lambda status: _seconds_since(status.blind_since_unix_nano) or 0.0),
         "otelbridge.source.unheard.time": each(lambda status: _seconds_since(status.unheard_since_unix_nano) or 0.0),
         "otelbridge.source.nodes": each(lambda status: status.nodes_seen),
-        "otelbridge.source.nodes.silent": each(lambda status: len(status.silent_nodes)),
+        "otelbridge.source.silent_nodes": each(lambda status: len(status.silent_nodes)),
         "otelbridge.source.stream.active": each_stream(lambda stream: int(stream.state is StreamState.WATCHING)),
         "otelbridge.source.events": each_stream(lambda stream: stream.events),
         "otelbridge.source.event.age": each_stream(lambda stream: _seconds_since(stream.last_event_unix_nano)),

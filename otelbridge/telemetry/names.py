@@ -115,7 +115,7 @@ _DECLARED = (
     Instrument("otelbridge.source.event.lag", _H, "s", "From an event's own time stamp to its receipt, at most 16 events of a batch standing for all; 0 where the node's clock is ahead.", (STREAM,), LAG),
     Instrument("otelbridge.source.node.last_seen", _OG, "s", "Unix time of the last event from a node; finds the node that is silent behind a relay.", (NODE,)),
     Instrument("otelbridge.source.nodes", _OU, "{node}", "Nodes heard behind an upstream.", SERVER),
-    Instrument("otelbridge.source.nodes.silent", _OU, "{node}", "Those of them that are silent against their habit.", SERVER),
+    Instrument("otelbridge.source.silent_nodes", _OU, "{node}", "Those of them that are silent against their habit.", SERVER),
     Instrument("otelbridge.source.unheard.time", _OG, "s", "How long a connection has been watched without any event from any node; 0 once one came, or while there is none.", SERVER),
     Instrument("otelbridge.source.state", _OU, "{state}", "1 for the state that a subscription is in, 0 for the others.", (*SERVER, STATE)),
     Instrument("otelbridge.source.blind.time", _OG, "s", "How long the subscription has not been watching by now; 0 while it is.", SERVER),
