@@ -82,7 +82,7 @@ def walk() -> dict[str, Any]:
                 alert = pb.Alert(
                     PodName=pod, NamespaceName="shop", PolicyName="no-shell", Operation="Process", Action="Block",
                     Resource="/bin/sh", ProcessName="/bin/sh", Result="Permission denied",
-                    UpdatedTime="2026-01-02T03:04:05Z",
+                    UpdatedTime="2026-01-02T03:04:05.123456Z",  # as KubeArmor writes it
                 )  # fmt: skip
                 for which in ("first of its pod", "repeated"):
                     functions = _functions(entered, lambda alert=alert: relay.publish(Stream.ALERTS, alert)) - idle

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from otelbridge.mapping.record_plan import RAW_DATA, RAW_RESOURCE, Role
+from otelbridge.mapping.record_plan import COMMAND, FILE, OTHER, PARSED, RAW_DATA, RAW_RESOURCE
 from otelbridge.mapping.wire import Attribute
 
 MAX_PORT = 65_535
@@ -205,7 +205,7 @@ class Detail(NamedTuple):
     """What Data comes to."""
 
     attributes: list[Attribute]
-    role: Role
+    role: str
     pairs: dict[str, str]
 
 
@@ -279,14 +279,14 @@ def event_data_attributes(entries: Sequence[tuple[str, str]]) -> list[Attribute]
     return [*named, (OTHER_EVENT_DATA, others)]
 
 
-def _role(operation: str, syscall: str) -> Role:
+def _role(operation: str, syscall: str) -> str:
     if (operation == "Process" and syscall != "ptrace") or syscall in EXEC_SYSCALLS:
-        return Role.COMMAND
+        return COMMAND
     if operation == "File" or syscall in FILE_SYSCALLS:
-        return Role.FILE
+        return FILE
     if operation in {"Network", "NetworkFirewall", "Capabilities"}:
-        return Role.PARSED
-    return Role.OTHER
+        return PARSED
+    return OTHER
 
 
 def _syscall_arguments(syscall: str, pairs: Mapping[str, str]) -> Iterator[Attribute]:

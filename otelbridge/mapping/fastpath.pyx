@@ -95,18 +95,18 @@ cdef class Entry:
     cdef int role
     cdef bint network
 
-    def __init__(self, int weight=0, **said):
-        self.weight = weight
-        self.attributes, self.digest = said.get("attributes"), said.get("digest")
-        self.resource, self.where = said.get("resource"), said.get("where")
-        self.node, self.workload = said.get("node"), said.get("workload")
-        self.head, self.before, self.after = said.get("head"), said.get("before"), said.get("after")
-        self.operation, self.network = said.get("operation"), said.get("network", False)
-        self.counts, self.kind = said.get("counts"), said.get("kind")
-        self.by_executable, self.by_parent = said.get("by_executable"), said.get("by_parent")
-        self.parent = said.get("parent")
-        self.template, self.held = said.get("template"), said.get("held", 0)
-        self.role, self.known, self.what = said.get("role", OTHER_ROLE), said.get("known"), said.get("what", b"")
+    def __init__(
+        self, int weight=0, *, bytes attributes=None, bytes digest=None, bytes resource=None, bytes where=None,
+        str node=None, workload=None, bytes head=None, bytes before=None, bytes after=None, bytes operation=None,
+        bint network=False, counts=None, kind=None, bytes by_executable=None, bytes by_parent=None, bytes parent=None,
+        Template template=None, held=0, int role=OTHER_ROLE, known=None, bytes what=b"",
+    ):
+        self.weight, self.attributes, self.digest, self.resource = weight, attributes, digest, resource
+        self.where, self.node, self.workload, self.head = where, node, workload, head
+        self.before, self.after, self.operation, self.network = before, after, operation, network
+        self.counts, self.kind, self.by_executable, self.by_parent = counts, kind, by_executable, by_parent
+        self.parent, self.template, self.held, self.role = parent, template, held, role
+        self.known, self.what = known, what
 
 
 cdef class FastPath:
@@ -313,7 +313,7 @@ cdef class FastPath:
         return True
 
     cdef uint64_t _unix_nano(self) except? 0:
-        """The time, where both fields tell the same one; else 0."""
+        """The time, where both fields tell the same one, or UpdatedTime alone does; else 0."""
         cdef const uint8_t* text = self.texts[UPDATED].start
         cdef uint64_t micros = 0
         cdef int place
@@ -330,7 +330,7 @@ cdef class FastPath:
                 return 0
             self.second, self.second_unix = second, parsed
             self.second_unix_nano = self.second_unix * 1_000_000_000
-        if micros == 0 or <int64_t>self.numbers[TIMESTAMP] != self.second_unix:
+        if self.numbers[TIMESTAMP] != 0 and <int64_t>self.numbers[TIMESTAMP] != self.second_unix:
             return 0
         return self.second_unix_nano + micros * 1_000
 

@@ -1,7 +1,7 @@
 """Gives the fast path its entries: an event with something new in it is mapped by the reference, and the parts kept.
 
 The fast path (`fastpath.pyx`) finds parts by the encoded bytes of their fields. Bytes that it has not met are decoded
-here, strictly, and the parts come from the same memories that the reference uses. `_unusual` is the entry of anything
+here, strictly, and the parts worked out as the reference does (`parts.py`). `_unusual` is the entry of anything
 that the reference has to look at itself; that is not kept.
 """
 
@@ -18,7 +18,7 @@ from otelbridge.mapping.decode import Event, decode
 from otelbridge.mapping.details import NETWORK, REMOTE_HOST, TEMPLATES, Template, find
 from otelbridge.mapping.fields import FIELDS, Group
 from otelbridge.mapping.model import Known, MappingCounts, Memo
-from otelbridge.mapping.parts import ENTRY_OVERHEAD_BYTES, NO_SESSION, new_digest
+from otelbridge.mapping.parts import NO_SESSION, new_digest
 from otelbridge.mapping.record_encoder import (
     OTHERS,
     OTHERS_BYTES,
@@ -34,10 +34,9 @@ from otelbridge.mapping.record_plan import (
     NUMBER_KEYS,
     ORDER,
     PARENT_KEY,
+    PARSED,
     RESOURCE_KEYS,
     SOURCE_KEY,
-    Piece,
-    Role,
 )
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
@@ -86,7 +85,7 @@ class FastpathCache:
         screen: Screen | None,
     ) -> None:
         stream = encoder.stream
-        self._encoder = encoder
+        self._encoder, self._parts = encoder, encoder.parts
         self._cut = encoder.cut
         self._unusual = fastpath.Entry()
         self._body, self._message = b"", cast("Event | None", None)
@@ -109,8 +108,12 @@ class FastpathCache:
         )
 
     def second_unix(self, second: bytes) -> int | None:
-        """The Unix time of `2006-01-02T15:04:05.`, or None."""
-        return self._encoder.second_unix(second)
+        """The Unix time of `2006-01-02T15:04:05.`, or None where it is none."""
+        instant, text = self._encoder.instant, second.decode("ascii", "replace")
+        updated = f"{text}000000Z"
+        if not instant.unix_nano(updated, 0) or instant.odd(updated, 0, 0) or instant.second != text:
+            return None
+        return instant.second_unix
 
     def _read_plan(self) -> None:
         """The plan of the record in the fast path's terms."""
@@ -120,14 +123,14 @@ class FastpathCache:
         self.number_keys = [_name(key) for key in NUMBER_KEYS.values()]
         self.source_key, self.parent_key, self.remote_host = _name(SOURCE_KEY), _name(PARENT_KEY), REMOTE_HOST.encode()
         by_role = {
-            fastpath.ROLES[role.value]: [(_name(key), piece is Piece.LAST_NAME) for key, piece in keys]
+            fastpath.ROLES[role]: [(_name(key), last_name) for key, last_name in keys]
             for role, keys in RESOURCE_KEYS.items()
         }
         self.resource_keys = [by_role[role] for role in sorted(by_role)]
 
     def _workload(self, key: bytes, body: bytes) -> Any:
         message: Any = self._usual(body)
-        part = None if message is None else self._encoder.workload(message)
+        part = None if message is None else self._parts.make_workload(self._parts.workload.fetch(message))
         if part is None or self._was_cut(part.weight):
             return self._unusual
         return fastpath.Entry(
@@ -140,7 +143,7 @@ class FastpathCache:
         message: Any = self._usual(body)
         if message is None or message.Operation == THROTTLING_OPERATION:  # which the encoder looks into
             return self._unusual
-        part = self._encoder.rule(message)
+        part = self._parts.make_rule(self._parts.rule.fetch(message))
         if self._was_cut(part.weight):
             return self._unusual
         return fastpath.Entry(
@@ -153,7 +156,7 @@ class FastpathCache:
         message: Any = self._usual(body)
         if message is None or message.ExecEvent.ExecID not in NO_SESSION:
             return self._unusual
-        part = self._encoder.process(message)
+        part = self._parts.make_process(self._parts.process.fetch(message))
         if self._was_cut(part.weight):
             return self._unusual
         return fastpath.Entry(
@@ -163,24 +166,29 @@ class FastpathCache:
 
     def _detail(self, key: bytes) -> Any:
         operation, _, data = key.partition(b"\0")
-        part = self._encoder.detail(operation.decode(), data.decode())
+        part = self._parts.make_detail((operation.decode(), data.decode()))
         if self._was_cut(part.weight):
             return self._unusual
         return fastpath.Entry(
-            part.weight + len(key), attributes=part.attributes, role=fastpath.ROLES[part.role.value],
+            part.weight + len(key), attributes=part.attributes, role=fastpath.ROLES[part.role],
             known=_entries(part.known),
         )  # fmt: skip
 
     def _parsed(self, key: bytes) -> Any:
         """Of an event whose Resource says something only together with Data."""
         operation, data, resource = (text.decode() for text in key.split(b"\0"))
-        _, detail, touched, known = self._encoder.seen(operation, data, resource)
-        weight = 0 if self._cut else 4 * len(key) + len(detail) + len(touched) + ENTRY_OVERHEAD_BYTES
-        if self._was_cut(weight):
+        if operation == NETWORK and find(data, resource) is not None:  # whose parts stand in another order
+            return self._unusual
+        detail = self._parts.make_detail((operation, data))
+        if detail.role != PARSED:  # a Network event with the Data of another
+            return self._unusual
+        touched = self._parts.make_touched((operation, data, resource), detail)
+        if self._was_cut(detail.weight and touched.weight):
             return self._unusual
         return fastpath.Entry(
-            weight, attributes=detail, what=touched, known=_entries(known), role=fastpath.ROLES[Role.PARSED.value]
-        )
+            touched.weight + len(detail.attributes) + 4 * len(key), attributes=detail.attributes,
+            what=touched.attributes, known=_entries(touched.known), role=fastpath.ROLES[PARSED],
+        )  # fmt: skip
 
     def _template(self, key: TemplateKeyBytes) -> Any:
         number, data, resource = key
@@ -188,7 +196,7 @@ class FastpathCache:
         template = TEMPLATES[number]
         if found is None or found.key[0] is not template or found.word != template.stand_in:
             return self._unusual
-        part = self._encoder.template(found.key)
+        part = self._parts.make_template(found.key)
         if self._was_cut(part.weight):
             return self._unusual
         keys, texts = part.known

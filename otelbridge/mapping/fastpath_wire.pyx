@@ -7,7 +7,7 @@ sizes are worked out first, and everything is written once, to its place.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
@@ -19,78 +19,115 @@ cdef enum:
     FRAME = 64  # more than the tags and lengths of one attribute
 
 
+cdef inline Py_ssize_t field_size(Py_ssize_t content) noexcept:
+    """Of a length-delimited field, whose tag takes one byte."""
+    return 1 + digits(content) + content
+
+
+cdef struct Output:
+    uint8_t* start
+    Py_ssize_t used, capacity
+
+
+cdef uint8_t* room(Output* out, Py_ssize_t size) except NULL:
+    """Where to write so many bytes more."""
+    cdef uint8_t* grown
+    if out.used + size > out.capacity:
+        grown = <uint8_t*>realloc(out.start, 2 * (out.used + size))
+        if grown is NULL:
+            raise MemoryError
+        out.start, out.capacity = grown, 2 * (out.used + size)
+    return out.start + out.used
+
+
+cdef inline uint8_t* put_raw(uint8_t* to, const char* raw, Py_ssize_t size) noexcept nogil:
+    memcpy(to, raw, size)
+    return to + size
+
+
+cdef Py_ssize_t list_size(object texts, Py_ssize_t limit_bytes) except -1:
+    """Of the encoded ArrayValue of some texts; 0 where one is no text, or together they are over the limit."""
+    cdef Py_ssize_t total = 0, text_bytes = 0, size
+    for text in texts:
+        if type(text) is not str:
+            return 0
+        PyUnicode_AsUTF8AndSize(text, &size)
+        text_bytes += size
+        total += field_size(field_size(size))
+    return 0 if text_bytes > limit_bytes else total
+
+
+cdef uint8_t* put_name(uint8_t* to, uint8_t tag, object key, Py_ssize_t value_size) except NULL:
+    """The attribute's field up to its value: KeyValue{key = 1, value = 2}."""
+    cdef Py_ssize_t size
+    cdef const char* name = PyUnicode_AsUTF8AndSize(key, &size)
+    to[0] = tag
+    to = put_varint(to + 1, field_size(size) + field_size(value_size))
+    to[0] = 0x0A
+    to = put_raw(put_varint(to + 1, size), name, size)
+    to[0] = 0x12
+    return put_varint(to + 1, value_size)
+
+
 def attributes(bytes tag not None, pairs, Py_ssize_t limit_bytes, list cut not None, other not None):
     """Encoded attributes, in their order.
 
     Args:
         tag: of the field, one byte.
-        pairs: key and value. Empty texts are left out.
-        limit_bytes: a longer text is encoded by `other`.
+        pairs: key and value. Empty texts and lists are left out.
+        limit_bytes: a longer value is encoded by `other`.
         cut: for `other`.
         other: encodes one pair of any type of value: (tag, pairs, limit, cut) to bytes.
     """
-    cdef uint8_t* out = NULL
+    cdef Output out = Output(NULL, 0, 0)
     cdef uint8_t* to
-    cdef uint8_t* grown
-    cdef Py_ssize_t used = 0, capacity = 0, needed, key_size, text_size, value_size, name_size
-    cdef const char* name
+    cdef Py_ssize_t key_size, size, content
     cdef const char* text
+    cdef uint64_t number
     cdef uint8_t first = <uint8_t>PyBytes_AS_STRING(tag)[0]
-    cdef bytes encoded
     try:
         for key, value in pairs:
-            encoded = None
-            if type(value) is str:
-                if not value:
-                    continue
-                text = PyUnicode_AsUTF8AndSize(value, &text_size)
-            if type(value) is not str or text_size > limit_bytes:
-                encoded = other(tag, ((key, value),), limit_bytes, cut)
-                needed = PyBytes_GET_SIZE(encoded)
-                if needed == 0:
-                    continue
-            else:
-                name = PyUnicode_AsUTF8AndSize(key, &key_size)
-                needed = FRAME + key_size + text_size
-            if used + needed > capacity:
-                capacity = 2 * (used + needed)
-                grown = <uint8_t*>realloc(out, capacity)
-                if grown is NULL:
-                    raise MemoryError
-                out = grown
-            to = out + used
-            if encoded is not None:
-                memcpy(to, PyBytes_AS_STRING(encoded), needed)
-                used += needed
+            if not value and isinstance(value, (str, list)):
                 continue
-            value_size = 1 + digits(text_size) + text_size  # AnyValue{string_value = 1}
-            name_size = 1 + digits(key_size) + key_size
-            to[0] = first
-            to = put_varint(to + 1, name_size + 1 + digits(value_size) + value_size)
-            to[0] = 0x0A  # KeyValue.key = 1
-            to = put_varint(to + 1, key_size)
-            memcpy(to, name, key_size)
-            to += key_size
-            to[0] = 0x12  # KeyValue.value = 2
-            to = put_varint(to + 1, value_size)
-            to[0] = 0x0A
-            to = put_varint(to + 1, text_size)
-            memcpy(to, text, text_size)
-            used = to + text_size - out
-        return PyBytes_FromStringAndSize(<char*>out, used)
+            PyUnicode_AsUTF8AndSize(key, &key_size)
+            if type(value) is str:
+                text = PyUnicode_AsUTF8AndSize(value, &size)
+                if size <= limit_bytes:
+                    to = put_name(room(&out, FRAME + key_size + size), first, key, field_size(size))
+                    to[0] = 0x0A  # AnyValue.string_value = 1
+                    to = put_raw(put_varint(to + 1, size), text, size)
+                    out.used = to - out.start
+                    continue
+            elif type(value) is list and (content := list_size(value, limit_bytes)):
+                to = put_name(room(&out, FRAME + key_size + content), first, key, field_size(content))
+                to[0] = 0x2A  # AnyValue.array_value = 5
+                to = put_varint(to + 1, content)
+                for item in <list>value:
+                    text = PyUnicode_AsUTF8AndSize(item, &size)
+                    to[0] = 0x0A  # ArrayValue.values = 1
+                    to = put_varint(to + 1, field_size(size))
+                    to[0] = 0x0A
+                    to = put_raw(put_varint(to + 1, size), text, size)
+                out.used = to - out.start
+                continue
+            elif type(value) is int:
+                number = value & 0xFFFFFFFFFFFFFFFF
+                to = put_name(room(&out, FRAME + key_size), first, key, 1 + digits(number))
+                to[0] = 0x18  # AnyValue.int_value = 3
+                out.used = put_varint(to + 1, number) - out.start
+                continue
+            encoded = <bytes>other(tag, ((key, value),), limit_bytes, cut)
+            to = put(room(&out, PyBytes_GET_SIZE(encoded)), encoded)
+            out.used = to - out.start
+        return PyBytes_FromStringAndSize(<char*>out.start, out.used)
     finally:
-        free(out)
+        free(out.start)
 
 
 cdef struct Group:
     Py_ssize_t first, last  # of its records, in the order in which they came
     Py_ssize_t logs_size  # of the encoded ScopeLogs
     Py_ssize_t size  # of the encoded ResourceLogs
-
-
-cdef inline Py_ssize_t field_size(Py_ssize_t content) noexcept:
-    """Of a length-delimited field, whose tag takes one byte."""
-    return 1 + digits(content) + content
 
 
 cdef inline uint8_t* put_field(uint8_t* to, uint8_t tag, bytes content) noexcept:

@@ -124,7 +124,7 @@ class Mapper:
 
     def event_unix_nano(self, message: Event) -> int:
         """When the event happened, or 0 where it does not tell."""
-        return self._of_operations[0].unix_nano(message.UpdatedTime, message.Timestamp)
+        return self._of_operations[0].instant.unix_nano(message.UpdatedTime, message.Timestamp)
 
     def take_nodes(self) -> dict[str, int]:
         """The nodes of the events since the last call, each with its last receipt (Unix time in nanoseconds)."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import binascii
 import re
 from binascii import hexlify
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from struct import Struct
 
 from google.protobuf.message import Message
 
 from otelbridge.event import Stream
-from otelbridge.kubearmor import labels_of
 from otelbridge.mapping.details import (
     NETWORK,
     TemplateKey,
@@ -88,27 +87,23 @@ HASHES = {
 _HEX = re.compile(r"[0-9a-fA-F]+")
 
 
-def process_attributes(values: Values, enforcer: str) -> Iterator[Attribute]:
+def process_attributes(values: Values) -> list[Attribute]:
     """The attributes of a process, but for its numbers."""
-    path, tty = values.text("ProcessName"), values.text("TTY")
-    yield "process.executable.path", path
-    yield "process.executable.name", path.rpartition("/")[2]
-    yield "process.working_directory", _directory(values.text("Cwd"), enforcer)
-    if tty:
-        yield "kubearmor.tty", tty
-        yield "process.interactive", True
-    yield from _hashes(values)
+    path, tty = values["ProcessName"], values["TTY"]
+    return [
+        ("process.executable.path", path),
+        ("process.executable.name", path.rpartition("/")[2]),
+        ("process.working_directory", _directory(values["Cwd"], values["Enforcer"])),
+        *([("kubearmor.tty", tty), ("process.interactive", True)] if tty else []),
+        *[(key, _hash(text)) for field, key in HASHES.items() if (text := values[field])],
+        ("kubearmor.hash.algorithm", values["HashAlgo"]),
+    ]
 
 
 def _directory(cwd: str, enforcer: str) -> str:
     if cwd == "/" and (enforcer == "BPFLSM" or enforcer.startswith(PRESET_PREFIX)):
         return ""  # those never pass the directory: `/` is a filler there
     return cwd.rstrip("/") or cwd[:1]
-
-
-def _hashes(values: Values) -> Iterator[Attribute]:
-    yield from ((key, _hash(values.text(field))) for field, key in HASHES.items())
-    yield "kubearmor.hash.algorithm", values.text("HashAlgo")
 
 
 def _hash(text: str) -> str:
@@ -187,34 +182,29 @@ class Parts:
 
     def make_workload(self, key: Key) -> WorkloadPart:
         """From the values of the group `workload`."""
-        values = Values(self.workload.names, key)
+        values = Values(zip(self.workload.names, key, strict=True))
         settings = self._settings
         cut_before = len(self._cut)
-        node, pod, container, service, workload, labels_left_out = place(values, settings)
-        levels = {
+        node, pod, container, service, workload, labels, labels_left_out = place(values, settings)
+        on_resource, on_record = {
             "node": (node, pod + container),
             "pod": (node + pod, container),
             "container": (node + pod + container, []),
-        }
-        on_resource, on_record = levels[settings.resource_granularity]
+        }[settings.resource_granularity]
         found = [*service, *on_resource, *self._as_is(Group.WORKLOAD, values)]
         if given := settings.resource_attributes:
             found = [*given.items(), *(pair for pair in found if pair[0] not in given)]
         resource = self._encode(RESOURCE_ATTRIBUTE, found)
-        record = self._encode(RECORD_ATTRIBUTE, [*on_record, ("kubearmor.labels", values.text("Labels"))])
+        record = self._encode(RECORD_ATTRIBUTE, [*on_record, ("kubearmor.labels", values["Labels"])])
         if labels_left_out:
             self._cut.append("k8s.pod.label")
-        namespace, pod_name = values.text("NamespaceName"), values.text("PodName")
-        inside = "/".join(name for name in (namespace, pod_name or values.text("ContainerName")) if name)
-        host = values.text("HostName")
-        where = f" in {inside}" if inside else f" on {host}" if host else ""
-        canonical = [(name, held) for name, held in values.canonical() if name != "Labels"]
-        labels = list(labels_of(values.text("Labels")).items())
+        namespace, pod_name, host = values["NamespaceName"], values["PodName"], values["HostName"]
+        inside = "/".join([name for name in (namespace, pod_name or values["ContainerName"]) if name])
         return WorkloadPart(
             resource=resource,
             attributes=record,
-            where=_words(where),
-            digest=digest_of([*canonical, *labels]),
+            where=_words(f" in {inside}" if inside else f" on {host}" if host else ""),
+            digest=digest_of([*values.canonical("Labels"), *labels.items()]),
             node=self._tally.admit_node(host),
             workload=(clip(workload[0], MAX_WORDS_BYTES), clip(workload[1], MAX_WORDS_BYTES)),
             weight=self._weight(cut_before, len(resource) + len(record)),
@@ -222,7 +212,7 @@ class Parts:
 
     def make_rule(self, key: Key) -> RulePart:
         """From the values of the group `rule`."""
-        values = Values(self.rule.names, key)
+        values = Values(zip(self.rule.names, key, strict=True))
         settings = self._settings
         cut_before = len(self._cut)
         ruling = (
@@ -245,7 +235,7 @@ class Parts:
             before=_words(ruling.before) + b" ",
             after=_words(ruling.after),
             digest=digest_of(values.canonical()),
-            operation=values.text("Operation"),
+            operation=values["Operation"],
             kind=kind,
             counts=self._tally.counts(kind) if self._stream is Stream.ALERTS else {},
             weight=self._weight(cut_before, len(encoded)),
@@ -253,18 +243,16 @@ class Parts:
 
     def make_process(self, key: Key) -> ProcessPart:
         """From the values of the group `process`, and the enforcer."""
-        values = Values(self.process.names, key)
+        values = Values(zip(self.process.names, key, strict=True))
         cut_before = len(self._cut)
-        pairs = [*process_attributes(values, values.text("Enforcer")), *self._as_is(Group.PROCESS, values)]
-        encoded = self._encode(RECORD_ATTRIBUTE, pairs)
-        executable, parent = values.text("ProcessName"), values.text("ParentProcessName")
-        canonical = [(name, held) for name, held in values.canonical() if name != "Enforcer"]
+        encoded = self._encode(RECORD_ATTRIBUTE, [*process_attributes(values), *self._as_is(Group.PROCESS, values)])
+        parent = values["ParentProcessName"]
         return ProcessPart(
             attributes=encoded,
             parent=parent,
-            by_executable=_by(executable),
+            by_executable=_by(values["ProcessName"]),
             by_parent=_by(parent),
-            digest=digest_of(canonical),
+            digest=digest_of(values.canonical("Enforcer")),
             weight=self._weight(cut_before, len(encoded)),
         )
 
@@ -315,7 +303,7 @@ class Parts:
         )
 
     def _as_is(self, group: Group, values: Values) -> list[Attribute]:
-        return [(key, held) for key, name in self._as_is_fields[group] if (held := values.raw(name))]
+        return [(key, held) for key, name in self._as_is_fields[group] if (held := values[name])]
 
     def _encode(self, tag: bytes, pairs: Iterable[Attribute]) -> bytes:
         if self._compiled is not None:
@@ -328,12 +316,12 @@ class Parts:
         return ENTRY_OVERHEAD_BYTES + 2 * encoded_bytes  # the key holds about what is encoded
 
     def _kind(self, ruling: Ruling, values: Values) -> AlertKind:
-        action, operation = values.text("Action"), values.text("Operation").lower()
+        action, operation = values["Action"], values["Operation"].lower()
         return (
             operation if operation in OPERATION_NAMES else OTHER,
             action if action in METRIC_ACTIONS else OTHER,
             ruling.outcome,
-            clip(values.text("PolicyName"), MAX_WORDS_BYTES) if self._tally.alerts_by_policy else "",
+            clip(values["PolicyName"], MAX_WORDS_BYTES) if self._tally.alerts_by_policy else "",
         )
 
 
@@ -342,6 +330,9 @@ def _known(event_data: dict[str, str]) -> Known:
 
 
 def _words(text: str) -> bytes:
+    raw = text.encode()
+    if len(raw) <= MAX_WORDS_BYTES and text.isprintable():
+        return raw
     return clip(one_line(text), MAX_WORDS_BYTES).encode()
 
 

@@ -6,7 +6,6 @@ Both encoders read it: `record_encoder.py`, the reference, and `fastpath.pyx`, t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 
 ORDER = (
     "times", "head", "workload", "rule", "process", "detail", "resource", "source", "numbers", "session", "uid", "body",
@@ -30,33 +29,19 @@ IDENTITY_TEXTS = ("UpdatedTime", "Source", "Resource", "Data", "ExecEvent.ExecID
 and then whatever is unusual about it. Always the event as it was received, whatever the settings are."""
 
 
-class Role(Enum):
-    """What an event's Resource is."""
-
-    COMMAND = "command"
-    """The command line that was executed; Source is then the parent."""
-    FILE = "file"
-    PARSED = "parsed"
-    """It says something only together with Data: a peer, a direction, a capability."""
-    OTHER = "other"
-
-
-class Piece(Enum):
-    """How much of a text an attribute holds."""
-
-    WHOLE = "whole"
-    LAST_NAME = "last name"
-    """What stands behind the last slash, if anything."""
-
+COMMAND, FILE, PARSED, OTHER = "command", "file", "parsed", "other"
+"""The role that an event's Resource plays: the command line that was executed (Source is then the parent); a file; a
+text that says something only together with Data: a peer, a direction, a capability; or anything else."""
 
 RAW_RESOURCE, RAW_DATA = "kubearmor.resource", "kubearmor.data"
-RESOURCE_KEYS: Mapping[Role, tuple[tuple[str, Piece], ...]] = {
-    Role.COMMAND: (("process.command_line", Piece.WHOLE), (RAW_RESOURCE, Piece.WHOLE)),
-    Role.FILE: (("file.path", Piece.WHOLE), (RAW_RESOURCE, Piece.WHOLE), ("file.name", Piece.LAST_NAME)),
-    Role.OTHER: ((RAW_RESOURCE, Piece.WHOLE),),
-    Role.PARSED: (),
+RESOURCE_KEYS: Mapping[str, tuple[tuple[str, bool], ...]] = {
+    COMMAND: (("process.command_line", False), (RAW_RESOURCE, False)),
+    FILE: (("file.path", False), (RAW_RESOURCE, False), ("file.name", True)),
+    OTHER: ((RAW_RESOURCE, False),),
+    PARSED: (),
 }
-"""Attributes that hold the Resource. Those of a parsed one are worked out together with Data."""
+"""By role, the attributes that hold the Resource, and whether they hold only what stands behind its last slash, if
+anything. Those of a parsed one are worked out together with Data."""
 
 SOURCE_KEY, PARENT_KEY = "process.command_line", "kubearmor.source"
 """Source is the process's own command line; where a command was executed, its parent, which is only kept where

@@ -8,7 +8,7 @@ worse. FATAL is never used: nothing crashed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
@@ -187,30 +187,28 @@ class Ruling(NamedTuple):
 
 def rule_on_alert(values: Values, *, mitre: bool) -> Ruling:
     """The ruling on an alert."""
-    policy, action, operation = values.text("PolicyName"), values.text("Action"), values.text("Operation")
-    outcome = outcome_of(values.text("Result"))
+    policy, action, operation = values["PolicyName"], values["Action"], values["Operation"]
+    message, severity, enforcer = values["Message"], values["Severity"], values["Enforcer"]
+    outcome, level = outcome_of(values["Result"]), severity_of(severity)
     situation = alert_situation(policy=policy, operation=operation, action=action, outcome=outcome)
     name = _operation_name(operation)
-    enforcer = values.text("Enforcer")
     attributes: list[Attribute] = [
-        *_security_rule(policy, CATEGORIES.get(values.text("Type"), "")),
-        ("security_rule.description", values.text("Message")),
-        *_severity(values.text("Severity")),
+        *_security_rule(policy, CATEGORIES.get(values["Type"], "")),
+        ("security_rule.description", message),
+        ("kubearmor.severity", level) if level else ("kubearmor.severity_text", severity),
         *_tags(values, mitre=mitre),
         *_shared(values, outcome),
         ("kubearmor.action", action),
         ("kubearmor.enforcer", enforcer),
         ("kubearmor.preset", enforcer.removeprefix(PRESET_PREFIX) if enforcer.startswith(PRESET_PREFIX) else ""),
     ]
-    message = values.text("Message")
-    severity = values.text("Severity")
     reference = f"policy {policy}" if policy else ""
     if severity:
         reference += (", " if reference else "") + f"severity {severity}"
     return Ruling(
         attributes,
         situation,
-        severity_of(severity),
+        level,
         THROTTLED_EVENT if situation is Situation.THROTTLED else f"kubearmor.alert.{name}",
         outcome,
         (f"{message}: " if message else "") + " ".join(word for word in (action, operation) if word),
@@ -220,8 +218,8 @@ def rule_on_alert(values: Values, *, mitre: bool) -> Ruling:
 
 def rule_on_log(values: Values) -> Ruling:
     """The ruling on a log: no policy, only what was done and what came of it."""
-    kind, operation = values.text("Type"), values.text("Operation")
-    outcome = outcome_of(values.text("Result"))
+    kind, operation = values["Type"], values["Operation"]
+    outcome = outcome_of(values["Result"])
     name = _operation_name(operation)
     policy = DEFAULT_POSTURE if kind == NETWORK_POLICY_TYPE else ""
     return Ruling(
@@ -235,42 +233,41 @@ def rule_on_log(values: Values) -> Ruling:
     )
 
 
-def _security_rule(policy: str, category: str) -> Iterator[Attribute]:
+def _security_rule(policy: str, category: str) -> list[Attribute]:
     """A policy is a set of rules that KubeArmor does not name apart; its kind is their category."""
-    yield "security_rule.name", policy
-    yield "security_rule.ruleset.name", policy
-    yield "security_rule.category", DEFAULT_POSTURE if policy == DEFAULT_POSTURE else category
+    return [
+        ("security_rule.name", policy),
+        ("security_rule.ruleset.name", policy),
+        ("security_rule.category", DEFAULT_POSTURE if policy == DEFAULT_POSTURE else category),
+    ]
 
 
 def _operation_name(operation: str) -> str:
     return OPERATION_NAMES.get(operation.lower(), OTHER_OPERATION)
 
 
-def _shared(values: Values, outcome: str) -> Iterator[Attribute]:
-    yield "kubearmor.type", values.text("Type")
-    yield "kubearmor.operation", values.text("Operation").lower()
-    yield "kubearmor.result", values.text("Result")
-    yield "kubearmor.outcome", outcome
+def _shared(values: Values, outcome: str) -> list[Attribute]:
+    return [
+        ("kubearmor.type", values["Type"]),
+        ("kubearmor.operation", values["Operation"].lower()),
+        ("kubearmor.result", values["Result"]),
+        ("kubearmor.outcome", outcome),
+    ]
 
 
-def _severity(text: str) -> Iterator[Attribute]:
-    level = severity_of(text)
-    if level:
-        yield "kubearmor.severity", level
-    else:
-        yield "kubearmor.severity_text", text
-
-
-def _tags(values: Values, *, mitre: bool) -> Iterator[Attribute]:
-    text, split = values.text("Tags"), list(values.texts("ATags"))
+def _tags(values: Values, *, mitre: bool) -> list[Attribute]:
+    text, split = values["Tags"], list(values["ATags"])
     tags = [tag for tag in split or text.split(",") if tag]
-    yield "kubearmor.tags", tags
-    yield "kubearmor.tags_text", text if split and text != ",".join(split) else ""
+    attributes: list[Attribute] = [
+        ("kubearmor.tags", tags),
+        ("kubearmor.tags_text", text if split and text != ",".join(split) else ""),
+    ]
     if mitre:
         techniques = dict.fromkeys(found for tag in tags for found in _TECHNIQUE.findall(tag.replace("_", " ")))
-        yield "kubearmor.mitre.technique.ids", list(techniques)
+        attributes.append(("kubearmor.mitre.technique.ids", list(techniques)))
+    return attributes
 
 
 def _result(values: Values) -> str:
-    result = values.text("Result")
+    result = values["Result"]
     return f": {result}" if result else ""

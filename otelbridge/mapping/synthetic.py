@@ -38,9 +38,7 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
     started, ended = clamp.unix_nano(gap.started_unix_nano), clamp.unix_nano(gap.ended_unix_nano)
     seconds = max(0.0, (ended - started) / _SECOND)
     start, end = iso(started), iso(ended)
-    values = Values(
-        ("HostName", "NamespaceName", "PodName", "ContainerName"), (gap.node, gap.namespace, gap.pod, gap.container)
-    )
+    values = Values(HostName=gap.node, NamespaceName=gap.namespace, PodName=gap.pod, ContainerName=gap.container)
     where = place(values, settings)
     cut: list[str] = []
     identity = [str(value) for value in (
@@ -100,7 +98,7 @@ def raw_record(
         limit_bytes=settings.max_value_bytes,
         cut=cut,
     )
-    where = place(Values((), ()), settings)
+    where = place(Values(), settings)
     return Record(stream, _resource(settings, [*where.service, *where.node]), encoded, 0), truncated
 
 

@@ -7,7 +7,7 @@ holds no `@`: so a digest may come twice, without its `@`, with a runtime's sche
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from otelbridge.kubearmor import labels_of
@@ -22,6 +22,7 @@ _LAST_DIGEST = re.compile(
 _SCHEME = re.compile(f"^{_RUNTIME}")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _BARE_ID = re.compile(r"(?<!:)[0-9a-f]{64}$")  # CRI-O's image ids have no algorithm before them
+MAX_DIGEST_TEXT = 160  # with a scheme before it: so much of the end is searched, however long the reference is
 MAX_DIGESTS = 4
 
 
@@ -45,29 +46,33 @@ def parse_image(reference: str) -> Image:
     digests: list[str] = []
     image_id = ""
     rest = reference
-    while len(digests) < MAX_DIGESTS and (found := _LAST_DIGEST.search(rest)):
+    while len(digests) < MAX_DIGESTS and (found := _LAST_DIGEST.search(rest, max(0, len(rest) - MAX_DIGEST_TEXT))):
         rest = rest[: found.start()]
         if found["before"] == "@":
             digests.insert(0, found["digest"])
         else:
             image_id = image_id or found["digest"]
-    if not image_id and not digests and (bare := _BARE_ID.search(rest)):
+    if not image_id and not digests and (bare := _BARE_ID.search(rest, max(0, len(rest) - MAX_DIGEST_TEXT))):
         image_id, rest = bare[0], rest[: bare.start()]
-    name, tag = _name_and_tag(_SCHEME.sub("", rest).partition("@")[0])
+    if scheme := _SCHEME.match(rest):
+        rest = rest[scheme.end() :]
+    name, tag = _name_and_tag(rest.partition("@")[0])
     return Image(name, tag, tuple(dict.fromkeys(digests)), image_id)
 
 
-def image_attributes(reference: str) -> Iterator[Attribute]:
+def image_attributes(reference: str) -> list[Attribute]:
     """The image's attributes, and the whole reference where they do not say it."""
     if not reference:
-        return
+        return []
     image = parse_image(reference)
-    yield "container.image.name", image.name
-    yield "container.image.tags", [image.tag] if image.tag else []
-    yield "container.image.id", image.id
-    yield "container.image.repo_digests", [f"{image.name}@{digest}" for digest in image.digests if image.name]
-    yield "oci.manifest.digest", image.digests[-1] if image.digests else ""
-    yield "kubearmor.container.image", "" if image.text() == reference and image.name else reference
+    return [
+        ("container.image.name", image.name),
+        ("container.image.tags", [image.tag] if image.tag else []),
+        ("container.image.id", image.id),
+        ("container.image.repo_digests", [f"{image.name}@{digest}" for digest in image.digests if image.name]),
+        ("oci.manifest.digest", image.digests[-1] if image.digests else ""),
+        ("kubearmor.container.image", "" if image.text() == reference and image.name else reference),
+    ]
 
 
 def _name_and_tag(text: str) -> tuple[str, str]:
@@ -110,6 +115,8 @@ class Place(NamedTuple):
     """Of the workload, or of the sensor for a node's own events."""
     workload: Workload
     """The namespace, and the controller of whatever kind, else the pod, else the container; as metrics count by."""
+    labels: Mapping[str, str]
+    """As they are, sorted."""
     labels_left_out: int
     """Labels that were not parsed because there were too many."""
 
@@ -131,16 +138,17 @@ MACHINE = Keys("kubearmor.cluster.name", "kubearmor.namespace", "kubearmor.pod",
 def place(values: Values, settings: MappingSettings) -> Place:
     """The attributes of the place where an event happened."""
     keys = KUBERNETES if settings.kubernetes else MACHINE
-    docker = _DOCKER_NAME.fullmatch(values.text("ContainerName")) if settings.kubernetes else None
-    container, pod, namespace, pod_uid, restarts = docker.groups() if docker else ("", "", "", "", "")
-    namespace = values.text("NamespaceName") or namespace
-    pod = values.text("PodName") or pod
-    labels = labels_of(values.text("Labels"))
+    given = values["ContainerName"]
+    docker = _DOCKER_NAME.fullmatch(given) if settings.kubernetes else None
+    container, pod, namespace, pod_uid, restarts = docker.groups() if docker else (given, "", "", "", "")
+    namespace = values["NamespaceName"] or namespace
+    pod = values["PodName"] or pod
+    labels = labels_of(values["Labels"])
     on_labels, left_out = _label_attributes(labels, settings, keys.label_prefix)
-    host, host_ip = values.text("HostName"), values.text("HostIP")
-    node_id = values.text("NodeID")
+    host, host_ip = values["HostName"], values["HostIP"]
+    node_id = values["NodeID"]
     on_node: list[Attribute] = [
-        *_cluster(values.text("ClusterName"), settings.cluster_name, keys.cluster),
+        *_cluster(values["ClusterName"], settings.cluster_name, keys.cluster),
         ("host.name", host),
         ("k8s.node.name", host if settings.kubernetes else ""),
         ("host.id", node_id if node_id != host else ""),
@@ -154,16 +162,14 @@ def place(values: Values, settings: MappingSettings) -> Place:
         *on_labels,
     ]
     on_container: list[Attribute] = [
-        (keys.container, container or values.text("ContainerName")),
-        ("container.name", values.text("ContainerName") if docker else ""),
-        *([("k8s.container.restart_count", int(restarts))] if docker else []),
-        ("container.id", values.text("ContainerID")),
-        *image_attributes(values.text("ContainerImage")),
+        (keys.container, container),
+        *([("container.name", given), ("k8s.container.restart_count", int(restarts))] if docker else []),
+        ("container.id", values["ContainerID"]),
+        *image_attributes(values["ContainerImage"]),
     ]
-    name = container or values.text("ContainerName")
-    service = _service(values, labels, settings, (namespace, pod, name))
-    workload = (namespace, values.text("Owner.Name") or pod or name)
-    return Place(on_node, on_pod, on_container, service, workload, left_out)
+    service = _service(values, labels, settings, (namespace, pod, container))
+    workload = (namespace, values["Owner.Name"] or pod or container)
+    return Place(on_node, on_pod, on_container, service, workload, labels, left_out)
 
 
 def _label_attributes(labels: Mapping[str, str], settings: MappingSettings, prefix: str) -> tuple[list[Attribute], int]:
@@ -182,21 +188,22 @@ def _label_attributes(labels: Mapping[str, str], settings: MappingSettings, pref
     return list(named.items()), len(wanted) - len(named)
 
 
-def _cluster(reported: str, configured: str, key: str) -> Iterator[Attribute]:
-    yield key, configured or reported
+def _cluster(reported: str, configured: str, key: str) -> list[Attribute]:
     if configured and reported != configured and reported.lower() != PLACEHOLDER_CLUSTER:
-        yield "kubearmor.cluster.reported", reported
+        return [(key, configured), ("kubearmor.cluster.reported", reported)]
+    return [(key, configured or reported)]
 
 
-def _owner(values: Values, namespace: str, pod: str) -> Iterator[Attribute]:
-    kind, name = values.text("Owner.Ref"), values.text("Owner.Name")
+def _owner(values: Values, namespace: str, pod: str) -> list[Attribute]:
+    kind, name, owner_namespace = values["Owner.Ref"], values["Owner.Name"], values["Owner.Namespace"]
+    attributes: list[Attribute] = []
     if name and kind in OWNER_KEYS:
-        yield OWNER_KEYS[kind], name
+        attributes.append((OWNER_KEYS[kind], name))
     elif not (kind == "Pod" and name and name == pod):  # a bare pod owns itself
-        yield "kubearmor.owner.kind", kind
-        yield "kubearmor.owner.name", name
-    if values.text("Owner.Namespace") != namespace:
-        yield "kubearmor.owner.namespace", values.text("Owner.Namespace")
+        attributes += [("kubearmor.owner.kind", kind), ("kubearmor.owner.name", name)]
+    if owner_namespace != namespace:
+        attributes.append(("kubearmor.owner.namespace", owner_namespace))
+    return attributes
 
 
 def _service(
@@ -228,6 +235,5 @@ def _service_name(values: Values, labels: Mapping[str, str], pod: str, container
     for label in SERVICE_LABELS:
         if labels.get(label):
             return labels[label]
-    if values.text("Owner.Ref") in SERVICE_OWNERS and values.text("Owner.Name"):
-        return values.text("Owner.Name")
-    return pod or container
+    owner: str = values["Owner.Name"]
+    return (owner if values["Owner.Ref"] in SERVICE_OWNERS else "") or pod or container

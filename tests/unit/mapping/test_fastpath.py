@@ -118,14 +118,22 @@ def test_an_ordinary_alert_is_taken() -> None:
     assert taken(alert(Operation="Process", ParentProcessName="/bin/sh", Source="/bin/sh"))
     assert taken(alert(EventData={"Syscall": "SYS_OPENAT"}))
     assert taken(alert(ATags=["NIST", "MITRE_T1036"], Owner=pb.Podowner(Ref="Deployment", Name="d")))
+    assert taken(alert(UpdatedTime="2026-07-25T17:20:00.000000Z"))
+    assert taken(alert(Timestamp=0))
+
+
+def test_a_thin_alert_is_taken() -> None:
+    assert taken(pb.Alert(UpdatedTime="2026-07-25T17:20:00.123456Z", Operation="Process", Resource="/bin/sh"))
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {"Timestamp": 5},
-        {"UpdatedTime": "2026-07-25T17:20:00.000000Z"},
         {"UpdatedTime": "2026-07-25T17:20:00Z"},
+        {"UpdatedTime": "2026-07-25 17:20:00.000000Z"},
+        {"UpdatedTime": "2026-W30-6T17:20:00.000000Z"},
+        {"UpdatedTime": "1970-01-01T00:00:00.000000Z", "Timestamp": 0},
         {"UpdatedTime": "2026-13-25T17:20:00.000001Z"},
         {"UpdatedTime": "2026-07-25\x0017:20:00.000001Z"},
         {"Resource": "/tmp/\x1b[2J"},
@@ -134,6 +142,8 @@ def test_an_ordinary_alert_is_taken() -> None:
         {"HostPID": -1},
         {"EventData": {"New": "word"}},
         {"Operation": "AlertThreshold"},
+        {"Operation": "Network"},
+        {"Operation": "Network", "Data": "syscall=SYS_EXECVE", "ParentProcessName": "/bin/sh"},
         {"ExecEvent": pb.ExecEvent(ExecID="81604378625", ExecutableName="sh")},
         {"Resource": "/" + "x" * 20_000},
         {"Labels": "l=" + "x" * 20_000},

@@ -13,7 +13,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from otelbridge.event import Stream
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
-from otelbridge.mapping.record_encoder import EventFields
+from otelbridge.mapping.model import MappingCounts
+from otelbridge.mapping.record_encoder import RecordEncoder
 from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import (
@@ -133,7 +134,8 @@ def test_remembered_integers_are_bounded_and_stay_right() -> None:
 @example((2**28, 3, 2**28, 7, 0))
 @example((0, 3, 5, 7, 0))
 def test_numbers_encoded_for_speed_are_encoded_alike(numbers: tuple[int, int, int, int, int]) -> None:
-    record = LogRecord.FromString(EventFields(MappingSettings(), []).numbers(numbers))
+    encoder = RecordEncoder(MappingSettings(), Stream.ALERTS, pb.Alert, MappingCounts())
+    record = LogRecord.FromString(encoder.encode_numbers((0, *numbers)))
     keys = (
         "process.pid",
         "process.parent_pid",
