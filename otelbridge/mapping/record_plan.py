@@ -22,7 +22,6 @@ NUMBER_KEYS: Mapping[str, str] = {
 }
 """Field to attribute. 0 means unknown, but for the UID of a process whose HostPID is known: that is root."""
 
-IDENTITY_GROUPS = ("workload", "rule", "process")
 IDENTITY_NUMBERS = ("Timestamp", *NUMBER_KEYS)
 IDENTITY_TEXTS = ("UpdatedTime", "Source", "Resource", "Data", "ExecEvent.ExecID")
 """What `log.record.uid` is a digest of: the stream, a digest of each group's fields, the event's own numbers and texts,
