@@ -15,16 +15,16 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import Protocol
 
 from otelbridge.event import Stream
 from otelbridge.net.backoff import Random, full_jitter_seconds
 from otelbridge.queue.model import Accepted, Batch, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.queue.packing import DamagedRequest, joined, packed, unpacked
+from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.bad_records import BadSources, Contents, Range, Suspects, Verdict, halves
 from otelbridge.send.circuit_breaker import CircuitBreaker, Permit, SendCounts
 from otelbridge.send.request_limits import BacklogLimiter, Limits, RequestSize
@@ -62,51 +62,11 @@ TIMEOUT_CODES = frozenset({"DEADLINE_EXCEEDED", "timeout"})
 DAMAGED = "corrupt"
 
 
-class LeasingQueue(Protocol):
-    """As much of the durable queue as sending needs."""
-
-    def take(self, *, max_bytes: int, max_records: int, without: Collection[Stream] = ()) -> Lease | None:
-        """The next lease, within the limits unless a single batch exceeds them; None when nothing else is free."""
-        ...
-
-    def has_work(self) -> bool:
-        """Whether there may be something to take."""
-        ...
-
-    def wait_for_work(self, timeout_seconds: float) -> bool:
-        """Waits until there may be something to take."""
-        ...
-
-    def lift_linger(self) -> None:
-        """From now on nothing waits for more to share a request with."""
-        ...
-
-    def wake(self) -> None:
-        """Ends everybody's `wait_for_work`."""
-        ...
-
-    def settle(self, lease: Lease, outcome: Outcome) -> None:
-        """Ends a lease: deleted if accepted, else given back."""
-        ...
-
-    def dead_letter(self, lease: Lease, outcome: Refused | TooLarge) -> None:
-        """Ends a lease: its records are set aside."""
-        ...
-
-    def replace(self, lease: Lease, batches: Sequence[Batch], *, keep: bool = False) -> list[Lease]:
-        """Ends a lease: these batches, of the same records, take the place of its own; as leases where kept."""
-        ...
-
-    def held(self) -> Mapping[Stream, int]:
-        """Records held per stream, leased ones included."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportContext:
     """What all workers share."""
 
-    queue: LeasingQueue
+    queue: DurableQueue
     sender: Sender
     settings: SendSettings
     tell: Tell
@@ -194,7 +154,7 @@ class Export:
                 timeout_seconds = min(timeout_seconds, max(0.0, self._idle_until - self._context.clock()))
         self._context.queue.wait_for_work(timeout_seconds)
 
-    def take(self) -> list[Lease]:
+    def _take(self) -> list[Lease]:
         """What to send next: suspects whose turn it is, or the next lease of the queue; nothing when there is none."""
         with self._lock:
             if self._due:
@@ -279,11 +239,19 @@ class Export:
 
     # --- sending ---
 
-    def deliver(self, leases: list[Lease], permit: Permit, *, beat: Callable[[], None] = lambda: None) -> float:
-        """Sends leases and settles them, or keeps them apart; the permit is given back.
+    def deliver(self, permit: Permit, beat: Callable[[], None]) -> float:
+        """Takes leases, sends and settles them, or keeps them apart; the permit is given back.
 
         Returns the seconds to wait before the next request.
         """
+        try:
+            leases = self._take()
+        except Exception:
+            self._context.breaker.unused(permit)
+            raise
+        if not leases:  # another worker was quicker
+            self._context.breaker.unused(permit)
+            return 0.0
         streams = [lease.stream for lease in leases] if self._context.settings.ordered else []
         round_ = _Round(permit, parallel=self._parallel if len(leases) > 1 else 1)
         pending: deque[Lease] = deque(leases)

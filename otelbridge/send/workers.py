@@ -13,8 +13,9 @@ from functools import partial
 from otelbridge.event import STREAMS
 from otelbridge.net.backoff import Random
 from otelbridge.queue.dequeue import LingerLimits
-from otelbridge.send.circuit_breaker import BreakerState, CircuitBreaker, Permit, SendCounts
-from otelbridge.send.export import Export, ExportContext, LeasingQueue
+from otelbridge.queue.queue import DurableQueue
+from otelbridge.send.circuit_breaker import BreakerState, CircuitBreaker, SendCounts
+from otelbridge.send.export import Export, ExportContext
 from otelbridge.send.request_limits import BacklogLimiter, Limits
 from otelbridge.send.sender import Sender
 from otelbridge.send.settings import SendSettings
@@ -78,7 +79,7 @@ class Workers:
 
     def __init__(
         self,
-        queue: LeasingQueue,
+        queue: DurableQueue,
         sender: Sender,
         settings: SendSettings,
         tell: Tell,
@@ -204,21 +205,9 @@ class Workers:
             return True
         permit = self._breaker.ask(within_seconds=BEAT_SECONDS)
         if permit is not None:
-            self._deliver(permit, beat)
+            pause = self._export.deliver(permit, beat)
+            if pause:
+                self._stopping.wait(pause)
         elif self._breaker.held and self._sender.renewed():
             self._breaker.cured()
         return permit is not None or not self._breaker.over
-
-    def _deliver(self, permit: Permit, beat: Callable[[], None]) -> None:
-        """One round; nothing when another worker was quicker."""
-        try:
-            leases = self._export.take()
-        except Exception:
-            self._breaker.unused(permit)
-            raise
-        if not leases:
-            self._breaker.unused(permit)
-            return
-        pause = self._export.deliver(leases, permit, beat=beat)
-        if pause:
-            self._stopping.wait(pause)
