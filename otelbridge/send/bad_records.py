@@ -175,24 +175,22 @@ class Suspects:
     """Not thread-safe. Requests are known by the number of their first batch."""
 
     def __init__(self) -> None:
-        self._trials: dict[int, _Trial] = {}
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._trials
+        self.trials: dict[int, _Trial] = {}
+        """The requests under suspicion: none, as a rule."""
 
     def alternations(self, number: int) -> int:
         """How often it has failed while others passed."""
-        return self._trials[number].alternations if number in self._trials else 0
+        return self.trials[number].alternations if number in self.trials else 0
 
     def accuse(self, number: int) -> None:
         """Puts a part of a suspect on a trial of its own."""
-        self._trials.setdefault(number, _Trial())
+        self.trials.setdefault(number, _Trial())
 
     def failed(self, number: int, *, records: int) -> Verdict:
         """A request failed in a way that may be its own fault."""
-        if number not in self._trials:
+        if number not in self.trials:
             self._another(passed=False)
-        trial = self._trials.setdefault(number, _Trial())
+        trial = self.trials.setdefault(number, _Trial())
         trial.awaits_another = True
         if records > 1:
             return Verdict.SPLIT if trial.alternations >= ALTERNATIONS_TO_SPLIT else Verdict.TRY_AGAIN
@@ -200,18 +198,18 @@ class Suspects:
 
     def passed(self, number: int) -> None:
         """A request was accepted."""
-        if number in self._trials:
-            del self._trials[number]
+        if number in self.trials:
+            del self.trials[number]
         else:
             self._another(passed=True)
 
     def dismiss(self, number: int) -> None:
         """A request is no longer there: split, set aside, or given back."""
-        self._trials.pop(number, None)
+        self.trials.pop(number, None)
 
     def _another(self, *, passed: bool) -> None:
         """A request that is on no trial has had its first try."""
-        for trial in self._trials.values():
+        for trial in self.trials.values():
             if trial.awaits_another:
                 trial.alternations = trial.alternations + 1 if passed else 0
                 trial.awaits_another = False
@@ -252,29 +250,27 @@ class BadSources:
     """Not thread-safe."""
 
     def __init__(self) -> None:
-        self._tallies: OrderedDict[bytes, _Tally] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        return bool(self._tallies)
+        self.tallies: OrderedDict[bytes, _Tally] = OrderedDict()
+        """The sources that had records refused: none, as a rule."""
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._tallies
+        return key in self.tallies
 
     def known_bad(self, key: bytes) -> bool:
         """Whether most of its records have been refused while others were accepted."""
-        tally = self._tallies.get(key)
+        tally = self.tallies.get(key)
         return tally is not None and tally.bad >= KNOWN_BAD_RECORDS and tally.share >= KNOWN_BAD_SHARE
 
     def learn(self, key: bytes, *, records: int, bad: int) -> None:
         """Of so many records of a source, so many were refused for good."""
-        tally = self._tallies.get(key)
+        tally = self.tallies.get(key)
         if tally is None:
             if not bad:
                 return
-            tally = self._tallies[key] = _Tally()
-            if len(self._tallies) > MAX_SOURCES:
-                self._tallies.popitem(last=False)
-        self._tallies.move_to_end(key)
+            tally = self.tallies[key] = _Tally()
+            if len(self.tallies) > MAX_SOURCES:
+                self.tallies.popitem(last=False)
+        self.tallies.move_to_end(key)
         if tally.records > MEMORY_RECORDS:
             tally.records, tally.bad = tally.records / 2, tally.bad / 2
         tally.records += records
@@ -282,7 +278,7 @@ class BadSources:
         tally.clean_records = 0 if bad else tally.clean_records + records
         tally.clean_requests = 0 if bad else tally.clean_requests + 1
         if tally.clean_records >= CLEAN_RECORDS or tally.clean_requests >= CLEAN_REQUESTS:
-            del self._tallies[key]
+            del self.tallies[key]
 
     def groups(self, sources: Sequence[Source], *, most: int = sys.maxsize) -> Iterator[Range]:
         """What to send together: all well-behaved sources (they come first), then groups of each bad one.
@@ -296,7 +292,7 @@ class BadSources:
         first = good
         for source in sources:
             if source.key in self:
-                size = max(1, int(HALF_PASS / self._tallies[source.key].share))
+                size = max(1, int(HALF_PASS / self.tallies[source.key].share))
                 yield from _cut(first, first + source.records, min(size, most))
                 first += source.records
 

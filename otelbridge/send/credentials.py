@@ -52,6 +52,9 @@ class Credentials:
             raise SendSettingsError(
                 f"{place} is {error.filename!r}: {error.strerror}; give a file that the bridge can read"
             ) from None
+        without_files = self._headers_file is None and self._token_file is None
+        self.constant = self._headers if without_files else None
+        """The headers, where no file can change them."""
 
     def headers(self, *, doubted: bool = False) -> Mapping[str, str] | Hold:
         """The headers to send now, or why nothing may be sent.

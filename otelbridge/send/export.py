@@ -200,7 +200,7 @@ class Export:
         return leases
 
     def _next_fresh(self) -> Lease | None:
-        limits = self._full if self._sources else self._size.limits()  # it will be sent in groups
+        limits = self._full if self._sources.tallies else self._size.limits()  # it will be sent in groups
         context = self._context
         records = context.backlog.max_records(limits.max_records)
         without = tuple(self._streams_out)
@@ -211,7 +211,7 @@ class Export:
         if lease is None:
             return None
         try:
-            if len(lease.batch_ids) == 1 and not self._sources and self._cut(lease):
+            if len(lease.batch_ids) == 1 and not self._sources.tallies and self._cut(lease):
                 lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records, without=without)
             if lease is not None:
                 age_seconds = (context.wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9
@@ -307,7 +307,7 @@ class Export:
 
     def _group(self, pending: deque[Lease]) -> bool:
         """Makes parts of a lease where some of its sources are bad: one of the others together, small ones of these."""
-        if len(pending) > 1 or not self._sources or pending[0].batch_ids[0] in self._suspects:
+        if len(pending) > 1 or not self._sources.tallies or pending[0].batch_ids[0] in self._suspects.trials:
             return False
         with self._lock:
             contents = _contents(pending[0], apart=self._sources.__contains__)
@@ -390,9 +390,10 @@ class Export:
         rejected = min(outcome.rejected, lease.records)  # an endpoint may claim to have rejected more than it was sent
         context.queue.settle(lease, outcome)
         context.backlog.departed(lease.records)
-        if number not in self._suspects:
+        if number not in self._suspects.trials:
             self._due.extend(suspect for suspect in self._apart if suspect not in self._due)
-        self._suspects.passed(number)
+        if self._suspects.trials:
+            self._suspects.passed(number)
         self._size.accepted(lease.request_bytes, lease.records, seconds)
         self._learn(lease, bad=False)
         round_.accepted += 1
@@ -450,7 +451,7 @@ class Export:
 
     def _known_bad(self, lease: Lease) -> bool:
         """Whether it holds records of such sources only that are refused while others are accepted."""
-        contents = _contents(lease) if self._sources else None
+        contents = _contents(lease) if self._sources.tallies else None
         return contents is not None and all(self._sources.known_bad(source.key) for source in contents.sources)
 
     def _halves(self, lease: Lease, outcome: TooLarge | Refused | RetryLater) -> list[Lease]:
@@ -493,7 +494,7 @@ class Export:
 
     def _learn(self, lease: Lease, *, bad: bool) -> None:
         """Remembers whose records were refused; what is accepted matters only where some source is suspected."""
-        if bad or self._sources:
+        if bad or self._sources.tallies:
             contents = _contents(lease)
             for source in contents.sources if contents is not None else ():
                 self._sources.learn(source.key, records=source.records, bad=source.records if bad else 0)
@@ -501,7 +502,7 @@ class Export:
     def _stumbled(self, lease: Lease, outcome: RetryLater, round_: _Round) -> None:
         """The endpoint failed, by chance or at this request: what the trial says is done."""
         number = lease.batch_ids[0]
-        fresh = number not in self._suspects
+        fresh = number not in self._suspects.trials
         if not self._suspects.alternations(number):
             round_.stumbled, round_.failed = outcome, lease
         match self._suspects.failed(number, records=lease.records):

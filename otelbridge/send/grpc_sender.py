@@ -130,7 +130,8 @@ class GrpcSender:
 
     def send(self, request: bytes, *, records: int) -> Outcome:  # noqa: ARG002  # part of the contract; others show it
         """One Export call; a second one at once when the credentials turn out to have been renewed."""
-        headers = self._credentials.headers()
+        constant = self._credentials.constant
+        headers = self._credentials.headers() if constant is None else constant
         if isinstance(headers, Hold):
             return headers
         outcome = self._attempt(request, headers)

@@ -315,7 +315,8 @@ class HttpSender:
 
     def send(self, request: bytes, *, records: int) -> Outcome:  # noqa: ARG002  # part of the contract
         """One POST; a second one at once when the credentials turn out to have been renewed."""
-        headers = self._credentials.headers()
+        constant = self._credentials.constant
+        headers = self._credentials.headers() if constant is None else constant
         if isinstance(headers, Hold):
             return headers
         body = gzip_member(request) if self._gzip else unpacked(request)

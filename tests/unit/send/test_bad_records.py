@@ -161,7 +161,7 @@ def test_an_accepted_suspect_is_acquitted() -> None:
     suspects = Suspects()
     alternate(suspects, ALTERNATIONS_TO_CONVICT, records=1)
     suspects.passed(SUSPECT)
-    assert SUSPECT not in suspects
+    assert SUSPECT not in suspects.trials
 
 
 def convicted(share: float, alternations: int) -> float:
@@ -183,7 +183,7 @@ def trial_by_chance(chance: random.Random, share: float, alternations: int) -> b
     """One innocent record at an endpoint that fails by chance: whether it reaches so many alternations."""
     suspects, others = Suspects(), iter(OTHERS)
     suspects.failed(SUSPECT, records=1)
-    while SUSPECT in suspects:
+    while SUSPECT in suspects.trials:
         if suspects.alternations(SUSPECT) >= alternations and chance.random() < share:
             return True
         other = next(others)
@@ -265,7 +265,7 @@ def test_a_source_that_behaves_again_is_sent_with_the_others_again() -> None:
     for _ in range(CLEAN_REQUESTS):
         assert b"a" in bad
         bad.learn(b"a", records=1, bad=0)
-    assert not bad
+    assert not bad.tallies
 
 
 def test_memory_is_bounded_and_the_latest_stay() -> None:
