@@ -83,6 +83,7 @@ lock: $(DEV) ## the lock files from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group build --group test --group lint --group proto --group deploy --universal --generate-hashes --no-annotate --no-header -q -o locks/dev.txt
 	$(BIN)/uv pip compile --group bench -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/bench.txt
 	$(BIN)/uv pip compile --group sbom --universal --generate-hashes --no-annotate --no-header -q -o locks/sbom.txt
+	$(BIN)/uv pip compile --group release --universal --generate-hashes --no-annotate --no-header -q -o locks/release.txt
 	$(BIN)/uv pip compile --group fuzz -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/fuzz.txt
 	$(BIN)/uv pip compile --group mutants -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/mutants.txt
 	$(BIN)/uv pip compile --group peers --no-deps --universal --generate-hashes --no-annotate --no-header -q -o locks/peers.txt

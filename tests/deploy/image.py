@@ -29,9 +29,12 @@ RUN_SECONDS = 60
 JAIL = """
 set -e
 root=$1; shift
+mkdir -p "$root/etc/otelbridge"
 mount --make-rprivate /
 mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
+if [ -n "$SETTINGS_FOLDER" ]; then mount --bind -o ro "$SETTINGS_FOLDER" "$root/etc/otelbridge"; fi
+unset SETTINGS_FOLDER
 mount -t tmpfs -o "uid=$USER_ID,gid=$USER_ID,mode=0700" state "$root/var/lib/otelbridge"
 mount -t proc proc "$root/proc"
 for shell in "$root"/usr/bin/dash "$root"/usr/bin/bash; do mount --bind /dev/null "$shell"; done
@@ -81,9 +84,24 @@ class Image:
         )
 
     @contextmanager
-    def started(self, *, env: Mapping[str, str], output: Path) -> Iterator[Started]:
-        """The image's own command, running in the jail as the process 1 of its namespace; killed with the context."""
-        argv = self.jailed([*self.config["Entrypoint"], *self.config["Cmd"]])
+    def started(
+        self,
+        arguments: Sequence[str] = (),
+        *,
+        env: Mapping[str, str],
+        output: Path,
+        settings_folder: str = "",
+    ) -> Iterator[Started]:
+        """The entry point, running in the jail as the process 1 of its namespace; killed with the context.
+
+        Args:
+            arguments: the command; none is the image's own.
+            env: beside the image's.
+            output: where stdout and stderr go.
+            settings_folder: mounted as /etc/otelbridge, read-only.
+        """
+        argv = self.jailed([*self.config["Entrypoint"], *(arguments or self.config["Cmd"])])
+        env = {**env, "SETTINGS_FOLDER": settings_folder}
         with (
             output.open("wb") as sink,
             subprocess.Popen(

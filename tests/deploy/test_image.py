@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import argparse
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -9,10 +12,12 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from docs.licences import needed
+from otelbridge.settings.tree import BridgeSettings
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.deploy.image import Image, built_image
 from tests.oracle import Publisher
+from tests.peers.presence import ROOT
 from tests.peers.process import answers_ok, free_ports
 from tests.waiting import eventually
 
@@ -78,6 +83,56 @@ def test_it_delivers_an_event_and_ends_with_0_on_sigterm(image: Image, tmp_path:
             assert len(endpoint.wait_for_records(10, within=20)) == 10
             assert running.end() == 0, (tmp_path / "output").read_text(encoding="utf-8")
     assert "fastpath=true" in (tmp_path / "output").read_text(encoding="utf-8"), "it is compiled"
+
+
+def documented_docker_run() -> argparse.Namespace:
+    """The guide's line, by the names of `docker run`'s options: none of them is unknown, and none has no value."""
+    guide = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^docker run (.*?)\n```", guide, re.DOTALL | re.MULTILINE)
+    docker = argparse.ArgumentParser(allow_abbrev=False)
+    for option in ("--name", "--restart", "--network", "--memory"):
+        docker.add_argument(option, required=True)
+    for option in ("--cap-drop", "--security-opt", "--volume"):
+        docker.add_argument(option, action="append", required=True)
+    docker.add_argument("--stop-timeout", type=int, required=True)
+    for option in ("--detach", "--read-only"):
+        docker.add_argument(option, action="store_true")
+    docker.add_argument("image")
+    docker.add_argument("command", nargs=argparse.REMAINDER)
+    return docker.parse_args(shlex.split(line.replace("\\\n", " ")))
+
+
+def test_the_guides_docker_line_runs_it(image: Image, tmp_path: Path) -> None:
+    asked = documented_docker_run()
+    assert (asked.read_only, asked.cap_drop, asked.security_opt) == (True, ["ALL"], ["no-new-privileges"])
+    assert asked.network == "host", "the jail shares the network, too"
+    assert asked.stop_timeout > BridgeSettings().drain_seconds
+    volumes = dict(volume.split(":", 1) for volume in asked.volume)
+    assert volumes["otelbridge"] in image.config["Volumes"]
+    assert volumes["/etc/otelbridge"] == "/etc/otelbridge:ro"
+    (port,) = free_ports(1)
+    settings = tmp_path / "etc"
+    settings.mkdir(mode=0o755)
+    settings.parent.chmod(0o755)
+    with Relay() as relay, OtlpEndpoint(http_port=None) as endpoint:
+        written = {
+            "feed": {"endpoints": [relay.endpoint]},
+            "send": {"endpoint": endpoint.grpc_endpoint},
+            "mapping": {"kubernetes": False},
+            "status": {"port": port},
+        }
+        (settings / "otelbridge.yaml").write_text(json.dumps(written), encoding="utf-8")
+        output = tmp_path / "output"
+        with image.started(asked.command, env={}, output=output, settings_folder=str(settings)) as running:
+            eventually(lambda: answers_ok(f"http://127.0.0.1:{port}/readyz"), within_seconds=60, why="it is ready")
+            relay.wait_for_subscribers(1)
+            Publisher(relay, per_second=1000).publish(10)
+            assert len(endpoint.wait_for_records(10, within=20)) >= 10
+            status = Path(f"/proc/{running.pid()}/status").read_text(encoding="ascii")
+            assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE), "no capability is left"
+            (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+            assert int(peak) * 1024 < int(asked.memory.removesuffix("m")) * 1024 * 1024
+            assert running.end() == 0, output.read_text(encoding="utf-8")
 
 
 def test_it_holds_what_the_bridge_needs_and_no_more(image: Image) -> None:

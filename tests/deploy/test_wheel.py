@@ -118,3 +118,50 @@ def test_the_guides_commands_install_it_on_a_machine(source: Path, tmp_path: Pat
         [program, "config", "check", "--config", settings], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of `build`, `twine` and `pipx`, locked, in an environment of their own."""
+    folder = tmp_path_factory.mktemp("tools")
+    venv.create(folder, with_pip=True)
+    locked = ROOT / "locks" / "release.txt"
+    subprocess.run([folder / "bin" / "pip", "install", "-q", "--require-hashes", "-r", locked], check=True)
+    return folder / "bin"
+
+
+def test_pipx_installs_the_wheel_and_the_demo_runs(tools: Path, source: Path, tmp_path: Path) -> None:
+    built = wheel(source, tmp_path / "dist", compiler="/nowhere/cc")
+    homes = {"PIPX_HOME": str(tmp_path / "pipx"), "PIPX_BIN_DIR": str(tmp_path / "bin")}
+    subprocess.run(
+        [tools / "pipx", "install", "--python", sys.executable, built],
+        check=True,
+        timeout=BUILD_SECONDS,
+        env={**os.environ, **homes},
+    )
+    program = tmp_path / "bin" / "otelbridge"
+    said = subprocess.run([program, "version"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert said.stdout.strip() in built.name
+    shown = subprocess.run(
+        [program, "demo", "--act-seconds", "0.3"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "No record is missing." in shown.stdout
+
+
+def test_what_a_release_uploads_is_made_and_checked_as_the_release_page_says(
+    tools: Path, source: Path, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "release.md").read_text(encoding="utf-8")
+    made, checked = re.findall(r"`python -m ((?:build|twine)[^`]*)`", page)
+    clone = tmp_path / "clone"
+    shutil.copytree(source, clone)
+    for name in ("proto", "tests", "CHANGELOG.md"):
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, clone / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+        else:
+            shutil.copy(path, clone)
+    for command in (made, checked):
+        subprocess.run(["/bin/sh", "-c", f"{tools}/python -m {command}"], check=True, cwd=clone, timeout=BUILD_SECONDS)
+    assert len(list((clone / "dist").iterdir())) == 2, "a source distribution and a wheel"
