@@ -16,22 +16,26 @@ from otelbridge.event import RawEvent, Stream
 
 GATHER_EVENTS = 10
 """At low rates a turn waits for so many."""
+GATHER_SECONDS = 0.015
+"""But not longer: with its turn, an event is on disk 20 ms after its receipt."""
 GATHER_MIN_SECONDS = 0.008
 GATHER_SECONDS_PER_RATE = 0.002 / 1000
 """From 1,000 events/s on it waits 10 ms, and 2 ms more per further 1,000."""
 GATHER_MAX_SECONDS = 0.03
 """But never longer."""
 SHORTEST_TURN_SECONDS = 0.0001
+LEAST_TURN_SECONDS = 0.01
+"""What is handed over sooner after a turn waits for the next one."""
 
 
 def gather_seconds(events_per_second: float) -> float:
-    """How far apart turns begin at a rate."""
-    for_events = GATHER_EVENTS / max(events_per_second, 1.0)
+    """How far apart turns begin at a rate, where no reader says when it is time."""
+    for_events = min(GATHER_EVENTS / max(events_per_second, 1.0), GATHER_SECONDS)
     return min(max(for_events, GATHER_MIN_SECONDS + events_per_second * GATHER_SECONDS_PER_RATE), GATHER_MAX_SECONDS)
 
 
 class Linger:
-    """Sans clock: every call is given the time, in monotonic seconds. The encoder's alone.
+    """Sans clock: every call is given the time, in monotonic seconds. The encoder's, but for `hand_over`.
 
     An event after a quiet moment is not kept waiting: the moment of the next turn has passed then.
     """
@@ -40,20 +44,35 @@ class Linger:
         self._taken_at = 0.0
         self._next_turn_at = 0.0
         self._rate = 0.0
+        self._pause_seconds = 0.0
 
     @property
     def expects_events(self) -> bool:
         """Whether, at the last turn's rate, events come before the next turn: one timed wait is cheaper then."""
-        return self._rate * GATHER_MAX_SECONDS > 1
+        return self._rate * (self._next_turn_at - self._taken_at) > 1
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether a reader has handed over since the last turn."""
+        return self._pause_seconds > 0
 
     def early_seconds(self, now: float) -> float:
         """How long it is until the next turn; negative when that moment has passed."""
         return self._next_turn_at - now
 
+    def hand_over(self, pause_seconds: float, now: float) -> bool:
+        """A reader pauses, so there is nothing more to wait for; False so soon after a turn. By any reader's thread."""
+        if now < self._taken_at + LEAST_TURN_SECONDS:
+            return False
+        self._pause_seconds = pause_seconds
+        return True
+
     def took(self, events: int, now: float) -> None:
         """A turn has taken so many events, at least one."""
         self._rate = events / max(now - self._taken_at, SHORTEST_TURN_SECONDS)
-        self._next_turn_at = now + gather_seconds(self._rate)
+        # After a hand-over, the next one comes when the reader has read what came during its pause.
+        paused, self._pause_seconds = self._pause_seconds, 0.0
+        self._next_turn_at = now + (paused + GATHER_SECONDS if paused else gather_seconds(self._rate))
         self._taken_at = now
 
 
@@ -145,6 +164,10 @@ class BufferWriter:
         if buffer.sleeping:
             buffer.rouse()
         return True
+
+    def hand_over(self, pause_seconds: float) -> None:
+        """Its reader has read everything, and pauses for so long: what it has brought need not wait for more."""
+        self._buffer.hand_over(pause_seconds)
 
     def _renew_credit(self, size: int) -> bool:
         # This event's bytes are counted as waiting already, so they are added back.
@@ -250,6 +273,13 @@ class Buffer:
         self.sleeping = False
         self._awake.set()
 
+    def hand_over(self, pause_seconds: float) -> bool:
+        """Ends the encoder's wait for more events, as a reader pauses; False so soon after a turn."""
+        due = self._pace.hand_over(pause_seconds, time.monotonic())
+        if due:
+            self._awake.set()
+        return due
+
     # --- encoder ---
 
     def take(self, max_events: int, timeout_seconds: float) -> list[RawEvent]:
@@ -300,7 +330,9 @@ class Buffer:
         if early <= 0 or self._woken or len(self._waiting) >= max_events:
             return 0.0
         self._awake.clear()
-        self._awake.wait(early)  # readers do not end this one, because `sleeping` is off; `wake` does
+        if self._pace.handed_over:
+            return 0.0
+        self._awake.wait(early)  # an event does not end this one, because `sleeping` is off; `hand_over` and `wake` do
         return early
 
     def _let_a_burst_in(self) -> None:

@@ -1,10 +1,6 @@
 """One channel to an upstream, open: its Watch calls with the threads that read them, and its health checks.
 
 A failed unary call never ends a stream that hangs, so the verdict `DEAD` means that the channel has to be closed by us.
-
-A reader that has read everything may pause, so that it wakes for several events at once. What comes meanwhile waits in
-gRPC's buffers: its own threads go on taking it from the socket, up to the stream's window (channel.py), so KubeArmor's
-slots do not fill. docs/decisions/pacing.md has the figures.
 """
 
 from __future__ import annotations
@@ -26,42 +22,11 @@ from otelbridge.event import RawEvent, Stream
 from otelbridge.feed.buffer import Buffer, BufferWriter
 from otelbridge.feed.channel import WatchCall, release, start_health_check, start_nonce_check, start_watch
 from otelbridge.feed.model import StreamEnd
+from otelbridge.feed.read_pause import WAITED_NANOS, WAKE_NANOS, ConnectionPause, ReadPause
 from otelbridge.feed.stream import StreamWatch
+from otelbridge.net.address import Address
 from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
-
-WAITED_NANOS = 300_000
-"""A reader that had to wait so long for an event has read everything that was there."""
-LEAST_EVENTS_PER_SECOND = 60
-"""Below, a pause rarely gathers two events, and ends with one more wake-up."""
-MOST_EVENTS_PER_SECOND = 5_000
-"""Above, events come several at a time anyway, and a wait may be one for a busy interpreter instead of for an event."""
-WINDOW_NANOS = 1_000_000_000
-
-
-class ReadPause:
-    """One per reader. Sans clock: Unix nanoseconds are given by the caller; a clock that is set does no harm."""
-
-    def __init__(self, pause_seconds: float) -> None:
-        self._pause_seconds = pause_seconds
-        self._since_unix_nano = 0
-        self._events_then = 0
-        self._rate = 0.0
-
-    def seconds(self, now_unix_nano: int, events: int) -> float:
-        """Asked by a reader that has read everything; 0 for reading on.
-
-        Args:
-            now_unix_nano: the time.
-            events: how many it has read since it began.
-        """
-        elapsed, read = now_unix_nano - self._since_unix_nano, events - self._events_then
-        if not 0 <= elapsed < WINDOW_NANOS:
-            self._rate = max(0.0, read * WINDOW_NANOS / elapsed)
-            self._since_unix_nano, self._events_then, read = now_unix_nano, events, 0
-        rate = max(self._rate, read)
-        return self._pause_seconds if LEAST_EVENTS_PER_SECOND <= rate <= MOST_EVENTS_PER_SECOND else 0.0
-
 
 JITTER = 0.1
 """Of the interval, either way: 5,000 bridges started by one rollout must not ask in step."""
@@ -232,6 +197,7 @@ class StreamReader:
         writer: BufferWriter,
         ended: Callable[[StreamReader, StreamEnd], None],
         tell: Tell,
+        pause: ConnectionPause,
         *,
         read_pause_seconds: float = 0.0,
     ) -> None:
@@ -243,6 +209,7 @@ class StreamReader:
         self._started = time.monotonic()
         self._over = False
         self._in_hand: RawEvent | None = None
+        self._pause_of_all = pause
         self._read_pause_seconds = read_pause_seconds
         self._pauses_end = threading.Lock()
         self._pauses_end.acquire()
@@ -262,8 +229,12 @@ class StreamReader:
             self._pauses_end.release()
 
     def _pause(self, seconds: float) -> None:
-        if self._pauses_end.acquire(timeout=seconds):  # 10 us cheaper than an Event
-            self._pauses_end.release()
+        self.writer.hand_over(seconds)
+        try:
+            if self._pauses_end.acquire(timeout=self._pause_of_all.begin(seconds)):  # 10 us cheaper than an Event
+                self._pauses_end.release()
+        finally:
+            self._pause_of_all.end()
 
     def join(self, timeout_seconds: float) -> bool:
         """Waits for the thread; False when it is still running after the deadline."""
@@ -327,9 +298,13 @@ class StreamReader:
                 offer(event)
                 event = None
                 waited, read_on_at = now - read_on_at, now
-                if waited > WAITED_NANOS and (seconds := pause.seconds(now, self.writer.events)):
+                if (
+                    waited > WAITED_NANOS
+                    and (seconds := pause.seconds(now, self.writer.events))
+                    and not self._pause_of_all.backlog()
+                ):
                     self._pause(seconds)
-                    read_on_at = time_ns()
+                    read_on_at = time_ns() + WAKE_NANOS
         finally:
             self._in_hand = event  # which `offer` did not take
 
@@ -350,6 +325,7 @@ class Connection:
         heartbeat: Heartbeat,
         *,
         connection_id: str,
+        peer: Address,
         read_pause_seconds: float,
         tell: Tell,
     ) -> None:
@@ -360,6 +336,7 @@ class Connection:
         self.last_answer_unix_nano = 0
         self.watches = watches
         self._channel = channel
+        self._pause = ConnectionPause(peer)
         self._read_pause_seconds = read_pause_seconds
         self._upstream = upstream
         self._buffer = buffer
@@ -378,6 +355,7 @@ class Connection:
             writer,
             lambda reader, end: self._mailbox.put((reader, end)),
             self._tell,
+            self._pause,
             read_pause_seconds=self._read_pause_seconds,
         )
         self._readers[stream] = reader
@@ -446,6 +424,7 @@ class Connection:
         for reader in readers.values():
             reader.ask_to_end()
         self._channel.close()
+        self._pause.close()
         for stream, reader in readers.items():
             reader.join(JOIN_SECONDS)
             self._release(stream, reader)

@@ -277,6 +277,7 @@ class Connector:
             self._buffer,
             self.heartbeat,
             connection_id=connection_id,
+            peer=address if self._proxy is None else Address(host=self._proxy.host, port=self._proxy.port),
             read_pause_seconds=settings.read_pause_seconds,
             tell=self._tell,
         )

@@ -118,10 +118,10 @@ class FeedSettings(BaseModel):
         default=64 * 1024 * 1024, ge=1024 * 1024, le=4 * 1024 * 1024 * 1024, description="The same bound in bytes."
     )
     read_pause_seconds: float = Field(
-        default=0.015,
+        default=0.025,
         ge=0,
         le=0.1,
-        description="At 60 to 5,000 events/s a reader that has read everything reads on so much later, for several events at once; 0 reads each as it comes.",
+        description="At 40 to 5,000 events/s a reader that has read everything reads on so much later, for several events at once; 0 reads each as it comes.",
     )
     single_threaded_streams: bool = Field(
         default=True, description="Read streams with grpcio's cheaper (experimental) single-threaded mode."

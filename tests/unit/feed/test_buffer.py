@@ -10,6 +10,7 @@ from otelbridge.feed.buffer import (
     BURST_EVENTS,
     CREDIT_BYTES,
     GATHER_MAX_SECONDS,
+    GATHER_SECONDS,
     LET_IN_EVENTS,
     LET_IN_SECONDS,
     LET_IN_STEPS,
@@ -114,11 +115,43 @@ def test_an_event_soon_after_another_waits_for_company_but_not_for_long() -> Non
     buffer.offer(event(1))
     began = time.monotonic()
     assert buffer.take(10, 30) == [event(1)]
-    assert time.monotonic() - began < GATHER_MAX_SECONDS
+    assert time.monotonic() - began < GATHER_SECONDS
     began = time.monotonic()
     buffer.offer(event(2))
     assert buffer.take(10, 30) == [event(2)]
-    assert time.monotonic() - began >= 0.9 * GATHER_MAX_SECONDS
+    assert time.monotonic() - began >= 0.9 * GATHER_SECONDS
+
+
+def test_a_reader_that_pauses_ends_the_wait_for_company() -> None:
+    buffer = OpenBuffer(10, 1_000)
+    writer = buffer.open_writer(Stream.LOGS, "relay:1")
+    writer.offer(event(1))
+    writer.hand_over(30)
+    assert buffer.take(10, 30) == [event(1)]
+    taken: list[list[RawEvent]] = []
+    thread = threading.Thread(target=lambda: taken.append(buffer.take(10, 60)))
+    writer.offer(event(2))
+    thread.start()
+
+    def handed_over() -> bool:
+        writer.hand_over(30)
+        return not thread.is_alive()
+
+    eventually(handed_over, why="without it the next turn is due after the pause of 30 s")
+    assert taken == [[event(2)]]
+
+
+def test_what_was_handed_over_during_a_long_turn_is_taken_at_once() -> None:
+    buffer = OpenBuffer(10, 1_000)
+    writer = buffer.open_writer(Stream.LOGS, "relay:1")
+    writer.offer(event(1))
+    writer.hand_over(30)
+    assert buffer.take(10, 30) == [event(1)]
+    writer.offer(event(2))
+    eventually(lambda: buffer.hand_over(30), why="the turn is under way for a while")
+    began = time.monotonic()
+    assert buffer.take(10, 60) == [event(2)]
+    assert time.monotonic() - began < 10
 
 
 def test_a_take_that_found_nothing_keeps_no_later_event_waiting() -> None:

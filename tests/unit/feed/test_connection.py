@@ -8,8 +8,10 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.feed.buffer import Buffer
-from otelbridge.feed.connection import HealthStatus, Heartbeat, ReadPause, StreamReader, judge
+from otelbridge.feed.connection import HealthStatus, Heartbeat, StreamReader, judge
 from otelbridge.feed.model import StreamEnd
+from otelbridge.feed.read_pause import ConnectionPause
+from otelbridge.net.address import Address
 
 
 class Call:
@@ -38,7 +40,11 @@ def test_what_grpc_holds_for_a_call_is_taken_when_it_has_ended() -> None:
     buffer, ends = Buffer(1_000, 1 << 20), queue.SimpleQueue[StreamEnd]()
     call = Call([b"one", b"two"])
     reader = StreamReader(
-        call, buffer.open_writer(Stream.LOGS, "relay:1"), lambda _, end: ends.put(end), lambda _: None
+        call,
+        buffer.open_writer(Stream.LOGS, "relay:1"),
+        lambda _, end: ends.put(end),
+        lambda _: None,
+        ConnectionPause(Address(host="relay", port=1)),
     )
     reader.start()
     assert ends.get(timeout=10).events == 2
@@ -66,40 +72,3 @@ def test_bridges_do_not_ask_in_step() -> None:
     pauses = {heartbeat.pause_seconds() for _ in range(100)}
     assert len(pauses) == 100
     assert all(13.5 <= pause <= 16.5 for pause in pauses)
-
-
-SECOND = 1_000_000_000
-PAUSE_SECONDS = 0.015
-BEGAN = 1_700_000_000 * SECOND
-
-
-def pauses_at(rate: int, *, seconds: int = 3) -> list[float]:
-    """What a reader is told that has read everything after each of evenly spaced events; of the last second."""
-    pause = ReadPause(PAUSE_SECONDS)
-    said = [pause.seconds(BEGAN + n * SECOND // rate, n + 1) for n in range(rate * seconds)]
-    return said[-rate:]
-
-
-@pytest.mark.parametrize("rate", [100, 500, 2_000])
-def test_a_reader_pauses_at_the_rates_of_a_node(rate: int) -> None:
-    assert set(pauses_at(rate)) == {PAUSE_SECONDS}
-
-
-@pytest.mark.parametrize("rate", [1, 20, 10_000, 30_000])
-def test_it_reads_on_where_a_pause_gathers_nothing_or_every_moment_counts(rate: int) -> None:
-    assert set(pauses_at(rate)) == {0.0}
-
-
-def test_a_burst_ends_the_pauses_before_it_is_a_second_old() -> None:
-    pause = ReadPause(PAUSE_SECONDS)
-    for n in range(300):
-        pause.seconds(BEGAN + n * SECOND // 100, n + 1)
-    now = BEGAN + 3 * SECOND
-    assert pause.seconds(now, 400) == PAUSE_SECONDS
-    assert pause.seconds(now + SECOND // 10, 10_000) == 0.0
-
-
-def test_a_clock_that_is_set_back_or_forward_does_no_harm() -> None:
-    pause = ReadPause(PAUSE_SECONDS)
-    for now in (BEGAN, BEGAN - 3600 * SECOND, BEGAN + 3600 * SECOND, BEGAN):
-        assert pause.seconds(now, 10) in {0.0, PAUSE_SECONDS}

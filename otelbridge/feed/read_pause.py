@@ -1,0 +1,151 @@
+"""Pauses the readers of a connection once they have read everything, so that they wake for several events at once.
+
+gRPC's own threads sleep as well: during a pause the kernel wakes them for `GULP_BYTES` only, so an event alone waits in
+the socket until the pause ends, and a burst is taken from it at once: KubeArmor's slots do not fill.
+docs/decisions/linger.md has the figures.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+import sys
+import termios
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from otelbridge.net.address import Address
+
+WAITED_NANOS = 300_000
+"""A reader that had to wait so long for an event has read everything that was there."""
+LEAST_EVENTS_PER_SECOND = 40
+"""Below, a pause gathers hardly an event, and ends with one more wake-up."""
+MOST_EVENTS_PER_SECOND = 5_000
+"""Above, events come several at a time anyway, and a wait may be one for a busy interpreter instead of for an event."""
+WINDOW_NANOS = 1_000_000_000
+WAKE_NANOS = 3_000_000
+"""After a pause, what gRPC's threads may take to wake and bring the first event: that wait is none for an event."""
+GULP_BYTES = 32 * 1024
+"""Some 35 events: at 100,000 events/s they are there in a third of a millisecond, and KubeArmor's slots hold ten. From
+64 KiB on the kernel may bound the socket's window by it."""
+BACKLOG_BYTES = 4 * 1024
+"""So much in the socket means that gRPC's threads come late, not that everything was read."""
+OPEN_FILES = Path("/proc/self/fd")
+INT_BYTES = 4
+MAPPED_IPV4 = "::ffff:"
+"""In front of an IPv4 address, where it is reached over a socket for both versions, as gRPC's are."""
+
+
+class ReadPause:
+    """One per reader: whether it pauses. Sans clock: a clock of Unix nanoseconds that is set does no harm."""
+
+    def __init__(self, pause_seconds: float) -> None:
+        self._pause_seconds = pause_seconds
+        self._since_unix_nano = 0
+        self._events_then = 0
+        self._rate = 0.0
+
+    def seconds(self, now_unix_nano: int, events: int) -> float:
+        """Asked by a reader that has read everything; 0 for reading on.
+
+        Args:
+            now_unix_nano: the time.
+            events: how many it has read since it began.
+        """
+        elapsed, read = now_unix_nano - self._since_unix_nano, events - self._events_then
+        if not 0 <= elapsed < WINDOW_NANOS:
+            self._rate = max(0.0, read * WINDOW_NANOS / elapsed)
+            self._since_unix_nano, self._events_then, read = now_unix_nano, events, 0
+        rate = max(self._rate, read)
+        return self._pause_seconds if LEAST_EVENTS_PER_SECOND <= rate <= MOST_EVENTS_PER_SECOND else 0.0
+
+
+class ConnectionPause:
+    """One per connection: its readers pause at the same time, or each of them would wake gRPC for all. Thread-safe.
+
+    Args:
+        peer: whom gRPC dials: the upstream, or the proxy on the way to it.
+    """
+
+    def __init__(self, peer: Address) -> None:
+        self._peer = peer
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] | None = None
+        self._until = 0.0
+
+    def begin(self, seconds: float) -> float:
+        """A reader pauses; returns for how long: less where a pause is under way."""
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._until:
+                self._until = now + seconds
+                self._wake_for(GULP_BYTES)
+            return self._until - now
+
+    def backlog(self) -> bool:
+        """Whether something waits in the socket: gRPC's threads have not come to it, on a busy machine."""
+        with self._lock:
+            return any(_unread_bytes(one) >= BACKLOG_BYTES for one in self._opened())
+
+    def end(self) -> None:
+        """A reader reads on: from here on whatever comes wakes gRPC."""
+        with self._lock:
+            self._wake_for(1)
+
+    def close(self) -> None:
+        """The connection is closed."""
+        with self._lock:
+            for one in self._sockets or ():
+                one.close()
+            self._sockets = []
+
+    def _opened(self) -> list[socket.socket]:
+        if self._sockets is None:
+            self._sockets = connected_to(self._peer)
+        return self._sockets
+
+    def _wake_for(self, least_bytes: int) -> None:
+        for one in self._opened():
+            with suppress(OSError):  # gRPC has closed it
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
+
+
+def _unread_bytes(one: socket.socket) -> int:
+    try:
+        return int.from_bytes(fcntl.ioctl(one, termios.FIONREAD, bytes(INT_BYTES)), sys.byteorder)
+    except OSError:  # gRPC has closed it
+        return 0
+
+
+def connected_to(peer: Address) -> list[socket.socket]:
+    """Duplicates of this process's sockets that are connected to a peer; of a name every one with its port.
+
+    gRPC does not say which sockets are its own. One too many does no harm: what it brings waits for a pause at most.
+    Outside of Linux there are none.
+    """
+    numbers = [int(file.name) for file in OPEN_FILES.iterdir()] if OPEN_FILES.is_dir() else []
+    return [one for number in numbers if (one := _duplicate(number, peer)) is not None]
+
+
+def _duplicate(number: int, peer: Address) -> socket.socket | None:
+    with suppress(OSError):  # closed by now
+        if stat.S_ISSOCK(os.fstat(number).st_mode):
+            one = socket.socket(fileno=os.dup(number))  # its `dup` would make gRPC's socket a blocking one
+            if _is_connected_to(one, peer):
+                return one
+            one.close()
+    return None
+
+
+def _is_connected_to(one: socket.socket, peer: Address) -> bool:
+    if one.family not in {socket.AF_INET, socket.AF_INET6} or one.type != socket.SOCK_STREAM:
+        return False
+    try:
+        host, port = one.getpeername()[:2]
+    except OSError:  # it is not connected
+        return False
+    return bool(port == peer.port and (not peer.is_ip or host.removeprefix(MAPPED_IPV4) == peer.host))
