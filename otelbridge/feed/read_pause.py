@@ -127,18 +127,20 @@ def connected_to(peer: Address) -> list[socket.socket]:
     gRPC does not say which sockets are its own. One too many does no harm: what it brings waits for a pause at most.
     Outside of Linux there are none.
     """
-    numbers = [int(file.name) for file in OPEN_FILES.iterdir()] if OPEN_FILES.is_dir() else []
-    return [one for number in numbers if (one := _duplicate(number, peer)) is not None]
-
-
-def _duplicate(number: int, peer: Address) -> socket.socket | None:
-    with suppress(OSError):  # closed by now
-        if stat.S_ISSOCK(os.fstat(number).st_mode):
-            one = socket.socket(fileno=os.dup(number))  # its `dup` would make gRPC's socket a blocking one
-            if _is_connected_to(one, peer):
-                return one
-            one.close()
-    return None
+    found: dict[int, socket.socket] = {}
+    for file in OPEN_FILES.iterdir() if OPEN_FILES.is_dir() else ():
+        with suppress(OSError):  # closed by now
+            number = int(file.name)
+            status = os.fstat(number)
+            if (
+                stat.S_ISSOCK(status.st_mode) and status.st_ino not in found
+            ):  # a duplicate may have a number of the list
+                one = socket.socket(fileno=os.dup(number))  # its `dup` would make gRPC's socket a blocking one
+                if _is_connected_to(one, peer):
+                    found[status.st_ino] = one
+                else:
+                    one.close()
+    return list(found.values())
 
 
 def _is_connected_to(one: socket.socket, peer: Address) -> bool:
