@@ -246,6 +246,10 @@ class Turn:
     postings: Counter[tuple[Stream, Account, str]] = field(default_factory=Counter)
     gaps: list[Gap] = field(default_factory=list)
     """What the turn itself has found: an overflow, a container that KubeArmor throttles."""
+    left_gaps: int = 0
+    """Gaps of others that it has encoded."""
+    key: object = field(default_factory=object)
+    """Tells it from other turns."""
     encoded: list[EventsEncoded] = field(default_factory=list)
 
 
@@ -271,6 +275,8 @@ class Pipeline:
         self._events: list[RawEvent] = []
         self._overflows: list[Overflow] = []
         """Both are taken, and not yet in the queue."""
+        self._made: Turn | None = None
+        """Encoded, and perhaps not yet in the queue: where the queue raises, it is told of the same turn again."""
         self._gaps = gaps
         self._heard: deque[tuple[str, dict[str, int]]] = deque(maxlen=MAX_HEARD)
         self._latest = latest
@@ -311,26 +317,34 @@ class Pipeline:
         if self._replacement is not None:
             (gate, self._mapper), self._replacement = self._replacement, None
             self._encoder = EventEncoder(gate, self._mapper, self._latest)
+        turn = self._made or self._make(draining=draining)
+        if turn.batches or turn.postings:
+            postings = [Posting(*key, records) for key, records in turn.postings.items()]
+            self._queue.put(turn.batches, postings, turn=turn.key)
+        done = draining and not self._events and not turn.left_gaps
+        self._made = None
+        self._finish(turn)
+        return not done
+
+    def _make(self, *, draining: bool) -> Turn:
+        """Takes what waits, and encodes it."""
         if not self._events:
             self._events = self._buffer.take(TAKE_EVENTS, 0.0 if draining else IDLE_SECONDS)
         self._overflows += self._buffer.take_overflow(at_once=draining)
         left_gaps = self._gaps.waiting()
-        turn = Turn(Findings())
+        turn = Turn(Findings(), left_gaps=len(left_gaps))
         self._encode_events(turn)
         self._count_overflows(turn)
         self._encode_gaps([*left_gaps, *turn.gaps], turn)
         for stream, count in turn.findings.dropped.items():
             turn.postings[stream, Account.DROPPED, FAULT_REASON] += count
-        if turn.batches or turn.postings:
-            self._queue.put(turn.batches, [Posting(*key, records) for key, records in turn.postings.items()])
-        done = draining and not self._events and not left_gaps
-        self._finish(turn, len(left_gaps))
-        return not done
+        self._made = turn
+        return turn
 
-    def _finish(self, turn: Turn, left_gaps: int) -> None:
+    def _finish(self, turn: Turn) -> None:
         """The queue has everything: lets go of what was taken, and tells what was found."""
         overflows, self._overflows, self._events = self._overflows, [], []
-        self._gaps.done(left_gaps)
+        self._gaps.done(turn.left_gaps)
         self.redacted += turn.findings.redacted
         for encoded in turn.encoded:
             self._tell(encoded)

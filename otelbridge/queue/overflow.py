@@ -44,7 +44,7 @@ class Overflow:
     def make_room(
         self, newcomer: Batch, excess: int, change: Change, passed: dict[Stream, int], *, memory_only: bool
     ) -> bool:
-        """Adds the deletion of what has to make room to the change; False, and counted, if the newcomer itself goes.
+        """Adds the deletion of what has to make room to the change; False where the newcomer itself has to go.
 
         Args:
             newcomer: the batch that does not fit.
@@ -62,9 +62,11 @@ class Overflow:
                 self._discard(stream, first, [row], self._reason(), change)
                 passed[stream] = row.id + 1
                 excess -= row.bytes
-        if excess > 0:
-            self._drop(newcomer.stream, newcomer.records, self._reason())
         return excess <= 0
+
+    def drop(self, newcomer: Batch) -> None:
+        """Counts a batch that found no room."""
+        self._drop(newcomer.stream, newcomer.records, self._reason())
 
     def expire(self, change: Change, most: int) -> bool:
         """Adds the deletion of batches past their age to the change; True when there may be more."""

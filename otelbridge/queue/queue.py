@@ -67,6 +67,7 @@ class DurableQueue:
         self._events: list[Event] = []
         self._gaps: list[Gap] = []
         self._closed = False
+        self._last_turn: object = None
         self._folder = Folder(settings.directory)
         synchronous = settings.synchronous
         make_store = partial(
@@ -159,26 +160,45 @@ class DurableQueue:
 
     # --- the walk ---
 
-    def put(self, batches: Sequence[Batch], postings: Sequence[Posting] = ()) -> None:
+    def put(self, batches: Sequence[Batch], postings: Sequence[Posting] = (), *, turn: object = None) -> None:
         """Holds batches, and posts to the ledger in the same transaction. Never raises for what the disk does.
+
+        Where a fault of ours makes it raise, either nothing is held and posted, or all; a repeated call tells which by
+        the turn, so that nothing is held twice.
 
         Args:
             batches: what was received and encoded.
             postings: their receipts (`RECEIVED`), and what was filtered or dropped before.
+            turn: a call with the turn of the one before does nothing where that one held all.
         """
         with self._changing():
-            ledger = self._state.checkpoint.ledger
-            for posting in postings:
-                ledger.post(posting)
+            if turn is not None and turn is self._last_turn:
+                return
+            state, change = self._state, Change()
             self._dequeue.note_arrivals(batches)
-            change = Change()
-            passed: dict[Stream, int] = {}
-            for batch in batches:
-                excess, memory_only = self._excess(batch)
-                if excess <= 0 or self._overflow.make_room(batch, excess, change, passed, memory_only=memory_only):
-                    self._state.insert(self._state.dated(batch), change)
-            self._state.write(change)
+            try:
+                without_room = self._admit(batches, change)
+                state.checkpoint.ledger.post_all(postings)
+            except BaseException:
+                state.take_back(change)
+                raise
+            self._last_turn = turn
+            for batch in without_room:
+                self._overflow.drop(batch)
+            state.write(change)
             self._work_signal.notify()
+
+    def _admit(self, batches: Sequence[Batch], change: Change) -> list[Batch]:
+        """Adds batches to the change, with what has to make room for them; returns those that found none."""
+        passed: dict[Stream, int] = {}
+        without_room: list[Batch] = []
+        for batch in batches:
+            excess, memory_only = self._excess(batch)
+            if excess <= 0 or self._overflow.make_room(batch, excess, change, passed, memory_only=memory_only):
+                self._state.insert(self._state.dated(batch), change)
+            else:
+                without_room.append(batch)
+        return without_room
 
     def _excess(self, batch: Batch) -> tuple[int, bool]:
         """By how many bytes a newcomer exceeds the bounds, and whether only batches in memory can make room."""

@@ -151,7 +151,7 @@ class QueueState:
             return False
         try:
             self._apply(change)
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is: nobody else has the change
             self._wait(change)
             self.memory.doubts.update(change.inserts)
             return self.handle(error)
@@ -197,8 +197,14 @@ class QueueState:
         """Adds a batch to the change, as the last in the order of arrival."""
         batch_id = row_id(batch.stream, self.checkpoint.next_sequence)
         self.checkpoint.next_sequence += 1
-        change.inserts[batch_id] = batch
         self.counts.add(batch.stream, measure(batch_id, batch))
+        change.inserts[batch_id] = batch
+
+    def take_back(self, change: Change) -> None:
+        """Uncounts the inserts of a change that will not be made; what was to make room for them goes all the same."""
+        for batch_id, batch in change.inserts.items():
+            self.counts.remove(batch.stream, [measure(batch_id, batch)])
+        self.write(replace(change, inserts={}))
 
     def dated(self, batch: Batch) -> Batch:
         """A batch that was just received, with the queue's time in place of the machine's."""
@@ -214,9 +220,9 @@ class QueueState:
 
     # --- errors ---
 
-    def handle(self, error: sqlite3.Error) -> bool:
-        """Deals with an error of the disk; True when all is on disk now, in a new file."""
-        if disk_error_of(error) is not DiskError.DAMAGE:
+    def handle(self, error: Exception) -> bool:
+        """Deals with an error of the disk, or of ours; True when all is on disk now, in a new file."""
+        if not isinstance(error, sqlite3.Error) or disk_error_of(error) is not DiskError.DAMAGE:
             self.file.degrade(error)
             return False
         try:

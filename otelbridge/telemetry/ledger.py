@@ -47,6 +47,14 @@ class Ledger:
         key = posting[:3]
         self._sums[key] = self._sums.get(key, 0) + posting.records
 
+    def post_all(self, postings: Iterable[Posting]) -> None:
+        """Adds all postings, or, where one of them raises, none."""
+        changed: dict[tuple[Stream, Account, str], int] = {}
+        for posting in postings:
+            key = posting[:3]
+            changed[key] = changed.get(key, self._sums.get(key, 0)) + posting.records
+        self._sums.update(changed)
+
     def sums(self) -> Mapping[tuple[Stream, Account, str], int]:
         """The sums by stream, account and reason, as they are: not a copy."""
         return self._sums

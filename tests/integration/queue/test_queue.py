@@ -4,7 +4,9 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -402,4 +404,59 @@ def test_workers_and_encoder_at_once_lose_and_double_nothing(tmp_path: Path) -> 
 def test_closing_twice_is_harmless(tmp_path: Path) -> None:
     queue: DurableQueue = open_queue(tmp_path)
     queue.close()
+    queue.close()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "queue.dequeue:Dequeue.note_arrivals",
+        "queue.state:QueueState.insert",
+        "queue.memory:StreamCounts.add",
+        "telemetry.ledger:Ledger.post_all",
+        "queue.state:QueueState._apply",
+        "queue.store:Store.apply",
+        "queue.checkpoint:CheckpointFile.write",
+        "queue.dequeue:WorkSignal.notify",
+    ],
+)
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_put_that_meets_a_fault_and_is_repeated_holds_everything_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int
+) -> None:
+    queue = open_queue(tmp_path)
+    put(queue, Stream.LOGS, [0])
+    batches = [batch_of(Stream.LOGS, [1, 2]), batch_of(Stream.ALERTS, [3])]
+    postings = [Posting(Stream.LOGS, Account.RECEIVED, "", 2), Posting(Stream.ALERTS, Account.RECEIVED, "", 1)]
+    module, _, path = function.partition(":")
+    holder, name = path.split(".")
+    owner = getattr(import_module(f"otelbridge.{module}"), holder)
+    whole, calls = getattr(owner, name), iter(range(1, 1000))
+
+    def faulty(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == call:
+            raise RuntimeError("a fault of ours")
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, faulty)
+    for _ in range(2):
+        try:
+            queue.put(batches, postings, turn="seventh")
+            break
+        except RuntimeError:
+            assert_balanced(queue)
+    monkeypatch.undo()
+    assert_balanced(queue)
+    eventually(lambda: not queue.depth().degraded)
+    assert sorted(drain(queue)) == [0, 1, 2, 3]
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_a_put_that_is_repeated_for_another_turn_is_another_put(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    for number, turn in enumerate(("a", "b", "b", None, None)):
+        queue.put([batch_of(Stream.LOGS, [number])], [Posting(Stream.LOGS, Account.RECEIVED, "", 1)], turn=turn)
+    assert drain(queue) == [0, 1, 3, 4]
+    assert_balanced(queue)
     queue.close()
