@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 
@@ -148,9 +149,15 @@ def test_one_that_was_cut_off_is_damaged(missing: int) -> None:  # up to 5 bytes
 def test_a_bomb_is_damaged_and_fills_no_memory() -> None:
     stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = b"".join(stream.compress(bytes(1 << 20)) for _ in range(200)) + stream.flush(zlib.Z_SYNC_FLUSH)
-    for claimed in (10, MAX_REQUEST_BYTES + 1):
-        with pytest.raises(DamagedRequest):
-            unpacked(HEADER.pack(MARK, claimed, 0) + bomb)
+    held = [HEADER.pack(MARK, claimed, 0) + bomb for claimed in (10, MAX_REQUEST_BYTES + 1)]
+    tracemalloc.start()
+    try:
+        for one in held:
+            with pytest.raises(DamagedRequest):
+                unpacked(one)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_damaged_part_among_others_is_seen_in_the_whole() -> None:
