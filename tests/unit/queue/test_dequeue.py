@@ -165,6 +165,18 @@ def test_what_a_request_left_keeps_its_moment() -> None:
     assert linger.due_at(Stream.LOGS) == pytest.approx(10.2)
 
 
+@pytest.mark.parametrize("more", [a_batch(size=399), a_batch(size=0, records=39)], ids=["bytes", "records"])
+def test_what_a_request_left_counts_towards_the_next(more: Batch) -> None:
+    linger = Linger(LIMITS)
+    for _ in range(2):
+        linger.put(a_batch(size=600, records=60), 10.0)
+    linger.leased(Stream.LOGS, size=600, records=60, all_of_it=False)
+    linger.put(more, 10.0)
+    assert linger.due_at(Stream.LOGS) == pytest.approx(10.2)
+    linger.put(a_batch(size=1, records=1), 10.0)
+    assert linger.due_at(Stream.LOGS) == AT_ONCE
+
+
 def test_after_a_request_that_took_all_the_next_batch_sets_the_moment() -> None:
     linger = Linger(LIMITS)
     linger.put(a_batch(size=900), 10.0)
