@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from otelbridge.cli.output import Exit
+from otelbridge.telemetry.events import Event, ThreadFailed
+from otelbridge.telemetry.supervisor import SupervisedThread
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME_REQUEST_SECONDS = 0.2
@@ -40,26 +42,32 @@ def stop_on_signals(stop: threading.Event, last_words: str, *, hang_up: Callable
     receiving, waking = os.pipe()
     os.set_blocking(waking, False)  # as `set_wakeup_fd` wants it
 
-    def act() -> None:
-        asked_at: float | None = None
-        while True:
-            came = set(os.read(receiving, READ_BYTES))
-            if signal.SIGHUP in came and hang_up is not None:
-                hang_up()
-            if not came.intersection(STOP_SIGNALS):
-                continue
+    asked_at: float | None = None
+
+    def act() -> bool:
+        nonlocal asked_at
+        came = set(os.read(receiving, READ_BYTES))
+        if came.intersection(STOP_SIGNALS):
             now = time.monotonic()
             asked_at = now if asked_at is None else asked_at
             if now - asked_at > SAME_REQUEST_SECONDS:
                 os.write(2, f"{last_words}\n".encode())
                 os._exit(Exit.FAILED)
             stop.set()
+        if signal.SIGHUP in came and hang_up is not None:
+            hang_up()
+        return True
 
-    # A daemon: it listens until the process ends.
-    threading.Thread(target=act, name="signals", daemon=True).start()
+    # It listens until the process ends, and so before there is a bridge that could be told of a fault.
+    SupervisedThread("signals", act, tell=_say).start()
     signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
     for number in (*STOP_SIGNALS, *((signal.SIGHUP,) if hang_up is not None else ())):
         signal.signal(number, _do_nothing)
+
+
+def _say(event: Event) -> None:
+    if isinstance(event, ThreadFailed):
+        os.write(2, f"The thread {event.thread} failed: {event.error}\n".encode(errors="backslashreplace"))
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:

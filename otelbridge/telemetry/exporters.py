@@ -29,8 +29,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 
+from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.metrics import views
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
+from otelbridge.telemetry.supervisor import SupervisedThread
 
 Headers = Callable[[], Mapping[str, str]]
 """Those to send now, beside the configured ones; asked before each export, from any thread, and never raises."""
@@ -305,8 +307,9 @@ class MetricsPush:
     reader.
     """
 
-    def __init__(self, meters: MeterProvider) -> None:
-        self._meters = meters
+    def __init__(self, meters: MeterProvider, tell: Tell) -> None:
+        self._meters, self._tell = meters, tell
+        self._collect: Callable[[], None] = lambda: None
         self._exporter: ReloadingMetricExporter | None = None
         self._reader: PeriodicExportingMetricReader | None = None
         self._interval_seconds = 0.0
@@ -324,8 +327,8 @@ class MetricsPush:
                 exporter, export_interval_millis=math.inf, export_timeout_millis=math.inf
             )
             self._meters.add_metric_reader(self._reader)
-            collect = _quietly(self._reader.collect)
-            threading.Thread(target=self._run, args=(collect,), name="otelbridge-metrics", daemon=True).start()
+            self._collect = _quietly(self._reader.collect)
+            SupervisedThread("otelbridge-metrics", self._turn, tell=self._tell).start()
 
     def flush(self) -> None:
         """Exports now; the provider itself flushes no reader that was added later."""
@@ -340,22 +343,23 @@ class MetricsPush:
             self._reader.force_flush()
             self._reader.shutdown()
 
-    def _run(self, collect: Callable[[], None]) -> None:
-        while not self._ended.is_set():
-            if self._changed.wait(self._interval_seconds):
-                self._changed.clear()
-            elif self._exporter is not None and self._exporter.reloading.current() is not None:
-                collect()
+    def _turn(self) -> bool:
+        if self._changed.wait(self._interval_seconds):
+            self._changed.clear()
+        elif self._exporter is not None and self._exporter.reloading.current() is not None:
+            self._collect()
+        return not self._ended.is_set()
 
 
 class Providers:
     """The providers of spans and metrics, and their endings."""
 
-    def __init__(self, exporters: Exporters, *, identity: Mapping[str, str], pull: MetricReader) -> None:
+    def __init__(self, exporters: Exporters, *, identity: Mapping[str, str], pull: MetricReader, tell: Tell) -> None:
         """Makes them, and uses the exporters.
 
         Args:
             exporters: those to begin with.
+            tell: hears of faults of the thread that exports metrics.
             identity: resource attributes beside the operator's, which win.
             pull: the reader behind /metrics.
         """
@@ -369,7 +373,7 @@ class Providers:
         )
         self.tracers = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=self.meters)
         self._unused_pull: MetricReader | None = pull
-        self._push = MetricsPush(self.meters)
+        self._push = MetricsPush(self.meters, tell)
         self._spans: ReloadingSpanExporter | None = None
         self.use(exporters)
 

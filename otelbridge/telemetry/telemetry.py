@@ -144,6 +144,7 @@ class Telemetry:
             self.open_exporters(settings, lent or {}),
             identity={"service.version": version, "service.instance.id": instance_id},
             pull=PrometheusMetricReader(scope_info_enabled=False, registry=self._registry),
+            tell=self.tell,
         )
         self.history = History()
         self._instruments = Instruments(self._providers.meters.get_meter(SCOPE, version))

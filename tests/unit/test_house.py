@@ -188,6 +188,32 @@ def test_every_thread_has_a_name() -> None:
     assert not places(nameless + pools)
 
 
+UNSUPERVISED = {
+    "telemetry/supervisor.py": "the supervisor's own",
+    "net/deadline.py": "one call, whose caller gets what it raises",
+    "send/http_sender.py": "one look-up of a name, whose caller gets what it raises",
+    "telemetry/exporters.py": "one export at the end, quietly",
+    "cli/doctor/kubearmor.py": "a command's: listens for some seconds",
+    "cli/tail.py": "a command's: it ends with its readers",
+    "cli/demo.py": "a command's",
+    "simulator/endpoint.py": "the simulator's",
+    "simulator/faults.py": "the simulator's",
+    "simulator/nodes.py": "the simulator's",
+    "simulator/tcp_proxy.py": "the simulator's",
+}
+"""Where threads are started that no supervisor runs, and why that is right; docs/architecture.md says the same."""
+
+
+def test_every_thread_of_the_bridge_has_a_supervisor() -> None:
+    starting = {
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in {"Thread", "Timer"}
+    }
+    assert starting == set(UNSUPERVISED)
+
+
 def test_our_classes_inherit_only_from_others() -> None:
     ours = {node.name for path in modules() for node in tree(path).body if isinstance(node, ast.ClassDef)}
     heirs = [

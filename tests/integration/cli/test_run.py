@@ -121,6 +121,29 @@ def test_a_signal_that_another_thread_gets_is_not_lost() -> None:
     )
 
 
+def test_a_fault_of_what_a_hang_up_calls_leaves_the_thread_that_hears_signals_alive() -> None:
+    program = (
+        "import signal, sys, threading",
+        "from otelbridge.cli.process import stop_on_signals",
+        "stop, heard, calls = threading.Event(), threading.Event(), []",
+        "def hang_up():",
+        "    calls.append(1)",
+        "    if len(calls) == 1: raise RuntimeError('unexpected')",
+        "    heard.set()",
+        "stop_on_signals(stop, 'ended', hang_up=hang_up)",
+        "signal.raise_signal(signal.SIGHUP)",
+        "while not calls: stop.wait(0.01)",
+        "signal.raise_signal(signal.SIGHUP)",
+        "back = heard.wait(30)",
+        "signal.raise_signal(signal.SIGTERM)",
+        "print(back, stop.wait(30))",
+    )
+    argv = [sys.executable, "-c", "\n".join(program)]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "True True\n")
+    assert ended.stderr == "The thread signals failed: RuntimeError: unexpected\n"
+
+
 def test_the_demo_loses_nothing_and_says_so() -> None:
     ended = run("demo", "--act-seconds", "0.5", "--output", "json", within_seconds=90)
     outcome = json.loads(ended.stdout)
