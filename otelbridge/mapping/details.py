@@ -171,11 +171,24 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 FILE_SYSCALLS = frozenset(
-    {"open", "openat", "close", "unlink", "unlinkat", "rmdir", "mkdir", "chown", "fchownat", "rename", "truncate"}
+    {
+        "open",
+        "openat",
+        "close",
+        "unlink",
+        "unlinkat",
+        "rmdir",
+        "mkdir",
+        "chown",
+        "lchown",
+        "fchownat",
+        "rename",
+        "truncate",
+    }
 )
 EXEC_SYSCALLS = frozenset({"execve", "execveat"})
 OPENING_SYSCALLS = frozenset({"open", "openat"})
-OWNERSHIP_SYSCALLS = frozenset({"chown", "fchownat"})
+OWNERSHIP_SYSCALLS = frozenset({"chown", "fchown", "lchown", "fchownat"})
 MAX_DEVICE_DIGITS = 9
 UINT32 = 0xFFFF_FFFF
 _INT32 = re.compile(r"-?[0-9]{1,10}")

@@ -19,9 +19,9 @@ _RUNTIME = "(?:docker|docker-pullable|containerd|cri-o)://"
 _LAST_DIGEST = re.compile(
     rf"(?P<before>@|{_RUNTIME})?(?P<digest>(?:sha256|sha384|sha512|blake3):[0-9a-fA-F]{{32,128}})$"
 )
-_SCHEME = re.compile(f"^{_RUNTIME}")
+_SCHEME = re.compile(_RUNTIME)
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-_BARE_ID = re.compile(r"(?<!:)[0-9a-f]{64}$")  # CRI-O's image ids have no algorithm before them
+_BARE_ID = re.compile(rf"(?:{_RUNTIME}|(?<!:))(?P<id>[0-9a-f]{{64}})$")  # CRI-O's have no algorithm before them
 MAX_DIGEST_TEXT = 160  # with a scheme before it: so much of the end is searched, however long the reference is
 MAX_DIGESTS = 4
 
@@ -52,11 +52,10 @@ def parse_image(reference: str) -> Image:
             digests.insert(0, found["digest"])
         else:
             image_id = image_id or found["digest"]
-    if not image_id and not digests and (bare := _BARE_ID.search(rest, max(0, len(rest) - MAX_DIGEST_TEXT))):
-        image_id, rest = bare[0], rest[: bare.start()]
-    if scheme := _SCHEME.match(rest):
-        rest = rest[scheme.end() :]
-    name, tag = _name_and_tag(rest.partition("@")[0])
+    if not image_id and not digests and "@" not in rest:
+        bare = _BARE_ID.search(rest, max(0, len(rest) - MAX_DIGEST_TEXT))
+        image_id, rest = (bare["id"], rest[: bare.start()]) if bare else ("", rest)
+    name, tag = _name_and_tag(next(filter(None, _SCHEME.split(rest)), "").partition("@")[0])
     return Image(name, tag, tuple(dict.fromkeys(digests)), image_id)
 
 
@@ -79,7 +78,7 @@ def _name_and_tag(text: str) -> tuple[str, str]:
     slash, colon = text.rfind("/"), text.rfind(":")
     if colon > slash and _TAG.fullmatch(text[colon + 1 :]):
         return text[:colon], text[colon + 1 :]
-    return text, ""
+    return text.rstrip(":"), ""
 
 
 PLACEHOLDER_CLUSTER = "default"  # what KubeArmor says when nobody named the cluster

@@ -36,6 +36,13 @@ IMAGES: dict[str, tuple[str | None, str | None, list[str], str | None]] = {
     "nginx@": ("nginx", None, [], None),
     "nginx:1.2@sha256:nonsense": ("nginx", "1.2", [], None),
     "localhost:5000": ("localhost", "5000", [], None),
+    f"nginx:1.2docker-pullable://nginx@{A}": ("nginx", "1.2", [A], None),
+    "nginx:1.2cri-o://" + "c3" * 32: ("nginx", "1.2", [], "c3" * 32),
+    "cri-o://" + "c3" * 32: (None, None, [], "c3" * 32),
+    "nginx:1.2@sha256:" + "c3" * 70: ("nginx", "1.2", [], None),
+    f"[::1]:5000/web:1.2@sha512:{'c3' * 64}": ("[::1]:5000/web", "1.2", [f"sha512:{'c3' * 64}"], None),
+    "nginx:": ("nginx", None, [], None),
+    "@": (None, None, [], None),
 }
 
 
@@ -269,6 +276,7 @@ def test_a_users_id_is_unsigned(sent: int, unsigned: int) -> None:
     ("sent", "shown"),
     [("-1", None), ("4294967295", None), ("-2", "4294967294"), ("0", "0"), ("1000", "1000"), ("root", "root")],
 )
-def test_an_owner_that_stays_is_no_id(sent: str, shown: str | None) -> None:
-    found = seen(log(Data=f"syscall=SYS_CHOWN userid={sent} group={sent}")).attributes
+@pytest.mark.parametrize("call", ["CHOWN", "FCHOWN", "LCHOWN", "FCHOWNAT"])
+def test_an_owner_that_stays_is_no_id(call: str, sent: str, shown: str | None) -> None:
+    found = seen(log(Data=f"syscall=SYS_{call} userid={sent} group={sent}")).attributes
     assert (found.get("file.owner.id"), found.get("file.group.id")) == (shown, shown)
