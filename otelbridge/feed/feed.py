@@ -128,15 +128,14 @@ class Feed:
 
     def heard(self, upstream: str, nodes: Mapping[str, int]) -> None:
         """Nodes sent events through an upstream: by name, the Unix time in nanoseconds of the last one's receipt."""
-        for gap in self._nodes.heard(upstream, nodes):
-            self._record(gap)
+        self._nodes.heard(upstream, nodes)
 
     def look_at_nodes(self) -> None:
-        """To be called every second: tells which nodes have fallen silent."""
+        """To be called every second: tells which nodes have fallen silent, and records their absences."""
         now = time.time_ns()
         for silent in self._nodes.fallen_silent(now):
             self._tell(NodeFellSilent(node=silent.node, last_event_unix_nano=silent.last_event_unix_nano))
-        for gap in self._nodes.departed(now):
+        for gap in self._nodes.to_record(now):
             self._record(gap)
 
     def limit_nodes(self, max_nodes: int) -> None:

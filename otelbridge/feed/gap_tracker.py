@@ -23,6 +23,10 @@ RATE_MEMORY_SECONDS = 60.0
 
 NANOSECONDS = 1_000_000_000
 
+IN_FLIGHT_NANOS = 250_000_000
+"""What an event may take from its node to us: of a relay that was killed, events were lost that were up to 46 ms older
+than the last one received (measured)."""
+
 GOES_ON_SECONDS = 300.0
 """A gap that has lasted so long is put on record although it is not over: who asks the records meanwhile must not
 find nothing, and a stream that the server does not have would never be in them. The rest becomes a second record."""

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from otelbridge.event import GapCause, Stream
 from otelbridge.feed.connection import Answer, Connection, HealthStatus, judge
+from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
 from otelbridge.feed.model import ConnectionLostError, Record, StreamEnd, StreamState, failed_step
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import ErrorClass, gentlest
@@ -312,7 +313,7 @@ class Monitor:
         events = self.connection.events
         for stream, watch in self.connection.watches.items():
             received = events[stream] - events_before.get(stream, 0)
-            self._record(watch.gaps.suspect(stall.started, stall.ended, received, stall.detail))
+            self._record(watch.gaps.suspect(stall.started - IN_FLIGHT_NANOS, stall.ended, received, stall.detail))
 
     # --- what answers mean ---
 

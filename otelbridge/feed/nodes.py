@@ -2,10 +2,10 @@
 
 A relay says nothing of its links to the nodes: when one is gone its streams stay open and quiet. All that can be seen
 is that a node which used to speak no longer does. Nothing says whether a silence means that nothing happened or that
-nobody was heard. So the longest silence of the present run of events is compared with the one that goes on: four times
-as long is unusual. What was found unusual but was short is not learnt, so that a second outage is noticed as well as
-the first. What lasted for minutes, or was not followed by as many events as before, ends the run: the evening has come,
-and the next one has to prove itself longer. Times are passed in.
+nobody was heard. So the silence that goes on is compared with the longest ones of the present run of events: five
+times the third of them is unusual. What was unusual is never learnt, so the thirtieth outage is noticed as well as the
+first. What lasted for minutes ends the run: the evening has come, and the next run has to prove itself longer. Times
+are passed in.
 """
 
 from __future__ import annotations
@@ -13,21 +13,26 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from otelbridge.event import Gap, GapCause
+from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
 
 NANOSECONDS = 1_000_000_000
 
-UNUSUAL_FACTOR = 4.0
-"""A silence is unusual when it is so many times the longest of the run."""
+UNUSUAL_FACTOR = 5.0
+"""A silence is unusual when it is so many times the third longest of the run."""
+LONGEST = 3
+"""So many of the longest silences are kept, and the shortest of them counts: one or two absences that were a little too
+short to be unusual must not hide the next ones."""
 SOUND_SECONDS = 0.5
 """What is heard within this time is one sound."""
 SETTLED_SOUNDS = 30
-"""So many sounds make a run that can be judged by: of random events, the next pause is four times the longest of 30
-with a probability of 1 in 46,376."""
+"""So many sounds make a run that can be judged by: simulated days with quiet nights have one false record at most."""
 FORGET_SOUNDS = 200
-"""After so many sounds the longest silence counts half."""
+"""After so many sounds a silence counts half."""
+FADING = 0.5 ** (1 / FORGET_SOUNDS)
 RUN_SECONDS = 20.0
 """A first run is believed after so long."""
 LONGEST_RUN_SECONDS = 3600.0
@@ -35,14 +40,73 @@ LONGEST_RUN_SECONDS = 3600.0
 QUIET_SECONDS = 120.0
 """An unusual silence as long as this ends the run: an outage of a node is shorter, an evening longer."""
 RESUMED_SOUNDS = 10
-"""After an outage it goes on as before: an unusual silence after fewer sounds means that the habit has changed."""
-MAX_STRIKES = 6
-"""So many short unusual silences, less one an hour, are a habit after all."""
-MAX_STRIKES_SECONDS = 3600.0
+"""After an outage it goes on as before: an unusual silence after fewer sounds belongs to the one before, or means that
+the habit has changed."""
+SETTLED_ABSENCE_SECONDS = 10.0
+"""What goes on after so long is another absence, or another habit."""
+EXCUSE_SECONDS = 2.0
+"""An absence waits for so long whether the upstream's own gap explains it."""
+OWN_RECORDS = 12
+"""So many absences, less one an hour, have a record each."""
+FORGIVEN_SECONDS = 3600.0
+JOINED_SECONDS = 60.0
+"""Of those beyond, the first of so long become one record, then those of twice as long, and so on up to a day: however
+often a node pauses its records stay few, and each absence is within one."""
+
+
+class Absence(NamedTuple):
+    """A stretch in which a node was not heard, or was in a few parts. Unix time in nanoseconds."""
+
+    started: int
+    ended: int
+    number: int = 1
+    """Of its parts."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it was."""
+        return (self.ended - self.started) / NANOSECONDS
+
+
+class Joining:
+    """Decides which absences of one node have records of their own, and joins the others."""
+
+    __slots__ = ("_due", "_joined", "_pause", "_spent", "_spent_at")
+
+    def __init__(self) -> None:
+        self._spent = 0.0
+        self._spent_at = 0
+        self._joined: Absence | None = None
+        self._due = 0
+        self._pause = JOINED_SECONDS
+
+    def add(self, absence: Absence) -> Absence | None:
+        """Takes an absence, and returns what is to be put on record now."""
+        forgiven = (absence.ended - self._spent_at) / NANOSECONDS / FORGIVEN_SECONDS
+        self._spent, self._spent_at = max(0.0, self._spent - forgiven) + 1, absence.ended
+        if self._spent <= OWN_RECORDS:
+            self._pause = JOINED_SECONDS
+            return absence
+        if self._joined is None:
+            self._joined, self._due = absence, absence.ended + int(self._pause * NANOSECONDS)
+            self._pause = min(2 * self._pause, FORGET_SECONDS)
+        else:
+            joined = self._joined
+            self._joined = Absence(joined.started, absence.ended, joined.number + absence.number)
+        return None
+
+    def due(self, now_unix_nano: int) -> Absence | None:
+        """The joined absences, when it is time to."""
+        return self.rest() if self._joined is not None and now_unix_nano >= self._due else None
+
+    def rest(self) -> Absence | None:
+        """The joined absences that are not on record yet."""
+        joined, self._joined = self._joined, None
+        return joined
 
 
 class Habit:
-    """The silences of one speaker: a node, or an upstream as a whole. All times are Unix time in nanoseconds.
+    """The silences of one node: what is usual, and which absence is worth a record. Unix time in nanoseconds.
 
     Args:
         unix_nano: when it was heard first.
@@ -50,6 +114,7 @@ class Habit:
     """
 
     __slots__ = (
+        "_absence",
         "_excused_from",
         "_excused_nano",
         "_excused_until",
@@ -60,8 +125,6 @@ class Habit:
         "_sounded",
         "_sounds",
         "_sounds_since",
-        "_strikes",
-        "_struck",
         "last_unix_nano",
     )
 
@@ -75,37 +138,56 @@ class Habit:
         self._sounds = 0
         self._sounds_since = RESUMED_SOUNDS
         self._sounded = unix_nano
-        self._longest = 0.0
+        self._longest = [0.0] * LONGEST
+        """Silences of the run, falling; each has faded with the sounds since."""
         self._needed = RUN_SECONDS
-        self._strikes = 0.0
-        self._struck = unix_nano
+        self._absence: Absence | None = None
+        """An unusual silence that has ended; perhaps it is not the last of its kind, or is explained yet."""
 
-    def heard(self, unix_nano: int) -> bool:
-        """It was heard at this time. Whether the silence before was unusual, and is worth a record."""
+    def heard(self, unix_nano: int) -> None:
+        """It was heard at this time."""
         if unix_nano <= self.last_unix_nano:
-            return False
+            return
         silence, unusual = self._silence(unix_nano), self.unusual(unix_nano)
-        run = (self.last_unix_nano - self._run_from) / NANOSECONDS
+        began, run = self.last_unix_nano, (self.last_unix_nano - self._run_from) / NANOSECONDS
         self.last_unix_nano, self._excused_nano = unix_nano, 0
         if unix_nano - self._sounded >= SOUND_SECONDS * NANOSECONDS:
             self._sounded = unix_nano
             self._sounds += 1
             self._sounds_since += 1
-            self._longest *= 0.5 ** (1 / FORGET_SOUNDS)
+            self._longest = [seconds * FADING for seconds in self._longest]
         if not unusual:
             if self._is_settled and silence > self._limit:
                 self._begin_run(unix_nano)  # the run was too young to be judged by, and has ended by itself
             else:
-                self._longest = max(self._longest, silence)
-            return False
+                self._longest = sorted([*self._longest, silence], reverse=True)[:LONGEST]
+            return
         resumed, self._sounds_since = self._sounds_since >= RESUMED_SOUNDS, 0
-        if silence >= QUIET_SECONDS or not resumed:
+        if self._absence is not None:
+            self._absence = self._absence._replace(ended=unix_nano, number=self._absence.number + 1)
+        elif resumed:
+            self._absence = Absence(began, unix_nano)
+        if silence >= QUIET_SECONDS or self._absence is None or self._absence.seconds >= QUIET_SECONDS:
             self._needed = min(max(self._needed, 2 * run), LONGEST_RUN_SECONDS)
             self._begin_run(unix_nano)
-        if resumed and self._is_habit(unix_nano):
-            self._longest = max(self._longest, silence)
-            return False
-        return resumed
+
+    def absence(self, now_unix_nano: int) -> Absence | None:
+        """The absence that has ended before this time and is worth a record, once."""
+        absence = self._absence
+        if absence is None:
+            return None
+        since = (now_unix_nano - absence.ended) / NANOSECONDS
+        settled = self._sounds_since >= RESUMED_SOUNDS or absence.seconds >= QUIET_SECONDS
+        settled = settled or (since >= SETTLED_ABSENCE_SECONDS and not self.unusual(now_unix_nano))
+        if since < EXCUSE_SECONDS or not settled:
+            return None
+        self._absence = None
+        return absence
+
+    def last_absence(self) -> Absence | None:
+        """The absence that has ended, whether or not it is settled: nothing more is to be heard."""
+        absence, self._absence = self._absence, None
+        return absence
 
     def unusual(self, unix_nano: int) -> bool:
         """Whether its silence up to this time is unusual."""
@@ -114,6 +196,10 @@ class Habit:
 
     def excuse(self, started_unix_nano: int, ended_unix_nano: int) -> None:
         """It could not be heard in this time, which may reach into the future: that does not count as its silence."""
+        if self._absence is not None:
+            both = min(self._absence.ended, ended_unix_nano) - max(self._absence.started, started_unix_nano)
+            if self._absence.seconds - max(0, both) / NANOSECONDS <= self._limit:
+                self._absence = None
         if started_unix_nano > self._excused_until:
             self._excused_nano += self._excused_within(self._excused_until)
             self._excused_from, self._excused_until = started_unix_nano, ended_unix_nano
@@ -135,19 +221,14 @@ class Habit:
 
     @property
     def _limit(self) -> float:
-        return max(self._floor, UNUSUAL_FACTOR * self._longest)
+        return max(self._floor, UNUSUAL_FACTOR * self._longest[-1])
 
     def _begin_run(self, unix_nano: int) -> None:
-        self._run_from, self._sounds, self._longest = unix_nano, 0, 0.0
-
-    def _is_habit(self, unix_nano: int) -> bool:
-        forgiven = (unix_nano - self._struck) / NANOSECONDS / MAX_STRIKES_SECONDS
-        self._strikes, self._struck = max(0.0, self._strikes - forgiven) + 1, unix_nano
-        return self._strikes > MAX_STRIKES
+        self._run_from, self._sounds, self._longest = unix_nano, 0, [0.0] * LONGEST
 
 
-SILENT_MIN_SECONDS = 8.0
-"""A shorter silence means nothing. A relay that has lost a node comes back to it after 5 s."""
+SILENT_MIN_SECONDS = 4.5
+"""A shorter silence means nothing: a relay that has lost a node comes back to it after 5 s."""
 FORGET_SECONDS = 86_400.0
 """A node that was silent for a day is put on record and forgotten: it may have left the cluster."""
 
@@ -165,6 +246,7 @@ class SilentNode:
 class _Node:
     name: str
     habit: Habit
+    joining: Joining = field(default_factory=Joining)
     told: bool = False
     """Its present silence has been told."""
 
@@ -186,19 +268,17 @@ class NodeRoster:
         self.forgotten = 0
         """Nodes that had to make room: no longer zero means that the bound is too small for this cluster."""
 
-    def heard(self, upstream: str, seen: Mapping[str, int]) -> list[Gap]:
+    def heard(self, upstream: str, seen: Mapping[str, int]) -> None:
         """Nodes sent events through this upstream.
 
         Args:
             upstream: which.
             seen: by node, the Unix time in nanoseconds at which its last event was received.
-
-        Returns:
-            The silences that have ended so and were unusual.
         """
         with self._lock:
-            gaps = (self._heard(upstream, node, unix_nano) for node, unix_nano in seen.items() if node)
-            return [gap for gap in gaps if gap is not None]
+            for node, unix_nano in seen.items():
+                if node:
+                    self._heard(upstream, node, unix_nano)
 
     def excuse(self, gap: Gap) -> None:
         """The upstream could not be watched for a while, which is on record: its nodes were not silent then."""
@@ -215,23 +295,38 @@ class NodeRoster:
                 node.told = True
             return [_as_silent(key, node) for key, node in fresh]
 
-    def departed(self, now_unix_nano: int) -> list[Gap]:
-        """Silences of a day: they are put on record, and the nodes forgotten."""
+    def to_record(self, now_unix_nano: int) -> list[Gap]:
+        """The absences that are to be put on record now. A node that was silent for a day is forgotten with its own."""
+        gaps = []
+        horizon = now_unix_nano - int(FORGET_SECONDS * NANOSECONDS)
         with self._lock:
-            horizon = now_unix_nano - int(FORGET_SECONDS * NANOSECONDS)
-            gone = [(key, node) for key, node in self._silent(now_unix_nano) if node.habit.last_unix_nano < horizon]
-            gaps = [_gap(key[0], node, now_unix_nano, "It is not expected any more.") for key, node in gone]
-            for key, _ in gone:
-                self._forget(key)
-            return gaps
+            for key, node in list(self._nodes.items()):
+                if (absence := node.habit.absence(now_unix_nano)) and (own := node.joining.add(absence)):
+                    gaps.append(_gap(key[0], node, own))
+                if joined := node.joining.due(now_unix_nano):
+                    gaps.append(_gap(key[0], node, joined))
+                if node.habit.last_unix_nano < horizon and node.habit.unusual(now_unix_nano):
+                    gaps += self._last_words(key[0], node, now_unix_nano, "It is not expected any more.")
+                    self._forget(key)
+        return gaps
 
     def forget_upstream(self, upstream: str, now_unix_nano: int) -> list[Gap]:
-        """An upstream is no longer subscribed to, so its nodes are not expected any more; the silences that go on."""
+        """An upstream is no longer subscribed to, so its nodes are not expected any more; what is not on record yet."""
+        gaps = []
         with self._lock:
-            silent = [node for key, node in self._silent(now_unix_nano) if key[0] == upstream]
-            for key in [key for key in self._nodes if key[0] == upstream]:
+            for key, node in [(key, node) for key, node in self._nodes.items() if key[0] == upstream]:
+                gaps += self._last_words(upstream, node, now_unix_nano, "It went on when the subscription ended.")
                 self._forget(key)
-            return [_gap(upstream, node, now_unix_nano, "It went on when the subscription ended.") for node in silent]
+        return gaps
+
+    @staticmethod
+    def _last_words(upstream: str, node: _Node, now_unix_nano: int, detail: str) -> list[Gap]:
+        absence = node.habit.last_absence()
+        known = [absence and node.joining.add(absence), node.joining.rest()]
+        gaps = [_gap(upstream, node, absence) for absence in known if absence]
+        if node.habit.unusual(now_unix_nano):
+            gaps.append(_gap(upstream, node, Absence(node.habit.last_unix_nano, now_unix_nano), detail))
+        return gaps
 
     def last_seen(self) -> dict[tuple[str, str], int]:
         """Upstream and node to the Unix time in nanoseconds of the last event."""
@@ -244,21 +339,18 @@ class NodeRoster:
             known = sum(1 for key in self._nodes if key[0] == upstream)
             return known, tuple(node.name for key, node in self._silent(now_unix_nano) if key[0] == upstream)
 
-    def _heard(self, upstream: str, name: str, unix_nano: int) -> Gap | None:
+    def _heard(self, upstream: str, name: str, unix_nano: int) -> None:
         key = self._key(upstream, name)
         if key is None or not self.max_nodes:
-            return None
+            return
         node = self._nodes.get(key)
         if node is None:
             self._make_room()
             self._nodes[key] = _Node(key[1], Habit(unix_nano, floor_seconds=SILENT_MIN_SECONDS))
-            return None
-        silent_since = node.habit.last_unix_nano
-        if unix_nano <= silent_since:
-            return None
-        unusual, node.told = node.habit.heard(unix_nano), False
-        self._nodes.move_to_end(key)
-        return _gap(upstream, node, unix_nano, "", since_unix_nano=silent_since) if unusual else None
+        elif unix_nano > node.habit.last_unix_nano:
+            node.habit.heard(unix_nano)
+            node.told = False
+            self._nodes.move_to_end(key)
 
     def _key(self, upstream: str, name: str) -> tuple[str, str] | None:
         """The node that goes by this name; None where two nodes could."""
@@ -298,13 +390,15 @@ def _as_silent(key: tuple[str, str], node: _Node) -> SilentNode:
     return SilentNode(upstream=key[0], node=key[1], last_event_unix_nano=node.habit.last_unix_nano)
 
 
-def _gap(upstream: str, node: _Node, ended: int, detail: str, *, since_unix_nano: int | None = None) -> Gap:
+def _gap(upstream: str, node: _Node, absence: Absence, detail: str = "") -> Gap:
+    if absence.number > 1:
+        detail = f"It was away {absence.number} times in this stretch."
     return Gap(
         stream=None,
         upstream=upstream,
         cause=GapCause.NODE_SILENT,
-        started_unix_nano=node.habit.last_unix_nano if since_unix_nano is None else since_unix_nano,
-        ended_unix_nano=ended,
+        started_unix_nano=absence.started - IN_FLIGHT_NANOS,
+        ended_unix_nano=absence.ended,
         node=node.name,
         detail=detail,
         suspected=True,

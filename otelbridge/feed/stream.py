@@ -10,7 +10,7 @@ import grpc
 
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.feed.buffer import BufferWriter
-from otelbridge.feed.gap_tracker import GapTracker
+from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, GapTracker
 from otelbridge.feed.model import STREAM_MOVES, ConnectionLostError, Machine, StreamEnd, StreamState, StreamStatus
 from otelbridge.feed.settings import FeedSettings, RetrySettings
 from otelbridge.feed.status_codes import (
@@ -25,10 +25,6 @@ from otelbridge.net.backoff import Backoff
 
 HEALTHY_WITH_EVENTS_SECONDS = 10.0
 """A stream that brought events counts as healthy this early, where `healthy_after_seconds` is longer."""
-
-IN_FLIGHT_NANOS = 250_000_000
-"""What an event may take from its node to us: of a relay that was killed, events were lost that were up to 46 ms older
-than the last one received (measured)."""
 
 BAD_FILTER = Classification(error_class=ErrorClass.PERMANENT)
 BAD_FILTER_DETAILS = "the server ends this stream with OK at once, again and again: it refuses our filter"

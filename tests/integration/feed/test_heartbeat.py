@@ -7,8 +7,7 @@ import grpc
 import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
-from otelbridge.feed.gap_tracker import NANOSECONDS
-from otelbridge.feed.stream import IN_FLIGHT_NANOS
+from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, NANOSECONDS
 from otelbridge.simulator.manners import Ending, HealthAnswer, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from otelbridge.simulator.upstream import Relay

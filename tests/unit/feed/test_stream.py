@@ -8,9 +8,10 @@ import pytest
 
 from otelbridge.event import RawEvent, Stream
 from otelbridge.feed.buffer import Buffer, BufferWriter
+from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
 from otelbridge.feed.model import StreamEnd, StreamState
 from otelbridge.feed.settings import FeedSettings
-from otelbridge.feed.stream import IN_FLIGHT_NANOS, StreamWatch
+from otelbridge.feed.stream import StreamWatch
 
 SECOND = 1_000_000_000
 
