@@ -40,10 +40,10 @@ LONGEST_RUN_SECONDS = 3600.0
 QUIET_SECONDS = 120.0
 """An unusual silence as long as this ends the run: an outage of a node is shorter, an evening longer."""
 RESUMED_SOUNDS = 10
-"""After an outage it goes on as before: an unusual silence after fewer sounds belongs to the one before, or means that
-the habit has changed."""
+"""After an outage it goes on as before: an unusual silence after fewer sounds is tentative: the habit may have
+changed."""
 SETTLED_ABSENCE_SECONDS = 10.0
-"""What goes on after so long is another absence, or another habit."""
+"""A tentative absence is none of these any more when the node has been heard for so long."""
 EXCUSE_SECONDS = 2.0
 """An absence waits for so long whether the upstream's own gap explains it."""
 OWN_RECORDS = 12
@@ -115,10 +115,12 @@ class Habit:
 
     __slots__ = (
         "_absence",
+        "_away_since",
         "_excused_from",
         "_excused_nano",
         "_excused_until",
         "_floor",
+        "_is_tentative",
         "_longest",
         "_needed",
         "_run_from",
@@ -142,7 +144,11 @@ class Habit:
         """Silences of the run, falling; each has faded with the sounds since."""
         self._needed = RUN_SECONDS
         self._absence: Absence | None = None
-        """An unusual silence that has ended; perhaps it is not the last of its kind, or is explained yet."""
+        """An unusual silence that has ended."""
+        self._is_tentative = False
+        """It came soon after another one: perhaps it is the habit that has changed."""
+        self._away_since = unix_nano
+        """When the first of these began."""
 
     def heard(self, unix_nano: int) -> None:
         """It was heard at this time."""
@@ -163,24 +169,26 @@ class Habit:
                 self._longest = sorted([*self._longest, silence], reverse=True)[:LONGEST]
             return
         resumed, self._sounds_since = self._sounds_since >= RESUMED_SOUNDS, 0
+        if resumed:
+            self._away_since = began
         if self._absence is not None:
             self._absence = self._absence._replace(ended=unix_nano, number=self._absence.number + 1)
-        elif resumed:
-            self._absence = Absence(began, unix_nano)
-        if silence >= QUIET_SECONDS or self._absence is None or self._absence.seconds >= QUIET_SECONDS:
+        else:
+            self._absence, self._is_tentative = Absence(began, unix_nano), not resumed
+        if unix_nano - self._away_since >= QUIET_SECONDS * NANOSECONDS:
             self._needed = min(max(self._needed, 2 * run), LONGEST_RUN_SECONDS)
             self._begin_run(unix_nano)
+            self._absence = None if self._is_tentative else self._absence
 
     def absence(self, now_unix_nano: int) -> Absence | None:
         """The absence that has ended before this time and is worth a record, once."""
         absence = self._absence
-        if absence is None:
+        if absence is None or now_unix_nano - absence.ended < EXCUSE_SECONDS * NANOSECONDS:
             return None
-        since = (now_unix_nano - absence.ended) / NANOSECONDS
-        settled = self._sounds_since >= RESUMED_SOUNDS or absence.seconds >= QUIET_SECONDS
-        settled = settled or (since >= SETTLED_ABSENCE_SECONDS and not self.unusual(now_unix_nano))
-        if since < EXCUSE_SECONDS or not settled:
-            return None
+        if self._is_tentative and self._sounds_since < RESUMED_SOUNDS:
+            is_long_ago = now_unix_nano - absence.ended >= SETTLED_ABSENCE_SECONDS * NANOSECONDS
+            if not is_long_ago or self.unusual(now_unix_nano):
+                return None
         self._absence = None
         return absence
 
