@@ -2,10 +2,10 @@
 
 A relay says nothing of its links to the nodes: when one is gone its streams stay open and quiet. All that can be seen
 is that a node which used to speak no longer does. Nothing says whether a silence means that nothing happened or that
-nobody was heard. So the silence that goes on is compared with the longest ones of the present run of events: five
-times the third of them is unusual. What was unusual is never learnt, so the thirtieth outage is noticed as well as the
-first. What lasted for minutes ends the run: the evening has come, and the next run has to prove itself longer. Times
-are passed in.
+nobody was heard. So the silence that goes on is compared with the longest ones of the present run of events: what
+is 4.5 times the third of them is unusual. What was unusual is never learnt, so the thirtieth outage is noticed as well
+as the first. What lasted for minutes ends the run: the evening has come, and the next run has to prove itself longer.
+Times are passed in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
 
 NANOSECONDS = 1_000_000_000
 
-UNUSUAL_FACTOR = 5.0
+UNUSUAL_FACTOR = 4.5
 """A silence is unusual when it is so many times the third longest of the run."""
 LONGEST = 3
 """So many of the longest silences are kept, and the shortest of them counts: one or two absences that were a little too

@@ -330,8 +330,8 @@ def test_a_run_that_has_ended_by_itself_makes_the_next_prove_itself_for_twice_as
     assert habit.unusual(round((last + 60) * NANOSECONDS))
 
 
-def test_five_times_the_third_longest_silence_of_late_is_unusual() -> None:
+def test_four_and_a_half_times_the_third_longest_silence_of_late_is_unusual() -> None:
     habit = new()
     last = steady(habit, start=1, seconds=400, every=10)
-    assert not habit.unusual(round((last + 46) * NANOSECONDS))
-    assert habit.unusual(round((last + 51) * NANOSECONDS))
+    assert not habit.unusual(round((last + 42) * NANOSECONDS))
+    assert habit.unusual(round((last + 46) * NANOSECONDS))
