@@ -199,6 +199,11 @@ def _disk(facts: Facts) -> tuple[str, bool]:
     return f"at most {worst['p99_ms']} ms, at {worst['rate']:,}/s", worst["p99_ms"] <= 20
 
 
+def _rules(facts: Facts) -> tuple[str, bool]:
+    row = next(row for row in facts["rows"] if row["option"] == "20 rules")
+    return f"{row['ratio']} times ({row['least']} to {row['most']})", row["ratio"] <= 1.15
+
+
 BARS: tuple[tuple[str, str, str, Read], ...] = (
     ("cost", "events per CPU second against the SDK bridge", ">= 5 times", _ratio),
     ("cost", "CPU per event, alerts, queue on, gRPC with gzip", "<= 33 µs where the SDK bridge takes 170", _cost),
@@ -257,6 +262,7 @@ BARS: tuple[tuple[str, str, str, Read], ...] = (
     ),
     ("yardstick", "start to subscribed", "<= 0.8 s", _start_beside_go),
     ("disk", "receipt to disk p99, 20 to 2,000 events/s", "<= 20 ms", _disk),
+    ("options", "CPU per event with 20 rules against none", "<= 1.15 times", _rules),
 )
 
 
@@ -361,6 +367,18 @@ def _disk_section(facts: Facts) -> str:
         "### From receipt to disk\n\nSeen from outside, in the queue's file, a look each millisecond; of each batch "
         "the event that waited longest.\n\n"
         + table(("events/s", "p50 ms", "p99 ms", "most ms", "batches", "% of the records seen"), rows)
+    )
+
+
+def _options_section(facts: Facts) -> str:
+    rows = [
+        (row["option"], row["cpu_us_per_event"], row["ratio"], f"{row['least']} to {row['most']}")
+        for row in facts["rows"]
+    ]
+    return (
+        f"### What options cost\n\nAt {round(facts['per_second']):,} alerts/s, per event received, until nothing is "
+        "held; ratios within rounds. The flood has hundreds of kinds, so a turn counts into hundreds of windows.\n\n"
+        + table(("option", "CPU µs per event", "times", "least to most"), rows)
     )
 
 
@@ -530,6 +548,7 @@ SECTIONS: dict[str, Callable[[Facts], str]] = {
     "sustained": _sustained_section,
     "latency": _latency_section,
     "disk": _disk_section,
+    "options": _options_section,
     "burst": _burst_section,
     "held": _held_section,
     "kept": _kept_section,

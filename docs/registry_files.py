@@ -11,7 +11,7 @@ import yaml
 from otelbridge.mapping.fields import ATTRIBUTES, Declared, Type
 from otelbridge.mapping.request import SCHEMA_URL
 from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
-from otelbridge.mapping.synthetic import GAP_EVENT
+from otelbridge.mapping.synthetic import FLOOD_EVENT, GAP_EVENT
 from otelbridge.telemetry import names as n
 
 _S, _I, _D, _B = Type.STRING, Type.INT, Type.DOUBLE, Type.BOOLEAN
@@ -63,7 +63,11 @@ EVENT_NAMES: dict[str, str] = {
     THROTTLED_EVENT: "KubeArmor stops reporting a container for a while.",
     MESSAGE_EVENT: "KubeArmor about itself.",
     GAP_EVENT: "A stretch of time that could not be seen.",
+    FLOOD_EVENT: "Events of one kind that were counted instead of sent.",
 }
+
+OWN_EVENTS = (GAP_EVENT, FLOOD_EVENT)
+"""The bridge's own; their attributes begin with their names."""
 
 
 def files() -> dict[str, str]:
@@ -110,8 +114,8 @@ def _defined(one: Declared) -> dict[str, Any]:
 
 
 def _events() -> Iterator[dict[str, Any]]:
-    gaps = [one.key for one in ATTRIBUTES if one.key.startswith("otelbridge.gap.")]
-    common = [one.key for one in ATTRIBUTES if one.key not in gaps]
+    own = {event: [one.key for one in ATTRIBUTES if one.key.startswith(f"{event}.")] for event in OWN_EVENTS}
+    common = [one.key for one in ATTRIBUTES if not one.key.startswith(tuple(f"{event}." for event in OWN_EVENTS))]
     yield {
         "id": "attributes.record",
         "type": "attribute_group",
@@ -126,7 +130,7 @@ def _events() -> Iterator[dict[str, Any]]:
             "stability": "development",
             "brief": brief,
             "extends": "attributes.record",
-            "attributes": _references(gaps if name == GAP_EVENT else ["kubearmor.stream"]),
+            "attributes": _references(own.get(name, ["kubearmor.stream"])),
         }
 
 

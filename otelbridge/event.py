@@ -1,4 +1,4 @@
-"""The data types that all components share: a stream, a raw event, a gap."""
+"""The data types that all components share: a stream, a raw event, a gap, a flood."""
 
 from __future__ import annotations
 
@@ -112,6 +112,27 @@ class Gap:
     def stream_name(self) -> str:
         """The stream's name, or `all`."""
         return self.stream.value if self.stream else "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flood:
+    """Events of one kind that were counted instead of sent: they become the log record `otelbridge.flood`."""
+
+    stream: Stream
+    """Alerts or logs."""
+    kind: str
+    """`stream/policy/namespace/workload/operation/outcome`."""
+    sample: bytes
+    """An encoded Alert or Log with the workload and the rule of the first one."""
+    events: int
+    started_unix_nano: int
+    ended_unix_nano: int
+    processes: int
+    """Different executables: exact where they are few, an estimate where many."""
+    process_examples: tuple[str, ...]
+    resources: int
+    """Different files, or peers, as above."""
+    resource_examples: tuple[str, ...]
 
 
 RecordGap = Callable[[Gap], None]

@@ -8,28 +8,41 @@ that an event holds may end the thread: everything that reads one stands inside 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 from otelbridge import clamp
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import BUFFER_FULL, OVERSIZED, Buffer, Overflow
+from otelbridge.gate.flood import NOTE, Floods, Kind, Staged, Window, kind_of
 from otelbridge.gate.rules import Gate
-from otelbridge.mapping.decode import Decoded, decode
+from otelbridge.mapping.decode import KINDS, Decoded, decode
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.severity import THROTTLING_OPERATION
+from otelbridge.mapping.synthetic import sample_of
 from otelbridge.pb.kubearmor_pb2 import Alert
-from otelbridge.queue.model import Batch
+from otelbridge.queue.model import Batch, Retained
 from otelbridge.queue.packing import packed, plain_copy
 from otelbridge.queue.queue import DurableQueue
-from otelbridge.telemetry.events import EventDamaged, EventsEncoded, EventsOverflowed, GapEnded, Tell
+from otelbridge.telemetry.events import EventDamaged, EventsEncoded, EventsOverflowed, FloodSummarised, GapEnded, Tell
 from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.supervisor import SupervisedThread
+
+
+@dataclass(slots=True)
+class Flooded:
+    """Events of one kind that are counted instead of sent."""
+
+    window: Window
+    records: list[Record] = field(default_factory=list)
+    oldest_received_unix_nano: int = 0
 
 
 @dataclass(slots=True)
@@ -45,6 +58,8 @@ class Findings:
     throttled: list[Gap] = field(default_factory=list)
     redacted: int = 0
     """Events in which a secret was blacked out."""
+    floods: dict[Kind, Flooded] = field(default_factory=dict)
+    """Events beyond the rate of their kind."""
 
     def note_damage(self, stream: Stream, upstream: str, how: str, why: str) -> None:
         """Counts an event that did not parse as it should."""
@@ -60,10 +75,15 @@ class Findings:
 class EventEncoder:
     """Belongs to the encoder's thread, which replaces `findings` at each turn."""
 
-    def __init__(self, gate: Gate, mapper: Mapper, latest: RecentEvents | None = None) -> None:
+    def __init__(
+        self, gate: Gate, mapper: Mapper, latest: RecentEvents | None = None, floods: Floods | None = None
+    ) -> None:
         self._gate = gate
         self._mapper = mapper
         self._latest = latest
+        self._floods = floods or Floods(gate.flood)
+        self.now = 0.0
+        """Monotonic seconds at the turn's begin."""
         # A rule asks for little, and its answers are kept with the parts; redaction has to read every text.
         self._fastpath = {} if gate.redacts else mapper.compiled(gate.screens)
         self.findings = Findings()
@@ -87,7 +107,9 @@ class EventEncoder:
                 if mapped is not None:
                     if self._latest is not None:
                         self._latest.note(stream, received_unix_nano, body, mapped.encoded)
-                    return mapped
+                    if not self._floods.on:
+                        return mapped
+                    return self._unless_flooded(KINDS[stream].FromString(body), mapped, received_unix_nano)
             return self._by_reference(event, received_unix_nano)
         except Exception as fault:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
             raw = Decoded(Alert(), "raw", f"a fault of the bridge: {fault!r}", body=body)
@@ -121,7 +143,23 @@ class EventEncoder:
         if self._latest is not None:
             passed = message.SerializeToString() if event_uid else body
             self._latest.note(stream, received_unix_nano, passed, record.encoded)
-        return record
+        if not self._floods.on or stream is Stream.MESSAGES:
+            return record
+        return self._unless_flooded(message, record, received_unix_nano)
+
+    def _unless_flooded(self, message: Any, record: Record, received_unix_nano: int) -> Record | None:
+        """The record, or None where it is beyond the rate of its kind; then it is counted and put aside."""
+        kind = kind_of(record.stream, message)
+        if self._floods.passes(kind, self.now):
+            return record
+        flooded = self.findings.floods.get(kind)
+        if flooded is None:
+            sample = b"" if kind in self._floods else sample_of(message)
+            flooded = Flooded(Window(sample), oldest_received_unix_nano=received_unix_nano)
+            self.findings.floods[kind] = flooded
+        flooded.window.add(record.time_unix_nano or received_unix_nano, message.ProcessName, message.Resource)
+        flooded.records.append(record)
+        return None
 
     def _as_bytes(self, event: RawEvent, received_unix_nano: int, raw: Decoded) -> Record:
         """The event as evidence that nothing could read: no rule can, either."""
@@ -251,6 +289,10 @@ class Turn:
     key: object = field(default_factory=object)
     """Tells it from other turns."""
     encoded: list[EventsEncoded] = field(default_factory=list)
+    aside: list[Retained] = field(default_factory=list)
+    """The events of floods: for the flight recorder, not for the endpoint."""
+    staged: Staged = field(default_factory=lambda: Staged({}, {}))
+    """The windows of floods, as they will stand."""
 
 
 class Pipeline:
@@ -268,7 +310,8 @@ class Pipeline:
         latest: RecentEvents | None = None,
     ) -> None:
         self._buffer = buffer
-        self._encoder = EventEncoder(gate, mapper, latest)
+        self._floods = Floods(gate.flood, queue.notes(NOTE).values(), now=time.monotonic())
+        self._encoder = EventEncoder(gate, mapper, latest, self._floods)
         self._mapper = mapper
         self._queue = queue
         self._tell = tell
@@ -316,11 +359,12 @@ class Pipeline:
         draining = self._draining.is_set()  # read before the take: what came before it is then surely taken
         if self._replacement is not None:
             (gate, self._mapper), self._replacement = self._replacement, None
-            self._encoder = EventEncoder(gate, self._mapper, self._latest)
+            self._floods.change(gate.flood)
+            self._encoder = EventEncoder(gate, self._mapper, self._latest, self._floods)
         turn = self._made or self._make(draining=draining)
         if turn.batches or turn.postings:
             postings = [Posting(*key, records) for key, records in turn.postings.items()]
-            self._queue.put(turn.batches, postings, turn=turn.key)
+            self._queue.put(turn.batches, postings, aside=turn.aside, notes=turn.staged.notes(), turn=turn.key)
         done = draining and not self._events and not turn.left_gaps
         self._made = None
         self._finish(turn)
@@ -333,9 +377,11 @@ class Pipeline:
         self._overflows += self._buffer.take_overflow(at_once=draining)
         left_gaps = self._gaps.waiting()
         turn = Turn(Findings(), left_gaps=len(left_gaps))
+        self._encoder.now = time.monotonic()
         self._encode_events(turn)
         self._count_overflows(turn)
-        self._encode_gaps([*left_gaps, *turn.gaps], turn)
+        self._summarise_floods(turn, close_all=draining)
+        self._encode_own([*left_gaps, *turn.gaps], turn)
         for stream, count in turn.findings.dropped.items():
             turn.postings[stream, Account.DROPPED, FAULT_REASON] += count
         self._made = turn
@@ -345,6 +391,9 @@ class Pipeline:
         """The queue has everything: lets go of what was taken, and tells what was found."""
         overflows, self._overflows, self._events = self._overflows, [], []
         self._gaps.done(turn.left_gaps)
+        self._floods.commit(turn.staged, self._encoder.now)
+        for kind, window in turn.staged.closed.items():
+            self._tell(FloodSummarised(kind=str(kind), events=window.count))
         self.redacted += turn.findings.redacted
         for encoded in turn.encoded:
             self._tell(encoded)
@@ -445,16 +494,43 @@ class Pipeline:
                 )
             )
 
-    def _encode_gaps(self, gaps: Sequence[Gap], turn: Turn) -> None:
-        if not gaps:
+    def _summarise_floods(self, turn: Turn, *, close_all: bool) -> None:
+        """Puts the events of floods aside, and stages the windows that count them."""
+        floods = turn.findings.floods
+        for kind, flooded in floods.items():
+            turn.postings[kind.stream, Account.SUMMARISED, ""] += len(flooded.records)
+            with contextlib.suppress(Exception):  # the record of the flood counts them all the same
+                turn.aside.append(
+                    Retained(
+                        stream=kind.stream,
+                        request=packed(self._mapper.assemble(flooded.records)),
+                        records=len(flooded.records),
+                        oldest_received_unix_nano=clamp.unix_nano(flooded.oldest_received_unix_nano),
+                        delivered_unix_nano=0,
+                        kind=str(kind),
+                    )
+                )
+        windows = {kind: flooded.window for kind, flooded in floods.items()}
+        turn.staged = self._floods.stage(windows, self._encoder.now, close_all=close_all)
+
+    def _encode_own(self, gaps: Sequence[Gap], turn: Turn) -> None:
+        """Makes the bridge's own records, of gaps and of floods."""
+        floods = turn.staged.closed
+        if not gaps and not floods:
             return
         batch = OpenBatch(Stream.GAPS)
+        for kind, window in floods.items():
+            now = time.time_ns()
+            try:
+                batch.add(self._mapper.flood(window.flood(kind), observed_unix_nano=now), now)
+            except Exception as fault:  # noqa: BLE001 - as for a single event
+                turn.findings.drop(Stream.GAPS, "", fault)
         for gap in gaps:
             now = time.time_ns()  # a throttled container's gap ends in the future: it is observed now all the same
             try:
                 batch.add(self._mapper.gap(gap, observed_unix_nano=now), now)
             except Exception as fault:  # noqa: BLE001 - as for a single event
                 turn.findings.drop(Stream.GAPS, gap.upstream, fault)
-        turn.postings[Stream.GAPS, Account.RECEIVED, ""] += len(gaps)
+        turn.postings[Stream.GAPS, Account.RECEIVED, ""] += len(gaps) + len(floods)
         if batch.records:
             self._close(batch, turn)

@@ -13,6 +13,7 @@ IN_NAMESPACE = {"k8s_namespace_name": '=~"$namespace"'}
 MEANT_TO_BLOCK = '=~"Block|Audit [(]Block[)]"'
 """`Audit (Block)` is what KubeArmor says where it has no enforcer that could."""
 FILTERED = {"otelbridge_ledger_account": '="filtered"'}
+SUMMARISED = {"otelbridge_ledger_account": '="summarised"'}
 LISTED = 50
 HOUR_SECONDS = 3600
 
@@ -198,6 +199,15 @@ FLOW = Row(
             queries=(Query(f"{by(n.STREAM, n.REASON)} ({series('otelbridge.ledger.records', **FILTERED)})"),),
             meaning="Events that a rule of `gate.rules` dropped, since the queue was made; the reason is the rule's name.",
             otherwise="a rule that drops more than it should: `otelbridge explain FILE` says which rule decides.",
+        ),
+        Panel(
+            title="Counted instead of sent",
+            kind="table",
+            unit="none",
+            no_value="no flood, or no `gate.flood`",
+            queries=(Query(f"{by(n.STREAM)} ({series('otelbridge.ledger.records', **SUMMARISED)})"),),
+            meaning="Events of floods, since the queue was made: each kind's are one record `otelbridge.flood` a minute.",
+            otherwise="the records name the kinds; `otelbridge queue replay --kind PATTERN` sends the originals.",
         ),
         Panel(
             title="Withheld, by namespace",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,8 +39,8 @@ from otelbridge.send.console_sender import to_document, to_line
 from otelbridge.send.sender import Sender, open_sender
 
 REPLAY_EXAMPLES = (
-    "otelbridge queue replay --since 10m --to http://collector:4317",
     "otelbridge queue replay --since 2026-01-31T12:00:00Z --until 2026-01-31T12:30:00Z --to http://collector:4317",
+    "otelbridge queue replay --since 1h --kind 'alerts/block-curl/*' --to http://collector:4317",
 )
 MAX_TRIES = 5
 RETRY_SECONDS = 1.0
@@ -50,6 +51,10 @@ def replay(
     *,
     since: Annotated[str, typer.Option(metavar="TIME", help="From when: 10m (ago), or an instant.")],
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Until when; now where not given.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Only what floods' records stand for: a shell pattern for their kind."),
+    ] = None,
     to: Annotated[str | None, typer.Option(metavar="URL", help="Endpoint; send.endpoint where not given.")] = None,
     protocol: Annotated[str | None, typer.Option(help="grpc, http/protobuf or console.")] = None,
     config: ConfigOption = None,
@@ -58,7 +63,8 @@ def replay(
 ) -> None:
     """Send delivered batches again.
 
-    Those that were retained (queue.retain_seconds), to this or another endpoint. Records keep their log.record.uid.
+    Those that were retained (queue.retain_seconds), to this or another endpoint; those of floods, which were counted
+    only, too. Records keep their log.record.uid.
     """
     loaded = load_or_exit(config, sets, quiet=True, queue_directory=queue_directory, endpoint=to, protocol=protocol)
     try:
@@ -75,6 +81,8 @@ def replay(
     try:
         with inspect(directory) as found:
             for kept in found.retained(begin, end):
+                if kind is not None and not (kept.kind and fnmatchcase(kept.kind, kind)):
+                    continue
                 records += _send(sender, kept)
                 batches += 1
     except QueueUnusable as error:
@@ -85,7 +93,8 @@ def replay(
         sender.close()
     say(f"{records} records in {batches} batches replayed to {sender.endpoint}.")
     if not batches:
-        say("The flight recorder kept nothing of that time; queue.retain_seconds says how long it keeps.")
+        what = "of that kind and time" if kind else "of that time"
+        say(f"The flight recorder kept nothing {what}; queue.retain_seconds says how long it keeps.")
 
 
 def _send(sender: Sender, kept: Retained) -> int:

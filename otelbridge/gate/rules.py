@@ -183,6 +183,7 @@ class Gate:
     def __init__(self, settings: GateSettings) -> None:
         self._redactors: tuple[Redactor, ...] = redactors(settings)
         self._streams = {stream: self._compile(stream, settings) for stream in UPSTREAM_STREAMS}
+        self.flood = settings.flood
         self.open = not settings.rules and not self._redactors
         """No rule and no redaction: whoever asks may skip it."""
         self.redacts = bool(self._redactors)

@@ -73,8 +73,23 @@ class RedactSettings(BaseModel):
         return fields
 
 
+class FloodSettings(BaseModel):
+    """How many events of one kind (policy, workload, operation, outcome) go through one by one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rate_per_second: float = Field(
+        default=0.0,
+        ge=0,
+        le=1_000_000,
+        description="Events of one kind that go through each second; those beyond are counted into one summary per kind "
+        "and minute, and kept by the flight recorder. 0: no limit.",
+    )
+    burst: int = Field(default=100, ge=1, le=1_000_000, description="So many of a kind go through at once.")
+
+
 class GateSettings(BaseModel):
-    """Rules, in order, and redactions."""
+    """Rules, in order, redactions, and floods."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,3 +101,4 @@ class GateSettings(BaseModel):
         default=False,
         description="Black out what looks like a password, token or key in a command line, by built-in patterns.",
     )
+    flood: FloodSettings = Field(default=FloodSettings(), description="Floods: one kind of event over and over.")

@@ -200,6 +200,14 @@ ATTRIBUTES: tuple[Declared, ...] = (
     Declared("otelbridge.gap.detail", _S, "A sentence for people.", "UNAVAILABLE: Socket closed"),
     Declared("otelbridge.gap.attempts", _I, "Attempts that it took to see again.", 3),
     Declared("otelbridge.gap.lost_records", _I, "Records that were lost, where they were counted.", 250),
+    Declared("otelbridge.flood.kind", _S, "What the events of a flood have in common: stream, policy, namespace, workload, operation and outcome.", "alerts/block-curl/shop/web/Process/denied"),
+    Declared("otelbridge.flood.events", _I, "Events that were counted instead of sent.", 4312),
+    Declared("otelbridge.flood.start", _S, "When the first of them happened.", "2026-07-25T17:20:00.123456Z"),
+    Declared("otelbridge.flood.end", _S, "When the last of them happened.", "2026-07-25T17:20:59.623456Z"),
+    Declared("otelbridge.flood.processes", _I, "Different executables; beyond 127 an estimate.", 1),
+    Declared("otelbridge.flood.process_examples", _L, "The first of them.", ["/usr/bin/curl"]),
+    Declared("otelbridge.flood.resources", _I, "Different files or peers; beyond 127 an estimate.", 37),
+    Declared("otelbridge.flood.resource_examples", _L, "The first of them.", ["/app/payload"]),
     Declared("otelbridge.gap.estimated_records", _I, "About how many were missed, from the rate before.", 40),
 )
 # fmt: on

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from otelbridge.event import Gap, Stream
+from otelbridge.event import Flood, Gap, Stream
 from otelbridge.mapping.decode import KINDS, Decoded, Event
 from otelbridge.mapping.fastpath_cache import CompiledMap, Screen, compiled_mapping
 from otelbridge.mapping.model import MappingCounts
 from otelbridge.mapping.record_encoder import RecordEncoder
 from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.synthetic import MessageEncoder, gap_record, raw_record, raw_uid
+from otelbridge.mapping.synthetic import MessageEncoder, flood_record, gap_record, raw_record, raw_uid
 from otelbridge.mapping.wire import Attribute
 from otelbridge.pb import kubearmor_pb2 as pb
 
@@ -121,6 +121,10 @@ class Mapper:
     def gap(self, gap: Gap, *, observed_unix_nano: int = 0) -> Record:
         """A gap as a record; observed when it ended, unless told otherwise."""
         return gap_record(gap, self._settings, observed_unix_nano or gap.ended_unix_nano)
+
+    def flood(self, flood: Flood, *, observed_unix_nano: int) -> Record:
+        """A flood as a record."""
+        return flood_record(flood, self._settings, observed_unix_nano)
 
     def event_unix_nano(self, message: Event) -> int:
         """When the event happened, or 0 where it does not tell."""

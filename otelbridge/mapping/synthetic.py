@@ -1,23 +1,32 @@
-"""Makes the records of everything but alerts and logs: gaps, undecodable events, KubeArmor's messages."""
+"""Makes the records of everything but alerts and logs: gaps, floods, undecodable events, KubeArmor's messages."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 from otelbridge import clamp
-from otelbridge.event import STREAMS, Gap, Stream
-from otelbridge.mapping.decode import Decoded, as_json, as_map
-from otelbridge.mapping.fields import MESSAGE_FIELDS
+from otelbridge.event import STREAMS, Flood, Gap, Stream
+from otelbridge.mapping.decode import KINDS, Decoded, Event, as_json, as_map
+from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS, Group
 from otelbridge.mapping.model import Instant, MappingCounts, Memo, Values, WorkloadPart
-from otelbridge.mapping.parts import Key, Parts, digest_of, uid
+from otelbridge.mapping.parts import Key, Parts, digest_of, shape, uid
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.severity import MESSAGE_EVENT, MESSAGE_SITUATIONS, Situation, severity_table
+from otelbridge.mapping.severity import (
+    MESSAGE_EVENT,
+    MESSAGE_SITUATIONS,
+    Situation,
+    rule_on_alert,
+    rule_on_log,
+    severity_table,
+)
 from otelbridge.mapping.wire import RESOURCE_ATTRIBUTE, Attribute, Value, attributes, clip, log_record, one_line
 from otelbridge.mapping.workload import place
 from otelbridge.pb import kubearmor_pb2 as pb
 
 GAP_EVENT = "otelbridge.gap"
+FLOOD_EVENT = "otelbridge.flood"
+_GENERAL_FIELDS = {field.name.split(".")[0] for field in FIELDS if field.group in (Group.WORKLOAD, Group.RULE)}
 MAX_RAW_BYTES = 1 << 20  # a quarter of the 4 MiB that a Collector takes by default
 _SECOND = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,6 +76,64 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
         severity_number=severity_table(settings.severity)[Situation.GAP][0],
         event_name=GAP_EVENT,
         body=clip(one_line(_sentence(gap, seconds, start)), settings.max_body_bytes),
+        pairs=pairs,
+        limit_bytes=settings.max_value_bytes,
+        cut=cut,
+    )
+    resource = _resource(settings, [*where.service, *where.node, *where.pod, *where.container])
+    return Record(Stream.GAPS, resource, encoded, started)
+
+
+def sample_of(message: Event) -> bytes:
+    """An event without what is new with every event: where it happened, and what KubeArmor says about it."""
+    sample = type(message)()
+    for name in _GENERAL_FIELDS.intersection(message.DESCRIPTOR.fields_by_name):
+        value = getattr(message, name)
+        if isinstance(value, str | int):
+            setattr(sample, name, value)
+        else:
+            getattr(sample, name).MergeFrom(value)
+    return sample.SerializeToString()
+
+
+def flood_record(flood: Flood, settings: MappingSettings, observed_unix_nano: int) -> Record:
+    """The record of a flood, with severity, policy, resource and time of its first event."""
+    message = KINDS[flood.stream].FromString(flood.sample)
+    started, ended = clamp.unix_nano(flood.started_unix_nano), clamp.unix_nano(flood.ended_unix_nano)
+    of_rule = shape(type(message), FIELDS, Group.RULE)
+    of_workload = shape(type(message), FIELDS, Group.WORKLOAD)
+    values = Values(zip(of_rule.names, of_rule.fetch(message), strict=True))
+    where = place(Values(zip(of_workload.names, of_workload.fetch(message), strict=True)), settings)
+    is_alert = flood.stream is Stream.ALERTS
+    ruling = rule_on_alert(values, mitre=settings.mitre_techniques) if is_alert else rule_on_log(values)
+    cut: list[str] = []
+    identity = (flood.kind, str(started), str(ended), str(flood.events))
+    pairs: list[Attribute] = [
+        ("kubearmor.stream", str(flood.stream)),
+        ("event.name", FLOOD_EVENT if settings.event_name_attribute else ""),
+        *ruling.attributes,
+        ("otelbridge.flood.kind", flood.kind),
+        ("otelbridge.flood.events", flood.events),
+        ("otelbridge.flood.start", iso(started)),
+        ("otelbridge.flood.end", iso(ended)),
+        ("otelbridge.flood.processes", flood.processes),
+        ("otelbridge.flood.process_examples", list(flood.process_examples)),
+        ("otelbridge.flood.resources", flood.resources),
+        ("otelbridge.flood.resource_examples", list(flood.resource_examples)),
+        ("log.record.uid", uid(digest_of([(value, "") for value in identity])).decode()),
+    ]
+    seconds = (ended - started) / _SECOND
+    body = (
+        f"{flood.events} {flood.stream} of one kind in {seconds:.0f} s, counted instead of sent: {flood.kind}; "
+        f"{flood.processes} executables ({', '.join(flood.process_examples)}), "
+        f"{flood.resources} resources ({', '.join(flood.resource_examples)})."
+    )
+    encoded = log_record(
+        unix_nano=started,
+        observed_unix_nano=observed_unix_nano,
+        severity_number=severity_table(settings.severity)[ruling.situation][ruling.level],
+        event_name=FLOOD_EVENT,
+        body=clip(one_line(body), settings.max_body_bytes),
         pairs=pairs,
         limit_bytes=settings.max_value_bytes,
         cut=cut,

@@ -12,12 +12,12 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from otelbridge.queue.memory import OpenLease
-from otelbridge.queue.model import Batch, Change, DeadLetter, Refused, TooLarge
+from otelbridge.queue.model import Batch, Change, DeadLetter, Refused, Retained, TooLarge
 from otelbridge.queue.packing import joined
 from otelbridge.queue.settings import QueueSettings, nanos
 from otelbridge.queue.state import QueueState
@@ -140,6 +140,17 @@ class DeadLetters:
         if open_lease.on_disk:
             change.retain.append((open_lease.span, self._state.clock.now()))
             self.retained_bytes += sum(row.bytes for row in open_lease.rows)
+
+    def keep(self, aside: Sequence[Retained], change: Change) -> None:
+        """Adds batches that are not to be sent to the change; while the disk takes no writes, they are not kept."""
+        if self._state.file.error is None:
+            clock = self._state.clock
+            for kept in aside:
+                received = clock.time_of(kept.oldest_received_unix_nano)
+                change.retained.append(
+                    replace(kept, oldest_received_unix_nano=received, delivered_unix_nano=clock.now())
+                )
+                self.retained_bytes += len(kept.request)
 
     def trim(self) -> bool:
         """Forgets retained batches beyond age and bound, and counts anew in a new file; True when there may be more."""

@@ -156,13 +156,16 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retained:
-    """A batch that was delivered, kept by the flight recorder."""
+    """A batch that was delivered, or that a flood's summary stands for, kept by the flight recorder."""
 
     stream: Stream
     request: bytes
     records: int
     oldest_received_unix_nano: int
     delivered_unix_nano: int
+    """Or when it was put aside."""
+    kind: str = ""
+    """Of the flood that it belongs to; empty for what was delivered."""
 
 
 @dataclass(slots=True, kw_only=True)

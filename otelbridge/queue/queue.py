@@ -6,11 +6,11 @@ and a thread of the queue's own writes them when it does again.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 
 from otelbridge.event import Gap, RecordGap, Stream
@@ -28,6 +28,7 @@ from otelbridge.queue.model import (
     Outcome,
     QueueUnusable,
     Refused,
+    Retained,
     TooLarge,
 )
 from otelbridge.queue.overflow import Overflow
@@ -140,7 +141,7 @@ class DurableQueue:
         records, size = sum(state.counts.records.values()), state.counts.total_bytes()
         tell(QueueOpened(path=str(self.path), held_records=records, held_bytes=size))
 
-    @contextmanager
+    @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """The lock; what happened meanwhile is told after it is let go."""
         with self._lock:
@@ -160,7 +161,15 @@ class DurableQueue:
 
     # --- the walk ---
 
-    def put(self, batches: Sequence[Batch], postings: Sequence[Posting] = (), *, turn: object = None) -> None:
+    def put(
+        self,
+        batches: Sequence[Batch],
+        postings: Sequence[Posting] = (),
+        *,
+        aside: Sequence[Retained] = (),
+        notes: Mapping[str, str] | None = None,
+        turn: object = None,
+    ) -> None:
         """Holds batches, and posts to the ledger in the same transaction. Never raises for what the disk does.
 
         Where a fault of ours makes it raise, either nothing is held and posted, or all; a repeated call tells which by
@@ -168,13 +177,15 @@ class DurableQueue:
 
         Args:
             batches: what was received and encoded.
-            postings: their receipts (`RECEIVED`), and what was filtered or dropped before.
+            postings: their receipts (`RECEIVED`), and what was filtered, summarised or dropped before.
+            aside: what the flight recorder keeps and nobody sends.
+            notes: for the next life, by key; an empty one is deleted.
             turn: a call with the turn of the one before does nothing where that one held all.
         """
         with self._changing():
             if turn is not None and turn is self._last_turn:
                 return
-            state, change = self._state, Change()
+            state, change = self._state, Change(notes=dict(notes or {}))
             self._dequeue.note_arrivals(batches)
             try:
                 without_room = self._admit(batches, change)
@@ -183,6 +194,7 @@ class DurableQueue:
                 state.take_back(change)
                 raise
             self._last_turn = turn
+            self._dead_letters.keep(aside, change)
             for batch in without_room:
                 self._overflow.drop(batch)
             state.write(change)
@@ -346,6 +358,13 @@ class DurableQueue:
         """Until when each upstream's stream was watched, in this life or an earlier one."""
         with self._lock:
             return dict(self._state.watched)
+
+    def notes(self, beginning: str) -> dict[str, str]:
+        """What an earlier life noted under keys that begin so; nothing where it cannot be read."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            store = self._state.file.store
+            return store.notes(beginning) if store is not None else {}
+        return {}
 
     # --- tending ---
 

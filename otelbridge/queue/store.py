@@ -72,7 +72,7 @@ Synchronous = Literal["normal", "full"]
 QUEUE_FILE = "queue.db"
 Connect = Callable[[Path], sqlite3.Connection]
 APPLICATION_ID = 0x6F74656C  # "otel": `file queue.db` and salvage tell it by that
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PAGE_BYTES = 8192
 """Measured (docs/decisions/queue.md): 4 KiB wastes half of the space at 2 KB a batch, 16 KiB costs CPU."""
 CACHE_KIB = 4096  # the part of the file that stays in memory, whatever the backlog
@@ -98,9 +98,10 @@ CREATE TABLE dead_letters (
   refused INTEGER NOT NULL, code TEXT NOT NULL, why TEXT NOT NULL, request BLOB NOT NULL);
 CREATE TABLE retained (
   id INTEGER PRIMARY KEY, stream TEXT NOT NULL, records INTEGER NOT NULL, oldest INTEGER NOT NULL,
-  delivered INTEGER NOT NULL, request BLOB NOT NULL);
+  delivered INTEGER NOT NULL, request BLOB NOT NULL, kind TEXT NOT NULL DEFAULT '');
 CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+FROM_VERSION_2 = "ALTER TABLE retained ADD COLUMN kind TEXT NOT NULL DEFAULT '';"
 
 
 class QueueConnection(sqlite3.Connection):
@@ -184,8 +185,15 @@ class Store:
                 )
         for kept in change.retained:
             execute(
-                "INSERT INTO retained (stream, records, oldest, delivered, request) VALUES (?, ?, ?, ?, ?)",
-                (kept.stream, kept.records, kept.oldest_received_unix_nano, kept.delivered_unix_nano, kept.request),
+                "INSERT INTO retained (stream, records, oldest, delivered, request, kind) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    kept.stream,
+                    kept.records,
+                    kept.oldest_received_unix_nano,
+                    kept.delivered_unix_nano,
+                    kept.request,
+                    kept.kind,
+                ),
             )
         for span in change.deletes:
             execute("DELETE FROM batches WHERE id BETWEEN ? AND ?", span)
@@ -216,8 +224,11 @@ class Store:
             )
         for letter_id in change.dead_letter_deletes:
             execute("DELETE FROM dead_letters WHERE id = ?", (letter_id,))
-        for note in change.notes.items():
-            execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", note)
+        for key, note in change.notes.items():
+            if note:
+                execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, note))
+            else:
+                execute("DELETE FROM notes WHERE key = ?", (key,))
 
     def move_log(self) -> bool:
         """Moves the whole log into the file and starts it anew; True when nothing was left in it."""
@@ -244,6 +255,13 @@ class Store:
         """What was noted for the next life; empty when nothing was."""
         row = self._connection.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
         return row[0] if row and isinstance(row[0], str) else ""
+
+    def notes(self, beginning: str) -> dict[str, str]:
+        """All notes whose keys begin so."""
+        found = self._connection.execute(
+            "SELECT key, value FROM notes WHERE substr(key, 1, ?) = ?", (len(beginning), beginning)
+        )
+        return {key: value for key, value in found if isinstance(value, str)}
 
     def copy_to(self, path: Path) -> None:
         """Copies all that can be seen through this connection into another file."""
@@ -321,10 +339,11 @@ class Store:
     def retained(self, since_unix_nano: int, until_unix_nano: int, *, after: int = 0) -> Iterator[tuple[int, Retained]]:
         """Delivered batches that were received in a stretch of time, in the order of delivery."""
         for row in self._connection.execute(
-            "SELECT * FROM retained WHERE id > ? AND oldest BETWEEN ? AND ? ORDER BY id",
+            "SELECT id, stream, records, oldest, delivered, request, kind FROM retained"
+            " WHERE id > ? AND oldest BETWEEN ? AND ? ORDER BY id",
             (after, since_unix_nano, until_unix_nano),
         ):
-            number, stream, records, oldest, delivered, request = row
+            number, stream, records, oldest, delivered, request, kind = row
             yield (
                 number,
                 Retained(
@@ -333,6 +352,7 @@ class Store:
                     records=records,
                     oldest_received_unix_nano=oldest,
                     delivered_unix_nano=delivered,
+                    kind=kind,
                 ),
             )
 
@@ -410,6 +430,8 @@ def open_store(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID};"
                 f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
             )
+        elif version == SCHEMA_VERSION - 1:
+            connection.executescript(f"BEGIN IMMEDIATE; {FROM_VERSION_2} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise sqlite3.DataError(  # noqa: TRY301  # it is damage like any other
                 f"schema version {version}, not {SCHEMA_VERSION}"

@@ -57,7 +57,7 @@ _OTHER_FILES = ("send.headers_file", "send.token_file")
 
 
 def pair_complaints(settings: Settings) -> Iterator[Complaint]:
-    """Faults among the names alone; no file is touched."""
+    """Settings that do not go together; no file is touched."""
     for section in _TLS_SECTIONS:
         tls = value_at(settings, section)
         for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
@@ -77,6 +77,13 @@ def pair_complaints(settings: Settings) -> Iterator[Complaint]:
                 wrong="is given, but feed.tls.enabled is false: the connection would be plaintext",
                 cure="Set feed.tls.enabled to true, or leave this out.",
             )
+    if settings.gate.flood.rate_per_second and not settings.queue.retain_seconds:
+        yield Complaint(
+            paths=("gate.flood.rate_per_second", "queue.retain_seconds"),
+            value=settings.gate.flood.rate_per_second,
+            wrong="is given, but queue.retain_seconds is 0: nothing would keep the events that are only counted",
+            cure="Set queue.retain_seconds too, to 86400 for a day, or leave this out.",
+        )
 
 
 def file_complaints(settings: Settings) -> Iterator[Complaint]:

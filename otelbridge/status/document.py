@@ -119,6 +119,7 @@ class AccountsDocument(TypedDict):
     rejected: int
     dropped: dict[str, int]
     filtered: dict[str, int]
+    summarised: int
     held: int
     residue: int
 
@@ -306,6 +307,7 @@ def ledger_document(
             "rejected": 0,
             "dropped": {},
             "filtered": {},
+            "summarised": 0,
             "held": held.get(stream, 0),
             "residue": residue.get(stream, 0),
         }
@@ -324,6 +326,8 @@ def ledger_document(
                 accounts["dropped"][reason] = accounts["dropped"].get(reason, 0) + records
             case Account.FILTERED:
                 accounts["filtered"][reason] = accounts["filtered"].get(reason, 0) + records
+            case Account.SUMMARISED:
+                accounts["summarised"] += records
     return {"balanced": not any(residue.values()), "streams": streams}
 
 

@@ -294,6 +294,14 @@ class RecordsShed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FloodSummarised:
+    """The events of one kind beyond its rate became one record."""
+
+    kind: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDegraded:
     """The disk does not take writes; batches wait in bounded memory."""
 

@@ -1,4 +1,4 @@
-"""The ledger: received = delivered + rejected + dropped + filtered + held, per stream."""
+"""The ledger: received = delivered + rejected + dropped + filtered + summarised + held, per stream."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Account(StrEnum):
     """By the bridge, for the reason named."""
     FILTERED = "filtered"
     """By the operator's rule, named."""
+    SUMMARISED = "summarised"
+    """Counted in the record of a flood instead of sent (gate.flood)."""
 
 
 class Posting(NamedTuple):
@@ -73,7 +75,7 @@ class Ledger:
         Args:
             held: records in the bridge's hands, on disk and in memory, counted independently of the postings.
         """
-        away = (Account.DELIVERED, Account.REJECTED, Account.DROPPED, Account.FILTERED)
+        away = set(Account) - {Account.RECEIVED}
         return {
             stream: self.total(stream, Account.RECEIVED)
             - sum(self.total(stream, account) for account in away)

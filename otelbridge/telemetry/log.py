@@ -124,6 +124,7 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
         Message(_WARNING, "Others may write to the queue's folder: set its mode to 0700.", ("path",)),
     ),
     h.RecordsShed: (Message(_ERROR, "The queue dropped records.", ("stream", "reason")),),
+    h.FloodSummarised: (Message(_INFO, "Events of one kind were counted instead of sent.", ("kind",)),),
     h.QueueDegraded: (
         Message(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",), per_window=_CHANGE),
     ),

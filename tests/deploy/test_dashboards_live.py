@@ -35,6 +35,7 @@ KINDS = (
     Alert(NamespaceName="bank", Action="Audit", Result="Passed", Operation="Process", Resource="x --password hunter2"),
 )
 """What the panels tell apart: denied, allowed though it should not be, filtered, redacted."""
+FLOOD = 200
 NEVER_LIVE = {"Faults of the bridge"}
 """Panels of what nothing from outside brings about, which is the point of them."""
 NOT_UTF8 = Alert(NamespaceName="bank", Resource="QQ").SerializeToString().replace(b"QQ", b"\xff\xfe")
@@ -50,7 +51,9 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         gate={
             "rules": [{"name": "noise", "action": "drop", "namespace": ["noise"]}],
             "redact_common_secrets": True,
+            "flood": {"rate_per_second": 10, "burst": 50},
         },
+        queue={"retain_seconds": 60},
         telemetry={"alert_policies": True},
     ) as scene:
         for _ in range(2):
@@ -62,6 +65,8 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 def everything_goes_wrong(scene: Scene) -> None:
     publish(scene)
+    for _ in range(FLOOD):
+        scene.relay.publish(Stream.ALERTS, KINDS[0])
     for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INVALID_ARGUMENT):
         scene.endpoint.answers = lambda _, code=code: Status(code=code)  # type: ignore[misc]
         wait(scene, f'sum(otelbridge_delivery_requests_total{{error_type="{code.name}"}})', at_least=1)

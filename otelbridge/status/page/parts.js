@@ -66,11 +66,12 @@ export function ledger(document) {
     count(a.rejected),
     reasons(a.dropped),
     reasons(a.filtered),
+    count(a.summarised),
     count(a.held),
     a.residue ? badge(`no, ${count(a.residue)} off`, "bad") : badge("yes", "good"),
   ]);
-  const columns = [["Stream"], ["Received", "number"], ["Delivered", "number"], ["Rejected", "number"], ["Dropped", "number"], ["Filtered", "number"], ["Held", "number"], ["Balances"]];
-  return [none("Since this queue was made, over all restarts: received = delivered + rejected + dropped + filtered + held"), table("Ledger", columns, rows)];
+  const columns = [["Stream"], ["Received", "number"], ["Delivered", "number"], ["Rejected", "number"], ["Dropped", "number"], ["Filtered", "number"], ["Summarised", "number"], ["Held", "number"], ["Balances"]];
+  return [none("Since this queue was made, over all restarts: received = delivered + rejected + dropped + filtered + summarised + held"), table("Ledger", columns, rows)];
 }
 
 export function queue(document) {
@@ -203,8 +204,8 @@ export const SAMPLES = 60; // rates kept for a sparkline, one a second
 export const COMPONENTS = [
   ["feed", "receives", "events/s", (d) => (d.subscriptions ?? []).reduce((total, one) => total + sum(Object.fromEntries(Object.entries(one.streams ?? {}).map(([name, s]) => [name, s.events]))), 0), (d) => plural((d.subscriptions ?? []).length, "subscription")],
   ["gate", "filters", "dropped/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + sum(a.filtered), 0), () => "by your rules"],
-  ["mapping", "translates", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered), 0), (d) => `${plural(d.buffer?.events ?? 0, "event")} waiting`],
-  ["queue", "holds", "records/s out", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered) - a.held, 0), (d) => `${count(d.queue?.records ?? 0)} held`],
+  ["mapping", "translates", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered) - a.summarised, 0), (d) => `${plural(d.buffer?.events ?? 0, "event")} waiting`],
+  ["queue", "holds", "records/s out", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered) - a.summarised - a.held, 0), (d) => `${count(d.queue?.records ?? 0)} held`],
   ["send", "delivers", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.delivered, 0), (d) => (d.delivery ?? []).map((one) => one.state).join(", ") || "idle"],
 ];
 

@@ -5,6 +5,7 @@ import pytest
 from benchmarks import guard
 
 
+@pytest.mark.counted
 def test_the_hot_path_does_no_more_for_an_event_than_before() -> None:
     before = guard.stored("operations")
     if not before:

@@ -8,11 +8,12 @@ from otelbridge.telemetry.ledger import Account, Ledger, Posting
 def test_the_ledger_is_shown_stream_by_stream_with_its_reasons() -> None:
     ledger = Ledger(
         [
-            Posting(Stream.LOGS, Account.RECEIVED, "", 10),
+            Posting(Stream.LOGS, Account.RECEIVED, "", 15),
             Posting(Stream.LOGS, Account.DELIVERED, "", 4),
             Posting(Stream.LOGS, Account.REJECTED, "", 1),
             Posting(Stream.LOGS, Account.DROPPED, "queue_full", 2),
             Posting(Stream.LOGS, Account.FILTERED, "noise", 2),
+            Posting(Stream.LOGS, Account.SUMMARISED, "", 5),
         ]
     )
     held = {Stream.LOGS: 1}
@@ -21,11 +22,12 @@ def test_the_ledger_is_shown_stream_by_stream_with_its_reasons() -> None:
 
     assert shown["balanced"]
     assert shown["streams"]["logs"] == {
-        "received": 10,
+        "received": 15,
         "delivered": 4,
         "rejected": 1,
         "dropped": {"queue_full": 2},
         "filtered": {"noise": 2},
+        "summarised": 5,
         "held": 1,
         "residue": 0,
     }

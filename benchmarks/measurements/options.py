@@ -1,0 +1,80 @@
+"""What options cost: twenty rules, and floods that are counted, each beside the same bridge without, turn by turn."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from statistics import median
+
+from benchmarks.bridges import GRPC_GZIP, Bridge
+from benchmarks.corpus import Corpus
+from benchmarks.measurements.bench import STEADY_RATE, Bench, Facts
+from benchmarks.rig import Road
+
+PLAIN = "without"
+RULES = tuple(
+    {"name": f"rule {number}", "action": "drop", "namespace": [f"nowhere-{number}-*"], "operation": ["File"]}
+    for number in range(20)
+)
+"""None holds for any event, so each event is asked about all of them and delivered."""
+OPTIONS: dict[str, Bridge] = {
+    PLAIN: replace(GRPC_GZIP, name=PLAIN),
+    "20 rules": replace(GRPC_GZIP, name="20 rules", sections={"gate": {"rules": RULES}}),
+    "a flood, counted": replace(
+        GRPC_GZIP,
+        name="a flood, counted",
+        sections={
+            "gate": {"flood": {"rate_per_second": 0.001, "burst": 1}},
+            "queue": {"retain_seconds": 3600},
+        },
+    ),
+}
+POLL_SECONDS = 0.2
+
+
+def measure(bench: Bench) -> Facts:
+    """CPU per event received, until nothing is held any more; and its ratio to the plain one's of the same round."""
+    seconds, rate = bench.pick(quick=2.0, full=3.0), bench.rate(STEADY_RATE)
+    costs: dict[str, list[float]] = {name: [] for name in OPTIONS}
+    with ExitStack() as stack:
+        roads = {name: stack.enter_context(bench.road(one, Corpus())) for name, one in OPTIONS.items()}
+        for road in roads.values():
+            carry(road, rate, round(rate * seconds))
+        for turn in range(bench.pick(quick=3, full=9)):
+            for name in list(roads) if turn % 2 else reversed(roads):
+                costs[name].append(carry(roads[name], rate, round(rate * seconds)))
+    ratios = {
+        name: sorted(cost / plain for cost, plain in zip(each, costs[PLAIN], strict=True))
+        for name, each in costs.items()
+    }
+    return {
+        "per_second": rate,
+        "rows": [
+            {
+                "option": name,
+                "cpu_us_per_event": round(median(costs[name]), 1),
+                "ratio": round(median(each), 2),
+                "least": round(each[0], 2),
+                "most": round(each[-1], 2),
+            }
+            for name, each in ratios.items()
+        ],
+    }
+
+
+def carry(road: Road, rate: float, events: int) -> float:
+    """Sends events, waits until all are received and nothing is held; microseconds of the bridge's CPU for each."""
+    before, spent = received(road), road.bridge.cpu_seconds()
+    said = road.generator.ask(f"{rate} {events}", within_seconds=3 * events / rate + 60)
+    expected: int = before + said["published"] - said["dropped"]
+    while received(road) < expected or road.held():
+        time.sleep(POLL_SECONDS)
+        road.bridge.check()
+    return 1e6 * (road.bridge.cpu_seconds() - spent) / max(1, expected - before)
+
+
+def received(road: Road) -> int:
+    """Events that the bridge has received so far."""
+    streams = road.status()["ledger"]["streams"]
+    return sum(int(accounts["received"]) for name, accounts in streams.items() if name != "gaps")
