@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from otelbridge.cli.doctor.endpoint import TEST_EVENT
 from otelbridge.mapping.fields import ATTRIBUTES, Declared, Type
 from otelbridge.mapping.request import SCHEMA_URL
 from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
@@ -62,6 +63,7 @@ EVENT_NAMES: dict[str, str] = {
     **{f"kubearmor.telemetry.{name}": "Something happened; no policy was asked." for name in _OPERATIONS},
     THROTTLED_EVENT: "KubeArmor stops reporting a container for a while.",
     MESSAGE_EVENT: "KubeArmor about itself.",
+    TEST_EVENT: "A test record of `otelbridge doctor`; nothing has happened.",
     GAP_EVENT: "A stretch of time that could not be seen.",
     FLOOD_EVENT: "Events of one kind that were counted instead of sent.",
 }

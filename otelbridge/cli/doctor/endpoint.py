@@ -14,6 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO
 
 from otelbridge import __version__
 from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, sentence
+from otelbridge.mapping.request import SCHEMA_URL, SCOPE_NAME
 from otelbridge.net.files import TlsFileError
 from otelbridge.net.handshake import HandshakeError, certificate_in_words, server_certificate, shake_hands
 from otelbridge.net.proxy import Proxy, connect_through, proxy_for
@@ -224,7 +225,10 @@ def _request() -> bytes:
     logs = request.resource_logs.add()
     attribute = logs.resource.attributes.add()
     attribute.key, attribute.value.string_value = "service.name", "otelbridge"
-    record = logs.scope_logs.add().log_records.add()
+    of_scope = logs.scope_logs.add()
+    of_scope.scope.name, of_scope.scope.version = SCOPE_NAME, __version__
+    logs.schema_url = of_scope.schema_url = SCHEMA_URL
+    record = of_scope.log_records.add()
     record.time_unix_nano = record.observed_time_unix_nano = time.time_ns()
     record.severity_number, record.severity_text = SEVERITY_NUMBER_INFO, "INFO"
     record.event_name, record.body.string_value = TEST_EVENT, TEST_BODY
