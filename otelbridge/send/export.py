@@ -1,12 +1,12 @@
-"""Sends leases and settles each by its outcome. Bad records are searched by bisecting, and set aside on proof only.
+"""Sends one lease to its settlement: what the endpoint's answer does to its records.
 
 | outcome of a request | its records |
 |---|---|
 | accepted | gone, and counted |
 | retry later, hold | given back; the circuit breaker waits |
-| too large, refused; several records | split, and the parts sent at once |
-| too large, refused; one record | set aside, if the endpoint accepts others now; else tried again when it does |
-| perhaps its own fault | kept apart, tried between others until accepted, split or convicted (`bad_records.py`) |
+| too large, refused; several records | searched for the bad ones: parts are sent at once (`bad_records.Search`) |
+| too large, refused; one record | set aside, if that is no chance and others are accepted; else tried again later |
+| perhaps its own fault | kept apart, tried between others until accepted, split or convicted (`bad_records.Suspects`) |
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from threading import RLock
+from typing import NamedTuple
 
 from otelbridge.event import Stream
 from otelbridge.net.backoff import Random, full_jitter_seconds
 from otelbridge.queue.model import Accepted, Batch, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.queue.packing import DamagedRequest, joined, packed, unpacked
 from otelbridge.queue.queue import DurableQueue
-from otelbridge.send.bad_records import BadSources, Contents, Range, Suspects, Verdict, halves
+from otelbridge.send.bad_records import BadSources, Contents, Group, Refusals, Search, Suspects, Verdict, halves
 from otelbridge.send.circuit_breaker import CircuitBreaker, Permit, SendCounts
 from otelbridge.send.request_limits import BacklogLimiter, Limits, RequestSize
 from otelbridge.send.sender import Sender
@@ -42,6 +44,8 @@ from otelbridge.telemetry.events import (
 
 PARALLEL = 32
 """Small parts of one lease in flight at once while bad records are looked for; together no more than a full request."""
+SEARCH_RECORDS = 2048
+"""Of a lease while sources are suspected: what was accepted of it is settled when all of it is judged."""
 APART_REQUESTS = 2
 """So many full requests' worth of suspects are kept apart; beyond that a failing lease is given back to the queue."""
 MAX_APART = 64
@@ -51,6 +55,10 @@ FREE_REFUSALS = 8
 records are kept apart until it accepts others, so that a wrong address cannot turn the queue into dead letters."""
 REFUSALS_TO_GIVE_UP = 64
 """Refusals with nothing accepted between them, of a lease of an endpoint that has accepted before."""
+STAINED_WEIGHT = 1 / 8
+"""Of a refusal that says nothing new: others of the same sources were refused before."""
+STUMBLES_TO_GIVE_UP = 8
+"""Parts in a row that fail: the endpoint is ill now, and what is left of their lease goes back."""
 IDLE_STEPS_BELOW = 4
 """Suspects that nothing else is sent beside are tried at a sixteenth of the first backoff, then ever more rarely."""
 OVERSIZE = 1.5
@@ -79,23 +87,69 @@ class ExportContext:
 
 
 @dataclass(slots=True)
+class _Part:
+    """A lease that is sent in parts, to find its bad records."""
+
+    lease: Lease
+    search: Search
+    under_way: int = 0
+    refusals: dict[int, Refused | TooLarge] = field(default_factory=dict)
+    """What was said of each record that is bad, or was refused alone."""
+    unwitnessed: set[int] = field(default_factory=set)
+    """Of these, what was refused since a part was accepted."""
+    rejected: int = 0
+    """Of the accepted records, by partial successes."""
+    message: str = ""
+
+
+class _Job(NamedTuple):
+    """One request to send."""
+
+    lease: Lease
+    request: bytes
+    request_bytes: int
+    records: int
+    part: _Part | None = None
+    group: Group = ()
+    """Of the part; the whole lease where there is none."""
+
+
+class _Sent(NamedTuple):
+    """What came of one."""
+
+    job: _Job
+    outcome: Outcome | Exception
+    seconds: float
+
+
+@dataclass(slots=True)
 class _Round:
     """What one permit's requests came to so far."""
 
     permit: Permit
     parallel: int = 1
     """Requests in flight at once; more while bad records are looked for."""
+    pending: deque[Lease] = field(default_factory=deque)
+    parts: list[_Part] = field(default_factory=list)
+    in_flight: list[_Job] = field(default_factory=list)
     accepted: int = 0
-    refusals: int = 0
-    """Requests refused, of any size, since one was accepted."""
+    refusals: float = 0
+    """Requests refused, of any size, since one was accepted; less where that was to be expected."""
+    stumbles: int = 0
+    """Parts that failed in a way that may be chance, since one was accepted."""
     unproven: list[tuple[Lease, Refused | TooLarge]] = field(default_factory=list)
-    """Single records that were refused while nothing was accepted yet."""
+    """Single records that were refused while nothing was accepted yet, or perhaps by chance."""
     failure: RetryLater | Hold | None = None
     """Ends the round."""
     failed: Lease | None = None
     stumbled: RetryLater | None = None
     """A failure that may be chance, of a request that has not failed while others passed."""
     pause_seconds: float = 0.0
+
+    def leases(self) -> list[Lease]:
+        """All that are not settled yet."""
+        whole = [job.lease for job in self.in_flight if job.part is None]
+        return [*whole, *self.pending, *(part.lease for part in self.parts), *(lease for lease, _ in self.unproven)]
 
 
 class Export:
@@ -110,6 +164,7 @@ class Export:
         self._size = RequestSize(context.settings)
         self._suspects = Suspects()
         self._sources = BadSources()
+        self._refusals = Refusals()
         self._apart: list[Lease] = []
         """Suspects, between two tries."""
         self._due: deque[Lease] = deque()
@@ -200,8 +255,9 @@ class Export:
         return leases
 
     def _next_fresh(self) -> Lease | None:
-        limits = self._full if self._sources.tallies else self._size.limits()  # it will be sent in groups
-        context = self._context
+        limits, context = self._size.limits(), self._context
+        if self._sources.tallies:  # it will be sent in groups
+            limits = Limits(self._full.max_bytes, min(self._full.max_records, SEARCH_RECORDS))
         records = context.backlog.max_records(limits.max_records)
         without = tuple(self._streams_out)
         if self._single_batches:
@@ -230,11 +286,11 @@ class Export:
         contents = _contents(lease) if share > OVERSIZE and lease.records > 1 else None
         if contents is None:
             return False
-        size, ranges, first = max(1, int(lease.records / share)), [], 0
+        size, groups, first = max(1, int(lease.records / share)), [], 0
         while first < lease.records:
-            ranges.append((first, min(first + size, lease.records)))
-            first, size = first + size, size * 2 if len(ranges) > 1 else size
-        self._context.queue.replace(lease, _batches(lease, contents, ranges))
+            groups.append(range(first, min(first + size, lease.records)))
+            first, size = first + size, size * 2 if len(groups) > 1 else size
+        self._context.queue.replace(lease, _batches(lease, contents, groups))
         return True
 
     # --- sending ---
@@ -253,34 +309,30 @@ class Export:
             self._context.breaker.unused(permit)
             return 0.0
         streams = [lease.stream for lease in leases] if self._context.settings.ordered else []
-        round_ = _Round(permit, parallel=self._parallel if len(leases) > 1 else 1)
-        pending: deque[Lease] = deque(leases)
-        in_flight: dict[Future[tuple[Outcome, float]], Lease] = {}
+        round_ = _Round(permit, parallel=self._parallel if len(leases) > 1 else 1, pending=deque(leases))
+        sent: SimpleQueue[_Sent] = SimpleQueue()
         with self._lock:
             self._streams_out.extend(streams)
         try:
-            if self._group(pending):
-                round_.parallel = self._parallel
-            while in_flight or (pending and round_.failure is None):
+            self._set_suspected_apart(round_)
+            while True:
+                self._start(round_, sent)
+                if not round_.in_flight:
+                    break
                 beat()
-                if round_.failure is None:
-                    self._send_next(pending, in_flight, round_.parallel)
-                for sent in wait(in_flight, return_when=FIRST_COMPLETED).done:
-                    outcome, seconds = sent.result()
-                    with self._lock:
-                        pending.extend(self._handled(in_flight[sent], outcome, seconds, round_))
-                    del in_flight[sent]
+                self._answered(sent.get(), round_)
+            with self._lock:
+                self._end(round_)
         except Exception as fault:
-            wait(in_flight)
-            self._give_back_after_fault([*in_flight.values(), *pending, *(one for one, _ in round_.unproven)], fault)
+            while round_.in_flight:
+                round_.in_flight.remove(sent.get().job)
+            self._give_back_after_fault(round_.leases(), fault)
             self._context.breaker.unused(permit)
             raise
         finally:
             with self._lock:
                 for stream in streams:
                     self._streams_out.remove(stream)
-        with self._lock:
-            self._end(round_, pending)
         return round_.pause_seconds
 
     def give_back_all(self) -> None:
@@ -305,99 +357,151 @@ class Export:
                 with contextlib.suppress(ValueError):  # it was settled before the fault
                     self._context.queue.settle(lease, outcome)
 
-    def _group(self, pending: deque[Lease]) -> bool:
-        """Makes parts of a lease where some of its sources are bad: one of the others together, small ones of these."""
-        if len(pending) > 1 or not self._sources.tallies or pending[0].batch_ids[0] in self._suspects.trials:
-            return False
-        with self._lock:
-            contents = _contents(pending[0], apart=self._sources.__contains__)
-            most = max(1, int(pending[0].records / self._size.share_of(pending[0])))
-            ranges = list(self._sources.groups(contents.sources, most=most)) if contents is not None else []
-            if contents is not None and len(ranges) > 1:
-                parts = self._replaced(pending[0], contents, ranges)
-                if parts:
-                    pending.clear()
-                    pending.extend(parts)
-                    return True
-        return False
-
-    def _send_next(
-        self, pending: deque[Lease], in_flight: dict[Future[tuple[Outcome, float]], Lease], parallel: int
-    ) -> None:
-        """Sends one lease on this thread; or several small ones, together no more than a full request, on others."""
-        if not in_flight and (len(pending) == 1 or parallel == 1):
-            alone: Future[tuple[Outcome, float]] = Future()
-            in_flight[alone] = pending.popleft()
-            try:
-                alone.set_result(self._sent(in_flight[alone]))
-            except Exception as fault:  # noqa: BLE001  # raised again by whoever asks for the result, as a pool's is
-                alone.set_exception(fault)
+    def _set_suspected_apart(self, round_: _Round) -> None:
+        """The records of suspected sources are sent in small groups, those of all others together."""
+        lease = round_.pending[0]
+        if len(round_.pending) > 1 or not self._sources.tallies or lease.batch_ids[0] in self._suspects.trials:
             return
         with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="send-apart")
-        request_bytes = sum(lease.request_bytes for lease in in_flight.values())
-        records = sum(lease.records for lease in in_flight.values())
-        while pending and len(in_flight) < parallel:
-            request_bytes, records = request_bytes + pending[0].request_bytes, records + pending[0].records
-            if in_flight and (request_bytes > self._full.max_bytes or records > self._full.max_records):
+            contents = _contents(lease)
+            if contents is None:
                 return
-            lease = pending.popleft()
-            in_flight[self._pool.submit(self._sent, lease)] = lease
+            suspected = [n for n in range(contents.records) if self._sources.share(contents.source(n))]
+            if not suspected:
+                return
+            others = sorted(set(range(contents.records)).difference(suspected))
+            round_.pending.popleft()
+            if others:
+                with contextlib.suppress(ValueError):  # no numbers left for the parts: then they are searched together
+                    trusted, lease = self._replaced(lease, contents, [others, suspected])
+                    round_.pending.append(trusted)
+                    contents = Contents(unpacked(joined(lease.parts)))
+            self._search(lease, contents, round_)
 
-    def _sent(self, lease: Lease) -> tuple[Outcome, float]:
+    def _search(self, lease: Lease, contents: Contents, round_: _Round) -> _Part:
+        def most() -> int:
+            return max(1, int(lease.records / self._size.share_of(lease)))
+
+        part = _Part(lease, Search(contents, self._sources.share, most))
+        round_.parts.append(part)
+        round_.parallel = self._parallel
+        return part
+
+    def _start(self, round_: _Round, sent: SimpleQueue[_Sent]) -> None:
+        """Sends what there is: one request on this thread, or several small ones on others, together a full one."""
+        with self._lock:
+            jobs = list(self._jobs(round_))
+        if len(jobs) == len(round_.in_flight) == 1:
+            sent.put(self._sent(jobs[0]))
+            return
+        if jobs and self._pool is None:
+            self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="send-apart")
+        for job in jobs:
+            assert self._pool is not None
+            self._pool.submit(self._send_beside, job, sent)
+
+    def _jobs(self, round_: _Round) -> Iterator[_Job]:
+        """The requests that may be sent now."""
+        request_bytes = sum(job.request_bytes for job in round_.in_flight)
+        records = sum(job.records for job in round_.in_flight)
+        while round_.failure is None and len(round_.in_flight) < round_.parallel:
+            if round_.in_flight and (request_bytes >= self._full.max_bytes or records >= self._full.max_records):
+                return
+            job = self._next_job(round_)
+            if job is None:
+                return
+            request_bytes, records = request_bytes + job.request_bytes, records + job.records
+            round_.in_flight.append(job)
+            yield job
+
+    def _next_job(self, round_: _Round) -> _Job | None:
+        if round_.pending:
+            lease = round_.pending.popleft()
+            return _Job(lease, joined(lease.parts), lease.request_bytes, lease.records)
+        for part in tuple(round_.parts):
+            group = part.search.next_group(proven=self._refusals.proven)
+            if group is not None:
+                part.under_way += 1
+                request = part.search.contents.part(group)
+                return _Job(part.lease, request, len(request), len(group), part, group)
+            if not part.under_way:
+                self._conclude(part, round_)
+        return None
+
+    def _send_beside(self, job: _Job, sent: SimpleQueue[_Sent]) -> None:
+        sent.put(self._sent(job))
+
+    def _sent(self, job: _Job) -> _Sent:
         context = self._context
         with context.counts.counting() as counts:
             counts.in_flight += 1
         began = context.clock()
+        outcome: Outcome | Exception
         try:
-            outcome: Outcome = context.sender.send(joined(lease.parts), records=lease.records)
+            outcome = context.sender.send(job.request, records=job.records)
         except DamagedRequest as damage:  # narrowed down to its batch, and set aside, as if the endpoint had said so
             outcome = Refused(code=DAMAGED, why=str(damage))
-        finally:
-            seconds = context.clock() - began
-            with context.counts.counting() as counts:
-                counts.in_flight -= 1
-            context.counts.sent(lease.request_bytes, seconds)
-        return outcome, seconds
+        except Exception as fault:  # noqa: BLE001  # raised again by the worker that waits for it
+            outcome = fault
+        seconds = context.clock() - began
+        with context.counts.counting() as counts:
+            counts.in_flight -= 1
+        context.counts.sent(job.request_bytes, seconds)
+        return _Sent(job, outcome, seconds)
 
     # --- judging, with the lock held ---
 
-    def _handled(self, lease: Lease, outcome: Outcome, seconds: float, round_: _Round) -> list[Lease]:
-        """Settles a lease by its outcome; returns the parts of it that are to be sent at once."""
-        match outcome:
-            case Accepted():
-                self._accept(lease, outcome, seconds, round_)
-            case TooLarge():
-                self._size.too_large(lease.request_bytes, lease.records)
-                return self._split_or_doubt(lease, outcome, round_)
-            case Refused():
-                round_.parallel = self._parallel
-                return self._split_or_doubt(lease, outcome, round_)
-            case RetryLater(perhaps_its_own_fault=True):
-                self._stumbled(lease, outcome, round_)
-                round_.pause_seconds = min(MAX_PAUSE_SECONDS, seconds * PAUSE_SHARE)
-            case RetryLater() | Hold():
-                timed_out = outcome.code in TIMEOUT_CODES
-                self._size.failed(lease.request_bytes, lease.records, timed_out=timed_out)
-                if round_.failure is None or _weight(outcome) > _weight(round_.failure):
-                    round_.failure, round_.failed = outcome, lease
-                self._give_back(lease, outcome)
-        return []
+    def _answered(self, sent: _Sent, round_: _Round) -> None:
+        """What follows from the answer to a request, for its records and for the round."""
+        job, outcome, seconds = sent
+        round_.in_flight.remove(job)
+        if isinstance(outcome, Exception):
+            if job.part is None:
+                round_.pending.append(job.lease)
+            raise outcome
+        with self._lock:
+            match outcome:
+                case Accepted():
+                    self._accept(job, outcome, seconds, round_)
+                case TooLarge() | Refused():
+                    self._refuse(job, outcome, round_)
+                case RetryLater(perhaps_its_own_fault=True):
+                    self._stumble(job, outcome, round_)
+                    round_.pause_seconds = min(MAX_PAUSE_SECONDS, seconds * PAUSE_SHARE)
+                case RetryLater() | Hold():
+                    timed_out = outcome.code in TIMEOUT_CODES
+                    self._size.failed(job.request_bytes, job.records, timed_out=timed_out)
+                    if round_.failure is None or _weight(outcome) > _weight(round_.failure):
+                        round_.failure, round_.failed = outcome, job.lease
+                    if job.part is None:
+                        self._give_back(job.lease, outcome)
+            if job.part is not None:
+                job.part.under_way -= 1
 
-    def _accept(self, lease: Lease, outcome: Accepted, seconds: float, round_: _Round) -> None:
-        context, number = self._context, lease.batch_ids[0]
-        rejected = min(outcome.rejected, lease.records)  # an endpoint may claim to have rejected more than it was sent
-        context.queue.settle(lease, outcome)
-        context.backlog.departed(lease.records)
+    def _accept(self, job: _Job, outcome: Accepted, seconds: float, round_: _Round) -> None:
+        context, number, part = self._context, job.lease.batch_ids[0], job.part
+        rejected = min(outcome.rejected, job.records)  # an endpoint may claim to have rejected more than it was sent
+        if part is None:
+            context.queue.settle(job.lease, outcome)
+            context.backlog.departed(job.records)
+            self._refusals.recent.append(False)
+            self._refusals.unsuspected += 1
+        else:
+            if not part.search.refused_before(job.group):
+                self._refusals.first_try(refused=False, suspected=part.search.suspected(job.group))
+            part.unwitnessed.clear()
+            part.rejected, part.message = part.rejected + rejected, outcome.message or part.message
+            if part.search.passed(job.group):
+                self._refusals.contradicted()
         if number not in self._suspects.trials:
             self._due.extend(suspect for suspect in self._apart if suspect not in self._due)
-        if self._suspects.trials:
+        if self._suspects.trials and (part is None or number not in self._suspects.trials):
             self._suspects.passed(number)
-        self._size.accepted(lease.request_bytes, lease.records, seconds)
-        self._learn(lease, bad=False)
+        self._size.accepted(job.request_bytes, job.records, seconds)
+        if self._sources.tallies:
+            self._learn(self._sources_of(job), bad=False)
         round_.accepted += 1
-        round_.refusals = 0
+        round_.refusals = round_.stumbles = 0
         if not self._accepted_once:  # what it refused before may have been about us, and have been mended meanwhile
             self._accepted_once = True
             self._unproven.extend(round_.unproven)
@@ -406,23 +510,26 @@ class Export:
         self._idle_step = 0
         with context.counts.counting() as counts:
             counts.accepted_requests += 1
-            counts.delivered_records += lease.records - rejected
+            counts.delivered_records += job.records - rejected
             counts.rejected_records += rejected
         context.tell(
             BatchAccepted(
                 endpoint=self._endpoint,
-                stream=lease.stream,
-                records=lease.records,
+                stream=job.lease.stream,
+                records=job.records,
                 rejected=rejected,
                 message=outcome.message,
-                request_bytes=lease.request_bytes,
+                request_bytes=job.request_bytes,
                 seconds=seconds,
-                age_seconds=max(0.0, (context.wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9),
+                age_seconds=max(0.0, (context.wall_clock_nano() - job.lease.oldest_received_unix_nano) / 1e9),
             )
         )
-        for proven, refusal in round_.unproven:
-            self._set_aside(proven, refusal)
-        round_.unproven.clear()
+        doubted, round_.unproven = round_.unproven, []
+        for lease, refusal in doubted:
+            if self._no_chance(refusal):
+                self._set_aside(lease, refusal)
+            else:
+                round_.unproven.append((lease, refusal))
         for doubtful, _ in self._unproven:  # refused before something was mended, perhaps: they get another try
             context.queue.settle(doubtful, RetryLater(code="", why=""))
         self._unproven.clear()
@@ -432,54 +539,118 @@ class Export:
         with self._context.counts.counting() as counts:
             counts.retries += 1
 
-    def _split_or_doubt(self, lease: Lease, outcome: TooLarge | Refused, round_: _Round) -> list[Lease]:
-        """The halves of a lease; a single record is set aside where others are accepted."""
-        known_bad = self._known_bad(lease)
-        round_.refusals += not known_bad
-        parts = self._halves(lease, outcome)
-        if not parts and len(lease.batch_ids) > 1:  # one of its batches is damaged: each goes alone
+    def _refuse(self, job: _Job, outcome: TooLarge | Refused, round_: _Round) -> None:
+        """The bad records among several are searched for; a single one is set aside where others are accepted."""
+        if isinstance(outcome, TooLarge):
+            self._size.too_large(job.request_bytes, job.records)
+        known_bad = self._sources_are(job, self._sources.known_bad)
+        stained = job.part is not None and job.part.search.stained(job.group)
+        round_.refusals += 0 if known_bad else STAINED_WEIGHT if stained else 1
+        if round_.refusals >= (REFUSALS_TO_GIVE_UP if self._accepted_once else FREE_REFUSALS):
+            round_.failure, round_.failed = _refuses_everything(outcome), job.lease
+        part, group = job.part, job.group
+        if part is None:
+            contents = _contents(job.lease) if outcome.code != DAMAGED else None
+            if contents is None:
+                self._refuse_damaged(job.lease, outcome, round_)
+                return
+            part = self._search(job.lease, contents, round_)
+            group = part.search.whole()
+            if len(group) > 1:
+                self._tell_split(job.lease, outcome)
+        again = part.search.refused_before(group)
+        if len(group) == 1:
+            part.refusals[group[0]] = outcome
+            part.unwitnessed.add(group[0])
+        if isinstance(outcome, TooLarge):
+            part.search.too_large(group)
+        else:
+            if len(group) == 1 and not part.search.refused_before(group):
+                self._learn(part.search.contents.sources(group), bad=True)
+            part.search.refused(group, proven=self._refusals.proven)
+
+    def _refuse_damaged(self, lease: Lease, outcome: TooLarge | Refused, round_: _Round) -> None:
+        """It cannot be taken apart."""
+        if len(lease.batch_ids) > 1:  # one of its batches is damaged: each goes alone
             self._context.queue.settle(lease, outcome)
             self._single_batches += len(lease.batch_ids)
-        elif not parts:
-            if outcome.code == DAMAGED or round_.accepted or known_bad:
-                self._set_aside(lease, outcome)
+        elif outcome.code == DAMAGED or round_.accepted:
+            self._set_aside(lease, outcome)
+        else:
+            round_.unproven.append((lease, Refused(code=DAMAGED, why=outcome.why)))
+
+    def _conclude(self, part: _Part, round_: _Round) -> None:
+        """Settles a lease that was sent in parts: each of its records as the search judged it."""
+        round_.parts.remove(part)
+        search, left = part.search, part.search.left()
+        doubtful = [] if round_.failure is not None else left  # refused alone, again and again, and perhaps by chance
+        # What stays comes first: the numbers of what goes are free for it, should it be cut again.
+        unsettled = [left] if round_.failure is not None and left else []
+        alone = [[number] for number in (*doubtful, *search.bad)]
+        accepted = [search.accepted] if search.accepted else []
+        try:
+            pieces = iter(self._replaced(part.lease, search.contents, [*unsettled, *search.failing, *alone, *accepted]))
+        except ValueError:  # there are no numbers left between it and the next batch: all of it once more
+            self._give_back(part.lease, round_.failure or RetryLater(code="", why=""))
+            return
+        if unsettled and round_.failure is not None:
+            self._give_back(next(pieces), round_.failure)
+        for _ in search.failing:
+            self._put_apart(next(pieces))
+        for (number,) in alone:
+            refusal = part.refusals[number]
+            known_bad = self._sources.known_bad(search.contents.source(number))
+            witnessed = number not in part.unwitnessed or len(part.unwitnessed) <= FREE_REFUSALS
+            if self._no_chance(refusal) and (known_bad or (round_.accepted and witnessed)):
+                self._set_aside(next(pieces), refusal)
             else:
-                round_.unproven.append((lease, outcome))
-        if round_.refusals >= (REFUSALS_TO_GIVE_UP if self._accepted_once else FREE_REFUSALS):
-            round_.failure, round_.failed = _refuses_everything(outcome), lease
-        return parts
+                round_.unproven.append((next(pieces), refusal))
+        for piece in pieces:
+            self._context.queue.settle(piece, Accepted(rejected=part.rejected, message=part.message))
+            self._context.backlog.departed(piece.records)
 
-    def _known_bad(self, lease: Lease) -> bool:
-        """Whether it holds records of such sources only that are refused while others are accepted."""
-        contents = _contents(lease) if self._sources.tallies else None
-        return contents is not None and all(self._sources.known_bad(source.key) for source in contents.sources)
+    def _no_chance(self, refusal: Refused | TooLarge) -> bool:
+        """Whether it is about the record that was sent alone; a size, and damage of ours, are nobody's chance."""
+        return isinstance(refusal, TooLarge) or refusal.code == DAMAGED or self._refusals.proven
 
-    def _halves(self, lease: Lease, outcome: TooLarge | Refused | RetryLater) -> list[Lease]:
-        contents = _contents(lease)
-        ranges = halves(contents.sources) if contents is not None else []
-        if contents is None or not ranges:
-            return []
-        parts = self._replaced(lease, contents, ranges)
+    def _put_apart(self, lease: Lease) -> None:
+        """It failed, and nobody knows yet whether that is its fault."""
+        number = lease.batch_ids[0]
+        if not self._room_apart(lease):
+            self._suspects.dismiss(number)
+            self._give_back(lease, RetryLater(code="", why=""))
+            return
+        self._suspects.accuse(number)
+        self._apart.append(lease)
+        self._due.append(lease)
+
+    def _sources_are(self, job: _Job, kind: Callable[[bytes], bool]) -> bool:
+        """Whether it holds records of such sources only."""
+        return bool(self._sources.tallies) and all(map(kind, self._sources_of(job)))
+
+    def _sources_of(self, job: _Job) -> Counter[bytes]:
+        if job.part is not None:
+            return job.part.search.contents.sources(job.group)
+        contents = _contents(job.lease)
+        return contents.sources(range(contents.records)) if contents is not None else Counter()
+
+    def _tell_split(self, lease: Lease, outcome: TooLarge | Refused | RetryLater) -> None:
         with self._context.counts.counting() as counts:
             counts.splits += 1
         self._context.tell(
             BatchSplit(endpoint=self._endpoint, stream=lease.stream, records=lease.records, why=outcome.why)
         )
-        return parts
 
-    def _replaced(self, lease: Lease, contents: Contents, ranges: Sequence[Range]) -> list[Lease]:
-        try:
-            return self._context.queue.replace(lease, _batches(lease, contents, ranges), keep=True)
-        except ValueError:  # there are no numbers left between it and the next batch
-            return []
+    def _replaced(self, lease: Lease, contents: Contents, groups: Sequence[Sequence[int]]) -> list[Lease]:
+        if len(groups) == 1:
+            return [lease]
+        return self._context.queue.replace(lease, _batches(lease, contents, groups), keep=True)
 
     def _set_aside(self, lease: Lease, outcome: TooLarge | Refused) -> None:
         context = self._context
         context.queue.dead_letter(lease, outcome)
         context.backlog.departed(lease.records)
         self._suspects.dismiss(lease.batch_ids[0])
-        if isinstance(outcome, Refused) and outcome.code != DAMAGED:  # else its source may well be a good one
-            self._learn(lease, bad=True)
         with context.counts.counting() as counts:
             counts.dead_letter_records += lease.records
         context.tell(
@@ -492,19 +663,23 @@ class Export:
             )
         )
 
-    def _learn(self, lease: Lease, *, bad: bool) -> None:
-        """Remembers whose records were refused; what is accepted matters only where some source is suspected."""
-        if bad or self._sources.tallies:
-            contents = _contents(lease)
-            for source in contents.sources if contents is not None else ():
-                self._sources.learn(source.key, records=source.records, bad=source.records if bad else 0)
+    def _learn(self, sources: Counter[bytes], *, bad: bool) -> None:
+        """Remembers whose records were refused for good, or accepted."""
+        for source, records in sources.items():
+            self._sources.learn(source, records=records, bad=records if bad else 0)
 
-    def _stumbled(self, lease: Lease, outcome: RetryLater, round_: _Round) -> None:
+    def _stumble(self, job: _Job, outcome: RetryLater, round_: _Round) -> None:
         """The endpoint failed, by chance or at this request: what the trial says is done."""
-        number = lease.batch_ids[0]
+        lease, number = job.lease, job.lease.batch_ids[0]
         fresh = number not in self._suspects.trials
         if not self._suspects.alternations(number):
             round_.stumbled, round_.failed = outcome, lease
+        if job.part is not None:
+            round_.stumbles += 1
+            if round_.stumbles >= STUMBLES_TO_GIVE_UP:
+                round_.failure = outcome
+            job.part.search.failed(job.group)
+            return
         match self._suspects.failed(number, records=lease.records):
             case Verdict.SPLIT if parts := self._halves(lease, outcome):
                 self._suspects.dismiss(number)
@@ -513,6 +688,7 @@ class Export:
                 self._apart.extend(parts)
                 self._due.extend(parts)
             case Verdict.CONVICT:
+                self._learn(self._sources_of(job), bad=True)
                 self._set_aside(lease, Refused(code=outcome.code, why=f"fails while others pass: {outcome.why}"))
             case _ if fresh and not self._room_apart(lease):
                 self._suspects.dismiss(number)
@@ -524,27 +700,40 @@ class Export:
         if fresh:
             self._due.extend(suspect for suspect in self._apart if suspect is not lease and suspect not in self._due)
 
+    def _halves(self, lease: Lease, outcome: RetryLater) -> list[Lease]:
+        contents = _contents(lease)
+        if contents is None or contents.records == 1:
+            return []
+        try:
+            parts = self._replaced(lease, contents, halves(contents, tuple(range(contents.records))))
+        except ValueError:  # there are no numbers left between it and the next batch
+            return []
+        self._tell_split(lease, outcome)
+        return parts
+
     def _room_apart(self, lease: Lease) -> bool:
         kept = sum(suspect.request_bytes for suspect in self._apart) + lease.request_bytes
         return len(self._apart) < MAX_APART and kept <= APART_REQUESTS * self._full.max_bytes
 
-    def _end(self, round_: _Round, pending: Iterable[Lease]) -> None:
+    def _end(self, round_: _Round) -> None:
         """Judges what was refused without a witness, gives back what was not sent, and the permit."""
         context = self._context
+        for part in tuple(round_.parts):
+            self._conclude(part, round_)
         if round_.failure is not None:
-            for lease in pending:
+            for lease in round_.pending:
                 self._give_back(lease, round_.failure)
         for lease, refusal in round_.unproven:
-            if self._accepted_once and self._free_refusals:
+            if self._accepted_once and self._free_refusals and self._no_chance(refusal):
                 self._free_refusals -= 1
                 self._set_aside(lease, refusal)
                 continue
-            if round_.failure is None:
+            if round_.failure is None and not round_.accepted:
                 round_.failure, round_.failed = _refuses_everything(refusal), lease
             if len(self._unproven) < MAX_APART:
                 self._unproven.append((lease, refusal))
             else:
-                self._give_back(lease, round_.failure)
+                self._give_back(lease, round_.failure or RetryLater(code="", why=""))
         permit = round_.permit
         if round_.accepted:
             away_seconds, permit = context.breaker.accepted(permit)
@@ -586,22 +775,22 @@ def _refuses_everything(outcome: Refused | TooLarge) -> Hold:
     return Hold(code=outcome.code, why=f"refuses everything: {outcome.why}", cure=cure)
 
 
-def _contents(lease: Lease, *, apart: Callable[[bytes], bool] = lambda _: False) -> Contents | None:
+def _contents(lease: Lease) -> Contents | None:
     """The records of a lease; None where they cannot be taken apart, or it is not what it should be."""
     try:
-        contents = Contents(unpacked(joined(lease.parts)), apart=apart)
+        contents = Contents(unpacked(joined(lease.parts)))
     except ValueError:
         return None
     return contents if contents.records == lease.records else None
 
 
-def _batches(lease: Lease, contents: Contents, ranges: Iterable[Range]) -> list[Batch]:
+def _batches(lease: Lease, contents: Contents, groups: Iterable[Sequence[int]]) -> list[Batch]:
     return [
         Batch(
             stream=lease.stream,
-            request=packed(contents.part(first, end)),
-            records=end - first,
+            request=packed(contents.part(group)),
+            records=len(group),
             oldest_received_unix_nano=lease.oldest_received_unix_nano,
         )
-        for first, end in ranges
+        for group in groups
     ]
