@@ -377,6 +377,7 @@ class Export:
                     round_.pending.append(trusted)
                     contents = Contents(unpacked(joined(lease.parts)))
             self._search(lease, contents, round_)
+            round_.parallel = self._parallel
 
     def _search(self, lease: Lease, contents: Contents, round_: _Round) -> _Part:
         def most() -> int:
@@ -384,7 +385,6 @@ class Export:
 
         part = _Part(lease, Search(contents, self._sources.share, most))
         round_.parts.append(part)
-        round_.parallel = self._parallel
         return part
 
     def _start(self, round_: _Round, sent: SimpleQueue[_Sent]) -> None:
@@ -565,6 +565,7 @@ class Export:
         if isinstance(outcome, TooLarge):
             part.search.too_large(group)
         else:
+            round_.parallel = self._parallel
             if len(group) == 1 and not part.search.refused_before(group):
                 self._learn(part.search.contents.sources(group), bad=True)
             part.search.refused(group, proven=self._refusals.proven)
