@@ -566,8 +566,12 @@ class Export:
             part.search.too_large(group)
         else:
             round_.parallel = self._parallel
-            if len(group) == 1 and not part.search.refused_before(group):
-                self._learn(part.search.contents.sources(group), bad=True)
+            if again:
+                self._refusals.repeated()
+            else:
+                self._refusals.first_try(refused=True, suspected=part.search.suspected(group))
+                if len(group) == 1:
+                    self._learn(part.search.contents.sources(group), bad=True)
             part.search.refused(group, proven=self._refusals.proven)
 
     def _refuse_damaged(self, lease: Lease, outcome: TooLarge | Refused, round_: _Round) -> None:
