@@ -154,7 +154,7 @@ class EventEncoder:
             return record
         flooded = self.findings.floods.get(kind)
         if flooded is None:
-            sample = b"" if kind in self._floods else sample_of(message)
+            sample = b"" if kind in self._floods.windows else sample_of(message)
             flooded = Flooded(Window(sample), oldest_received_unix_nano=received_unix_nano)
             self.findings.floods[kind] = flooded
         flooded.window.add(record.time_unix_nano or received_unix_nano, message.ProcessName, message.Resource)
@@ -291,8 +291,10 @@ class Turn:
     encoded: list[EventsEncoded] = field(default_factory=list)
     aside: list[Retained] = field(default_factory=list)
     """The events of floods: for the flight recorder, not for the endpoint."""
-    staged: Staged = field(default_factory=lambda: Staged({}, {}))
-    """The windows of floods, as they will stand."""
+    staged: Staged | None = None
+    """The windows of floods, as they will stand; None where there is no flood."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """The same, written down for the next life."""
 
 
 class Pipeline:
@@ -364,7 +366,7 @@ class Pipeline:
         turn = self._made or self._make(draining=draining)
         if turn.batches or turn.postings:
             postings = [Posting(*key, records) for key, records in turn.postings.items()]
-            self._queue.put(turn.batches, postings, aside=turn.aside, notes=turn.staged.notes(), turn=turn.key)
+            self._queue.put(turn.batches, postings, aside=turn.aside, notes=turn.notes, turn=turn.key)
         done = draining and not self._events and not turn.left_gaps
         self._made = None
         self._finish(turn)
@@ -391,9 +393,10 @@ class Pipeline:
         """The queue has everything: lets go of what was taken, and tells what was found."""
         overflows, self._overflows, self._events = self._overflows, [], []
         self._gaps.done(turn.left_gaps)
-        self._floods.commit(turn.staged, self._encoder.now)
-        for kind, window in turn.staged.closed.items():
-            self._tell(FloodSummarised(kind=str(kind), events=window.count))
+        if turn.staged is not None:
+            self._floods.commit(turn.staged, self._encoder.now)
+            for kind, window in turn.staged.closed.items():
+                self._tell(FloodSummarised(kind=str(kind), events=window.count))
         self.redacted += turn.findings.redacted
         for encoded in turn.encoded:
             self._tell(encoded)
@@ -497,6 +500,8 @@ class Pipeline:
     def _summarise_floods(self, turn: Turn, *, close_all: bool) -> None:
         """Puts the events of floods aside, and stages the windows that count them."""
         floods = turn.findings.floods
+        if not floods and not self._floods.windows:
+            return
         for kind, flooded in floods.items():
             turn.postings[kind.stream, Account.SUMMARISED, ""] += len(flooded.records)
             with contextlib.suppress(Exception):  # the record of the flood counts them all the same
@@ -512,10 +517,11 @@ class Pipeline:
                 )
         windows = {kind: flooded.window for kind, flooded in floods.items()}
         turn.staged = self._floods.stage(windows, self._encoder.now, close_all=close_all)
+        turn.notes = turn.staged.notes()
 
     def _encode_own(self, gaps: Sequence[Gap], turn: Turn) -> None:
         """Makes the bridge's own records, of gaps and of floods."""
-        floods = turn.staged.closed
+        floods = turn.staged.closed if turn.staged is not None else {}
         if not gaps and not floods:
             return
         batch = OpenBatch(Stream.GAPS)

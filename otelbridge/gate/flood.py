@@ -242,10 +242,11 @@ class Floods:
             notes: what `Window.note` wrote.
             now: monotonic seconds.
         """
-        self._windows: dict[Kind, tuple[float, Window]] = {}
+        self.windows: dict[Kind, tuple[float, Window]] = {}
+        """Those that are open, with the monotonic time of their opening."""
         self._passing: OrderedDict[Kind, float] = OrderedDict()
         for kind, window in filter(None, map(read_note, notes)):
-            self._windows[kind] = (now, window)
+            self.windows[kind] = (now, window)
         self.change(settings)
 
     def change(self, settings: FloodSettings) -> None:
@@ -255,17 +256,11 @@ class Floods:
         self._tolerance = (settings.burst - 1) * self._interval
         self._passing.clear()
 
-    def __len__(self) -> int:
-        return len(self._windows)
-
-    def __contains__(self, kind: Kind) -> bool:
-        return kind in self._windows
-
     def passes(self, kind: Kind, now: float) -> bool:
         """Whether one more event of the kind goes through as it is (the generic cell rate algorithm, ITU-T I.371)."""
         expected = max(self._passing.get(kind, now), now)
         if expected - now > self._tolerance:
-            return kind not in self._windows and len(self._windows) >= MAX_WINDOWS
+            return kind not in self.windows and len(self.windows) >= MAX_WINDOWS
         self._passing[kind] = expected + self._interval
         self._passing.move_to_end(kind)
         if len(self._passing) > MAX_KINDS:
@@ -281,8 +276,8 @@ class Floods:
             close_all: at the end of a life.
         """
         staged = Staged({}, {})
-        for kind in {**self._windows, **counted}:
-            opened, window = self._windows.get(kind, (now, None))
+        for kind in {**self.windows, **counted}:
+            opened, window = self.windows.get(kind, (now, None))
             added = counted.get(kind)
             whole = window or Window(added.sample if added else b"")
             if added:
@@ -297,6 +292,6 @@ class Floods:
     def commit(self, staged: Staged, now: float) -> None:
         """Makes it so: closed windows are gone, the others stand as staged."""
         for kind in staged.closed:
-            self._windows.pop(kind, None)
+            self.windows.pop(kind, None)
         for kind, window in staged.open.items():
-            self._windows[kind] = (self._windows[kind][0] if kind in self._windows else now, window)
+            self.windows[kind] = (self.windows[kind][0] if kind in self.windows else now, window)

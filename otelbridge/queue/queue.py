@@ -194,7 +194,8 @@ class DurableQueue:
                 state.take_back(change)
                 raise
             self._last_turn = turn
-            self._dead_letters.keep(aside, change)
+            if aside:
+                self._dead_letters.keep(aside, change)
             for batch in without_room:
                 self._overflow.drop(batch)
             state.write(change)

@@ -106,7 +106,7 @@ def test_a_window_closes_after_its_minute_with_all_that_came_until_then() -> Non
     staged = gate.stage({CURL: window(1)}, 10.0 + WINDOW_SECONDS)
     assert (staged.open, staged.closed[CURL].count) == ({}, 4)
     gate.commit(staged, 10.0 + WINDOW_SECONDS)
-    assert len(gate) == 0
+    assert len(gate.windows) == 0
     assert not gate.stage({}, 1_000.0).closed
 
 
@@ -122,7 +122,7 @@ def test_what_is_written_down_is_read_again() -> None:
     before = window(1_000)
     note = before.note(CURL)
     gate = floods(notes=(note, "", "{}", "[]", "no JSON", note.replace("alerts", "salerts")))
-    assert len(gate) == 1
+    assert len(gate.windows) == 1
     after = gate.stage({}, 10.0, close_all=True).closed[CURL]
     assert (after.count, after.sample, after.resources.examples) == (1_000, b"sample", before.resources.examples)
     assert after.resources.estimate() == before.resources.estimate()
