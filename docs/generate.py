@@ -18,7 +18,9 @@ from otelbridge.send import classify
 from otelbridge.settings.show import settings_table_markdown, standard_variables_table_markdown
 from otelbridge.simulator.endpoint_answers import zoo_table
 from otelbridge.simulator.faults import faults_table
-from otelbridge.telemetry.names import log_lines_table_markdown, metrics_table_markdown, spans_table_markdown
+from otelbridge.status.components import INSTRUMENTS
+from otelbridge.telemetry.metrics import metrics_table_markdown
+from otelbridge.telemetry.names import log_lines_table_markdown, spans_table_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,7 +38,7 @@ TABLES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/settings.md", "standard variables", standard_variables_table_markdown),
     ("docs/try.md", "endpoint answers", zoo_table),
     ("docs/try.md", "faults", faults_table),
-    ("docs/telemetry.md", "metrics", metrics_table_markdown),
+    ("docs/telemetry.md", "metrics", lambda: metrics_table_markdown(INSTRUMENTS.values())),
     ("docs/telemetry.md", "spans", spans_table_markdown),
     ("docs/telemetry.md", "log lines", log_lines_table_markdown),
 ]

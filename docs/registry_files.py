@@ -13,7 +13,9 @@ from otelbridge.mapping.fields import ATTRIBUTES, Declared, Type
 from otelbridge.mapping.request import SCHEMA_URL
 from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
 from otelbridge.mapping.synthetic import FLOOD_EVENT, GAP_EVENT
+from otelbridge.status.components import INSTRUMENTS
 from otelbridge.telemetry import names as n
+from otelbridge.telemetry.metrics import InstrumentKind
 
 _S, _I, _D, _B = Type.STRING, Type.INT, Type.DOUBLE, Type.BOOLEAN
 
@@ -50,11 +52,11 @@ TYPES = {one.key: one.type for one in (*ATTRIBUTES, *TELEMETRY_ATTRIBUTES)}
 """Of every attribute: on records, metrics and spans."""
 
 _INSTRUMENTS = {
-    n.InstrumentKind.COUNTER: "counter",
-    n.InstrumentKind.HISTOGRAM: "histogram",
-    n.InstrumentKind.OBSERVABLE_COUNTER: "counter",
-    n.InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER: "updowncounter",
-    n.InstrumentKind.OBSERVABLE_GAUGE: "gauge",
+    InstrumentKind.COUNTER: "counter",
+    InstrumentKind.HISTOGRAM: "histogram",
+    InstrumentKind.OBSERVABLE_COUNTER: "counter",
+    InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER: "updowncounter",
+    InstrumentKind.OBSERVABLE_GAUGE: "gauge",
 }
 _SPAN_ID = re.compile("(?<=[a-z])(?=[A-Z])")
 _OPERATIONS = (*OPERATION_NAMES.values(), OTHER_OPERATION)
@@ -137,7 +139,7 @@ def _events() -> Iterator[dict[str, Any]]:
 
 
 def _metrics() -> Iterator[dict[str, Any]]:
-    for one in n.INSTRUMENTS.values():
+    for one in INSTRUMENTS.values():
         yield {
             "id": f"metric.{one.name}",
             "type": "metric",

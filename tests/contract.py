@@ -17,16 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs.registry_files import EVENT_NAMES, TYPES
 from otelbridge.mapping.fields import Type
 from otelbridge.mapping.request import SCOPE_NAME
-from otelbridge.telemetry.names import (
-    INSTRUMENTS,
-    OVERFLOW,
-    SCOPE,
-    SPAN_EVENTS,
-    SPANS,
-    InstrumentKind,
-    prometheus_label,
-    prometheus_name,
-)
+from otelbridge.status.components import INSTRUMENTS
+from otelbridge.telemetry.metrics import InstrumentKind, prometheus_label, prometheus_name
+from otelbridge.telemetry.names import OVERFLOW, SCOPE, SPAN_EVENTS, SPANS
 
 _TEMPLATES = tuple(key + "." for key, kind in TYPES.items() if kind is Type.STRING_TEMPLATE)
 _KINDS = {

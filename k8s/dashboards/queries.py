@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from otelbridge.telemetry.names import INSTRUMENTS, InstrumentKind, prometheus_label, prometheus_name
+from otelbridge.status.components import INSTRUMENTS
+from otelbridge.telemetry.metrics import InstrumentKind, prometheus_label, prometheus_name
 
 INSTANCE = 'instance=~"$instance"'
 """Every query looks at the bridges that the dashboard's variable names."""

@@ -1,5 +1,7 @@
 """The components of one bridge, and the observable metrics that are read from their own state."""
 
+# ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
 import time
@@ -20,11 +22,11 @@ from otelbridge.send.sender import Sender
 from otelbridge.send.workers import Workers
 from otelbridge.status.answers import QueueGrowth
 from otelbridge.telemetry import names
-from otelbridge.telemetry.metrics import Observed, Reading, of_ledger
+from otelbridge.telemetry.ledger import Account
+from otelbridge.telemetry.metrics import COUNTED, OWN, Instrument, InstrumentKind, Observed
 from otelbridge.telemetry.telemetry import Telemetry
 
 NANOSECONDS = 1_000_000_000
-LEDGER_INSTRUMENTS = ("otelbridge.ledger.records", "otelbridge.ledger.residue", "otelbridge.event.dropped")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,110 +57,103 @@ def certificates_in_use(components: Components) -> Iterator[tuple[str, str, int]
         yield components.sender.endpoint, "endpoint", expires
 
 
-def bind_metrics(components: Components) -> None:
-    """Binds every observable instrument that telemetry does not feed by itself."""
-    for of in (of_subscriptions, _of_the_walk, _of_the_queue, of_the_endpoint):
-        for name, reading in of(components).items():
-            components.telemetry.observe(name, reading)
+From = Callable[[Components], Observed]
+"""Reads what an instrument shows; from any thread, when metrics are collected."""
 
 
-def of_subscriptions(components: Components) -> dict[str, Reading]:
-    """What the feed says of each upstream and stream."""
-
-    def each(figure: Callable[[SubscriptionStatus], float]) -> Reading:
-        return lambda: [(figure(status), names.server(status.upstream)) for status in components.feed.subscriptions()]
-
-    def each_stream(figure: Callable[[StreamStatus], float | None]) -> Reading:
-        return lambda: [
-            (value, {names.STREAM: name.value, **names.server(status.upstream)})
-            for status in components.feed.subscriptions()
-            for name, stream in status.streams.items()
-            if (value := figure(stream)) is not None
-        ]
-
-    def each_state() -> Observed:
-        return [
-            (int(state is status.state), {**names.server(status.upstream), names.STATE: state.value})
-            for status in components.feed.subscriptions()
-            for state in SubscriptionState
-        ]
-
-    return {
-        "otelbridge.source.state": each_state,
-        "otelbridge.source.blind.time": each(lambda status: _seconds_since(status.blind_since_unix_nano) or 0.0),
-        "otelbridge.source.unheard.time": each(lambda status: _seconds_since(status.unheard_since_unix_nano) or 0.0),
-        "otelbridge.source.nodes": each(lambda status: status.nodes_seen),
-        "otelbridge.source.silent_nodes": each(lambda status: len(status.silent_nodes)),
-        "otelbridge.source.stream.active": each_stream(lambda stream: int(stream.state is StreamState.WATCHING)),
-        "otelbridge.source.events": each_stream(lambda stream: stream.events),
-        "otelbridge.source.event.age": each_stream(lambda stream: _seconds_since(stream.last_event_unix_nano)),
-        "otelbridge.source.node.last_seen": lambda: [
-            (seen / NANOSECONDS, {names.NODE: node}) for (_, node), seen in components.feed.nodes_last_seen().items()
-        ],
-    }
+def _one(figure: Callable[[Components], float]) -> From:
+    return lambda components: [(figure(components), {})]
 
 
-def of_the_endpoint(components: Components) -> dict[str, Reading]:
-    """What send says of the endpoint."""
-
-    def states() -> Observed:
-        status = components.workers.status()
-        return [
-            (int(state is status.breaker.state), {**names.server(status.endpoint), names.STATE: state.value})
-            for state in EndpointState
-        ]
-
-    def delay() -> Observed:
-        status = components.workers.status()
-        return [(status.breaker.delay_seconds, names.server(status.endpoint))]
-
-    return {"otelbridge.delivery.state": states, "otelbridge.delivery.delay": delay}
+def _each(figure: Callable[[SubscriptionStatus], float]) -> From:
+    return lambda components: [
+        (figure(status), names.server(status.upstream)) for status in components.feed.subscriptions()
+    ]
 
 
-def _of_the_walk(components: Components) -> dict[str, Reading]:
-    pipeline, buffer, tally = components.pipeline, components.buffer, components.mapper.tally
-    return {
-        "otelbridge.buffer.size": lambda: [(buffer.waiting_events, {})],
-        "otelbridge.buffer.limit": lambda: [(buffer.max_events, {})],
-        "otelbridge.event.sanitized": lambda: [
-            (tally.sanitized, {names.SANITIZE_REASON: "utf8"}),
-            (tally.truncated, {names.SANITIZE_REASON: "truncated"}),
-        ],
-        "otelbridge.event.redacted": lambda: [(pipeline.redacted, {})],
-        "otelbridge.alerts": lambda: [_alerts(count) for count in tally.alert_counts()],
-    }
+def _each_stream(figure: Callable[[StreamStatus], float | None]) -> From:
+    return lambda components: [
+        (value, {names.STREAM: name.value, **names.server(status.upstream)})
+        for status in components.feed.subscriptions()
+        for name, stream in status.streams.items()
+        if (value := figure(stream)) is not None
+    ]
 
 
-def _of_the_queue(components: Components) -> dict[str, Reading]:
-    queue = components.queue
-    return {
-        "otelbridge.queue.size": lambda: [
-            (records, {names.STREAM: stream.value}) for stream, records in queue.depth().by_stream.items()
-        ],
-        "otelbridge.queue.usage": lambda: [(queue.depth().bytes, {})],
-        "otelbridge.queue.limit": lambda: [(components.queue_max_bytes, {})],
-        "otelbridge.queue.oldest.age": lambda: [(_seconds_since(queue.depth().oldest_received_unix_nano) or 0.0, {})],
-        "otelbridge.queue.degraded": lambda: [(int(queue.depth().degraded), {})],
-        "otelbridge.queue.dead_letters": lambda: [(queue.depth().dead_letters, {})],
-        **{name: partial(_ledger, components, name) for name in LEDGER_INSTRUMENTS},
-        "otelbridge.certificate.expiry": lambda: [
-            (expires, {**names.server(server), names.CERTIFICATE_USE: use})
-            for server, use, expires in certificates_in_use(components)
-        ],
-    }
+def _subscription_states(components: Components) -> Observed:
+    return [
+        (int(state is status.state), {**names.server(status.upstream), names.STATE: state.value})
+        for status in components.feed.subscriptions()
+        for state in SubscriptionState
+    ]
 
 
-def _seconds_since(unix_nano: int | None) -> float | None:
-    """None where there is no such moment."""
-    return max(0.0, (time.time_ns() - unix_nano) / NANOSECONDS) if unix_nano else None
+def _nodes_last_seen(components: Components) -> Observed:
+    seen = components.feed.nodes_last_seen()
+    return [(unix_nano / NANOSECONDS, {names.NODE: node}) for (_, node), unix_nano in seen.items()]
 
 
-def _ledger(components: Components, instrument: str) -> Observed:
+def _sanitized(components: Components) -> Observed:
+    tally = components.mapper.tally
+    return [
+        (tally.sanitized, {names.SANITIZE_REASON: "utf8"}),
+        (tally.truncated, {names.SANITIZE_REASON: "truncated"}),
+    ]
+
+
+def _held(components: Components) -> Observed:
+    by_stream = components.queue.depth().by_stream
+    return [(records, {names.STREAM: stream.value}) for stream, records in by_stream.items()]
+
+
+def _accounts(components: Components) -> Observed:
+    return [
+        (
+            records,
+            {names.STREAM: stream.value, names.ACCOUNT: account.value, **({names.REASON: reason} if reason else {})},
+        )
+        for stream, account, reason, records in components.queue.ledger().postings()
+    ]
+
+
+def _dropped(components: Components) -> Observed:
+    return [
+        (records, {names.STREAM: stream.value, names.DROP_REASON: reason})
+        for stream, account, reason, records in components.queue.ledger().postings()
+        if account is Account.DROPPED
+    ]
+
+
+def _residue(components: Components) -> Observed:
     ledger, held = components.queue.balance()
-    return of_ledger(ledger.postings(), ledger.residue(held))[instrument]
+    return [(left, {names.STREAM: stream.value}) for stream, left in ledger.residue(held).items()]
 
 
-def _alerts(count: AlertCount) -> tuple[int, Mapping[str, str | int]]:
+def _delay(components: Components) -> Observed:
+    status = components.workers.status()
+    return [(status.breaker.delay_seconds, names.server(status.endpoint))]
+
+
+def _endpoint_states(components: Components) -> Observed:
+    status = components.workers.status()
+    return [
+        (int(state is status.breaker.state), {**names.server(status.endpoint), names.STATE: state.value})
+        for state in EndpointState
+    ]
+
+
+def _certificates(components: Components) -> Observed:
+    return [
+        (expires, {**names.server(server), names.CERTIFICATE_USE: use})
+        for server, use, expires in certificates_in_use(components)
+    ]
+
+
+def _alerts(components: Components) -> Observed:
+    return [_alert_count(count) for count in components.mapper.tally.alert_counts()]
+
+
+def _alert_count(count: AlertCount) -> tuple[int, Mapping[str, str | int]]:
     operation, action, outcome, policy = count.kind
     kind = {names.OPERATION: operation, names.ACTION: action, names.ALERT_OUTCOME: outcome}
     if count.workload is None:
@@ -166,3 +161,53 @@ def _alerts(count: AlertCount) -> tuple[int, Mapping[str, str | int]]:
     namespace, workload = count.workload
     place = {names.NAMESPACE: namespace, names.WORKLOAD: workload, names.POLICY: policy}
     return count.alerts, {**kind, **{key: value for key, value in place.items() if value}}
+
+
+def _seconds_since(unix_nano: int | None) -> float | None:
+    """None where there is no such moment."""
+    return max(0.0, (time.time_ns() - unix_nano) / NANOSECONDS) if unix_nano else None
+
+
+_C, _U = InstrumentKind.OBSERVABLE_COUNTER, InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER
+_G = InstrumentKind.OBSERVABLE_GAUGE
+
+# fmt: off
+OBSERVED: Mapping[Instrument, From] = {
+    Instrument("otelbridge.source.events", _C, "{event}", "Events received.", (names.STREAM, *names.SERVER)): _each_stream(lambda stream: stream.events),
+    Instrument("otelbridge.source.event.age", _G, "s", "Time since the last event of a stream.", (names.STREAM, *names.SERVER)): _each_stream(lambda stream: _seconds_since(stream.last_event_unix_nano)),
+    Instrument("otelbridge.source.node.last_seen", _G, "s", "Unix time of the last event from a node; finds the node that is silent behind a relay.", (names.NODE,)): _nodes_last_seen,
+    Instrument("otelbridge.source.nodes", _U, "{node}", "Nodes heard behind an upstream.", names.SERVER): _each(lambda status: status.nodes_seen),
+    Instrument("otelbridge.source.silent_nodes", _U, "{node}", "Those of them that are silent against their habit.", names.SERVER): _each(lambda status: len(status.silent_nodes)),
+    Instrument("otelbridge.source.unheard.time", _G, "s", "How long a connection has been watched without any event from any node; 0 once one came, or while there is none.", names.SERVER): _each(lambda status: _seconds_since(status.unheard_since_unix_nano) or 0.0),
+    Instrument("otelbridge.source.state", _U, "{state}", "1 for the state that a subscription is in, 0 for the others.", (*names.SERVER, names.STATE)): _subscription_states,
+    Instrument("otelbridge.source.blind.time", _G, "s", "How long the subscription has not been watching by now; 0 while it is.", names.SERVER): _each(lambda status: _seconds_since(status.blind_since_unix_nano) or 0.0),
+    Instrument("otelbridge.source.stream.active", _U, "{stream}", "Streams that are open.", (names.STREAM, *names.SERVER)): _each_stream(lambda stream: int(stream.state is StreamState.WATCHING)),
+    Instrument("otelbridge.buffer.size", _U, "{event}", "Events between the readers and the encoder."): _one(lambda components: components.buffer.waiting_events),
+    Instrument("otelbridge.buffer.limit", _U, "{event}", "Events that may wait there."): _one(lambda components: components.buffer.max_events),
+    Instrument("otelbridge.event.dropped", _C, "{event}", "Events dropped by the bridge itself, by reason.", (names.STREAM, names.DROP_REASON)): _dropped,
+    Instrument("otelbridge.event.sanitized", _C, "{event}", "Events whose text was mended or cut.", (names.SANITIZE_REASON,)): _sanitized,
+    Instrument("otelbridge.event.redacted", _C, "{event}", "Events in which a secret was blacked out."): _one(lambda components: components.pipeline.redacted),
+    Instrument("otelbridge.queue.size", _U, "{record}", "Records held in the queue.", (names.STREAM,)): _held,
+    Instrument("otelbridge.queue.usage", _U, "By", "Bytes that the queue takes on disk."): _one(lambda components: components.queue.depth().bytes),
+    Instrument("otelbridge.queue.limit", _U, "By", "Bytes that it may take."): _one(lambda components: components.queue_max_bytes),
+    Instrument("otelbridge.queue.oldest.age", _G, "s", "Age of the oldest record held; 0 when there is none."): _one(lambda components: _seconds_since(components.queue.depth().oldest_received_unix_nano) or 0.0),
+    Instrument("otelbridge.queue.degraded", _U, "{state}", "1 while the disk does not take writes."): _one(lambda components: int(components.queue.depth().degraded)),
+    Instrument("otelbridge.queue.dead_letters", _U, "{letter}", "Dead letters: what the endpoint refused for good, kept for a look."): _one(lambda components: components.queue.depth().dead_letters),
+    Instrument("otelbridge.ledger.records", _U, "{record}", "What stands on each account of the ledger; `otelbridge.reason` is the drop's reason or the rule.", (names.STREAM, names.ACCOUNT, names.REASON)): _accounts,
+    Instrument("otelbridge.ledger.residue", _U, "{record}", "Received minus everything accounted for: 0 when the ledger balances.", (names.STREAM,)): _residue,
+    Instrument("otelbridge.delivery.delay", _G, "s", "Delay that the last answer asked for; 0 while records are taken.", names.SERVER): _delay,
+    Instrument("otelbridge.delivery.state", _U, "{state}", "1 for the state that the endpoint is in, 0 for the others.", (*names.SERVER, names.STATE)): _endpoint_states,
+    Instrument("otelbridge.certificate.expiry", _G, "s", "Unix time at which a certificate expires.", (*names.SERVER, names.CERTIFICATE_USE)): _certificates,
+    Instrument("otelbridge.alerts", _C, "{alert}", "Alerts by workload, the node's own without one; at most 2,000 series, then one with `otel.metric.overflow` per operation, action and outcome. `telemetry.alert_policies` adds the policy's name.", (names.NAMESPACE, names.WORKLOAD, names.OPERATION, names.ACTION, names.ALERT_OUTCOME, names.POLICY, names.OVERFLOW)): _alerts,
+}
+"""Read from the components' own state when metrics are collected."""
+# fmt: on
+
+INSTRUMENTS: Mapping[str, Instrument] = {declared.name: declared for declared in (*COUNTED, *OBSERVED, *OWN)}
+"""All metrics of the bridge."""
+
+
+def bind_metrics(components: Components) -> None:
+    """Binds every observable instrument that telemetry does not feed by itself."""
+    for instrument, reading in OBSERVED.items():
+        components.telemetry.observe(instrument, partial(reading, components))

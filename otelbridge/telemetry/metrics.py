@@ -1,11 +1,14 @@
 """What events and components' counters mean in metrics, and the SDK's instruments that show it."""
 
+# ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
 import resource
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,14 +24,86 @@ from opentelemetry.metrics import (
 )
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
-from otelbridge.event import GapCause, Stream
+from otelbridge.event import GapCause
 from otelbridge.telemetry import events as h
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.escape import escape
 from otelbridge.telemetry.events import Event
-from otelbridge.telemetry.ledger import Account, Posting
 
 NANOSECONDS = 1_000_000_000
+
+
+class InstrumentKind(StrEnum):
+    """OpenTelemetry's instruments. An observable one reads another component's plain counters when it is collected."""
+
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+    OBSERVABLE_COUNTER = "observable counter"
+    OBSERVABLE_UP_DOWN_COUNTER = "observable up-down counter"
+    OBSERVABLE_GAUGE = "observable gauge"
+
+
+OBSERVABLE = frozenset(
+    {InstrumentKind.OBSERVABLE_COUNTER, InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER, InstrumentKind.OBSERVABLE_GAUGE}
+)
+
+SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds of a request."""
+OUTAGE = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 21.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+"""Seconds of being blind; 21 is the promise for a frozen peer."""
+LAG = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+"""Seconds that an event is on its way."""
+LIFE = (1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0, 259200.0, 604800.0, 2592000.0)
+"""Seconds of a connection's life, up to a month."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One metric."""
+
+    name: str
+    kind: InstrumentKind
+    unit: str
+    description: str
+    attributes: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_C, _H = InstrumentKind.COUNTER, InstrumentKind.HISTOGRAM
+_OC, _OU = InstrumentKind.OBSERVABLE_COUNTER, InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER
+
+# fmt: off
+COUNTED = (
+    Instrument("otelbridge.source.event.lag", _H, "s", "From an event's own time stamp to its receipt, at most 16 events of a batch standing for all; 0 where the node's clock is ahead.", (n.STREAM,), LAG),
+    Instrument("otelbridge.source.stream.ends", _C, "{end}", "Streams that ended without our asking.", (n.STREAM, *n.SERVER, n.STATUS_CODE)),
+    Instrument("otelbridge.source.connection.attempts", _C, "{attempt}", "Attempts to subscribe; without `error.type` for those that succeeded.", (*n.SERVER, n.ERROR_TYPE, n.ERROR_CLASS)),
+    Instrument("otelbridge.source.connection.duration", _H, "s", "Lives of connections.", (*n.SERVER, n.STATUS_CODE), LIFE),
+    Instrument("otelbridge.source.heartbeat.duration", _H, "s", "Time that a health check took.", (*n.SERVER, n.HEARTBEAT_METHOD), SHORT),
+    Instrument("otelbridge.source.heartbeat.misses", _C, "{miss}", "Health checks without an answer.", n.SERVER),
+    Instrument("otelbridge.source.detection.time", _H, "s", "From the last sign of life of a connection to noticing that it was lost.", n.SERVER, OUTAGE),
+    Instrument("otelbridge.source.recovery.time", _H, "s", "From noticing a loss to watching again.", n.SERVER, OUTAGE),
+    Instrument("otelbridge.source.gaps", _C, "{gap}", "Gaps that are over.", (n.STREAM, n.GAP_CAUSE)),
+    Instrument("otelbridge.source.gap.time", _C, "s", "Time that could not be seen.", (n.STREAM, n.GAP_CAUSE)),
+    Instrument("otelbridge.event.mapping.errors", _C, "{error}", "Events that did not parse as they should; `error.type` is how they travelled on.", (n.STREAM, n.ERROR_TYPE)),
+    Instrument("otelbridge.delivery.requests", _C, "{request}", "Answers of the endpoint.", (*n.SERVER, n.OUTCOME, n.ERROR_TYPE)),
+    Instrument("otelbridge.delivery.records", _C, "{record}", "Records that the endpoint took.", (n.STREAM, *n.SERVER)),
+    Instrument("otelbridge.delivery.rejected", _C, "{record}", "Records that the endpoint rejected in a partial success or refused for good.", (n.STREAM, *n.SERVER)),
+    Instrument("otelbridge.delivery.io", _C, "By", "Bytes of accepted requests, before compression.", n.SERVER),
+    Instrument("otelbridge.delivery.duration", _H, "s", "Time that an accepted request took.", n.SERVER, SHORT),
+    Instrument("otelbridge.delivery.event.lag", _H, "s", "From an event's receipt to the endpoint's yes; each counts as old as the oldest of its request.", (n.STREAM, *n.SERVER), LAG),
+    Instrument("otelbridge.thread.restarts", _C, "{restart}", "Faults that nobody expected, after which a thread went on.", (n.THREAD, n.ERROR_TYPE)),
+    Instrument("otelbridge.throttle.activations", _C, "{activation}", "Times that KubeArmor itself stopped reporting a container's alerts.", (n.NAMESPACE,)),
+)
+"""Counted from events, below."""
+OWN = (
+    Instrument("otelbridge.telemetry.dropped", _OC, "{event}", "Events and log lines dropped because they came faster than they could be written."),
+    Instrument("process.cpu.time", _OC, "s", "CPU time of the process.", ("cpu.mode",)),
+    Instrument("process.memory.usage", _OU, "By", "Resident memory of the process."),
+    Instrument("process.thread.count", _OU, "{thread}", "Threads of the process."),
+    Instrument("process.unix.file_descriptor.count", _OU, "{file_descriptor}", "Open file descriptors of the process."),
+)
+"""What telemetry observes by itself."""
+# fmt: on
 
 
 class Count(NamedTuple):
@@ -169,28 +244,6 @@ Reading = Callable[[], Observed]
 """What `Telemetry.observe` binds: called when metrics are collected, from any thread; must not block."""
 
 
-def of_ledger(postings: Iterable[Posting], residue: Mapping[Stream, int]) -> dict[str, Observed]:
-    """What the ledger's three instruments show; the queue's owner binds them, under its lock.
-
-    Args:
-        postings: the sums, from `Ledger.postings`.
-        residue: from `Ledger.residue`.
-    """
-    sums = list(postings)
-    return {
-        "otelbridge.ledger.records": [
-            (records, {n.STREAM: stream.value, n.ACCOUNT: account.value, **({n.REASON: reason} if reason else {})})
-            for stream, account, reason, records in sums
-        ],
-        "otelbridge.ledger.residue": [(left, {n.STREAM: stream.value}) for stream, left in residue.items()],
-        "otelbridge.event.dropped": [
-            (records, {n.STREAM: stream.value, n.DROP_REASON: reason})
-            for stream, account, reason, records in sums
-            if account is Account.DROPPED
-        ],
-    }
-
-
 def of_process() -> dict[str, Reading]:
     """CPU, memory, threads and file descriptors of this process, from the kernel."""
     page_bytes = resource.getpagesize()
@@ -264,16 +317,17 @@ class Instruments:
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._bound: set[str] = set()
+        self._buckets = {declared.name: declared.buckets for declared in COUNTED}
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
         self._sums: dict[tuple[str, tuple[tuple[str, str | int], ...]], float] = {}
         """What is to be added to counters, by instrument and attributes: adding costs 20 us a time in the SDK."""
         self._measured: dict[tuple[str, tuple[tuple[str, str | int], ...], int], tuple[float, int]] = {}
         """The same for histograms, by bucket too: the sum of the values, and their number."""
-        for declared in n.INSTRUMENTS.values():
-            if declared.kind is n.InstrumentKind.COUNTER:
+        for declared in COUNTED:
+            if declared.kind is InstrumentKind.COUNTER:
                 self._counters[declared.name] = meter.create_counter(declared.name, declared.unit, declared.description)
-            elif declared.kind is n.InstrumentKind.HISTOGRAM:
+            elif declared.kind is InstrumentKind.HISTOGRAM:
                 self._histograms[declared.name] = meter.create_histogram(
                     declared.name,
                     declared.unit,
@@ -288,7 +342,7 @@ class Instruments:
                 key = name, tuple(attributes.items())
                 self._sums[key] = self._sums.get(key, 0) + amount
             elif times:
-                bucket = name, tuple(attributes.items()), bisect_left(n.INSTRUMENTS[name].buckets, amount)
+                bucket = name, tuple(attributes.items()), bisect_left(self._buckets[name], amount)
                 total, number = self._measured.get(bucket, (0.0, 0))
                 self._measured[bucket] = total + amount * times, number + times
 
@@ -301,29 +355,56 @@ class Instruments:
             (name, attributes, _), (total, number) = self._measured.popitem()
             self._histograms[name].record(Weighted(total / number, number), escaped(dict(attributes)))
 
-    def observe(self, name: str, reading: Reading) -> None:
+    def observe(self, instrument: Instrument, reading: Reading) -> None:
         """Binds an observable instrument.
 
         Raises:
-            ValueError: it is not declared, not observable, or bound already.
+            ValueError: it is not observable, or bound already.
         """
-        declared = n.INSTRUMENTS.get(name)
-        if declared is None or declared.kind not in n.OBSERVABLE:
-            raise ValueError(f"{name!r} is not an observable instrument of telemetry/names.py")
-        if name in self._bound:
-            raise ValueError(f"{name!r} is bound already")
-        self._bound.add(name)
+        if instrument.kind not in OBSERVABLE:
+            raise ValueError(f"{instrument.name!r} is not observable")
+        if instrument.name in self._bound:
+            raise ValueError(f"{instrument.name!r} is bound already")
+        self._bound.add(instrument.name)
 
         def callback(_options: CallbackOptions) -> Iterable[Observation]:
             return [Observation(value, escaped(attributes)) for value, attributes in reading()]
 
-        create: Mapping[n.InstrumentKind, Callable[..., object]] = {
-            n.InstrumentKind.OBSERVABLE_COUNTER: self._meter.create_observable_counter,
-            n.InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER: self._meter.create_observable_up_down_counter,
-            n.InstrumentKind.OBSERVABLE_GAUGE: self._meter.create_observable_gauge,
+        create: Mapping[InstrumentKind, Callable[..., object]] = {
+            InstrumentKind.OBSERVABLE_COUNTER: self._meter.create_observable_counter,
+            InstrumentKind.OBSERVABLE_UP_DOWN_COUNTER: self._meter.create_observable_up_down_counter,
+            InstrumentKind.OBSERVABLE_GAUGE: self._meter.create_observable_gauge,
         }
-        create[declared.kind](name, [callback], declared.unit, declared.description)
+        create[instrument.kind](instrument.name, [callback], instrument.unit, instrument.description)
 
-    def unbound(self) -> list[str]:
-        """Observable instruments that nobody feeds."""
-        return [i.name for i in n.INSTRUMENTS.values() if i.kind in n.OBSERVABLE and i.name not in self._bound]
+
+_SUFFIX_BY_UNIT = {"s": "_seconds", "By": "_bytes"}
+"""Units that the Prometheus exporter puts into a name; annotations such as `{event}` are left out (a plain `1` would become `_ratio` in some translations)."""
+_COUNTERS = frozenset({InstrumentKind.COUNTER, InstrumentKind.OBSERVABLE_COUNTER})
+
+
+def prometheus_name(instrument: Instrument) -> str:
+    """The name on /metrics: what a dashboard asks for. A histogram's has `_bucket`, `_sum` and `_count` beside it."""
+    total = "_total" if instrument.kind in _COUNTERS else ""
+    return instrument.name.replace(".", "_") + _SUFFIX_BY_UNIT.get(instrument.unit, "") + total
+
+
+def prometheus_label(attribute: str) -> str:
+    """The label that an attribute becomes on /metrics."""
+    return attribute.replace(".", "_")
+
+
+def metrics_table_markdown(instruments: Iterable[Instrument]) -> str:
+    """One row per metric."""
+    rows = (
+        (
+            f"`{i.name}`",
+            f"`{prometheus_name(i)}`",
+            i.kind.value,
+            f"`{i.unit}`",
+            ", ".join(f"`{a}`" for a in i.attributes),
+            i.description,
+        )
+        for i in instruments
+    )
+    return n.markdown_table(("metric", "on /metrics", "instrument", "unit", "attributes", "meaning"), rows)

@@ -21,7 +21,7 @@ from otelbridge.event import Gap
 from otelbridge.telemetry.events import BatchAccepted, Event, EventsEncoded, GapEnded
 from otelbridge.telemetry.exporters import Exporters, Headers, Providers, open_exporters
 from otelbridge.telemetry.log import FORMATS, Level, Libraries, Limit, Line, LineWriter, level_of, line_of, timestamp
-from otelbridge.telemetry.metrics import Instruments, Reading, of_process
+from otelbridge.telemetry.metrics import OWN, Instrument, Instruments, Reading, of_process
 from otelbridge.telemetry.names import SCOPE
 from otelbridge.telemetry.settings import TelemetrySettings
 from otelbridge.telemetry.spans import Spans
@@ -156,9 +156,9 @@ class Telemetry:
         self._dropped = 0
         self._closed = self._ending = False
         self._next_tick = 0.0
-        for name, reading in of_process().items():
-            self.observe(name, reading)
-        self.observe("otelbridge.telemetry.dropped", lambda: [(self._dropped + self._writer.dropped, {})])
+        own = {**of_process(), "otelbridge.telemetry.dropped": lambda: [(self._dropped + self._writer.dropped, {})]}
+        for instrument in OWN:
+            self.observe(instrument, own[instrument.name])
         self._libraries = Libraries(self.tell)
         self._thread = SupervisedThread("otelbridge-telemetry", self._turn, tell=self.tell)
         self._thread.start()
@@ -218,21 +218,17 @@ class Telemetry:
         if not self._waiting.put((time.time_ns(), event), urgent=urgent):
             self._dropped += 1
 
-    def observe(self, name: str, reading: Reading) -> None:
+    def observe(self, instrument: Instrument, reading: Reading) -> None:
         """Binds an observable instrument to plain counters of another component.
 
         Args:
-            name: declared in `names.py`.
+            instrument: what shows it.
             reading: gives value and attributes of each series, at every collection, from any thread.
 
         Raises:
-            ValueError: the instrument is not declared, not observable, or bound already.
+            ValueError: the instrument is not observable, or bound already.
         """
-        self._instruments.observe(name, reading)
-
-    def unbound(self) -> list[str]:
-        """Observable instruments that nobody feeds."""
-        return self._instruments.unbound()
+        self._instruments.observe(instrument, reading)
 
     def prometheus(self) -> bytes:
         """The text of /metrics, Prometheus' format 0.0.4."""

@@ -8,7 +8,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import REGISTRY
 
-from otelbridge.telemetry.names import INSTRUMENTS, Instrument, InstrumentKind
+from otelbridge.status.components import INSTRUMENTS
+from otelbridge.telemetry.metrics import Instrument, InstrumentKind
 
 
 def exported() -> dict[str, set[str]]:

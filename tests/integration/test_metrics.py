@@ -18,8 +18,9 @@ from otelbridge.settings.load import load
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Ok, Partial, Status
 from otelbridge.simulator.upstream import Relay
+from otelbridge.status.components import INSTRUMENTS
 from otelbridge.status.document import StatusDocument, sections
-from otelbridge.telemetry.names import INSTRUMENTS, prometheus_name
+from otelbridge.telemetry.metrics import prometheus_name
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.waiting import eventually
 
@@ -32,16 +33,6 @@ CONDITIONAL = {
 
 SEEN_SECONDS = 15
 OWN_METRICS = {"disabled": False, "traces": {"exporter": "none"}, "metrics": {"exporter": "none"}}
-
-
-def test_every_observable_instrument_of_a_bridge_is_bound(tmp_path: Path) -> None:
-    quiet = [f"telemetry.{signal}.exporter=none" for signal in ("traces", "metrics")]
-    flags = {"--set": [f"queue.directory={tmp_path}", "status.port=0", *quiet]}
-    bridge = Bridge(load(file=None, environment={}, flags=flags))
-    try:
-        assert bridge.components.telemetry.unbound() == []
-    finally:
-        bridge.close()
 
 
 def test_the_status_document_has_the_parts_that_its_type_says(tmp_path: Path) -> None:

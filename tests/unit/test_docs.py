@@ -21,7 +21,8 @@ from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT, Situation
 from otelbridge.settings.load import load
 from otelbridge.settings.show import schema
-from otelbridge.telemetry.names import INSTRUMENTS, prometheus_label, prometheus_name
+from otelbridge.status.components import INSTRUMENTS
+from otelbridge.telemetry.metrics import prometheus_label, prometheus_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

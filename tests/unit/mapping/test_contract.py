@@ -12,7 +12,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from docs.registry_files import BY_SPECIFICATION, TYPES, files
 from otelbridge.mapping.fields import ATTRIBUTES, Type
-from otelbridge.telemetry.names import INSTRUMENTS, SPANS
+from otelbridge.status.components import INSTRUMENTS
+from otelbridge.telemetry.names import SPANS
 from tests.contract import breaches, breaches_in_text, metric_breaches, span_breaches
 
 

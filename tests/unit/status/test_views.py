@@ -13,7 +13,7 @@ from otelbridge.event import Stream
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.queue.model import Depth
 from otelbridge.status.answers import seeing
-from otelbridge.status.components import Components, of_subscriptions
+from otelbridge.status.components import OBSERVED, Components
 from otelbridge.status.document import subscription_document
 from otelbridge.status.probes import readyz
 
@@ -72,8 +72,12 @@ EMPTY = Depth(batches=0, records=0, bytes=0, memory_records=0, oldest_received_u
 
 def metrics(status: SubscriptionStatus) -> dict[str, list[tuple[float, dict[str, object]]]]:
     feed = SimpleNamespace(subscriptions=lambda: (status,), nodes_last_seen=dict)
-    readings = of_subscriptions(cast("Components", SimpleNamespace(feed=feed)))
-    return {name: [(value, dict(attributes)) for value, attributes in reading()] for name, reading in readings.items()}
+    components = cast("Components", SimpleNamespace(feed=feed))
+    return {
+        instrument.name: [(value, dict(attributes)) for value, attributes in reading(components)]
+        for instrument, reading in OBSERVED.items()
+        if instrument.name.startswith("otelbridge.source.")
+    }
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
+from otelbridge.status.components import INSTRUMENTS
 from otelbridge.telemetry import events as h
 from otelbridge.telemetry.metrics import Instruments, Weighted, views
-from otelbridge.telemetry.names import INSTRUMENTS, NODE, SCOPE
+from otelbridge.telemetry.names import NODE, SCOPE
 from tests.unit.telemetry.examples import example
 
 
@@ -57,7 +58,8 @@ def test_nodes_that_come_and_go_are_all_shown_while_they_are_there() -> None:
     instruments = Instruments(provider.get_meter(SCOPE))
     generation = 0
     instruments.observe(
-        "otelbridge.source.node.last_seen", lambda: [(1.0, {NODE: f"n{generation}-{i}"}) for i in range(900)]
+        INSTRUMENTS["otelbridge.source.node.last_seen"],
+        lambda: [(1.0, {NODE: f"n{generation}-{i}"}) for i in range(900)],
     )
     for generation in range(5):
         data = reader.get_metrics_data()
