@@ -229,9 +229,10 @@ class StreamReader:
             self._pauses_end.release()
 
     def _pause(self, seconds: float) -> None:
-        self.writer.hand_over(seconds)
+        rest_seconds = self._pause_of_all.begin(seconds)
+        self.writer.hand_over(seconds)  # the last thing: the encoder needs the interpreter that the wait lets go of
         try:
-            if self._pauses_end.acquire(timeout=self._pause_of_all.begin(seconds)):  # 10 us cheaper than an Event
+            if self._pauses_end.acquire(timeout=rest_seconds):  # 10 us cheaper than an Event
                 self._pauses_end.release()
         finally:
             self._pause_of_all.end()
