@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from docs import registry_files
-from docs.licences import licences_table
+from docs.licences import bundled_table, licences_table
 from k8s.dashboards.generate import runbook_panels_markdown
 from otelbridge.feed.model import states_table
 from otelbridge.feed.status_codes import status_codes_table
@@ -30,6 +30,7 @@ TABLES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/feed.md", "states", states_table),
     ("docs/feed.md", "status codes", status_codes_table),
     ("docs/licences.md", "licences", licences_table),
+    ("docs/licences.md", "bundled", bundled_table),
     ("docs/mapping.md", "mapping", mapping_table_markdown),
     ("docs/mapping.md", "severity", severity_markdown),
     ("docs/runbook.md", "panels", runbook_panels_markdown),

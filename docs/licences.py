@@ -1,10 +1,14 @@
-"""The licences of the packages that the product is made of, as their own metadata tells them."""
+"""The licences of the packages that the product is made of, and of what their wheels bundle, as they tell them."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from importlib.metadata import Distribution, distribution
 from importlib.metadata import requires as requirements_of
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -55,6 +59,68 @@ def licences_table() -> str:
     packages = [distribution(name) for name in sorted(needed() - {PRODUCT})]
     rows = (f"| {canonicalize_name(one.name)} | {one.version} | {licence(one)} |" for one in packages)
     return "\n".join(("| package | version | licence |", "|---|---|---|", *rows))
+
+
+WITHOUT_BILL = {
+    "cffi": ("libffi", "MIT", b"ffi_call"),
+    "charset-normalizer": ("nothing of others: its own code, compiled", "MIT", b"charset_normalizer"),
+    "grpcio": (
+        "BoringSSL, c-ares, abseil, re2, zlib, upb; root certificates (`roots.pem`)",
+        "Apache-2.0, BSD-3-Clause, MIT, Zlib; MPL-2.0",
+        b"BoringSSL",
+    ),
+    "isal": ("Intel's ISA-L", "BSD-3-Clause", b"isal_deflate"),
+    "protobuf": ("upb, utf8_range", "BSD-3-Clause, MIT", b"upb_"),
+    "pyyaml": ("LibYAML", "MIT", b"yaml_parser_initialize"),
+}
+"""Wheels with compiled files and no bill of materials: what they hold, its licences, a word that is in the files."""
+
+UNTOLD_PARTS = {"openssl": "Apache-2.0"}
+"""Of components that stand in a bill without a licence."""
+
+
+def bundled_table() -> str:
+    """One row for each wheel that holds compiled files: from the bill of materials in it, where there is one.
+
+    Raises:
+        LookupError: a wheel holds compiled files and tells nothing, or WITHOUT_BILL says what is not in them.
+    """
+    rows = ["| wheel | holds, beside its own code | licences |", "|---|---|---|"]
+    for name in sorted(needed() - {PRODUCT}):
+        files = [Path(str(file.locate())) for file in distribution(name).files or ()]
+        compiled = [file for file in files if file.suffix == ".so"]
+        bills = [json.loads(file.read_bytes()) for file in files if file.parent.name == "sboms"]
+        if compiled and bills:
+            rows.append(f"| {name} | {_holds(bills)} | {', '.join(_licences(bills))} |")
+        elif compiled:
+            rows.append(f"| {name} | {' | '.join(_told(name, compiled))} |")
+    return "\n".join(rows)
+
+
+def _holds(bills: Sequence[dict[str, Any]]) -> str:
+    """Rust crates as a number, other libraries by name."""
+    parts = [part for bill in bills for part in bill["components"]]
+    others = [f"{part['name']} {part['version']}" for part in parts if not _is_crate(part)]
+    return "; ".join([*others, f"{len(parts) - len(others)} Rust crates"])
+
+
+def _is_crate(part: dict[str, Any]) -> bool:
+    return str(part.get("purl", "")).startswith("pkg:cargo/")
+
+
+def _licences(bills: Sequence[dict[str, Any]]) -> list[str]:
+    found = set()
+    for part in (part for bill in bills for part in bill["components"]):
+        told = [one.get("expression") or one["license"].get("id") for one in part.get("licenses", ())]
+        found |= set(told or [UNTOLD_PARTS[part["name"]]])
+    return sorted(found)
+
+
+def _told(name: str, compiled: Sequence[Path]) -> tuple[str, str]:
+    holds, licences, word = WITHOUT_BILL[name]
+    if not any(word in file.read_bytes() for file in compiled):
+        raise LookupError(f"{word!r} is not in {name}: look what it holds now")
+    return holds, licences
 
 
 def _needed(name: str, extra: str, seen: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:

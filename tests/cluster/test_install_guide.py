@@ -122,6 +122,14 @@ def test_the_client_secret_is_copied_and_mounted(cluster: Cluster, tree: Path) -
     assert mounted in secrets
 
 
+def test_a_namespace_is_annotated_as_troubleshooting_says(cluster: Cluster) -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"`(kubectl annotate [^`]*)`", page)
+    quiet(cluster.kubectl("create", "namespace", "annotated"))
+    quiet(cluster.kubectl(*command.replace("NAME", "annotated").split()[1:]))
+    quiet(cluster.kubectl("delete", "namespace", "annotated"))
+
+
 def settings_of(cluster: Cluster, pod: dict[str, object]) -> dict[str, object]:
     """The settings file that a pod would read."""
     text = yaml.safe_dump(pod)
