@@ -186,6 +186,8 @@ EXAMPLES = (
     "otelbridge explain - --output otlp-json < events.jsonl",
 )
 STDIN = Path("-")
+MAX_TOLD = 20
+"""Parts that are no event; more are only counted."""
 
 
 class ExplainOutput(StrEnum):
@@ -215,8 +217,9 @@ def explain(
     events = bad = 0
     for found in _found_in(file):
         if isinstance(found, NotAnEvent):
-            say(str(found))
             bad += 1
+            if bad <= MAX_TOLD:
+                say(str(found))
         else:
             explain_event(found)
             events += 1

@@ -41,7 +41,9 @@ def simulate(
         int, typer.Option(min=0, max=HIGHEST_PORT, help="Port to listen on; 0 takes a free one.")
     ] = DEFAULT_PORT,
     node: Annotated[bool, typer.Option("--node", help="Behave as a node's KubeArmor, not as the relay.")] = False,
-    source: Annotated[str, typer.Option(help="samples, generated, or a file of one JSON event per line.")] = "samples",
+    source: Annotated[
+        str, typer.Option(help="samples, generated, or a file of events as JSON, in any layout.")
+    ] = "samples",
     streams: Annotated[str, typer.Option(help="Which of the streams to fill.")] = "alerts,logs,messages",
     rate: Annotated[float, typer.Option(help="Events a second; 0 means as fast as possible.")] = 10,
     burst: Annotated[int, typer.Option(help="Events that go out together.")] = 1,

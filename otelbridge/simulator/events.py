@@ -1,19 +1,21 @@
 """Makes KubeArmor's messages from JSON, as people have it, and stamps fresh times and sequence numbers on them.
 
-In a file an event may be a line, a pretty-printed object, or an element of an array; gzip is undone. It may stand
-behind the prefix of a log line (`kubectl logs --prefix --timestamps`, containerd's and CRI-O's files), in the `log` of
-a docker or fluent-bit record, or in the `_source` of an Elasticsearch hit. What is read is bounded by the size of one
-JSON value.
+In a file an event may be a line, a pretty-printed object, an element of an array, or stand behind another one; gzip,
+bzip2, xz and UTF-16 are undone. It may stand behind the prefix of a log line (`kubectl logs --prefix --timestamps`,
+containerd's and CRI-O's files, long lines in pieces), in the `log` of a docker or fluent-bit record, in the `_source`
+of an Elasticsearch hit, in a List or in Loki's answer. What is read is bounded by the size of one JSON value.
 """
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -195,19 +197,50 @@ def sequences_in(encoded: bytes) -> list[int]:
 SAMPLES = ("alerts", "logs", "constructed", "odd")
 """Recorded from public documents, built by hand after KubeArmor's code, and broken values seen in the wild."""
 
-GZIP_MAGIC = b"\x1f\x8b"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_VALUE_BYTES = 256 * 1024 * 1024
 """Of one JSON value; an array of events counts as one."""
 
-WRAPPERS = ("hits", "_source", "log_processed", "log", "message")
-"""Keys that an event stands under: an Elasticsearch answer and hit, fluent-bit's parsed log, docker's line, others'."""
+DECOMPRESSED: Mapping[bytes, tuple[str, Callable[[BinaryIO], io.BufferedIOBase]]] = {
+    b"\x1f\x8b": ("gzip", lambda stream: gzip.GzipFile(fileobj=stream)),
+    b"BZh": ("bzip2", bz2.BZ2File),
+    b"\xfd7zXZ\x00": ("xz", lzma.LZMAFile),
+}
+"""What begins with these bytes is decompressed."""
+FOREIGN = {b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+"""What begins with these cannot be."""
+ENCODINGS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),  # what PowerShell's `>` writes
+    (b"\xfe\xff", "utf-16"),
+    (b"{\x00", "utf-16-le"),
+    (b"\x00{", "utf-16-be"),
+)
+"""Texts that begin so are in these encodings; all others are UTF-8."""
+HEAD_BYTES = 6
+
+WRAPPERS = ("hits", "_source", "log_processed", "log", "message", "line", "items", "data", "result", "values")
+"""Keys that an event stands under: an Elasticsearch answer and hit, fluent-bit's parsed log, docker's line, others',
+logcli's, a List of Kubernetes, Loki's answer."""
+BULK_ACTIONS = ({"index"}, {"create"})
+"""The keys of the lines between the documents of an Elasticsearch bulk request."""
+
+KARMOR_HEAD = "== "
+KARMOR_HINT = "it is text of karmor for people; `karmor logs --json` prints events"
 
 _OPENING = (b"{", b"[")
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
 """A whole string, or a bracket outside of one. JSON's strings never go over a line's end."""
-_PREFIX = re.compile(rb"^(?:\[pod/[^\]]+\] )?(?:\d{4}-\d\d-\d\dT\S+ )?(?:std(?:out|err) [FP] )?(?=[{\[])")
-"""What `kubectl logs` and the container runtimes write before a line of a container."""
+_POD = rb"^(?:\[pod/[^\]]+\] )?"
+_PREFIX = re.compile(_POD + rb"(?:\d{4}-\d\d-\d\dT\S+ )?(?=[{\[])")
+"""What `kubectl logs` writes before a line of a container."""
+_CRI = re.compile(
+    _POD + rb"\d{4}-\d\d-\d\dT\S+ (?P<stream>stdout|stderr) (?P<tag>[FP])(?::\S*)? (?P<text>.*)", re.DOTALL
+)
+"""A line of a container runtime's file: F ends what lines with P began."""
+_BETWEEN = re.compile(r"[\s,\x1e]*")
+"""What may stand between two values: also a comma, and the separator of RFC 7464."""
 
 
 class NotAnEvent(NamedTuple):
@@ -235,7 +268,7 @@ def read_events(lines: Iterable[bytes], name: str) -> Iterator[FoundEvent | NotA
         lines: of any JSON, with their line ends; see the module.
         name: what the lines come from, for `place`.
     """
-    for number, value in _values(lines):
+    for number, value in _whole_logs(_values(_whole_lines(lines))):
         place = f"{name}:{number}"
         if isinstance(value, EventJsonError):
             yield NotAnEvent(place, str(value))
@@ -258,19 +291,33 @@ def read_file(path: Path) -> Iterator[FoundEvent | NotAnEvent]:
 
 
 def opened(raw: BinaryIO) -> Iterator[bytes]:
-    """The lines of a stream, decompressed where it begins as gzip does.
+    """The lines of a stream in UTF-8, decompressed where it begins as something compressed does.
 
     Raises:
-        OSError: damaged gzip.
+        OSError: damaged, or compressed in a way that cannot be undone here.
     """
-    stream = cast("BinaryIO", raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast("Any", raw)))
-    if cast("io.BufferedReader", stream).peek(len(GZIP_MAGIC))[: len(GZIP_MAGIC)] != GZIP_MAGIC:
-        yield from stream
-        return
+    stream: Any = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast("Any", raw))
+    what = "text"
     try:
-        yield from gzip.GzipFile(fileobj=stream)
-    except (EOFError, zlib.error) as error:
-        raise OSError(f"damaged gzip: {error}") from error
+        head = stream.peek(HEAD_BYTES)
+        for magic, kind in FOREIGN.items():
+            if head.startswith(magic):
+                raise OSError(f"it is compressed with {kind}; decompress it first")
+        for magic, (kind, decompress) in DECOMPRESSED.items():
+            if head.startswith(magic):
+                what, stream = kind, decompress(stream)
+                head = stream.peek(HEAD_BYTES)
+                break
+        for mark, encoding in ENCODINGS:
+            if head.startswith(mark):
+                with io.TextIOWrapper(stream, encoding=encoding, newline="") as text:
+                    yield from (line.encode("utf-8", "surrogatepass") for line in text)
+                return
+        yield from stream
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise OSError(f"damaged {what}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise OSError(f"damaged {what}: it is no {error.encoding}") from error
 
 
 def sample_events(names: Iterable[str] = SAMPLES) -> Iterator[ParsedEvent]:
@@ -281,13 +328,29 @@ def sample_events(names: Iterable[str] = SAMPLES) -> Iterator[ParsedEvent]:
         yield from (event_from_json(line) for line in lines)
 
 
-def _values(lines: Iterable[bytes]) -> Iterator[tuple[int, object]]:
+def _whole_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers, those of a container runtime whole again and without what stands before them."""
+    begun: dict[bytes, tuple[int, bytes]] = {}
+    for number, line in enumerate(lines, start=1):
+        written = _CRI.match(line)
+        if written is None:
+            yield number, line
+            continue
+        first, before = begun.pop(written["stream"], (number, b""))
+        text = before + written["text"].rstrip(b"\r\n")
+        if written["tag"] == b"P" and len(text) <= MAX_VALUE_BYTES:
+            begun[written["stream"]] = first, text
+        else:
+            yield first, text
+    yield from begun.values()
+
+
+def _values(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, object]]:
     """Each JSON value of the text with the line it begins on; an `EventJsonError` in place of what is none."""
     gathered: list[bytes] = []
     begun = depth = size = 0
-    for number, line in enumerate(lines, start=1):
-        text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
-        text = _PREFIX.sub(b"", text.strip() if not gathered else text.rstrip(), count=1)
+    for number, line in lines:
+        text = _PREFIX.sub(b"", line.strip() if not gathered else line.rstrip(), count=1)
         if not text.strip():
             continue
         if gathered and text.startswith(b"{") and gathered[0].startswith(b"{") and _depth(text) == 0:
@@ -299,12 +362,12 @@ def _values(lines: Iterable[bytes]) -> Iterator[tuple[int, object]]:
         gathered.append(text)
         depth += _depth(text)
         size += len(text)
-        if depth > 0 and text[:1] and size <= MAX_VALUE_BYTES and gathered[0][:1] in (b"{", b"["):
+        if depth > 0 and size <= MAX_VALUE_BYTES and gathered[0][:1] in _OPENING:
             continue
-        yield begun, _parsed(b"\n".join(gathered))
+        yield from _parsed(b"\n".join(gathered), begun)
         gathered, depth, size = [], 0, 0
     if gathered:
-        yield begun, _parsed(b"\n".join(gathered))
+        yield from _parsed(b"\n".join(gathered), begun)
 
 
 def _depth(text: bytes) -> int:
@@ -313,11 +376,49 @@ def _depth(text: bytes) -> int:
     return sum(1 if token in _OPENING else -1 for token in found)
 
 
-def _parsed(text: bytes) -> object:
+def _parsed(encoded: bytes, first_line: int = 1) -> Iterator[tuple[int, object]]:
+    """The values that stand one behind the other, with their lines."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return EventJsonError(f"not JSON: {error}")
+        text = encoded.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        yield first_line, EventJsonError("not JSON: it is no text in UTF-8")
+        return
+    decoder = json.JSONDecoder()
+    position = 0
+    while (position := cast("re.Match[str]", _BETWEEN.match(text, position)).end()) < len(text):
+        line = first_line + text.count("\n", 0, position)
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except RecursionError:
+            yield line, EventJsonError("not JSON that could be an event: it is nested too deeply")
+            return
+        except ValueError as error:
+            why = KARMOR_HINT if text.startswith(KARMOR_HEAD) else str(error)
+            yield line, EventJsonError(f"not JSON: {why}")
+            return
+        yield line, value
+
+
+def _whole_logs(values: Iterable[tuple[int, object]]) -> Iterator[tuple[int, object]]:
+    """Docker's records, whose lines it has cut into pieces of 16 KiB, whole again; all others as they are."""
+    begun: dict[str, tuple[int, str]] = {}
+    for number, value in values:
+        record: dict[str, Any] = value if isinstance(value, dict) else {}
+        log, stream = record.get("log"), record.get("stream")
+        if not isinstance(log, str) or not isinstance(stream, str):
+            yield number, value
+            continue
+        first, before = begun.pop(stream, (number, ""))
+        text = before + log
+        if text.lstrip().startswith(("{", "[")) and not text.endswith("\n") and not _complete(text):
+            begun[stream] = first, text
+        else:
+            yield first, {**record, "log": text}
+    yield from ((first, EventJsonError("not JSON: it is cut off")) for first, _ in begun.values())
+
+
+def _complete(text: str) -> bool:
+    return len(text) > MAX_VALUE_BYTES or _depth(text.encode("utf-8", "surrogatepass")) <= 0
 
 
 def _unwrapped(value: Any) -> Iterator[object]:
@@ -329,18 +430,27 @@ def _unwrapped(value: Any) -> Iterator[object]:
             waiting.extend(reversed(one))
             continue
         inner = _inside(one) if isinstance(one, dict) else None
-        if inner is None:
-            yield one
-        else:
+        if inner is not None:
             waiting.append(inner)
+        elif not (isinstance(one, dict) and set(one) in BULK_ACTIONS):
+            yield one
 
 
-def _inside(record: dict[str, Any]) -> dict[str, Any] | list[Any] | None:
+def _inside(record: dict[str, Any]) -> list[Any] | dict[str, Any] | None:
     """What a log record carries as an object, or as the JSON text of one; None where it carries nothing."""
     for key in WRAPPERS:
         inner = record.get(key)
-        if isinstance(inner, str) and inner.lstrip().startswith(("{", "[")):
-            inner = _parsed(inner.encode("utf-8", "surrogatepass"))
+        if key == "values" and isinstance(inner, list):
+            inner = [_from_text(pair[1]) if isinstance(pair, list) and len(pair) > 1 else pair for pair in inner]
+        inner = _from_text(inner)
         if isinstance(inner, dict | list):
             return inner
     return None
+
+
+def _from_text(value: Any) -> Any:
+    """What stands in a text that looks like JSON; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
+        return value
+    found = [inner for _, inner in _parsed(value.encode("utf-8", "surrogatepass"))]
+    return found[0] if len(found) == 1 else found

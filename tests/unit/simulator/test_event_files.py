@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -58,19 +61,35 @@ WRAPPED = {
     "a prefix inside docker's": json.dumps({"log": f"{TEXT}\n", "kubernetes": {"pod_name": "x"}}),
     "fluent-bit's parsed log": json.dumps({"log": "x", "log_processed": EVENT, "stream": "stdout"}),
     "vector's message": json.dumps({"message": TEXT, "timestamp": "2026-01-02T03:04:05Z", "source_type": "file"}),
+    "UTF-16 of a PowerShell": TEXT.encode("utf-16"),
+    "UTF-16 of the other order": b"\xfe\xff" + TEXT.encode("utf-16-be"),
+    "UTF-16 without a mark": TEXT.encode("utf-16-le"),
+    "UTF-32": TEXT.encode("utf-32"),
+    "containerd's log file, in pieces": f"2026-01-02T03:04:05Z stdout P {TEXT[:9]}\n2026-01-02T03:04:05Z stdout P "
+    f"{TEXT[9:30]}\n2026-01-02T03:04:05Z stdout F {TEXT[30:]}\n",
+    "docker's log file, in pieces": "".join(
+        json.dumps({"log": piece, "stream": "stdout", "time": "x"}) + "\n" for piece in (TEXT[:9], TEXT[9:] + "\n")
+    ),
+    "an Elasticsearch bulk request": json.dumps({"index": {"_index": "x"}}) + "\n" + TEXT,
+    "a List": json.dumps({"apiVersion": "v1", "kind": "List", "items": [EVENT]}, indent=4),
+    "Loki's answer": json.dumps(
+        {"status": "success", "data": {"resultType": "streams", "result": [{"stream": {}, "values": [["1", TEXT]]}]}}
+    ),
+    "logcli's lines": json.dumps({"labels": {}, "line": TEXT, "timestamp": "2026-01-02T03:04:05Z"}),
+    "a JSON text sequence": f"\x1e{TEXT}\n",
     "an Elasticsearch hit": json.dumps({"_index": "kubearmor", "_id": "1", "_source": EVENT}),
     "an Elasticsearch answer": json.dumps({"took": 1, "hits": {"total": 1, "hits": [{"_source": EVENT}]}}, indent=1),
 }
 
 
 @pytest.mark.parametrize("text", WRAPPED.values(), ids=WRAPPED.keys())
-@pytest.mark.parametrize("compressed", [False, True])
-def test_an_event_is_found_however_it_is_wrapped(text: str, *, compressed: bool) -> None:
-    raw = text.encode()
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_an_event_is_found_however_it_is_wrapped(text: str | bytes, compress: Callable[[bytes], bytes]) -> None:
+    raw = text if isinstance(text, bytes) else text.encode()
     expected = found(TEXT)[0]
 
     assert isinstance(expected, FoundEvent)
-    assert [one.event for one in found(gzip.compress(raw) if compressed else raw)] == [expected.event]  # type: ignore[union-attr]
+    assert [one.event for one in found(compress(raw))] == [expected.event]  # type: ignore[union-attr]
 
 
 def test_many_pretty_printed_events_follow_one_another() -> None:
@@ -97,9 +116,10 @@ def test_a_bad_line_is_named_by_file_and_line_and_the_others_are_read(tmp_path: 
         ("{}", "f:1", "none of KubeArmor's fields"),
         ('\n\n["x"]', "f:3", "not a JSON object"),
         ("level=info msg=hello", "f:1", "not JSON"),
+        ("== Alert / 2026-01-02 03:04:05 ==", "f:1", "karmor logs --json"),
         (TEXT[:-1], "f:1", "not JSON"),
         ("[" * 100_000, "f:1", "not JSON"),
-        (json.dumps({"log": "{broken", "stream": "stdout"}), "f:1", "none of KubeArmor's fields"),
+        (json.dumps({"log": "{broken", "stream": "stdout"}), "f:1", "cut off"),
     ],
 )
 def test_what_is_no_event_is_named_with_its_reason(text: str, place: str, reason: str) -> None:
@@ -108,6 +128,45 @@ def test_what_is_no_event_is_named_with_its_reason(text: str, place: str, reason
     assert isinstance(bad, NotAnEvent)
     assert bad.place == place
     assert reason in bad.reason
+
+
+@pytest.mark.parametrize("between", ["", " ", ",\n", "\n"])
+def test_events_may_stand_one_behind_the_other(between: str) -> None:
+    three = found(between.join([TEXT] * 3))
+    assert [type(one) for one in three] == [FoundEvent] * 3
+    pretty = found(between.join([json.dumps(EVENT, indent=2)] * 3))
+    assert [type(one) for one in pretty] == [FoundEvent] * 3
+
+
+def test_lines_of_two_streams_in_pieces_are_not_mixed_up() -> None:
+    lines = [("stdout P", TEXT[:20]), ("stderr F", "starting"), ("stdout F", TEXT[20:])]
+    bad, good = found("".join(f"2026-01-02T03:04:05Z {kind} {text}\n" for kind, text in lines))
+    assert isinstance(bad, NotAnEvent)
+    assert isinstance(good, FoundEvent)
+    assert (bad.place, good.place) == ("f:2", "f:1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"2026-01-02T03:04:05Z stdout P {TEXT[:20]}\n",
+        json.dumps({"log": TEXT[:20], "stream": "stdout"}),
+    ],
+)
+def test_a_piece_without_its_end_is_no_event(text: str) -> None:
+    (bad,) = found(text)
+    assert isinstance(bad, NotAnEvent)
+
+
+@pytest.mark.parametrize(("head", "kind"), [(b"\x28\xb5\x2f\xfd", "zstd"), (b"PK\x03\x04", "zip")])
+def test_what_cannot_be_decompressed_here_is_named(head: bytes, kind: str) -> None:
+    with pytest.raises(OSError, match=f"compressed with {kind}"):
+        found(head + bytes(100))
+
+
+def test_damaged_utf_16_is_an_error_that_says_so() -> None:
+    with pytest.raises(OSError, match="utf-16"):
+        found(TEXT.encode("utf-16")[:-1])
 
 
 def test_damaged_gzip_is_an_error_that_says_so() -> None:
