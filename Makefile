@@ -88,10 +88,12 @@ lock: $(DEV) ## the lock files from pyproject.toml
 	$(BIN)/uv pip compile --group mutants -c locks/dev.txt --universal --generate-hashes --no-annotate --no-header -q -o locks/mutants.txt
 	$(BIN)/uv pip compile --group peers --no-deps --universal --generate-hashes --no-annotate --no-header -q -o locks/peers.txt
 
-fuzz: $(DEV) ## coverage-guided fuzzing of events for SECONDS (30); what it finds is left in build/fuzz
+fuzz: $(DEV) ## coverage-guided fuzzing of events, settings, answers and queue files for SECONDS (30) each; what it finds is left in build/fuzz
 	$(PIP) install --require-hashes -r locks/fuzz.txt
-	mkdir -p build/fuzz
-	$(BIN)/python -m tests.fuzz.event -max_total_time=$(or $(SECONDS),30) -timeout=10 -rss_limit_mb=1024 -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus/event
+	set -e; for target in $(or $(TARGETS),event settings answers queue); do \
+		mkdir -p build/fuzz/$$target; \
+		$(BIN)/python -m tests.fuzz.campaign $$target -max_total_time=$(or $(SECONDS),30) -timeout=10 -rss_limit_mb=1024 -artifact_prefix=build/fuzz/$$target- build/fuzz/$$target tests/fuzz/corpus/$$target; \
+	done
 
 sanitized: $(DEV) ## the compiled encoder's tests under the address and undefined-behaviour sanitizers
 	$(BIN)/python -m tests.sanitized $(ARGS)

@@ -17,7 +17,7 @@ from hatch_build import compile_fastpath
 
 ROOT = Path(__file__).parent.parent
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g"
-TESTS = ("tests/unit/mapping/test_fastpath.py", "tests/unit/mapping/test_fuzz_corpus.py")
+TESTS = ("tests/unit/mapping/test_fastpath.py", "tests/unit/test_fuzz_corpus.py")
 
 
 def main(arguments: list[str]) -> int:

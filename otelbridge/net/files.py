@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import select
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,17 +19,40 @@ MOST_BYTES = 1024 * 1024
 """Of one file: certificates, headers and tokens are a thousand times smaller, and a device has no end."""
 
 
+MOST_SECONDS = 5.0
+"""For a pipe that somebody is writing to; one without a writer is empty."""
+
+
 def read_bounded(path: Path) -> bytes:
-    """The content of a small file.
+    """The content of a small file, or of a pipe.
 
     Raises:
-        OSError: it cannot be read, or is larger than `MOST_BYTES`.
+        OSError: it cannot be read, is larger than `MOST_BYTES`, or a pipe that brings nothing; or no file can have
+            such a name.
     """
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES} bytes", str(path))
-    return content
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except ValueError as error:  # a zero byte, or half a character
+        raise OSError(errno.EINVAL, "no file can have this name", ascii(str(path))) from error
+    content, deadline = b"", time.monotonic() + MOST_SECONDS
+    try:
+        while chunk := _piece(descriptor, deadline):
+            content += chunk
+            if len(content) > MOST_BYTES:
+                raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES} bytes", str(path))
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def _piece(descriptor: int, deadline: float) -> bytes:
+    """The next bytes; none at the end."""
+    while True:
+        try:
+            return os.read(descriptor, MOST_BYTES + 1)
+        except BlockingIOError:
+            if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise OSError(errno.ETIMEDOUT, f"it brings nothing for {MOST_SECONDS:g} s") from None
 
 
 class Place(NamedTuple):

@@ -280,8 +280,9 @@ def of_http(status: int, headers: Mapping[str, str], body: bytes | None, *, now:
     if meaning is Meaning.ACCEPTED:
         answer = _answer_of(body, kind)
         if answer is None:
-            shown = _short((body or b"")[: 4 * MAX_WHY_CHARS].decode("utf-8", "replace"))
-            return Hold(code=code, why=f"answers with {kind or 'a body without a type'}: {shown}", cure=NOT_OTLP)
+            shown = (body or b"")[: 4 * MAX_WHY_CHARS].decode("utf-8", "replace")
+            why = _short(f"answers with {kind or 'a body without a type'}: {shown}")
+            return Hold(code=code, why=why, cure=NOT_OTLP)
         return _accepted(answer)
     why = _status_message(body or b"", kind)
     cure = CURES.get(code, REFUSES_EVERYTHING if meaning is Meaning.REFUSED else NOT_OTLP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from otelbridge.net.address import parse_address
-from otelbridge.net.files import TlsFileError
+from otelbridge.net.files import TlsFileError, read_bounded
 from otelbridge.net.proxy import parse_proxy
 from otelbridge.net.tls_files import FILE_NAMES, TlsFiles, read_tls_files
 from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, AddressError, parse_target
@@ -95,11 +96,17 @@ def file_complaints(settings: Settings) -> Iterator[Complaint]:
         if file:
             yield from _readable(path, Path(file))
     directory = settings.queue.directory
-    if directory.exists() and not directory.is_dir():
+    try:
+        wrong = "" if stat.S_ISDIR(directory.stat().st_mode) else "is not a folder"
+    except FileNotFoundError:
+        wrong = ""  # it will be made
+    except (OSError, ValueError) as error:
+        wrong = f"cannot be used: {getattr(error, 'strerror', None) or 'no folder can have this name'}"
+    if wrong:
         yield Complaint(
             paths=("queue.directory",),
             value=directory,
-            wrong="is not a folder",
+            wrong=wrong,
             cure="Name a folder for the queue file.",
         )
 
@@ -148,8 +155,7 @@ def date_notes(settings: Settings) -> Iterator[str]:
 def _readable(path: str, file: Path) -> Iterator[Complaint]:
     """At most one complaint: the file cannot be opened, or is empty."""
     try:
-        with file.open("rb") as opened:
-            empty = not opened.read(1)
+        empty = not read_bounded(file)
     except OSError as error:
         yield Complaint(
             paths=(path,),

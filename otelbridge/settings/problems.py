@@ -59,6 +59,10 @@ class Given:
     """For an endpoint that is only a base: the path that OTLP/HTTP appends, such as `/v1/logs`."""
 
 
+MAX_SHOWN_CHARS = 400
+"""Of a value that is wrong, or of what is said of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One thing wrong with the settings."""
@@ -73,10 +77,18 @@ class Problem:
     """As it may be shown: secrets are hidden."""
 
     def __str__(self) -> str:
-        """One line: path, value, what is wrong, cure, origin."""
-        subject = f"{self.path} = {self.value}" if self.value else self.path
+        """One line that can be printed: path, value, what is wrong, cure, origin."""
+        subject = f"{self.path} = {shortened(self.value)}" if self.value else self.path
         place = f" ({self.origin})" if self.origin else ""
-        return f"{subject}: {self.wrong}. {self.cure}{place}"
+        line = f"{subject}: {shortened(self.wrong)}. {self.cure}{place}"
+        if line.isprintable():
+            return line
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
+
+
+def shortened(text: str) -> str:
+    """At most MAX_SHOWN_CHARS of it."""
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."
 
 
 class SettingsError(Exception):

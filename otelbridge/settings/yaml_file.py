@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from otelbridge.net.files import read_bounded
 from otelbridge.settings.problems import Given, Layer, Problem, hidden
 from otelbridge.settings.tree import from_text, leaves, section_at
 
@@ -41,9 +42,6 @@ def substituted(value: Any, environment: Mapping[str, str], missing: Callable[[s
         return [substituted(item, environment, missing, f"{path}[{i}]") for i, item in enumerate(value)]
     return value
 
-
-MAX_FILE_BYTES = 1024 * 1024
-"""A settings file is a few KiB; more is the wrong file."""
 
 _RESOLVERS = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -121,13 +119,9 @@ def read(path: Path) -> YamlFile:
         YamlFileError: it is not there, not readable, too large, not UTF-8, not YAML, or not a mapping.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise YamlFileError(f"it is larger than {MAX_FILE_BYTES} bytes")
-        return _parse(content.decode("utf-8-sig"))
+        return _parse(read_bounded(path).decode("utf-8-sig"))
     except OSError as error:
-        raise YamlFileError(f"it cannot be read: {error.strerror}") from None
+        raise YamlFileError(f"it cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise YamlFileError(f"it is not UTF-8 text (byte {error.start})") from None
 

@@ -29,6 +29,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 
+from otelbridge.net.files import read_bounded
 from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.metrics import views
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
@@ -90,7 +91,7 @@ class Reloading(Generic[T]):
 
     def _look(self) -> tuple[object, ...] | None:
         try:
-            return dict(self.source[1]()), *(Path(file).read_bytes() for file in self.source[2] if file)
+            return dict(self.source[1]()), *(read_bounded(Path(file)) for file in self.source[2] if file)
         except OSError:
             return None
 
@@ -260,7 +261,7 @@ def _read(path: str, place: str) -> bytes | None:
     if not path:
         return None
     try:
-        return Path(path).read_bytes()
+        return read_bounded(Path(path))
     except OSError as error:
         raise ValueError(f"{place}: cannot read {path}: {error.strerror}") from error
 

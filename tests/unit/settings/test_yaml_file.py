@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from otelbridge.net.files import MOST_BYTES
 from otelbridge.settings.load import load
 from otelbridge.settings.problems import SettingsError
-from otelbridge.settings.yaml_file import MAX_FILE_BYTES, YamlFileError, read
+from otelbridge.settings.yaml_file import YamlFileError, read
 from tests.unit.settings.loading import loaded
 
 
@@ -58,7 +59,7 @@ def test_a_faulty_file_says_what_and_where(tmp_path: Path, text: str, wrong: str
     [
         (b"a: \xff\n", "not UTF-8 text"),
         (b"a: \x00\n", "not valid YAML"),
-        (b"#" * (MAX_FILE_BYTES + 1), "larger than"),
+        (b"#" * (MOST_BYTES + 1), "larger than"),
         (b"[" * 5000, "not valid YAML|too deep"),
     ],
 )
