@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +11,17 @@ from hypothesis import strategies as st
 from otelbridge.event import Stream
 from otelbridge.queue.model import Batch, Change, Span
 from otelbridge.queue.packing import packed
-from otelbridge.queue.store import CRC_BITS, checksum, piece_ids, row_id, sequence_of, span_of, stream_of
+from otelbridge.queue.store import (
+    CRC_BITS,
+    checksum,
+    connect,
+    open_store,
+    piece_ids,
+    row_id,
+    sequence_of,
+    span_of,
+    stream_of,
+)
 
 
 @given(st.sampled_from(Stream), st.integers(1, 2**40 - 1))
@@ -63,3 +77,31 @@ def test_a_seal_says_how_large_a_packed_request_is() -> None:
 def test_a_change_without_anything_is_false() -> None:
     assert not Change()
     assert Change(notes={"a": "b"})
+
+
+FULL, NORMAL = 2, 1  # https://www.sqlite.org/pragma.html#pragma_synchronous
+
+
+@pytest.mark.parametrize(("synchronous", "after_a_put"), [("full", FULL), ("normal", NORMAL)])
+def test_what_is_put_reaches_the_platter_in_full_mode_and_what_only_forgets_need_not(
+    tmp_path: Path, synchronous: Literal["full", "normal"], after_a_put: int
+) -> None:
+    made: list[sqlite3.Connection] = []
+
+    def remembered(path: Path) -> sqlite3.Connection:
+        made.append(connect(path))
+        return made[0]
+
+    store = open_store(tmp_path / "q.db", max_file_bytes=1 << 24, synchronous=synchronous, connect=remembered)
+    batch = Batch(stream=Stream.LOGS, request=b"x", records=1, oldest_received_unix_nano=1)
+    number = row_id(Stream.LOGS, 1)
+
+    def mode_after(change: Change) -> int:
+        store.apply(change, b"")
+        return int(made[0].execute("PRAGMA synchronous").fetchone()[0])
+
+    assert mode_after(Change(deletes=[Span(1, 2)])) == NORMAL
+    assert mode_after(Change(inserts={number: batch})) == after_a_put
+    assert mode_after(Change(deletes=[Span(number, number)])) == NORMAL
+    assert mode_after(Change(notes={"key": "value"})) == after_a_put
+    store.close()
