@@ -28,11 +28,11 @@ from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.mapping.synthetic import sample_of
 from otelbridge.pb.kubearmor_pb2 import Alert
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.model import Batch, Retained
 from otelbridge.queue.packing import packed, plain_copy
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.telemetry.events import EventDamaged, EventsEncoded, EventsOverflowed, FloodSummarised, GapEnded, Tell
-from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.supervisor import SupervisedThread
 
 

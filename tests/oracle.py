@@ -24,14 +24,13 @@ from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.queue.checkpoint import read_page
+from otelbridge.queue.checkpoint import Account, read_page
 from otelbridge.queue.packing import unpacked
 from otelbridge.simulator.endpoint_answers import OK, Answer, Answers, Ok, Request
 from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
 from otelbridge.simulator.events import sequences_in, stamp_sequence, stamp_time
 from otelbridge.simulator.generator import generate
 from otelbridge.simulator.upstream import Relay
-from otelbridge.telemetry.ledger import Account
 
 TICK_SECONDS = 0.005
 GAP_SLACK_NANOS = 1_000_000_000

@@ -19,6 +19,7 @@ from otelbridge.cli.ledger import of_queue, print_ledger
 from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, say
 from otelbridge.cli.process import stop_on_signals
 from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.queue.checkpoint import Account
 from otelbridge.settings.environment import colours_wanted, environment
 from otelbridge.settings.load import Loaded, load
 from otelbridge.simulator.endpoint import OtlpEndpoint
@@ -34,7 +35,6 @@ from otelbridge.telemetry.events import (
     GapEnded,
     StreamLost,
 )
-from otelbridge.telemetry.ledger import Account
 
 GAP_EVENT = "otelbridge.gap"
 UID = "log.record.uid"

@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.memory import OpenLease
 from otelbridge.queue.model import Batch, Change, DeadLetter, Refused, Retained, TooLarge
 from otelbridge.queue.packing import joined
 from otelbridge.queue.settings import QueueSettings, nanos
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import Store
-from otelbridge.telemetry.ledger import Account, Posting
 
 LEAST_CHARGED_BYTES = 1024  # what a dead letter is charged with at least, so that their index stays small
 TRIM_AT_ONCE = 256

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.dead_letters import DeadLetters
 from otelbridge.queue.memory import OpenLease, measure
 from otelbridge.queue.model import Accepted, Batch, Change, Lease, Refused, Row, Span, TooLarge
 from otelbridge.queue.packing import request_bytes
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import PIECE_BITS, piece_ids, row_id, sequence_of, span_of
-from otelbridge.telemetry.ledger import Account, Posting
 
 AT_ONCE = -math.inf
 

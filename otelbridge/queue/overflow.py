@@ -6,12 +6,12 @@ from itertools import takewhile
 from typing import Literal
 
 from otelbridge.event import STREAM_BY_RANK, Stream
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.disk import DiskError
 from otelbridge.queue.model import Batch, Change, Row, Span
 from otelbridge.queue.settings import QueueSettings, nanos
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import sequence_of, span_of
-from otelbridge.telemetry.ledger import Account, Posting
 
 Policy = Literal["drop_oldest", "drop_newest", "logs_first"]
 

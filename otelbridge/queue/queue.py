@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from otelbridge.event import Gap, RecordGap, Stream
-from otelbridge.queue.checkpoint import QueueClock, boot_id, elapsed_nanos
+from otelbridge.queue.checkpoint import Ledger, Posting, QueueClock, boot_id, elapsed_nanos
 from otelbridge.queue.dead_letters import DeadLetters, collect
 from otelbridge.queue.dequeue import Dequeue, LingerLimits, WorkSignal
 from otelbridge.queue.disk import CURE, Folder, sentence
@@ -38,7 +38,6 @@ from otelbridge.queue.settings import QueueSettings
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import Connect, connect, max_file_bytes, open_store
 from otelbridge.telemetry.events import Event, QueueFolderExposed, QueueOpened, RecordsShed, Tell
-from otelbridge.telemetry.ledger import Ledger, Posting
 from otelbridge.telemetry.supervisor import SupervisedThread
 
 EXPIRE_AT_ONCE = 512

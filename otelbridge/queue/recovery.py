@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from otelbridge.event import STREAM_BY_RANK, UPSTREAM_STREAMS, Gap, GapCause, RecordGap, Stream
-from otelbridge.queue.checkpoint import Checkpoint
+from otelbridge.queue.checkpoint import Account, Checkpoint
 from otelbridge.queue.disk import DATABASE_ENDINGS, DiskError, disk_error_of
 from otelbridge.queue.memory import Leases, MemoryStore, measure
 from otelbridge.queue.model import Batch, Change, Span
@@ -29,7 +29,6 @@ from otelbridge.queue.store import (
     span_of,
     stream_of,
 )
-from otelbridge.telemetry.ledger import Account
 
 LEAF = 0x0D
 LEAF_HEADER_BYTES = 8

@@ -13,8 +13,10 @@ from dataclasses import replace
 from otelbridge.event import RecordGap, Stream
 from otelbridge.queue.checkpoint import (
     WATCHING,
+    Account,
     Checkpoint,
     CheckpointFile,
+    Posting,
     QueueClock,
     Watched,
     note_of,
@@ -33,7 +35,6 @@ from otelbridge.queue.model import Batch, Change, QueueInUse, QueueUnusable, Row
 from otelbridge.queue.recovery import corruption_gap, record_lost_history, restore_from_memory
 from otelbridge.queue.store import Store, row_id, span_of, stream_of
 from otelbridge.telemetry.events import RecordsShed, Tell
-from otelbridge.telemetry.ledger import Account, Posting
 
 FLUSH_BYTES = 1024 * 1024  # one transaction of the recovery: short enough not to hold up a put
 PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)

@@ -14,9 +14,9 @@ from typing import TypedDict
 
 from otelbridge.event import Gap, Stream
 from otelbridge.feed.model import SubscriptionState, SubscriptionStatus
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.model import Depth
 from otelbridge.send.circuit_breaker import BreakerState, EndpointState
-from otelbridge.telemetry.ledger import Account, Posting
 
 NANOSECONDS = 1_000_000_000
 MOODS = ("bad", "warn", "past", "good")

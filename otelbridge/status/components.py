@@ -16,13 +16,13 @@ from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.model import AlertCount
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.pipeline import Pipeline
+from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.send.circuit_breaker import EndpointState
 from otelbridge.send.sender import Sender
 from otelbridge.send.workers import Workers
 from otelbridge.status.answers import QueueGrowth
 from otelbridge.telemetry import names
-from otelbridge.telemetry.ledger import Account
 from otelbridge.telemetry.metrics import COUNTED, OWN, Instrument, InstrumentKind, Observed
 from otelbridge.telemetry.telemetry import Telemetry
 

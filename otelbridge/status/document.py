@@ -17,12 +17,12 @@ from otelbridge.event import Gap, Stream
 from otelbridge.feed.buffer import BUFFER_FULL
 from otelbridge.feed.model import SubscriptionStatus
 from otelbridge.mapping.recent_events import Noted
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.send.workers import SendStatus
 from otelbridge.status.answers import AnswerDocument, answers
 from otelbridge.status.app import Events, Section
 from otelbridge.status.components import Components, certificates_in_use
 from otelbridge.telemetry.escape import Json, escape_json
-from otelbridge.telemetry.ledger import Account, Posting
 from otelbridge.telemetry.log import Level
 from otelbridge.telemetry.telemetry import Entry
 

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.upstream import Relay
-from otelbridge.telemetry.ledger import Account, Posting
 from tests.peers.bridge import BridgeProcess
 from tests.peers.process import answers_ok, free_ports
 from tests.records import batch_of, gaps_told_by

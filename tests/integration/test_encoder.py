@@ -21,12 +21,12 @@ from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.pipeline import GapSink, Pipeline
+from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.packing import joined, packed, unpacked
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.endpoint_inbox import attributes
 from otelbridge.telemetry.events import Event, EventDamaged, GapEnded
-from otelbridge.telemetry.ledger import Account
 from tests.buffers import OpenBuffer
 from tests.records import gaps_told_by
 

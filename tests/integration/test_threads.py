@@ -146,7 +146,7 @@ PHASES = [
     ("encoder", "pipeline:Pipeline._count_overflows"),
     ("encoder", "queue.queue:DurableQueue.put"),
     ("encoder", "queue.state:QueueState.insert"),
-    ("encoder", "telemetry.ledger:Ledger.post_all"),
+    ("encoder", "queue.checkpoint:Ledger.post_all"),
     ("encoder", "queue.dequeue:WorkSignal.notify"),
     ("send-1", "send.circuit_breaker:CircuitBreaker.ask"),
     ("send-1", "queue.queue:DurableQueue.take"),

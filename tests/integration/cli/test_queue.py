@@ -10,12 +10,12 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.model import Accepted, Batch, Refused
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Status
-from otelbridge.telemetry.ledger import Account, Posting
 from tests.unit.cli.invoking import Ended, invoke
 
 MAX_BYTES, MAX_RECORDS = 1 << 20, 1000

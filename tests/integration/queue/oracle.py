@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.model import Accepted, Batch, Lease
 from otelbridge.queue.packing import joined
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.telemetry.events import Event
-from otelbridge.telemetry.ledger import Account, Posting
 from tests.records import gaps_told_by
 
 T = TypeVar("T")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.dead_letters import leave
 from otelbridge.queue.inspect import inspect
 from otelbridge.queue.model import Accepted, QueueUnusable, Refused
-from otelbridge.telemetry.ledger import Account
 from tests.integration.queue.oracle import assert_balanced, drain, numbers_of, open_queue, put, take
 from tests.waiting import eventually
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.inspect import inspect
 from otelbridge.queue.model import Accepted, Batch
 from otelbridge.queue.packing import DamagedRequest, is_packed, joined, packed, unpacked
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.store import checksum
-from otelbridge.telemetry.ledger import Account, Posting
 from tests.integration.queue.oracle import RECORD_BYTES, assert_balanced, batch_of, numbers_of, open_queue, take
 
 RECORDS = 64

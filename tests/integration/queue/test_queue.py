@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.model import Accepted, Hold, QueueInUse, QueueUnusable, Refused, RetryLater
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.telemetry.events import QueueOpened, RecordsShed
-from otelbridge.telemetry.ledger import Account, Posting
 from tests.integration.queue.oracle import (
     RECORD_BYTES,
     Told,
@@ -413,7 +413,7 @@ def test_closing_twice_is_harmless(tmp_path: Path) -> None:
         "queue.dequeue:Dequeue.note_arrivals",
         "queue.state:QueueState.insert",
         "queue.memory:StreamCounts.add",
-        "telemetry.ledger:Ledger.post_all",
+        "queue.checkpoint:Ledger.post_all",
         "queue.state:QueueState._apply",
         "queue.store:Store.apply",
         "queue.checkpoint:CheckpointFile.write",

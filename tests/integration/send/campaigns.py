@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.model import Batch
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import OK, Answer, Hang, Request, Status
-from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of, count_records, request_of
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.dequeue import LingerLimits
 from otelbridge.queue.model import Batch
 from otelbridge.queue.queue import NO_LINGER, DurableQueue
@@ -18,7 +19,6 @@ from otelbridge.send.settings import SendSettings
 from otelbridge.send.workers import Workers
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.telemetry.events import Event
-from otelbridge.telemetry.ledger import Account, Posting
 from tests.records import gaps_told_by
 
 

@@ -14,6 +14,7 @@ from email.utils import format_datetime
 import grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from otelbridge.queue.checkpoint import Account
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import (
     OK,
@@ -26,7 +27,6 @@ from otelbridge.simulator.endpoint_answers import (
     Reset,
     Status,
 )
-from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of, count_records
 from tests.waiting import eventually

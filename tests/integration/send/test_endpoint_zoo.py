@@ -10,11 +10,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otelbridge.cli.doctor.endpoint import examine_endpoint
 from otelbridge.cli.doctor.report import Mark
+from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.model import Batch
 from otelbridge.send.settings import SendSettings
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import ZOO, answers_of, is_bad
-from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of, request_of
 from tests.waiting import eventually

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.workers import linger_limits
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of
 from tests.waiting import eventually

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otelbridge.event import Stream
 from otelbridge.queue import packing
+from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.model import Accepted, Batch, RetryLater
 from otelbridge.queue.packing import HEADER, gzip_member, is_packed, joined, packed, plain_copy, unpacked
 from otelbridge.send import grpc_sender
@@ -19,7 +20,6 @@ from otelbridge.send.settings import SendSettings
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import OK, Partial, RefuseTooLarge, Status, in_turn
 from otelbridge.telemetry.events import BatchAccepted, BatchRefused
-from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of, request_of
 from tests.waiting import eventually

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.model import Accepted
 from otelbridge.send.circuit_breaker import EndpointState
 from otelbridge.simulator.endpoint import OtlpEndpoint
@@ -29,7 +30,6 @@ from otelbridge.simulator.endpoint_answers import (
     in_turn,
 )
 from otelbridge.telemetry.events import BatchRefused, DeliveryDelayed, DeliveryHeld
-from otelbridge.telemetry.ledger import Account
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of
 from tests.waiting import eventually

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.feed.model import StateChange, StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
+from otelbridge.queue.checkpoint import Account, Ledger, Posting
 from otelbridge.queue.model import Depth
 from otelbridge.send.circuit_breaker import BreakerState, EndpointState
 from otelbridge.send.request_limits import Limits
@@ -21,7 +22,6 @@ from otelbridge.status.server import StatusServer
 from otelbridge.status.settings import StatusSettings
 from otelbridge.telemetry import events as h
 from otelbridge.telemetry.escape import Json, escape_json
-from otelbridge.telemetry.ledger import Account, Ledger, Posting
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 from otelbridge.telemetry.supervisor import Pulse
 from otelbridge.telemetry.telemetry import Telemetry

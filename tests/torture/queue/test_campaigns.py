@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.model import Accepted, Batch
-from otelbridge.telemetry.ledger import Account, Posting
 from tests.acceptance.pairs import in_pairs
 from tests.acceptance.seeds import fresh_seed, rounds
 from tests.integration.queue.damage import DAMAGES, damage_file, judge_start

@@ -10,15 +10,17 @@ from otelbridge.clamp import MAX_UNIX_NANO
 from otelbridge.event import Stream
 from otelbridge.queue.checkpoint import (
     LATEST_UNIX_NANO,
+    Account,
     Checkpoint,
     CheckpointFile,
+    Ledger,
+    Posting,
     QueueClock,
     Reading,
     note_of,
     read_note,
     read_page,
 )
-from otelbridge.telemetry.ledger import Account, Ledger, Posting
 
 
 def checkpoint() -> Checkpoint:

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 from typing import cast
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account, Ledger, Posting
 from otelbridge.status.components import OBSERVED, Components
-from otelbridge.telemetry.ledger import Account, Ledger, Posting
 
 LEDGER = ("otelbridge.ledger.records", "otelbridge.ledger.residue", "otelbridge.event.dropped")
 

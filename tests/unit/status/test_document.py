@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from otelbridge.event import Stream
+from otelbridge.queue.checkpoint import Account, Ledger, Posting
 from otelbridge.status.document import ledger_document, seconds
-from otelbridge.telemetry.ledger import Account, Ledger, Posting
 
 
 def test_the_ledger_is_shown_stream_by_stream_with_its_reasons() -> None:
