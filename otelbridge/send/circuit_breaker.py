@@ -6,10 +6,13 @@
 | any | the endpoint asks for time, or cannot be reached | delayed: one probe at a time, full jitter from 1 s to 60 s |
 | any | only an operator can cure it | held: one probe at a time, 30 s to 5 min; at once when a file has changed |
 | any | INTERNAL, 500 and the like | unchanged for up to 32 in a row: they may be chance, or a record's fault |
+| any | UNAVAILABLE, 503, a reset | delayed; unchanged for some in a row where such runs come to nothing all the time |
+| delayed by requests under suspicion | there is another request | that one is the probe, at once |
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from bisect import bisect_left
@@ -26,6 +29,15 @@ from otelbridge.send.settings import SendSettings
 BURST_FAILURES = 32
 """Failures in a row that may be chance, before the first step of the backoff; half as many before each further step.
 At 85 % of failures by chance a burst of 32 ends without a success once in 180 times."""
+
+CHANCE_RUNS = 4
+CHANCE_RUN_SECONDS = 30.0
+"""UNAVAILABLE, 503 or a reset may be chance four times as often in a row as such runs have come to nothing, one within
+so many seconds of another: of seven backends behind a balancer, one may be well."""
+CHANCE_MEMORY_REQUESTS = 16
+"""Accepted at the first try, in a row, and half of that is forgotten."""
+NO_CHANCE = frozenset({"429", "RESOURCE_EXHAUSTED", "408", "504", "DEADLINE_EXCEEDED", "timeout", "CANCELLED"})
+"""Somebody asks for less, or the endpoint may have stored what it did not answer to."""
 
 
 class EndpointState(StrEnum):
@@ -95,7 +107,16 @@ class CircuitBreaker:
         self._era = 0
         self._step = 0
         self._failures = 0
-        """In a row, that may be chance."""
+        """In a row, that may be chance; since the last delay began."""
+        self._run = 0
+        """Failures in a row."""
+        self._last_run_ended = -math.inf
+        self._longest_chance = 1
+        """So many failures in a row may be chance, except those that may be a record's fault."""
+        self._first_tries = 0
+        """Accepted in a row."""
+        self._others_may_try = False
+        """What made it delayed is under suspicion itself, and nothing else has failed since."""
         self._delay = 0.0
         self._next_try = 0.0
         self._probing: int | None = None
@@ -103,15 +124,21 @@ class CircuitBreaker:
         self._stopped = False
         self._last_moment: float | None = None
 
-    def ask(self, *, within_seconds: float) -> Permit | None:
-        """A permit, as soon as there is one; None when there is none in time, or nothing is to be sent any more."""
+    def ask(self, *, within_seconds: float, unsuspected: bool = False) -> Permit | None:
+        """A permit, as soon as there is one; None when there is none in time, or nothing is to be sent any more.
+
+        Args:
+            within_seconds: the longest wait.
+            unsuspected: there is something to send that is not under suspicion.
+        """
         deadline = self._clock() + within_seconds
         with self._changed:
             while not self._over():
                 if self._state in OPEN:
                     return Permit(self._era, probe=False)
                 now = self._clock()
-                if self._probing is None and now >= self._next_try:
+                ready = now >= self._next_try or (unsuspected and self._others_may_try)
+                if self._probing is None and ready:
                     self._probing = self._era
                     return Permit(self._era, probe=True)
                 until = deadline if self._probing is not None else min(deadline, self._next_try)
@@ -130,7 +157,7 @@ class CircuitBreaker:
         with self._changed:
             self._give_back(permit)
             self._last_accepted_unix_nano = self._wall_clock_nano()
-            self._failures = 0
+            self._learn_chance()
             if permit.era != self._era:
                 return 0.0, permit
             self._step = 0
@@ -140,28 +167,58 @@ class CircuitBreaker:
             spent = self._enter(EndpointState.DELIVERING, None, 0.0)
             return spent if away else 0.0, Permit(self._era, probe=False)
 
-    def failed(self, permit: Permit, outcome: RetryLater | Hold) -> float | None:
+    def failed(self, permit: Permit, outcome: RetryLater | Hold, *, suspected: bool = False) -> float | None:
         """The endpoint did not take it. Returns the seconds until the next try, None where the state did not change.
 
         Several requests under way when the endpoint goes down are one step of the backoff, not several.
+
+        Args:
+            permit: what it was sent on.
+            outcome: what it met.
+            suspected: it failed before, and may be to blame itself.
         """
         with self._changed:
             self._give_back(permit)
             if permit.era != self._era:
                 return None
-            if isinstance(outcome, RetryLater) and outcome.perhaps_its_own_fault and outcome.after_seconds is None:
-                self._failures += 1
-                if self._failures < BURST_FAILURES >> self._step:
-                    self._changed.notify_all()
-                    return None
-                self._failures = 0
+            self._others_may_try = self._others_may_try and suspected
+            if isinstance(outcome, RetryLater) and self._may_be_chance(outcome):
+                self._changed.notify_all()
+                return None
             held = isinstance(outcome, Hold)
             if held != (self._state is EndpointState.HELD):
                 self._step = 0  # each backoff begins with its own first step
             delay = self._hold_seconds() if isinstance(outcome, Hold) else self._retry_seconds(outcome)
             self._step += 1
             self._enter(EndpointState.HELD if held else EndpointState.DELAYED, outcome, delay)
+            self._others_may_try = suspected and isinstance(outcome, RetryLater) and outcome.perhaps_its_own_fault
             return delay
+
+    def _may_be_chance(self, outcome: RetryLater) -> bool:
+        """Counts a failure; whether so many in a row may be chance."""
+        self._run += 1
+        self._first_tries = 0
+        if outcome.after_seconds is not None or outcome.code in NO_CHANCE:
+            return False
+        self._failures += 1
+        most = BURST_FAILURES if outcome.perhaps_its_own_fault else self._longest_chance
+        if self._failures < most >> self._step:
+            return True
+        self._failures = 0
+        return False
+
+    def _learn_chance(self) -> None:
+        """A request was accepted: the failures before it, unless they were an outage, were chance."""
+        if not self._run:
+            self._first_tries += 1
+            if self._first_tries % CHANCE_MEMORY_REQUESTS == 0:
+                self._longest_chance = max(1, self._longest_chance // 2)
+        else:
+            now, before = self._clock(), self._last_run_ended
+            self._last_run_ended = now
+            if now - before <= CHANCE_RUN_SECONDS:
+                self._longest_chance = min(BURST_FAILURES, max(self._longest_chance, CHANCE_RUNS * (self._run + 1)))
+        self._failures = self._run = 0
 
     def unused(self, permit: Permit) -> None:
         """Nothing was sent on it, or its outcome says nothing about the endpoint."""

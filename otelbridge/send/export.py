@@ -127,6 +127,8 @@ class _Round:
     """What one permit's requests came to so far."""
 
     permit: Permit
+    suspected: bool
+    """What it began with had failed before."""
     parallel: int = 1
     """Requests in flight at once; more while bad records are looked for."""
     pending: deque[Lease] = field(default_factory=deque)
@@ -209,14 +211,20 @@ class Export:
                 timeout_seconds = min(timeout_seconds, max(0.0, self._idle_until - self._context.clock()))
         self._context.queue.wait_for_work(timeout_seconds)
 
-    def _take(self) -> list[Lease]:
-        """What to send next: suspects whose turn it is, or the next lease of the queue; nothing when there is none."""
+    def _take(self, *, unsuspected: bool) -> list[Lease]:
+        """What to send next: suspects whose turn it is, or the next lease of the queue; nothing when there is none.
+
+        Args:
+            unsuspected: rather the next lease: it tells more about the endpoint.
+        """
         with self._lock:
-            if self._due:
+            if self._due and not (unsuspected and self._context.queue.has_work()):
                 return self._next_suspects()
             lease = self._next_fresh()
             if lease is not None:
                 return [lease]
+            if self._due:
+                return self._next_suspects()
             if self._suspects_are_due():
                 self._postpone_idle_tries()
                 self._due.extend(self._apart)
@@ -301,15 +309,18 @@ class Export:
         Returns the seconds to wait before the next request.
         """
         try:
-            leases = self._take()
+            leases = self._take(unsuspected=permit.probe)
         except Exception:
             self._context.breaker.unused(permit)
             raise
         if not leases:  # another worker was quicker
             self._context.breaker.unused(permit)
             return 0.0
+        suspected = leases[0].batch_ids[0] in self._suspects.trials
         streams = [lease.stream for lease in leases] if self._context.settings.ordered else []
-        round_ = _Round(permit, parallel=self._parallel if len(leases) > 1 else 1, pending=deque(leases))
+        round_ = _Round(permit, suspected=suspected, pending=deque(leases))
+        if len(leases) > 1:
+            round_.parallel = self._parallel
         sent: SimpleQueue[_Sent] = SimpleQueue()
         with self._lock:
             self._streams_out.extend(streams)
@@ -475,6 +486,7 @@ class Export:
                         round_.failure, round_.failed = outcome, job.lease
                     if job.part is None:
                         self._give_back(job.lease, outcome)
+                    round_.pause_seconds = min(MAX_PAUSE_SECONDS, seconds * PAUSE_SHARE)
             if job.part is not None:
                 job.part.under_way -= 1
 
@@ -747,7 +759,9 @@ class Export:
                 context.tell(DeliveryResumed(endpoint=self._endpoint, away_seconds=round(away_seconds, 3)))
         failure = round_.failure or (None if round_.accepted else round_.stumbled)
         if failure is not None and round_.failed is not None:
-            self._tell_failure(failure, round_.failed, context.breaker.failed(permit, failure))
+            self._tell_failure(
+                failure, round_.failed, context.breaker.failed(permit, failure, suspected=round_.suspected)
+            )
         else:
             context.breaker.unused(permit)
 

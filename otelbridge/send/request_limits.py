@@ -8,7 +8,7 @@
 | accepted, as large as what failed | what failed is forgotten |
 | accepted, but a larger one would need more than half of the deadline | stays; falls where time grows with size |
 | too large | half of what was sent, remembered |
-| a large request failed for the second time in a row | one small request, as a probe |
+| a large request failed twice in a row, and more often than small ones do by chance | one small request, as a probe |
 | ... the probe was accepted | half of what failed is the ceiling, remembered; grows up to it |
 | ... the probe failed | smaller ones after six failures in a row; size is to blame if that happens four times |
 | the deadline passed | a quarter: the endpoint may have stored what it was sent, so little is left in doubt |
@@ -35,7 +35,11 @@ FIRST_RECORDS = 64
 LEAST_SHARE = 1 / 8192
 FAILURES_UNTIL_PROBE = 2
 FAILURES_UNTIL_SMALLER_PROBE = 6
-"""As many as keep an endpoint that fails by chance, at up to 85 %, from being sent ever smaller requests."""
+CHANCE = 1e-4
+"""More failures are needed where small requests fail as well: as many as chance brings less often than this."""
+MAX_CHANCE_FAILURES = 64
+SMALL_REQUESTS = 32
+"""Older ones weigh half."""
 DOUBTS_UNTIL_BLAME = 4
 FIRST_STEPS = 4
 LAST_STEPS = 256
@@ -73,6 +77,8 @@ class RequestSize:
         self._failures = 0
         self._smallest_failed = math.inf
         """Of the failures in a row."""
+        self._small_requests = self._small_failures = 0.0
+        """Whose size is nobody's trouble: how often chance lets a request fail."""
         self._level_seconds: dict[int, float] = {}
 
     def limits(self) -> Limits:
@@ -88,6 +94,7 @@ class RequestSize:
         """A request was accepted."""
         size = self._size_of(request_bytes, records)
         self._learn(size, seconds)
+        self._count_small(size, failed=False)
         self._doubts = [doubted for doubted in self._doubts if doubted > size]
         if size < self._smallest_failed < math.inf and self._share < self._smallest_failed:
             self._conclude(self._smallest_failed)
@@ -108,13 +115,27 @@ class RequestSize:
         size = self._size_of(request_bytes, records)
         self._failures += 1
         self._smallest_failed = min(self._smallest_failed, size)
+        self._count_small(size, failed=not timed_out)
         if timed_out:
             self._share = max(LEAST_SHARE, min(self._share, size / 4))
         elif self._share > self._first:
-            if self._failures >= FAILURES_UNTIL_PROBE:
+            if self._failures >= max(FAILURES_UNTIL_PROBE, self._failures_by_chance()):
                 self._share = self._first
-        elif self._failures % FAILURES_UNTIL_SMALLER_PROBE == 0:
+        elif self._failures % max(FAILURES_UNTIL_SMALLER_PROBE, self._failures_by_chance()) == 0:
             self._share = max(LEAST_SHARE, self._share / 2)
+
+    def _count_small(self, size: float, *, failed: bool) -> None:
+        if size > self._first:
+            return
+        if self._small_requests > SMALL_REQUESTS:
+            self._small_requests, self._small_failures = self._small_requests / 2, self._small_failures / 2
+        self._small_requests += 1
+        self._small_failures += failed
+
+    def _failures_by_chance(self) -> int:
+        """So many failures in a row are more than chance brings, as far as small requests show it."""
+        share = self._small_failures / (self._small_requests + 1)
+        return 0 if share < 1 / SMALL_REQUESTS else min(MAX_CHANCE_FAILURES, round(math.log(CHANCE) / math.log(share)))
 
     def _conclude(self, failed: float) -> None:
         """A smaller request passed after these failures: at once, or after smaller ones had failed as well."""

@@ -203,7 +203,7 @@ class Workers:
         if pause:
             self._stopping.wait(min(pause, BEAT_SECONDS))
             return True
-        permit = self._breaker.ask(within_seconds=BEAT_SECONDS)
+        permit = self._breaker.ask(within_seconds=BEAT_SECONDS, unsuspected=self._queue.has_work())
         if permit is not None:
             pause = self._export.deliver(permit, beat)
             if pause:

@@ -89,14 +89,16 @@ def outcome_of(road: Road, endpoint: OtlpEndpoint, names: list[str]) -> Outcome:
     return Outcome(len(names), arrived, dead, road.held())
 
 
-def failing_by_chance(share: float, *, latency_seconds: float, seed: int) -> Callable[[Request], Answer]:
+def failing_by_chance(
+    share: float, *, latency_seconds: float, seed: int, failure: Answer = FAILURE
+) -> Callable[[Request], Answer]:
     """So many of all answers are failures, whatever the request holds."""
     chance, lock = random.Random(seed), threading.Lock()
 
     def answer(_: Request) -> Answer:
         time.sleep(latency_seconds)  # what the endpoint needs to answer
         with lock:
-            return FAILURE if chance.random() < share else OK
+            return failure if chance.random() < share else OK
 
     return answer
 
@@ -156,20 +158,29 @@ def load_beside(
     }
 
 
-def capacity(road: Road, endpoint: OtlpEndpoint, *, share: float, seconds: float, protocol: str) -> float:
+def capacity(
+    road: Road,
+    endpoint: OtlpEndpoint,
+    *,
+    share: float,
+    seconds: float,
+    protocol: str,
+    failure: Answer = FAILURE,
+    warm_up_seconds: float = 0,
+) -> float:
     """Records a second out of a backlog that does not end, through an endpoint that fails so often by chance."""
-    endpoint.answers = failing_by_chance(share, latency_seconds=0.03, seed=5)
+    endpoint.answers = failing_by_chance(share, latency_seconds=0.03, seed=5, failure=failure)
     put = [
-        batch_of(*[f"good-{n}-{k}" for k in range(50)])  # as large as a request may be here
-        for n in range(int(seconds * 50))
+        batch_of(*[f"good-{n}-{k}" for k in range(10)])  # a fifth of what a request may hold here
+        for n in range(int((seconds + warm_up_seconds) * 250))
     ]
     road.put(*put)
-    began = time.monotonic()
     road.start(
         endpoint,
         protocol=protocol,
         **(SHIPPED | {"max_request_records": 50, "concurrency": 1, "replay_rate_factor": 0}),
     )
+    threading.Event().wait(warm_up_seconds)
+    began, before = time.monotonic(), endpoint.counts().records
     threading.Event().wait(seconds)
-    records = endpoint.counts().records
-    return records / (time.monotonic() - began)
+    return (endpoint.counts().records - before) / (time.monotonic() - began)

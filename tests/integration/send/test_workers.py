@@ -231,6 +231,31 @@ def test_a_faulty_record_is_found_and_set_aside_alone(
     assert sum(t.records for t in road.told if isinstance(t, BatchRefused)) == 1
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_new_records_do_not_wait_for_one_that_the_endpoint_fails_at(
+    road: Road, endpoint: OtlpEndpoint, protocol: str
+) -> None:
+    endpoint.answers = poison("poison", INTERNAL)
+    backoff = {"retry_initial_seconds": 600, "retry_max_seconds": 600}
+    workers = road.start(endpoint, protocol=protocol, **backoff)
+    road.put(batch_of("welcome"))
+    eventually(lambda: road.held() == 0)
+    road.put(batch_of("poison"))
+    eventually(lambda: workers.status().breaker.state is EndpointState.DELAYED, within_seconds=20)
+    road.put(batch_of("later"))
+    endpoint.wait_for_records(2, within=5)
+    eventually(lambda: workers.status().breaker.state is EndpointState.DELIVERING)
+    witnesses: list[str] = []
+
+    def set_aside() -> bool:
+        witnesses.append(f"witness{len(witnesses)}")
+        road.put(batch_of(witnesses[-1]))
+        return road.total(Account.REJECTED) == 1
+
+    eventually(set_aside)
+    eventually(lambda: road.held() == 0)
+
+
 def test_an_endpoint_that_fails_at_everything_destroys_nothing(road: Road, endpoint: OtlpEndpoint) -> None:
     endpoint.answers = lambda _: INTERNAL
     workers = road.start(endpoint)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.endpoint_answers import Http, Reset
 from tests.integration.send.campaigns import (
     SHIPPED,
     Load,
@@ -64,19 +65,46 @@ def test_failures_by_chance_cost_their_share_of_the_capacity(tmp_path: Path, pro
         )
 
 
+@pytest.mark.parametrize("failure", ["503", "reset"])
+@pytest.mark.parametrize("share", [0.5, 0.85])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_unavailable_by_chance_costs_its_share_of_the_capacity(
+    tmp_path: Path, protocol: str, share: float, failure: str
+) -> None:
+    answer = Reset() if failure == "reset" else Http(status=503)
+    rates = {}
+    passed = False
+    try:
+        for p in (0.0, share):
+            road = Road(tmp_path / str(p))
+            with OtlpEndpoint() as endpoint, road.closing:
+                rates[p] = capacity(
+                    road, endpoint, share=p, seconds=60, protocol=protocol, failure=answer, warm_up_seconds=30
+                )
+        assert rates[share] >= 0.8 * (1 - share) * rates[0.0], rates
+        passed = True
+    finally:
+        record(
+            f"send/capacity_under_{failure}/{protocol}/{share}",
+            {"records_per_second": {str(p): round(rate) for p, rate in rates.items()}},
+            passed,
+        )
+
+
+@pytest.mark.parametrize("one_bad_source", [True, False])
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.1])
 @pytest.mark.parametrize("per_second", [200, 2000])
 @pytest.mark.parametrize("latency_seconds", [0.02, 0.05])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_lasting_share_of_bad_records(
-    road: Road, protocol: str, latency_seconds: float, per_second: float, share: float
+    road: Road, *, protocol: str, latency_seconds: float, per_second: float, share: float, one_bad_source: bool
 ) -> None:
     figures: dict[str, object] = {}
     passed = False
     try:
         with OtlpEndpoint(workers=40) as endpoint:
             endpoint.answers = refusing_bad_records(latency_seconds=latency_seconds)
-            load = Load(road, per_second=per_second, seconds=30, bad_share=share)
+            load = Load(road, per_second=per_second, seconds=30, bad_share=share, one_bad_source=one_bad_source)
             figures = load_beside(road, endpoint, load, protocol=protocol, drain_seconds=120)
             road.closing.close()
         assert figures["good_in_time"] >= 0.8, figures  # type: ignore[operator]
@@ -84,7 +112,8 @@ def test_a_lasting_share_of_bad_records(
         assert (figures["wrongly_set_aside"], figures["held"]) == (0, 0), figures
         passed = True
     finally:
-        record(f"send/bad_share/{protocol}/{share}/{per_second}/{latency_seconds}", figures, passed)
+        where = "one_source" if one_bad_source else "all_sources"
+        record(f"send/bad_share/{protocol}/{where}/{share}/{per_second}/{latency_seconds}", figures, passed)
 
 
 @pytest.mark.parametrize("one_batch", [True, False])

@@ -179,6 +179,84 @@ def test_a_success_between_them_begins_the_burst_anew() -> None:
         breaker.accepted(permit(breaker))
 
 
+def test_unavailable_is_chance_only_where_it_has_come_to_nothing_again_and_again() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    for _ in range(2):
+        assert breaker.failed(permit(breaker), BUSY) == 1
+        clock.now += 1
+        breaker.accepted(permit(breaker))
+    free = 0
+    while breaker.failed(permit(breaker), BUSY) is None:
+        free += 1
+    assert free == 7
+
+
+def test_outages_far_apart_are_no_chance() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    for _ in range(5):
+        assert breaker.failed(permit(breaker), BUSY) == 1
+        clock.now += 60
+        breaker.accepted(permit(breaker))
+
+
+def test_chance_is_forgotten_where_requests_are_accepted_at_once() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    for _ in range(2):
+        breaker.failed(permit(breaker), BUSY)
+        clock.now += 1
+        breaker.accepted(permit(breaker))
+    for _ in range(3 * 16):
+        breaker.accepted(permit(breaker))
+    assert breaker.failed(permit(breaker), BUSY) == 1
+
+
+@pytest.mark.parametrize("code", ["429", "RESOURCE_EXHAUSTED", "504", "timeout"])
+def test_throttling_and_silence_are_no_chance(code: str) -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    for _ in range(4):
+        assert breaker.failed(permit(breaker), RetryLater(code=code, why="slowly")) == 1
+        clock.now += 1
+        breaker.accepted(permit(breaker))
+
+
+def delayed_by_a_suspect(clock: Clock) -> CircuitBreaker:
+    breaker = breaker_with(clock)
+    while breaker.failed(permit(breaker), PERHAPS, suspected=True) is None:
+        pass
+    return breaker
+
+
+def test_what_is_not_under_suspicion_does_not_wait_for_what_is() -> None:
+    breaker = delayed_by_a_suspect(Clock())
+    assert breaker.ask(within_seconds=0) is None
+    given = breaker.ask(within_seconds=0, unsuspected=True)
+    assert given is not None
+    assert given.probe
+    assert breaker.accepted(given)[0] >= 0
+    assert breaker.snapshot().state is EndpointState.DELIVERING
+
+
+def test_when_that_fails_as_well_everybody_waits() -> None:
+    clock = Clock()
+    breaker = delayed_by_a_suspect(clock)
+    given = breaker.ask(within_seconds=0, unsuspected=True)
+    assert given is not None
+    breaker.failed(given, PERHAPS)
+    assert breaker.ask(within_seconds=0, unsuspected=True) is None
+    clock.now += 1
+    assert breaker.ask(within_seconds=0) is not None
+
+
+def test_what_the_endpoint_is_to_blame_for_keeps_everybody_waiting() -> None:
+    breaker = breaker_with(Clock())
+    breaker.failed(permit(breaker), BUSY, suspected=True)
+    assert breaker.ask(within_seconds=0, unsuspected=True) is None
+
+
 def test_a_failure_with_a_delay_asked_for_is_no_chance() -> None:
     breaker = breaker_with(Clock())
     asked = RetryLater(code="INTERNAL", why="boom", perhaps_its_own_fault=True, after_seconds=5)

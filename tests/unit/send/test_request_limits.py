@@ -75,6 +75,22 @@ def test_where_time_grows_with_size_nothing_comes_near_the_deadline(seconds_per_
     assert endpoint.stored - 4000 <= max(in_doubt, 0.02 * 4000)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.7, 0.85])
+def test_failures_by_chance_leave_requests_large(share: float) -> None:
+    chance = random.Random(7)
+    endpoint = Endpoint(lambda _: None if chance.random() < share else 0.02)
+    deliver(endpoint, 8192 * 400)
+    assert endpoint.requests * (1 - share) <= 400 / 0.8
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.85])
+def test_a_size_that_fails_is_found_beside_failures_by_chance(share: float) -> None:
+    chance = random.Random(8)
+    endpoint = Endpoint(lambda number: None if number > 1000 or chance.random() < share else 0.02)
+    deliver(endpoint, 200_000)
+    assert endpoint.requests * (1 - share) <= 200_000 / 1000 * 3
+
+
 def test_an_endpoint_that_is_slow_whatever_the_size_still_gets_full_requests() -> None:
     for seconds in (1.0, 4.0, 7.0):
         endpoint = Endpoint(lambda _, seconds=seconds: seconds)  # type: ignore[misc]
