@@ -1,4 +1,4 @@
-"""What a panel says and asks goes in, Grafana's JSON comes out, and the runbook's section on the panel."""
+"""Panels and dashboards, as Grafana's JSON and as sections of the runbook."""
 
 from __future__ import annotations
 

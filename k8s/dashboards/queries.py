@@ -1,4 +1,4 @@
-"""A declared metric and its attributes go in, a PromQL expression comes out: no query can name what does not exist."""
+"""Makes PromQL expressions from declared metrics and attributes, so that no query names what does not exist."""
 
 from __future__ import annotations
 

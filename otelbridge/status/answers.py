@@ -1,6 +1,6 @@
-"""Answers what whoever opens the status page asks first: am I seeing, is it arriving, was anything missed?
+"""Answers the status page's three questions: am I seeing, is it arriving, was anything missed?
 
-"Now" and "since the start" are different questions with different moods: what is over is `past`, however bad it was.
+What is over has the mood `past`, however bad it was; `bad` and `warn` are for what is the case now.
 """
 
 from __future__ import annotations

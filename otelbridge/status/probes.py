@@ -1,4 +1,4 @@
-"""Pulses, subscriptions and the queue's depth go in; alive, ready, started come out, with the reason for each no.
+"""Judges whether the bridge is alive, ready and started, with the reason for each no.
 
 Liveness looks at the bridge's own threads only: a relay, a Collector or a disk that is away is no reason to be killed.
 Readiness is for operators and rollouts, since no traffic is routed to a bridge: it says whether this one sees, and has

@@ -1,4 +1,4 @@
-"""Escapes what a terminal, a log file or a page must not be shown as it is.
+"""Escapes characters that could harm a terminal, a log file or a page.
 
 Everything in an event can be an attacker's: control codes move a terminal's cursor or forge a log line, bidirectional
 marks turn text around. Records keep such text as it is; only what a human reads is escaped.

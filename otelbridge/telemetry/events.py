@@ -1,4 +1,4 @@
-"""The events that components tell: past-tense dataclasses, the only way in which they speak."""
+"""Typed events, past-tense dataclasses: components tell them instead of logging."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from otelbridge.event import Gap, Stream
 
 
 class Event(Protocol):
-    """Any of the dataclasses of this package."""
+    """Any of the dataclasses of this file."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # how typeshed marks a dataclass
 

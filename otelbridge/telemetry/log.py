@@ -15,7 +15,7 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from otelbridge.event import Gap
 from otelbridge.net.address import without_credentials
-from otelbridge.telemetry import events as h
+from otelbridge.telemetry import events as e
 from otelbridge.telemetry.escape import escape, escape_json
 from otelbridge.telemetry.events import LibrarySpoke, Tell
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
@@ -73,8 +73,8 @@ _UNIX_NANO = "_unix_nano"
 
 # The first row whose condition holds is told.
 MESSAGES: Mapping[type, tuple[Message, ...]] = {
-    h.StateChanged: (Message(_DEBUG, "The subscription changed its state.", ("upstream", "after")),),
-    h.ConnectionAttempted: (
+    e.StateChanged: (Message(_DEBUG, "The subscription changed its state.", ("upstream", "after")),),
+    e.ConnectionAttempted: (
         Message(
             _INFO,
             "The upstream is being watched.",
@@ -92,45 +92,45 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
         ),
         Message(_WARNING, "The upstream could not be reached.", ("upstream", "status_code"), ("steps", *_TIMES)),
     ),
-    h.StreamOpened: (Message(_DEBUG, "A stream opened.", ("upstream", "stream")),),
-    h.StreamLost: (Message(_WARNING, "A stream was lost.", ("upstream", "stream", "status_code")),),
-    h.ConnectionEnded: (
+    e.StreamOpened: (Message(_DEBUG, "A stream opened.", ("upstream", "stream")),),
+    e.StreamLost: (Message(_WARNING, "A stream was lost.", ("upstream", "stream", "status_code")),),
+    e.ConnectionEnded: (
         Message(_INFO, "A connection ended.", ("upstream", "status_code"), (*_TIMES, "planned"), per_window=_CHANGE),
     ),
-    h.RetryScheduled: (Message(_DEBUG, "The next attempt is scheduled.", ("upstream", "error_class")),),
-    h.LossDetected: (Message(_DEBUG, "A loss was noticed.", ("upstream",)),),
-    h.UpstreamRecovered: (Message(_INFO, "The upstream is back.", ("upstream",), per_window=_CHANGE),),
-    h.HeartbeatAnswered: (Message(_DEBUG, "A health check was answered.", ("upstream",)),),
-    h.HeartbeatMissed: (Message(_WARNING, "A health check was not answered.", ("upstream",)),),
-    h.KeepaliveStretched: (
+    e.RetryScheduled: (Message(_DEBUG, "The next attempt is scheduled.", ("upstream", "error_class")),),
+    e.LossDetected: (Message(_DEBUG, "A loss was noticed.", ("upstream",)),),
+    e.UpstreamRecovered: (Message(_INFO, "The upstream is back.", ("upstream",), per_window=_CHANGE),),
+    e.HeartbeatAnswered: (Message(_DEBUG, "A health check was answered.", ("upstream",)),),
+    e.HeartbeatMissed: (Message(_WARNING, "A health check was not answered.", ("upstream",)),),
+    e.KeepaliveStretched: (
         Message(_WARNING, "The upstream found our pings too many: it is pinged less often.", ("upstream",)),
     ),
-    h.CertificatesRefused: (
+    e.CertificatesRefused: (
         Message(
             _ERROR, "Changed certificate files cannot be used; the present connection goes on.", ("upstream", "why")
         ),
     ),
-    h.UpstreamsChanged: (Message(_INFO, "The addresses behind a name have changed.", ("name",), per_window=_CHANGE),),
-    h.UpstreamsUnknown: (Message(_WARNING, "A name does not resolve; the present subscriptions go on.", ("name",)),),
-    h.GapEnded: (Message(_WARNING, "Events could not be seen for a while.", ("stream", "upstream", "cause")),),
-    h.NodeFellSilent: (Message(_WARNING, "A node has fallen silent while others go on.", ("node",)),),
-    h.EventsOverflowed: (
+    e.UpstreamsChanged: (Message(_INFO, "The addresses behind a name have changed.", ("name",), per_window=_CHANGE),),
+    e.UpstreamsUnknown: (Message(_WARNING, "A name does not resolve; the present subscriptions go on.", ("name",)),),
+    e.GapEnded: (Message(_WARNING, "Events could not be seen for a while.", ("stream", "upstream", "cause")),),
+    e.NodeFellSilent: (Message(_WARNING, "A node has fallen silent while others go on.", ("node",)),),
+    e.EventsOverflowed: (
         Message(_ERROR, "Events came faster than they could be taken to disk, and were dropped.", ("stream",)),
     ),
-    h.EventDamaged: (Message(_WARNING, "Events did not parse as they should.", ("stream", "upstream", "how")),),
-    h.EventsEncoded: (Message(_DEBUG, "Events became records.", ("stream",)),),
-    h.QueueOpened: (Message(_INFO, "The queue is open.", ("path",), per_window=_CHANGE),),
-    h.QueueFolderExposed: (
+    e.EventDamaged: (Message(_WARNING, "Events did not parse as they should.", ("stream", "upstream", "how")),),
+    e.EventsEncoded: (Message(_DEBUG, "Events became records.", ("stream",)),),
+    e.QueueOpened: (Message(_INFO, "The queue is open.", ("path",), per_window=_CHANGE),),
+    e.QueueFolderExposed: (
         Message(_WARNING, "Others may write to the queue's folder: set its mode to 0700.", ("path",)),
     ),
-    h.RecordsShed: (Message(_ERROR, "The queue dropped records.", ("stream", "reason")),),
-    h.FloodSummarised: (Message(_INFO, "Events of one kind were counted instead of sent.", ("kind",)),),
-    h.QueueDegraded: (
+    e.RecordsShed: (Message(_ERROR, "The queue dropped records.", ("stream", "reason")),),
+    e.FloodSummarised: (Message(_INFO, "Events of one kind were counted instead of sent.", ("kind",)),),
+    e.QueueDegraded: (
         Message(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",), per_window=_CHANGE),
     ),
-    h.QueueRecovered: (Message(_INFO, "The disk takes writes again.", ("path",), per_window=_CHANGE),),
-    h.QueueSalvaged: (Message(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),
-    h.BatchAccepted: (
+    e.QueueRecovered: (Message(_INFO, "The disk takes writes again.", ("path",), per_window=_CHANGE),),
+    e.QueueSalvaged: (Message(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),
+    e.BatchAccepted: (
         Message(
             _WARNING,
             "The endpoint rejected some records of a request.",
@@ -139,31 +139,31 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
         ),
         Message(_DEBUG, "The endpoint took a request.", ("endpoint", "stream")),
     ),
-    h.DeliveryDelayed: (Message(_WARNING, "The endpoint does not take records for now.", ("endpoint", "code")),),
-    h.DeliveryHeld: (
+    e.DeliveryDelayed: (Message(_WARNING, "The endpoint does not take records for now.", ("endpoint", "code")),),
+    e.DeliveryHeld: (
         Message(_ERROR, "The endpoint takes no records until an operator changes something.", ("endpoint", "code")),
     ),
-    h.DeliveryResumed: (Message(_INFO, "The endpoint takes records again.", ("endpoint",), per_window=_CHANGE),),
-    h.BatchSplit: (Message(_INFO, "A request is sent again in halves.", ("endpoint", "stream")),),
-    h.BatchRefused: (
+    e.DeliveryResumed: (Message(_INFO, "The endpoint takes records again.", ("endpoint",), per_window=_CHANGE),),
+    e.BatchSplit: (Message(_INFO, "A request is sent again in halves.", ("endpoint", "stream")),),
+    e.BatchRefused: (
         Message(
             _ERROR, "The endpoint refused records for good; they are dead letters.", ("endpoint", "stream", "code")
         ),
     ),
-    h.BridgeStarted: (Message(_INFO, "The bridge is running.", per_window=_CHANGE),),
-    h.SettingsReloaded: (Message(_INFO, "The settings were read again.", per_window=_CHANGE),),
-    h.SettingsRefused: (
+    e.BridgeStarted: (Message(_INFO, "The bridge is running.", per_window=_CHANGE),),
+    e.SettingsReloaded: (Message(_INFO, "The settings were read again.", per_window=_CHANGE),),
+    e.SettingsRefused: (
         Message(_ERROR, "The settings were read again and cannot be used; nothing has changed.", per_window=_CHANGE),
     ),
-    h.ThreadFailed: (
+    e.ThreadFailed: (
         Message(_ERROR, "A thread met a fault of the bridge, and goes on.", ("thread", "error", "traceback")),
     ),
-    h.LedgerUnbalanced: (Message(_ERROR, "The ledger does not balance: this is a fault of the bridge."),),
-    h.DrainStarted: (
+    e.LedgerUnbalanced: (Message(_ERROR, "The ledger does not balance: this is a fault of the bridge."),),
+    e.DrainStarted: (
         Message(_INFO, "The bridge stops: it delivers what it holds until the deadline.", per_window=_CHANGE),
     ),
-    h.BridgeStopped: (Message(_INFO, "The bridge has stopped.", per_window=_CHANGE),),
-    h.LibrarySpoke: (
+    e.BridgeStopped: (Message(_INFO, "The bridge has stopped.", per_window=_CHANGE),),
+    e.LibrarySpoke: (
         Message(
             _ERROR,
             "A library reported an error.",
@@ -181,12 +181,12 @@ def event_name(kind: type) -> str:
     return "otelbridge." + re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
-def level_of(event: h.Event) -> Level:
+def level_of(event: e.Event) -> Level:
     """How important the line of an event is; to know it before the line is made."""
     return _row(event).level
 
 
-def _row(event: h.Event) -> Message:
+def _row(event: e.Event) -> Message:
     kind = type(event)
     for row in MESSAGES.get(kind, ()):
         if row.when is None or row.when(event):
@@ -194,7 +194,7 @@ def _row(event: h.Event) -> Message:
     return Message(_INFO, f"{kind.__name__}.")
 
 
-def line_of(event: h.Event) -> Line:
+def line_of(event: e.Event) -> Line:
     """The line of an event; a type without a row is told by its bare name, so that nothing goes unsaid."""
     kind = type(event)
     shown = _flat(event)
@@ -214,7 +214,7 @@ def timestamp(unix_nano: int) -> str:
     return datetime.fromtimestamp(unix_nano / 1e9, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
-def _flat(event: h.Event) -> dict[str, object]:
+def _flat(event: e.Event) -> dict[str, object]:
     """The event's fields by name: a gap is laid open, start and end become a duration, other times readable."""
     values: dict[str, object] = {}
     for field in fields(event):

@@ -1,4 +1,4 @@
-"""What events and components' counters mean in metrics, and the SDK's instruments that show it."""
+"""Turns events and components' counters into metrics of the SDK."""
 
 # ruff: noqa: E501 - a row of a table is one line
 
@@ -25,7 +25,7 @@ from opentelemetry.metrics import (
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
 from otelbridge.event import GapCause
-from otelbridge.telemetry import events as h
+from otelbridge.telemetry import events as e
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.escape import escape
 from otelbridge.telemetry.events import Event
@@ -116,32 +116,32 @@ class Count(NamedTuple):
     """How many measurements of a histogram it stands for."""
 
 
-def _attempted(event: h.ConnectionAttempted) -> Iterator[Count]:
+def _attempted(event: e.ConnectionAttempted) -> Iterator[Count]:
     failure = {} if event.status_code == "OK" else {n.ERROR_TYPE: event.status_code, n.ERROR_CLASS: event.error_class}
     yield Count("otelbridge.source.connection.attempts", 1, {**n.server(event.upstream), **failure})
 
 
-def _lost(event: h.StreamLost) -> Iterator[Count]:
+def _lost(event: e.StreamLost) -> Iterator[Count]:
     attributes = {n.STREAM: event.stream.value, **n.server(event.upstream), n.STATUS_CODE: event.status_code}
     yield Count("otelbridge.source.stream.ends", 1, attributes)
 
 
-def _ended(event: h.ConnectionEnded) -> Iterator[Count]:
+def _ended(event: e.ConnectionEnded) -> Iterator[Count]:
     seconds = (event.ended_unix_nano - event.started_unix_nano) / NANOSECONDS
     attributes = {**n.server(event.upstream), n.STATUS_CODE: event.status_code}
     yield Count("otelbridge.source.connection.duration", max(seconds, 0.0), attributes)
 
 
-def _answered(event: h.HeartbeatAnswered) -> Iterator[Count]:
+def _answered(event: e.HeartbeatAnswered) -> Iterator[Count]:
     attributes = {**n.server(event.upstream), n.HEARTBEAT_METHOD: event.method}
     yield Count("otelbridge.source.heartbeat.duration", event.seconds, attributes)
 
 
-def _missed(event: h.HeartbeatMissed) -> Iterator[Count]:
+def _missed(event: e.HeartbeatMissed) -> Iterator[Count]:
     yield Count("otelbridge.source.heartbeat.misses", 1, n.server(event.upstream))
 
 
-def _gap(event: h.GapEnded) -> Iterator[Count]:
+def _gap(event: e.GapEnded) -> Iterator[Count]:
     gap = event.gap
     attributes = {n.STREAM: gap.stream_name, n.GAP_CAUSE: gap.cause.value}
     yield Count("otelbridge.source.gaps", 1, attributes)
@@ -151,13 +151,13 @@ def _gap(event: h.GapEnded) -> Iterator[Count]:
         yield Count("otelbridge.throttle.activations", 1, {n.NAMESPACE: gap.namespace})
 
 
-def _damaged(event: h.EventDamaged) -> Iterator[Count]:
+def _damaged(event: e.EventDamaged) -> Iterator[Count]:
     yield Count(
         "otelbridge.event.mapping.errors", event.events, {n.STREAM: event.stream.value, n.ERROR_TYPE: event.how}
     )
 
 
-def _accepted(event: h.BatchAccepted) -> Iterator[Count]:
+def _accepted(event: e.BatchAccepted) -> Iterator[Count]:
     server = n.server(event.endpoint)
     stream = {n.STREAM: event.stream.value, **server}
     yield Count("otelbridge.delivery.requests", 1, {**server, n.OUTCOME: "partial" if event.rejected else "accepted"})
@@ -169,12 +169,12 @@ def _accepted(event: h.BatchAccepted) -> Iterator[Count]:
         yield Count("otelbridge.delivery.rejected", event.rejected, stream)
 
 
-def _encoded(event: h.EventsEncoded) -> Iterator[Count]:
+def _encoded(event: e.EventsEncoded) -> Iterator[Count]:
     for lag_seconds, events in event.lags:
         yield Count("otelbridge.source.event.lag", lag_seconds, {n.STREAM: event.stream.value}, events)
 
 
-def _refused(event: h.BatchRefused) -> Iterator[Count]:
+def _refused(event: e.BatchRefused) -> Iterator[Count]:
     yield from _answer("refused")(event)
     attributes = {n.STREAM: event.stream.value, **n.server(event.endpoint)}
     yield Count("otelbridge.delivery.rejected", event.records, attributes)
@@ -183,52 +183,52 @@ def _refused(event: h.BatchRefused) -> Iterator[Count]:
 def _answer(outcome: str) -> Callable[[Any], Iterator[Count]]:
     """Counts an answer of the endpoint that took nothing."""
 
-    def count(event: h.DeliveryDelayed | h.DeliveryHeld | h.BatchRefused) -> Iterator[Count]:
+    def count(event: e.DeliveryDelayed | e.DeliveryHeld | e.BatchRefused) -> Iterator[Count]:
         attributes = {**n.server(event.endpoint), n.OUTCOME: outcome, n.ERROR_TYPE: event.code}
         yield Count("otelbridge.delivery.requests", 1, attributes)
 
     return count
 
 
-def _split(event: h.BatchSplit) -> Iterator[Count]:
+def _split(event: e.BatchSplit) -> Iterator[Count]:
     yield Count("otelbridge.delivery.requests", 1, {**n.server(event.endpoint), n.OUTCOME: "split"})
 
 
-def _detected(event: h.LossDetected) -> Iterator[Count]:
+def _detected(event: e.LossDetected) -> Iterator[Count]:
     yield Count("otelbridge.source.detection.time", event.seconds, n.server(event.upstream))
 
 
-def _recovered(event: h.UpstreamRecovered) -> Iterator[Count]:
+def _recovered(event: e.UpstreamRecovered) -> Iterator[Count]:
     yield Count("otelbridge.source.recovery.time", event.seconds, n.server(event.upstream))
 
 
-def _failed(event: h.ThreadFailed) -> Iterator[Count]:
+def _failed(event: e.ThreadFailed) -> Iterator[Count]:
     # Behind the first space stands an upstream: addresses behind a name come and go.
     thread, error = event.thread.partition(" ")[0], event.error.partition(":")[0]
     yield Count("otelbridge.thread.restarts", 1, {n.THREAD: thread, n.ERROR_TYPE: error})
 
 
 COUNTS: Mapping[type, Callable[[Any], Iterator[Count]]] = {
-    h.ConnectionAttempted: _attempted,
-    h.StreamLost: _lost,
-    h.ConnectionEnded: _ended,
-    h.LossDetected: _detected,
-    h.UpstreamRecovered: _recovered,
-    h.HeartbeatAnswered: _answered,
-    h.HeartbeatMissed: _missed,
-    h.GapEnded: _gap,
-    h.EventDamaged: _damaged,
-    h.EventsEncoded: _encoded,
-    h.BatchAccepted: _accepted,
-    h.ThreadFailed: _failed,
-    h.DeliveryDelayed: _answer("delayed"),
-    h.DeliveryHeld: _answer("held"),
-    h.BatchSplit: _split,
-    h.BatchRefused: _refused,
+    e.ConnectionAttempted: _attempted,
+    e.StreamLost: _lost,
+    e.ConnectionEnded: _ended,
+    e.LossDetected: _detected,
+    e.UpstreamRecovered: _recovered,
+    e.HeartbeatAnswered: _answered,
+    e.HeartbeatMissed: _missed,
+    e.GapEnded: _gap,
+    e.EventDamaged: _damaged,
+    e.EventsEncoded: _encoded,
+    e.BatchAccepted: _accepted,
+    e.ThreadFailed: _failed,
+    e.DeliveryDelayed: _answer("delayed"),
+    e.DeliveryHeld: _answer("held"),
+    e.BatchSplit: _split,
+    e.BatchRefused: _refused,
 }
 
 
-def counts(event: h.Event) -> Iterator[Count]:
+def counts(event: e.Event) -> Iterator[Count]:
     """What an event adds to the metrics; nothing for types that are not counted."""
     count = COUNTS.get(type(event))
     return iter(()) if count is None else count(event)

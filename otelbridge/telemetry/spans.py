@@ -16,7 +16,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, Tracer
 
-from otelbridge.telemetry import events as h
+from otelbridge.telemetry import events as e
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.log import timestamp
 
@@ -48,21 +48,21 @@ class Spans:
         self._connections: dict[str, _Connection] = {}
         """By connection, for new certificates open a second one of an upstream before the first is closed."""
         self._write: Mapping[type, Callable[[Any, int], None]] = {
-            h.ConnectionAttempted: self._attempted,
-            h.StateChanged: self._changed,
-            h.HeartbeatMissed: self._missed,
-            h.StreamOpened: self._opened,
-            h.StreamLost: self._lost,
-            h.ConnectionEnded: self._ended,
+            e.ConnectionAttempted: self._attempted,
+            e.StateChanged: self._changed,
+            e.HeartbeatMissed: self._missed,
+            e.StreamOpened: self._opened,
+            e.StreamLost: self._lost,
+            e.ConnectionEnded: self._ended,
         }
 
-    def apply(self, event: h.Event, unix_nano: int) -> None:
+    def apply(self, event: e.Event, unix_nano: int) -> None:
         """Writes what can be written now, remembers the rest."""
         write = self._write.get(type(event))
         if write is not None:
             write(event, unix_nano)
 
-    def _attempted(self, event: h.ConnectionAttempted, _now: int) -> None:
+    def _attempted(self, event: e.ConnectionAttempted, _now: int) -> None:
         before = self._attempts.get(event.upstream)
         server = n.server(event.upstream)
         failed = event.status_code != "OK"
@@ -107,12 +107,12 @@ class Spans:
             span.set_status(Status(StatusCode.ERROR, event.error))
         span.end(event.ended_unix_nano)
 
-    def _changed(self, event: h.StateChanged, now: int) -> None:
+    def _changed(self, event: e.StateChanged, now: int) -> None:
         self._note(event.upstream, now, n.STATE_CHANGED, {n.STATE: event.after, n.REASON: event.why})
         if event.after == "closed":
             self._attempts.pop(event.upstream, None)
 
-    def _missed(self, event: h.HeartbeatMissed, now: int) -> None:
+    def _missed(self, event: e.HeartbeatMissed, now: int) -> None:
         self._note(event.upstream, now, n.HEARTBEAT_MISSED, {n.MISSES: event.misses, n.REASON: event.why})
 
     def _note(self, upstream: str, now: int, name: str, attributes: Attributes) -> None:
@@ -120,11 +120,11 @@ class Spans:
             if connection.upstream == upstream:
                 connection.events.append((now, name, attributes))
 
-    def _opened(self, event: h.StreamOpened, now: int) -> None:
+    def _opened(self, event: e.StreamOpened, now: int) -> None:
         connection = self._connections.setdefault(event.connection_id, _Connection(event.upstream))
         connection.opened[event.stream.value] = now
 
-    def _lost(self, event: h.StreamLost, now: int) -> None:
+    def _lost(self, event: e.StreamLost, now: int) -> None:
         connection = self._connections.get(event.connection_id)
         if connection and connection.context:
             started = connection.opened.pop(event.stream.value, now)
@@ -138,7 +138,7 @@ class Spans:
                 planned=False,
             )
 
-    def _ended(self, event: h.ConnectionEnded, _now: int) -> None:
+    def _ended(self, event: e.ConnectionEnded, _now: int) -> None:
         connection = self._connections.pop(event.connection_id, None)
         if connection is None or connection.context is None:
             return

@@ -20,7 +20,7 @@ from otelbridge.status.answers import answers
 from otelbridge.status.probes import livez, readyz, startupz
 from otelbridge.status.server import StatusServer
 from otelbridge.status.settings import StatusSettings
-from otelbridge.telemetry import events as h
+from otelbridge.telemetry import events as e
 from otelbridge.telemetry.escape import Json, escape_json
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 from otelbridge.telemetry.supervisor import Pulse
@@ -53,7 +53,7 @@ class Scene:
 
     def move(self, after: SubscriptionState, why: str = "") -> None:
         """The subscription changes its state, now."""
-        self.telemetry.tell(h.StateChanged(upstream=UPSTREAM, before=self.state, after=after, why=why))
+        self.telemetry.tell(e.StateChanged(upstream=UPSTREAM, before=self.state, after=after, why=why))
         self.state = after
         self.timeline.append(StateChange(time.time_ns(), after, why))
         seeing = after in {SubscriptionState.WATCHING, SubscriptionState.SUSPECT}
@@ -65,7 +65,7 @@ class Scene:
         now = time.time_ns()
         for stream in (Stream.ALERTS, Stream.LOGS):
             self.telemetry.tell(
-                h.GapEnded(
+                e.GapEnded(
                     gap=Gap(
                         stream=stream,
                         upstream=UPSTREAM,
@@ -90,7 +90,7 @@ class Scene:
         for stream, records in ((Stream.ALERTS, alerts), (Stream.LOGS, logs - filtered)):
             self.ledger.post(Posting(stream, Account.DELIVERED, "", records))
             self.telemetry.tell(
-                h.BatchAccepted(
+                e.BatchAccepted(
                     endpoint=ENDPOINT,
                     stream=stream,
                     records=records,

@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from otelbridge.telemetry import events as h
+from otelbridge.telemetry import events as e
 from otelbridge.telemetry.settings import TelemetrySettings
 from otelbridge.telemetry.telemetry import Telemetry
 from tests.unit.telemetry.examples import example
@@ -120,10 +120,10 @@ def _open(stderr: io.StringIO, **settings: object) -> Telemetry:
 
 
 def _tell_of_a_life(telemetry: Telemetry) -> None:
-    telemetry.tell(example(h.ConnectionAttempted, status_code="OK"))
-    telemetry.tell(example(h.StreamOpened, connection_id="word"))
-    telemetry.tell(example(h.ConnectionEnded))
-    telemetry.tell(example(h.BatchAccepted))
+    telemetry.tell(example(e.ConnectionAttempted, status_code="OK"))
+    telemetry.tell(example(e.StreamOpened, connection_id="word"))
+    telemetry.tell(example(e.ConnectionEnded))
+    telemetry.tell(example(e.BatchAccepted))
 
 
 def _arrived(backend: Backend) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otelbridge.telemetry import events as h
+from otelbridge.telemetry import events as e
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 from otelbridge.telemetry.telemetry import Telemetry
 from tests.unit.telemetry.examples import TYPES, example
@@ -51,7 +51,7 @@ def test_every_happening_is_told_to_its_end(telemetry: Telemetry, stderr: io.Str
 def test_the_same_reason_is_said_once_and_its_count_at_the_end(stderr: io.StringIO) -> None:
     telemetry = _open(stderr, log_format="json")
     for _ in range(1000):
-        telemetry.tell(example(h.EventDamaged))
+        telemetry.tell(example(e.EventDamaged))
     telemetry.close(2)
 
     lines = [json.loads(line) for line in stderr.getvalue().splitlines()]
@@ -63,9 +63,9 @@ def test_the_same_reason_is_said_once_and_its_count_at_the_end(stderr: io.String
 def test_lines_are_in_the_order_of_their_times_and_the_last_one_is_the_end(stderr: io.StringIO) -> None:
     telemetry = _open(stderr, log_format="json")
     for _ in range(3):
-        telemetry.tell(example(h.DeliveryDelayed))
-        telemetry.tell(example(h.EventDamaged))
-    telemetry.tell(example(h.BridgeStopped))
+        telemetry.tell(example(e.DeliveryDelayed))
+        telemetry.tell(example(e.EventDamaged))
+    telemetry.tell(example(e.BridgeStopped))
     telemetry.close(2)
 
     lines = [json.loads(line) for line in stderr.getvalue().splitlines()]
@@ -77,8 +77,8 @@ def test_lines_are_in_the_order_of_their_times_and_the_last_one_is_the_end(stder
 
 def test_a_change_for_the_better_is_said_at_once_and_behind_what_was_held_back(telemetry: Telemetry) -> None:
     for _ in range(2):
-        telemetry.tell(example(h.DeliveryDelayed))
-        telemetry.tell(example(h.DeliveryResumed))
+        telemetry.tell(example(e.DeliveryDelayed))
+        telemetry.tell(example(e.DeliveryResumed))
     assert telemetry.settle(5)
 
     assert [entry.line.event for entry in telemetry.history.entries()] == [
@@ -90,7 +90,7 @@ def test_a_change_for_the_better_is_said_at_once_and_behind_what_was_held_back(t
 def test_what_flaps_is_limited_all_the_same(stderr: io.StringIO) -> None:
     telemetry = _open(stderr)
     for _ in range(500):
-        telemetry.tell(example(h.QueueRecovered))
+        telemetry.tell(example(e.QueueRecovered))
     telemetry.close(2)
 
     assert len(stderr.getvalue().splitlines()) == 6
@@ -98,7 +98,7 @@ def test_what_flaps_is_limited_all_the_same(stderr: io.StringIO) -> None:
 
 def test_below_the_level_nothing_is_said_but_everything_counted(stderr: io.StringIO) -> None:
     telemetry = _open(stderr, log_level="error")
-    telemetry.tell(example(h.StreamLost))
+    telemetry.tell(example(e.StreamLost))
     assert telemetry.settle(5)
 
     assert b"otelbridge_source_stream_ends_total" in telemetry.prometheus()
@@ -113,7 +113,7 @@ def test_telling_never_waits_for_a_stderr_that_nobody_reads() -> None:
         longest = 0.0
         for number in range(5_000):
             began = time.monotonic()
-            telemetry.tell(example(h.BatchRefused, code=str(number), why="x" * 200))
+            telemetry.tell(example(e.BatchRefused, code=str(number), why="x" * 200))
             longest = max(longest, time.monotonic() - began)
 
         assert telemetry.settle(20)
@@ -134,7 +134,7 @@ def test_telling_never_waits_for_a_stderr_that_nobody_reads() -> None:
 def test_many_threads_may_tell_at_once(telemetry: Telemetry) -> None:
     def tell() -> None:
         for _ in range(500):
-            telemetry.tell(example(h.HeartbeatMissed))
+            telemetry.tell(example(e.HeartbeatMissed))
 
     threads = [threading.Thread(target=tell) for _ in range(8)]
     for thread in threads:
@@ -152,7 +152,7 @@ def test_happenings_beyond_the_bound_are_dropped_and_counted(telemetry: Telemetr
     telemetry._waiting.max_items = 100
     with telemetry.history._lock:  # the telemetry thread waits here, as it would for a busy processor
         for _ in range(600):
-            telemetry.tell(example(h.EventDamaged))
+            telemetry.tell(example(e.EventDamaged))
 
     assert telemetry.settle(20)
     dropped = next(
@@ -163,7 +163,7 @@ def test_happenings_beyond_the_bound_are_dropped_and_counted(telemetry: Telemetr
 
 def test_everyday_happenings_are_in_the_metrics_within_moments_though_they_wake_nobody(telemetry: Telemetry) -> None:
     for _ in range(3):
-        telemetry.tell(example(h.BatchAccepted, rejected=0))
+        telemetry.tell(example(e.BatchAccepted, rejected=0))
     accepted = b'otelbridge_delivery_requests_total{otelbridge_delivery_outcome="accepted"'
     eventually(lambda: any(line.startswith(accepted) for line in telemetry.prometheus().splitlines()))
 
@@ -171,8 +171,8 @@ def test_everyday_happenings_are_in_the_metrics_within_moments_though_they_wake_
 def test_a_happening_that_cannot_be_handled_does_not_silence_the_next(
     telemetry: Telemetry, stderr: io.StringIO
 ) -> None:
-    telemetry.tell(example(h.HeartbeatAnswered, seconds="soon"))
-    telemetry.tell(example(h.StreamLost))
+    telemetry.tell(example(e.HeartbeatAnswered, seconds="soon"))
+    telemetry.tell(example(e.StreamLost))
     telemetry.close(2)
 
     assert "HeartbeatAnswered could not be told" in stderr.getvalue()
@@ -181,7 +181,7 @@ def test_a_happening_that_cannot_be_handled_does_not_silence_the_next(
 
 def test_telling_after_the_end_is_harmless(telemetry: Telemetry) -> None:
     telemetry.close(2)
-    telemetry.tell(example(h.StreamLost))
+    telemetry.tell(example(e.StreamLost))
 
 
 def test_what_libraries_log_is_told_and_limited(telemetry: Telemetry, stderr: io.StringIO) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.telemetry import events as h
+from otelbridge.telemetry import events as e
 from otelbridge.telemetry.log import MESSAGES, Level, as_json, as_text, event_name, line_of
 from tests.unit.telemetry.examples import TYPES, example
 
@@ -36,7 +36,7 @@ def test_sentences_begin_with_a_capital_and_end_with_a_full_stop(row: object) ->
 
 @pytest.mark.parametrize(("kind", "rows"), MESSAGES.items())
 def test_rows_name_only_fields_that_there_are(kind: type, rows: tuple[object, ...]) -> None:
-    gap_fields = {"stream", "upstream", "cause"} if kind is h.GapEnded else set()
+    gap_fields = {"stream", "upstream", "cause"} if kind is e.GapEnded else set()
     names = set(kind.__dataclass_fields__) | gap_fields  # type: ignore[attr-defined]
 
     for row in rows:
@@ -44,35 +44,35 @@ def test_rows_name_only_fields_that_there_are(kind: type, rows: tuple[object, ..
 
 
 def test_an_attempt_is_told_by_how_it_ended() -> None:
-    assert line_of(example(h.ConnectionAttempted, status_code="OK")).level is Level.INFO
-    assert line_of(example(h.ConnectionAttempted, error_class="transient")).level is Level.WARNING
-    assert line_of(example(h.ConnectionAttempted, error_class="configuration")).level is Level.ERROR
+    assert line_of(example(e.ConnectionAttempted, status_code="OK")).level is Level.INFO
+    assert line_of(example(e.ConnectionAttempted, error_class="transient")).level is Level.WARNING
+    assert line_of(example(e.ConnectionAttempted, error_class="configuration")).level is Level.ERROR
 
 
 def test_an_accepted_batch_is_worth_a_line_only_if_records_were_rejected() -> None:
-    assert line_of(example(h.BatchAccepted, rejected=0)).level is Level.DEBUG
-    assert line_of(example(h.BatchAccepted, rejected=1)).level is Level.WARNING
+    assert line_of(example(e.BatchAccepted, rejected=0)).level is Level.DEBUG
+    assert line_of(example(e.BatchAccepted, rejected=1)).level is Level.WARNING
 
 
 def test_a_gap_is_laid_open_and_its_length_said() -> None:
-    fields = line_of(example(h.GapEnded)).fields
+    fields = line_of(example(e.GapEnded)).fields
 
     assert (fields["cause"], fields["seconds"], fields["namespace"]) == ("throttled", 2.5, "shop")
 
 
 def test_a_happening_without_a_row_is_told_all_the_same() -> None:
-    line = line_of(example(h.ConnectStep))
+    line = line_of(example(e.ConnectStep))
 
     assert line.sentence == "ConnectStep."
 
 
 def test_names_of_happenings_become_event_names() -> None:
-    assert event_name(h.StreamLost) == "otelbridge.stream_lost"
+    assert event_name(e.StreamLost) == "otelbridge.stream_lost"
 
 
 def test_a_line_cannot_be_forged_by_what_it_tells() -> None:
     hostile = 'x" level=error\n2026-01-01T00:00:00.000Z ERROR Forged.\x1b[2J\u202e'
-    line = line_of(example(h.StreamLost, detail=hostile))
+    line = line_of(example(e.StreamLost, detail=hostile))
 
     text = as_text(line, NOW, 3)
     assert "\n" not in text
@@ -85,7 +85,7 @@ def test_a_line_cannot_be_forged_by_what_it_tells() -> None:
 
 
 def test_the_json_line_has_the_keys_of_the_log_data_model() -> None:
-    record = json.loads(as_json(line_of(example(h.StreamLost, stream=Stream.ALERTS)), NOW, 0))
+    record = json.loads(as_json(line_of(example(e.StreamLost, stream=Stream.ALERTS)), NOW, 0))
 
     assert record["severity_text"] == "WARN"
     assert record["severity_number"] == 13

@@ -5,7 +5,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
 from otelbridge.status.components import INSTRUMENTS
-from otelbridge.telemetry import events as h
+from otelbridge.telemetry import events as e
 from otelbridge.telemetry.metrics import Instruments, Weighted, views
 from otelbridge.telemetry.names import NODE, SCOPE
 from tests.unit.telemetry.examples import example
@@ -39,8 +39,8 @@ def test_the_lags_of_events_and_of_deliveries_are_counted_by_event() -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], views=views(), shutdown_on_exit=False)
     instruments = Instruments(provider.get_meter(SCOPE))
-    instruments.count(example(h.EventsEncoded, lags=((0.2, 16), (0.24, 4), (40.0, 16))))
-    instruments.count(example(h.BatchAccepted, records=500, rejected=1, age_seconds=3.0))
+    instruments.count(example(e.EventsEncoded, lags=((0.2, 16), (0.24, 4), (40.0, 16))))
+    instruments.count(example(e.BatchAccepted, records=500, rejected=1, age_seconds=3.0))
     instruments.flush()
     found = points(reader)
     provider.shutdown()

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otelbridge.feed.model import SubscriptionState
 from otelbridge.status.components import INSTRUMENTS, OBSERVED
-from otelbridge.telemetry import events as h
+from otelbridge.telemetry import events as e
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.metrics import (
     COUNTS,
@@ -25,13 +25,13 @@ from otelbridge.telemetry.telemetry import Telemetry
 from tests.unit.telemetry.examples import TYPES, example
 
 QUIET = SignalSettings(exporter="none")
-VARIANTS: list[h.Event] = [
+VARIANTS: list[e.Event] = [
     *(example(kind) for kind in TYPES),
-    example(h.ConnectionAttempted, status_code="OK"),
-    example(h.BatchAccepted, rejected=0),
-    example(h.BatchAccepted, records=10, rejected=2),
-    example(h.DeliveryHeld),
-    example(h.BatchAccepted),
+    example(e.ConnectionAttempted, status_code="OK"),
+    example(e.BatchAccepted, rejected=0),
+    example(e.BatchAccepted, records=10, rejected=2),
+    example(e.DeliveryHeld),
+    example(e.BatchAccepted),
 ]
 
 

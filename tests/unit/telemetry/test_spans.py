@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otelbridge.event import Stream
-from otelbridge.telemetry import events as h
+from otelbridge.telemetry import events as e
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.log import timestamp
 from otelbridge.telemetry.names import SCOPE
@@ -27,7 +27,7 @@ class Written:
         self.spans = spans
         self._exporter = exporter
 
-    def tell(self, happening: h.Event, at_seconds: float = 0) -> None:
+    def tell(self, happening: e.Event, at_seconds: float = 0) -> None:
         self.spans.apply(happening, START + int(at_seconds * SECOND))
 
     def named(self, name: str) -> list[ReadableSpan]:
@@ -46,14 +46,14 @@ def written() -> Iterator[Written]:
     provider.shutdown()
 
 
-def _attempt(*, ok: bool = True, number: int = 1) -> h.ConnectionAttempted:
+def _attempt(*, ok: bool = True, number: int = 1) -> e.ConnectionAttempted:
     return example(  # type: ignore[no-any-return]
-        h.ConnectionAttempted,
+        e.ConnectionAttempted,
         attempt=number,
         connection_id=f"c{number}",
         steps=(
-            h.ConnectStep(name="resolve", started_unix_nano=START, ended_unix_nano=START + 1),
-            h.ConnectStep(
+            e.ConnectStep(name="resolve", started_unix_nano=START, ended_unix_nano=START + 1),
+            e.ConnectStep(
                 name="health", started_unix_nano=START + 1, ended_unix_nano=START + 2, error="" if ok else "refused"
             ),
         ),
@@ -99,7 +99,7 @@ def test_a_failed_attempt_says_where_and_why(written: Written) -> None:
 
 def test_each_attempt_links_to_the_one_before_of_its_upstream(written: Written) -> None:
     written.tell(_attempt(ok=False, number=1))
-    written.tell(example(h.ConnectionAttempted, upstream="other:32767"))
+    written.tell(example(e.ConnectionAttempted, upstream="other:32767"))
     written.tell(_attempt(number=2))
 
     first, other, second = written.named("otelbridge.connect")
@@ -113,11 +113,11 @@ def test_each_attempt_links_to_the_one_before_of_its_upstream(written: Written) 
 
 def test_a_connections_life_is_one_trace_written_at_its_end(written: Written) -> None:
     written.tell(_attempt())
-    written.tell(h.StreamOpened(upstream="relay:32767", stream=Stream.ALERTS, connection_id="c1"), 3)
-    written.tell(h.StreamOpened(upstream="relay:32767", stream=Stream.LOGS, connection_id="c1"), 4)
-    written.tell(h.HeartbeatMissed(upstream="relay:32767", misses=1, why="deadline"), 50)
+    written.tell(e.StreamOpened(upstream="relay:32767", stream=Stream.ALERTS, connection_id="c1"), 3)
+    written.tell(e.StreamOpened(upstream="relay:32767", stream=Stream.LOGS, connection_id="c1"), 4)
+    written.tell(e.HeartbeatMissed(upstream="relay:32767", misses=1, why="deadline"), 50)
     written.tell(
-        h.StreamLost(
+        e.StreamLost(
             upstream="relay:32767",
             stream=Stream.ALERTS,
             connection_id="c1",
@@ -130,7 +130,7 @@ def test_a_connections_life_is_one_trace_written_at_its_end(written: Written) ->
     )
     assert len(written.named("otelbridge.connection")) == 0
     written.tell(
-        h.ConnectionEnded(
+        e.ConnectionEnded(
             upstream="relay:32767",
             connection_id="c1",
             started_unix_nano=START,
@@ -164,9 +164,9 @@ def test_a_connections_life_is_one_trace_written_at_its_end(written: Written) ->
 def test_a_stream_that_the_server_ends_with_ok_is_an_error_and_one_that_we_end_is_not(written: Written) -> None:
     written.tell(_attempt())
     for stream in (Stream.ALERTS, Stream.LOGS):
-        written.tell(h.StreamOpened(upstream="relay:32767", stream=stream, connection_id="c1"))
-    written.tell(example(h.StreamLost, connection_id="c1", stream=Stream.ALERTS, status_code="OK"), 1)
-    written.tell(example(h.ConnectionEnded, connection_id="c1", status_code="OK", planned=True), 2)
+        written.tell(e.StreamOpened(upstream="relay:32767", stream=stream, connection_id="c1"))
+    written.tell(example(e.StreamLost, connection_id="c1", stream=Stream.ALERTS, status_code="OK"), 1)
+    written.tell(example(e.ConnectionEnded, connection_id="c1", status_code="OK", planned=True), 2)
 
     (alerts,), (logs,) = written.named(n.WATCH["alerts"]), written.named(n.WATCH["logs"])
     assert alerts.status.status_code is StatusCode.ERROR
@@ -175,13 +175,13 @@ def test_a_stream_that_the_server_ends_with_ok_is_an_error_and_one_that_we_end_i
 
 def test_a_connection_that_is_replaced_keeps_its_own_spans(written: Written) -> None:
     written.tell(_attempt(number=1))
-    written.tell(h.StreamOpened(upstream="relay:32767", stream=Stream.ALERTS, connection_id="c1"), 3)
+    written.tell(e.StreamOpened(upstream="relay:32767", stream=Stream.ALERTS, connection_id="c1"), 3)
     written.tell(_attempt(number=2))
-    written.tell(h.StreamOpened(upstream="relay:32767", stream=Stream.ALERTS, connection_id="c2"), 5)
+    written.tell(e.StreamOpened(upstream="relay:32767", stream=Stream.ALERTS, connection_id="c2"), 5)
     for number in (1, 2):
         written.tell(
             example(
-                h.ConnectionEnded,
+                e.ConnectionEnded,
                 connection_id=f"c{number}",
                 planned=True,
                 ended_unix_nano=START + (5 + number) * SECOND,
@@ -195,9 +195,9 @@ def test_a_connection_that_is_replaced_keeps_its_own_spans(written: Written) -> 
 
 
 def test_a_stream_that_opens_while_the_attempt_goes_on_counts_from_then(written: Written) -> None:
-    written.tell(h.StreamOpened(upstream="relay:32767", stream=Stream.ALERTS, connection_id="c1"), 1)
+    written.tell(e.StreamOpened(upstream="relay:32767", stream=Stream.ALERTS, connection_id="c1"), 1)
     written.tell(_attempt())
-    written.tell(example(h.StreamLost, connection_id="c1", stream=Stream.ALERTS), 9)
+    written.tell(example(e.StreamLost, connection_id="c1", stream=Stream.ALERTS), 9)
 
     (alerts,) = written.named(n.WATCH["alerts"])
     assert (alerts.start_time, alerts.end_time) == (START + SECOND, START + 9 * SECOND)
@@ -206,10 +206,10 @@ def test_a_stream_that_opens_while_the_attempt_goes_on_counts_from_then(written:
 def test_what_is_remembered_of_a_long_life_is_bounded(written: Written) -> None:
     written.tell(_attempt())
     for _ in range(10 * EVENTS_PER_CONNECTION):
-        written.tell(example(h.HeartbeatMissed))
+        written.tell(example(e.HeartbeatMissed))
     for number in range(2, 1000):
         written.tell(_attempt(ok=False, number=number))
-    written.tell(example(h.ConnectionEnded, connection_id="c1"))
+    written.tell(example(e.ConnectionEnded, connection_id="c1"))
 
     (connection,) = written.named("otelbridge.connection")
     assert len(connection.events) == EVENTS_PER_CONNECTION
@@ -217,7 +217,7 @@ def test_what_is_remembered_of_a_long_life_is_bounded(written: Written) -> None:
 
 
 def test_happenings_before_any_attempt_make_no_span(written: Written) -> None:
-    for kind in (h.StateChanged, h.HeartbeatMissed, h.StreamOpened, h.StreamLost, h.ConnectionEnded, h.BatchAccepted):
+    for kind in (e.StateChanged, e.HeartbeatMissed, e.StreamOpened, e.StreamLost, e.ConnectionEnded, e.BatchAccepted):
         written.tell(example(kind))
 
     assert not written.all()
@@ -225,14 +225,14 @@ def test_happenings_before_any_attempt_make_no_span(written: Written) -> None:
 
 def test_every_span_that_is_written_is_declared(written: Written) -> None:
     steps = tuple(
-        h.ConnectStep(name=name, started_unix_nano=START, ended_unix_nano=START, error="x")
+        e.ConnectStep(name=name, started_unix_nano=START, ended_unix_nano=START, error="x")
         for name in (*n.STEPS, "unheard of")
     )
-    written.tell(example(h.ConnectionAttempted, steps=steps))
-    written.tell(example(h.ConnectionAttempted, status_code="OK"))
+    written.tell(example(e.ConnectionAttempted, steps=steps))
+    written.tell(example(e.ConnectionAttempted, status_code="OK"))
     for stream in Stream:
-        written.tell(h.StreamOpened(upstream="relay:32767", stream=stream, connection_id="word"))
-    written.tell(example(h.ConnectionEnded))
+        written.tell(e.StreamOpened(upstream="relay:32767", stream=stream, connection_id="word"))
+    written.tell(example(e.ConnectionEnded))
 
     declared = {span.name: span for span in n.SPANS}
     assert {span.name for span in written.all()} == set(declared)
