@@ -3,7 +3,8 @@
 A gap starts at the later of the stream's last event and the last health check that was answered, less what an event
 may take from its node to us. The stream's end proves nothing: a server that shuts down, or chokes on one event,
 discards what waits behind it. A gap may therefore claim up to one heartbeat too much, never too little. It ends when a
-health check has been answered after the Watch call was started, or at the first event.
+health check has been answered after the Watch call was started, or at the first event; where events flowed before, at
+the first event of any stream: a relay answers before it has found its nodes.
 
 These moments are those of the clock on the wall, which somebody may set meanwhile. How far it has been set is known by
 its distance to the monotonic clock; without that, an hour's step would be taken for an hour's events.
@@ -27,6 +28,9 @@ IN_FLIGHT_NANOS = 250_000_000
 """What an event may take from its node to us: of a relay that was killed, events were lost that were up to 46 ms older
 than the last one received (measured)."""
 
+NODES_RETURN_SECONDS = 7.0
+"""A relay goes back to nodes that dropped it after a fixed sleep of 5 s, and has to connect and subscribe then."""
+
 GOES_ON_SECONDS = 300.0
 """A gap that has lasted so long is put on record although it is not over: who asks the records meanwhile must not
 find nothing, and a stream that the server does not have would never be in them. The rest becomes a second record."""
@@ -37,19 +41,21 @@ NEVER_CONNECTED = "not connected since the start"
 class Rate:
     """An exponentially weighted mean of events per second."""
 
-    __slots__ = ("_events", "_seconds", "per_second")
+    __slots__ = ("_events", "_seconds", "observed_seconds", "per_second")
 
     def __init__(self) -> None:
         self._events = 0
         self._seconds: float | None = None
         self.per_second: float | None = None
         """None until two observations were made."""
+        self.observed_seconds = 0.0
 
     def observe(self, events: int, monotonic_seconds: float) -> None:
         """Takes a running total in. While a stream is blind it must not be called: silence is then no rate."""
         if self._seconds is not None and monotonic_seconds > self._seconds:
             elapsed = monotonic_seconds - self._seconds
             sample = (events - self._events) / elapsed
+            self.observed_seconds += elapsed
             if self.per_second is None:
                 self.per_second = sample
             else:
@@ -208,10 +214,17 @@ class GapTracker:
             suspected=True,
         )
 
-    def prove(self) -> Gap | None:
-        """The stream is watched indeed: the gap ended when `watch_again` said so. Returns its record, if any."""
+    def prove(self, heard_unix_nano: int = 0) -> Gap | None:
+        """The stream is watched indeed: the gap ended when `watch_again` said so, or when the upstream was heard again.
+
+        Returns:
+            Its record, if any.
+        """
         open_gap = self._open
-        return self._end(open_gap.watching_again) if open_gap and open_gap.watching_again else None
+        if open_gap is None or open_gap.watching_again is None:
+            return None
+        heard = self._moment(heard_unix_nano)
+        return self._end(heard if heard.seconds_since(open_gap.watching_again) > 0 else open_gap.watching_again)
 
     def end(self, unix_nano: int) -> Gap | None:
         """The gap is over at this moment. Returns its record; None for an unremarkable first connect."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from otelbridge.event import GapCause, Stream
 from otelbridge.feed.connection import Answer, Connection, HealthStatus, judge
-from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
+from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, NODES_RETURN_SECONDS
 from otelbridge.feed.model import ConnectionLostError, Record, StreamEnd, StreamState, failed_step
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import ErrorClass, gentlest
@@ -38,8 +38,6 @@ LATE_SECONDS = 0.8
 STALL_SECONDS = 4.5
 """Shorter stalls lose nothing: nodes drop a relay that leaves their ping unanswered 6 s after the last sign of life."""
 NODES_DROP_SECONDS = 6.0
-NODES_RETURN_SECONDS = 7.0
-"""The relay goes back to nodes that dropped it after a fixed sleep of 5 s, and has to connect and subscribe then."""
 PROBE_SECONDS = 3.0
 """After so long without a sign of life a health check is sent ahead of time: a stall of 5 s holds it up for one."""
 PROBE_FOR_SECONDS = 300.0
@@ -121,6 +119,12 @@ SETTLE_SECONDS = 0.1
 
 TICK_SECONDS = 1.0
 
+FLOWING_PER_SECOND = 2.0
+"""Of an upstream that has sent so much, the first event ends a gap. Of one that sent less, next to nothing is lost
+between the first answer and that."""
+FLOWING_SECONDS = 5.0
+"""So long it has to be known."""
+
 STOP_CHECK_SECONDS = 0.2
 """While a connection is being made nobody can nudge it, so it looks up this often whether it shall stop."""
 
@@ -158,6 +162,13 @@ class Monitor:
         self._asked_unix_nano = 0
         """When the first health check was sent that has had no answer yet; the last one, where all have."""
         self._events_when_asked: Mapping[Stream, int] = {}
+        self._heard_unix_nano = 0
+        """When an event was first seen to have come on this connection."""
+        rates = [watch.gaps.rate for watch in connection.watches.values()]
+        self._awaits_events = (
+            sum(rate.per_second or 0.0 for rate in rates) >= FLOWING_PER_SECOND
+            and max(rate.observed_seconds for rate in rates) >= FLOWING_SECONDS
+        )
         self._probing = False
         """A probe is under way: asked ahead of time, beside the health checks that decide."""
         self._probed_unix_nano = 0
@@ -384,7 +395,9 @@ class Monitor:
                 self._ask_at = now  # an answer to a question asked from now on makes it watched
 
     def _look_at(self, watch: StreamWatch) -> None:
-        opened, gap = watch.look(time.monotonic())
+        if not self._heard_unix_nano and self._total_events():
+            self._heard_unix_nano = self.connection.last_event_unix_nano
+        opened, gap = watch.look(time.monotonic(), heard_unix_nano=self._heard_unix_nano, awaited=self._awaits_events)
         if opened:
             self._tell(StreamOpened(upstream=self._upstream, stream=watch.stream, connection_id=self.connection.id))
         self._record(gap)

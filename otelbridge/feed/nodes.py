@@ -26,6 +26,9 @@ UNUSUAL_FACTOR = 4.5
 LONGEST = 3
 """So many of the longest silences are kept, and the shortest of them counts: one or two absences that were a little too
 short to be unusual must not hide the next ones."""
+NEAR_MIN_SECONDS = 1.0
+NEAR_FACTOR = 2.0
+"""Next to a gap of the upstream less is unusual."""
 SOUND_SECONDS = 0.5
 """What is heard within this time is one sound."""
 SETTLED_SOUNDS = 30
@@ -200,13 +203,15 @@ class Habit:
     def unusual(self, unix_nano: int) -> bool:
         """Whether its silence up to this time is unusual."""
         believed = (self.last_unix_nano - self._run_from) / NANOSECONDS >= self._needed
-        return believed and self._is_settled and self._silence(unix_nano) > self._limit
+        excused = self._excused_nano + self._excused_within(unix_nano) > 0
+        limit = self._near_limit if excused else self._limit
+        return believed and self._is_settled and self._silence(unix_nano) > limit
 
     def excuse(self, started_unix_nano: int, ended_unix_nano: int) -> None:
         """It could not be heard in this time, which may reach into the future: that does not count as its silence."""
         if self._absence is not None:
             both = min(self._absence.ended, ended_unix_nano) - max(self._absence.started, started_unix_nano)
-            if self._absence.seconds - max(0, both) / NANOSECONDS <= self._limit:
+            if self._absence.seconds - max(0, both) / NANOSECONDS <= self._near_limit:
                 self._absence = None
         if started_unix_nano > self._excused_until:
             self._excused_nano += self._excused_within(self._excused_until)
@@ -230,6 +235,11 @@ class Habit:
     @property
     def _limit(self) -> float:
         return max(self._floor, UNUSUAL_FACTOR * self._longest[-1])
+
+    @property
+    def _near_limit(self) -> float:
+        """Of a silence that goes on from the upstream's own gap: likely the relay has not found the node again yet."""
+        return max(NEAR_MIN_SECONDS, NEAR_FACTOR * self._longest[-1])
 
     def _begin_run(self, unix_nano: int) -> None:
         self._run_from, self._sounds, self._longest = unix_nano, 0, [0.0] * LONGEST

@@ -10,7 +10,7 @@ import grpc
 
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.feed.buffer import BufferWriter
-from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, GapTracker
+from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, NODES_RETURN_SECONDS, GapTracker
 from otelbridge.feed.model import STREAM_MOVES, ConnectionLostError, Machine, StreamEnd, StreamState, StreamStatus
 from otelbridge.feed.settings import FeedSettings, RetrySettings
 from otelbridge.feed.status_codes import (
@@ -134,8 +134,15 @@ class StreamWatch:
         self._watch(unix_nano)
         return True
 
-    def look(self, now: float) -> tuple[bool, Gap | None]:
-        """Called once a second and at an end: whether an event made it watched, and a gap to be put on record."""
+    def look(self, now: float, *, heard_unix_nano: int = 0, awaited: bool = False) -> tuple[bool, Gap | None]:
+        """Called once a second and at an end: whether an event made it watched, and a gap to be put on record.
+
+        Args:
+            now: on the monotonic clock.
+            heard_unix_nano: when an event of any stream came on this connection; 0 for not yet.
+            awaited: the upstream used to send events, so they are waited for: a relay that was started anew answers
+                before it has found its nodes.
+        """
         events = self.events - self._opened_events
         opened = self.machine.state is StreamState.OPENING and events > 0
         if opened:
@@ -145,9 +152,16 @@ class StreamWatch:
         self.gaps.rate.observe(self.events, now)
         if events:
             self._quick_ends = 0
-        if self.gaps.unproven and (events or now - self._watching_since >= BAD_FILTER_SECONDS):
+        if not self.gaps.unproven:
+            return opened, None
+        waited = now - self._watching_since
+        if awaited and not heard_unix_nano:
+            if waited < NODES_RETURN_SECONDS:
+                return opened, None
+            heard_unix_nano = time.time_ns()
+        if events or waited >= BAD_FILTER_SECONDS:
             self.error = self.error_class = ""
-            return opened, self.gaps.prove()
+            return opened, self.gaps.prove(heard_unix_nano if awaited else 0)
         return opened, None
 
     def _watch(self, unix_nano: int) -> None:

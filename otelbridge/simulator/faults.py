@@ -224,7 +224,7 @@ def act_of(fault: Fault, relay: Relay, proxy: TcpProxy | None, nodes: Nodes | No
         raise ValueError(f"{fault.kind} happens behind the server: it needs nodes")
     acts = _server_acts(fault, relay)
     if proxy is not None:
-        acts |= _network_acts(fault, proxy) | _ending_acts(relay, proxy)
+        acts |= _network_acts(fault, proxy) | _ending_acts(relay, proxy, nodes)
     if nodes is not None:
         acts |= _node_acts(fault, nodes, proxy)
     return acts[fault.kind]
@@ -306,7 +306,7 @@ LAST_SECONDS = 1.0
 """How long a relay is silent, and KubeArmor refuses streams with OK, before it is gone."""
 
 
-def _ending_acts(relay: Relay, proxy: TcpProxy) -> dict[FaultKind, Act]:
+def _ending_acts(relay: Relay, proxy: TcpProxy, nodes: Nodes | None) -> dict[FaultKind, Act]:
     def gone() -> Undo:
         """EOF for all clients, no GOAWAY, no trailers; then nobody listens."""
         proxy.refuse()
@@ -317,6 +317,8 @@ def _ending_acts(relay: Relay, proxy: TcpProxy) -> dict[FaultKind, Act]:
         def back() -> None:
             relay.start()
             proxy.accept()
+            if nodes is not None:
+                nodes.relay_starts()
 
         return back
 

@@ -28,6 +28,8 @@ POLL_SECONDS = 0.01
 """The relay's pause when its queue is empty."""
 PING_SECONDS = 6.0
 """A node pings a relay that was silent for 1 s, and drops it 5 s later."""
+FIND_SECONDS = 0.5
+"""What a relay that was started needs to list its nodes and subscribe to them."""
 RETURN_SECONDS = 5.0
 """The relay's pause before it goes back to a node that it has lost, or cannot reach."""
 
@@ -130,6 +132,12 @@ class Nodes:
                 for link in self._links.values():
                     link.up_at = now + RETURN_SECONDS
             self._stalled_at = None
+
+    def relay_starts(self) -> None:
+        """A relay that was started anew answers its clients before it has found its nodes."""
+        with self._lock:
+            up_at = time.monotonic() + FIND_SECONDS
+            self._lost += sum(link.drop(up_at=up_at, line_too=True) for link in self._links.values())
 
     def bad_event(self, name: str) -> None:
         """One event that cannot be marshalled, or is too large: all three streams of its node end, neighbours too."""

@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from otelbridge.feed.monitor import NANOSECONDS, NODES_RETURN_SECONDS, StallDetector, stall_until
+from otelbridge.feed.gap_tracker import NODES_RETURN_SECONDS
+from otelbridge.feed.monitor import NANOSECONDS, StallDetector, stall_until
 
 START = 1_000.0
 

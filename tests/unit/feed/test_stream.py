@@ -100,3 +100,38 @@ def test_an_event_that_is_too_large_is_one_lost_record_of_the_gap() -> None:
 def test_what_the_other_side_has_no_resources_for_is_no_event_that_is_too_large() -> None:
     assert not end(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota exceeded").oversized
     assert not end(grpc.StatusCode.UNKNOWN, "larger than max").oversized
+
+
+def lost_and_opened() -> StreamWatch:
+    stream, _ = watch()
+    stream.answered(asked=time.monotonic(), unix_nano=10 * SECOND)
+    stream.look(time.monotonic() + 3)
+    stream.lose_alone(end(grpc.StatusCode.UNAVAILABLE), 0)
+    stream.open()
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("awaited", "heard", "waited", "ended"),
+    [
+        (False, 0, 1.0, None),
+        (False, 0, 2.5, 70),
+        (True, 0, 6.0, None),
+        (True, 72, 1.0, None),
+        (True, 72, 2.5, 72),
+        (False, 72, 2.5, 70),
+    ],
+)
+def test_a_gap_of_a_flowing_upstream_ends_when_it_is_heard(
+    awaited: bool, heard: int, waited: float, ended: int | None
+) -> None:
+    stream = lost_and_opened()
+    stream.answered(asked=time.monotonic(), unix_nano=70 * SECOND)
+    _, gap = stream.look(time.monotonic() + waited, heard_unix_nano=heard * SECOND, awaited=awaited)
+    assert (gap and gap.ended_unix_nano) == (ended and ended * SECOND)
+
+
+def test_an_upstream_that_is_not_heard_again_is_not_awaited_for_ever() -> None:
+    stream = lost_and_opened()
+    stream.answered(asked=time.monotonic(), unix_nano=time.time_ns())
+    assert stream.look(time.monotonic() + 7.5, awaited=True)[1]
