@@ -8,6 +8,13 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 
 
+class Signal(StrEnum):
+    """OTLP's kinds of requests, each taken by a service of its own."""
+
+    LOGS = "logs"
+    TRACES = "traces"
+
+
 class Stream(StrEnum):
     """Where a record comes from: one of KubeArmor's three streams, or the bridge itself."""
 
@@ -16,6 +23,13 @@ class Stream(StrEnum):
     MESSAGES = "messages"
     GAPS = "gaps"
     """The bridge's own records about what it could not see."""
+    SPANS = "spans"
+    """Processes as spans: no log records, but they travel as such do."""
+
+    @property
+    def signal(self) -> Signal:
+        """What its records are to an endpoint."""
+        return Signal.TRACES if self is Stream.SPANS else Signal.LOGS
 
 
 UpstreamStream = Literal[Stream.ALERTS, Stream.LOGS, Stream.MESSAGES]

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 ORDER = (
-    "times", "head", "workload", "rule", "process", "detail", "resource", "source", "numbers", "session", "uid", "body",
-    "rest",
+    "times", "head", "workload", "rule", "process", "detail", "resource", "source", "numbers", "session", "body",
+    "rest", "uid",
 )  # fmt: skip
-"""The parts of an encoded LogRecord, in their order. `session` and `rest` are those of unusual events only."""
+"""The parts of an encoded LogRecord, in their order. `session` and `rest` are those of unusual events only; the id is
+the last, so that whoever wants it need not search for it."""
 
 NUMBER_KEYS: Mapping[str, str] = {
     "HostPID": "process.pid",

@@ -65,7 +65,16 @@ class MappingSettings(BaseModel):
     mitre_techniques: bool = Field(
         default=True, description="MITRE technique ids found in the tags as `kubearmor.mitre.technique.ids`."
     )
-
+    process_traces: bool = Field(
+        default=False,
+        description="Also make a span of each process that events speak of, and give the records its ids; they go to `send.traces_endpoint`.",
+    )
+    process_quiet_seconds: float = Field(
+        default=10,
+        ge=1,
+        le=60,
+        description="A process becomes a span once no event has spoken of it for so long.",
+    )
     native: bool = Field(
         default=True,
         description="Encode usual events by compiled code, where it is installed; the records are the same, at a quarter of the cost.",

@@ -1,0 +1,175 @@
+"""Shows the process tree the events that become records, gives the records their span's ids, and encodes the spans.
+
+Field numbers are those of opentelemetry-proto's Span. A span travels as a `Record`: requests of spans are laid out as
+those of log records are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from struct import Struct
+from typing import Any
+
+from otelbridge.event import Stream
+from otelbridge.kubearmor import outcome_of
+from otelbridge.mapping.body import one_line
+from otelbridge.mapping.parts import UID_BYTES
+from otelbridge.mapping.process_tree import SECOND, Kind, ProcessTree, Sighting, Span
+from otelbridge.mapping.request import Record
+from otelbridge.mapping.rule import OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
+from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.severity import THROTTLING_OPERATION
+from otelbridge.mapping.wire import MAX_RARE_BYTES, Attribute, Heads, attributes, clip, delimited, head, varint
+
+SPAN_ATTRIBUTE = b"\x4a"  # Span.attributes = 9
+EVENT_ATTRIBUTE = b"\x1a"  # Span.Event.attributes = 3
+_TIMES = Struct("<BQBQ").pack  # Span.start_time_unix_nano = 7 and .end_time_unix_nano = 8, each after its tag
+_EVENT_TIME = Struct("<BQ").pack  # Span.Event.time_unix_nano = 1
+INTERNAL = b"\x30\x01"  # Span.kind = 6
+ERROR = b"\x18\x02"  # Status.code = 3
+MAX_NAME_BYTES = 128
+MAX_TOUCHED_BYTES = 256
+"""Of what an event touched; its record has it whole."""
+MAX_RULINGS = 2048
+ROOT_NAMES = {Kind.EXEC_SESSION: "exec session", Kind.CONTAINER: "container", Kind.HOST: "host"}
+UNKNOWN_NAME = "unknown"
+
+_FIELDS = (
+    "ClusterName", "HostName", "ContainerID", "ExecEvent.ExecID", "HostPID", "HostPPID", "PID", "PPID",
+    "ProcessName", "ParentProcessName", "ExecEvent.ExecutableName", "Operation", "Result", "Source", "Resource", "Data",
+)  # fmt: skip
+OF_PROCESS = _FIELDS.index("Operation")
+"""So many of them are a Sighting's."""
+TOUCHED_KEY = "kubearmor.resource"
+_END: Attribute = ("otelbridge.process.end", "estimated")
+_OBSERVED_AT = slice(1, 9)
+"""Where the time of receipt stands in a record that has no other time."""
+_of_log: Callable[[Any], tuple[Any, ...]] = attrgetter(*_FIELDS)
+_of_alert: Callable[[Any], tuple[Any, ...]] = attrgetter("PolicyName", "Action")
+
+
+class ProcessSpans:
+    """The process tree between events and records. Not thread-safe: it belongs to the encoder's thread.
+
+    Args:
+        settings: of the mapping.
+        tree: goes on with this one.
+    """
+
+    def __init__(self, settings: MappingSettings, tree: ProcessTree | None = None) -> None:
+        self.tree = tree or ProcessTree(0)
+        self.tree.quiet_nanos = round(settings.process_quiet_seconds * SECOND)
+        self.spans = 0
+        """Spans made so far."""
+        self._limit = settings.max_value_bytes
+        self._keep_raw = settings.keep_raw
+        self._rulings: dict[tuple[str, ...], bytes] = {}
+        self._uid_head = head(EVENT_ATTRIBUTE, "log.record.uid", UID_BYTES)
+        self._touched_heads = Heads(lambda size: head(EVENT_ATTRIBUTE, TOUCHED_KEY, size))
+        self._touched_cut = attributes(EVENT_ATTRIBUTE, [("kubearmor.truncated", [TOUCHED_KEY])], MAX_RARE_BYTES, [])
+
+    def with_ids(self, stream: Stream, message: Any, record: Record, now: int) -> Record:
+        """Takes in an event, and gives its record the ids of its process' span; as it is where it names no process.
+
+        Args:
+            stream: of the event.
+            message: the event, as it passed the gate.
+            record: what became of it; it ends with the event's id.
+            now: of any clock that does not go back, in nanoseconds.
+        """
+        if stream is Stream.MESSAGES or message.HostPID <= 0:
+            return record
+        fields = _of_log(message)
+        policy, action = _of_alert(message) if stream is Stream.ALERTS else ("", "")
+        operation, result, source, resource, data = fields[OF_PROCESS:]
+        is_command = operation == "Process" and not data.startswith("syscall=SYS_PTRACE")
+        is_exec = is_command and result == "Passed"
+        tree, (_, encoded_resource, encoded, unix_nano) = self.tree, record
+        happened = unix_nano or _observed(encoded)
+        process = tree.note(Sighting._make((*fields[:OF_PROCESS], happened, is_exec)), now, encoded_resource)
+        command = resource if is_command else source
+        if command and (is_command or not process.command_line):
+            tree.set_command_line(process, command[: self._limit + 1])  # what is cut is to be told
+        outcome = outcome_of(result)
+        if outcome == "denied" and not process.denied:
+            process.denied = result
+        uid = encoded[-UID_BYTES:]
+        ruling = (stream, operation, outcome, action, policy)
+        event = self._rulings.get(ruling) or self._ruling(*ruling)
+        event += _EVENT_TIME(0x09, happened) + self._uid_head + uid
+        if resource and not is_command and self._keep_raw:
+            event += self._touched(resource)
+        tree.add_event(process, uid, event)
+        return record._replace(encoded=encoded + process.ids)
+
+    def due(self, now: int, *, all_of_them: bool = False) -> list[Record]:
+        """The spans that are complete, as records of the stream `spans`; each is returned once."""
+        spans = self.tree.due(now, all_of_them=all_of_them)
+        self.spans += len(spans)
+        return [Record(Stream.SPANS, span.resource, self._encoded(span), span.start_unix_nano) for span in spans]
+
+    def _ruling(self, stream: Stream, operation: str, outcome: str, action: str, policy: str) -> bytes:
+        """The name of a span's event, and what KubeArmor says about it."""
+        kind = "alert" if stream is Stream.ALERTS else "telemetry"
+        name = f"kubearmor.{kind}.{OPERATION_NAMES.get(operation.lower(), OTHER_OPERATION)}"
+        if operation == THROTTLING_OPERATION:
+            name = THROTTLED_EVENT
+        pairs: list[Attribute] = [
+            ("kubearmor.outcome", outcome),
+            ("kubearmor.action", action),
+            ("security_rule.name", policy),
+        ]
+        if len(self._rulings) >= MAX_RULINGS:
+            self._rulings.clear()
+        made = delimited(b"\x12", name.encode()) + attributes(EVENT_ATTRIBUTE, pairs, self._limit, [])
+        self._rulings[stream, operation, outcome, action, policy] = made
+        return made
+
+    def _touched(self, resource: str) -> bytes:
+        raw = resource.encode()
+        if len(raw) <= MAX_TOUCHED_BYTES:
+            return self._touched_heads[len(raw)] + raw
+        raw = clip(resource, MAX_TOUCHED_BYTES).encode()
+        return self._touched_heads[len(raw)] + raw + self._touched_cut
+
+    def _encoded(self, span: Span) -> bytes:
+        cut: list[str] = []
+        file_name = span.executable.rpartition("/")[2]
+        if span.root_of is not None:
+            name, pairs = ROOT_NAMES[span.root_of], [("otelbridge.trace.root", str(span.root_of)), _END]
+        else:
+            name = clip(one_line(file_name), MAX_NAME_BYTES) or UNKNOWN_NAME
+            pairs = [
+                ("process.pid", span.pid),
+                ("process.parent_pid", span.parent_pid or ""),
+                ("process.vpid", span.vpid or ""),
+                ("process.executable.path", span.executable),
+                ("process.executable.name", file_name),
+                ("process.command_line", span.command_line),
+                ("otelbridge.process.start", str(span.start_known)),
+                _END,
+                ("otelbridge.process.parent", "unknown" if span.parent_unknown else ""),
+                ("otelbridge.process.continued", span.continues or ""),
+                ("error.type", "denied" if span.denied else ""),
+            ]
+        encoded = attributes(SPAN_ATTRIBUTE, pairs, self._limit, cut)
+        if cut:
+            encoded += attributes(SPAN_ATTRIBUTE, [("kubearmor.truncated", cut)], MAX_RARE_BYTES, [])
+        parts = [
+            b"\x0a\x10", span.trace_id, b"\x12\x08", span.span_id,
+            b"\x22\x08" + span.parent_span_id if span.parent_span_id else b"",
+            delimited(b"\x2a", name.encode()), INTERNAL,
+            _TIMES(0x39, span.start_unix_nano, 0x41, span.end_unix_nano),
+            encoded,
+            *(delimited(b"\x5a", event) for event in span.events),
+            b"\x60" + varint(span.dropped_events) if span.dropped_events else b"",
+            delimited(b"\x7a", delimited(b"\x12", clip(span.denied, MAX_NAME_BYTES).encode()) + ERROR)
+            if span.denied else b"",
+        ]  # fmt: skip
+        return b"".join(parts)
+
+
+def _observed(encoded: bytes) -> int:
+    """When a record was received that says no other time: its first field."""
+    return int.from_bytes(encoded[_OBSERVED_AT], "little")

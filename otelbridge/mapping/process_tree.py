@@ -1,0 +1,463 @@
+"""Grows trees of processes from what events say of them: sightings in, spans out; knows no clock and no encoding.
+
+KubeArmor reports execs, but neither forks nor exits, drops events, and sends others late: the rules for that are those
+of docs/decisions/process-traces.md. Memory is bounded, whatever is sent.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+from typing import NamedTuple
+
+SECOND = 1_000_000_000
+LONGEST_NANOS = 60 * SECOND
+"""A process that is never quiet becomes a span after so long, and goes on in another."""
+MAX_OPEN = 10_000
+MAX_SENT = 20_000
+"""Processes whose span was sent, and that are remembered as parents of others."""
+MAX_TEXT_BYTES = 16 * 1024 * 1024
+"""Of the texts and events of processes that are not sent yet."""
+PROCESS_BYTES = 512
+"""About what a process takes without its texts."""
+MAX_EVENTS = 128
+"""On one span, as OpenTelemetry's SDKs have it by default; the others are counted."""
+MAX_TRACES = 10_000
+MAX_ANCESTORS = 256
+"""So far up is looked for a process that would be its own ancestor."""
+TASK_NAME_CHARS = 15
+"""The kernel keeps no more of a task's name."""
+TWIN_NANOS = 2 * SECOND
+"""An exec comes twice, in an alert and in a log, or blocked and seen."""
+HOUR_NANOS = 3600 * SECOND
+LOW_HALF = 0xFFFF_FFFF
+
+
+class Kind(StrEnum):
+    """What a trace is about; its root says so."""
+
+    EXEC_SESSION = "exec_session"
+    CONTAINER = "container"
+    HOST = "host"
+
+
+class Start(StrEnum):
+    """How the start of a process is known, the best last."""
+
+    CHILD = "child"
+    """Only its children have spoken of it, the first of them then."""
+    FIRST_EVENT = "first_event"
+    EXEC = "exec"
+
+
+class Sighting(NamedTuple):
+    """What one event says of a process and its parent. Empty texts and zeros are unknown; the pid is not."""
+
+    cluster: str
+    node: str
+    container_id: str
+    exec_id: str
+    """As KubeArmor writes it: `0` outside of any exec session, empty where that is not said."""
+    pid: int
+    parent_pid: int
+    vpid: int
+    parent_vpid: int
+    """Both in the container's numbering; where they repeat the node's, they tell nothing."""
+    executable: str
+    parent_executable: str
+    task: str
+    """The task's name; of an exec, the one before it."""
+    unix_nano: int
+    is_exec: bool
+    """It was executed; one that was denied, or failed, was not."""
+
+
+Scope = tuple[str, str, str, int]
+"""Cluster, node, container and pid."""
+
+
+class Process:
+    """One process of one trace. Belongs to its tree; others read it."""
+
+    __slots__ = (
+        "birth", "command_line", "continues", "denied", "dropped_events", "earlier", "end", "events", "executable",
+        "executed", "ids", "image", "is_open", "key", "opened", "own_id", "parent", "parent_pid", "scope", "size",
+        "span_id", "start", "start_known", "touched", "trace", "vpid",
+    )  # fmt: skip
+
+    def __init__(self, trace: Trace, pid: int, birth: int, unix_nano: int, now: int) -> None:
+        self.trace = trace
+        self.key = (trace.id, pid)
+        self.birth = birth
+        self.own_id = _span_id(trace.id, pid, birth)
+        self.parent: Process | None = None
+        self.earlier: Process | None = None
+        """The process that had the pid before."""
+        self.scope: Scope | None = None
+        """Where it is the one that its exec session is known by."""
+        self.parent_pid = self.vpid = 0
+        self.image = self.executed = 0
+        """The hash of its executable's path, and when it was last executed, as far as is known."""
+        self.continues = self.is_open = False
+        self.open(self.own_id, unix_nano, now)
+
+    def open(self, span_id: bytes, unix_nano: int, now: int) -> None:
+        """Begins a span."""
+        self.span_id = span_id
+        self.ids = b"\x4a\x10" + self.trace.id + b"\x52\x08" + span_id  # LogRecord.trace_id = 9 and .span_id = 10
+        self.start = self.end = unix_nano
+        self.start_known = Start.CHILD
+        self.opened = self.touched = now
+        self.executable = self.command_line = self.denied = ""
+        """`denied` is what the first denial said."""
+        self.events: dict[bytes, bytes] = {}
+        self.dropped_events = 0
+        self.size = PROCESS_BYTES
+        self.is_open = True
+
+    @property
+    def pid(self) -> int:
+        """In the node's numbering; 0 for a trace's root."""
+        return self.key[1]
+
+
+class Trace:
+    """One trace, found again by what it is about."""
+
+    __slots__ = ("id", "kind", "leader", "resource")
+
+    def __init__(self, kind: Kind, *about: str) -> None:
+        self.kind = kind
+        self.id = blake2b("\0".join((kind, *about)).encode(), digest_size=16).digest()
+        self.leader = ""
+        """The whole id of the exec session, once a process that was not forked has said it."""
+        self.resource = b""
+        """The encoded Resource, as the last event has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A process, or the root of a trace, as it is sent."""
+
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    """Empty for a root."""
+    root_of: Kind | None
+    """What the trace is about, where this is its root; all that follows but the times is empty then."""
+    pid: int
+    parent_pid: int
+    vpid: int
+    executable: str
+    command_line: str
+    start_unix_nano: int
+    end_unix_nano: int
+    start_known: Start
+    parent_unknown: bool
+    continues: bool
+    """It goes on with a process whose span was sent before."""
+    denied: str
+    """What the first denial said, if there was any."""
+    events: tuple[bytes, ...]
+    """As they were added, the first ones."""
+    dropped_events: int
+    resource: bytes
+
+
+class ProcessTree:
+    """The processes of all traces. Not thread-safe: it belongs to the encoder's thread.
+
+    Args:
+        quiet_nanos: a process that nothing has spoken of for so long becomes a span.
+    """
+
+    def __init__(self, quiet_nanos: int) -> None:
+        self.quiet_nanos = quiet_nanos
+        self._traces: OrderedDict[tuple[str, ...], Trace] = OrderedDict()
+        self._sessions: dict[Scope, Process] = {}
+        """Of processes that are known to be in an exec session, for events that do not say it."""
+        self._known: dict[tuple[bytes, int], Process] = {}
+        """Whoever has the pid in a trace, open or sent."""
+        self._open: OrderedDict[Process, None] = OrderedDict()
+        self._sent: OrderedDict[Process, None] = OrderedDict()
+        """Both in the order in which they were last spoken of."""
+        self._due: list[Span] = []
+        self._open_bytes = 0
+
+    def __len__(self) -> int:
+        """Processes that are not sent yet."""
+        return len(self._open)
+
+    def remembered(self) -> int:
+        """Processes whose span was sent."""
+        return len(self._sent)
+
+    # --- events in ---
+
+    def note(self, seen: Sighting, now: int, resource: bytes) -> Process:
+        """Takes in what an event says; returns the process that it is about, whose span is open.
+
+        Args:
+            seen: what it says.
+            now: of any clock that does not go back, in nanoseconds.
+            resource: the encoded Resource of the event's record.
+        """
+        trace = self._trace(seen)
+        trace.resource = resource
+        process = self._known.get((trace.id, seen.pid))
+        if process is not None and _is_another(process, seen):
+            process = self._reused(process, seen, now)
+        if process is None:
+            process = self._add(trace, seen, 0, now)
+        elif not process.is_open:
+            self._resume(process, seen.unix_nano, now)
+        elif now - process.opened >= LONGEST_NANOS:
+            self._close(process)
+            self._resume(process, seen.unix_nano, now)
+        self._learn(process, seen, now)
+        return process
+
+    def add_event(self, process: Process, uid: bytes, encoded: bytes) -> None:
+        """Adds an event to an open process; the same one again, or one too many, changes nothing."""
+        if len(process.events) < MAX_EVENTS:
+            if uid not in process.events:
+                self._grow(process, len(encoded))
+            process.events[uid] = encoded
+        elif uid not in process.events:
+            process.dropped_events += 1
+
+    def set_command_line(self, process: Process, text: str) -> None:
+        """What the process was started with."""
+        self._grow(process, len(text) - len(process.command_line))
+        process.command_line = text
+
+    def _grow(self, process: Process, size: int) -> None:
+        process.size += size
+        self._open_bytes += size
+
+    def _trace(self, seen: Sighting) -> Trace:
+        """The trace that an event belongs to."""
+        cluster, node, container, exec_id = seen[:4]
+        if not container:
+            hour = str(seen.unix_nano // HOUR_NANOS)
+            return self._traces.get((cluster, node, hour)) or self._new_trace(Kind.HOST, cluster, node, hour)
+        if exec_id and exec_id != "0" and exec_id.isascii() and exec_id.isdigit() and len(exec_id) <= 20:  # noqa: PLR2004  # digits of a uint64
+            return self._session(cluster, node, container, exec_id, seen.pid)
+        if not exec_id and (process := self._sessions.get((cluster, node, container, seen.pid))):
+            return process.trace
+        key = (cluster, node, container, "")
+        return self._traces.get(key) or self._new_trace(Kind.CONTAINER, *key)
+
+    def _session(self, cluster: str, node: str, container: str, exec_id: str, pid: int) -> Trace:
+        """The trace of an exec session: a forked process keeps the low half of the id, and has its own pid above it."""
+        number = int(exec_id)
+        low = (cluster, node, container, f"{number & LOW_HALF:08x}")
+        trace = self._traces.get(low)
+        if number >> 32 != pid:  # it was not forked: this is the session's own id
+            whole = (cluster, node, container, exec_id)
+            if (known := self._traces.get(whole)) is not None:
+                return known
+            if trace is None or trace.leader:
+                trace = self._new_trace(Kind.EXEC_SESSION, *(whole if trace else low))
+                self._traces[low] = trace
+            trace.leader = exec_id
+            self._traces[whole] = trace
+        return trace or self._new_trace(Kind.EXEC_SESSION, *low)
+
+    def _new_trace(self, kind: Kind, *about: str) -> Trace:
+        while len(self._traces) >= MAX_TRACES:
+            self._traces.popitem(last=False)  # it is found again by its id
+        trace = self._traces[about] = Trace(kind, *about)
+        return trace
+
+    def _add(self, trace: Trace, seen: Sighting, birth: int, now: int) -> Process:
+        process = self._opened(Process(trace, seen.pid, birth, seen.unix_nano, now))
+        if trace.kind is Kind.EXEC_SESSION:
+            process.scope = (seen.cluster, seen.node, seen.container_id, seen.pid)
+            self._sessions[process.scope] = process
+        return process
+
+    def _opened(self, process: Process) -> Process:
+        self._known[process.key] = process
+        self._open[process] = None
+        self._open_bytes += process.size
+        return process
+
+    def _resume(self, process: Process, unix_nano: int, now: int) -> None:
+        """Goes on with a process whose span was sent, in another span."""
+        self._sent.pop(process, None)
+        process.continues = True
+        process.open(_span_id(process.trace.id, process.pid, process.birth, unix_nano), unix_nano, now)
+        self._open[process] = None
+        self._open_bytes += process.size
+
+    def _reused(self, process: Process, seen: Sighting, now: int) -> Process:
+        """The pid is another process' than before: a later one's, or, where the event is late, an earlier one's."""
+        earlier = process.earlier
+        if seen.unix_nano < process.start and earlier is not None and not _is_another(earlier, seen):
+            return earlier
+        process.earlier = None  # one is remembered
+        later = self._add(process.trace, seen, seen.unix_nano, now)
+        later.earlier = process
+        return later
+
+    def _learn(self, process: Process, seen: Sighting, now: int) -> None:
+        """What the event says beyond what is known."""
+        unix_nano, image = seen.unix_nano, hash(seen.executable)
+        if seen.executable and (not process.executable or (image != process.image and unix_nano >= process.end)):
+            self._grow(process, len(seen.executable) - len(process.executable))
+            process.executable, process.image = seen.executable, image
+        first_exec = seen.is_exec and not process.executed
+        if seen.is_exec:
+            if first_exec and not process.continues:
+                process.start_known = Start.EXEC
+            process.executed = max(process.executed, unix_nano)
+        elif process.start_known is Start.CHILD:
+            process.start_known = Start.FIRST_EVENT
+        process.start = min(process.start, unix_nano)
+        process.vpid = process.vpid or seen.vpid
+        parent = process.parent
+        if parent is None or parent.key[1] != seen.parent_pid:
+            if parent is None or process.parent_pid == 0 or first_exec:
+                parent = process.parent = self._parent(process, seen, now)
+                process.parent_pid = seen.parent_pid
+            elif parent.key[1]:  # it has lost this one since
+                parent = None
+        self._touch(process, unix_nano, now)
+        if parent is not None:
+            self._touch(parent, unix_nano, now)
+
+    def _touch(self, process: Process, unix_nano: int, now: int) -> None:
+        """It lived at that moment."""
+        if not process.is_open:
+            if process in self._sent:
+                self._sent.move_to_end(process)
+        elif now - process.opened >= LONGEST_NANOS:
+            self._close(process)
+        else:
+            process.end = max(process.end, unix_nano)
+            process.touched = now
+            self._open.move_to_end(process)
+
+    def _parent(self, process: Process, seen: Sighting, now: int) -> Process:
+        """The parent that an event names; the trace's root where it names none that can be."""
+        trace = process.trace
+        parent = self._known.get((trace.id, seen.parent_pid))
+        if seen.parent_pid <= 0 or seen.parent_pid == seen.pid or (parent and _descends(parent, process)):
+            return self._root(trace, seen.unix_nano, now)
+        image = hash(seen.parent_executable) if seen.parent_executable else 0
+        vpid = seen.parent_vpid if seen.parent_vpid != seen.parent_pid else 0
+        birth = 0
+        if parent is not None:
+            other_image = parent.image and image and image != parent.image and not parent.is_open
+            if vpid != parent.vpid if vpid and parent.vpid else other_image:
+                birth, parent = seen.unix_nano, None  # its pid was used again
+        if parent is None:
+            parent = self._opened(Process(trace, seen.parent_pid, birth, seen.unix_nano, now))
+            parent.parent = self._root(trace, seen.unix_nano, now)
+        if parent.is_open and not parent.executable:
+            self._grow(parent, len(seen.parent_executable))
+            parent.executable, parent.image, parent.vpid = seen.parent_executable, image, parent.vpid or vpid
+        if parent.is_open and parent.start_known is Start.CHILD:
+            parent.start = min(parent.start, seen.unix_nano)
+        return parent
+
+    def _root(self, trace: Trace, unix_nano: int, now: int) -> Process:
+        root = self._known.get((trace.id, 0)) or self._opened(Process(trace, 0, 0, unix_nano, now))
+        if root.is_open:
+            root.start = min(root.start, unix_nano)
+        self._touch(root, unix_nano, now)
+        return root
+
+    # --- spans out ---
+
+    def due(self, now: int, *, all_of_them: bool = False) -> list[Span]:
+        """The processes that have become spans since the last call; each is returned once."""
+        quiet = now - self.quiet_nanos
+        while self._open:
+            oldest = next(iter(self._open))
+            crowded = len(self._open) > MAX_OPEN or self._open_bytes > MAX_TEXT_BYTES
+            if not (all_of_them or crowded or oldest.touched <= quiet):
+                break
+            self._close(oldest)
+        while len(self._sent) > MAX_SENT:
+            self._forget(self._sent.popitem(last=False)[0])
+        due, self._due = self._due, []
+        return due
+
+    def _close(self, process: Process) -> None:
+        del self._open[process]
+        self._open_bytes -= process.size
+        parent = process.parent
+        is_root = process.pid == 0
+        self._due.append(
+            Span(
+                trace_id=process.trace.id,
+                span_id=process.span_id,
+                parent_span_id=process.own_id if process.continues else parent.own_id if parent else b"",
+                root_of=process.trace.kind if is_root else None,
+                pid=process.pid,
+                parent_pid=process.parent_pid,
+                vpid=process.vpid,
+                executable=process.executable,
+                command_line=process.command_line,
+                start_unix_nano=process.start,
+                end_unix_nano=process.end,
+                start_known=process.start_known,
+                parent_unknown=parent is not None and parent.pid == 0 and not process.continues,
+                continues=process.continues,
+                denied=process.denied,
+                events=tuple(process.events.values()),
+                dropped_events=process.dropped_events,
+                resource=process.trace.resource,
+            )
+        )
+        process.is_open = False
+        process.events = {}
+        process.executable = process.command_line = ""
+        if self._known.get(process.key) is process:
+            self._sent[process] = None
+
+    def _forget(self, process: Process) -> None:
+        """Of what is forgotten nothing is kept, not even by its children."""
+        del self._known[process.key]
+        process.parent = process.earlier = None
+        if process.scope is not None and self._sessions.get(process.scope) is process:
+            del self._sessions[process.scope]
+
+
+def _is_another(process: Process, seen: Sighting) -> bool:
+    """Whether an event is of another process than the one that is known to have its pid."""
+    told_apart = seen.vpid and process.vpid and seen.vpid != seen.pid
+    if told_apart:
+        return seen.vpid != process.vpid
+    other_parent = bool(process.parent_pid and seen.parent_pid and process.parent_pid != seen.parent_pid)
+    other_image = bool(process.image and seen.executable and process.image != hash(seen.executable))
+    if not seen.is_exec:
+        return other_parent and other_image
+    if other_parent or not process.executed:
+        return other_parent
+    if not other_image and abs(seen.unix_nano - process.executed) <= TWIN_NANOS:
+        return False
+    if not process.is_open:
+        return True
+    return seen.task == _task_name(seen.parent_executable) != _task_name(process.executable)
+
+
+def _task_name(executable: str) -> str:
+    return executable.rpartition("/")[2][:TASK_NAME_CHARS]
+
+
+def _descends(process: Process | None, ancestor: Process) -> bool:
+    """Whether a process is another one, or comes from it; yes, too, if it is too far to look."""
+    for _ in range(MAX_ANCESTORS):
+        if process is None or process is ancestor:
+            return process is not None
+        process = process.parent
+    return True
+
+
+def _span_id(trace_id: bytes, *numbers: int) -> bytes:
+    return blake2b(trace_id + b"".join(n.to_bytes(8, "little", signed=True) for n in numbers), digest_size=8).digest()
