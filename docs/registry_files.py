@@ -10,6 +10,7 @@ import yaml
 
 from otelbridge.cli.doctor.endpoint import TEST_EVENT
 from otelbridge.mapping.fields import ATTRIBUTES, Declared, Type
+from otelbridge.mapping.process_spans import SPAN_KEYS
 from otelbridge.mapping.request import SCHEMA_URL
 from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
 from otelbridge.mapping.synthetic import FLOOD_EVENT, GAP_EVENT
@@ -43,6 +44,31 @@ TELEMETRY_ATTRIBUTES: tuple[Declared, ...] = (
     Declared(n.CONNECTION_ID, _S, "A connection of this life of the bridge.", "c1"),
     Declared(n.ATTEMPT, _I, "The number of the attempt.", 3),
     Declared(n.EVENTS, _I, "Events that came.", 12),
+    Declared(
+        "otelbridge.trace.root",
+        _S,
+        "What a trace is about, on its root: `exec_session`, `container` or `host`.",
+        "container",
+    ),
+    Declared(
+        "otelbridge.process.start",
+        _S,
+        "How a process' start is known: `exec`, `first_event`, or `child`, who was the first to speak of it.",
+        "exec",
+    ),
+    Declared(
+        "otelbridge.process.end",
+        _S,
+        "`estimated`, always: the last moment at which it is known to have lived.",
+        "estimated",
+    ),
+    Declared("otelbridge.process.parent", _S, "`unknown` on a process whose parent no event has named.", "unknown"),
+    Declared(
+        "otelbridge.process.continued",
+        _B,
+        "True where the process already had a span, which is the parent of this one.",
+        "true",
+    ),
     Declared(n.LAST_EVENT, _S, "When the last of them came; not there where none did.", "2026-07-25T17:20:00.123Z"),
     Declared(n.MISSES, _I, "Health checks in a row without an answer.", 2),
 )
@@ -153,6 +179,14 @@ def _metrics() -> Iterator[dict[str, Any]]:
 
 
 def _spans() -> Iterator[dict[str, Any]]:
+    yield {
+        "id": "span.kubearmor.process",
+        "type": "span",
+        "span_kind": "internal",
+        "stability": "development",
+        "brief": "A process that events speak of, named by its executable; or the root of such a trace. By opt-in.",
+        "attributes": _references(SPAN_KEYS),
+    }
     for one in n.SPANS:
         yield {
             "id": f"span.{_SPAN_ID.sub('_', one.name.replace('/', '.')).lower()}.{one.kind}",

@@ -7,21 +7,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
 from otelbridge import __version__
+from otelbridge.event import Signal, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
 from otelbridge.gate.rules import Gate
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.model import MappingCounts
+from otelbridge.mapping.process_spans import ProcessSpans
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.pipeline import GapSink, Pipeline
 from otelbridge.queue.disk import stable_instance_id
-from otelbridge.queue.queue import DurableQueue
+from otelbridge.queue.queue import DurableQueue, QueueOfSignal
 from otelbridge.send.credentials import lent_headers
-from otelbridge.send.sender import open_sender
+from otelbridge.send.sender import Sender, open_sender, open_traces_sender
+from otelbridge.send.settings import SendSettings, SendSettingsError, for_traces
 from otelbridge.send.workers import Workers, linger_limits
 from otelbridge.settings.load import Loaded, changes, merged
 from otelbridge.settings.show import shown
@@ -114,6 +118,7 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
     sender = open_sender(settings.send, version=__version__)
     tally = MappingCounts(alerts_by_policy=settings.telemetry.alert_policies)
     mapper = _mapper(settings, tally)
+    spans_sender = open_traces_sender(settings.send, version=__version__) if settings.mapping.process_traces else None
     buffer = Buffer(settings.feed.buffer_max_events, settings.feed.buffer_max_bytes)
     recent_events = RecentEvents(settings.status.show_events) if settings.status.show_events else None
     gaps = GapSink(tell, buffer.wake)
@@ -127,6 +132,9 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
     )
     # The last that can fail: nothing has to be undone after it.
     queue = DurableQueue.open(settings.queue, tell=tell, record_gap=gaps.record, linger=linger_limits(settings.send))
+    if spans_sender is None and queue.held()[Stream.SPANS]:  # of an earlier life; without an endpoint they expire
+        with suppress(SendSettingsError):
+            spans_sender = open_traces_sender(settings.send, version=__version__)
     return Components(
         feed=feed,
         buffer=buffer,
@@ -144,14 +152,20 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         queue=queue,
         queue_max_bytes=settings.queue.max_bytes,
         queue_growth=QueueGrowth(),
-        workers=Workers(queue, sender, settings.send, tell),
+        workers=Workers(QueueOfSignal(queue, Signal.LOGS), sender, settings.send, tell),
+        trace_workers=trace_workers(queue, spans_sender, settings.send, tell) if spans_sender else None,
         sender=sender,
         telemetry=telemetry,
     )
 
 
-def _mapper(settings: Settings, tally: MappingCounts) -> Mapper:
-    return Mapper(settings.mapping, version=__version__, instance=platform.node(), tally=tally)
+def _mapper(settings: Settings, tally: MappingCounts, processes: ProcessSpans | None = None) -> Mapper:
+    return Mapper(settings.mapping, version=__version__, instance=platform.node(), tally=tally, processes=processes)
+
+
+def trace_workers(queue: DurableQueue, sender: Sender, settings: SendSettings, tell: Tell) -> Workers:
+    """The workers that carry spans, with a circuit breaker of their own: an endpoint without traces stops no record."""
+    return Workers(QueueOfSignal(queue, Signal.TRACES), sender, for_traces(settings), tell, name="send-traces")
 
 
 TELEMETRY_CLOSE_SECONDS = 3.0
@@ -246,7 +260,8 @@ class Bridge:
         """
         if self.status is not None:
             self.status.start()
-        self.components.workers.start()
+        for workers in self.components.all_workers():
+            workers.start()
         self.components.pipeline.start()
         self._housekeeper.start()
         self.components.feed.start(self.components.queue.last_watching())
@@ -272,13 +287,17 @@ class Bridge:
             before, after = self._settings, merged(self._settings, loaded.settings)
             found, components = changes(before, loaded.settings), self.components
             gate = Gate(after.gate)
-            mapper = _mapper(after, components.mapper.tally)
+            mapper = _mapper(after, components.mapper.tally, components.mapper.processes)
             resend = after.send != before.send
             exporters = None
             if resend or after.telemetry != before.telemetry:
                 lent = lent_headers(after.send, after.telemetry)
                 exporters = self._telemetry.open_exporters(after.telemetry, lent)
             sender = open_sender(after.send, version=__version__) if resend else None
+            carries_spans = components.trace_workers is not None
+            spans_sender = None
+            if (carries_spans and sender is not None) or (after.mapping.process_traces and not carries_spans):
+                spans_sender = open_traces_sender(after.send, version=__version__)
             # From here on nothing can fail.
             self._settings = after
             self._shown = cast("Json", shown(replace(loaded, settings=after)))
@@ -292,8 +311,14 @@ class Bridge:
                 components.queue.change_linger(linger_limits(after.send))
                 counts = components.workers.retire()
                 components.sender = sender
-                components.workers = Workers(components.queue, sender, after.send, self.tell, counts=counts)
+                logs = QueueOfSignal(components.queue, Signal.LOGS)
+                components.workers = Workers(logs, sender, after.send, self.tell, counts=counts)
                 components.workers.start()
+            if spans_sender is not None:
+                if components.trace_workers is not None:
+                    components.trace_workers.retire()
+                components.trace_workers = trace_workers(components.queue, spans_sender, after.send, self.tell)
+                components.trace_workers.start()
             components.feed.limit_nodes(after.telemetry.max_nodes)
             self._telemetry.change(after.telemetry, exporters)
             self.tell(SettingsReloaded(changed=found.taken, need_restart=found.waiting))
@@ -311,7 +336,8 @@ class Bridge:
         self._housekeeper.stop()
         self.components.feed.stop_reading()
         self.components.pipeline.drain()
-        return self.components.workers.drain(max(0.0, deadline - time.monotonic()))
+        drained = [workers.drain(max(0.0, deadline - time.monotonic())) for workers in self.components.all_workers()]
+        return all(drained)
 
     def close(self) -> None:
         """Releases everything, telemetry last. What is still held waits for the next start."""
@@ -320,7 +346,8 @@ class Bridge:
         self._housekeeper.stop()
         components.feed.close()
         components.pipeline.drain()
-        components.workers.close()
+        for workers in components.all_workers():
+            workers.close()
         held = sum(components.queue.held().values())
         components.queue.close()
         self.life.phase = "stopped"
@@ -336,7 +363,8 @@ class Bridge:
         own = [components.pipeline.pulse, components.queue.upkeep.pulse, self._housekeeper.pulse]
         if self.status is not None:
             own.append(self.status.pulse)
-        pulses = [*components.feed.pulses(), *components.workers.pulses(), *own, *self._telemetry.pulses()]
+        sending = [pulse for workers in components.all_workers() for pulse in workers.pulses()]
+        pulses = [*components.feed.pulses(), *sending, *own, *self._telemetry.pulses()]
         return livez(pulses, max_silence_seconds=self._settings.status.livez_max_silence_seconds)
 
     def _readyz(self) -> ProbeResult:

@@ -26,11 +26,6 @@ class Stream(StrEnum):
     SPANS = "spans"
     """Processes as spans: no log records, but they travel as such do."""
 
-    @property
-    def signal(self) -> Signal:
-        """What its records are to an endpoint."""
-        return Signal.TRACES if self is Stream.SPANS else Signal.LOGS
-
 
 UpstreamStream = Literal[Stream.ALERTS, Stream.LOGS, Stream.MESSAGES]
 """For what an operator can ask for: gaps are never subscribed to, and never filtered."""
@@ -53,6 +48,8 @@ class StreamFacts(NamedTuple):
     """The event name of a record whose message could not be decoded."""
     prompt: bool = False
     """Its records are sent without lingering."""
+    signal: Signal = Signal.LOGS
+    """What its records are to an endpoint."""
 
 
 STREAMS: Mapping[Stream, StreamFacts] = {
@@ -60,9 +57,11 @@ STREAMS: Mapping[Stream, StreamFacts] = {
     Stream.ALERTS: StreamFacts("WatchAlerts", "policy", "Alert", "kubearmor.alert.other", prompt=True),
     Stream.MESSAGES: StreamFacts("WatchMessages", "all", "Message", "kubearmor.agent.message"),
     Stream.LOGS: StreamFacts("WatchLogs", "system", "Log", "kubearmor.telemetry.other"),
+    Stream.SPANS: StreamFacts(signal=Signal.TRACES),
 }
-"""By rank: the first is taken out of the queue first and shed last. Logs come last: they are nearly all of the traffic,
-and SQLite fills pages best at the end of a table. Ranks are part of what is on disk: a new stream goes to the end."""
+"""By rank: the first is taken out of the queue first and shed last. Of the records, logs come last:
+they are nearly all of the traffic, and SQLite fills pages best at the end of a table. Ranks are part of what is on
+disk: a new stream goes to the end."""
 STREAM_BY_RANK = tuple(STREAMS)
 
 

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Any
 
 from otelbridge import clamp
-from otelbridge.event import Gap, GapCause, RawEvent, Stream
+from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import BUFFER_FULL, OVERSIZED, Buffer, Overflow
 from otelbridge.gate.flood import NOTE, Floods, Kind, Staged, Window, kind_of
 from otelbridge.gate.rules import Gate
@@ -86,6 +86,8 @@ class EventEncoder:
         """Monotonic seconds at the turn's begin."""
         # A rule asks for little, and its answers are kept with the parts; redaction has to read every text.
         self._fastpath = {} if gate.redacts else mapper.compiled(gate.screens)
+        self._processes = mapper.processes
+        self._looks_closer = self._floods.on or self._processes is not None
         self.findings = Findings()
 
     @property
@@ -107,7 +109,7 @@ class EventEncoder:
                 if mapped is not None:
                     if self._latest is not None:
                         self._latest.note(stream, received_unix_nano, body, mapped.encoded)
-                    if not self._floods.on:
+                    if not self._looks_closer:
                         return mapped
                     return self._unless_flooded(KINDS[stream].FromString(body), mapped, received_unix_nano)
             return self._by_reference(event, received_unix_nano)
@@ -143,15 +145,18 @@ class EventEncoder:
         if self._latest is not None:
             passed = message.SerializeToString() if event_uid else body
             self._latest.note(stream, received_unix_nano, passed, record.encoded)
-        if not self._floods.on or stream is Stream.MESSAGES:
+        if not self._looks_closer or stream is Stream.MESSAGES:
             return record
         return self._unless_flooded(message, record, received_unix_nano)
 
     def _unless_flooded(self, message: Any, record: Record, received_unix_nano: int) -> Record | None:
-        """The record, or None where it is beyond the rate of its kind; then it is counted and put aside."""
-        kind = kind_of(record.stream, message)
-        if self._floods.passes(kind, self.now):
-            return record
+        """The record, with its span's ids where there are spans; or None where it is beyond the rate of its kind.
+
+        Then it is counted and put aside, and on no span.
+        """
+        kind = kind_of(record.stream, message) if self._floods.on else None
+        if kind is None or self._floods.passes(kind, self.now):
+            return self._processes.with_ids(message, record, self.now) if self._processes is not None else record
         flooded = self.findings.floods.get(kind)
         if flooded is None:
             sample = b"" if kind in self._floods.windows else sample_of(message)
@@ -319,7 +324,8 @@ class Pipeline:
         self._tell = tell
         self._events: list[RawEvent] = []
         self._overflows: list[Overflow] = []
-        """Both are taken, and not yet in the queue."""
+        self._spans: list[Record] = []
+        """All three are taken, and not yet in the queue."""
         self._made: Turn | None = None
         """Encoded, and perhaps not yet in the queue: where the queue raises, it is told of the same turn again."""
         self._gaps = gaps
@@ -360,7 +366,10 @@ class Pipeline:
     def _turn(self) -> bool:
         draining = self._draining.is_set()  # read before the take: what came before it is then surely taken
         if self._replacement is not None:
-            (gate, self._mapper), self._replacement = self._replacement, None
+            (gate, mapper), self._replacement = self._replacement, None
+            if self._mapper.processes is not None and mapper.processes is None:
+                self._spans += self._mapper.processes.due(0, all_of_them=True)
+            self._mapper = mapper
             self._floods.change(gate.flood)
             self._encoder = EventEncoder(gate, self._mapper, self._latest, self._floods)
         turn = self._made or self._make(draining=draining)
@@ -384,6 +393,7 @@ class Pipeline:
         self._count_overflows(turn)
         self._summarise_floods(turn, close_all=draining)
         self._encode_own([*left_gaps, *turn.gaps], turn)
+        self._encode_spans(turn, all_of_them=draining and not self._events)
         for stream, count in turn.findings.dropped.items():
             turn.postings[stream, Account.DROPPED, FAULT_REASON] += count
         self._made = turn
@@ -391,7 +401,7 @@ class Pipeline:
 
     def _finish(self, turn: Turn) -> None:
         """The queue has everything: lets go of what was taken, and tells what was found."""
-        overflows, self._overflows, self._events = self._overflows, [], []
+        overflows, self._overflows, self._events, self._spans = self._overflows, [], [], []
         self._gaps.done(turn.left_gaps)
         if turn.staged is not None:
             self._floods.commit(turn.staged, self._encoder.now)
@@ -452,7 +462,7 @@ class Pipeline:
 
     def _close(self, batch: OpenBatch, turn: Turn) -> None:
         """Encodes and packs a batch; where that fails, each record by itself, so that one of them harms no other."""
-        if batch.stream is not Stream.GAPS:
+        if batch.stream in UPSTREAM_STREAMS:
             turn.encoded.append(EventsEncoded(stream=batch.stream, lags=batch.lags()))
         oldest = batch.oldest_received_unix_nano
         try:
@@ -540,3 +550,22 @@ class Pipeline:
         turn.postings[Stream.GAPS, Account.RECEIVED, ""] += len(gaps) + len(floods)
         if batch.records:
             self._close(batch, turn)
+
+    # --- spans ---
+
+    def _encode_spans(self, turn: Turn, *, all_of_them: bool) -> None:
+        """The processes that are complete become spans, or all of them: the bridge stops."""
+        if self._mapper.processes is not None:
+            self._spans += self._mapper.processes.due(self._encoder.now, all_of_them=all_of_them)
+        if not self._spans:
+            return
+        now = time.time_ns()
+        batch = OpenBatch(Stream.SPANS)
+        for span in self._spans:
+            batch.add(span, now)
+            if batch.bytes >= BATCH_TARGET_BYTES:
+                self._close(batch, turn)
+                batch = OpenBatch(Stream.SPANS)
+        if batch.records:
+            self._close(batch, turn)
+        turn.postings[Stream.SPANS, Account.RECEIVED, ""] += len(self._spans)

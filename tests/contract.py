@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from docs.registry_files import EVENT_NAMES, TYPES
 from otelbridge.mapping.fields import Type
+from otelbridge.mapping.process_spans import EVENT_KEYS, SPAN_KEYS
 from otelbridge.mapping.request import SCOPE_NAME
 from otelbridge.status.components import INSTRUMENTS
 from otelbridge.telemetry.metrics import InstrumentKind, prometheus_label, prometheus_name
@@ -90,15 +91,24 @@ def breaches_in_logs(body: bytes) -> set[str]:
     return found
 
 
+def process_span_breaches(span: Span) -> list[str]:
+    """What the span of a process has that it may not have."""
+    strange = [pair.key for pair in span.attributes if pair.key not in SPAN_KEYS]
+    strange += [pair.key for event in span.events for pair in event.attributes if pair.key not in EVENT_KEYS]
+    strange += [event.name for event in span.events if event.name not in EVENT_NAMES]
+    return strange + breaches(span.attributes) + [b for event in span.events for b in breaches(event.attributes)]
+
+
 def breaches_in_spans(body: bytes) -> set[str]:
     """Of a request."""
     found: set[str] = set()
     for per_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
         for per_scope in per_resource.scope_spans:
-            if per_scope.scope.name == SCOPE:
+            judge = _SPAN_JUDGES.get(per_scope.scope.name)
+            if judge is not None:
                 found.update(breaches(per_resource.resource.attributes, given=True))
                 for span in per_scope.spans:
-                    found.update(span_breaches(span))
+                    found.update(judge(span))
     return found
 
 
@@ -119,6 +129,9 @@ def span_breaches(span: Span) -> list[str]:
         else:
             wrong += [f"{event.name} has {pair.key}" for pair in event.attributes if pair.key not in allowed]
     return wrong
+
+
+_SPAN_JUDGES = {SCOPE: span_breaches, SCOPE_NAME: process_span_breaches}
 
 
 def breaches_in_metrics(body: bytes) -> set[str]:

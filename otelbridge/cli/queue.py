@@ -31,9 +31,10 @@ from otelbridge.cli.output import (
     size_in_words,
 )
 from otelbridge.cli.settings_options import ConfigOption, QueueDirectoryOption, SetOption, load_or_exit
+from otelbridge.event import STREAMS
 from otelbridge.queue.dead_letters import leave
 from otelbridge.queue.inspect import Inspection, inspect
-from otelbridge.queue.model import Accepted, QueueUnusable, Retained, RetryLater
+from otelbridge.queue.model import Accepted, Batch, DeadLetter, QueueUnusable, Retained, RetryLater
 from otelbridge.queue.packing import is_whole
 from otelbridge.send.console_sender import to_document, to_line
 from otelbridge.send.sender import Sender, open_sender
@@ -182,13 +183,12 @@ def show(
     with opened(_directory(config, sets, queue_directory)) as found:
         if dead_letter:
             letters = (letter for letter in found.dead_letters() if letter.id == number)
-            request = next((letter.request for letter in letters), None)
+            held: Batch | DeadLetter | None = next(letters, None)
         else:
-            batch = found.batch(number)
-            request = batch.request if batch else None
-    if request is None or not is_whole(request):
+            held = found.batch(number)
+    if held is None or not is_whole(held.request):
         fail(f"There is no {'dead letter' if dead_letter else 'batch'} {number}, or it is damaged.")
-    print_json(to_document(request))
+    print_json(to_document(held.request, STREAMS[held.stream].signal))
 
 
 def verify(
@@ -299,14 +299,14 @@ def export(
     What is held, refused or retained, one request per line. Nothing is taken out.
     """
     with opened(_directory(config, sets, queue_directory)) as found:
-        for request in _requests(found, part):
-            if is_whole(request):
-                print(to_line(request))
+        for held in _batches(found, part):
+            if is_whole(held.request):
+                print(to_line(held.request, STREAMS[held.stream].signal))
             else:
                 say("One that is damaged is left out.")
 
 
-def _requests(found: Inspection, part: Part) -> Iterator[bytes]:
+def _batches(found: Inspection, part: Part) -> Iterator[Batch | DeadLetter | Retained]:
     match part:
         case Part.HELD:
             for listed in found.batches():
@@ -314,11 +314,11 @@ def _requests(found: Inspection, part: Part) -> Iterator[bytes]:
                 if batch is None:
                     say(f"Batch {listed.number} is damaged, or has just been delivered; left out.")
                 else:
-                    yield batch.request
+                    yield batch
         case Part.DEAD_LETTERS:
-            yield from (letter.request for letter in found.dead_letters())
+            yield from found.dead_letters()
         case Part.RETAINED:
-            yield from (kept.request for kept in found.retained())
+            yield from found.retained()
 
 
 @contextmanager

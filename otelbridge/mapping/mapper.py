@@ -9,6 +9,7 @@ from otelbridge.event import Flood, Gap, Stream
 from otelbridge.mapping.decode import KINDS, Decoded, Event
 from otelbridge.mapping.fastpath_cache import CompiledMap, Screen, compiled_mapping
 from otelbridge.mapping.model import MappingCounts
+from otelbridge.mapping.process_spans import ProcessSpans
 from otelbridge.mapping.record_encoder import RecordEncoder
 from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
@@ -44,7 +45,13 @@ class Mapper:
     """Maps events one by one. It knows no clock and no socket; it is used by one thread, its counts are read by any."""
 
     def __init__(
-        self, settings: MappingSettings, *, version: str, instance: str = "", tally: MappingCounts | None = None
+        self,
+        settings: MappingSettings,
+        *,
+        version: str,
+        instance: str = "",
+        tally: MappingCounts | None = None,
+        processes: ProcessSpans | None = None,
     ) -> None:
         """Makes a mapper.
 
@@ -53,12 +60,17 @@ class Mapper:
             version: of the bridge, for the scope.
             instance: of the bridge, for the scope; empty says nothing.
             tally: goes on with the counts of the mapper before, after a reload.
+            processes: goes on with its processes.
         """
         self._settings = settings
         self.assemble = assembler(version, instance=instance, native=settings.native)
         """Records in, an encoded ExportLogsServiceRequest out."""
         self.tally = tally or MappingCounts()
         """What was odd about the events, as plain integers."""
+        self.processes = (
+            ProcessSpans(settings, processes.tree if processes else None) if settings.process_traces else None
+        )
+        """What makes spans of processes, where that is asked for."""
         operations = [(stream, kind) for stream, kind in KINDS.items() if kind is not pb.Message]
         self._of_operations = [RecordEncoder(settings, stream, kind, self.tally) for stream, kind in operations]
         self._encoders: dict[Stream, Encoder] = {encoder.stream: encoder for encoder in self._of_operations}

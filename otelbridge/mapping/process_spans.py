@@ -13,14 +13,22 @@ from typing import Any
 
 from otelbridge.event import Stream
 from otelbridge.kubearmor import outcome_of
-from otelbridge.mapping.body import one_line
 from otelbridge.mapping.parts import UID_BYTES
-from otelbridge.mapping.process_tree import SECOND, Kind, ProcessTree, Sighting, Span
+from otelbridge.mapping.process_tree import Kind, ProcessTree, Sighting, Span
 from otelbridge.mapping.request import Record
-from otelbridge.mapping.rule import OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.severity import THROTTLING_OPERATION
-from otelbridge.mapping.wire import MAX_RARE_BYTES, Attribute, Heads, attributes, clip, delimited, head, varint
+from otelbridge.mapping.severity import OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT, THROTTLING_OPERATION
+from otelbridge.mapping.wire import (
+    MAX_RARE_BYTES,
+    Attribute,
+    Heads,
+    attributes,
+    clip,
+    delimited,
+    head,
+    one_line,
+    varint,
+)
 
 SPAN_ATTRIBUTE = b"\x4a"  # Span.attributes = 9
 EVENT_ATTRIBUTE = b"\x1a"  # Span.Event.attributes = 3
@@ -41,6 +49,16 @@ _FIELDS = (
 )  # fmt: skip
 OF_PROCESS = _FIELDS.index("Operation")
 """So many of them are a Sighting's."""
+SPAN_KEYS = (
+    "otelbridge.trace.root", "process.pid", "process.parent_pid", "process.vpid", "process.executable.path",
+    "process.executable.name", "process.command_line", "otelbridge.process.start", "otelbridge.process.end",
+    "otelbridge.process.parent", "otelbridge.process.continued", "error.type", "kubearmor.truncated",
+)  # fmt: skip
+EVENT_KEYS = (
+    "kubearmor.outcome", "kubearmor.action", "security_rule.name", "log.record.uid", "kubearmor.resource",
+    "kubearmor.truncated",
+)  # fmt: skip
+"""What spans, and the events on them, can hold."""
 TOUCHED_KEY = "kubearmor.resource"
 _END: Attribute = ("otelbridge.process.end", "estimated")
 _OBSERVED_AT = slice(1, 9)
@@ -59,9 +77,7 @@ class ProcessSpans:
 
     def __init__(self, settings: MappingSettings, tree: ProcessTree | None = None) -> None:
         self.tree = tree or ProcessTree(0)
-        self.tree.quiet_nanos = round(settings.process_quiet_seconds * SECOND)
-        self.spans = 0
-        """Spans made so far."""
+        self.tree.quiet_seconds = settings.process_quiet_seconds
         self._limit = settings.max_value_bytes
         self._keep_raw = settings.keep_raw
         self._rulings: dict[tuple[str, ...], bytes] = {}
@@ -69,15 +85,15 @@ class ProcessSpans:
         self._touched_heads = Heads(lambda size: head(EVENT_ATTRIBUTE, TOUCHED_KEY, size))
         self._touched_cut = attributes(EVENT_ATTRIBUTE, [("kubearmor.truncated", [TOUCHED_KEY])], MAX_RARE_BYTES, [])
 
-    def with_ids(self, stream: Stream, message: Any, record: Record, now: int) -> Record:
+    def with_ids(self, message: Any, record: Record, now: float) -> Record:
         """Takes in an event, and gives its record the ids of its process' span; as it is where it names no process.
 
         Args:
-            stream: of the event.
             message: the event, as it passed the gate.
             record: what became of it; it ends with the event's id.
-            now: of any clock that does not go back, in nanoseconds.
+            now: of any clock that does not go back, in seconds.
         """
+        stream = record.stream
         if stream is Stream.MESSAGES or message.HostPID <= 0:
             return record
         fields = _of_log(message)
@@ -103,11 +119,12 @@ class ProcessSpans:
         tree.add_event(process, uid, event)
         return record._replace(encoded=encoded + process.ids)
 
-    def due(self, now: int, *, all_of_them: bool = False) -> list[Record]:
+    def due(self, now: float, *, all_of_them: bool = False) -> list[Record]:
         """The spans that are complete, as records of the stream `spans`; each is returned once."""
-        spans = self.tree.due(now, all_of_them=all_of_them)
-        self.spans += len(spans)
-        return [Record(Stream.SPANS, span.resource, self._encoded(span), span.start_unix_nano) for span in spans]
+        return [
+            Record(Stream.SPANS, span.resource, self._encoded(span), span.start_unix_nano)
+            for span in self.tree.due(now, all_of_them=all_of_them)
+        ]
 
     def _ruling(self, stream: Stream, operation: str, outcome: str, action: str, policy: str) -> bytes:
         """The name of a span's event, and what KubeArmor says about it."""

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 SECOND = 1_000_000_000
-LONGEST_NANOS = 60 * SECOND
+LONGEST_SECONDS = 60.0
 """A process that is never quiet becomes a span after so long, and goes on in another."""
 MAX_OPEN = 10_000
 MAX_SENT = 20_000
@@ -87,7 +87,7 @@ class Process:
         "span_id", "start", "start_known", "touched", "trace", "vpid",
     )  # fmt: skip
 
-    def __init__(self, trace: Trace, pid: int, birth: int, unix_nano: int, now: int) -> None:
+    def __init__(self, trace: Trace, pid: int, birth: int, unix_nano: int, now: float) -> None:
         self.trace = trace
         self.key = (trace.id, pid)
         self.birth = birth
@@ -103,7 +103,7 @@ class Process:
         self.continues = self.is_open = False
         self.open(self.own_id, unix_nano, now)
 
-    def open(self, span_id: bytes, unix_nano: int, now: int) -> None:
+    def open(self, span_id: bytes, unix_nano: int, now: float) -> None:
         """Begins a span."""
         self.span_id = span_id
         self.ids = b"\x4a\x10" + self.trace.id + b"\x52\x08" + span_id  # LogRecord.trace_id = 9 and .span_id = 10
@@ -170,11 +170,11 @@ class ProcessTree:
     """The processes of all traces. Not thread-safe: it belongs to the encoder's thread.
 
     Args:
-        quiet_nanos: a process that nothing has spoken of for so long becomes a span.
+        quiet_seconds: a process that nothing has spoken of for so long becomes a span.
     """
 
-    def __init__(self, quiet_nanos: int) -> None:
-        self.quiet_nanos = quiet_nanos
+    def __init__(self, quiet_seconds: float) -> None:
+        self.quiet_seconds = quiet_seconds
         self._traces: OrderedDict[tuple[str, ...], Trace] = OrderedDict()
         self._sessions: dict[Scope, Process] = {}
         """Of processes that are known to be in an exec session, for events that do not say it."""
@@ -196,12 +196,12 @@ class ProcessTree:
 
     # --- events in ---
 
-    def note(self, seen: Sighting, now: int, resource: bytes) -> Process:
+    def note(self, seen: Sighting, now: float, resource: bytes) -> Process:
         """Takes in what an event says; returns the process that it is about, whose span is open.
 
         Args:
             seen: what it says.
-            now: of any clock that does not go back, in nanoseconds.
+            now: of any clock that does not go back, in seconds.
             resource: the encoded Resource of the event's record.
         """
         trace = self._trace(seen)
@@ -213,7 +213,7 @@ class ProcessTree:
             process = self._add(trace, seen, 0, now)
         elif not process.is_open:
             self._resume(process, seen.unix_nano, now)
-        elif now - process.opened >= LONGEST_NANOS:
+        elif now - process.opened >= LONGEST_SECONDS:
             self._close(process)
             self._resume(process, seen.unix_nano, now)
         self._learn(process, seen, now)
@@ -272,7 +272,7 @@ class ProcessTree:
         trace = self._traces[about] = Trace(kind, *about)
         return trace
 
-    def _add(self, trace: Trace, seen: Sighting, birth: int, now: int) -> Process:
+    def _add(self, trace: Trace, seen: Sighting, birth: int, now: float) -> Process:
         process = self._opened(Process(trace, seen.pid, birth, seen.unix_nano, now))
         if trace.kind is Kind.EXEC_SESSION:
             process.scope = (seen.cluster, seen.node, seen.container_id, seen.pid)
@@ -285,7 +285,7 @@ class ProcessTree:
         self._open_bytes += process.size
         return process
 
-    def _resume(self, process: Process, unix_nano: int, now: int) -> None:
+    def _resume(self, process: Process, unix_nano: int, now: float) -> None:
         """Goes on with a process whose span was sent, in another span."""
         self._sent.pop(process, None)
         process.continues = True
@@ -293,7 +293,7 @@ class ProcessTree:
         self._open[process] = None
         self._open_bytes += process.size
 
-    def _reused(self, process: Process, seen: Sighting, now: int) -> Process:
+    def _reused(self, process: Process, seen: Sighting, now: float) -> Process:
         """The pid is another process' than before: a later one's, or, where the event is late, an earlier one's."""
         earlier = process.earlier
         if seen.unix_nano < process.start and earlier is not None and not _is_another(earlier, seen):
@@ -303,7 +303,7 @@ class ProcessTree:
         later.earlier = process
         return later
 
-    def _learn(self, process: Process, seen: Sighting, now: int) -> None:
+    def _learn(self, process: Process, seen: Sighting, now: float) -> None:
         """What the event says beyond what is known."""
         unix_nano, image = seen.unix_nano, hash(seen.executable)
         if seen.executable and (not process.executable or (image != process.image and unix_nano >= process.end)):
@@ -329,19 +329,19 @@ class ProcessTree:
         if parent is not None:
             self._touch(parent, unix_nano, now)
 
-    def _touch(self, process: Process, unix_nano: int, now: int) -> None:
+    def _touch(self, process: Process, unix_nano: int, now: float) -> None:
         """It lived at that moment."""
         if not process.is_open:
             if process in self._sent:
                 self._sent.move_to_end(process)
-        elif now - process.opened >= LONGEST_NANOS:
+        elif now - process.opened >= LONGEST_SECONDS:
             self._close(process)
         else:
             process.end = max(process.end, unix_nano)
             process.touched = now
             self._open.move_to_end(process)
 
-    def _parent(self, process: Process, seen: Sighting, now: int) -> Process:
+    def _parent(self, process: Process, seen: Sighting, now: float) -> Process:
         """The parent that an event names; the trace's root where it names none that can be."""
         trace = process.trace
         parent = self._known.get((trace.id, seen.parent_pid))
@@ -364,7 +364,7 @@ class ProcessTree:
             parent.start = min(parent.start, seen.unix_nano)
         return parent
 
-    def _root(self, trace: Trace, unix_nano: int, now: int) -> Process:
+    def _root(self, trace: Trace, unix_nano: int, now: float) -> Process:
         root = self._known.get((trace.id, 0)) or self._opened(Process(trace, 0, 0, unix_nano, now))
         if root.is_open:
             root.start = min(root.start, unix_nano)
@@ -373,9 +373,9 @@ class ProcessTree:
 
     # --- spans out ---
 
-    def due(self, now: int, *, all_of_them: bool = False) -> list[Span]:
+    def due(self, now: float, *, all_of_them: bool = False) -> list[Span]:
         """The processes that have become spans since the last call; each is returned once."""
-        quiet = now - self.quiet_nanos
+        quiet = now - self.quiet_seconds
         while self._open:
             oldest = next(iter(self._open))
             crowded = len(self._open) > MAX_OPEN or self._open_bytes > MAX_TEXT_BYTES

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from otelbridge.event import Stream
+from otelbridge.event import STREAMS, Signal, Stream
 from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.dead_letters import DeadLetters
 from otelbridge.queue.memory import OpenLease, measure
@@ -216,9 +216,12 @@ class Dequeue:
             if not self._arrivals or now - self._arrivals[-1][0] >= FRESH_STEP_NANOS:
                 self._arrivals.append((now, self._state.checkpoint.next_sequence))
 
-    def due_at(self) -> float:
-        """When something that is free is due, on the monotonic clock; infinity when, by the counts, all is leased."""
-        return min([self.linger.due_at(stream) for stream in self._state.free_streams()], default=math.inf)
+    def due_at(self, signal: Signal) -> float:
+        """When something of a signal that is free is due (monotonic); infinity when, by the counts, all is leased."""
+        free = self._state.free_streams()
+        return min(
+            [self.linger.due_at(stream) for stream in free if STREAMS[stream].signal is signal], default=math.inf
+        )
 
     # --- leasing ---
 

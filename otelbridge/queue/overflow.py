@@ -23,12 +23,15 @@ SHEDDING_ORDER = tuple(reversed(STREAM_BY_RANK))
 def shed_from(policy: Policy, newcomer: Stream) -> tuple[tuple[Stream, ...], ...]:
     """Groups of streams to shed from, one group after the other; within a group, the oldest batch goes first.
 
-    When all groups are empty, the newcomer itself goes.
+    When all groups are empty, the newcomer itself goes. Spans tell nothing that the records do not: they go first.
     """
+    spans, records = SHEDDING_ORDER[:1], SHEDDING_ORDER[1:]
+    if newcomer is Stream.SPANS:
+        return (spans,)
     if newcomer is Stream.GAPS or policy == "drop_oldest":
-        return (SHEDDING_ORDER[:-1], SHEDDING_ORDER[-1:])
+        return (spans, records[:-1], records[-1:])
     if policy == "drop_newest":
-        return ()
+        return (spans,)
     return tuple((stream,) for stream in SHEDDING_ORDER[: SHEDDING_ORDER.index(newcomer) + 1])
 
 

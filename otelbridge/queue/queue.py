@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
-from otelbridge.event import Gap, RecordGap, Stream
+from otelbridge.event import STREAMS, Gap, RecordGap, Signal, Stream
 from otelbridge.queue.checkpoint import Ledger, Posting, QueueClock, boot_id, elapsed_nanos
 from otelbridge.queue.dead_letters import DeadLetters, collect
 from otelbridge.queue.dequeue import Dequeue, LingerLimits, WorkSignal
@@ -43,6 +43,7 @@ from otelbridge.telemetry.supervisor import SupervisedThread
 EXPIRE_AT_ONCE = 512
 NO_LINGER = LingerLimits()
 GAPS_EXTRA_BYTES = 1024 * 1024  # beyond the bound, for the records that say what was lost by it
+SPANS_SHARE = 16  # so little of the queue may be spans: they must not take room from records
 SENT_AT_ONCE_BYTES = 1024 * 1024  # held when nothing is in the way: some tenths of a second of 2,000 events/s
 EVERY_SECONDS = 0.5
 STOP_SECONDS = 10  # a disk that hangs must not hang the end of the program
@@ -78,7 +79,9 @@ class DurableQueue:
         self._overflow = Overflow(settings, self._state)
         self._dead_letters = DeadLetters(settings, self._state)
         self._dequeue = Dequeue(settings.order, self._state, self._dead_letters, linger)
-        self._work_signal = WorkSignal(self._lock, self._dequeue.due_at)
+        self._work_signals = {
+            signal: WorkSignal(self._lock, partial(self._dequeue.due_at, signal)) for signal in Signal
+        }
 
     @classmethod
     def open(
@@ -198,7 +201,7 @@ class DurableQueue:
             for batch in without_room:
                 self._overflow.drop(batch)
             state.write(change)
-            self._work_signal.notify()
+            self._notify()
 
     def _admit(self, batches: Sequence[Batch], change: Change) -> list[Batch]:
         """Adds batches to the change, with what has to make room for them; returns those that found none."""
@@ -217,19 +220,24 @@ class DurableQueue:
         state, size = self._state, len(batch.request)
         bound = self._settings.max_bytes + (GAPS_EXTRA_BYTES if batch.stream is Stream.GAPS else 0)
         excess = state.counts.total_bytes() + size - bound
+        if batch.stream is Stream.SPANS:
+            excess = max(excess, state.counts.bytes[Stream.SPANS] + size - bound // SPANS_SHARE)
         if state.file.error is None:
             return excess, False
         in_memory = state.memory.bytes + size - self._settings.memory_max_bytes
         return max(excess, in_memory), in_memory > 0
 
-    def take(self, *, max_bytes: int, max_records: int, without: Collection[Stream] = ()) -> Lease | None:
-        """Leases the next batches of one stream, joined; None when nothing is free, but for the streams left out.
+    def take(
+        self, *, max_bytes: int, max_records: int, without: Collection[Stream] = (), signal: Signal = Signal.LOGS
+    ) -> Lease | None:
+        """Leases the next batches of one stream of a signal, joined; None when nothing is free but what is left out.
 
         A batch larger than the limits is leased alone. A lease is out until it is settled, replaced or dead-lettered.
         """
         with self._changing():
-            lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records, without=without)
-            self._work_signal.taken(anything=lease is not None)
+            others = [stream for stream, facts in STREAMS.items() if facts.signal is not signal]
+            lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records, without=(*without, *others))
+            self._work_signals[signal].taken(anything=lease is not None)
             return lease
 
     def change_linger(self, limits: LingerLimits) -> None:
@@ -242,6 +250,10 @@ class DurableQueue:
         """From now on whatever is free is leased at once."""
         self.change_linger(NO_LINGER)
 
+    def _notify(self) -> None:
+        for work_signal in self._work_signals.values():
+            work_signal.notify()
+
     def settle(self, lease: Lease, outcome: Outcome) -> None:
         """Ends a lease: accepted batches are gone and counted, all others are given back.
 
@@ -253,7 +265,7 @@ class DurableQueue:
                 self._dequeue.accept(lease, outcome)
             else:
                 self._dequeue.give_back(lease)
-                self._work_signal.notify()
+                self._notify()
 
     def dead_letter(self, lease: Lease, outcome: Refused | TooLarge) -> None:
         """Ends a lease on records that the endpoint will never take: they are set aside as a dead letter.
@@ -275,7 +287,7 @@ class DurableQueue:
         """
         with self._changing():
             leases = self._dequeue.replace(lease, batches, keep=keep)
-            self._work_signal.notify()
+            self._notify()
             return leases
 
     @property
@@ -283,18 +295,19 @@ class DurableQueue:
         """From which size on a request that is put now should be packed: small ones too while a backlog is held."""
         return LARGE_BYTES if self._state.counts.total_bytes() < SENT_AT_ONCE_BYTES else LEAST_BYTES
 
-    def has_work(self) -> bool:
+    def has_work(self, signal: Signal = Signal.LOGS) -> bool:
         """Whether something is free to be taken."""
         with self._lock:
-            return self._work_signal.has_work()
+            return self._work_signals[signal].has_work()
 
-    def wait_for_work(self, timeout_seconds: float) -> bool:
+    def wait_for_work(self, timeout_seconds: float, signal: Signal = Signal.LOGS) -> bool:
         """Waits until something is free to be taken, `wake` is called, or time is up; True when something is free."""
-        return self._work_signal.wait(timeout_seconds)
+        return self._work_signals[signal].wait(timeout_seconds)
 
     def wake(self) -> None:
         """Ends every `wait_for_work` that is under way."""
-        self._work_signal.wake()
+        for work_signal in self._work_signals.values():
+            work_signal.wake()
 
     # --- asking ---
 
@@ -339,7 +352,7 @@ class DurableQueue:
         dead_letters = self.dead_letters(numbers)
         with self._changing():
             records = self._dead_letters.resend(dead_letters)
-            self._work_signal.notify()
+            self._notify()
             return records
 
     def discard_dead_letters(self, numbers: Sequence[int]) -> None:
@@ -388,7 +401,7 @@ class DurableQueue:
                 state.write(change)
             more = self._dead_letters.trim() or more
             state.tidy()
-            self._work_signal.notify()
+            self._notify()
         try:
             if self._settings.synchronous == "normal":
                 state.file.sync(state.checkpoint.revision)  # beside the lock: a put goes on meanwhile
@@ -412,7 +425,24 @@ class DurableQueue:
             state.write(Change())
             state.close()
             self._folder.release()
-        self._work_signal.wake()
+        self.wake()
+
+
+class QueueOfSignal:
+    """As much of the queue as is of one signal, for the workers that carry it."""
+
+    def __init__(self, queue: DurableQueue, signal: Signal) -> None:
+        self._signal = signal
+        self._queue = queue
+        self.wake, self.lift_linger = queue.wake, queue.lift_linger
+        self.settle, self.dead_letter, self.replace = queue.settle, queue.dead_letter, queue.replace
+        self.has_work = partial(queue.has_work, signal)
+        self.wait_for_work = partial(queue.wait_for_work, signal=signal)
+        self.take = partial(queue.take, signal=signal)
+
+    def held(self) -> Mapping[Stream, int]:
+        """Records held per stream."""
+        return {stream: held for stream, held in self._queue.held().items() if STREAMS[stream].signal is self._signal}
 
 
 class Upkeep:

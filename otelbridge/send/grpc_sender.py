@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc
 
+from otelbridge.event import Signal
 from otelbridge.net.proxy import grpc_options, proxy_for
 from otelbridge.net.tls_files import ReloadedTlsFiles, TlsFiles
 from otelbridge.queue.model import Hold, Outcome, RetryLater
@@ -69,7 +70,10 @@ def _marking(prepare: Callable[..., Any]) -> Callable[..., Any]:
     return prepared
 
 
-EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+EXPORT = {
+    Signal.LOGS: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    Signal.TRACES: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+}
 MAX_ANSWER_BYTES = 4 * MIB
 """What the OTLP specification lets a client demand of answers."""
 KEEPALIVE_MS = 30_000
@@ -88,10 +92,10 @@ class _Channel:
 
     __slots__ = ("calls", "channel", "encoded", "export", "retired", "tls")
 
-    def __init__(self, channel: grpc.Channel, tls: TlsFiles | None, *, gzip: bool) -> None:
+    def __init__(self, channel: grpc.Channel, tls: TlsFiles | None, method: str, *, gzip: bool) -> None:
         self.channel, self.tls = channel, tls
-        marked = precompressed(channel.unary_unary(EXPORT)) if gzip else None
-        self.export = marked or channel.unary_unary(EXPORT)  # no serializers: bytes in, bytes out
+        marked = precompressed(channel.unary_unary(method)) if gzip else None
+        self.export = marked or channel.unary_unary(method)  # no serializers: bytes in, bytes out
         self.encoded = gzip_member if marked else unpacked
         """The form in which it takes a request."""
         self.calls = 0
@@ -105,7 +109,15 @@ class GrpcSender:
         SendSettingsError: a setting cannot work.
     """
 
-    def __init__(self, settings: SendSettings, *, version: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: SendSettings,
+        *,
+        version: str,
+        signal: Signal = Signal.LOGS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._method = EXPORT[signal]
         self._target = send_target(settings)
         self._credentials = Credentials(settings, self._target, clock=clock)
         self._certificates = ReloadedTlsFiles(settings, "send", clock=clock) if self._target.tls else None
@@ -182,7 +194,9 @@ class GrpcSender:
             if self._channel is not None and self._channel.tls != tls:
                 self._retire(self._channel)
             if self._channel is None and not self._closed:
-                self._channel = _Channel(self._opened(tls), tls, gzip=self._compression is grpc.Compression.Gzip)
+                self._channel = _Channel(
+                    self._opened(tls), tls, self._method, gzip=self._compression is grpc.Compression.Gzip
+                )
             channel = self._channel
             if channel is not None:
                 channel.calls += 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Protocol
 
-from otelbridge.queue.model import Outcome
-from otelbridge.send.settings import SendSettings
+from otelbridge.event import Signal
+from otelbridge.queue.model import Hold, Outcome
+from otelbridge.send.settings import SendSettings, for_traces
 
 
 class Sender(Protocol):
@@ -23,7 +25,7 @@ class Sender(Protocol):
         ...
 
     def send(self, request: bytes, *, records: int) -> Outcome:
-        """Sends an encoded ExportLogsServiceRequest and waits for the answer, at most until its deadline.
+        """Sends an encoded request and waits for the answer, at most until its deadline.
 
         Never raises for what can happen to a connection or an endpoint: that is an outcome.
 
@@ -45,12 +47,55 @@ class Sender(Protocol):
         ...
 
 
-def open_sender(settings: SendSettings, *, version: str) -> Sender:
+NO_SUCH_SERVICE = frozenset({"UNIMPLEMENTED", "404", "405", "501"})
+TRACES_CURE = "set send.traces_endpoint to an endpoint that takes OTLP traces, or mapping.process_traces to false"
+
+
+class TracesSender:
+    """Sends spans: another sender's ways, and what to do about an endpoint that takes records only."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self.renewed, self.close = sender.renewed, sender.close
+
+    @property
+    def endpoint(self) -> str:
+        """As the other sender's."""
+        return self._sender.endpoint
+
+    @property
+    def certificate_expires_unix_seconds(self) -> int | None:
+        """As the other sender's."""
+        return self._sender.certificate_expires_unix_seconds
+
+    def send(self, request: bytes, *, records: int) -> Outcome:
+        """Sends an encoded ExportTraceServiceRequest."""
+        outcome = self._sender.send(request, records=records)
+        if isinstance(outcome, Hold) and outcome.code in NO_SUCH_SERVICE:
+            return replace(outcome, cure=TRACES_CURE)
+        return outcome
+
+
+def open_traces_sender(settings: SendSettings, *, version: str) -> Sender:
+    """A sender for spans.
+
+    Args:
+        settings: of the records' sender.
+        version: the bridge's own, for the User-Agent.
+
+    Raises:
+        SendSettingsError: as `open_sender`, or the settings do not tell where spans go.
+    """
+    return TracesSender(open_sender(for_traces(settings), version=version, signal=Signal.TRACES))
+
+
+def open_sender(settings: SendSettings, *, version: str, signal: Signal = Signal.LOGS) -> Sender:
     """A sender for the protocol of the settings; it connects when it first sends.
 
     Args:
         settings: where to, and how.
         version: the bridge's own, for the User-Agent.
+        signal: what the requests are of.
 
     Raises:
         SendSettingsError: a URL, file or header that cannot work. Names the setting, its value and the cure.
@@ -60,7 +105,7 @@ def open_sender(settings: SendSettings, *, version: str) -> Sender:
         case "grpc":
             from otelbridge.send.grpc_sender import GrpcSender  # noqa: PLC0415
 
-            return GrpcSender(settings, version=version)
+            return GrpcSender(settings, version=version, signal=signal)
         case "http/protobuf":
             from otelbridge.send.http_sender import HttpSender  # noqa: PLC0415
 
@@ -68,4 +113,4 @@ def open_sender(settings: SendSettings, *, version: str) -> Sender:
         case "console":
             from otelbridge.send.console_sender import ConsoleSender  # noqa: PLC0415
 
-            return ConsoleSender(sys.stdout)
+            return ConsoleSender(sys.stdout, signal)

@@ -27,6 +27,10 @@ class SendSettings(BaseModel):
         default="",
         description="URL of the endpoint; empty means http://localhost:4317 for gRPC, http://localhost:4318/v1/logs for HTTP. Used as it is for HTTP.",
     )
+    traces_endpoint: str = Field(
+        default="",
+        description="URL that the spans of `mapping.process_traces` go to; empty means `send.endpoint`, with /v1/traces in place of /v1/logs for HTTP. Headers, token and certificates are the same.",
+    )
     insecure: bool | None = Field(
         default=None, description="gRPC without TLS, where the endpoint has no scheme to say so."
     )
@@ -104,7 +108,7 @@ class SendSettings(BaseModel):
 
 OTLP_GRPC_PORT = 4317
 OTLP_HTTP_PORT = 4318
-LOGS_PATH = "/v1/logs"
+LOGS_PATH, TRACES_PATH = "/v1/logs", "/v1/traces"
 DEFAULT_ENDPOINTS = {
     "grpc": f"http://localhost:{OTLP_GRPC_PORT}",
     "http/protobuf": f"http://localhost:{OTLP_HTTP_PORT}",
@@ -171,6 +175,24 @@ def send_target(settings: SendSettings) -> Target:
         # Neither a password nor a query is shown: both may be secrets.
         shown = "" if "@" in given else f" is {given.partition('?')[0]!r}, which"
         raise SendSettingsError(f"send.endpoint{shown} {error}") from None
+
+
+def for_traces(settings: SendSettings) -> SendSettings:
+    """The settings by which spans are sent: to their own endpoint, one request at a time.
+
+    Raises:
+        SendSettingsError: the endpoint of the records does not tell that of the spans.
+    """
+    endpoint = settings.traces_endpoint or settings.endpoint
+    if settings.protocol == "http/protobuf" and not settings.traces_endpoint:
+        records = endpoint or DEFAULT_ENDPOINTS[settings.protocol] + LOGS_PATH
+        if not records.endswith(LOGS_PATH):
+            raise SendSettingsError(
+                f"send.endpoint does not end with {LOGS_PATH}, so it does not tell where spans go. "
+                "Set send.traces_endpoint, or mapping.process_traces to false."
+            )
+        endpoint = records.removesuffix(LOGS_PATH) + TRACES_PATH
+    return settings.model_copy(update={"endpoint": endpoint, "concurrency": 1})
 
 
 def parse_target(text: str, protocol: str, *, insecure: bool | None) -> Target:

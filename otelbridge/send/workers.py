@@ -75,6 +75,7 @@ class Workers:
         wall_clock_nano: the time of day in nanoseconds, to know a record's age.
         random: uniform from 0 to 1, for the backoffs.
         counts: goes on with those of the workers before, after a reload.
+        name: what the threads' names begin with.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Workers:
         wall_clock_nano: Callable[[], int] = time.time_ns,
         random: Random = random_module.random,
         counts: SendCounts | None = None,
+        name: str = "send",
     ) -> None:
         self._queue, self._sender = queue, sender
         self._breaker = CircuitBreaker(settings, clock=clock, random=random, wall_clock_nano=wall_clock_nano)
@@ -111,7 +113,7 @@ class Workers:
         )
         self._draining = threading.Event()
         self._stopping = threading.Event()
-        pulses = [Pulse(f"send-{number}") for number in range(1, settings.concurrency + 1)]
+        pulses = [Pulse(f"{name}-{number}") for number in range(1, settings.concurrency + 1)]
         self._threads = [
             SupervisedThread(pulse.name, partial(self._turn, pulse.beat), tell=tell, pulse=pulse, daemon=False)
             for pulse in pulses

@@ -43,8 +43,14 @@ class Components:
     queue_max_bytes: int
     queue_growth: QueueGrowth
     workers: Workers
+    trace_workers: Workers | None
+    """Those that carry spans, where there are or were some."""
     sender: Sender
     telemetry: Telemetry
+
+    def all_workers(self) -> list[Workers]:
+        """Of both signals."""
+        return [self.workers, *([self.trace_workers] if self.trace_workers is not None else [])]
 
 
 def certificates_in_use(components: Components) -> Iterator[tuple[str, str, int]]:

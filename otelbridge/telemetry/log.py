@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, Generic, TextIO, TypeVar
 
-from otelbridge.event import Gap
+from otelbridge.event import Gap, Stream
 from otelbridge.net.address import without_credentials
 from otelbridge.telemetry import events as e
 from otelbridge.telemetry.escape import escape, escape_json
@@ -141,7 +141,18 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
     ),
     e.DeliveryDelayed: (Message(_WARNING, "The endpoint does not take records for now.", ("endpoint", "code")),),
     e.DeliveryHeld: (
-        Message(_ERROR, "The endpoint takes no records until an operator changes something.", ("endpoint", "code")),
+        Message(
+            _ERROR,
+            "The endpoint takes no records until an operator changes something.",
+            ("endpoint", "code"),
+            when=lambda held: held.stream is not Stream.SPANS,
+        ),
+        Message(
+            _ERROR,
+            "The endpoint takes no spans until an operator changes something; records go on.",
+            ("endpoint", "code"),
+            when=lambda held: held.stream is Stream.SPANS,
+        ),
     ),
     e.DeliveryResumed: (Message(_INFO, "The endpoint takes records again.", ("endpoint",), per_window=_CHANGE),),
     e.BatchSplit: (Message(_INFO, "A request is sent again in halves.", ("endpoint", "stream")),),

@@ -19,6 +19,7 @@ from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.events import stamp_time
+from tests.contract import process_span_breaches
 from tests.processes import SECOND, STARTED, Event, said_by, session, tree_of
 from tests.unit.mapping.samples import STREAMS, sample_events
 
@@ -49,7 +50,9 @@ class Traced:
     def spans(self) -> list[trace_pb2.Span]:
         """All spans, those of open processes too."""
         self.done += self.processes.due(self.now, all_of_them=True)
-        return [trace_pb2.Span.FromString(record.encoded) for record in self.done]
+        spans = [trace_pb2.Span.FromString(record.encoded) for record in self.done]
+        assert not [breach for span in spans for breach in process_span_breaches(span)]
+        return spans
 
     def named(self, name: str) -> list[trace_pb2.Span]:
         return [span for span in self.spans() if span.name == name]
