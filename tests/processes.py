@@ -66,7 +66,7 @@ class Session:
 
 
 def session(
-    seed: int, *, depth: int = 6, processes: int = 200, loss: float = 0.0, low_half: int = 0, node: str = "node-1"
+    seed: int, *, depth: int = 6, processes: int = 200, loss: float = 0.0, low_half: int = 0, started: int = STARTED
 ) -> Session:
     """A session that grows `depth` deep; some processes have the pid of one that is gone.
 
@@ -76,7 +76,7 @@ def session(
         processes: in it.
         loss: the share of events that never arrive.
         low_half: of ExecID; 0 makes it a container's own processes.
-        node: that it runs on.
+        started: when, in Unix nanoseconds.
     """
     chance = random.Random(seed)
     container = f"{seed:064x}"
@@ -84,7 +84,7 @@ def session(
     for number in range(processes):
         deepest = made[-1] if made and number < depth else None
         parent = deepest or (chance.choice([one for one in made if one.depth < depth]) if made else None)
-        born = STARTED + number * SECOND // 10
+        born = started + number * SECOND // 10
         made.append(Made(number, parent, 10_000 + number, 10 + number, born, (parent.depth if parent else 0) + 1))
     _use_pids_again(made)
     for one in made:
@@ -94,7 +94,7 @@ def session(
             if chance.random() >= loss:
                 stream = chance.choice((Stream.ALERTS, Stream.LOGS))
                 event = _event(one, stream, operation, one.born + step * SECOND // 50)
-                event.HostName, event.ContainerID = node, container
+                event.ContainerID = container
                 one.told.append((stream, event))
     return Session(container, made)
 
@@ -113,7 +113,7 @@ def _use_pids_again(made: list[Made]) -> None:
 def _event(one: Made, stream: Stream, operation: str, moment: int) -> pb.Alert | pb.Log:
     event: pb.Alert | pb.Log = pb.Alert() if stream is Stream.ALERTS else pb.Log()
     event.Type = "MatchedPolicy" if stream is Stream.ALERTS else "ContainerLog"
-    event.ClusterName = "default"
+    event.ClusterName, event.HostName = "default", "node-1"
     event.NamespaceName, event.PodName, event.ContainerName = "shop", "cart-1", "app"
     event.HostPID, event.PID = one.pid, one.vpid
     event.HostPPID = one.parent.pid if one.parent else RUNTIME_PID

@@ -294,14 +294,19 @@ class ProcessTree:
         self._open_bytes += process.size
 
     def _reused(self, process: Process, seen: Sighting, now: float) -> Process:
-        """The pid is another process' than before: a later one's, or, where the event is late, an earlier one's."""
+        """The pid is another process' than the one known by it: one that had it before, or a new one."""
         earlier = process.earlier
-        if seen.unix_nano < process.start and earlier is not None and not _is_another(earlier, seen):
+        is_late = seen.unix_nano < process.start
+        if earlier is not None and not _is_another(earlier, seen) and (is_late or _told_apart(earlier, seen)):
             return earlier
-        process.earlier = None  # one is remembered
-        later = self._add(process.trace, seen, seen.unix_nano, now)
-        later.earlier = process
-        return later
+        other = self._add(process.trace, seen, seen.unix_nano, now)
+        if is_late:
+            self._known[process.key] = process
+            process.earlier = other
+        else:
+            process.earlier = None  # one is remembered
+            other.earlier = process
+        return other
 
     def _learn(self, process: Process, seen: Sighting, now: float) -> None:
         """What the event says beyond what is known."""
@@ -350,6 +355,8 @@ class ProcessTree:
         image = hash(seen.parent_executable) if seen.parent_executable else 0
         vpid = seen.parent_vpid if seen.parent_vpid != seen.parent_pid else 0
         birth = 0
+        if parent is not None and parent.earlier is not None and vpid and parent.earlier.vpid == vpid != parent.vpid:
+            parent = parent.earlier
         if parent is not None:
             other_image = parent.image and image and image != parent.image and not parent.is_open
             if vpid != parent.vpid if vpid and parent.vpid else other_image:
@@ -430,8 +437,7 @@ class ProcessTree:
 
 def _is_another(process: Process, seen: Sighting) -> bool:
     """Whether an event is of another process than the one that is known to have its pid."""
-    told_apart = seen.vpid and process.vpid and seen.vpid != seen.pid
-    if told_apart:
+    if _told_apart(process, seen):
         return seen.vpid != process.vpid
     other_parent = bool(process.parent_pid and seen.parent_pid and process.parent_pid != seen.parent_pid)
     other_image = bool(process.image and seen.executable and process.image != hash(seen.executable))
@@ -444,6 +450,11 @@ def _is_another(process: Process, seen: Sighting) -> bool:
     if not process.is_open:
         return True
     return seen.task == _task_name(seen.parent_executable) != _task_name(process.executable)
+
+
+def _told_apart(process: Process, seen: Sighting) -> bool:
+    """Whether the pids in the container say if they are the same; on the node they only repeat the others."""
+    return bool(seen.vpid and process.vpid and seen.vpid != seen.pid)
 
 
 def _task_name(executable: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -56,7 +57,13 @@ def start_jaeger(folder: Path) -> Iterator[Jaeger]:
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     argv = [str(binary), *(f"--{name}.host-port=127.0.0.1:{port}" for name, port in ports.items())]
     url = f"http://127.0.0.1:{ports['query.http-server']}"
-    process = PeerProcess(argv, output=folder / "jaeger.log", is_up=lambda: answers_ok(f"{url}/api/services"))
+    process = PeerProcess(
+        argv,
+        output=folder / "jaeger.log",
+        is_up=lambda: answers_ok(f"{url}/api/services"),
+        # Spans of its own would go to a port where nobody listens, and keep it from ending.
+        env={**os.environ, "OTEL_TRACES_SAMPLER": "always_off"},
+    )
     process.start()
     try:
         yield Jaeger(otlp_endpoint=f"http://127.0.0.1:{ports['collector.otlp.grpc']}", query_url=url)

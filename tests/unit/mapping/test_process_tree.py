@@ -24,7 +24,6 @@ from tests.processes import SECOND, STARTED, Event, said_by, session, tree_of
 from tests.unit.mapping.samples import STREAMS, sample_events
 
 SETTINGS = MappingSettings(process_traces=True)
-QUIET = int(SETTINGS.process_quiet_seconds * SECOND)
 
 
 class Traced:
@@ -33,16 +32,16 @@ class Traced:
     def __init__(self, settings: MappingSettings = SETTINGS) -> None:
         self._mapper = Mapper(settings, version="1")
         self.processes = ProcessSpans(settings)
-        self.now = 0
+        self.now = 0.0
         self.done: list[Record] = []
 
     def note(self, stream: Stream, message: pb.Alert | pb.Log) -> LogRecord:
         """Takes in one event; returns its record."""
         decoded = decode(stream, message.SerializeToString())
         record = self._mapper.map(stream, decoded, STARTED)
-        self.now = max(self.now, record.time_unix_nano)
+        self.now = max(self.now, record.time_unix_nano / SECOND)
         self.done += self.processes.due(self.now)
-        return LogRecord.FromString(self.processes.with_ids(stream, decoded.message, record, self.now).encoded)
+        return LogRecord.FromString(self.processes.with_ids(decoded.message, record, self.now).encoded)
 
     def note_all(self, events: Iterable[Event]) -> list[LogRecord]:
         return [self.note(*event) for event in events]
@@ -117,6 +116,17 @@ def test_events_that_arrive_out_of_order_make_the_same_tree(seed: int) -> None:
     ]
     traced = Traced()
     traced.note_all(jittered)
+    assert tree_of(traced.spans()) == made.tree()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_stream_that_lags_behind_the_other_makes_the_same_tree(seed: int) -> None:
+    made = session(seed, depth=8, low_half=1)
+    alerts = [one for one in made.events() if one[0] is Stream.ALERTS]
+    logs = [one for one in made.events() if one[0] is Stream.LOGS]
+    traced = Traced(SETTINGS.model_copy(update={"process_quiet_seconds": 60}))
+    lagging = [one for pair in itertools.zip_longest(logs, [None] * 30 + alerts) for one in pair if one]
+    traced.note_all(lagging)
     assert tree_of(traced.spans()) == made.tree()
 
 
