@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from typing import TypeAlias
 
 from otelbridge.event import STREAMS, Gap, RecordGap, Signal, Stream
 from otelbridge.queue.checkpoint import Ledger, Posting, QueueClock, boot_id, elapsed_nanos
@@ -443,6 +444,10 @@ class QueueOfSignal:
     def held(self) -> Mapping[Stream, int]:
         """Records held per stream."""
         return {stream: held for stream, held in self._queue.held().items() if STREAMS[stream].signal is self._signal}
+
+
+LeasingQueue: TypeAlias = DurableQueue | QueueOfSignal
+"""What workers take from."""
 
 
 class Upkeep:

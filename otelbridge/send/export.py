@@ -26,7 +26,7 @@ from otelbridge.event import Stream
 from otelbridge.net.backoff import Random, full_jitter_seconds
 from otelbridge.queue.model import Accepted, Batch, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.queue.packing import DamagedRequest, joined, packed, unpacked
-from otelbridge.queue.queue import DurableQueue
+from otelbridge.queue.queue import LeasingQueue
 from otelbridge.send.bad_records import BadSources, Contents, Group, Refusals, Search, Suspects, Verdict, halves
 from otelbridge.send.circuit_breaker import CircuitBreaker, Permit, SendCounts
 from otelbridge.send.request_limits import BacklogLimiter, Limits, RequestSize
@@ -74,7 +74,7 @@ DAMAGED = "corrupt"
 class ExportContext:
     """What all workers share."""
 
-    queue: DurableQueue
+    queue: LeasingQueue
     sender: Sender
     settings: SendSettings
     tell: Tell

@@ -13,7 +13,7 @@ from functools import partial
 from otelbridge.event import STREAMS
 from otelbridge.net.backoff import Random
 from otelbridge.queue.dequeue import LingerLimits
-from otelbridge.queue.queue import DurableQueue
+from otelbridge.queue.queue import LeasingQueue
 from otelbridge.send.circuit_breaker import BreakerState, CircuitBreaker, SendCounts
 from otelbridge.send.export import Export, ExportContext
 from otelbridge.send.request_limits import BacklogLimiter, Limits
@@ -80,7 +80,7 @@ class Workers:
 
     def __init__(
         self,
-        queue: DurableQueue,
+        queue: LeasingQueue,
         sender: Sender,
         settings: SendSettings,
         tell: Tell,

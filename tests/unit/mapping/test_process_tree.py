@@ -125,8 +125,8 @@ def test_one_stream_that_lags_behind_the_other_makes_the_same_tree(seed: int) ->
     alerts = [one for one in made.events() if one[0] is Stream.ALERTS]
     logs = [one for one in made.events() if one[0] is Stream.LOGS]
     traced = Traced(SETTINGS.model_copy(update={"process_quiet_seconds": 60}))
-    lagging = [one for pair in itertools.zip_longest(logs, [None] * 30 + alerts) for one in pair if one]
-    traced.note_all(lagging)
+    ahead, rest = logs[:30], logs[30:]
+    traced.note_all([*ahead, *(one for pair in itertools.zip_longest(rest, alerts) for one in pair if one)])
     assert tree_of(traced.spans()) == made.tree()
 
 
