@@ -180,7 +180,7 @@ def _metrics() -> Iterator[dict[str, Any]]:
 
 def _spans() -> Iterator[dict[str, Any]]:
     yield {
-        "id": "span.kubearmor.process",
+        "id": "span.kubearmor.process.internal",
         "type": "span",
         "span_kind": "internal",
         "stability": "development",
