@@ -58,6 +58,16 @@ def deliver(endpoint: Endpoint, records: int, size: RequestSize | None = None) -
     return size
 
 
+def test_small_requests_prove_nothing_about_larger_ones() -> None:
+    size = RequestSize(SendSettings())
+    first = size.limits()
+    for _ in range(100):
+        size.accepted(first.max_bytes // 4, first.max_records // 4, 0.02)
+    assert size.limits() == first
+    size.accepted(first.max_bytes // 2 + 1, 1, 0.02)
+    assert size.limits().max_records > first.max_records
+
+
 def test_a_well_endpoint_gets_full_requests_after_a_few() -> None:
     endpoint = Endpoint(lambda _: 0.02)
     size = deliver(endpoint, 100_000)
