@@ -64,13 +64,14 @@ MEASUREMENTS = {
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """What was asked for: `names`, `quick`, `no_go`."""
+    """What was asked for: `names`, `quick`, `rounds`, `no_go`."""
     listed = "".join(f"\n  {name:<16} {one.what}" for name, one in MEASUREMENTS.items())
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=f"measurements:{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="MEASUREMENT", help="only these; the others keep their figures")
     parser.add_argument("--quick", action="store_true", help="two minutes in place of thirty: fewer points, no medians")
+    parser.add_argument("--rounds", type=int, default=0, help="of the yardstick: 3 of all rates take six minutes")
     parser.add_argument("--no-go", action="store_true", help="the Python programs, as where Go is missing")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.names) - set(MEASUREMENTS):
@@ -80,7 +81,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     asked = parse()
-    bench = Bench(programs=FALLBACK if asked.no_go else build_programs(), quick=asked.quick)
+    bench = Bench(programs=FALLBACK if asked.no_go else build_programs(), quick=asked.quick, rounds=asked.rounds)
     results = read_results()
     results["machine"] = machine.describe()
     for name in asked.names or MEASUREMENTS:

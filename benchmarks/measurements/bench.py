@@ -28,6 +28,8 @@ class Bench:
 
     programs: Programs
     quick: bool
+    rounds: int = 0
+    """Of interleaved contestants; 0 where the form says how many."""
 
     def pick(self, *, quick: T, full: T) -> T:
         return quick if self.quick else full

@@ -62,7 +62,7 @@ def measure(bench: Bench, corpus: Corpus) -> Facts:
     rates = bench.pick(quick=QUICK_RATES, full=tuple(SECONDS))
     starts: dict[str, list[float]] = {name: [] for name in BRIDGES}
     residues, rounds = [], []
-    for turn in range(bench.pick(quick=2, full=6)):
+    for turn in range(bench.rounds or bench.pick(quick=2, full=6)):
         names = list(BRIDGES) if turn % 2 else list(reversed(BRIDGES))
         with ExitStack() as stack:
             roads = {name: stack.enter_context(bench.road(BRIDGES[name], corpus)) for name in names}

@@ -24,7 +24,7 @@ GATHER_SECONDS_PER_RATE = 0.002 / 1000
 GATHER_MAX_SECONDS = 0.03
 """But never longer."""
 SHORTEST_TURN_SECONDS = 0.0001
-LEAST_TURN_SECONDS = 0.01
+LEAST_TURN_SECONDS = 0.005
 """What is handed over sooner after a turn waits for the next one."""
 
 

@@ -209,7 +209,7 @@ class StreamReader:
         self._started = time.monotonic()
         self._over = False
         self._in_hand: RawEvent | None = None
-        self._pause_of_all = pause
+        self._connection_pause = pause
         self._read_pause_seconds = read_pause_seconds
         self._pauses_end = threading.Lock()
         self._pauses_end.acquire()
@@ -228,14 +228,18 @@ class StreamReader:
             self.asked_to_end = True
             self._pauses_end.release()
 
-    def _pause(self, seconds: float) -> None:
-        rest_seconds = self._pause_of_all.begin(seconds)
+    def _pause(self, pause: ReadPause, now_unix_nano: int) -> bool:
+        """Hands over and pauses; False where it should read on."""
+        seconds = pause.seconds(now_unix_nano, self.writer.events)
+        if not seconds or not self._connection_pause.begin(self.writer.stream, pause.rate):
+            return False
         self.writer.hand_over(seconds)  # the last thing: the encoder needs the interpreter that the wait lets go of
         try:
-            if self._pauses_end.acquire(timeout=rest_seconds):  # 10 us cheaper than an Event
+            if self._pauses_end.acquire(timeout=seconds):  # 10 us cheaper than an Event
                 self._pauses_end.release()
         finally:
-            self._pause_of_all.end()
+            self._connection_pause.end()
+        return True
 
     def join(self, timeout_seconds: float) -> bool:
         """Waits for the thread; False when it is still running after the deadline."""
@@ -299,12 +303,7 @@ class StreamReader:
                 offer(event)
                 event = None
                 waited, read_on_at = now - read_on_at, now
-                if (
-                    waited > WAITED_NANOS
-                    and (seconds := pause.seconds(now, self.writer.events))
-                    and not self._pause_of_all.backlog()
-                ):
-                    self._pause(seconds)
+                if waited > WAITED_NANOS and self._pause(pause, now):
                     read_on_at = time_ns() + WAKE_NANOS
         finally:
             self._in_hand = event  # which `offer` did not take

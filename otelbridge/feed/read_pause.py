@@ -1,4 +1,4 @@
-"""Pauses the readers of a connection once they have read everything, so that they wake for several events at once.
+"""Pauses the busiest reader of a connection once it has read everything, so that it wakes for several events at once.
 
 gRPC's own threads sleep as well: during a pause the kernel wakes them for `GULP_BYTES` only, so an event alone waits in
 the socket until the pause ends, and a burst is taken from it at once: KubeArmor's slots do not fill.
@@ -15,6 +15,7 @@ import sys
 import termios
 import threading
 import time
+from collections.abc import Hashable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +33,8 @@ WAKE_NANOS = 3_000_000
 GULP_BYTES = 32 * 1024
 """Some 35 events: at 100,000 events/s they are there in a third of a millisecond, and KubeArmor's slots hold ten. From
 64 KiB on the kernel may bound the socket's window by it."""
+RATE_SECONDS = 2.0
+"""So long the rate counts that a reader has said last."""
 BACKLOG_BYTES = 4 * 1024
 """So much in the socket means that gRPC's threads come late, not that everything was read."""
 OPEN_FILES = Path("/proc/self/fd")
@@ -44,10 +47,12 @@ class ReadPause:
     """One per reader: whether it pauses. Sans clock: a clock of Unix nanoseconds that is set does no harm."""
 
     def __init__(self, pause_seconds: float) -> None:
+        self.rate = 0.0
+        """Events per second of late."""
         self._pause_seconds = pause_seconds
         self._since_unix_nano = 0
         self._events_then = 0
-        self._rate = 0.0
+        self._last_rate = 0.0
 
     def seconds(self, now_unix_nano: int, events: int) -> float:
         """Asked by a reader that has read everything; 0 for reading on.
@@ -58,14 +63,17 @@ class ReadPause:
         """
         elapsed, read = now_unix_nano - self._since_unix_nano, events - self._events_then
         if not 0 <= elapsed < WINDOW_NANOS:
-            self._rate = max(0.0, read * WINDOW_NANOS / elapsed)
+            self._last_rate = max(0.0, read * WINDOW_NANOS / elapsed)
             self._since_unix_nano, self._events_then, read = now_unix_nano, events, 0
-        rate = max(self._rate, read)
-        return self._pause_seconds if LEAST_EVENTS_PER_SECOND <= rate <= MOST_EVENTS_PER_SECOND else 0.0
+        self.rate = max(self._last_rate, read)
+        return self._pause_seconds if LEAST_EVENTS_PER_SECOND <= self.rate <= MOST_EVENTS_PER_SECOND else 0.0
 
 
 class ConnectionPause:
-    """One per connection: its readers pause at the same time, or each of them would wake gRPC for all. Thread-safe.
+    """One per connection. The reader with the most events pauses, and gRPC's threads with it. Thread-safe.
+
+    The others have their events in the same gulp: pausing too, they would wake for nothing, and begin a pause while
+    that one still reads.
 
     Args:
         peer: whom gRPC dials: the upstream, or the proxy on the way to it.
@@ -75,24 +83,28 @@ class ConnectionPause:
         self._peer = peer
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] | None = None
-        self._until = 0.0
+        self._rates: dict[Hashable, tuple[float, float]] = {}
+        """Of the readers that may pause, and when it was said."""
 
-    def begin(self, seconds: float) -> float:
-        """A reader pauses; returns for how long: less where a pause is under way."""
+    def begin(self, reader: Hashable, rate: float) -> bool:
+        """A reader has waited for an event, and would pause; False where it should read on.
+
+        Because another one has more events; or something is in the socket, to which gRPC's threads have not come.
+        """
         with self._lock:
             now = time.monotonic()
-            if now >= self._until:
-                self._until = now + seconds
-                self._wake_for(GULP_BYTES)
-            return self._until - now
-
-    def backlog(self) -> bool:
-        """Whether something waits in the socket: gRPC's threads have not come to it, on a busy machine."""
-        with self._lock:
-            return any(_unread_bytes(one) >= BACKLOG_BYTES for one in self._opened())
+            self._rates[reader] = (rate, now)
+            if any(other > rate and now - said < RATE_SECONDS for other, said in self._rates.values()):
+                return False
+            if self._sockets is None:
+                self._sockets = connected_to(self._peer)
+            if any(_unread_bytes(one) >= BACKLOG_BYTES for one in self._sockets):
+                return False
+            self._wake_for(GULP_BYTES)
+            return True
 
     def end(self) -> None:
-        """A reader reads on: from here on whatever comes wakes gRPC."""
+        """It reads on: from here on whatever comes wakes gRPC."""
         with self._lock:
             self._wake_for(1)
 
@@ -103,13 +115,8 @@ class ConnectionPause:
                 one.close()
             self._sockets = []
 
-    def _opened(self) -> list[socket.socket]:
-        if self._sockets is None:
-            self._sockets = connected_to(self._peer)
-        return self._sockets
-
     def _wake_for(self, least_bytes: int) -> None:
-        for one in self._opened():
+        for one in self._sockets or ():
             with suppress(OSError):  # gRPC has closed it
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
 

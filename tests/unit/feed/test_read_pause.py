@@ -10,7 +10,6 @@ import pytest
 
 from otelbridge.feed.read_pause import BACKLOG_BYTES, GULP_BYTES, ConnectionPause, ReadPause, connected_to
 from otelbridge.net.address import Address
-from tests.waiting import eventually
 
 SECOND = 1_000_000_000
 PAUSE_SECONDS = 0.025
@@ -86,7 +85,7 @@ class TestConnectionPause:
     def test_an_event_waits_in_the_socket_until_the_pause_ends(self, ends: tuple[socket.socket, socket.socket]) -> None:
         upstream, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        pause.begin(30)
+        pause.begin("logs", 100)
         upstream.sendall(b"an event")
         assert not wakes(ours, within_ms=50)
         pause.end()
@@ -96,7 +95,7 @@ class TestConnectionPause:
     def test_a_burst_does_not_wait(self, ends: tuple[socket.socket, socket.socket]) -> None:
         upstream, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        pause.begin(30)
+        pause.begin("logs", 100)
         upstream.sendall(bytes(GULP_BYTES))
         assert wakes(ours, within_ms=5_000)
         pause.close()
@@ -104,53 +103,52 @@ class TestConnectionPause:
     def test_the_end_of_the_connection_does_not_wait(self, ends: tuple[socket.socket, socket.socket]) -> None:
         upstream, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        pause.begin(30)
+        pause.begin("logs", 100)
         upstream.shutdown(socket.SHUT_WR)
         assert wakes(ours, within_ms=5_000)
         pause.close()
 
-    def test_readers_of_one_connection_read_on_at_the_same_time(
-        self, ends: tuple[socket.socket, socket.socket]
-    ) -> None:
+    def test_the_reader_with_the_most_events_pauses(self, ends: tuple[socket.socket, socket.socket]) -> None:
         _, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        assert pause.begin(30) == 30
-        assert pause.begin(40) <= 30
+        assert pause.begin("alerts", 50), "nobody else is known to read"
+        assert pause.begin("logs", 100)
+        assert not pause.begin("alerts", 50)
+        assert pause.begin("logs", 100)
         pause.close()
 
     def test_nothing_stays_open_and_nothing_is_found_again(self, ends: tuple[socket.socket, socket.socket]) -> None:
         _, ours = ends
         before = open_files()
         pause = ConnectionPause(peer_of(ours))
-        pause.begin(0)
+        pause.begin("logs", 100)
         assert open_files() == before + 1
         pause.close()
-        pause.begin(0)
+        pause.begin("logs", 100)
         assert open_files() == before
 
     def test_the_socket_stays_one_that_does_not_block(self, ends: tuple[socket.socket, socket.socket]) -> None:
         _, ours = ends
         os.set_blocking(ours.fileno(), False)
         pause = ConnectionPause(peer_of(ours))
-        pause.begin(0)
+        pause.begin("logs", 100)
         assert not os.get_blocking(ours.fileno()), "gRPC's thread would wait in a read for ever"
         pause.close()
 
-    def test_what_is_left_in_the_socket_is_seen(self, ends: tuple[socket.socket, socket.socket]) -> None:
+    def test_who_finds_data_in_the_socket_reads_on(self, ends: tuple[socket.socket, socket.socket]) -> None:
         upstream, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        assert not pause.backlog()
         upstream.sendall(bytes(BACKLOG_BYTES))
-        eventually(pause.backlog)
+        assert wakes(ours, within_ms=5_000)
+        assert not pause.begin("logs", 100)
         ours.recv(BACKLOG_BYTES)
-        assert not pause.backlog()
+        assert pause.begin("logs", 100)
         pause.close()
-        assert not pause.backlog()
 
     def test_a_connection_that_grpc_has_closed_is_let_be(self, ends: tuple[socket.socket, socket.socket]) -> None:
         _, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        pause.begin(0)
+        pause.begin("logs", 100)
         ours.shutdown(socket.SHUT_RDWR)
         ours.close()
         pause.end()
