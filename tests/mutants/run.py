@@ -128,6 +128,8 @@ def main() -> int:
         "survivors": [asdict(one) for one in survivors],
     }
     RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    for one in survivors:
+        print(f"{one.place}\n{one.change}\n  {one.explained or 'NOT EXPLAINED'}")
     print(f"{tried} changes, {figures['killed']} noticed, {figures['explained']} explained: score {score:.0%}")
     return int(score < BAR)
 
