@@ -25,7 +25,7 @@ from otelbridge.feed.stream import StreamWatch
 from otelbridge.net.address import Address, Resolve
 from otelbridge.net.deadline import DeadlineExceededError, run_with_deadline
 from otelbridge.net.files import TlsFileError
-from otelbridge.net.tls_faults import CA_REMADE, fault_in
+from otelbridge.net.tls_faults import CA_REMADE, NOT_TLS, fault_in
 from otelbridge.net.tls_files import TlsFiles, read_digest, read_usable
 from otelbridge.telemetry.events import ConnectionAttempted, ConnectStep, KeepaliveStretched, Tell
 from otelbridge.telemetry.supervisor import Pulse
@@ -358,7 +358,8 @@ class Connector:
             self._unavailable_in_a_row = 0
             return loss
         self._unavailable_in_a_row += 1
-        if self._unavailable_in_a_row < PREFLIGHT_AFTER or loss.error_class is ErrorClass.CONFIGURATION:
+        known = loss.error_class is ErrorClass.CONFIGURATION and fault_in(loss.details) is not NOT_TLS
+        if known or (self._unavailable_in_a_row < PREFLIGHT_AFTER and loss.error_class is not ErrorClass.CONFIGURATION):
             return loss
         findings = self._walk()
         if findings is None or not findings.failed_step:

@@ -25,13 +25,16 @@ from otelbridge.net.address import Address, Resolve, resolve_by_system
 from otelbridge.net.files import TlsFileError
 from otelbridge.net.proxy import Proxy, connect_through
 from otelbridge.net.tls_faults import (
+    FRAME_HEADER_BYTES,
     HANDSHAKE_FAILED,
     HTTP1,
+    HTTP2_GREETING,
     NO_HTTP2,
     REFUSES_OUR_CERTIFICATE,
     WANTS_A_CERTIFICATE,
     fault_in,
     in_words,
+    is_http2_answer,
 )
 from otelbridge.net.tls_files import read_usable
 from otelbridge.telemetry.events import ConnectStep
@@ -113,16 +116,12 @@ def port_answers(ip: str, port: int, *, speaks_first: bool) -> bool:
         with socket.create_connection((ip, port), ANSWER_SECONDS) as connection:
             if not speaks_first:
                 return True
-            connection.sendall(HTTP2_PREFACE + HTTP2_EMPTY_SETTINGS)
+            connection.sendall(HTTP2_GREETING)
             return bool(connection.recv(1))
     except OSError:
         return False
 
 
-HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HTTP2_EMPTY_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-SETTINGS_FRAME = 4
-FRAME_HEADER_BYTES = 9
 TLS_ALERT = 0x15
 """First byte of what a TLS server answers to plaintext with."""
 
@@ -292,6 +291,9 @@ class _Walk:
             shaken = shake_hands(self._take_socket, files, name=name, section="feed.tls", alpn="h2")
         except HandshakeError as error:
             raise _StepError(str(error), error.cure, configuration=True) from None
+        except TimeoutError:
+            text = f"the server is connected but does not shake hands within {self._timeout:g} s"
+            raise _StepError(text, f"it looks frozen: {_ITS_LOG}", configuration=False) from None
         except OSError as error:
             text = f"the handshake was broken off: {error.strerror or error}"
             raise _StepError(text, _ITS_LOG, configuration=False) from None
@@ -312,8 +314,10 @@ class _Walk:
         assert self._socket is not None, "connect comes before"
         head, broken = b"", "the server closed the connection"
         try:
-            self._socket.sendall(HTTP2_PREFACE + HTTP2_EMPTY_SETTINGS)
+            self._socket.sendall(HTTP2_GREETING)
             head = self._socket.recv(FRAME_HEADER_BYTES)
+        except ssl.SSLEOFError:
+            pass
         except ssl.SSLError as error:
             # TLS 1.3: a client certificate is refused after the handshake, and shows at the first read.
             reason = error.reason or str(error)
@@ -324,7 +328,7 @@ class _Walk:
             raise _StepError(text, f"it looks frozen: {_ITS_LOG}", configuration=False) from None
         except OSError as error:
             broken = error.strerror or str(error)
-        if len(head) >= SETTINGS_FRAME and head[3] == SETTINGS_FRAME:
+        if is_http2_answer(head):
             return
         if head.startswith(b"HTTP/1"):
             raise _StepError(*in_words(HTTP1, "feed.tls"), configuration=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import ssl
@@ -16,13 +17,19 @@ from otelbridge.net.files import Validity
 from otelbridge.net.tls_faults import (
     CA_REMADE,
     EXPIRED,
+    FRAME_HEADER_BYTES,
     HANDSHAKE_FAILED,
+    HTTP1,
+    HTTP2_GREETING,
+    NOT_TLS,
     NOT_YET_VALID,
+    PLAINTEXT_SEEN,
     UNKNOWN_CA,
     WRONG_NAME,
     TlsFault,
     fault_in,
     in_words,
+    is_http2_answer,
 )
 from otelbridge.net.tls_files import TlsFiles, client_context
 
@@ -57,6 +64,10 @@ def shake_hands(
     """
     try:
         return _shaken(connect(), client_context(files, alpn), name, section)
+    except HandshakeError as error:
+        if error.fault is NOT_TLS and (seen := _plaintext(connect, is_http2=alpn == "h2")):
+            raise HandshakeError(seen, section) from None
+        raise
     except ssl.SSLCertVerificationError as error:
         if error.verify_code != SELF_SIGNED:
             raise HandshakeError(
@@ -73,12 +84,30 @@ def shake_hands(
     raise HandshakeError(fault, section)
 
 
+def _plaintext(connect: Callable[[], socket.socket], *, is_http2: bool) -> TlsFault | None:
+    """What a server says that is greeted in plaintext as HTTP/2; None where it is neither that nor HTTP/1."""
+    try:
+        with connect() as plain:
+            plain.sendall(HTTP2_GREETING)
+            head = plain.recv(FRAME_HEADER_BYTES)
+    except OSError:
+        return None
+    if is_http2_answer(head):
+        return PLAINTEXT_SEEN
+    if head.startswith(b"HTTP/"):
+        return HTTP1 if is_http2 else PLAINTEXT_SEEN
+    return None
+
+
 def _shaken(plain: socket.socket, context: ssl.SSLContext, name: str, section: str) -> ssl.SSLSocket:
     try:
         return context.wrap_socket(plain, server_hostname=name)
     except ssl.SSLCertVerificationError:
         plain.close()
         raise
+    except ssl.SSLEOFError:
+        plain.close()
+        raise ConnectionResetError(errno.ECONNRESET, "the server closed the connection in the handshake") from None
     except ssl.SSLError as error:
         plain.close()
         reason = error.reason or str(error)

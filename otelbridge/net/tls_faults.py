@@ -10,6 +10,16 @@ from typing import NamedTuple
 PLAINTEXT = {"feed.tls": "set feed.tls.enabled to false", "send": "let send.endpoint begin with http://"}
 """How the settings ask for plaintext, by section."""
 
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+"""What a client of HTTP/2 begins with: the preface, and empty settings."""
+SETTINGS_FRAME = 4
+FRAME_HEADER_BYTES = 9
+
+
+def is_http2_answer(head: bytes) -> bool:
+    """Whether the first bytes of an answer to the greeting are those of HTTP/2."""
+    return len(head) >= SETTINGS_FRAME and head[3] == SETTINGS_FRAME
+
 
 class TlsFault(NamedTuple):
     """What can be wrong, and what to do; `{section}` and `{plaintext}` stand for the settings' own words."""
@@ -22,8 +32,24 @@ class TlsFault(NamedTuple):
 
 NOT_TLS = TlsFault(
     ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"),
+    "what the server sends is not TLS",
+    "dial the port on which it speaks TLS",
+)
+PLAINTEXT_SEEN = TlsFault(
+    (),
     "the server answers in plaintext on this port",
     "{plaintext} if it is meant to, or dial the port on which it speaks TLS",
+)
+"""Found by asking in plaintext only: a library's words do not tell it from anything else that is not TLS."""
+OLD_TLS = TlsFault(
+    ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INAPPROPRIATE_FALLBACK"),
+    "the server speaks no version of TLS from 1.2 on",
+    "let the server, or the proxy in between, speak TLS 1.2 or 1.3",
+)
+UNKNOWN_NAME = TlsFault(
+    ("UNRECOGNIZED_NAME",),
+    "the server, or the proxy in between, does not know the name that it is dialled by",
+    "set {section}.server_name to a name that it serves",
 )
 CA_REMADE = TlsFault(
     ("BLOCK_TYPE_IS_NOT_01", "certificate signature failure", "BAD_SIGNATURE"),
@@ -80,6 +106,8 @@ HANDSHAKE_FAILED = TlsFault(
 )
 TLS_FAULTS: tuple[TlsFault, ...] = (
     NOT_TLS,
+    OLD_TLS,
+    UNKNOWN_NAME,
     CA_REMADE,
     EXPIRED,
     NOT_YET_VALID,
