@@ -200,11 +200,12 @@ def test_what_libraries_log_is_told_and_limited(telemetry: Telemetry, stderr: io
 
 def test_an_exporter_whose_endpoint_is_away_is_no_error_of_the_bridge(stderr: io.StringIO) -> None:
     telemetry = _open(stderr)
-    logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter").error("Failed to export %s", "metrics")
-    logging.getLogger("opentelemetry.sdk.trace.export").error("Exception while exporting Span.")
+    logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter").error("Failed to export %s", "here")
+    logging.getLogger("opentelemetry.sdk.trace.export").error("Exception while exporting here")
     telemetry.close(2)
 
-    assert [line.split()[1] for line in stderr.getvalue().splitlines()] == ["WARN", "ERROR"]
+    # Exporters of other tests, ended while they waited, may complain meanwhile.
+    assert [line.split()[1] for line in stderr.getvalue().splitlines() if " here" in line] == ["WARN", "ERROR"]
 
 
 def test_loggers_are_left_as_they_were_found(stderr: io.StringIO) -> None:
