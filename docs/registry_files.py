@@ -41,6 +41,13 @@ TELEMETRY_ATTRIBUTES: tuple[Declared, ...] = (
     Declared(n.HEARTBEAT_METHOD, _S, "How the upstream was asked.", "HealthCheck"),
     Declared(n.SANITIZE_REASON, _S, "What was mended.", "utf8"),
     Declared(n.CERTIFICATE_USE, _S, "What a certificate is for.", "feed"),
+    Declared(n.COVERAGE_KIND, _S, "What can be heard of: `node`, `namespace` or `policy`.", "node"),
+    Declared(
+        n.COVERAGE_ANSWER,
+        _S,
+        "`usual`, `silent`, `unknown` (the bridge was blind) or `never` (since the start).",
+        "silent",
+    ),
     Declared(n.CONNECTION_ID, _S, "A connection of this life of the bridge.", "c1"),
     Declared(n.ATTEMPT, _I, "The number of the attempt.", 3),
     Declared(n.EVENTS, _I, "Events that came.", 12),

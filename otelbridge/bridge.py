@@ -31,10 +31,12 @@ from otelbridge.settings.load import Loaded, changes, merged
 from otelbridge.settings.show import shown
 from otelbridge.settings.tree import Settings
 from otelbridge.status.answers import QueueGrowth
-from otelbridge.status.components import Components, bind_metrics
+from otelbridge.status.components import Components, bind_metrics, heard_of
 from otelbridge.status.document import Life, events_after, sections
 from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
 from otelbridge.status.server import StatusServer
+from otelbridge.telemetry.coverage import NOTE as COVERAGE_NOTE
+from otelbridge.telemetry.coverage import Coverage
 from otelbridge.telemetry.escape import Json
 from otelbridge.telemetry.events import (
     BridgeStarted,
@@ -49,6 +51,8 @@ from otelbridge.telemetry.events import (
 from otelbridge.telemetry.supervisor import SupervisedThread
 from otelbridge.telemetry.telemetry import Telemetry
 
+COVERAGE_NOTE_SECONDS = 60.0
+"""How often what coverage has learnt is written down: a kill forgets so much of it."""
 ROUND_SECONDS = 1.0
 """How often the queue is told what is being watched: the gap of a restart is exact to this."""
 
@@ -60,6 +64,7 @@ class Housekeeper:
         self._components = components
         self._tell = tell
         self._stop = threading.Event()
+        self._coverage_noted = time.monotonic()
         self._thread = SupervisedThread("housekeeper", self._turn, tell=tell)
         self.pulse = self._thread.pulse
 
@@ -74,12 +79,16 @@ class Housekeeper:
         self._stop.set()
         self._thread.join()
         self._note_what_is_watched()
+        if self._components.coverage is not None:
+            self._note_coverage(self._components.coverage)
 
     def _turn(self) -> bool:
         if self._stop.wait(ROUND_SECONDS):
             return False
         self._note_what_is_watched()
         self._call_the_roll()
+        if self._components.coverage is not None:
+            self._observe_coverage(self._components.coverage)
         self._check_the_balance()
         self._components.queue_growth.note(self._components.queue.depth().bytes, time.monotonic())
         return True
@@ -100,6 +109,17 @@ class Housekeeper:
             self._components.feed.heard(upstream, nodes)
         self._components.feed.look_at_nodes()
 
+    def _observe_coverage(self, coverage: Coverage) -> None:
+        subscriptions = self._components.feed.subscriptions()
+        blind = any(subscription.blind_since_unix_nano is not None for subscription in subscriptions)
+        coverage.observe(time.time(), heard_of(self._components), blind=blind)
+        if time.monotonic() - self._coverage_noted >= COVERAGE_NOTE_SECONDS:
+            self._note_coverage(coverage)
+
+    def _note_coverage(self, coverage: Coverage) -> None:
+        self._coverage_noted = time.monotonic()
+        self._components.queue.put([], notes={COVERAGE_NOTE: coverage.note()})
+
     def _check_the_balance(self) -> None:
         ledger, held = self._components.queue.balance()
         residue = {stream.value: records for stream, records in ledger.residue(held).items() if records}
@@ -116,7 +136,7 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         QueueUnusable: the queue's folder cannot be written.
     """
     sender = open_sender(settings.send, version=__version__)
-    tally = MappingCounts(alerts_by_policy=settings.telemetry.alert_policies)
+    tally = MappingCounts(alerts_by_policy=settings.telemetry.alert_policies or settings.telemetry.coverage)
     mapper = _mapper(settings, tally)
     spans_sender = open_traces_sender(settings.send, version=__version__) if settings.mapping.process_traces else None
     buffer = Buffer(settings.feed.buffer_max_events, settings.feed.buffer_max_bytes)
@@ -156,7 +176,13 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         trace_workers=trace_workers(queue, spans_sender, settings.send, tell) if spans_sender else None,
         sender=sender,
         telemetry=telemetry,
+        alert_policies=settings.telemetry.alert_policies,
+        coverage=_coverage(queue) if settings.telemetry.coverage else None,
     )
+
+
+def _coverage(queue: DurableQueue) -> Coverage:
+    return Coverage(queue.notes(COVERAGE_NOTE).get(COVERAGE_NOTE, ""), now=time.time())
 
 
 def _mapper(settings: Settings, tally: MappingCounts, processes: ProcessSpans | None = None) -> Mapper:
@@ -301,9 +327,10 @@ class Bridge:
             # From here on nothing can fail.
             self._settings = after
             self._shown = cast("Json", shown(replace(loaded, settings=after)))
-            by_policy = after.telemetry.alert_policies
+            by_policy = after.telemetry.alert_policies or components.coverage is not None
             changed = (after.gate, after.mapping) != (before.gate, before.mapping)
-            if changed or by_policy != before.telemetry.alert_policies:
+            components.alert_policies = after.telemetry.alert_policies
+            if changed or by_policy != mapper.tally.alerts_by_policy:
                 mapper.tally.alerts_by_policy = by_policy
                 components.mapper = mapper
                 components.pipeline.replace(gate, mapper)

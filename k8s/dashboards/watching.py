@@ -71,6 +71,20 @@ WATCHING = Row(
             otherwise="as under OtelbridgeNodeSilent.",
         ),
         Panel(
+            title="Is silence good news?",
+            kind="timeseries",
+            unit="none",
+            no_value="`telemetry.coverage` is off",
+            queries=(
+                Query(
+                    f"{by(n.COVERAGE_KIND, n.COVERAGE_ANSWER)} ({series('otelbridge.coverage.subjects')})",
+                    "{{otelbridge_coverage_kind}} {{otelbridge_coverage_answer}}",
+                ),
+            ),
+            meaning="Nodes, namespaces and policies by the answer, each against its own usual interval.",
+            otherwise="as under OtelbridgeSilentLongerThanUsual.",
+        ),
+        Panel(
             title="Watched without an event",
             kind="timeseries",
             unit="s",

@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor": "otelbridge.cli.doctor.command",
     "tail": "otelbridge.cli.tail",
     "ledger": "otelbridge.cli.ledger",
+    "coverage": "otelbridge.cli.coverage",
     "version": "otelbridge.cli.version",
     "config": "otelbridge.cli.config",
     "queue": "otelbridge.cli.queue",

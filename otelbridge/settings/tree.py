@@ -42,8 +42,8 @@ class BridgeSettings(BaseModel):
         default=False,
         description="Read the settings file again when its content changes (a ConfigMap's does). SIGHUP does so at any "
         "time. `gate`, `mapping`, `send` and `telemetry` take effect, without losing a subscription or an event; the "
-        "log names what waits for a restart: the other sections, `telemetry.service_name` and "
-        "`telemetry.resource_attributes`.",
+        "log names what waits for a restart: the other sections, `telemetry.service_name`, "
+        "`telemetry.resource_attributes` and `telemetry.coverage`.",
     )
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.mapping.mapper import Mapper
-from otelbridge.mapping.model import AlertCount
+from otelbridge.mapping.model import AlertCount, AlertKind, Workload
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.pipeline import Pipeline
 from otelbridge.queue.checkpoint import Account
@@ -23,6 +24,7 @@ from otelbridge.send.sender import Sender
 from otelbridge.send.workers import Workers
 from otelbridge.status.answers import QueueGrowth
 from otelbridge.telemetry import names
+from otelbridge.telemetry.coverage import Answer, Coverage, Kind, Subject
 from otelbridge.telemetry.metrics import COUNTED, OWN, Instrument, InstrumentKind, Observed
 from otelbridge.telemetry.telemetry import Telemetry
 
@@ -47,6 +49,10 @@ class Components:
     """Those that carry spans, where there are or were some."""
     sender: Sender
     telemetry: Telemetry
+    alert_policies: bool
+    """Whether the metric of alerts tells policies apart."""
+    coverage: Coverage | None
+    """None unless the operator wants it."""
 
     def all_workers(self) -> list[Workers]:
         """Of both signals."""
@@ -156,7 +162,37 @@ def _certificates(components: Components) -> Observed:
 
 
 def _alerts(components: Components) -> Observed:
-    return [_alert_count(count) for count in components.mapper.tally.alert_counts()]
+    counts = components.mapper.tally.alert_counts()
+    if not components.alert_policies:  # coverage may have told them apart
+        merged: Counter[tuple[Workload | None, AlertKind]] = Counter()
+        for workload, kind, alerts in counts:
+            merged[workload, (*kind[:3], "")] += alerts
+        counts = [AlertCount(workload, kind, alerts) for (workload, kind), alerts in merged.items()]
+    return [_alert_count(count) for count in counts]
+
+
+def heard_of(components: Components) -> dict[Subject, float]:
+    """Of each node, namespace and policy, something that changes with every event of it."""
+    nodes = components.feed.nodes_last_seen()
+    found: Counter[Subject] = Counter({Subject(Kind.NODE, node): seen for (_, node), seen in nodes.items()})
+    for workload, (_, _, _, policy), alerts in components.mapper.tally.alert_counts():
+        if workload is not None and workload[0]:
+            found[Subject(Kind.NAMESPACE, workload[0])] += alerts
+        if policy:
+            found[Subject(Kind.POLICY, policy)] += alerts
+    return dict(found)
+
+
+def _covered(components: Components) -> Observed:
+    if components.coverage is None:
+        return []
+    reports = components.coverage.reports(time.time())
+    found = Counter((report.subject.kind, report.answer) for report in reports)
+    return [
+        (found[kind, answer], {names.COVERAGE_KIND: kind.value, names.COVERAGE_ANSWER: answer.value})
+        for kind in Kind
+        for answer in Answer
+    ]
 
 
 def _alert_count(count: AlertCount) -> tuple[int, Mapping[str, str | int]]:
@@ -184,6 +220,7 @@ OBSERVED: Mapping[Instrument, From] = {
     Instrument("otelbridge.source.node.last_seen", _G, "s", "Unix time of the last event from a node; finds the node that is silent behind a relay.", (names.NODE,)): _nodes_last_seen,
     Instrument("otelbridge.source.nodes", _U, "{node}", "Nodes heard behind an upstream.", names.SERVER): _each(lambda status: status.nodes_seen),
     Instrument("otelbridge.source.silent_nodes", _U, "{node}", "Those of them that are silent against their habit.", names.SERVER): _each(lambda status: len(status.silent_nodes)),
+    Instrument("otelbridge.coverage.subjects", _U, "{subject}", "Nodes, namespaces and policies by the answer to `is its silence good news?`, with `telemetry.coverage`.", (names.COVERAGE_KIND, names.COVERAGE_ANSWER)): _covered,
     Instrument("otelbridge.source.unheard.time", _G, "s", "How long a connection has been watched without any event from any node; 0 once one came, or while there is none.", names.SERVER): _each(lambda status: _seconds_since(status.unheard_since_unix_nano) or 0.0),
     Instrument("otelbridge.source.state", _U, "{state}", "1 for the state that a subscription is in, 0 for the others.", (*names.SERVER, names.STATE)): _subscription_states,
     Instrument("otelbridge.source.blind.time", _G, "s", "How long the subscription has not been watching by now; 0 while it is.", names.SERVER): _each(lambda status: _seconds_since(status.blind_since_unix_nano) or 0.0),

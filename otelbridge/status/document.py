@@ -22,6 +22,7 @@ from otelbridge.send.workers import SendStatus
 from otelbridge.status.answers import AnswerDocument, answers
 from otelbridge.status.app import Events, Section
 from otelbridge.status.components import Components, certificates_in_use
+from otelbridge.telemetry.coverage import Report
 from otelbridge.telemetry.escape import Json, escape_json
 from otelbridge.telemetry.log import Level
 from otelbridge.telemetry.telemetry import Entry
@@ -122,6 +123,16 @@ class AccountsDocument(TypedDict):
     summarised: int
     held: int
     residue: int
+
+
+class CoverageDocument(TypedDict):
+    """One node, namespace or policy, and whether its silence is good news."""
+
+    kind: str
+    name: str
+    answer: str
+    last_unix_seconds: float
+    usual_seconds: float | None
 
 
 class LedgerDocument(TypedDict):
@@ -371,10 +382,27 @@ def sections(components: Components, *, settings: Callable[[], Json], life: Life
         "certificates": lambda: _certificates(components),
         "settings": settings,
     }
+    if components.coverage is not None:
+        coverage = components.coverage
+        made = {**made, "coverage": lambda: coverage_document(coverage.reports(time.time()))}
     if components.recent_events is not None:
         latest = components.recent_events
         made = {**made, "events": lambda: [event_document(noted) for noted in latest.after(0)]}
     return cast("Mapping[str, Section]", made)  # typed dictionaries are JSON, which the type checker cannot see
+
+
+def coverage_document(reports: Iterable[Report]) -> list[CoverageDocument]:
+    """What is known of each node, namespace and policy."""
+    return [
+        {
+            "kind": report.subject.kind.value,
+            "name": report.subject.name,
+            "answer": report.answer.value,
+            "last_unix_seconds": report.last_unix_seconds,
+            "usual_seconds": report.usual_seconds,
+        }
+        for report in reports
+    ]
 
 
 def events_after(components: Components) -> Events | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
@@ -185,12 +185,6 @@ class Coverage:
                 self._subjects[Subject(Kind(kind), str(name))] = habit
         except (ValueError, TypeError, AttributeError, RecursionError):
             self._subjects.clear()  # it begins anew
-
-
-def never_fired(policies: Iterable[str], reports: Iterable[Report]) -> list[str]:
-    """Of the policies that exist, those that were never heard of, in order."""
-    heard = {report.subject.name for report in reports if report.subject.kind is Kind.POLICY}
-    return sorted({policy for policy in policies if policy not in heard})
 
 
 def policies_in(document: Any) -> list[str]:

@@ -63,4 +63,8 @@ class TelemetrySettings(BaseModel):
     )
     log_format: Literal["text", "json"] = Field(default="text", description="How the log lines on stderr look.")
     max_nodes: int = Field(default=1000, ge=0, le=1_000_000, description="Most nodes that get a series of their own.")
+    coverage: bool = Field(
+        default=False,
+        description="Learn the usual interval of each node, namespace and policy, for `otelbridge coverage`. Taken over at a restart.",
+    )
     alert_policies: bool = Field(default=False, description="Add the policy's name to the metric `otelbridge.alerts`.")

@@ -54,7 +54,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "flood": {"rate_per_second": 10, "burst": 50},
         },
         queue={"retain_seconds": 60},
-        telemetry={"alert_policies": True},
+        telemetry={"alert_policies": True, "coverage": True},
     ) as scene:
         for _ in range(2):
             scene.bridge.wait_until_watching()

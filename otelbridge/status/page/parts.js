@@ -185,6 +185,29 @@ export function certificates(document) {
   return [table("Certificates", [["Server"], ["Use"], ["Expires"], ["On"]], rows)];
 }
 
+const COVERAGE = {
+  silent: ["silent for longer than usual", "bad"],
+  unknown: ["blind meanwhile: unknown", "warn"],
+  never: ["never since the start", "warn"],
+  usual: ["as usual", "good"],
+};
+
+export function coverage(document) {
+  if (!document.coverage) return [none("Not learnt; telemetry.coverage turns it on.")];
+  if (!document.coverage.length) return [none("Nothing has been heard of yet.")];
+  const worst = Object.keys(COVERAGE);
+  const rows = [...document.coverage]
+    .sort((one, other) => worst.indexOf(one.answer) - worst.indexOf(other.answer))
+    .map((one) => [
+      one.kind,
+      make("span", { class: "mono" }, one.name),
+      badge(...(COVERAGE[one.answer] ?? [one.answer, "warn"])),
+      date(one.last_unix_seconds),
+      one.usual_seconds === null ? "not known yet" : duration(one.usual_seconds),
+    ]);
+  return [table("Coverage", [["Kind"], ["Name"], ["Answer"], ["Last heard of"], ["Usual interval"]], rows)];
+}
+
 export function settings(document) {
   const flat = [];
   const walk = (path, value) => {

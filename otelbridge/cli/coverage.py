@@ -1,0 +1,102 @@
+"""`otelbridge coverage`: is silence good news? Shows when each node, namespace and policy was heard of last."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any, TypeGuard
+
+import typer
+
+from otelbridge.cli.output import Exit, Output, OutputOption, age_in_words, fail, in_words, print_json, print_table
+from otelbridge.cli.status_client import NoStatusError, ask, document_address
+from otelbridge.status.document import CoverageDocument
+from otelbridge.status.settings import DEFAULT_STATUS_PORT
+from otelbridge.telemetry.coverage import Answer, Kind, policies_in
+
+EXAMPLES = (
+    "otelbridge coverage --url http://127.0.0.1:32799",
+    "kubectl get ksp,csp,hsp -A -o json | otelbridge coverage --policies -",
+)
+NANOSECONDS = 1_000_000_000
+MAX_POLICIES_BYTES = 64 * 1024 * 1024
+WORDS = {
+    Answer.USUAL: "as usual",
+    Answer.SILENT: "silent for longer than usual",
+    Answer.UNKNOWN: "blind meanwhile: unknown",
+    Answer.NEVER: "never since the start",
+}
+
+
+def coverage(
+    *,
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="The status address of a running bridge.")
+    ] = f"http://127.0.0.1:{DEFAULT_STATUS_PORT}",
+    policies: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="What `kubectl get ksp,csp,hsp -A -o json` prints; - for standard input."),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Say whether silence is good news.
+
+    Compares the silence of each node, namespace and policy with its own usual interval. Exits with 1 where one is
+    silent for longer.
+    """
+    found = of_running_bridge(url)
+    existing = _policies(policies) if policies else []
+    never = sorted(set(existing) - {one["name"] for one in found if one["kind"] == Kind.POLICY})
+    if output is Output.JSON:
+        print_json({"subjects": found, "policies_that_never_fired": never})
+    else:
+        rows = [(one["kind"], one["name"], WORDS[Answer(one["answer"])], _last(one), _usual(one)) for one in found]
+        print_table(("kind", "name", "answer", "last heard of", "usual interval"), rows)
+        for name in never:
+            print(f"policy {name} has never fired, as far as this bridge knows")
+    if any(one["answer"] == Answer.SILENT for one in found):
+        raise typer.Exit(Exit.FAILED)
+
+
+def of_running_bridge(url: str) -> list[CoverageDocument]:
+    """What a bridge knows; ends the command when there is no answer."""
+    try:
+        address = document_address(url, "/status")
+        document = ask(address)
+    except NoStatusError as error:
+        fail(str(error), Exit.UNREACHABLE)
+    except ValueError as error:
+        fail(f"Wrong usage: {error}", Exit.WRONG_USAGE)
+    found = document.get("coverage")
+    if found is None and "ledger" in document:
+        fail("The bridge does not learn it: set telemetry.coverage to true, and start it again.", Exit.FAILED)
+    if not _is_coverage(found):
+        fail(f"{address} answers, but not with a bridge's status.", Exit.UNREACHABLE)
+    return found
+
+
+def _is_coverage(found: Any) -> TypeGuard[list[CoverageDocument]]:
+    try:
+        return all(Kind(one["kind"]) and Answer(one["answer"]) and isinstance(one["name"], str) for one in found)
+    except (TypeError, KeyError, ValueError):
+        return False
+
+
+def _policies(source: str) -> list[str]:
+    try:
+        with nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as file:
+            return policies_in(json.loads(file.read(MAX_POLICIES_BYTES)))
+    except OSError as error:
+        fail(f"{source} cannot be read: {error.strerror or error}", Exit.UNREACHABLE)
+    except (ValueError, RecursionError) as error:
+        fail(f"{source} is no list of policies: {error}", Exit.FAILED)
+
+
+def _last(one: CoverageDocument) -> str:
+    return in_words(int(one["last_unix_seconds"] * NANOSECONDS))
+
+
+def _usual(one: CoverageDocument) -> str:
+    return "not known yet" if one["usual_seconds"] is None else age_in_words(one["usual_seconds"])
