@@ -324,7 +324,7 @@ def _cross_checked(
 AT_ONCE = ("gate", "mapping", "send", "telemetry")
 """Sections that a running bridge takes over without losing a subscription or a batch."""
 IDENTITY = ("telemetry.service_name", "telemetry.resource_attributes", "telemetry.coverage")
-"""What a process says it is, which OpenTelemetry wants to stay the same while it lives, and what is set up at a start."""
+"""What a process says it is, which stays the same while it lives (OpenTelemetry), and what is set up at a start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,7 @@ def test_every_declared_metric_is_seen_in_a_run_with_faults(tmp_path: Path) -> N
                 "retry": {"initial_seconds": 0.2, "max_seconds": 0.5},
             },
             send={"endpoint": endpoint.grpc_endpoint, "retry_initial_seconds": 0.1, "retry_max_seconds": 0.2},
-            telemetry=OWN_METRICS,
+            telemetry={**OWN_METRICS, "coverage": True},
         ) as bridge,
     ):
         bridge.wait_until_watching()
