@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -54,8 +55,9 @@ class SimulatorProcess:
         return self
 
     def freeze(self) -> None:
-        """SIGSTOP: the kernel still acknowledges what comes, nothing answers."""
+        """SIGSTOP, and it has stopped: the kernel still acknowledges what comes, nothing answers."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         """SIGCONT."""

@@ -95,7 +95,7 @@ def init(
     except FileExistsError:
         fail(f"{file} exists already, and is left as it is.")
     except OSError as error:
-        fail(f"{file} cannot be written: {error.strerror}.")
+        fail(f"{file} cannot be written: {error.strerror}.", Exit.UNREACHABLE)
     say(f"Written: {file}")
 
 

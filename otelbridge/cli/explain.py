@@ -232,6 +232,8 @@ def explain(
 def _found_in(file: Path) -> Iterator[FoundEvent | NotAnEvent]:
     """What is in the file or in stdin; one that cannot be read ends the command."""
     try:
+        if file == STDIN and sys.stdin is None:
+            fail("stdin cannot be read: it is closed", Exit.UNREACHABLE)
         if file == STDIN:
             yield from read_events(opened(sys.stdin.buffer), "stdin")
         else:

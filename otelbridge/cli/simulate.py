@@ -12,9 +12,10 @@ import typer
 
 from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table, say
 from otelbridge.cli.process import stop_on_signals
-from otelbridge.event import Stream
+from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.net.address import DEFAULT_PORT, HIGHEST_PORT
 from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT
+from otelbridge.settings.problems import did_you_mean
 from otelbridge.simulator.endpoint import EndpointOptions, serve_endpoint
 from otelbridge.simulator.endpoint_answers import ZOO, zoo_table
 from otelbridge.simulator.faults import FaultError, faults_table, parse_fault
@@ -84,7 +85,7 @@ def simulate(
             profile=NODE if node else RELAY,
             tls=tls,
             source=source,
-            streams=tuple(Stream(name.strip()) for name in streams.split(",")),
+            streams=tuple(map(_stream, streams.split(","))),
             loop=loop,
             seed=seed,
             pace=PublishPace(per_second=rate or None, burst=burst, count=count, duration_seconds=duration),
@@ -97,6 +98,13 @@ def simulate(
     except (ValueError, FaultError) as error:
         fail(f"Wrong usage: {error}", Exit.WRONG_USAGE)
     _tell_summary(_served(options), output)
+
+
+def _stream(name: str) -> Stream:
+    known = tuple(map(str, UPSTREAM_STREAMS))
+    if name.strip() not in known:
+        raise ValueError(f"--streams {name}: it is none of {', '.join(known)}. {did_you_mean(name, known)}".rstrip())
+    return Stream(name.strip())
 
 
 def _served(options: SimulateOptions) -> Summary:
@@ -112,7 +120,8 @@ def _served(options: SimulateOptions) -> Summary:
     except SourceError as error:
         fail(f"Nothing to send: {error}", Exit.FAILED)
     except OSError as error:
-        fail(str(error), Exit.UNREACHABLE)
+        unreadable = f"{error.filename} cannot be read: {error.strerror}." if error.filename else str(error)
+        fail(unreadable, Exit.UNREACHABLE)
 
 
 def _tell_summary(summary: Summary, output: Output) -> None:
@@ -156,7 +165,8 @@ def endpoint(
         print(zoo_table())
         return
     if answer not in ZOO:
-        fail(f"Wrong usage: there is no answer {answer!r}; --list-answers names them", Exit.WRONG_USAGE)
+        hint = did_you_mean(answer, ZOO) or "--list-answers names them."
+        fail(f"Wrong usage: there is no answer {answer!r}. {hint}", Exit.WRONG_USAGE)
     until = threading.Event()
     stop_on_signals(until, "Stopped.")
     options = EndpointOptions(
@@ -164,8 +174,8 @@ def endpoint(
     )
     try:
         counts = serve_endpoint(options, until)
-    except (OSError, RuntimeError) as error:
-        fail(f"Cannot listen: {error}", Exit.UNREACHABLE)
+    except OSError as error:
+        fail(f"cannot listen: {error.strerror}" if error.strerror else str(error), Exit.UNREACHABLE)
     print_json(asdict(counts))
 
 

@@ -58,7 +58,8 @@ def ask(address: str) -> dict[str, Any]:
             said = error.read(MAX_REASON_BYTES).decode("utf-8", "replace").strip() if plain else ""
         raise NoStatusError(f"{address} answers {error.code}: {said or error.reason}", answered=True) from None
     except OSError as error:
-        why = getattr(error, "reason", None) or error
+        cause = getattr(error, "reason", None) or error
+        why = getattr(cause, "strerror", None) or cause
         raise NoStatusError(f"No status from {address}: {why}.", answered=False) from None
     except (http.client.HTTPException, ValueError, RecursionError):
         raise NoStatusError(f"{address} answers, but not with a bridge's status.", answered=True) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import queue
 import random
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -361,6 +362,8 @@ def tail(
     loaded = load_or_exit(config, sets, quiet=True, kubearmor=kubearmor, streams=streams)
     _must_be_able_to_match("--action", action)
     _must_be_able_to_match("--operation", operation)
+    for option, patterns in (("--namespace", namespace), ("--pod", pod), ("--container", container)):
+        _must_be_a_name(option, patterns)
     conditions = {
         "namespace": namespace,
         "pod": pod,
@@ -383,14 +386,31 @@ def _must_be_able_to_match(option: str, patterns: list[str] | None) -> None:
         fits = shell_patterns((pattern,), any_case=True)
         if not any(map(fits, known)):
             hint = did_you_mean(pattern, known) or f"KubeArmor's are {', '.join(known)}."
-            fail(f"Wrong usage: {option} {pattern} can never match. {hint}", Exit.WRONG_USAGE)
+            fail(f"Wrong usage: {option} {pattern!r} can never match. {hint}", Exit.WRONG_USAGE)
+
+
+NAMES = re.compile(r"(\[!?\]?[^\]]*\]|[A-Za-z0-9._*?-])*")
+"""Shell patterns that a name in Kubernetes, or of a container, can match; nothing is the name of what has none."""
+SEVERAL = re.compile(r"[, ]")
+
+
+def _must_be_a_name(option: str, patterns: list[str] | None) -> None:
+    for pattern in patterns or ():
+        if NAMES.fullmatch(pattern) and (option != "--namespace" or pattern == pattern.lower()):
+            continue
+        hint = "Names have no such characters."
+        if SEVERAL.search(pattern.strip()):
+            hint = f"Repeat {option} for each."
+        elif option == "--namespace" and NAMES.fullmatch(pattern):
+            hint = f"Did you mean {pattern.lower()}?"
+        fail(f"Wrong usage: {option} {pattern!r} can never match. {hint}", Exit.WRONG_USAGE)
 
 
 def _labels(given: Any) -> dict[str, str]:
     found = {}
     for text in given:
         key, equals, pattern = text.partition("=")
-        if not equals:
+        if not equals or not key:
             fail(f"Wrong usage: --label {text} is not of the form KEY=PATTERN", Exit.WRONG_USAGE)
         found[key] = pattern
     return found

@@ -35,7 +35,7 @@ from otelbridge.settings.problems import (
     hidden,
     problems_of,
 )
-from otelbridge.settings.tree import Settings, from_text, leaves, value_at
+from otelbridge.settings.tree import Settings, from_text, leaves, section_at, value_at
 from otelbridge.settings.yaml_file import from_file
 
 FLAGS = {
@@ -84,8 +84,12 @@ def from_flags(flags: Mapping[str, str | Sequence[str]]) -> Layer:
 def _add(layer: Layer, known: Mapping[str, object], path: str, text: str, origin: str) -> None:
     leaf = known.get(path)
     if leaf is None:
-        cure = did_you_mean(path, known) or "`otelbridge config init` lists every setting."
-        layer.problems.append(Problem(path=path, wrong="there is no such setting", cure=cure, origin=origin))
+        wrong, cure = "there is no such setting", did_you_mean(path, known)
+        if path and section_at(path) is not None:
+            first = next(name for name in known if name.startswith(f"{path}."))
+            wrong, cure = "is a section", f"Set one of its keys, such as {first}."
+        cure = cure or "`otelbridge config init` lists every setting."
+        layer.problems.append(Problem(path=path, wrong=wrong, cure=cure, origin=origin))
         return
     try:
         layer.given.append(Given(path=path, value=from_text(leaf.annotation, text), origin=origin))  # type: ignore[attr-defined]

@@ -140,7 +140,11 @@ _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*")
 
 def problems_of(error: ValidationError, origin_of: Callable[[str], str]) -> list[tuple[str, Problem]]:
     """Each fault with the path of the setting (without list positions) that it concerns."""
-    return [_problem(details, origin_of) for details in error.errors()]
+    found = error.errors()
+    # A list that lost its faulty items may be too short for pydantic; what is wrong is the items.
+    faulty = {details["loc"][:-1] for details in found}
+    told = [one for one in found if one["type"] != "too_short" or one["loc"] not in faulty]
+    return [_problem(details, origin_of) for details in told]
 
 
 def _problem(details: ErrorDetails, origin_of: Callable[[str], str]) -> tuple[str, Problem]:

@@ -25,6 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otelbridge.simulator import endpoint_answers as answer_kinds
 from otelbridge.simulator.endpoint_answers import GRPC_OF_HTTP, HTTP_OF_GRPC, Answer, Request
+from otelbridge.simulator.listening import why_not
 
 METHODS: Mapping[str, str] = {
     "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
@@ -93,9 +94,9 @@ def _bound(server: grpc.Server, address: str, credentials: grpc.ServerCredential
                 port = server.add_insecure_port(address)
             else:
                 port = server.add_secure_port(address, credentials)
-        except RuntimeError:
+        except RuntimeError as error:
             if time.monotonic() >= deadline:
-                raise
+                raise OSError(f"cannot listen on {address}: {why_not(address) or error}") from None
             time.sleep(0.02)
         else:
             server.start()

@@ -114,8 +114,7 @@ class PublishPace:
     """Ends after so long."""
 
     def __post_init__(self) -> None:
-        for name in ("per_second", "burst", "duration_seconds"):
-            value = getattr(self, name)
+        for name, value in (("rate", self.per_second), ("burst", self.burst), ("duration", self.duration_seconds)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be greater than 0, not {value}")
         if self.count is not None and self.count < 0:

@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2
 from otelbridge.event import LOG_SERVICE, STREAMS, UPSTREAM_STREAMS, Stream
 from otelbridge.pb import kubearmor_pb2
 from otelbridge.simulator.fanout import Fanout, FanoutCounts, Subscriber
+from otelbridge.simulator.listening import why_not
 from otelbridge.simulator.manners import RELAY, Ending, HealthAnswer, Manners, Profile, ServerTls
 
 FILTERS = {Stream.ALERTS: ("all", "policy"), Stream.LOGS: ("all", "system")}
@@ -339,7 +340,7 @@ class Relay:
             except RuntimeError as error:
                 server.stop(None)
                 if time.monotonic() >= deadline:
-                    cause = "the port is taken" + (", or certificate and key do not fit" if self._tls else "")
+                    cause = why_not(self.endpoint) or ("certificate and key do not fit" if self._tls else str(error))
                     raise OSError(f"cannot listen on {self.endpoint}: {cause}") from error
             time.sleep(REBIND_PAUSE_SECONDS)
 

@@ -176,3 +176,10 @@ def test_ctrl_c_while_it_is_still_loading_leaves_no_traceback() -> None:
         _, talk = loading.communicate(timeout=60)
     assert talk == b""
     assert loading.returncode == -signal.SIGINT
+
+
+def test_a_closed_stdin_is_said() -> None:
+    command = ["/bin/sh", "-c", f"exec {sys.executable} -m otelbridge explain - <&-"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 3
+    assert done.stderr == "stdin cannot be read: it is closed\n"
