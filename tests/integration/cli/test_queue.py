@@ -64,7 +64,16 @@ def at(queue_folder: Path, *arguments: str) -> Ended:
 def test_the_ledger_says_that_no_record_is_missing(queue: DurableQueue, tmp_path: Path) -> None:
     ended = at(tmp_path, "ledger")
     rows = {line.split()[0]: line.split()[1:] for line in ended.data.splitlines()}
-    assert rows["stream"] == ["received", "delivered", "rejected", "dropped", "filtered", "summarised", "held", "missing"]
+    assert rows["stream"] == [
+        "received",
+        "delivered",
+        "rejected",
+        "dropped",
+        "filtered",
+        "summarised",
+        "held",
+        "missing",
+    ]
     assert rows["alerts"] == ["5", "2", "1", "0", "0", "0", "2", "0"]
     assert rows["logs"] == ["1", "0", "0", "0", "0", "0", "1", "0"]
     assert rows["all"] == ["6", "2", "1", "0", "0", "0", "3", "0"]
