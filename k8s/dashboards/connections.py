@@ -35,7 +35,7 @@ CONNECTIONS = Row(
             otherwise="noticing late: is `feed.keepalive` set longer? Coming back late: see the attempts.",
         ),
         Panel(
-            title="Lives of connections",
+            title="Lifetimes of connections",
             kind="timeseries",
             unit="s",
             no_value="none ended",

@@ -76,7 +76,7 @@ DELIVERING = Row(
             otherwise="near `send.timeout_seconds` requests are repeated though they were taken: give the Collector more room.",
         ),
         Panel(
-            title="From receipt to the endpoint's yes",
+            title="From receipt to acceptance by the endpoint",
             kind="timeseries",
             unit="s",
             queries=(

@@ -77,7 +77,7 @@ COUNTED = (
     Instrument("otelbridge.source.event.lag", _H, "s", "From an event's own time stamp to its receipt, at most 16 events of a batch standing for all; 0 where the node's clock is ahead.", (n.STREAM,), LAG),
     Instrument("otelbridge.source.stream.ends", _C, "{end}", "Streams that ended without our asking.", (n.STREAM, *n.SERVER, n.STATUS_CODE)),
     Instrument("otelbridge.source.connection.attempts", _C, "{attempt}", "Attempts to subscribe; without `error.type` for those that succeeded.", (*n.SERVER, n.ERROR_TYPE, n.ERROR_CLASS)),
-    Instrument("otelbridge.source.connection.duration", _H, "s", "Lives of connections.", (*n.SERVER, n.STATUS_CODE), LIFE),
+    Instrument("otelbridge.source.connection.duration", _H, "s", "Lifetimes of connections.", (*n.SERVER, n.STATUS_CODE), LIFE),
     Instrument("otelbridge.source.heartbeat.duration", _H, "s", "Time that a health check took.", (*n.SERVER, n.HEARTBEAT_METHOD), SHORT),
     Instrument("otelbridge.source.heartbeat.misses", _C, "{miss}", "Health checks without an answer.", n.SERVER),
     Instrument("otelbridge.source.detection.time", _H, "s", "From the last sign of life of a connection to noticing that it was lost.", n.SERVER, OUTAGE),
@@ -90,7 +90,7 @@ COUNTED = (
     Instrument("otelbridge.delivery.rejected", _C, "{record}", "Records that the endpoint rejected in a partial success or refused for good.", (n.STREAM, *n.SERVER)),
     Instrument("otelbridge.delivery.io", _C, "By", "Bytes of accepted requests, before compression.", n.SERVER),
     Instrument("otelbridge.delivery.duration", _H, "s", "Time that an accepted request took.", n.SERVER, SHORT),
-    Instrument("otelbridge.delivery.event.lag", _H, "s", "From an event's receipt to the endpoint's yes; each counts as old as the oldest of its request.", (n.STREAM, *n.SERVER), LAG),
+    Instrument("otelbridge.delivery.event.lag", _H, "s", "From an event's receipt to its acceptance by the endpoint; each counts as old as the oldest of its request.", (n.STREAM, *n.SERVER), LAG),
     Instrument("otelbridge.thread.restarts", _C, "{restart}", "Faults that nobody expected, after which a thread went on.", (n.THREAD, n.ERROR_TYPE)),
     Instrument("otelbridge.throttle.activations", _C, "{activation}", "Times that KubeArmor itself stopped reporting a container's alerts.", (n.NAMESPACE,)),
 )
