@@ -130,7 +130,7 @@ def connect_through(proxy: Proxy, host: str, port: int, dial: Callable[[str, int
         dial: connects to the proxy; its timeout stays on the socket.
 
     Raises:
-        ProxyRefusedError: the proxy answers with another status than 200.
+        ProxyRefusedError: the proxy answers with another status than 2xx.
         OSError: it cannot be reached, or breaks off.
     """
     connected = dial(proxy.host, proxy.port)
@@ -154,5 +154,5 @@ def _ask_to_connect(proxy: Proxy, connected: socket.socket, authority: str) -> N
         if not more or len(answer) > MOST_ANSWER_BYTES:
             raise ProxyRefusedError(f"the proxy {proxy} breaks off instead of connecting to {authority}")
     status = answer.partition(b"\r\n")[0].decode("latin-1")
-    if status.split(" ")[1:2] != ["200"]:
+    if not status.partition(" ")[2].startswith("2"):
         raise ProxyRefusedError(f"the proxy {proxy} does not connect to {authority}: {status}")

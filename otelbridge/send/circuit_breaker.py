@@ -7,7 +7,7 @@
 | any | only an operator can cure it | held: one probe at a time, 30 s to 5 min; at once when a file has changed |
 | any | INTERNAL, 500 and the like | unchanged for up to 32 in a row: they may be chance, or a record's fault |
 | any | UNAVAILABLE, 503, a reset | delayed; unchanged for some in a row where such runs come to nothing all the time |
-| delayed by requests under suspicion | there is another request | that one is the probe, at once |
+| delayed or held by a request under suspicion | there is another | that one is the probe, at once |
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class CircuitBreaker:
             delay = self._hold_seconds() if isinstance(outcome, Hold) else self._retry_seconds(outcome)
             self._step += 1
             self._enter(EndpointState.HELD if held else EndpointState.DELAYED, outcome, delay)
-            self._others_may_try = suspected and isinstance(outcome, RetryLater) and outcome.perhaps_its_own_fault
+            self._others_may_try = suspected and (isinstance(outcome, Hold) or outcome.perhaps_its_own_fault)
             return delay
 
     def _may_be_chance(self, outcome: RetryLater) -> bool:
@@ -291,6 +291,7 @@ class CircuitBreaker:
         self._code, self._why = (because.code, because.why) if because is not None else ("", "")
         self._cure = because.cure if isinstance(because, Hold) else ""
         self._era += 1
+        self._others_may_try = False
         self._probing = None  # a probe of an earlier era no longer keeps others waiting
         self._delay, self._next_try = delay, now + delay
         self._changed.notify_all()

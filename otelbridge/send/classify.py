@@ -80,21 +80,52 @@ HTTP_MEANINGS: Mapping[int, Meaning] = {
     408: Meaning.RETRY,
     410: Meaning.HOLD,
     411: Meaning.HOLD,
+    412: Meaning.HOLD,
     413: Meaning.TOO_LARGE,
+    414: Meaning.HOLD,
     415: Meaning.HOLD,
+    417: Meaning.HOLD,
     421: Meaning.HOLD,
     422: Meaning.REFUSED,
+    423: Meaning.RETRY,
+    424: Meaning.RETRY,
     425: Meaning.RETRY,
     426: Meaning.HOLD,
+    428: Meaning.HOLD,
     429: Meaning.RETRY,
     431: Meaning.HOLD,
+    444: Meaning.RETRY,  # nginx
     451: Meaning.HOLD,
+    460: Meaning.RETRY,  # load balancers of AWS, up to 464 and 561
+    463: Meaning.HOLD,
+    464: Meaning.HOLD,
+    494: Meaning.HOLD,  # nginx, up to 499
+    495: Meaning.HOLD,
+    496: Meaning.HOLD,
+    497: Meaning.HOLD,
+    499: Meaning.RETRY,
     501: Meaning.HOLD,
     502: Meaning.RETRY,
     503: Meaning.RETRY,
     504: Meaning.RETRY,
     505: Meaning.HOLD,
+    507: Meaning.RETRY,
+    508: Meaning.HOLD,
+    509: Meaning.RETRY,
     511: Meaning.HOLD,
+    520: Meaning.RETRY,  # Cloudflare, up to 530
+    521: Meaning.RETRY,
+    522: Meaning.RETRY,
+    523: Meaning.RETRY,
+    524: Meaning.RETRY,
+    525: Meaning.RETRY,
+    526: Meaning.RETRY,
+    527: Meaning.RETRY,
+    529: Meaning.RETRY,
+    530: Meaning.RETRY,
+    561: Meaning.HOLD,
+    598: Meaning.RETRY,
+    599: Meaning.RETRY,
 }
 HTTP_CLASSES: Mapping[int, Meaning] = {
     1: Meaning.HOLD,
@@ -105,6 +136,9 @@ HTTP_CLASSES: Mapping[int, Meaning] = {
 }
 """By the first digit, for statuses that the table above does not name."""
 REDIRECTION = 3
+USER_OF_URL = re.compile(r"//[^/?#]*@")
+BOM = b"\xef\xbb\xbf"
+"""Some platforms write it before JSON."""
 
 NOT_OTLP = (
     "this address answers, but not as an OTLP endpoint: check host, port and path of send.endpoint; the path is used "
@@ -125,6 +159,12 @@ NO_ALPN = (
     "the endpoint's TLS does not offer HTTP/2 (ALPN h2), which gRPC needs: set send.protocol to http/protobuf, or let "
     "whatever ends TLS there offer h2"
 )
+FEWER_HEADERS = (
+    "shorten what send.headers, send.headers_file and send.token_file bring: the head of a request is too large"
+)
+CLIENT_CERTIFICATE = "check send.cert_file and send.key_file: a client certificate is expected there, or another one"
+PROXY_CREDENTIALS = "put user and password of the proxy into its URL (send.proxy), or name the endpoint in NO_PROXY"
+PROXY_REFUSES = "let the proxy pass connections to the endpoint, or name the endpoint in NO_PROXY"
 REFUSES_EVERYTHING = (
     f"it has taken nothing yet: check send.endpoint (port {OTLP_GRPC_PORT} is usually gRPC, {OTLP_HTTP_PORT} HTTP), "
     "the tenant in send.headers, and whether send.compression none helps"
@@ -138,9 +178,17 @@ CURES: Mapping[str, str] = {
     "403": "give these credentials the right to write logs, or use others",
     "404": "check the path of send.endpoint: it is used as it is, so it usually ends in /v1/logs",
     "405": "check send.endpoint: nothing at that address takes OTLP logs by POST",
-    "407": "put user and password of the proxy into its URL (send.proxy), or name the endpoint in NO_PROXY",
+    "407": PROXY_CREDENTIALS,
     "415": "check send.endpoint and send.compression: it does not take protobuf, or not gzip",
+    "421": "check send.endpoint and send.server_name: that server does not answer for this name",
     "426": USE_GRPC,
+    "431": FEWER_HEADERS,
+    "464": USE_GRPC,
+    "494": FEWER_HEADERS,
+    "495": CLIENT_CERTIFICATE,
+    "496": CLIENT_CERTIFICATE,
+    "497": USE_HTTPS,
+    "561": "check send.token_file, send.headers or send.headers_file",
     "511": "let the bridge reach the endpoint without the network's login page",
 }
 REDIRECT_CURE = "set send.endpoint to where it redirects to; redirects are not followed, as credentials would go along"
@@ -169,6 +217,19 @@ WORDS: tuple[Words, ...] = (
         Meaning.HOLD,
         USE_HTTPS,
     ),
+    # nginx says with 400 what it logs as 494 to 496.
+    _words(r"header or cookie too large|header fields? too large", "400 431", Meaning.HOLD, FEWER_HEADERS),
+    _words(r"SSL certificate error|required SSL certificate", "400", Meaning.HOLD, CLIENT_CERTIFICATE),
+    # C-core, and we, of a proxy on the way.
+    _words(
+        r"proxy returned response code 407|HTTP/1\.\d 407",
+        "UNAVAILABLE ProxyRefusedError",
+        Meaning.HOLD,
+        PROXY_CREDENTIALS,
+    ),
+    _words(
+        r"proxy returned response code 4|HTTP/1\.\d 4", "UNAVAILABLE ProxyRefusedError", Meaning.HOLD, PROXY_REFUSES
+    ),
     # The words of grpc-go, grpc-java, C-core, tonic and .NET all hold one of these.
     # A record's own text may hold "gzip" as well (a process of that name), so it takes more than that beside a 400.
     _words(r"gzip|compress|encoding", "415 UNIMPLEMENTED", Meaning.HOLD, NO_COMPRESSION),
@@ -181,6 +242,7 @@ WORDS: tuple[Words, ...] = (
     ),
     # C-core, towards a server of HTTP/1, and towards a web server of HTTP/2.
     _words(r"http1\.x server|HTTP/1\.", "UNAVAILABLE UNKNOWN INTERNAL UNIMPLEMENTED", Meaning.HOLD, USE_HTTP),
+    _words(r"http2 header with status: 413", "UNKNOWN INTERNAL UNAVAILABLE", Meaning.TOO_LARGE),
     _words(
         r"http2 header with status: (?!408|429|50[234])",
         "UNKNOWN INTERNAL UNIMPLEMENTED NOT_FOUND",
@@ -226,7 +288,7 @@ WORDS: tuple[Words, ...] = (
     ),
     # Servers of the standard libraries of Go and Java answer so where others answer 413.
     _words(
-        r"(request|message|body|payload|entity)\W(\w+\W){0,3}(too large|too big|larger than|exceeds)",
+        r"(request|message|body|payload|entity)\W(\w+\W){0,3}(too large|too big|larger than|exceeds)|its size exceeds",
         FAILING,
         Meaning.TOO_LARGE,
     ),
@@ -244,6 +306,12 @@ SSL_FAULTS: Mapping[str, str] = {
     "NO_APPLICATION_PROTOCOL": USE_GRPC,
     "ALERT": "check send.cert_file and send.key_file: the endpoint did not like what it was shown",
 }
+
+NO_ANSWER = frozenset({"InvalidHeader", "LineTooLong", "UnknownProtocol", "HTTPException"})
+"""Heads that no server of OTLP sends: more of the same would come of trying again, and perhaps copies."""
+
+PERHAPS_ITS_CONTENT = frozenset({"200", "403", "404", "405", "406", "451", "501", "PERMISSION_DENIED"})
+"""What a firewall for web applications answers to a record whose text it takes for an attack: it may be about one."""
 
 
 def of_grpc(code: grpc.StatusCode, details: str, status_details: bytes = b"") -> Outcome:
@@ -289,7 +357,7 @@ def of_http(status: int, headers: Mapping[str, str], body: bytes | None, *, now:
     if status // 100 == REDIRECTION:
         cure = REDIRECT_CURE
         if "location" in headers:
-            why = f"redirects to {headers['location'].partition('?')[0]}"
+            why = f"redirects to {USER_OF_URL.sub('//', headers['location']).partition('?')[0]}"
     said = _said(code, why)
     if said is not None:
         meaning, cure = said.meaning, said.cure
@@ -314,9 +382,14 @@ def of_broken_connection(error: Exception, target: Target) -> Outcome:
     if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
         cure = USE_HTTPS if str(error).startswith(TLS_ALERT) else USE_GRPC
         return Hold(code=name, why=f"it does not speak HTTP/1.1: {why}", cure=cure)
-    if isinstance(error, RemoteDisconnected | ConnectionResetError) and target.port == OTLP_GRPC_PORT:
-        return Hold(code=name, why=why, cure=USE_GRPC)
-    return RetryLater(code=name, why=why)
+    cure = ""
+    if said := _said(name, why):
+        cure = said.cure
+    elif name in NO_ANSWER:
+        cure = NOT_OTLP
+    elif isinstance(error, RemoteDisconnected | ConnectionResetError) and target.port == OTLP_GRPC_PORT:
+        cure = USE_GRPC
+    return Hold(code=name, why=why, cure=cure) if cure else RetryLater(code=name, why=why)
 
 
 def of_response(response: bytes) -> Outcome:
@@ -419,8 +492,9 @@ def _answer_of(body: bytes | None, kind: str) -> ExportLogsServiceResponse | Non
         return None
     if not body.strip():
         return ExportLogsServiceResponse()
-    if body.lstrip()[:1] == b"{":
-        return _json_answer(body)
+    text = body.removeprefix(BOM)
+    if text.lstrip()[:1] == b"{":
+        return _json_answer(text)
     try:
         answer = ExportLogsServiceResponse.FromString(body)
     except DecodeError:

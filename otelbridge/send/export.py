@@ -6,6 +6,7 @@
 | retry later, hold | given back; the circuit breaker waits |
 | too large, refused; several records | searched for the bad ones: parts are sent at once (`bad_records.Search`) |
 | too large, refused; one record | set aside, if that is no chance and others are accepted; else tried again later |
+| refused as a firewall does, by an endpoint that accepted others | held, but others are tried at once; then as below |
 | perhaps its own fault | kept apart, tried between others until accepted, split or convicted (`bad_records.Suspects`) |
 """
 
@@ -29,6 +30,7 @@ from otelbridge.queue.packing import DamagedRequest, joined, packed, unpacked
 from otelbridge.queue.queue import LeasingQueue
 from otelbridge.send.bad_records import BadSources, Contents, Group, Refusals, Search, Suspects, Verdict, halves
 from otelbridge.send.circuit_breaker import CircuitBreaker, Permit, SendCounts
+from otelbridge.send.classify import PERHAPS_ITS_CONTENT
 from otelbridge.send.request_limits import BacklogLimiter, Limits, RequestSize
 from otelbridge.send.sender import Sender
 from otelbridge.send.settings import SendSettings
@@ -479,6 +481,11 @@ class Export:
                 case RetryLater(perhaps_its_own_fault=True):
                     self._stumble(job, outcome, round_)
                     round_.pause_seconds = min(MAX_PAUSE_SECONDS, seconds * PAUSE_SHARE)
+                case Hold(code=code, why=why) if code in PERHAPS_ITS_CONTENT and self._others_pass(job, round_):
+                    self._stumble(job, RetryLater(code=code, why=why, perhaps_its_own_fault=True), round_)
+                case Hold(code=code) if code in PERHAPS_ITS_CONTENT and self._accepted_once and job.part is None:
+                    round_.failure, round_.failed = outcome, job.lease
+                    self._put_apart(job.lease)
                 case RetryLater() | Hold():
                     timed_out = outcome.code in TIMEOUT_CODES
                     self._size.failed(job.request_bytes, job.records, timed_out=timed_out)
@@ -556,7 +563,7 @@ class Export:
         if isinstance(outcome, TooLarge):
             self._size.too_large(job.request_bytes, job.records)
         known_bad = self._sources_are(job, self._sources.known_bad)
-        stained = job.part is not None and job.part.search.stained(job.group)
+        stained = round_.accepted > 0 and job.part is not None and job.part.search.stained(job.group)
         round_.refusals += 0 if known_bad else STAINED_WEIGHT if stained else 1
         if round_.refusals >= (REFUSALS_TO_GIVE_UP if self._accepted_once else FREE_REFUSALS):
             round_.failure, round_.failed = _refuses_everything(outcome), job.lease
@@ -629,6 +636,12 @@ class Export:
     def _no_chance(self, refusal: Refused | TooLarge) -> bool:
         """Whether it is about the record that was sent alone; a size, and damage of ours, are nobody's chance."""
         return isinstance(refusal, TooLarge) or refusal.code == DAMAGED or self._refusals.proven
+
+    def _others_pass(self, job: _Job, round_: _Round) -> bool:
+        """Whether it failed before, and others were accepted since."""
+        if job.part is not None:
+            return round_.accepted > 0
+        return job.lease.batch_ids[0] in self._suspects.trials and not round_.permit.probe
 
     def _put_apart(self, lease: Lease) -> None:
         """It failed, and nobody knows yet whether that is its fault."""
@@ -758,16 +771,15 @@ class Export:
                 context.backlog.begin()
                 context.tell(DeliveryResumed(endpoint=self._endpoint, away_seconds=round(away_seconds, 3)))
         failure = round_.failure or (None if round_.accepted else round_.stumbled)
-        if failure is not None and round_.failed is not None:
-            self._tell_failure(
-                failure, round_.failed, context.breaker.failed(permit, failure, suspected=round_.suspected)
-            )
-        else:
+        if failure is None or round_.failed is None:
             context.breaker.unused(permit)
+            return
+        suspected = round_.suspected or (failure.code in PERHAPS_ITS_CONTENT and not permit.probe)
+        delay = context.breaker.failed(permit, failure, suspected=suspected)
+        if delay is not None:  # else another request under way met the same, and told; or it may be chance
+            self._tell_failure(failure, round_.failed, delay)
 
-    def _tell_failure(self, failure: RetryLater | Hold, lease: Lease, delay: float | None) -> None:
-        if delay is None:
-            return  # another request under way met the same, and told; or it may be chance
+    def _tell_failure(self, failure: RetryLater | Hold, lease: Lease, delay: float) -> None:
         if isinstance(failure, RetryLater) and failure.perhaps_its_own_fault:
             self._size.failed(lease.request_bytes, lease.records, timed_out=False)
         event = DeliveryHeld if isinstance(failure, Hold) else DeliveryDelayed

@@ -24,6 +24,7 @@ from otelbridge.simulator.endpoint_answers import (
     Http,
     LoseAnswer,
     Partial,
+    Raw,
     RefuseTooLarge,
     Request,
     Status,
@@ -254,6 +255,50 @@ def test_new_records_do_not_wait_for_one_that_the_endpoint_fails_at(
 
     eventually(set_aside)
     eventually(lambda: road.held() == 0)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "answer"),
+    [
+        ("grpc", Status(code=grpc.StatusCode.PERMISSION_DENIED)),
+        ("http/protobuf", Http(status=403, body=b"Request blocked.")),
+        ("http/protobuf", Http(status=406)),
+        ("http/protobuf", Raw(answer=b"HTTP/1.1 200 OK\r\n\r\n<html>The requested URL was rejected.", taken=False)),
+    ],
+)
+def test_a_record_that_a_firewall_takes_for_an_attack_holds_up_no_others(
+    road: Road, endpoint: OtlpEndpoint, protocol: str, answer: Answer
+) -> None:
+    endpoint.answers = poison("poison", answer)
+    backoff = {"hold_initial_seconds": 600, "hold_max_seconds": 600}
+    workers = road.start(endpoint, protocol=protocol, **backoff)
+    road.put(batch_of("welcome"))
+    eventually(lambda: road.held() == 0)
+    road.put(batch_of(*names(10), "poison", *names(10, "s")))
+    eventually(lambda: workers.status().breaker.state is EndpointState.HELD)
+    later: list[str] = []
+
+    def set_aside() -> bool:
+        later.append(f"later{len(later)}")
+        road.put(batch_of(later[-1]))
+        return road.total(Account.REJECTED) == 1
+
+    eventually(set_aside, within_seconds=20)
+    eventually(lambda: road.held() == 0)
+    assert sorted(bodies_of(endpoint.log_records())) == sorted(["welcome", *names(10), *names(10, "s"), *later])
+
+
+def test_credentials_that_are_taken_back_hold_everything(road: Road, endpoint: OtlpEndpoint) -> None:
+    backoff = {"hold_initial_seconds": 600, "hold_max_seconds": 600}
+    workers = road.start(endpoint, protocol="http/protobuf", **backoff)
+    road.put(batch_of("welcome"))
+    eventually(lambda: road.held() == 0)
+    endpoint.answers = lambda _: Http(status=403)
+    for name in names(30):
+        road.put(batch_of(name))
+    eventually(lambda: workers.status().breaker.state is EndpointState.HELD)
+    assert endpoint.seen <= 1 + 2 + 1  # what was under way, and one more to see whether it is about the records
+    assert (road.held(), road.total(Account.REJECTED)) == (30, 0)
 
 
 def test_an_endpoint_that_fails_at_everything_destroys_nothing(road: Road, endpoint: OtlpEndpoint) -> None:

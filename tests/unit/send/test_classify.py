@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from datetime import UTC, datetime
+from http.client import HTTPException, LineTooLong, UnknownProtocol
 
 import grpc
 import pytest
@@ -11,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
+from otelbridge.net.proxy import ProxyRefusedError
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send import classify
 from otelbridge.send.classify import Meaning
@@ -82,9 +84,94 @@ HTTP_ROWS = [
     (502, "RetryLater"),
     (503, "RetryLater"),
     (504, "RetryLater"),
-    (599, "Suspect"),
+    (599, "RetryLater"),
     (700, "Suspect"),
+    (999, "Suspect"),
+    # Proxies, gateways and load balancers between the bridge and an endpoint.
+    (411, "Hold"),
+    (414, "Hold"),
+    (421, "Hold"),
+    (423, "RetryLater"),
+    (426, "Hold"),
+    (431, "Hold"),
+    (444, "RetryLater"),
+    (460, "RetryLater"),
+    (464, "Hold"),
+    (494, "Hold"),
+    (495, "Hold"),
+    (496, "Hold"),
+    (497, "Hold"),
+    (499, "RetryLater"),
+    (507, "RetryLater"),
+    (511, "Hold"),
+    (520, "RetryLater"),
+    (522, "RetryLater"),
+    (526, "RetryLater"),
+    (530, "RetryLater"),
+    (561, "Hold"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (ProxyRefusedError("the proxy p does not connect to h:1: HTTP/1.1 407 Auth Required"), "send.proxy"),
+        (ProxyRefusedError("the proxy p does not connect to h:1: HTTP/1.1 403 Forbidden"), "NO_PROXY"),
+        (LineTooLong("header line"), "not as an OTLP endpoint"),
+        (UnknownProtocol("HTTP/2"), "not as an OTLP endpoint"),
+        (HTTPException("got more than 100 headers"), "not as an OTLP endpoint"),
+    ],
+)
+def test_what_trying_again_does_not_cure_is_held(error: Exception, cure: str) -> None:
+    outcome = classify.of_broken_connection(error, TARGET)
+    assert isinstance(outcome, Hold)
+    assert cure in outcome.cure
+
+
+def test_a_proxy_that_cannot_reach_the_endpoint_is_tried_again() -> None:
+    error = ProxyRefusedError("the proxy p does not connect to h:1: HTTP/1.1 502 Bad Gateway")
+    assert isinstance(classify.of_broken_connection(error, TARGET), RetryLater)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "kind", "cure"),
+    [
+        ("UNAVAILABLE", "HTTP proxy returned response code 407", "Hold", "send.proxy"),
+        ("UNAVAILABLE", "HTTP proxy returned response code 403", "Hold", "NO_PROXY"),
+        ("UNAVAILABLE", "HTTP proxy returned response code 502", "RetryLater", ""),
+        ("UNKNOWN", "Received http2 header with status: 413", "TooLarge", ""),
+    ],
+)
+def test_what_stands_before_an_endpoint_of_grpc_is_understood(code: str, said: str, kind: str, cure: str) -> None:
+    outcome = classify.of_grpc(grpc.StatusCode[code], said)
+    assert kind_of(outcome) == kind
+    assert not isinstance(outcome, Hold) or cure in outcome.cure
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "cure"),
+    [
+        (400, "<center>Request Header Or Cookie Too Large</center>", "send.headers"),
+        (431, "Request header fields too large", "send.headers"),
+        (400, "<title>400 No required SSL certificate was sent</title>", "send.cert_file"),
+        (400, "<title>400 The SSL certificate error</title>", "send.cert_file"),
+    ],
+)
+def test_what_nginx_says_with_400_about_our_own_head_or_certificate_is_held(status: int, said: str, cure: str) -> None:
+    outcome = classify.of_http(status, {"content-type": "text/html"}, said.encode())
+    assert isinstance(outcome, Hold)
+    assert cure in outcome.cure
+
+
+def test_where_a_redirect_leads_is_said_without_a_password() -> None:
+    outcome = classify.of_http(308, {"location": "https://user:secret@h/v1/logs?token=secret"}, b"")
+    assert isinstance(outcome, Hold)
+    assert outcome.why == "redirects to https://h/v1/logs"
+
+
+def test_json_behind_a_byte_order_mark_is_read() -> None:
+    body = b'\xef\xbb\xbf{"partialSuccess":{"rejectedLogRecords":"1"}}'
+    assert classify.of_http(200, {"content-type": "application/json"}, body) == Accepted(rejected=1)
 
 
 @pytest.mark.parametrize(("status", "kind"), HTTP_ROWS)
