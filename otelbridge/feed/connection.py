@@ -50,7 +50,12 @@ class Method(StrEnum):
 REFUSED_THEN = {Method.NONCE: Method.HEALTH, Method.HEALTH: Method.KEEPALIVE, Method.KEEPALIVE: Method.KEEPALIVE}
 
 REFUSALS = frozenset(
-    {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
+    {
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.NOT_FOUND,  # grpc.health.v1 of a server that does not know this service
+    }
 )
 """Statuses that a live peer answers with when it will not have the question."""
 
@@ -124,7 +129,10 @@ class Heartbeat:
         code, why = done.code(), ""
         if code is grpc.StatusCode.OK:
             self.method = Method.HEALTH if method is Method.HEALTH else Method.NONCE
-            if method is not Method.HEALTH and done.result().Retval != nonce:
+            reply = done.result()
+            if reply is None:
+                why = "it answered without a message: is it KubeArmor?"
+            elif method is not Method.HEALTH and reply.Retval != nonce:
                 why = "it answered with another number than it was sent: is it KubeArmor?"
         elif code in REFUSALS:
             self.method = REFUSED_THEN[method]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
-from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
+from otelbridge.event import LOG_SERVICE, STREAMS, UPSTREAM_STREAMS, GapCause, Stream
 from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, NANOSECONDS
 from otelbridge.simulator.manners import Ending, HealthAnswer, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
@@ -133,3 +135,26 @@ def test_a_network_that_swallows_everything_is_noticed_by_the_heartbeat(relay: R
             assert gap.cause is GapCause.HEARTBEAT_LOSS
             assert abs(gap.started_unix_nano - cut) < NANOSECONDS
             assert gap.ended_unix_nano - opened < 3 * NANOSECONDS
+
+
+@pytest.mark.parametrize("standard", [False, True])
+def test_an_answer_without_a_message_is_no_answer_and_hangs_nothing(standard: bool) -> None:
+    over = threading.Event()
+    nothing = grpc.unary_stream_rpc_method_handler(lambda _request, _context: iter(()))
+    quiet = grpc.unary_stream_rpc_method_handler(lambda _request, _context: (b"" for _ in [over.wait()] if False))
+    watches = {facts.method: quiet for facts in STREAMS.values() if facts.method}
+    health = {} if standard else {"HealthCheck": nothing}  # where there is none, the standard one is asked
+    services = {LOG_SERVICE: {**watches, **health}, "grpc.health.v1.Health": {"Check": nothing}}
+    server = grpc.server(ThreadPoolExecutor(16))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items()]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with running(settings_for(f"127.0.0.1:{port}")) as run:
+            run.until_lost()
+            assert "without a message" in run.status.last_error
+    finally:
+        over.set()
+        server.stop(0).wait()
