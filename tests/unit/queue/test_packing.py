@@ -121,6 +121,16 @@ def test_small_requests_are_compressed_together() -> None:
     assert len(with_a_large_one) < 2 * len(alone) + len(packed(sample_request(LARGE_BYTES, 2)))
 
 
+def test_a_large_request_that_is_compressed_when_it_is_sent_is_compressed_harder() -> None:
+    chance = random.Random(1)
+    words = [chance.randbytes(chance.randrange(3, 12)).hex().encode() for _ in range(2_000)]
+    together = FIRST_TAG + b" ".join(chance.choice(words) for _ in range(PLAIN_BYTES // 8))
+    sent = gzip_member(together)
+    assert gzip.decompress(sent) == together
+    if packing.encoder is not zlib:
+        assert len(sent) < len(packed(together))
+
+
 def test_what_packing_would_not_make_smaller_is_held_as_it_is() -> None:
     noise = FIRST_TAG + random.Random(1).randbytes(5000)
     for request in (b"", FIRST_TAG, sample_request(LEAST_BYTES - 1, 1), noise):
