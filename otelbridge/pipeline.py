@@ -22,12 +22,12 @@ from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import BUFFER_FULL, OVERSIZED, Buffer, Overflow
 from otelbridge.gate.flood import NOTE, Floods, Kind, Staged, Window, kind_of
 from otelbridge.gate.rules import Gate
-from otelbridge.mapping.decode import KINDS, Decoded, decode
+from otelbridge.mapping.decode import Decoded, decode
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.mapping.synthetic import sample_of
-from otelbridge.pb.kubearmor_pb2 import Alert
+from otelbridge.pb.kubearmor_pb2 import Alert, Log
 from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.model import Batch, Retained
 from otelbridge.queue.packing import packed, plain_copy
@@ -72,6 +72,10 @@ class Findings:
         self.note_damage(stream, upstream, "dropped", f"a fault of the bridge: {fault!r}")
 
 
+# Bound once: to look a method up on a message's class costs as much as the parse.
+_parse_alert, _parse_log = Alert.FromString, Log.FromString
+
+
 class EventEncoder:
     """Belongs to the encoder's thread, which replaces `findings` at each turn."""
 
@@ -111,7 +115,8 @@ class EventEncoder:
                         self._latest.note(stream, received_unix_nano, body, mapped.encoded)
                     if not self._looks_closer:
                         return mapped
-                    return self._unless_flooded(KINDS[stream].FromString(body), mapped, received_unix_nano)
+                    parse = _parse_alert if stream is Stream.ALERTS else _parse_log
+                    return self._unless_flooded(parse(body), mapped, received_unix_nano)
             return self._by_reference(event, received_unix_nano)
         except Exception as fault:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
             raw = Decoded(Alert(), "raw", f"a fault of the bridge: {fault!r}", body=body)

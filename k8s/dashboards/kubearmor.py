@@ -14,6 +14,7 @@ MEANT_TO_BLOCK = '=~"Block|Audit [(]Block[)]"'
 """`Audit (Block)` is what KubeArmor says where it has no enforcer that could."""
 FILTERED = {"otelbridge_ledger_account": '="filtered"'}
 SUMMARISED = {"otelbridge_ledger_account": '="summarised"'}
+SPANS = {"kubearmor_stream": '="spans"'}
 LISTED = 50
 HOUR_SECONDS = 3600
 
@@ -208,6 +209,24 @@ FLOW = Row(
             queries=(Query(f"{by(n.STREAM)} ({series('otelbridge.ledger.records', **SUMMARISED)})"),),
             meaning="Events of floods, since the queue was made: each kind's are one record `otelbridge.flood` a minute.",
             otherwise="the records name the kinds; `otelbridge queue replay --kind PATTERN` sends the originals.",
+        ),
+        Panel(
+            title="Processes as spans",
+            kind="table",
+            unit="none",
+            no_value="no `mapping.process_traces`",
+            queries=(Query(f"{by(n.ACCOUNT, n.REASON)} ({series('otelbridge.ledger.records', **SPANS)})"),),
+            meaning="Spans made since the queue was made, and what became of them.",
+            otherwise="dropped ones: the trace service is away, or takes none; the log says which.",
+        ),
+        Panel(
+            title="Processes that are no spans yet",
+            kind="timeseries",
+            unit="none",
+            no_value="no `mapping.process_traces`",
+            queries=(Query(f"sum ({series('otelbridge.traces.processes')})", "processes"),),
+            meaning="Spoken of within `mapping.process_quiet_seconds`; 10,000 of a bridge at most.",
+            otherwise="at 10,000 spans are sent early, and processes go on in further spans.",
         ),
         Panel(
             title="Withheld, by namespace",

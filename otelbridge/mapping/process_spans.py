@@ -7,14 +7,16 @@ those of log records are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from struct import Struct
 from typing import Any
 
+from otelbridge import clamp
 from otelbridge.event import Stream
 from otelbridge.kubearmor import outcome_of
 from otelbridge.mapping.parts import UID_BYTES
-from otelbridge.mapping.process_tree import Kind, ProcessTree, Sighting, Span
+from otelbridge.mapping.process_tree import Kind, ProcessTree, Sighting, Span, Start
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT, THROTTLING_OPERATION
@@ -26,6 +28,7 @@ from otelbridge.mapping.wire import (
     clip,
     delimited,
     head,
+    int_heads,
     one_line,
     varint,
 )
@@ -60,11 +63,10 @@ EVENT_KEYS = (
 )  # fmt: skip
 """What spans, and the events on them, can hold."""
 TOUCHED_KEY = "kubearmor.resource"
-_END: Attribute = ("otelbridge.process.end", "estimated")
 _OBSERVED_AT = slice(1, 9)
 """Where the time of receipt stands in a record that has no other time."""
 _of_log: Callable[[Any], tuple[Any, ...]] = attrgetter(*_FIELDS)
-_of_alert: Callable[[Any], tuple[Any, ...]] = attrgetter("PolicyName", "Action")
+_of_alert: Callable[[Any], tuple[Any, ...]] = attrgetter("Action", "PolicyName")
 
 
 class ProcessSpans:
@@ -80,7 +82,8 @@ class ProcessSpans:
         self.tree.quiet_seconds = settings.process_quiet_seconds
         self._limit = settings.max_value_bytes
         self._keep_raw = settings.keep_raw
-        self._rulings: dict[tuple[str, ...], bytes] = {}
+        self._rulings: dict[bool, dict[tuple[str, ...], bytes]] = {False: {}, True: {}}
+        """For logs, and for alerts: a member of an Enum takes its time to be a key."""
         self._uid_head = head(EVENT_ATTRIBUTE, "log.record.uid", UID_BYTES)
         self._touched_heads = Heads(lambda size: head(EVENT_ATTRIBUTE, TOUCHED_KEY, size))
         self._touched_cut = attributes(EVENT_ATTRIBUTE, [("kubearmor.truncated", [TOUCHED_KEY])], MAX_RARE_BYTES, [])
@@ -93,31 +96,29 @@ class ProcessSpans:
             record: what became of it; it ends with the event's id.
             now: of any clock that does not go back, in seconds.
         """
-        stream = record.stream
+        stream, encoded_resource, encoded, unix_nano = record
         if stream is Stream.MESSAGES or message.HostPID <= 0:
             return record
         fields = _of_log(message)
-        policy, action = _of_alert(message) if stream is Stream.ALERTS else ("", "")
+        is_alert = stream is Stream.ALERTS
+        action, policy = _of_alert(message) if is_alert else ("", "")
         operation, result, source, resource, data = fields[OF_PROCESS:]
         is_command = operation == "Process" and not data.startswith("syscall=SYS_PTRACE")
         is_exec = is_command and result == "Passed"
-        tree, (_, encoded_resource, encoded, unix_nano) = self.tree, record
+        tree = self.tree
         happened = unix_nano or _observed(encoded)
-        process = tree.note(Sighting._make((*fields[:OF_PROCESS], happened, is_exec)), now, encoded_resource)
+        process = tree.note(tuple.__new__(Sighting, (*fields[:OF_PROCESS], happened, is_exec)), now, encoded_resource)
         command = resource if is_command else source
         if command and (is_command or not process.command_line):
             tree.set_command_line(process, command[: self._limit + 1])  # what is cut is to be told
-        outcome = outcome_of(result)
-        if outcome == "denied" and not process.denied:
+        if result != "Passed" and not process.denied and outcome_of(result) == "denied":
             process.denied = result
         uid = encoded[-UID_BYTES:]
-        ruling = (stream, operation, outcome, action, policy)
-        event = self._rulings.get(ruling) or self._ruling(*ruling)
-        event += _EVENT_TIME(0x09, happened) + self._uid_head + uid
-        if resource and not is_command and self._keep_raw:
-            event += self._touched(resource)
-        tree.add_event(process, uid, event)
-        return record._replace(encoded=encoded + process.ids)
+        ruling = (operation, result, action, policy)
+        event = self._rulings[is_alert].get(ruling) or self._ruling(ruling, is_alert=is_alert)
+        touched = self._touched(resource) if resource and not is_command and self._keep_raw else b""
+        tree.add_event(process, uid, b"".join((event, _EVENT_TIME(0x09, happened), self._uid_head, uid, touched)))
+        return tuple.__new__(Record, (stream, encoded_resource, encoded + process.ids, unix_nano))
 
     def due(self, now: float, *, all_of_them: bool = False) -> list[Record]:
         """The spans that are complete, as records of the stream `spans`; each is returned once."""
@@ -126,21 +127,22 @@ class ProcessSpans:
             for span in self.tree.due(now, all_of_them=all_of_them)
         ]
 
-    def _ruling(self, stream: Stream, operation: str, outcome: str, action: str, policy: str) -> bytes:
+    def _ruling(self, ruling: tuple[str, str, str, str], *, is_alert: bool) -> bytes:
         """The name of a span's event, and what KubeArmor says about it."""
-        kind = "alert" if stream is Stream.ALERTS else "telemetry"
+        operation, result, action, policy = ruling
+        kind = "alert" if is_alert else "telemetry"
         name = f"kubearmor.{kind}.{OPERATION_NAMES.get(operation.lower(), OTHER_OPERATION)}"
         if operation == THROTTLING_OPERATION:
             name = THROTTLED_EVENT
         pairs: list[Attribute] = [
-            ("kubearmor.outcome", outcome),
+            ("kubearmor.outcome", outcome_of(result)),
             ("kubearmor.action", action),
             ("security_rule.name", policy),
         ]
-        if len(self._rulings) >= MAX_RULINGS:
-            self._rulings.clear()
-        made = delimited(b"\x12", name.encode()) + attributes(EVENT_ATTRIBUTE, pairs, self._limit, [])
-        self._rulings[stream, operation, outcome, action, policy] = made
+        known = self._rulings[is_alert]
+        if len(known) >= MAX_RULINGS:
+            known.clear()
+        made = known[ruling] = delimited(b"\x12", name.encode()) + attributes(EVENT_ATTRIBUTE, pairs, self._limit, [])
         return made
 
     def _touched(self, resource: str) -> bytes:
@@ -151,40 +153,69 @@ class ProcessSpans:
         return self._touched_heads[len(raw)] + raw + self._touched_cut
 
     def _encoded(self, span: Span) -> bytes:
-        cut: list[str] = []
-        file_name = span.executable.rpartition("/")[2]
         if span.root_of is not None:
-            name, pairs = ROOT_NAMES[span.root_of], [("otelbridge.trace.root", str(span.root_of)), _END]
+            name, said = ROOT_NAMES[span.root_of], _of_span([("otelbridge.trace.root", str(span.root_of))]) + END
         else:
+            file_name = span.executable.rpartition("/")[2]
             name = clip(one_line(file_name), MAX_NAME_BYTES) or UNKNOWN_NAME
-            pairs = [
-                ("process.pid", span.pid),
-                ("process.parent_pid", span.parent_pid or ""),
-                ("process.vpid", span.vpid or ""),
-                ("process.executable.path", span.executable),
-                ("process.executable.name", file_name),
-                ("process.command_line", span.command_line),
-                ("otelbridge.process.start", str(span.start_known)),
-                _END,
-                ("otelbridge.process.parent", "unknown" if span.parent_unknown else ""),
-                ("otelbridge.process.continued", span.continues or ""),
-                ("error.type", "denied" if span.denied else ""),
-            ]
-        encoded = attributes(SPAN_ATTRIBUTE, pairs, self._limit, cut)
-        if cut:
-            encoded += attributes(SPAN_ATTRIBUTE, [("kubearmor.truncated", cut)], MAX_RARE_BYTES, [])
+            said = self._said(span, file_name)
+        start, end = clamp.unix_nano(span.start_unix_nano), clamp.unix_nano(span.end_unix_nano)
+        raw = name.encode()
         parts = [
             b"\x0a\x10", span.trace_id, b"\x12\x08", span.span_id,
             b"\x22\x08" + span.parent_span_id if span.parent_span_id else b"",
-            delimited(b"\x2a", name.encode()), INTERNAL,
-            _TIMES(0x39, span.start_unix_nano, 0x41, span.end_unix_nano),
-            encoded,
-            *(delimited(b"\x5a", event) for event in span.events),
-            b"\x60" + varint(span.dropped_events) if span.dropped_events else b"",
-            delimited(b"\x7a", delimited(b"\x12", clip(span.denied, MAX_NAME_BYTES).encode()) + ERROR)
-            if span.denied else b"",
+            b"\x2a", varint(len(raw)), raw, INTERNAL, _TIMES(0x39, start, 0x41, end), said,
         ]  # fmt: skip
+        for event in span.events.values():
+            parts += (b"\x5a", varint(len(event)), event)
+        if span.dropped_events:
+            parts.append(b"\x60" + varint(span.dropped_events))
+        if span.denied:
+            why = delimited(b"\x12", clip(span.denied, MAX_NAME_BYTES).encode())
+            parts.append(delimited(b"\x7a", why + ERROR))
         return b"".join(parts)
+
+    def _said(self, span: Span, file_name: str) -> bytes:
+        """The attributes of a process' span."""
+        cut: list[str] = []
+        parts: list[bytes] = []
+        for before, number in zip(PID_HEADS, (span.pid, span.parent_pid, span.vpid), strict=True):
+            if number > 0:
+                digits = varint(number)
+                parts += (before[len(digits)], digits)
+        for (key, heads), text in zip(TEXT_HEADS, (span.executable, file_name, span.command_line), strict=True):
+            raw = text.encode()
+            if len(raw) > self._limit:
+                cut.append(key)
+                raw = clip(text, self._limit).encode()
+            if raw:
+                parts += (heads[len(raw)], raw)
+        parts += (STARTS[span.start_known], END)
+        if span.parent_unknown:
+            parts.append(UNKNOWN_PARENT)
+        if span.continues:
+            parts.append(CONTINUED)
+        if span.denied:
+            parts.append(DENIED)
+        if cut:
+            parts.append(_of_span([("kubearmor.truncated", cut)]))
+        return b"".join(parts)
+
+
+def _of_span(pairs: list[Attribute]) -> bytes:
+    return attributes(SPAN_ATTRIBUTE, pairs, MAX_RARE_BYTES, [])
+
+
+PID_HEADS = tuple(int_heads(key, SPAN_ATTRIBUTE) for key in ("process.pid", "process.parent_pid", "process.vpid"))
+TEXT_HEADS = tuple(
+    (key, Heads(partial(head, SPAN_ATTRIBUTE, key)))
+    for key in ("process.executable.path", "process.executable.name", "process.command_line")
+)
+STARTS = {start: _of_span([("otelbridge.process.start", str(start))]) for start in Start}
+END = _of_span([("otelbridge.process.end", "estimated")])
+UNKNOWN_PARENT = _of_span([("otelbridge.process.parent", "unknown")])
+CONTINUED = _of_span([("otelbridge.process.continued", True)])
+DENIED = _of_span([("error.type", "denied")])
 
 
 def _observed(encoded: bytes) -> int:

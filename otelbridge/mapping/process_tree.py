@@ -7,30 +7,31 @@ of docs/decisions/process-traces.md. Memory is bounded, whatever is sent.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
+from struct import Struct
 from typing import NamedTuple
 
 SECOND = 1_000_000_000
 LONGEST_SECONDS = 60.0
 """A process that is never quiet becomes a span after so long, and goes on in another."""
 MAX_OPEN = 10_000
-MAX_SENT = 20_000
+MAX_SENT = 10_000
 """Processes whose span was sent, and that are remembered as parents of others."""
-MAX_TEXT_BYTES = 16 * 1024 * 1024
+MAX_TEXT_BYTES = 8 * 1024 * 1024
 """Of the texts and events of processes that are not sent yet."""
 PROCESS_BYTES = 512
 """About what a process takes without its texts."""
 MAX_EVENTS = 128
 """On one span, as OpenTelemetry's SDKs have it by default; the others are counted."""
-MAX_TRACES = 10_000
+MAX_TRACES = 4_096
 MAX_ANCESTORS = 256
 """So far up is looked for a process that would be its own ancestor."""
 TASK_NAME_CHARS = 15
 """The kernel keeps no more of a task's name."""
 TWIN_NANOS = 2 * SECOND
 """An exec comes twice, in an alert and in a log, or blocked and seen."""
+_NUMBERS = {count: Struct(f"<{count}Q").pack for count in (2, 3)}
 HOUR_NANOS = 3600 * SECOND
 LOW_HALF = 0xFFFF_FFFF
 
@@ -137,8 +138,7 @@ class Trace:
         """The encoded Resource, as the last event has it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(NamedTuple):
     """A process, or the root of a trace, as it is sent."""
 
     trace_id: bytes
@@ -160,8 +160,8 @@ class Span:
     """It goes on with a process whose span was sent before."""
     denied: str
     """What the first denial said, if there was any."""
-    events: tuple[bytes, ...]
-    """As they were added, the first ones."""
+    events: dict[bytes, bytes]
+    """By their ids, as they were added; the first ones."""
     dropped_events: int
     resource: bytes
 
@@ -398,27 +398,27 @@ class ProcessTree:
         del self._open[process]
         self._open_bytes -= process.size
         parent = process.parent
-        is_root = process.pid == 0
+        is_root = process.key[1] == 0
         self._due.append(
             Span(
-                trace_id=process.trace.id,
-                span_id=process.span_id,
-                parent_span_id=process.own_id if process.continues else parent.own_id if parent else b"",
-                root_of=process.trace.kind if is_root else None,
-                pid=process.pid,
-                parent_pid=process.parent_pid,
-                vpid=process.vpid,
-                executable=process.executable,
-                command_line=process.command_line,
-                start_unix_nano=process.start,
-                end_unix_nano=process.end,
-                start_known=process.start_known,
-                parent_unknown=parent is not None and parent.pid == 0 and not process.continues,
-                continues=process.continues,
-                denied=process.denied,
-                events=tuple(process.events.values()),
-                dropped_events=process.dropped_events,
-                resource=process.trace.resource,
+                process.trace.id,
+                process.span_id,
+                process.own_id if process.continues else parent.own_id if parent else b"",
+                process.trace.kind if is_root else None,
+                process.key[1],
+                process.parent_pid,
+                process.vpid,
+                process.executable,
+                process.command_line,
+                process.start,
+                process.end,
+                process.start_known,
+                parent is not None and parent.key[1] == 0 and not process.continues,
+                process.continues,
+                process.denied,
+                process.events,
+                process.dropped_events,
+                process.trace.resource,
             )
         )
         process.is_open = False
@@ -471,4 +471,4 @@ def _descends(process: Process | None, ancestor: Process) -> bool:
 
 
 def _span_id(trace_id: bytes, *numbers: int) -> bytes:
-    return blake2b(trace_id + b"".join(n.to_bytes(8, "little", signed=True) for n in numbers), digest_size=8).digest()
+    return blake2b(trace_id + _NUMBERS[len(numbers)](*numbers), digest_size=8).digest()

@@ -155,11 +155,11 @@ def _body_head(size: int) -> bytes:
     return BODY + varint(len(inner) + size) + inner
 
 
-def int_heads(key: str) -> tuple[bytes, ...]:
-    """Everything of a record attribute with an integer value that stands before the varint, by the varint's length."""
+def int_heads(key: str, tag: bytes = RECORD_ATTRIBUTE) -> tuple[bytes, ...]:
+    """Everything of an attribute with an integer value that stands before the varint, by the varint's length."""
     name = delimited(b"\x0a", key.encode())
     return tuple(
-        RECORD_ATTRIBUTE + varint(len(name) + 3 + digits) + name + b"\x12" + varint(1 + digits) + b"\x18"
+        tag + varint(len(name) + 3 + digits) + name + b"\x12" + varint(1 + digits) + b"\x18"
         for digits in range(MAX_VARINT_BYTES + 1)
     )
 

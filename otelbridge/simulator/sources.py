@@ -6,15 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from otelbridge.event import Stream
+from otelbridge.simulator.attack import attack
 from otelbridge.simulator.events import KubeArmorMessage, NotAnEvent, ParsedEvent, read_file, sample_events
 from otelbridge.simulator.generator import generate
 
 SAMPLES = "samples"
 GENERATED = "generated"
+ATTACK = "attack"
 MAX_REMEMBERED = 100
 """Bad lines and unknown keys that are remembered; more are only counted."""
 
@@ -34,7 +37,7 @@ class EventSource:
     """Events by name; what was wrong with a file is told by the attributes.
 
     Args:
-        name: `samples`, `generated`, or the path of a file of events (see `events`).
+        name: `samples`, `generated`, `attack`, or the path of a file of events (see `events`).
         streams: Only events of these.
         loop: Begin again at the end. What is generated has no end.
         seed: Of what is generated.
@@ -78,6 +81,10 @@ class EventSource:
 
     def _one_round(self) -> Iterator[SourcedEvent]:
         self.bad_line_count = 0
+        if self._name == ATTACK:
+            yield from starmap(SourcedEvent, attack(self._seed, self._streams))
+            self._seed += 10  # the next one has other processes, and a session of its own
+            return
         for event in sample_events() if self._name == SAMPLES else self._from_file():
             if event.stream in self._streams:
                 if event.unknown_keys and len(self.unknown_keys) < MAX_REMEMBERED:

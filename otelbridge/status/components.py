@@ -154,6 +154,11 @@ def _endpoint_states(components: Components) -> Observed:
     ]
 
 
+def _open_processes(components: Components) -> Observed:
+    processes = components.mapper.processes
+    return [(len(processes.tree), {})] if processes is not None else []
+
+
 def _certificates(components: Components) -> Observed:
     return [
         (expires, {**names.server(server), names.CERTIFICATE_USE: use})
@@ -240,6 +245,7 @@ OBSERVED: Mapping[Instrument, From] = {
     Instrument("otelbridge.ledger.residue", _U, "{record}", "Received minus everything accounted for: 0 when the ledger balances.", (names.STREAM,)): _residue,
     Instrument("otelbridge.delivery.delay", _G, "s", "Delay that the last answer asked for; 0 while records are taken.", names.SERVER): _delay,
     Instrument("otelbridge.delivery.state", _U, "{state}", "1 for the state that the endpoint is in, 0 for the others.", (*names.SERVER, names.STATE)): _endpoint_states,
+    Instrument("otelbridge.traces.processes", _U, "{process}", "Processes that events have spoken of and whose span is not made yet; with `mapping.process_traces`."): _open_processes,
     Instrument("otelbridge.certificate.expiry", _G, "s", "Unix time at which a certificate expires.", (*names.SERVER, names.CERTIFICATE_USE)): _certificates,
     Instrument("otelbridge.alerts", _C, "{alert}", "Alerts by workload, the node's own without one; at most 2,000 series, then one with `otel.metric.overflow` per operation, action and outcome. `telemetry.alert_policies` adds the policy's name.", (names.NAMESPACE, names.WORKLOAD, names.OPERATION, names.ACTION, names.ALERT_OUTCOME, names.POLICY, names.OVERFLOW)): _alerts,
 }
