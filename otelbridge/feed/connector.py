@@ -141,6 +141,9 @@ PREFLIGHT_SECONDS = 10.0
 RECHECK_SECONDS = 30.0
 """While an operator is awaited, the way is tried this often: a handshake costs them less than a subscriber does."""
 
+LOOKED_AT = 2
+"""Addresses of a name at which a look is made: `localhost` and dual-stack names have one of each family."""
+
 KEEPALIVE_LONGEST_SECONDS = 330.0
 """grpc-go's own limit for pings is five minutes; beyond that nobody polices."""
 
@@ -215,10 +218,9 @@ class Connector:
         return self._make(lambda: certificates)
 
     def port_answers(self) -> bool:
-        """Whether somebody listens where the upstream was last; asks no DNS. Blocks for a second at most."""
-        return bool(self._found) and port_answers(
-            self._found[0], self._address.port, speaks_first=not self._settings.tls.enabled
-        )
+        """Whether somebody listens where the upstream was last; asks no DNS. Blocks for two seconds at most."""
+        speaks_first = not self._settings.tls.enabled
+        return any(port_answers(ip, self._address.port, speaks_first=speaks_first) for ip in self._found[:LOOKED_AT])
 
     def cured(self, now: float) -> bool:
         """Whether what only an operator could cure seems to be cured, so that the hold can be cut short."""

@@ -24,6 +24,8 @@ WINDOW_BYTES = 64 * 1024
 """HTTP/2's window as Go begins with it: so much of a stream is on its way while the relay does not read."""
 SHARED_QUEUE = {Stream.LOGS: 10_000, Stream.ALERTS: 1_000, Stream.MESSAGES: 100}
 """Events of all nodes that wait in the relay."""
+LARGEST_BYTES = 4 * 1024 * 1024
+"""The relay takes no larger event: the node's streams end with it, all three."""
 POLL_SECONDS = 0.01
 """The relay's pause when its queue is empty."""
 PING_SECONDS = 6.0
@@ -59,7 +61,7 @@ class _Link:
     def send(self, stream: Stream) -> None:
         """Moves from the slots onto the line what its window takes."""
         slots = self.slots[stream]
-        while slots and self.under_way_bytes[stream] + len(slots[0]) <= WINDOW_BYTES:
+        while slots and (self.under_way_bytes[stream] + len(slots[0]) <= WINDOW_BYTES or not self.under_way[stream]):
             body = slots.popleft()
             self.under_way[stream].append(body)
             self.under_way_bytes[stream] += len(body)
@@ -112,6 +114,9 @@ class Nodes:
         with self._lock:
             self._published += 1
             link = self._links[name]
+            if len(body) > LARGEST_BYTES:
+                self._lost += 1 + link.drop(up_at=max(link.up_at, now + RETURN_SECONDS), line_too=True)
+                return
             slots = link.slots[stream]
             if now < link.up_at or now < link.away_until or len(slots) >= NODE_SLOTS:
                 self._lost += 1

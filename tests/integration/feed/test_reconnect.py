@@ -305,8 +305,10 @@ def test_a_stream_that_is_not_asked_for_is_not_subscribed_to(relay: Relay) -> No
         assert set(run.status.streams) == {Stream.ALERTS}
 
 
-def test_the_bridge_is_back_as_soon_as_the_port_answers_and_not_when_its_wait_is_over(relay: Relay) -> None:
-    with running(settings_for(relay.endpoint, retry={"initial_seconds": 20, "max_seconds": 30})) as run:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_bridge_is_back_as_soon_as_the_port_answers_and_not_when_its_wait_is_over(relay: Relay, host: str) -> None:
+    settings = settings_for(relay.endpoint.replace("127.0.0.1", host), retry={"initial_seconds": 20, "max_seconds": 30})
+    with running(settings, resolve=lambda *_: ("::1", "127.0.0.1")) as run:  # the relay has one of the two
         run.until_watching()
         relay.kill()
         wait = eventually(lambda: run.status.next_attempt_in_seconds or 0.0)

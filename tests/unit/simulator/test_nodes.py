@@ -8,7 +8,7 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.simulator import nodes as module
-from otelbridge.simulator.nodes import NODE_SLOTS, WINDOW_BYTES, Nodes
+from otelbridge.simulator.nodes import LARGEST_BYTES, NODE_SLOTS, WINDOW_BYTES, Nodes
 from otelbridge.simulator.upstream import Relay
 from tests.waiting import eventually
 
@@ -121,3 +121,19 @@ def test_a_relay_without_nodes_passes_nothing(nodes: Nodes) -> None:
     publish(nodes, A, 3)
     publish(nodes, B, 3)
     assert nodes.counts() == (6, 0, 6)
+
+
+def test_an_event_too_large_for_the_relay_costs_its_node_a_while_and_a_large_one_passes(nodes: Nodes) -> None:
+    publish(nodes, A, size=LARGEST_BYTES)
+    passed(nodes, 1)
+    publish(nodes, A, size=LARGEST_BYTES + 1)
+    publish(nodes, A)
+    publish(nodes, B)
+    passed(nodes, 2)
+    assert nodes.counts().lost == 2
+
+    def is_back() -> bool:
+        publish(nodes, A)
+        return nodes.counts().passed > 2
+
+    eventually(is_back, why="the relay goes back to the node")
