@@ -1,6 +1,6 @@
 """`make mutants`: breaks the walk in small ways, one at a time, and counts which of them its tests notice.
 
-    python tests/mutants/run.py [--each N] [--seed N] [COMPONENT ...]
+    python tests/mutants/run.py [--each N] [--seed N] [--results FILE] [COMPONENT ...]
 
 Of each component N places are drawn by the seed, cosmic-ray changes one of them, and that component's tests run until
 the first that fails. What survives is listed in mutants.json; `survivors.json` beside this file explains
@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,8 @@ TIMEOUT_SECONDS = 1800
 LEAVE_OUT = ("ReplaceBinaryOperator_BitOr", "Decorator", "NumberReplacer")
 """`|` stands in annotations, which nothing evaluates; a lost decorator fails at import; numbers are measured findings
 and bounds, which a test would only repeat."""
+CONSTANT = re.compile(r"[A-Z][A-Z0-9_]* = [0-9_.]+( [-+*/]+ [0-9_.]+)+( *#.*)?")
+"""A number that is written as a product or a sum: `32 * 1024 * 1024`."""
 BAR = 0.9
 
 
@@ -57,7 +60,9 @@ def candidates(folder: Path, component: str) -> list[MutationSpec]:
     with use_db(str(folder / f"{component}.sqlite"), mode=WorkDB.Mode.create) as db:
         init(modules, db, {})
         found = [item.mutations[0] for item in db.work_items]
-    useful = (one for one in found if not any(name in one.operator_name for name in LEAVE_OUT))
+    useful = [one for one in found if not any(name in one.operator_name for name in LEAVE_OUT)]
+    lines = {path: path.read_text(encoding="utf-8").splitlines() for path in modules}
+    useful = [one for one in useful if not CONSTANT.fullmatch(lines[Path(one.module_path)][one.start_pos[0] - 1])]
     return sorted(useful, key=lambda one: (str(one.module_path), one.start_pos, one.operator_name, one.occurrence))
 
 
@@ -103,6 +108,7 @@ def main() -> int:
     options.add_argument("components", nargs="*", default=COMPONENTS)
     options.add_argument("--each", type=int, default=EACH, help="changes a component")
     options.add_argument("--seed", type=int, default=SEED)
+    options.add_argument("--results", type=Path, default=RESULTS, help="where they are written")
     given = options.parse_args()
     explained = json.loads(EXPLAINED.read_text(encoding="utf-8")) if EXPLAINED.exists() else {}
     survivors: list[Survivor] = []
@@ -127,7 +133,7 @@ def main() -> int:
         "score": round(score, 3),
         "survivors": [asdict(one) for one in survivors],
     }
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    given.results.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for one in survivors:
         print(f"{one.place}\n{one.change}\n  {one.explained or 'NOT EXPLAINED'}")
     print(f"{tried} changes, {figures['killed']} noticed, {figures['explained']} explained: score {score:.0%}")
