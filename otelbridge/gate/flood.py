@@ -17,9 +17,8 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from otelbridge.event import Flood, Stream
+from otelbridge.event import Flood, Stream, outcome_of
 from otelbridge.gate.settings import FloodSettings
-from otelbridge.kubearmor import outcome_of
 
 NOTE = "flood:"
 """How the keys of notes begin."""

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
-from otelbridge.event import STREAMS, UPSTREAM_STREAMS, Stream
+from otelbridge.event import MAX_SEVERITY, STREAMS, UPSTREAM_STREAMS, Stream, labels_of, outcome_of, severity_of
 from otelbridge.gate.redact import Redaction, Redactor, blacken, find_secrets, redactors
 from otelbridge.gate.settings import GateSettings, RuleSettings
-from otelbridge.kubearmor import MAX_SEVERITY, labels_of, outcome_of, severity_of
 from otelbridge.pb import kubearmor_pb2 as pb
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from otelbridge.kubearmor import MAX_SEVERITY, outcome_of, severity_of
+from otelbridge.event import MAX_SEVERITY, outcome_of, severity_of
 from otelbridge.mapping.model import Values
 from otelbridge.mapping.wire import Attribute, severity_text
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from otelbridge.kubearmor import labels_of
+from otelbridge.event import labels_of
 from otelbridge.mapping.model import Values, Workload
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import Attribute, Value

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from otelbridge.event import Stream
+from otelbridge.event import Stream, labels_of
 from otelbridge.gate.rules import KEEP, Gate, Verdict
 from otelbridge.gate.settings import GateSettings, RuleSettings
-from otelbridge.kubearmor import labels_of
 from otelbridge.pb import kubearmor_pb2 as pb
 
 ALERT: dict[str, Any] = {

@@ -4,8 +4,7 @@ import itertools
 
 import pytest
 
-from otelbridge.event import Stream
-from otelbridge.kubearmor import labels_of
+from otelbridge.event import Stream, labels_of
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
