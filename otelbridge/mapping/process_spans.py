@@ -13,8 +13,7 @@ from struct import Struct
 from typing import Any
 
 from otelbridge import clamp
-from otelbridge.event import Stream
-from otelbridge.kubearmor import outcome_of
+from otelbridge.event import Stream, outcome_of
 from otelbridge.mapping.parts import UID_BYTES
 from otelbridge.mapping.process_tree import Kind, ProcessTree, Sighting, Span, Start
 from otelbridge.mapping.request import Record
