@@ -36,7 +36,7 @@ CHANCE_RUN_SECONDS = 30.0
 so many seconds of another: of seven backends behind a balancer, one may be well."""
 CHANCE_MEMORY_REQUESTS = 16
 """Accepted at the first try, in a row, and half of that is forgotten."""
-NO_CHANCE = frozenset({"429", "RESOURCE_EXHAUSTED", "408", "504", "DEADLINE_EXCEEDED", "timeout", "CANCELLED"})
+NO_CHANCE = frozenset({"429", "RESOURCE_EXHAUSTED", "408", "504", "DEADLINE_EXCEEDED", "timeout"})
 """Somebody asks for less, or the endpoint may have stored what it did not answer to."""
 
 

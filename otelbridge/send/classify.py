@@ -217,8 +217,9 @@ WORDS: tuple[Words, ...] = (
         Meaning.HOLD,
         USE_HTTPS,
     ),
-    # nginx says with 400 what it logs as 494 to 496.
+    # nginx says with 400 what it logs as 494 to 496; gRPC calls the head metadata.
     _words(r"header or cookie too large|header fields? too large", "400 431", Meaning.HOLD, FEWER_HEADERS),
+    _words(r"metadata size exceeds", "RESOURCE_EXHAUSTED INTERNAL", Meaning.HOLD, FEWER_HEADERS),
     _words(r"SSL certificate error|required SSL certificate", "400", Meaning.HOLD, CLIENT_CERTIFICATE),
     # C-core, and we, of a proxy on the way.
     _words(

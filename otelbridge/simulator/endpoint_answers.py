@@ -170,6 +170,7 @@ def status_details(status: Status) -> bytes:
 
 
 LARGE_BYTES = 64 * 1024
+OVERLOADED = Status(code=grpc.StatusCode.INTERNAL, details="overloaded")
 BAD_SOURCES = 10
 """One source in so many is bad."""
 PROTOBUF_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
@@ -216,14 +217,14 @@ def _if_compressed(request: Request) -> Answer:
     return Http(status=415, body=b"unsupported content encoding") if "content-encoding" in request.metadata else OK
 
 
-def _by_chance(share: float) -> Callable[[], Answers]:
+def _by_chance(share: float, failure: Answer = OVERLOADED) -> Callable[[], Answers]:
     def make() -> Answers:
         chance, lock = random.Random(), threading.Lock()  # noqa: S311  # not a secret
 
         def answer(_: Request) -> Answer:
             with lock:
                 failed = chance.random() < share
-            return Status(code=grpc.StatusCode.INTERNAL, details="overloaded") if failed else OK
+            return failure if failed else OK
 
         return answer
 
@@ -320,6 +321,23 @@ ZOO: Mapping[str, Kind] = {
         "takes nothing at all, and says that the records are bad",
         _always(Status(code=grpc.StatusCode.INVALID_ARGUMENT, details="invalid tenant")),
     ),
+    "redirects": Kind(
+        "302 to a login page; over gRPC what C-core makes of it",
+        _by_protocol(
+            over_grpc=Status(code=grpc.StatusCode.UNKNOWN, details="Received http2 header with status: 302"),
+            over_http=Http(status=302, headers={"Location": "https://user:secret@login.example/?next=logs"}),
+        ),
+    ),
+    "head-too-large": Kind(
+        "400, as nginx answers a head that is too large for it; over gRPC what C-core says of it",
+        _by_protocol(
+            over_grpc=Status(
+                code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+                details="received initial metadata size exceeds hard limit (20000 vs. 16384)",
+            ),
+            over_http=Http(status=400, body=b"<center>Request Header Or Cookie Too Large</center>"),
+        ),
+    ),
     "unauthorized": Kind("401, UNAUTHENTICATED", _always(Status(code=grpc.StatusCode.UNAUTHENTICATED))),
     # A size that can never pass.
     "too-large-tonic": Kind(
@@ -344,6 +362,13 @@ ZOO: Mapping[str, Kind] = {
     "flaky-20": Kind("500, INTERNAL to 20 % of the requests, whatever they hold", _by_chance(0.2)),
     "flaky-50": Kind("to half of them", _by_chance(0.5)),
     "flaky-85": Kind("to 85 %", _by_chance(0.85)),
+    "flaky-refusals": Kind(
+        "refuses half of the requests, whatever they hold, as one misconfigured backend of two does",
+        _by_chance(0.5, Status(code=grpc.StatusCode.INVALID_ARGUMENT, details="bad request")),
+    ),
+    "flaky-unavailable": Kind(
+        "503, UNAVAILABLE to half of the requests", _by_chance(0.5, Status(code=grpc.StatusCode.UNAVAILABLE))
+    ),
     "bad-sources": Kind("refuses each request that holds a record of one source in ten", lambda: _refuse_bad),
     "ignores-bad": Kind("says how many records of such sources it ignored, and takes the rest", lambda: _ignore_bad),
 }

@@ -59,6 +59,8 @@ ROWS: dict[str, Row] = {
     "wants-https": Row("held", HTTPS),
     "no-gzip": Row("held", GZIP),
     "refuses-all": Row("held", "send.endpoint"),
+    "redirects": Row("held", "redirects are not followed"),
+    "head-too-large": Row("held", "send.headers"),
     "unauthorized": Row("held", "send.token_file"),
     "too-large-tonic": Row(),
     "too-large-java": Row(),
@@ -69,10 +71,17 @@ ROWS: dict[str, Row] = {
     "flaky-20": Row(),
     "flaky-50": Row(),
     "flaky-85": Row(),
+    "flaky-refusals": Row(),
+    "flaky-unavailable": Row(),
     "bad-sources": Row(set_aside=BAD),
     "ignores-bad": Row(rejected=BAD),
 }
-CURE_OVER_GRPC = {"page": "LogsService", "json-error": "over gRPC", "wants-https": "http/protobuf"}
+CURE_OVER_GRPC = {
+    "page": "LogsService",
+    "json-error": "over gRPC",
+    "wants-https": "http/protobuf",
+    "redirects": "http/protobuf",
+}
 
 
 def test_the_table_has_a_row_for_each_kind_and_some_sources_are_bad() -> None:
