@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+__version__: str
 
-__version__ = version("otelbridge")
+
+def __getattr__(name: str) -> str:
+    """`__version__`, read when somebody asks: it takes a while, and until `main` runs Ctrl-C would show a traceback."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version  # noqa: PLC0415 - see above
+
+    globals()[name] = found = version("otelbridge")
+    return found

@@ -161,14 +161,16 @@ def test_a_status_port_that_is_taken_is_said(tmp_path: Path) -> None:
 
 LOAD_AND_TELL = """
 import sys
-sys.addaudithook(lambda what, of: what == "import" and of[0] == "otelbridge.cli.main" and print("loading", flush=True))
+name = sys.argv.pop(1)
+sys.addaudithook(lambda what, of: what == "import" and of[0] == name and print("loading", flush=True))
 from otelbridge.__main__ import main
 main()
 """
 
 
-def test_ctrl_c_while_it_is_still_loading_leaves_no_traceback() -> None:
-    command = [sys.executable, "-c", LOAD_AND_TELL, "demo"]
+@pytest.mark.parametrize("name", ["importlib.metadata", "otelbridge.cli.main"])
+def test_ctrl_c_while_it_is_still_loading_leaves_no_traceback(name: str) -> None:
+    command = [sys.executable, "-c", LOAD_AND_TELL, name, "demo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as loading:
         assert loading.stdout is not None
         assert loading.stdout.readline() == b"loading\n"
