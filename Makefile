@@ -45,8 +45,8 @@ cluster: ## a genuine Kubernetes control plane, kubectl, helm and kube-score, bu
 jaeger: ## the genuine Jaeger, built from its Go module
 	tests/peers/build jaeger
 
-backends: ## genuine back ends: Prometheus 3 and VictoriaLogs from Go modules, OpenSearch and Kafka from Maven
-	tests/peers/build prometheus promtool victorialogs
+backends: ## genuine back ends: Prometheus 3, VictoriaLogs and VictoriaMetrics from Go modules, OpenSearch and Kafka from Maven
+	tests/peers/build prometheus promtool victorialogs victoriametrics
 	tests/peers/jars/assemble
 
 peers: $(BIN)/python ## what the tests run and never import: rotel, another collector; ClickHouse's engine; axe, which judges the status page

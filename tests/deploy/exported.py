@@ -18,7 +18,7 @@ def exported() -> dict[str, set[str]]:
     try:
         provider = MeterProvider([reader], shutdown_on_exit=False)
         for instrument in INSTRUMENTS.values():
-            _use(provider, instrument)
+            use(provider, instrument)
         registry = CollectorRegistry()
         registry.register(reader._collector)
         found: dict[str, set[str]] = {}
@@ -32,7 +32,7 @@ def exported() -> dict[str, set[str]]:
             REGISTRY.unregister(reader._collector)
 
 
-def _use(provider: MeterProvider, instrument: Instrument) -> None:
+def use(provider: MeterProvider, instrument: Instrument) -> None:
     """Makes the instrument and records one value with every attribute."""
     meter = provider.get_meter("otelbridge")
     attributes = dict.fromkeys(instrument.attributes, "x")
