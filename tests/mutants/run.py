@@ -38,7 +38,7 @@ TIMEOUT_SECONDS = 1800
 LEAVE_OUT = ("ReplaceBinaryOperator_BitOr", "Decorator", "NumberReplacer")
 """`|` stands in annotations, which nothing evaluates; a lost decorator fails at import; numbers are measured findings
 and bounds, which a test would only repeat."""
-CONSTANT = re.compile(r"[A-Z][A-Z0-9_]* = [0-9_.]+( [-+*/]+ [0-9_.]+)+( *#.*)?")
+CONSTANT = re.compile(r"[A-Z][A-Z0-9_]* = [0-9_.]+( ?[-+*/]+ ?[0-9_.]+)+( *#.*)?")
 """A number that is written as a product or a sum: `32 * 1024 * 1024`."""
 BAR = 0.9
 
@@ -62,7 +62,12 @@ def candidates(folder: Path, component: str) -> list[MutationSpec]:
         found = [item.mutations[0] for item in db.work_items]
     useful = [one for one in found if not any(name in one.operator_name for name in LEAVE_OUT)]
     lines = {path: path.read_text(encoding="utf-8").splitlines() for path in modules}
-    useful = [one for one in useful if not CONSTANT.fullmatch(lines[Path(one.module_path)][one.start_pos[0] - 1])]
+    useful = [
+        one
+        for one in useful
+        if not CONSTANT.fullmatch(line := lines[Path(one.module_path)][one.start_pos[0] - 1])
+        and not line[one.start_pos[1] :].startswith("*,")  # of a signature: no operator
+    ]
     return sorted(useful, key=lambda one: (str(one.module_path), one.start_pos, one.operator_name, one.occurrence))
 
 

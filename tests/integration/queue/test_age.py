@@ -10,7 +10,7 @@ import pytest
 
 from otelbridge.event import Gap, Stream
 from otelbridge.queue.inspect import inspect
-from otelbridge.queue.model import Refused, RetryLater
+from otelbridge.queue.model import Accepted, Refused, RetryLater
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from tests.integration.queue.oracle import Told, assert_balanced, batch_of, drain, dropped, numbers_of, put, take
@@ -132,6 +132,29 @@ def test_a_dead_letter_that_is_sent_again_is_new(tmp_path: Path) -> None:
     assert drain(queue) == [1]
     assert_balanced(queue)
     queue.close()
+
+
+def test_whoever_looks_sees_times_by_the_machines_clock_as_it_was_set(tmp_path: Path) -> None:
+    machine = Machine()
+    queue = machine.open(tmp_path, retain_seconds=3600)
+    machine.unix += 3 * HOUR  # it is set: no time passes
+    received = machine.unix
+    for outcome in (Refused(code="400", why="no"), Accepted()):
+        put(queue, Stream.LOGS, [1], received=received)
+        machine.passes(SECOND)
+        lease = take(queue)
+        if isinstance(outcome, Refused):
+            queue.dead_letter(lease, outcome)
+        else:
+            queue.settle(lease, outcome)
+        received = machine.unix
+    queue.close()
+    first = machine.unix - 2 * SECOND
+    with inspect(tmp_path) as seen:
+        (letter,) = seen.dead_letters()
+        assert (letter.oldest_received_unix_nano, letter.refused_unix_nano) == (first, first + SECOND)
+        (kept,) = seen.retained(first + SECOND, first + SECOND)
+        assert (kept.oldest_received_unix_nano, kept.delivered_unix_nano) == (first + SECOND, first + 2 * SECOND)
 
 
 def test_the_longest_age_and_an_endless_one_end_no_upkeep(tmp_path: Path) -> None:

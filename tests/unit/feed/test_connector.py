@@ -1,9 +1,22 @@
 from __future__ import annotations
 
+import random
+import threading
 from pathlib import Path
 
-from otelbridge.feed.connector import AWAITED_CHECK_SECONDS, CHECK_SECONDS, SETTLE_SECONDS, Renewal
-from otelbridge.feed.settings import FeedTlsSettings
+from otelbridge.feed.buffer import Buffer
+from otelbridge.feed.connector import (
+    AWAITED_CHECK_SECONDS,
+    CHECK_SECONDS,
+    RECHECK_SECONDS,
+    SETTLE_SECONDS,
+    Connector,
+    Renewal,
+)
+from otelbridge.feed.settings import FeedSettings, FeedTlsSettings
+from otelbridge.net.address import parse_address
+from otelbridge.simulator.upstream import Relay
+from otelbridge.telemetry.supervisor import Pulse
 
 
 def _changed_after(renewal: Renewal, file: Path, *, awaited: bool) -> float:
@@ -37,3 +50,26 @@ def test_files_that_cannot_be_read_for_a_moment_have_not_changed(tmp_path: Path)
     assert not any(renewal.changed(second) for second in range(100, 130))
     file.write_bytes(content)
     assert not any(renewal.changed(second) for second in range(130, 160))
+
+
+def test_what_an_operator_has_to_cure_is_looked_at_again_every_half_minute() -> None:
+    with Relay() as relay:
+        connector = Connector(
+            parse_address(relay.endpoint),
+            FeedSettings(),
+            watches={},
+            buffer=Buffer(1, 1),
+            tell=lambda _: None,
+            record=lambda _: None,
+            version="1",
+            random=random.Random(1),
+            resolve=lambda *_: (),
+            stopping=threading.Event(),
+            pulse=Pulse("feed"),
+        )
+        assert not connector.cured(100.0), "nothing has to be cured"
+        connector._recheck_at = 100.0
+        assert not connector.cured(99.9)
+        assert connector.cured(100.0)
+        looked = [second for second in range(101, 161) if connector.cured(float(second))]
+    assert looked == [100 + RECHECK_SECONDS, 100 + 2 * RECHECK_SECONDS]

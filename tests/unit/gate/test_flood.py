@@ -12,10 +12,12 @@ from otelbridge.gate.flood import (
     EXAMPLES,
     HASHES,
     MAX_KINDS,
+    NOTE,
     WINDOW_SECONDS,
     Distinct,
     Floods,
     Kind,
+    Staged,
     Window,
     kind_of,
     read_note,
@@ -127,6 +129,14 @@ def test_what_is_written_down_is_read_again() -> None:
     assert (after.count, after.sample, after.resources.examples) == (1_000, b"sample", before.resources.examples)
     assert after.resources.estimate() == before.resources.estimate()
     assert len(note) < 4_096
+
+
+def test_open_windows_are_written_down_and_closed_ones_forgotten() -> None:
+    notes = Staged(open={CURL: window(3)}, closed={CAT: window(2)}).notes()
+    assert notes.pop(f"{NOTE}{CAT}") == ""
+    (read,) = map(read_note, notes.values())
+    assert read is not None
+    assert (list(notes), read[0], read[1].count) == ([f"{NOTE}{CURL}"], CURL, 3)
 
 
 def test_distinct_texts_are_counted_exactly_while_few_and_estimated_when_many() -> None:
