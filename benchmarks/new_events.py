@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from otelbridge.event import RawEvent, Stream
@@ -92,6 +93,24 @@ def microseconds(events: Sequence[RawEvent], made: EventEncoder) -> float:
     return (time.process_time_ns() - started) / 1000 / len(events)
 
 
+def calls(events: Sequence[RawEvent], made: EventEncoder) -> float:
+    """Calls of Python and C functions per event: the same on every machine."""
+    count = 0
+
+    def happened(_frame: FrameType, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(happened)
+    try:
+        for event in events:
+            made.encode(event)
+    finally:
+        sys.setprofile(before)
+    return count / len(events)
+
+
 def resident_kib() -> int:
     """Resident memory of this process."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -99,13 +118,14 @@ def resident_kib() -> int:
 
 
 def measure() -> dict[str, float]:
-    """Microseconds by encoder and kind of event, their ratio, and what a flood of new events leaves in memory."""
+    """Microseconds by encoder and kind of event, calls for a new one, and what a flood of new ones leaves in memory."""
     figures: dict[str, float] = {}
     for name, native in (("compiled", True), ("reference", False)):
         warm = encoder(native=native)
         for event in usual(EVENTS):
             warm.encode(event)
         figures[f"{name}_usual_us"] = min(microseconds(usual(EVENTS, 2), warm) for _ in range(ROUNDS))
+        figures[f"{name}_new_calls"] = calls(wholly_new(1_000, 99), warm)
         figures[f"{name}_new_us"] = min(microseconds(wholly_new(EVENTS, seed), warm) for seed in range(ROUNDS))
     warm = encoder()
     for event in usual(EVENTS):

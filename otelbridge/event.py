@@ -176,13 +176,18 @@ def severity_of(text: str) -> int:
     return level if level <= MAX_SEVERITY else 0
 
 
+MAX_PARSED_CHARS = 65_537
+"""Of one text that is taken apart: more than any attribute holds, twice what KubeArmor's monitor can send. An event may
+have 16 MiB of labels or Data, and to take those apart would hold up all others for seconds."""
+
+
 def labels_of(text: str) -> dict[str, str]:
     """`k=v,k2=v2` as a dictionary, sorted: Go writes maps in random order.
 
     A part without `=` belongs to the value before it, because Docker's values may hold commas.
     """
     labels: list[tuple[str, list[str]]] = []
-    for part in text.split(","):
+    for part in text[:MAX_PARSED_CHARS].split(","):
         key, equals, value = part.partition("=")
         if equals and key:
             labels.append((key, [value]))

@@ -26,7 +26,7 @@ from otelbridge.mapping.decode import Decoded, decode
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.severity import THROTTLING_OPERATION
-from otelbridge.mapping.synthetic import sample_of
+from otelbridge.mapping.synthetic import MAX_RAW_BYTES, sample_of
 from otelbridge.pb.kubearmor_pb2 import Alert, Log
 from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.model import Batch, Retained
@@ -176,7 +176,7 @@ class EventEncoder:
         stream, _, _, upstream = event
         event_uid = self._mapper.uid(stream, raw)
         try:
-            shown = raw._replace(body=self._gate.without_secrets(raw.body))
+            shown = raw._replace(body=self._gate.without_secrets(raw.body[:SEARCHED_RAW_BYTES]))
         except Exception as fault:  # noqa: BLE001 - bytes that nobody has read may hold what must not be shown
             shown = raw._replace(why=f"a fault of the bridge: {fault!r}", body=b"")
         record = self._mapper.map(stream, shown, received_unix_nano, event_uid)
@@ -222,6 +222,9 @@ IDLE_SECONDS = 1.0
 """Longest wait for an event, so that the thread's pulse beats and gaps go out on a quiet night."""
 DRAIN_JOIN_SECONDS = 30.0
 """A full buffer (100,000 events) is encoded in a third of this on a slow core."""
+
+SEARCHED_RAW_BYTES = MAX_RAW_BYTES + (64 << 10)
+"""Of an event that travels as bytes: no more of it is searched for secrets, and no secret at the cut is half there."""
 
 FAULT_REASON = "bridge_fault"
 """Not even the event's bytes could be made into a record."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from otelbridge.event import MAX_PARSED_CHARS
 from otelbridge.gate.settings import COMMAND_FIELDS, GateSettings
 
 # A name that says that a secret follows. `pwd` alone is the working directory.
@@ -72,6 +73,8 @@ def secrets_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+MAX_SEARCHED_CHARS = 2 * MAX_PARSED_CHARS
+"""Of one text: no record shows more than half of it, and what is behind is cut off where a secret was found."""
 MARK = "[REDACTED]"
 SECRET_GROUP = "secret"  # noqa: S105  # the name of a group in a pattern
 
@@ -129,7 +132,7 @@ def find_secrets(
             continue
         wanted = [kind for kind in kinds if field in kind.fields]
         if isinstance(held, str):
-            text, hits = blacken(held, wanted, counts)
+            text, hits = blacken(held[:MAX_SEARCHED_CHARS], wanted, counts)
             if hits:
                 found.texts.append((field, text))
         else:
@@ -177,7 +180,7 @@ def _in_map(
     """EventData: KubeArmor has split `token=x` into key and value, so they are looked at together."""
     entries, found = [], 0
     for key, value in held.items():
-        text, hits = blacken(f"{key}={value}", kinds, counts)
+        text, hits = blacken(f"{key}={value}"[:MAX_SEARCHED_CHARS], kinds, counts)
         if hits:
             entries.append((field, key, text[len(key) + 1 :] if text.startswith(f"{key}=") else MARK))
             found += hits

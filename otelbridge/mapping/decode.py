@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from otelbridge.event import STREAMS, UPSTREAM_STREAMS, Stream
-from otelbridge.mapping.wire import Value, clip
+from otelbridge.mapping.wire import MAX_VARINT_BYTES, Value, clip
 from otelbridge.pb import kubearmor_pb2 as pb
 
 MAX_FIELDS = 10_000
@@ -28,6 +28,7 @@ MAX_FIELDS = 10_000
 VARINT, _FIXED64, DELIMITED, _GROUP, _END, _FIXED32 = range(6)
 _FIXED = {_FIXED64: Struct("<Q"), _FIXED32: Struct("<I")}
 _MORE, _SEVEN_BITS = 0x80, 0x7F
+BROKEN_OFF = "it ends in the middle of a field"
 
 
 class TooManyFieldsError(Exception):
@@ -40,10 +41,11 @@ def unknown_fields(body: bytes, known: Mapping[int, int]) -> list[str]:
     A value is a number, a text, or `0x` and hexadecimal digits where it is neither.
 
     Args:
-        body: an encoded message that protobuf could parse.
+        body: an encoded message; what protobuf could not parse is read as far as it goes.
         known: the wire types of the fields that it has a place for, by number.
 
     Raises:
+        DecodeError: it ends in the middle of a field.
         TooManyFieldsError: it is not worth the work.
     """
     found: list[str] = []
@@ -65,6 +67,8 @@ def unknown_fields(body: bytes, known: Mapping[int, int]) -> list[str]:
                 found.append(f"{number}=0x{body[group_start:before].hex()}")
         else:
             value, start, at = _content(body, at, wire_type)
+            if at > end:
+                raise DecodeError(BROKEN_OFF)
             if depth == 0 and known.get(number) != wire_type:
                 found.append(f"{number}={_shown(wire_type, value, body[start:at])}")
     return found
@@ -91,13 +95,13 @@ def _shown(wire_type: int, value: int, content: bytes) -> str:
 
 def _varint(body: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
-        byte = body[at]
+    for byte in body[at : at + MAX_VARINT_BYTES]:
         at += 1
         value |= (byte & _SEVEN_BITS) << shift
         if byte < _MORE:
             return value, at
         shift += 7
+    raise DecodeError(BROKEN_OFF)
 
 
 _STRING, _BYTES = FieldDescriptor.TYPE_STRING, descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
@@ -207,16 +211,18 @@ class Decoded(NamedTuple):
 
 def decode(stream: Stream, body: bytes) -> Decoded:
     """Decodes one event of a stream; never raises."""
+    unknown: Sequence[str] = ()
+    is_large = len(body) > MAX_CHEAP_BYTES
     try:
+        if is_large:  # before it is parsed: half a million entries of a map take a second
+            unknown = unknown_fields(body, _WIRE_TYPES[KINDS[stream]])
         message = _PARSERS[stream](body)
+        if not is_large and len(UnknownFieldSet(message)):
+            unknown = unknown_fields(body, _WIRE_TYPES[type(message)])
     except DecodeError as error:
         return _leniently(stream, body, str(error))
-    unknown: Sequence[str] = ()
-    if len(body) > MAX_CHEAP_BYTES or len(UnknownFieldSet(message)):
-        try:
-            unknown = unknown_fields(body, _WIRE_TYPES[type(message)])
-        except TooManyFieldsError as error:
-            return Decoded(type(message)(), "raw", str(error), body=body)
+    except TooManyFieldsError as error:
+        return Decoded(KINDS[stream](), "raw", str(error), body=body)
     # A zero byte of the encoded event is one of a text, or the length of something empty: only then look closer.
     sanitized = b"\0" in body and strip_nul(message)
     return tuple.__new__(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
-from otelbridge.event import Stream
+from otelbridge.event import MAX_PARSED_CHARS, Stream
 from otelbridge.mapping.details import (
     NETWORK,
     TemplateKey,
@@ -243,13 +243,14 @@ class Parts:
         record = self._encode(RECORD_ATTRIBUTE, [*on_record, ("kubearmor.labels", values["Labels"])])
         if labels_left_out:
             self._cut.append("k8s.pod.label")
+        beyond = [("Labels", values["Labels"])] if len(values["Labels"]) > MAX_PARSED_CHARS else []
         namespace, pod_name, host = values["NamespaceName"], values["PodName"], values["HostName"]
         inside = "/".join([name for name in (namespace, pod_name or values["ContainerName"]) if name])
         return WorkloadPart(
             resource=resource,
             attributes=record,
             where=_words(f" in {inside}" if inside else f" on {host}" if host else ""),
-            digest=digest_of([*values.canonical("Labels"), *labels.items()]),
+            digest=digest_of([*values.canonical("Labels"), *labels.items(), *beyond]),
             node=self._tally.admit_node(host),
             workload=(clip(workload[0], MAX_WORDS_BYTES), clip(workload[1], MAX_WORDS_BYTES)),
             weight=self._weight(cut_before, len(resource) + len(record)),
@@ -378,7 +379,7 @@ def _words(text: str) -> bytes:
     raw = text.encode()
     if len(raw) <= MAX_WORDS_BYTES and text.isprintable():
         return raw
-    return clip(one_line(text), MAX_WORDS_BYTES).encode()
+    return clip(one_line(text[: MAX_WORDS_BYTES + 1]), MAX_WORDS_BYTES).encode()
 
 
 def _by(executable: str) -> bytes:

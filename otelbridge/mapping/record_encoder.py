@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
-from otelbridge.event import Stream
+from otelbridge.event import MAX_PARSED_CHARS, Stream
 from otelbridge.mapping.decode import as_json, as_map
 from otelbridge.mapping.details import (
     NETWORK,
@@ -206,6 +206,7 @@ class RecordEncoder:
         )
 
     def _seen(self, operation: str, data: str, resource: str) -> Seen:
+        data, resource = data[:MAX_PARSED_CHARS], resource[:MAX_PARSED_CHARS]
         if operation == NETWORK and self._settings.keep_raw and (found := find(data, resource)) is not None:
             part = self._templates.recall(found.key) or self._templates.learn(found.key)
             (keys, texts), (word, whole) = part.known, self._words[found.key[0]]
@@ -272,10 +273,10 @@ class RecordEncoder:
     def _line(self, groups: Groups, role: str, what: str, source: str) -> bytes:
         """The body as one line. The parts' words are printable already; what is new with this event is made so."""
         workload, rule, process = groups
-        if not what.isprintable():
-            what = one_line(what)
         by = process.by_parent if role == COMMAND else process.by_executable
         limit = self._settings.max_body_bytes
+        if not what.isprintable():
+            what = one_line(what[: limit + 1])
         if not by and source:
             by = f" by {one_line(source[:limit])}".encode()
         after = b"".join((by, workload.where, rule.after))

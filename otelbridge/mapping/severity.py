@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from otelbridge.event import MAX_SEVERITY, outcome_of, severity_of
+from otelbridge.event import MAX_PARSED_CHARS, MAX_SEVERITY, outcome_of, severity_of
 from otelbridge.mapping.model import Values
 from otelbridge.mapping.wire import Attribute, severity_text
 
@@ -167,6 +167,7 @@ CATEGORIES = {
     "MatchedNetworkPolicy": "KubeArmorNetworkPolicy",
 }
 PRESET_PREFIX = "PRESET-"
+MAX_SEARCHED_TAGS = 1000
 _TECHNIQUE = re.compile(r"(?<![A-Za-z0-9])T\d{4}(?:\.\d{3})?(?![A-Za-z0-9.])")
 
 
@@ -256,14 +257,15 @@ def _shared(values: Values, outcome: str) -> list[Attribute]:
 
 
 def _tags(values: Values, *, mitre: bool) -> list[Attribute]:
-    text, split = values["Tags"], list(values["ATags"])
+    text, split = values["Tags"][:MAX_PARSED_CHARS], list(values["ATags"])
     tags = [tag for tag in split or text.split(",") if tag]
     attributes: list[Attribute] = [
         ("kubearmor.tags", tags),
         ("kubearmor.tags_text", text if split and text != ",".join(split) else ""),
     ]
     if mitre:
-        techniques = dict.fromkeys(found for tag in tags for found in _TECHNIQUE.findall(tag.replace("_", " ")))
+        searched = [tag[:MAX_PARSED_CHARS].replace("_", " ") for tag in tags[:MAX_SEARCHED_TAGS]]
+        techniques = dict.fromkeys(found for tag in searched for found in _TECHNIQUE.findall(tag))
         attributes.append(("kubearmor.mitre.technique.ids", list(techniques)))
     return attributes
 

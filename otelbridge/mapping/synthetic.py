@@ -239,7 +239,7 @@ class MessageEncoder:
         settings, text = self._settings, message.Message
         place = self._place(message)
         unix_nano = self._instant.unix_nano(message.UpdatedTime, message.Timestamp)
-        line = clip(one_line(text), settings.max_body_bytes)
+        line = clip(one_line(text[: settings.max_body_bytes + 1]), settings.max_body_bytes)
         bodies: dict[str, Value] = {"text": line}
         if settings.body == "map":
             bodies["map"] = as_map(message, settings.max_value_bytes)

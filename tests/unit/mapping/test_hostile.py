@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from otelbridge.event import RawEvent, Stream
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RuleSettings
+from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.settings import MappingSettings
@@ -167,3 +169,71 @@ def test_a_throttling_alert_of_absurd_length_ends_within_the_clock() -> None:
     (gap,) = walk.findings.throttled
     assert gap.ended_unix_nano == 2**63 - 1
     assert see(Mapper(MappingSettings(), version="1").gap(gap))
+
+
+MIB = 1024 * 1024
+LARGE = 12 * MIB
+LARGEST_CPU_SECONDS = 1.5
+"""For one event of 12 MiB, beside other work; most take a tenth of a second, and some took seven."""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Labels": "a=," * (LARGE // 3)},
+        {"Labels": "," * LARGE},
+        {"Data": "k=v " * (LARGE // 4)},
+        {
+            "Operation": "Network",
+            "Data": "kprobe=tcp_connect " + "x=1 " * (LARGE // 8),
+            "Resource": "a=1 " * (LARGE // 8),
+        },
+        {"Operation": "Network", "Data": "syscall=SYS_CONNECT", "Resource": "sa_family=AF_UNIX " * (LARGE // 18)},
+        {"Operation": "Network", "Data": "kprobe=tcp_connect", "Resource": " remotehost=a/b/c" * (LARGE // 17) + " "},
+        {"Tags": "T1234_" * (LARGE // 6)},
+        {"Tags": "a," * (LARGE // 2)},
+        {"ATags": ["T1000"] * (LARGE // 7)},
+        {"EventData": {f"k{number}": "v" for number in range(400_000)}},
+        {"ContainerImage": "@sha256:" * (LARGE // 8)},
+        {"ContainerImage": ("@sha256:" + "a" * 64) * (LARGE // 72)},
+        {"ContainerName": "k8s_" + "a_" * (LARGE // 2)},
+        {"Resource": "\x1b" * LARGE},
+        {"Message": "\u202e" * (LARGE // 3)},
+        {"Source": "--password=x " * (LARGE // 13)},
+        {"Source": "://a:" * (LARGE // 5)},
+        {"Source": "token=" * (LARGE // 6)},
+        {"ProcessHash": "0" * LARGE},
+    ],
+    ids="/".join,
+)
+@pytest.mark.parametrize("redact", [False, True])
+def test_an_event_of_the_largest_size_takes_no_time_to_speak_of(fields: dict[str, Any], redact: bool) -> None:
+    gate = Gate(GateSettings(redact_common_secrets=redact))
+    walk = EventEncoder(gate, Mapper(MappingSettings(parse_labels=True), version="1"))
+    body = alert(**fields).SerializeToString()
+    started = time.process_time()
+    assert walk.encode(RawEvent(Stream.ALERTS, body, RECEIVED, "u")) is not None
+    assert time.process_time() - started < LARGEST_CPU_SECONDS
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [b"\x80" * LARGE, b"\xd8\x06" + b"\x80" * LARGE, b"\xd9\x06\0", b"\xd2\x06\xff\xff\xff\xff\x07" + bytes(MIB)],
+)
+def test_a_large_event_that_breaks_off_travels_raw_at_once(tail: bytes) -> None:
+    body = alert(Message="x" * 100_000).SerializeToString() + tail
+    started = time.process_time()
+    assert decode(Stream.ALERTS, body).how == "raw"
+    assert time.process_time() - started < LARGEST_CPU_SECONDS
+
+
+def test_secrets_behind_what_is_shown_are_not_shown() -> None:
+    walk = EventEncoder(
+        Gate(GateSettings(redact_common_secrets=True)),
+        Mapper(MappingSettings(max_value_bytes=65536, keep_original=True), version="1"),
+    )
+    source = "--password=hunter2 " + "x" * 65_500 + " --password=hunter2 " + "y" * 200_000 + " --password=hunter2"
+    record = walk.encode(RawEvent(Stream.ALERTS, alert(Source=source).SerializeToString(), RECEIVED, "u"))
+    assert record is not None
+    assert b"hunter2" not in record.encoded
+    assert b"kubearmor.truncated" in record.encoded
