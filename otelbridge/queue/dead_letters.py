@@ -206,7 +206,7 @@ def leave(directory: Path, verb: Verb, numbers: Sequence[int]) -> Path:
 def collect(directory: Path) -> Iterator[Command]:
     """The commands that were left, in order; each file is deleted before its command is done: none is done twice."""
     try:
-        names = sorted(os.listdir(directory))  # noqa: PTH208  # every half second: names do, no Path each
+        names = sorted(os.listdir(directory))  # noqa: PTH208  # every second: names do, no Path each
     except OSError:
         return  # the folder can't be read just now; what lies in it stays there
     for name in names:

@@ -30,7 +30,7 @@ Floor = Mapping[Stream, int]
 """Per stream, an id below which every batch is settled: remains of those are not brought back."""
 SALVAGES_IN_A_ROW = 2  # a disk that damages every new file is trouble, not damage: wait in memory
 SPARE_PAGES = 8192  # 64 MiB may stay unused in the file: the next outage needs no new space
-GIVE_BACK_PAGES = 256  # 2 MiB each half second: no put waits for long
+GIVE_BACK_PAGES = 256  # 2 MiB each second: no put waits for long
 LONGEST_LOG_PAGES = CHECKPOINT_PAGES + 64
 """Its move was due half a MiB ago, a few hundred events or more."""
 

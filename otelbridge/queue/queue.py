@@ -46,7 +46,7 @@ NO_LINGER = LingerLimits()
 GAPS_EXTRA_BYTES = 1024 * 1024  # beyond the bound, for the records that say what was lost by it
 SPANS_SHARE = 16  # so little of the queue may be spans: they must not take room from records
 SENT_AT_ONCE_BYTES = 1024 * 1024  # held when nothing is in the way: some tenths of a second of 2,000 events/s
-EVERY_SECONDS = 0.5
+SYNC_SECONDS = 0.5  # what a power cut can take
 STOP_SECONDS = 10  # a disk that hangs must not hang the end of the program
 
 
@@ -122,7 +122,7 @@ class DurableQueue:
         except BaseException:
             queue._folder.release()
             raise
-        queue.upkeep = Upkeep(queue.tend, tell)
+        queue.upkeep = Upkeep(queue.tend, queue.sync, tell)
         return queue
 
     upkeep: Upkeep
@@ -403,13 +403,18 @@ class DurableQueue:
             more = self._dead_letters.trim() or more
             state.tidy()
             self._notify()
+        self.sync()
+        return more
+
+    def sync(self) -> None:
+        """Brings to the platter what was written since the last call, where commits do not. A put goes on meanwhile."""
+        state = self._state
         try:
-            if self._settings.synchronous == "normal":
-                state.file.sync(state.checkpoint.revision)  # beside the lock: a put goes on meanwhile
+            if self._settings.synchronous == "normal" and not self._closed:
+                state.file.sync(state.checkpoint.revision)
         except OSError as error:
             with self._changing():
                 state.file.degrade(error)
-        return more
 
     def close(self) -> None:
         """Gives the queue up; what is held waits for the next start. Leases that are out are given back."""
@@ -451,18 +456,19 @@ LeasingQueue: TypeAlias = DurableQueue | QueueOfSignal
 
 
 class Upkeep:
-    """The thread that runs `tend` until it is stopped; at once again when there is more to do."""
+    """The thread that runs `tend` each second, or at once where there is more to do, and `sync` in between."""
 
-    def __init__(self, tend: Callable[[], bool], tell: Tell) -> None:
-        self._tend = tend
+    def __init__(self, tend: Callable[[], bool], sync: Callable[[], None], tell: Tell) -> None:
+        self._tend, self._sync = tend, sync
         self._stopping = threading.Event()
         self._thread = SupervisedThread("queue-upkeep", self._turn, tell=tell)
         self.pulse = self._thread.pulse
         self._thread.start()
 
     def _turn(self) -> bool:
-        if not self._tend():
-            self._stopping.wait(EVERY_SECONDS)
+        if not self._tend() and not self._stopping.wait(SYNC_SECONDS):
+            self._sync()
+            self._stopping.wait(SYNC_SECONDS)
         return not self._stopping.is_set()
 
     def stop(self) -> None:
