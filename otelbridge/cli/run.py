@@ -142,6 +142,9 @@ def run(
         code = bridge.run(stop)
     except ValueError as error:
         fail(f"The settings cannot be used: {error}", Exit.WRONG_USAGE)
-    except (QueueInUse, QueueUnusable, OSError) as error:
+    except (QueueInUse, QueueUnusable) as error:
         fail(f"The bridge cannot run: {error}", Exit.UNREACHABLE)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"The bridge cannot run: {where}{error.strerror or error}", Exit.UNREACHABLE)
     raise typer.Exit(code)

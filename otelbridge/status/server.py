@@ -8,6 +8,8 @@ closed with its first answer, so that nobody can ask for a thousand at once (doc
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 import time
@@ -210,13 +212,22 @@ class StatusServer:
                 channel.handle_close()
 
 
+CURES = {
+    errno.EADDRINUSE: "set status.port (0 takes a free one), or stop what is listening there",
+    errno.EACCES: "set status.port to one above 1023",
+    errno.EADDRNOTAVAIL: "set status.host to an address of this machine",
+}
+ANY_CURE = "set status.port or status.host"
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::")
     except OSError as error:
+        # `create_server` adds the address to the system's words.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise OSError(
             error.errno,
-            f"the status server cannot listen on {host} port {port}: {error.strerror}; "
-            "set status.port (0 takes a free one) or status.host, or stop what is listening there",
+            f"the status server cannot listen on {host} port {port}: {why}; {CURES.get(error.errno or 0, ANY_CURE)}",
         ) from error

@@ -138,6 +138,14 @@ def test_a_port_that_is_taken_is_named_with_its_cure(server: StatusServer) -> No
     other.close()
 
 
+def test_an_address_that_is_not_ours_is_told_with_its_cure() -> None:
+    opened = _server(host="8.8.8.8")
+    told = r"on 8\.8\.8\.8 port \d+: Cannot assign requested address; set status\.host to an address of this machine$"
+    with pytest.raises(OSError, match=told):
+        opened.start()
+    opened.close()
+
+
 def test_an_ipv6_address_is_listened_on() -> None:
     opened = _server(host="::1")
     opened.start()
