@@ -24,10 +24,11 @@ from threading import RLock
 from typing import NamedTuple
 
 from otelbridge.event import Stream
-from otelbridge.net.backoff import Random, full_jitter_seconds
+from otelbridge.net.backoff import Random
 from otelbridge.queue.model import Accepted, Batch, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.queue.packing import DamagedRequest, joined, packed, unpacked
 from otelbridge.queue.queue import LeasingQueue
+from otelbridge.send.apart import MAX_APART, Apart
 from otelbridge.send.bad_records import BadSources, Contents, Group, Refusals, Search, Suspects, Verdict, halves
 from otelbridge.send.circuit_breaker import CircuitBreaker, Permit, SendCounts
 from otelbridge.send.classify import PERHAPS_ITS_CONTENT
@@ -48,10 +49,6 @@ PARALLEL = 32
 """Small parts of one lease in flight at once while bad records are looked for; together no more than a full request."""
 SEARCH_RECORDS = 2048
 """Of a lease while sources are suspected: what was accepted of it is settled when all of it is judged."""
-APART_REQUESTS = 2
-"""So many full requests' worth of suspects are kept apart; beyond that a failing lease is given back to the queue."""
-MAX_APART = 64
-"""Leases kept apart at most, of either kind."""
 FREE_REFUSALS = 8
 """So many records set aside without one accepted between them, and the endpoint itself is under suspicion: from then on
 records are kept apart until it accepts others, so that a wrong address cannot turn the queue into dead letters."""
@@ -61,8 +58,6 @@ STAINED_WEIGHT = 1 / 8
 """Of a refusal that says nothing new: others of the same sources were refused before."""
 STUMBLES_TO_GIVE_UP = 8
 """Parts in a row that fail: the endpoint is ill now, and what is left of their lease goes back."""
-IDLE_STEPS_BELOW = 4
-"""Suspects that nothing else is sent beside are tried at a sixteenth of the first backoff, then ever more rarely."""
 OVERSIZE = 1.5
 """A batch so many times the limit is cut before it is sent."""
 PAUSE_SHARE = 0.2
@@ -169,15 +164,7 @@ class Export:
         self._suspects = Suspects()
         self._sources = BadSources()
         self._refusals = Refusals()
-        self._apart: list[Lease] = []
-        """Suspects, between two tries."""
-        self._due: deque[Lease] = deque()
-        """Of those, what is to be tried before the next fresh lease."""
-        self._unproven: list[tuple[Lease, Refused | TooLarge]] = []
-        """Records that were refused while nothing was accepted."""
-        self._idle_step = 0
-        self._idle_until = 0.0
-        """When nothing else is to be sent, suspects wait for this moment."""
+        self._apart = Apart(context.settings, clock=context.clock, random=context.random)
         self._accepted_once = False
         self._free_refusals = FREE_REFUSALS
         self._single_batches = 0
@@ -194,12 +181,12 @@ class Export:
     def idle(self) -> bool:
         """Whether nothing is kept apart."""
         with self._lock:
-            return not self._apart and not self._unproven
+            return not self._apart.suspects and not self._apart.unproven
 
     def apart_records(self) -> int:
         """Records that are kept apart from the others."""
         with self._lock:
-            return sum(lease.records for lease in self._apart) + sum(lease.records for lease, _ in self._unproven)
+            return sum(lease.records for lease in self._apart.leases)
 
     def limits(self) -> Limits:
         """For the next request."""
@@ -209,60 +196,41 @@ class Export:
     def wait_for_work(self, timeout_seconds: float) -> None:
         """Waits until there may be something to send."""
         with self._lock:
-            if self._apart or self._unproven:
-                timeout_seconds = min(timeout_seconds, max(0.0, self._idle_until - self._context.clock()))
+            if self._apart.suspects or self._apart.unproven:
+                timeout_seconds = min(timeout_seconds, self._apart.wait_seconds())
         self._context.queue.wait_for_work(timeout_seconds)
-
-    def _take(self, *, unsuspected: bool) -> list[Lease]:
-        """What to send next: suspects whose turn it is, or the next lease of the queue; nothing when there is none.
-
-        Args:
-            unsuspected: rather the next lease: it tells more about the endpoint.
-        """
-        with self._lock:
-            if self._due and not (unsuspected and self._context.queue.has_work()):
-                return self._next_suspects()
-            lease = self._next_fresh()
-            if lease is not None:
-                return [lease]
-            if self._due:
-                return self._next_suspects()
-            if self._suspects_are_due():
-                self._postpone_idle_tries()
-                self._due.extend(self._apart)
-                if self._due:
-                    return self._next_suspects()
-                unproven = [lease for lease, _ in self._unproven]
-                self._unproven.clear()
-                return unproven
-            return []
 
     def hurry(self) -> None:
         """What is kept apart is tried at once."""
         with self._lock:
-            self._idle_until = 0.0
+            self._apart.hurry()
+
+    def _take(self, *, probing: bool) -> list[Lease]:
+        """What to send next: suspects whose turn it is, or the next lease of the queue; nothing when there is none.
+
+        Args:
+            probing: one lease only, and rather the next one of the queue: it tells more about the endpoint.
+        """
+        most = 1 if probing else self._parallel
+        with self._lock:
+            if self._apart.due and not (probing and self._context.queue.has_work()):
+                return self._apart.taken(most)
+            lease = self._next_fresh()
+            if lease is not None:
+                return [lease]
+            if self._apart.due:
+                return self._apart.taken(most)
+            return self._apart.taken_while_idle(most) if self._suspects_are_due() else []
 
     def _suspects_are_due(self) -> bool:
         with self._lock:
-            if self._due or any(not self._suspects.alternations(lease.batch_ids[0]) for lease in self._apart):
-                return True  # whatever failed while nothing else passed is paced by the circuit breaker
-            return bool(self._apart or self._unproven) and self._context.clock() >= self._idle_until
-
-    def _postpone_idle_tries(self) -> None:
-        settings = self._context.settings
-        self._idle_until = self._context.clock() + full_jitter_seconds(
-            self._idle_step - IDLE_STEPS_BELOW,
-            initial=settings.retry_initial_seconds,
-            longest=settings.retry_max_seconds,
-            random=self._context.random,
-        )
-        self._idle_step += 1
-
-    def _next_suspects(self) -> list[Lease]:
-        leases = [self._due.popleft() for _ in range(min(len(self._due), self._parallel))]
-        for lease in leases:
-            self._apart.remove(lease)
-        return leases
+            if self._apart.due:
+                return True
+            # Whatever failed while nothing else passed is paced by the circuit breaker.
+            if not self._apart.suspects and not self._apart.unproven:
+                return False
+            unpaced = any(not self._suspects.alternations(lease.batch_ids[0]) for lease in self._apart.suspects)
+            return unpaced or not self._apart.wait_seconds()
 
     def _next_fresh(self) -> Lease | None:
         limits, context = self._size.limits(), self._context
@@ -311,7 +279,7 @@ class Export:
         Returns the seconds to wait before the next request.
         """
         try:
-            leases = self._take(unsuspected=permit.probe)
+            leases = self._take(probing=permit.probe)
         except Exception:
             self._context.breaker.unused(permit)
             raise
@@ -352,20 +320,16 @@ class Export:
         """What is kept apart goes back to the queue: the bridge closes."""
         with self._lock:
             closing = RetryLater(code="CANCELLED", why="the bridge is closing")
-            for lease in (*self._apart, *(lease for lease, _ in self._unproven)):
+            for lease in self._apart.leases:
                 self._context.queue.settle(lease, closing)
-            self._apart.clear()
-            self._due.clear()
-            self._unproven.clear()
+            self._apart.forget(self._apart.leases)
         if self._pool is not None:
             self._pool.shutdown()
 
     def _give_back_after_fault(self, leases: list[Lease], fault: Exception) -> None:
         outcome = RetryLater(code="INTERNAL", why=f"a fault of the bridge: {fault!r}")
         with self._lock:
-            self._apart = [lease for lease in self._apart if lease not in leases]
-            self._due = deque(lease for lease in self._due if lease not in leases)
-            self._unproven = [(lease, refusal) for lease, refusal in self._unproven if lease not in leases]
+            self._apart.forget(leases)
             for lease in leases:
                 with contextlib.suppress(ValueError):  # it was settled before the fault
                     self._context.queue.settle(lease, outcome)
@@ -512,8 +476,8 @@ class Export:
             part.rejected, part.message = part.rejected + rejected, outcome.message or part.message
             if part.search.passed(job.group):
                 self._refusals.contradicted()
-        if number not in self._suspects.trials:
-            self._due.extend(suspect for suspect in self._apart if suspect not in self._due)
+        if self._apart.suspects and number not in self._suspects.trials:
+            self._apart.call()
         if self._suspects.trials and (part is None or number not in self._suspects.trials):
             self._suspects.passed(number)
         self._size.accepted(job.request_bytes, job.records, seconds)
@@ -523,10 +487,10 @@ class Export:
         round_.refusals = round_.stumbles = 0
         if not self._accepted_once:  # what it refused before may have been about us, and have been mended meanwhile
             self._accepted_once = True
-            self._unproven.extend(round_.unproven)
+            self._apart.unproven.extend(round_.unproven)
             round_.unproven.clear()
         self._free_refusals = FREE_REFUSALS
-        self._idle_step = 0
+        self._apart.idle_step = 0
         with context.counts.counting() as counts:
             counts.accepted_requests += 1
             counts.delivered_records += job.records - rejected
@@ -549,9 +513,9 @@ class Export:
                 self._set_aside(lease, refusal)
             else:
                 round_.unproven.append((lease, refusal))
-        for doubtful, _ in self._unproven:  # refused before something was mended, perhaps: they get another try
+        for doubtful, _ in self._apart.unproven:  # refused before something was mended, perhaps: they get another try
             context.queue.settle(doubtful, RetryLater(code="", why=""))
-        self._unproven.clear()
+        self._apart.unproven.clear()
 
     def _give_back(self, lease: Lease, outcome: RetryLater | Hold) -> None:
         self._context.queue.settle(lease, outcome)
@@ -646,13 +610,12 @@ class Export:
     def _put_apart(self, lease: Lease) -> None:
         """It failed, and nobody knows yet whether that is its fault."""
         number = lease.batch_ids[0]
-        if not self._room_apart(lease):
+        if not self._apart.has_room(lease):
             self._suspects.dismiss(number)
             self._give_back(lease, RetryLater(code="", why=""))
             return
         self._suspects.accuse(number)
-        self._apart.append(lease)
-        self._due.append(lease)
+        self._apart.add_due([lease])
 
     def _sources_are(self, job: _Job, kind: Callable[[bytes], bool]) -> bool:
         """Whether it holds records of such sources only."""
@@ -715,20 +678,19 @@ class Export:
                 self._suspects.dismiss(number)
                 for part in parts:
                     self._suspects.accuse(part.batch_ids[0])
-                self._apart.extend(parts)
-                self._due.extend(parts)
+                self._apart.add_due(parts)
             case Verdict.CONVICT:
                 self._learn(self._sources_of(job), bad=True)
                 self._set_aside(lease, Refused(code=outcome.code, why=f"fails while others pass: {outcome.why}"))
-            case _ if fresh and not self._room_apart(lease):
+            case _ if fresh and not self._apart.has_room(lease):
                 self._suspects.dismiss(number)
                 self._give_back(lease, outcome)
             case _:
-                self._apart.append(lease)
+                self._apart.suspects.append(lease)
                 with self._context.counts.counting() as counts:
                     counts.retries += 1
         if fresh:
-            self._due.extend(suspect for suspect in self._apart if suspect is not lease and suspect not in self._due)
+            self._apart.call(but=lease)
 
     def _halves(self, lease: Lease, outcome: RetryLater) -> list[Lease]:
         contents = _contents(lease)
@@ -740,10 +702,6 @@ class Export:
             return []
         self._tell_split(lease, outcome)
         return parts
-
-    def _room_apart(self, lease: Lease) -> bool:
-        kept = sum(suspect.request_bytes for suspect in self._apart) + lease.request_bytes
-        return len(self._apart) < MAX_APART and kept <= APART_REQUESTS * self._full.max_bytes
 
     def _end(self, round_: _Round) -> None:
         """Judges what was refused without a witness, gives back what was not sent, and the permit."""
@@ -760,8 +718,8 @@ class Export:
                 continue
             if round_.failure is None and not round_.accepted:
                 round_.failure, round_.failed = _refuses_everything(refusal), lease
-            if len(self._unproven) < MAX_APART:
-                self._unproven.append((lease, refusal))
+            if len(self._apart.unproven) < MAX_APART:
+                self._apart.unproven.append((lease, refusal))
             else:
                 self._give_back(lease, round_.failure or RetryLater(code="", why=""))
         permit = round_.permit

@@ -101,7 +101,7 @@ class RequestSize:
         elif self._blamed is not None and size >= self._blamed:
             self._blamed, self._ceiling, self._steps = None, 1.0, FIRST_STEPS
         self._failures, self._smallest_failed = 0, math.inf
-        if size >= self._share * NEARLY:
+        if size > self._share * NEARLY:  # not by what was sent before the limit was last doubled
             self._grow(size)
 
     def too_large(self, request_bytes: int, records: int) -> None:

@@ -85,6 +85,14 @@ def test_where_time_grows_with_size_nothing_comes_near_the_deadline(seconds_per_
     assert endpoint.stored - 4000 <= max(in_doubt, 0.02 * 4000)
 
 
+def test_two_requests_of_one_size_under_way_at_once_double_the_limit_once() -> None:
+    size = RequestSize(SendSettings())
+    first = size.limits().max_records
+    for _ in range(2):
+        size.accepted(first * RECORD_BYTES, first, 0.02)
+    assert size.limits().max_records == 2 * first
+
+
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.7, 0.85])
 def test_failures_by_chance_leave_requests_large(share: float) -> None:
     chance = random.Random(7)

@@ -1,0 +1,94 @@
+"""Keeps leases apart between two tries: suspects, and records refused while nothing was accepted. Not thread-safe."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+
+from otelbridge.net.backoff import Random, full_jitter_seconds
+from otelbridge.queue.model import Lease, Refused, TooLarge
+from otelbridge.send.settings import SendSettings
+
+APART_REQUESTS = 2
+"""So many full requests' worth of suspects are kept apart; beyond that a failing lease is given back to the queue."""
+MAX_APART = 64
+"""Leases kept apart at most, of either kind."""
+IDLE_STEPS_BELOW = 4
+"""Suspects that nothing else is sent beside are tried at a sixteenth of the first backoff, then ever more rarely."""
+
+
+class Apart:
+    """What failed or was refused, and nobody knows yet whether that is its own fault.
+
+    Args:
+        settings: the backoff while nothing else is sent, and how large a full request is.
+        clock: monotonic seconds.
+        random: uniform from 0 to 1.
+    """
+
+    def __init__(self, settings: SendSettings, *, clock: Callable[[], float], random: Random) -> None:
+        self._settings, self._clock, self._random = settings, clock, random
+        self.suspects: list[Lease] = []
+        self.due: deque[Lease] = deque()
+        """Of those, what is to be tried before the next lease of the queue."""
+        self.unproven: list[tuple[Lease, Refused | TooLarge]] = []
+        """Records that were refused while nothing was accepted, or perhaps by chance."""
+        self.idle_step = 0
+        """Tries in a row while nothing else was sent."""
+        self._idle_until = 0.0
+        """When nothing else is to be sent, all of these wait for this moment."""
+
+    @property
+    def leases(self) -> list[Lease]:
+        """All of them."""
+        return [*self.suspects, *(lease for lease, _ in self.unproven)]
+
+    def wait_seconds(self) -> float:
+        """Until the next try while nothing else is sent."""
+        return max(0.0, self._idle_until - self._clock())
+
+    def has_room(self, lease: Lease) -> bool:
+        """Whether another suspect may be kept."""
+        kept = sum(suspect.request_bytes for suspect in self.suspects) + lease.request_bytes
+        return len(self.suspects) < MAX_APART and kept <= APART_REQUESTS * self._settings.max_request_bytes
+
+    def add_due(self, leases: Collection[Lease]) -> None:
+        """Keeps suspects that are to be tried as soon as others have been."""
+        self.suspects.extend(leases)
+        self.due.extend(leases)
+
+    def call(self, *, but: Lease | None = None) -> None:
+        """Others have been tried: all suspects are due, except one that is under way no more."""
+        self.due.extend(suspect for suspect in self.suspects if suspect is not but and suspect not in self.due)
+
+    def taken(self, most: int) -> list[Lease]:
+        """So many suspects that are due, which are no longer kept here."""
+        leases = [self.due.popleft() for _ in range(min(len(self.due), most))]
+        for lease in leases:
+            self.suspects.remove(lease)
+        return leases
+
+    def taken_while_idle(self, most: int) -> list[Lease]:
+        """The same while nothing else is sent; where there are no suspects, all that is unproven."""
+        self._idle_until = self._clock() + full_jitter_seconds(
+            self.idle_step - IDLE_STEPS_BELOW,
+            initial=self._settings.retry_initial_seconds,
+            longest=self._settings.retry_max_seconds,
+            random=self._random,
+        )
+        self.idle_step += 1
+        self.due.extend(self.suspects)
+        if self.due:
+            return self.taken(most)
+        unproven, self.unproven = self.unproven, []
+        return [lease for lease, _ in unproven]
+
+    def hurry(self) -> None:
+        """The next try is now."""
+        self._idle_until = 0.0
+
+    def forget(self, leases: Collection[Lease]) -> None:
+        """They are kept here no longer."""
+        self.suspects = [lease for lease in self.suspects if lease not in leases]
+        self.due = deque(lease for lease in self.due if lease not in leases)
+        self.unproven = [(lease, refusal) for lease, refusal in self.unproven if lease not in leases]

@@ -1,0 +1,81 @@
+"""What is kept apart: how much, in which order it is tried, and how rarely while nothing else is sent."""
+
+from __future__ import annotations
+
+from otelbridge.event import Stream
+from otelbridge.queue.model import Lease, Refused
+from otelbridge.send.apart import MAX_APART, Apart
+from otelbridge.send.settings import SendSettings
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def apart_with(clock: Clock) -> Apart:
+    return Apart(SendSettings(), clock=clock, random=lambda: 1.0)
+
+
+def lease_of(number: int, request_bytes: int = 10) -> Lease:
+    return Lease(
+        stream=Stream.ALERTS,
+        batch_ids=(number,),
+        parts=(b"",),
+        request_bytes=request_bytes,
+        records=1,
+        oldest_received_unix_nano=0,
+    )
+
+
+def test_there_is_room_for_two_full_requests_and_64_leases() -> None:
+    apart, full = apart_with(Clock()), SendSettings().max_request_bytes
+    apart.add_due([lease_of(1, full)])
+    assert apart.has_room(lease_of(2, full))
+    assert not apart.has_room(lease_of(2, full + 1))
+    apart = apart_with(Clock())
+    apart.add_due([lease_of(n) for n in range(MAX_APART)])
+    assert not apart.has_room(lease_of(MAX_APART))
+
+
+def test_suspects_are_due_when_others_have_been_tried_each_once() -> None:
+    apart, leases = apart_with(Clock()), [lease_of(n) for n in range(3)]
+    apart.suspects += leases
+    apart.call(but=leases[1])
+    apart.call(but=leases[1])
+    assert apart.taken(9) == [leases[0], leases[2]]
+    assert apart.suspects == [leases[1]]
+
+
+def test_while_nothing_else_is_sent_tries_become_rarer_until_something_is_accepted() -> None:
+    clock, waits = Clock(), []
+    apart = apart_with(clock)
+    for _ in range(6):
+        apart.suspects.append(lease_of(1))
+        assert apart.taken_while_idle(1) == [lease_of(1)]
+        waits.append(apart.wait_seconds())
+    assert waits == [0.0625, 0.125, 0.25, 0.5, 1, 2]
+    apart.idle_step = 0
+    apart.unproven.append((lease_of(2), Refused(code="400", why="")))
+    assert apart.taken_while_idle(1) == [lease_of(2)]
+    assert not apart.unproven
+    assert apart.wait_seconds() == 0.0625
+
+
+def test_a_drain_does_not_wait() -> None:
+    apart = apart_with(Clock())
+    apart.suspects.append(lease_of(1))
+    apart.taken_while_idle(1)
+    apart.hurry()
+    assert apart.wait_seconds() == 0
+
+
+def test_what_is_given_back_is_forgotten() -> None:
+    apart, leases = apart_with(Clock()), [lease_of(n) for n in range(3)]
+    apart.add_due(leases[:2])
+    apart.unproven.append((leases[2], Refused(code="400", why="")))
+    assert apart.leases == leases
+    apart.forget(leases[1:])
+    assert (apart.leases, list(apart.due)) == (leases[:1], leases[:1])
