@@ -228,6 +228,8 @@ SEARCHED_RAW_BYTES = MAX_RAW_BYTES + (64 << 10)
 
 FAULT_REASON = "bridge_fault"
 """Not even the event's bytes could be made into a record."""
+SPANS_EVERY_SECONDS = 1.0
+"""Not each turn: a batch costs as much as some hundred spans."""
 MAX_HEARD = 10_000
 """Turns whose nodes are remembered until somebody asks; one is asked every second."""
 
@@ -332,6 +334,7 @@ class Pipeline:
         self._tell = tell
         self._events: list[RawEvent] = []
         self._overflows: list[Overflow] = []
+        self._spans_at = 0.0
         self._spans: list[Record] = []
         """All three are taken, and not yet in the queue."""
         self._made: Turn | None = None
@@ -563,14 +566,18 @@ class Pipeline:
 
     def _encode_spans(self, turn: Turn, *, all_of_them: bool) -> None:
         """The processes that are complete become spans, or all of them: the bridge stops."""
-        if self._mapper.processes is not None:
-            self._spans += self._mapper.processes.due(self._encoder.now, all_of_them=all_of_them)
+        processes, now = self._mapper.processes, self._encoder.now
+        if processes is not None and (
+            all_of_them or now - self._spans_at >= SPANS_EVERY_SECONDS or processes.tree.crowded
+        ):
+            self._spans += processes.due(now, all_of_them=all_of_them)
+            self._spans_at = now
         if not self._spans:
             return
-        now = time.time_ns()
+        made_unix_nano = time.time_ns()
         batch = OpenBatch(Stream.SPANS)
         for span in self._spans:
-            batch.add(span, now)
+            batch.add(span, made_unix_nano)
             if batch.bytes >= BATCH_TARGET_BYTES:
                 self._close(batch, turn)
                 batch = OpenBatch(Stream.SPANS)

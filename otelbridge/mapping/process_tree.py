@@ -190,6 +190,11 @@ class ProcessTree:
         """Processes that are not sent yet."""
         return len(self._open)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether spans have to be sent early."""
+        return len(self._open) > MAX_OPEN or self._open_bytes > MAX_TEXT_BYTES
+
     def remembered(self) -> int:
         """Processes whose span was sent."""
         return len(self._sent)
@@ -385,8 +390,7 @@ class ProcessTree:
         quiet = now - self.quiet_seconds
         while self._open:
             oldest = next(iter(self._open))
-            crowded = len(self._open) > MAX_OPEN or self._open_bytes > MAX_TEXT_BYTES
-            if not (all_of_them or crowded or oldest.touched <= quiet):
+            if not (all_of_them or self.crowded or oldest.touched <= quiet):
                 break
             self._close(oldest)
         while len(self._sent) > MAX_SENT:
