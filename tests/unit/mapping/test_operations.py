@@ -8,8 +8,9 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.mapping.decode import decode
-from otelbridge.mapping.details import event_data_of
+from otelbridge.mapping.details import detail, event_data_of
 from otelbridge.mapping.mapper import Mapper
+from otelbridge.mapping.record_plan import COMMAND, FILE, OTHER, PARSED
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 from tests.unit.mapping.samples import RECEIVED, Seen, alert, log, sample, see, seen
@@ -344,3 +345,27 @@ def test_two_peers_are_two_events(data: str, resource: str, other: str) -> None:
         for text in (resource, other, f"{resource} remotehost=svc/a/b")
     }
     assert len(uids) == 2
+
+
+@pytest.mark.parametrize(
+    ("operation", "data", "role"),
+    [
+        ("Process", "", COMMAND),
+        ("Process", "syscall=SYS_EXECVE", COMMAND),
+        ("Process", "syscall=SYS_SETUID", COMMAND),
+        ("Process", "syscall=SYS_PTRACE", OTHER),
+        ("Syscall", "syscall=SYS_EXECVEAT", COMMAND),
+        ("File", "", FILE),
+        ("File", "syscall=SYS_OPENAT", FILE),
+        ("Syscall", "syscall=SYS_UNLINK", FILE),
+        ("Syscall", "syscall=SYS_SETUID", OTHER),
+        ("Network", "", PARSED),
+        ("NetworkFirewall", "", PARSED),
+        ("Capabilities", "", PARSED),
+        ("Device", "", OTHER),
+        ("Zzz", "", OTHER),
+        ("", "", OTHER),
+    ],
+)
+def test_operation_and_system_call_tell_what_resource_is(operation: str, data: str, role: str) -> None:
+    assert detail(operation, data).role == role

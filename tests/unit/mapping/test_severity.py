@@ -106,3 +106,7 @@ def test_the_documentation_shows_every_situation() -> None:
     table = severity_markdown()
     assert set(SEVERITY) == set(Situation)
     assert all(f"| `{situation}` |" in table for situation in Situation)
+
+
+def test_a_policy_has_one_of_ten_levels_or_none() -> None:
+    assert LEVELS == ("none", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10")

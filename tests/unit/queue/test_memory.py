@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from otelbridge.event import Stream
-from otelbridge.queue.memory import Leases, OpenLease
-from otelbridge.queue.model import Lease, Row, Span
+from otelbridge.queue.memory import Leases, MemoryStore, OpenLease
+from otelbridge.queue.model import Batch, Lease, Row, Span
 from otelbridge.queue.store import span_of
 
 
@@ -59,3 +59,13 @@ def test_tries_are_counted_until_the_lease_is_settled_for_good() -> None:
     assert leases.tries(10) == 1
     leases.forget_tries(one)
     assert leases.tries(10) == 0
+
+
+def test_what_is_written_at_once_fits_into_the_size_but_for_a_first_that_is_larger() -> None:
+    memory = MemoryStore()
+    for number in (3, 1, 2, 4):
+        memory.add(number, Batch(stream=Stream.GAPS, request=bytes(10), records=1, oldest_received_unix_nano=0))
+    assert list(memory.some(30)) == [1, 2, 3]
+    assert list(memory.some(29)) == [1, 2]
+    assert list(memory.some(1)) == [1]
+    assert list(memory.some(1000)) == [1, 2, 3, 4]

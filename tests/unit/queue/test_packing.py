@@ -229,3 +229,10 @@ def test_a_request_without_a_resource_is_joined_as_it_is() -> None:
     request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=1)
     bare = request.SerializeToString()
     assert merged([request_of("a"), bare]) == request_of("a") + bare
+
+
+def test_a_resource_without_records_is_one_resource_too() -> None:
+    request = ExportLogsServiceRequest()
+    request.resource_logs.add().resource.attributes.add(key="host.name").value.string_value = "a"
+    alone = request.SerializeToString()
+    assert merged([alone, alone, request_of("body", node="b")]).count(alone[2:]) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,13 @@ def test_an_id_tells_stream_and_place_and_fits_into_an_sqlite_integer(stream: St
     assert (stream_of(number), sequence_of(number)) == (stream, sequence)
     first, last = span_of(stream)
     assert 0 <= first < number <= last < 2**63
+
+
+def test_the_ids_of_the_streams_lie_one_after_the_other() -> None:
+    spans = sorted(map(span_of, Stream))
+    assert spans[0].first == 0
+    assert all(later.first == earlier.last + 1 for earlier, later in pairwise(spans))
+    assert [stream_of(span.last) for span in spans] == [stream_of(span.first) for span in spans]
 
 
 def test_pieces_keep_the_order_and_can_be_cut_eighteen_times() -> None:
