@@ -42,7 +42,9 @@ THREADS = 4
 CLIENT_SECONDS = 5.0
 """A client may take so long to send its request or to fetch its answer, and keep an idle connection for so long."""
 TURN_SECONDS = 0.5
-"""Longest turn of the loop; a request or an answer ends it at once."""
+"""Longest turn of the loop while somebody is connected; a request or an answer ends it at once."""
+IDLE_TURN_SECONDS = 1.0
+"""While nobody is; a connection ends it at once."""
 BACKLOG = 1024
 ACCEPTS_PER_TURN = 32
 
@@ -189,7 +191,9 @@ class StatusServer:
         wasyncore.close_all(self._map, ignore_all=True)
 
     def _turn(self) -> bool:
-        wasyncore.loop(timeout=TURN_SECONDS, use_poll=True, map=self._map, count=1)
+        wasyncore.loop(
+            timeout=TURN_SECONDS if self._active else IDLE_TURN_SECONDS, use_poll=True, map=self._map, count=1
+        )
         for _ in range(ACCEPTS_PER_TURN):  # waitress takes one a turn: a probe would wait behind a crowd
             before = len(self._server.active_channels)
             self._server.handle_accept()
