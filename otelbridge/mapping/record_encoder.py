@@ -275,8 +275,10 @@ class RecordEncoder:
         workload, rule, process = groups
         by = process.by_parent if role == COMMAND else process.by_executable
         limit = self._settings.max_body_bytes
+        if len(what) > limit:
+            what = what[: limit + 1]
         if not what.isprintable():
-            what = one_line(what[: limit + 1])
+            what = one_line(what)
         if not by and source:
             by = f" by {one_line(source[:limit])}".encode()
         after = b"".join((by, workload.where, rule.after))

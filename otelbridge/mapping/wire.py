@@ -85,8 +85,9 @@ def key_value(key: str, value: Value, depth: int = MAX_DEPTH) -> bytes:
 
 def clip(text: str, limit_bytes: int) -> str:
     """The longest beginning of the text that fits into so many bytes of UTF-8."""
-    raw = text.encode()
-    return text if len(raw) <= limit_bytes else raw[: max(0, limit_bytes)].decode(errors="ignore")
+    limit = max(0, limit_bytes)
+    raw = text[: limit + 1].encode()  # of a text of some MiB no more is copied
+    return text if len(raw) <= limit else raw[:limit].decode(errors="ignore")
 
 
 def one_line(text: str) -> str:
@@ -131,7 +132,7 @@ def text_attribute(key: str, limit_bytes: int, cut: list[str]) -> Callable[[str]
     heads = text_heads(key)
 
     def encode(text: str) -> bytes:
-        raw = text.encode()
+        raw = text[: limit_bytes + 1].encode()
         if len(raw) > limit_bytes:
             cut.append(key)
             raw = clip(text, limit_bytes).encode()
@@ -199,7 +200,7 @@ def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: li
 
 
 def _text_attribute(tag: bytes, key: str, text: str, limit_bytes: int, cut: list[str]) -> bytes:
-    raw = text.encode()
+    raw = text[: limit_bytes + 1].encode()
     if len(raw) > limit_bytes:
         cut.append(key)
         raw = clip(text, limit_bytes).encode()
