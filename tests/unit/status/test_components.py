@@ -19,7 +19,7 @@ def shown(tally: MappingCounts) -> dict[str, float]:
     telemetry = Telemetry.open(
         TelemetrySettings(traces=NOWHERE, metrics=NOWHERE), version="1", instance_id="i", stderr=io.StringIO()
     )
-    components: Any = SimpleNamespace(mapper=SimpleNamespace(tally=tally))
+    components: Any = SimpleNamespace(mapper=SimpleNamespace(tally=tally), alert_policies=False)
     telemetry.observe(ALERTS, lambda: OBSERVED[ALERTS](components))
     try:
         for _ in range(2):  # the SDK remembers what it has shown
