@@ -12,6 +12,7 @@ from otelbridge.gate.flood import (
     EXAMPLES,
     HASHES,
     MAX_KINDS,
+    MAX_WINDOWS,
     NOTE,
     WINDOW_SECONDS,
     Distinct,
@@ -86,6 +87,16 @@ def test_a_clock_that_stands_still_or_many_kinds_take_no_more_memory_than_is_sai
     for number in range(MAX_KINDS + 100):
         assert gate.passes(CURL._replace(policy=str(number)), 100.0)
     assert len(gate._passing) == MAX_KINDS
+
+
+def test_events_of_further_kinds_pass_while_as_many_are_counted_as_can_be() -> None:
+    gate = floods(rate=1, burst=1)
+    kinds = [CURL._replace(policy=str(number)) for number in range(MAX_WINDOWS)]
+    gate.commit(gate.stage({kind: window() for kind in kinds[:-1]}, 10.0), 10.0)
+    assert not all(gate.passes(CAT, 10.0) for _ in range(10)), "there is a place left"
+    gate.commit(gate.stage({kinds[-1]: window()}, 10.0), 10.0)
+    assert all(gate.passes(CAT, 10.0) for _ in range(10))
+    assert not all(gate.passes(kinds[0], 10.0) for _ in range(10))
 
 
 def test_what_was_staged_counts_only_once_committed() -> None:
