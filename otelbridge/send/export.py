@@ -373,9 +373,15 @@ class Export:
             return
         if jobs and self._pool is None:
             self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="send-apart")
-        for job in jobs:
+        for number, job in enumerate(jobs):
             assert self._pool is not None
-            self._pool.submit(self._send_beside, job, sent)
+            try:
+                self._pool.submit(self._send_beside, job, sent)
+            except RuntimeError:  # no thread can be started: nobody waits for these
+                for unsent in jobs[number:]:
+                    round_.in_flight.remove(unsent)
+                    round_.pending.extend([unsent.lease] if unsent.part is None else [])
+                raise
 
     def _jobs(self, round_: _Round) -> Iterator[_Job]:
         """The requests that may be sent now."""

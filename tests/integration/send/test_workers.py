@@ -301,6 +301,30 @@ def test_credentials_that_are_taken_back_hold_everything(road: Road, endpoint: O
     assert (road.held(), road.total(Account.REJECTED)) == (30, 0)
 
 
+def test_where_no_thread_can_be_started_the_records_stay(
+    road: Road, endpoint: OtlpEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.answers = poison("poison", INVALID)
+    started = threading.Thread.start
+    refused: list[str] = []
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith("send-apart") and len(refused) < 3:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        started(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    road.start(endpoint)
+    road.put(batch_of("welcome"))
+    eventually(lambda: road.held() == 0)
+    road.put(batch_of(*names(50), "poison", *names(50, "s")))
+    eventually(lambda: len(refused) == 3, within_seconds=20)
+    eventually(lambda: road.held() == 0, within_seconds=20)
+    assert set(bodies_of(endpoint.log_records())) == {"welcome", *names(50), *names(50, "s")}
+    assert road.total(Account.REJECTED) == 1
+
+
 def test_an_endpoint_that_fails_at_everything_destroys_nothing(road: Road, endpoint: OtlpEndpoint) -> None:
     endpoint.answers = lambda _: INTERNAL
     workers = road.start(endpoint)
