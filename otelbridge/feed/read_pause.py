@@ -2,7 +2,7 @@
 
 gRPC's own threads sleep as well: during a pause the kernel wakes them for `GULP_BYTES` only, so an event alone waits in
 the socket until the pause ends, and a burst is taken from it at once: KubeArmor's slots do not fill.
-docs/decisions/linger.md has the figures.
+docs/decisions/pacing.md has the figures.
 """
 
 from __future__ import annotations

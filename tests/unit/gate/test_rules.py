@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -202,3 +203,14 @@ def test_the_bits_that_the_fast_path_keeps_decide_as_the_rules_do_one_by_one(see
         verdict = rules.verdict(message)
         by_bits = rules.dropped_by(rules.workload(message) & rules.rule(message))
         assert by_bits == (None if verdict.keep else verdict.rule)
+
+
+def test_answers_for_long_texts_are_not_remembered() -> None:
+    rules = gate({"pod": ("web-*",)})
+    tracemalloc.start()
+    try:
+        for number in range(40):
+            assert rules.judge(Stream.ALERTS, alert(PodName=f"x{number}" * 100_000)).keep
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
