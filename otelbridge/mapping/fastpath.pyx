@@ -421,6 +421,11 @@ cdef class FastPath:
     ):
         cdef Slice source = self.texts[SOURCE], resource = self.texts[RESOURCE]
         cdef Slice subject = resource if resource.size else self.texts[DATA]
+        cdef bytes before = rule.before
+        if subject.size == 0:
+            before = before.rstrip()
+            if not before:
+                return None
         cdef bint is_command = detail.role == COMMAND_ROLE
         cdef bytes by = process.by_parent if is_command else process.by_executable
         cdef Py_ssize_t by_size = PyBytes_GET_SIZE(by)
@@ -428,7 +433,7 @@ cdef class FastPath:
         if by_source:
             by_size = 4 + source.size
         cdef Py_ssize_t line = (
-            PyBytes_GET_SIZE(rule.before) + subject.size + by_size + PyBytes_GET_SIZE(workload.where)
+            PyBytes_GET_SIZE(before) + subject.size + by_size + PyBytes_GET_SIZE(workload.where)
             + PyBytes_GET_SIZE(rule.after)
         )
         if line > self.max_body:
@@ -478,7 +483,7 @@ cdef class FastPath:
                 at = put_varint(at + 1, 1 + digits(line) + line)
                 at[0] = 0x0A
                 at = put_varint(at + 1, line)
-                at = put(at, rule.before)
+                at = put(at, before)
                 at = put_slice(at, subject)
                 if by_source:
                     memcpy(at, b" by ", 4)

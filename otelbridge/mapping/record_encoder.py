@@ -77,6 +77,7 @@ WORKLOADS, WORKLOADS_BYTES = 4096, 8 << 20  # 2,000 pods, with room for their su
 OTHERS, OTHERS_BYTES = 2048, 4 << 20
 # Data and peers: many are never seen again, and what is small stays in the CPU's cache.
 TEXTS, TEXTS_BYTES = 512, 1 << 20
+NOTHING_SAID = {Stream.ALERTS: b"An alert that says nothing.", Stream.LOGS: b"A log that says nothing."}
 ELLIPSIS = "…"
 MIN_SUBJECT_BYTES = 32  # of what was touched, even where the words around it are long
 
@@ -285,6 +286,9 @@ class RecordEncoder:
         raw = b"".join((rule.before, what.encode(), after))
         if len(raw) > limit:
             raw = sentence(rule.before.decode(), what, after.decode(), limit).encode()
+        if not what:
+            before = rule.before.rstrip()
+            raw = before + after if before else after.lstrip() or NOTHING_SAID[self.stream]
         return self._body_heads[len(raw)] + raw
 
     def _structured_body(self, message: Message) -> bytes:

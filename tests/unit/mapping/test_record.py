@@ -249,3 +249,20 @@ def test_a_message_escapes_and_cuts_its_body_and_keeps_the_text() -> None:
         "Level": "INFO",
         "Message": "m",
     }
+
+
+@pytest.mark.parametrize(
+    ("message", "body"),
+    [
+        (pb.Alert(), "An alert that says nothing."),
+        (pb.Log(), "A log that says nothing."),
+        (pb.Alert(Operation="File"), "File"),
+        (pb.Alert(PolicyName="p"), "(policy p)"),
+        (
+            pb.Log(Operation="File", PodName="web", NamespaceName="shop", ProcessName="/bin/cat"),
+            "File by /bin/cat in shop/web",
+        ),
+    ],
+)
+def test_a_body_has_no_hole_where_nothing_was_touched(message: pb.Alert | pb.Log, body: str) -> None:
+    assert seen(message).body == body
