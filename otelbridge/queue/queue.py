@@ -122,7 +122,7 @@ class DurableQueue:
         except BaseException:
             queue._folder.release()
             raise
-        queue.upkeep = Upkeep(queue.tend, queue.sync, tell)
+        queue.upkeep = Upkeep(queue.tend, queue.glance, tell)
         return queue
 
     upkeep: Upkeep
@@ -406,6 +406,16 @@ class DurableQueue:
         self.sync()
         return more
 
+    def glance(self) -> bool:
+        """Half a round: looks whether the files are still there, and syncs; True when `tend` has to see to them."""
+        with self._changing():
+            if self._closed:
+                return False
+            if self._state.file.look_at_folder():
+                return True
+        self.sync()
+        return False
+
     def sync(self) -> None:
         """Brings to the platter what was written since the last call, where commits do not. A put goes on meanwhile."""
         state = self._state
@@ -456,18 +466,17 @@ LeasingQueue: TypeAlias = DurableQueue | QueueOfSignal
 
 
 class Upkeep:
-    """The thread that runs `tend` each second, or at once where there is more to do, and `sync` in between."""
+    """The thread that runs `tend` each second, or at once where there is more to do, and `glance` in between."""
 
-    def __init__(self, tend: Callable[[], bool], sync: Callable[[], None], tell: Tell) -> None:
-        self._tend, self._sync = tend, sync
+    def __init__(self, tend: Callable[[], bool], glance: Callable[[], bool], tell: Tell) -> None:
+        self._tend, self._glance = tend, glance
         self._stopping = threading.Event()
         self._thread = SupervisedThread("queue-upkeep", self._turn, tell=tell)
         self.pulse = self._thread.pulse
         self._thread.start()
 
     def _turn(self) -> bool:
-        if not self._tend() and not self._stopping.wait(SYNC_SECONDS):
-            self._sync()
+        if not self._tend() and not self._stopping.wait(SYNC_SECONDS) and not self._glance():
             self._stopping.wait(SYNC_SECONDS)
         return not self._stopping.is_set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection
 
+from otelbridge.event import Stream
 from otelbridge.net.backoff import Random, full_jitter_seconds
 from otelbridge.queue.model import Lease, Refused, TooLarge
 from otelbridge.send.settings import SendSettings
@@ -61,14 +62,15 @@ class Apart:
         """Others have been tried: all suspects are due, except one that is under way no more."""
         self.due.extend(suspect for suspect in self.suspects if suspect is not but and suspect not in self.due)
 
-    def taken(self, most: int) -> list[Lease]:
-        """So many suspects that are due, which are no longer kept here."""
-        leases = [self.due.popleft() for _ in range(min(len(self.due), most))]
+    def taken(self, most: int, *, without: Collection[Stream] = ()) -> list[Lease]:
+        """So many suspects that are due, which are no longer kept here; none of the streams left out."""
+        leases = [lease for lease in self.due if lease.stream not in without][:most]
         for lease in leases:
+            self.due.remove(lease)
             self.suspects.remove(lease)
         return leases
 
-    def taken_while_idle(self, most: int) -> list[Lease]:
+    def taken_while_idle(self, most: int, *, without: Collection[Stream] = ()) -> list[Lease]:
         """The same while nothing else is sent; where there are no suspects, all that is unproven."""
         self._idle_until = self._clock() + full_jitter_seconds(
             self.idle_step - IDLE_STEPS_BELOW,
@@ -79,9 +81,10 @@ class Apart:
         self.idle_step += 1
         self.due.extend(self.suspects)
         if self.due:
-            return self.taken(most)
-        unproven, self.unproven = self.unproven, []
-        return [lease for lease, _ in unproven]
+            return self.taken(most, without=without)
+        taken = [lease for lease, _ in self.unproven if lease.stream not in without]
+        self.unproven = [(lease, refusal) for lease, refusal in self.unproven if lease.stream in without]
+        return taken
 
     def hurry(self) -> None:
         """The next try is now."""

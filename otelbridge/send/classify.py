@@ -166,7 +166,7 @@ CLIENT_CERTIFICATE = "check send.cert_file and send.key_file: a client certifica
 PROXY_CREDENTIALS = "put user and password of the proxy into its URL (send.proxy), or name the endpoint in NO_PROXY"
 PROXY_REFUSES = "let the proxy pass connections to the endpoint, or name the endpoint in NO_PROXY"
 REFUSES_EVERYTHING = (
-    f"it has taken nothing yet: check send.endpoint (port {OTLP_GRPC_PORT} is usually gRPC, {OTLP_HTTP_PORT} HTTP), "
+    f"check send.endpoint (port {OTLP_GRPC_PORT} is usually gRPC, {OTLP_HTTP_PORT} HTTP), "
     "the tenant in send.headers, and whether send.compression none helps"
 )
 CURES: Mapping[str, str] = {

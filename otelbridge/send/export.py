@@ -211,16 +211,18 @@ class Export:
         Args:
             probing: one lease only, and rather the next one of the queue: it tells more about the endpoint.
         """
-        most = 1 if probing else self._parallel
+        most, without = 1 if probing else self._parallel, self._streams_out
         with self._lock:
-            if self._apart.due and not (probing and self._context.queue.has_work()):
-                return self._apart.taken(most)
-            lease = self._next_fresh()
-            if lease is not None:
+            suspects = []
+            if not (probing and self._context.queue.has_work()):
+                suspects = self._apart.taken(most, without=without)
+            if not suspects and (lease := self._next_fresh()) is not None:
                 return [lease]
-            if self._apart.due:
-                return self._apart.taken(most)
-            return self._apart.taken_while_idle(most) if self._suspects_are_due() else []
+            if not suspects:
+                suspects = self._apart.taken(most, without=without)
+            if not suspects and self._suspects_are_due():
+                suspects = self._apart.taken_while_idle(most, without=without)
+            return suspects
 
     def _suspects_are_due(self) -> bool:
         with self._lock:
@@ -279,7 +281,10 @@ class Export:
         Returns the seconds to wait before the next request.
         """
         try:
-            leases = self._take(probing=permit.probe)
+            with self._lock:  # also around the streams: no other worker may take of one in between
+                leases = self._take(probing=permit.probe)
+                streams = [lease.stream for lease in leases] if self._context.settings.ordered else []
+                self._streams_out.extend(streams)
         except Exception:
             self._context.breaker.unused(permit)
             raise
@@ -287,13 +292,10 @@ class Export:
             self._context.breaker.unused(permit)
             return 0.0
         suspected = leases[0].batch_ids[0] in self._suspects.trials
-        streams = [lease.stream for lease in leases] if self._context.settings.ordered else []
         round_ = _Round(permit, suspected=suspected, pending=deque(leases))
         if len(leases) > 1:
             round_.parallel = self._parallel
         sent: SimpleQueue[_Sent] = SimpleQueue()
-        with self._lock:
-            self._streams_out.extend(streams)
         try:
             self._set_suspected_apart(round_)
             while True:
@@ -724,6 +726,8 @@ class Export:
                 continue
             if round_.failure is None and not round_.accepted:
                 round_.failure, round_.failed = _refuses_everything(refusal), lease
+                # Perhaps it is this record alone: others need not wait to find out.
+                round_.suspected = round_.suspected or (self._accepted_once and not round_.permit.probe)
             if len(self._apart.unproven) < MAX_APART:
                 self._apart.unproven.append((lease, refusal))
             else:

@@ -39,13 +39,16 @@ ELSEWHERE = {
     r"cp packaging|systemctl|/opt/otelbridge/bin/otelbridge ledger": "tests/deploy/test_unit_running.py",
     r"make (test|lint|lint test|sbom|collector)$|python -m benchmarks\.programs": ".ci/run",
     r"python -m benchmarks\.guard": ".ci/run",
+    r"kubectl get ksp": "tests/acceptance/test_coverage.py",
+    r"otelbridge queue replay .*--kind": "tests/acceptance/test_flood.py",
 }
 """Commands, as regular expressions, and what runs them."""
 NOWHERE = {
     r"docker push|docker buildx|cosign |helm push": "needs a registry, and an identity there",
     r"helm package --sign": "needs the maintainer's key",
-    r"kubectl .*(exec|port-forward)": "needs a kubelet",
+    r"kubectl .*(exec|port-forward|logs)": "needs a kubelet",
     r"make (torture|bench)|python -m benchmarks\.(mapping|compression)_cost": "takes hours, or a machine of its own",
+    r"python -m benchmarks\.(new_events|process_traces)": "needs a machine of its own",
 }
 SERVES = re.compile(r"otelbridge (config|queue)$")
 """Groups of commands: their help is what a name alone can be run for."""
@@ -53,6 +56,7 @@ COMPLETED = {
     r"(otelbridge tail --from-bridge)$": r"\1 URL",
     r"(otelbridge tail.*)": r"\1 --limit 1",
     r"(otelbridge explain) FILE": r"\1 EVENTS",
+    r"(otelbridge coverage)( --url http://127.0.0.1:32799)?": r"\1 --url URL",
     r"(otelbridge ledger --url) http://localhost:32799": r"\1 URL",
 }
 
@@ -103,7 +107,9 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     stop = threading.Event()
     with Relay() as relay, OtlpEndpoint() as endpoint:
         feed, status = {"endpoints": [relay.endpoint]}, {"show_events": 100}
-        with running_bridge(folder, feed=feed, status=status, send={"endpoint": endpoint.grpc_endpoint}) as bridge:
+        telemetry = {"disabled": True, "coverage": True}
+        send = {"endpoint": endpoint.grpc_endpoint}
+        with running_bridge(folder, feed=feed, status=status, send=send, telemetry=telemetry) as bridge:
             bridge.wait_until_watching()
 
             def publish() -> None:
@@ -131,7 +137,7 @@ def test_our_own_commands_do_what_they_are_named_for(words: dict[str, str], comm
     for word, value in words.items():
         line = re.sub(rf"\b{word}\b", value, line)
     done = subprocess.run(
-        ["/bin/bash", "-c", line],
+        ["/bin/bash", "-c", f"{line}\nexit $?"],  # bash stays, as in a terminal: completion asks who the parent is
         capture_output=True,
         text=True,
         check=False,

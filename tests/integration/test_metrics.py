@@ -13,7 +13,7 @@ import trustme
 from otelbridge.bridge import Bridge
 from otelbridge.event import Stream
 from otelbridge.mapping.severity import THROTTLING_OPERATION
-from otelbridge.pb.kubearmor_pb2 import Alert
+from otelbridge.pb.kubearmor_pb2 import Alert, Log
 from otelbridge.settings.load import load
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Ok, Partial, Status
@@ -81,6 +81,7 @@ def test_every_declared_metric_is_seen_in_a_run_with_faults(tmp_path: Path) -> N
                 "retry": {"initial_seconds": 0.2, "max_seconds": 0.5},
             },
             send={"endpoint": endpoint.grpc_endpoint, "retry_initial_seconds": 0.1, "retry_max_seconds": 0.2},
+            mapping={"process_traces": True},
             telemetry={**OWN_METRICS, "coverage": True},
         ) as bridge,
     ):
@@ -107,9 +108,11 @@ def go_wrong(relay: Relay, endpoint: OtlpEndpoint, bridge: BridgeProcess) -> Non
     relay.publish(Stream.ALERTS, Alert(NamespaceName="shop", Operation=THROTTLING_OPERATION))
     relay.publish(Stream.ALERTS, b"\xff\xff\xff")
     eventually(lambda: bridge.balance("alerts")["delivered"] == 3, why="all is well at first")
-    endpoint.answers = lambda _: Status(code=grpc.StatusCode.INVALID_ARGUMENT)
+    refused = Status(code=grpc.StatusCode.INVALID_ARGUMENT)
+    endpoint.answers = lambda request: refused if b"refused" in request.body else Ok()
     relay.publish(Stream.ALERTS, Alert(PodName="refused"))
-    eventually(lambda: bridge.balance("alerts")["rejected"] == 1, why="it is refused")
+    relay.publish(Stream.LOGS, Log(PodName="taken"))
+    eventually(lambda: bridge.balance("alerts")["rejected"] == 1, why="it is refused while others are taken")
     endpoint.answers = lambda _: Partial(rejected=1)
     relay.publish(Stream.ALERTS, Alert(PodName="rejected"))
     eventually(lambda: bridge.balance("alerts")["rejected"] == 2, why="it is rejected")

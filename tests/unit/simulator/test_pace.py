@@ -74,7 +74,15 @@ def test_the_events_may_end_first() -> None:
     assert publish_at_pace([1, 2], lambda _event: None, PublishPace(), until=threading.Event()) == 2
 
 
-@pytest.mark.parametrize("wrong", [{"per_second": 0}, {"burst": 0}, {"duration_seconds": -1}, {"count": -1}])
-def test_an_impossible_pace_is_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"per_second": 0}, "rate"),
+        ({"burst": 0}, "burst"),
+        ({"duration_seconds": -1}, "duration"),
+        ({"count": -1}, "count"),
+    ],
+)
+def test_an_impossible_pace_is_refused(wrong: dict[str, int], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
         PublishPace(**wrong)
