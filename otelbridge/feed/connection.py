@@ -241,8 +241,8 @@ class StreamReader:
         seconds = pause.seconds(now_unix_nano, self.writer.events)
         if not seconds or not self._connection_pause.begin(self.writer.stream, pause.rate):
             return False
-        self.writer.hand_over(seconds)  # the last thing: the encoder needs the interpreter that the wait lets go of
         try:
+            self.writer.hand_over(seconds)  # the last thing: the encoder needs the interpreter that the wait lets go of
             if self._pauses_end.acquire(timeout=seconds):  # 10 us cheaper than an Event
                 self._pauses_end.release()
         finally:
