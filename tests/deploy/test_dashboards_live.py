@@ -53,6 +53,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "redact_common_secrets": True,
             "flood": {"rate_per_second": 10, "burst": 50},
         },
+        mapping={"process_traces": True, "process_quiet_seconds": 1},
         queue={"retain_seconds": 60},
         telemetry={"alert_policies": True, "coverage": True},
     ) as scene:
