@@ -283,12 +283,13 @@ class RecordEncoder:
         if not by and source:
             by = f" by {one_line(source[:limit])}".encode()
         after = b"".join((by, workload.where, rule.after))
-        raw = b"".join((rule.before, what.encode(), after))
-        if len(raw) > limit:
-            raw = sentence(rule.before.decode(), what, after.decode(), limit).encode()
+        before = rule.before
         if not what:
-            before = rule.before.rstrip()
-            raw = before + after if before else after.lstrip() or NOTHING_SAID[self.stream]
+            before = before.rstrip()
+            after = after if before else after.lstrip() or NOTHING_SAID[self.stream]
+        raw = b"".join((before, what.encode(), after))
+        if len(raw) > limit:
+            raw = sentence(before.decode(), what, after.decode(), limit).encode()
         return self._body_heads[len(raw)] + raw
 
     def _structured_body(self, message: Message) -> bytes:

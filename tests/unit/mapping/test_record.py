@@ -266,3 +266,8 @@ def test_a_message_escapes_and_cuts_its_body_and_keeps_the_text() -> None:
 )
 def test_a_body_has_no_hole_where_nothing_was_touched(message: pb.Alert | pb.Log, body: str) -> None:
     assert seen(message).body == body
+
+
+def test_a_body_without_anything_touched_keeps_to_its_limit() -> None:
+    message = pb.Log(Operation="Process", PodName="p" * 100, NamespaceName="n" * 100, ParentProcessName="/" + "x" * 100)
+    assert len(seen(message, max_body_bytes=128).body.encode()) <= 128
