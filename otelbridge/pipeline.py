@@ -8,7 +8,6 @@ that an event holds may end the thread: everything that reads one stands inside 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import Counter, deque
@@ -61,10 +60,10 @@ class Findings:
     floods: dict[Kind, Flooded] = field(default_factory=dict)
     """Events beyond the rate of their kind."""
 
-    def note_damage(self, stream: Stream, upstream: str, how: str, why: str) -> None:
-        """Counts an event that did not parse as it should."""
-        first, events = self.damaged.get((stream, upstream, how), (why, 0))
-        self.damaged[stream, upstream, how] = (first, events + 1)
+    def note_damage(self, stream: Stream, upstream: str, how: str, why: str, events: int = 1) -> None:
+        """Counts events that did not parse as they should."""
+        first, before = self.damaged.get((stream, upstream, how), (why, 0))
+        self.damaged[stream, upstream, how] = (first, before + events)
 
     def drop(self, stream: Stream, upstream: str, fault: Exception) -> None:
         """Counts an event, or a gap, of which no record can be made."""
@@ -524,18 +523,23 @@ class Pipeline:
         if not floods and not self._floods.windows:
             return
         for kind, flooded in floods.items():
-            turn.postings[kind.stream, Account.SUMMARISED, ""] += len(flooded.records)
-            with contextlib.suppress(Exception):  # the record of the flood counts them all the same
-                turn.aside.append(
-                    Retained(
-                        stream=kind.stream,
-                        request=packed(self._mapper.assemble(flooded.records)),
-                        records=len(flooded.records),
-                        oldest_received_unix_nano=clamp.unix_nano(flooded.oldest_received_unix_nano),
-                        delivered_unix_nano=0,
-                        kind=str(kind),
-                    )
+            events = len(flooded.records)
+            turn.postings[kind.stream, Account.SUMMARISED, ""] += events
+            try:
+                request = packed(self._mapper.assemble(flooded.records))
+            except Exception as fault:  # noqa: BLE001 - the record of the flood counts them all the same
+                turn.findings.note_damage(kind.stream, "", "not kept", f"a fault of the bridge: {fault!r}", events)
+                continue
+            turn.aside.append(
+                Retained(
+                    stream=kind.stream,
+                    request=request,
+                    records=events,
+                    oldest_received_unix_nano=clamp.unix_nano(flooded.oldest_received_unix_nano),
+                    delivered_unix_nano=0,
+                    kind=str(kind),
                 )
+            )
         windows = {kind: flooded.window for kind, flooded in floods.items()}
         turn.staged = self._floods.stage(windows, self._encoder.now, close_all=close_all)
         turn.notes = turn.staged.notes()

@@ -252,7 +252,7 @@ class EventDamaged:
     stream: Stream
     upstream: str
     how: str
-    """`lenient`, `raw`, or `dropped` where a fault of the bridge left nothing to send."""
+    """`lenient`, `raw`; or by a fault of the bridge `dropped`, with nothing to send, or `not kept`, of a flood."""
     why: str
     """Of the first of them."""
     events: int = 1

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -15,7 +16,7 @@ from otelbridge import pipeline
 from otelbridge.event import Gap, GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import BUFFER_FULL
 from otelbridge.gate.rules import Gate
-from otelbridge.gate.settings import GateSettings, RuleSettings
+from otelbridge.gate.settings import FloodSettings, GateSettings, RuleSettings
 from otelbridge.mapping.decode import Decoded
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.settings import MappingSettings
@@ -182,6 +183,36 @@ def test_a_fault_that_leaves_nothing_to_send_is_counted_and_harms_no_other_event
     assert len(records) == 2
     assert walk.account(Stream.LOGS, Account.DROPPED) == 1
     assert [(told.how, told.events) for told in walk.told if isinstance(told, EventDamaged)] == [("dropped", 1)]
+
+
+class UnpackableMapper(Mapper):
+    """Has a bug in putting requests together that one record finds."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        assemble = self.assemble
+
+        def assembled(records: list[Record]) -> bytes:
+            if any(b"unlucky" in record.encoded for record in records):
+                raise KeyError("unlucky")
+            return assemble(records)
+
+        self.assemble = assembled
+
+
+def test_a_fault_in_keeping_a_flood_is_told_and_costs_no_count(walk: Walk) -> None:
+    walk.mapper = UnpackableMapper
+    flood = GateSettings(flood=FloodSettings(rate_per_second=0.001, burst=1))
+    verbatim, summary = sorted(
+        walk.carry(log(PodName="p"), log(PodName="p", Source="unlucky"), log(PodName="p"), gate=flood),
+        key=lambda record: record.event_name,
+    )
+    assert (verbatim.event_name, summary.event_name) == ("kubearmor.telemetry.other", "otelbridge.flood")
+    assert attributes(summary.attributes)["otelbridge.flood.events"] == 2
+    assert walk.account(Stream.LOGS, Account.SUMMARISED) == 2
+    assert walk.queue.ledger().residue(walk.queue.held())[Stream.LOGS] == 0
+    (told,) = [told for told in walk.told if isinstance(told, EventDamaged)]
+    assert (told.how, told.events, told.why) == ("not kept", 2, "a fault of the bridge: KeyError('unlucky')")
 
 
 def test_a_gap_of_which_no_record_can_be_made_is_counted_and_harms_no_other(
