@@ -7,7 +7,7 @@ import re
 import ssl
 import time
 from calendar import timegm
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from email.utils import parsedate_tz
 from enum import StrEnum
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import grpc
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
@@ -137,6 +137,11 @@ HTTP_CLASSES: Mapping[int, Meaning] = {
 """By the first digit, for statuses that the table above does not name."""
 REDIRECTION = 3
 USER_OF_URL = re.compile(r"//[^/?#]*@")
+PROTOBUF = frozenset({"application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf"})
+PARTIAL_SUCCESS = frozenset({"partialSuccess", "partial_success"})
+NO_ANSWER_OF_OURS = "the answer is no ExportLogsServiceResponse"
+HTTP2 = "\x00\x00"
+"""How a server of HTTP/2 begins: with a frame of SETTINGS, which is short."""
 BOM = b"\xef\xbb\xbf"
 """Some platforms write it before JSON."""
 
@@ -308,8 +313,8 @@ SSL_FAULTS: Mapping[str, str] = {
     "ALERT": "check send.cert_file and send.key_file: the endpoint did not like what it was shown",
 }
 
-NO_ANSWER = frozenset({"InvalidHeader", "LineTooLong", "UnknownProtocol", "HTTPException"})
-"""Heads that no server of OTLP sends: more of the same would come of trying again, and perhaps copies."""
+NO_ANSWER = frozenset({"InvalidHeader", "LineTooLong", "UnknownProtocol", "HTTPException", "DecodeError"})
+"""Answers that no server of OTLP sends: more of the same would come of trying again, and perhaps copies."""
 
 PERHAPS_ITS_CONTENT = frozenset({"200", "403", "404", "405", "406", "451", "501", "PERMISSION_DENIED"})
 """What a firewall for web applications answers to a record whose text it takes for an attack: it may be about one."""
@@ -338,19 +343,21 @@ def of_http(status: int, headers: Mapping[str, str], body: bytes | None, *, now:
 
     Args:
         status: the status code.
-        headers: the answer's headers, names in lower case.
-        body: the answer's body without its coding: an encoded ExportLogsServiceResponse or google.rpc.Status, or
-            anything at all; None where it cannot be read.
+        headers: the answer's headers, names in lower case; `content-encoding` is a coding that is left on the body.
+        body: the answer's body: an encoded ExportLogsServiceResponse or google.rpc.Status, or anything at all; None
+            where it cannot be read.
         now: Unix seconds, for a Retry-After date where the answer has no Date header to compare it with.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     meaning = HTTP_MEANINGS.get(status) or HTTP_CLASSES.get(status // 100, Meaning.SUSPECT)
     code = str(status)
     if meaning is Meaning.ACCEPTED:
-        answer = _answer_of(body, kind)
+        newer = kind in PROTOBUF and "content-encoding" not in headers
+        answer = _answer_of(body, newer=newer)
         if answer is None:
-            shown = (body or b"")[: 4 * MAX_WHY_CHARS].decode("utf-8", "replace")
-            why = _short(f"answers with {kind or 'a body without a type'}: {shown}")
+            shown = "cannot be read" if body is None else body[: 4 * MAX_WHY_CHARS].decode("utf-8", "replace")
+            coded = f", {headers['content-encoding']}" if "content-encoding" in headers else ""
+            why = _short(f"answers with {kind or 'a body without a type'}{coded}: {shown}")
             return Hold(code=code, why=why, cure=NOT_OTLP)
         return _accepted(answer)
     why = _status_message(body or b"", kind)
@@ -381,7 +388,8 @@ def of_broken_connection(error: Exception, target: Target) -> Outcome:
         return Hold(code="tls", why=why, cure=cure) if cure else RetryLater(code="tls", why=_short(why))
     name, why = type(error).__name__, _short(str(error)) or "the connection broke"
     if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
-        cure = USE_HTTPS if str(error).startswith(TLS_ALERT) else USE_GRPC
+        beginnings = {TLS_ALERT: USE_HTTPS, HTTP2: USE_GRPC}
+        cure = next((cure for begin, cure in beginnings.items() if str(error).startswith(begin)), NOT_OTLP)
         return Hold(code=name, why=f"it does not speak HTTP/1.1: {why}", cure=cure)
     cure = ""
     if said := _said(name, why):
@@ -395,10 +403,8 @@ def of_broken_connection(error: Exception, target: Target) -> Outcome:
 
 def of_response(response: bytes) -> Outcome:
     """The outcome of a gRPC success: an encoded ExportLogsServiceResponse, which may tell of a partial one."""
-    try:
-        return _accepted(ExportLogsServiceResponse.FromString(response))
-    except DecodeError:
-        return Hold(code="OK", why="the answer is no ExportLogsServiceResponse", cure=NOT_OTLP)
+    answer = _protobuf_answer(response, newer=True)
+    return _accepted(answer) if answer is not None else Hold(code="OK", why=NO_ANSWER_OF_OURS, cure=NOT_OTLP)
 
 
 def retry_delay_seconds(status_details: bytes) -> float | None:
@@ -487,27 +493,39 @@ def _accepted(answer: ExportLogsServiceResponse) -> Accepted:
     return Accepted(rejected=max(0, partial.rejected_log_records), message=_short(partial.error_message))
 
 
-def _answer_of(body: bytes | None, kind: str) -> ExportLogsServiceResponse | None:
+def _answer_of(body: bytes | None, *, newer: bool) -> ExportLogsServiceResponse | None:
     """The body of a success as OTLP has it, in protobuf or JSON, whatever its type says; None for anything else."""
     if body is None:
         return None
-    if not body.strip():
-        return ExportLogsServiceResponse()
     text = body.removeprefix(BOM)
-    if text.lstrip()[:1] == b"{":
-        return _json_answer(text)
+    return _json_answer(text) if text.lstrip()[:1] == b"{" else _protobuf_answer(body, newer=newer)
+
+
+def _protobuf_answer(body: bytes, *, newer: bool) -> ExportLogsServiceResponse | None:
+    """Nearly any bytes are some message with unknown fields: those are believed to be a newer OTLP's if they may be.
+
+    Never where they have the numbers of known ones: it is another message, say a google.rpc.Status.
+    """
     try:
         answer = ExportLogsServiceResponse.FromString(body)
     except DecodeError:
         return None
-    # Nearly any bytes are some message with unknown fields; where the type says protobuf, they are a newer OTLP's.
-    return answer if kind == "application/x-protobuf" or not len(UnknownFieldSet(answer)) else None
+    unknown = [number in message.DESCRIPTOR.fields_by_number for message, number in _unknown(answer)]
+    return None if unknown and (not newer or any(unknown)) else answer
+
+
+def _unknown(answer: ExportLogsServiceResponse) -> Iterator[tuple[Message, int]]:
+    """The numbers of the fields that are not known, on both levels."""
+    for message in (answer, answer.partial_success):
+        fields = UnknownFieldSet(message)
+        for at in range(len(fields)):
+            yield message, fields[at].field_number
 
 
 def _json_answer(body: bytes) -> ExportLogsServiceResponse | None:
-    """As in protobuf's JSON; keys that are not known are a newer OTLP's only beside `partialSuccess`."""
+    """As in protobuf's JSON; keys that are not known are a newer OTLP's only beside those that are."""
     try:
-        known = "partialSuccess" in json.loads(body)
+        known = not PARTIAL_SUCCESS.isdisjoint(json.loads(body))
         return json_format.Parse(body, ExportLogsServiceResponse(), ignore_unknown_fields=known)
     except (ValueError, RecursionError, json_format.Error):
         return None
@@ -515,7 +533,7 @@ def _json_answer(body: bytes) -> ExportLogsServiceResponse | None:
 
 def _status_message(body: bytes, kind: str) -> str:
     """What an error's body says: a google.rpc.Status in protobuf or JSON, or text."""
-    if kind == "application/x-protobuf":
+    if kind in PROTOBUF:
         try:
             return str(status_pb2.Status.FromString(body).message)
         except DecodeError:

@@ -13,14 +13,15 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse, RemoteDisconnected
+from http.client import BadStatusLine, HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import urllib3
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import DecodeError, HTTPError
+from urllib3.exceptions import HTTPError
 from urllib3.util.connection import is_connection_dropped
 
 from otelbridge.net.proxy import Proxy, connect_through, proxy_for
@@ -38,9 +39,20 @@ if TYPE_CHECKING:
 MAX_ANSWER_BYTES = 4 * MIB
 """What the OTLP specification lets a client demand of answers; after decompression."""
 UNAUTHORIZED = "401"
+ACCEPTING = 2
+"""Statuses of two hundred and more."""
 CLOSING = RetryLater(code="CANCELLED", why="the bridge is closing")
-CLOSED_WHILE_IDLE = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""How a connection ends that the server gave up while it was idle. http.client's RemoteDisconnected is a reset, too."""
+CLOSED_WHILE_IDLE = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError, BadStatusLine)
+"""How a kept connection shows that it was of no use any more: the server gave it up while it was idle
+(RemoteDisconnected is a reset, too), or what comes first is the rest of an earlier answer."""
+CODINGS: Mapping[str, tuple[int, ...]] = {
+    "": (),
+    "identity": (),
+    "gzip": (16 + zlib.MAX_WBITS,),
+    "x-gzip": (16 + zlib.MAX_WBITS,),
+    "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS),
+}
+"""The forms that each may have, as zlib numbers them: some servers send deflate without its header."""
 
 
 class HttpAnswer(NamedTuple):
@@ -48,8 +60,9 @@ class HttpAnswer(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
+    """`content-encoding` names the codings that are left on the body: those that we do not know."""
     body: bytes | None
-    """Without its content coding; None when it could not be undone, or is longer than the cap."""
+    """None when its coding could not be undone, or it is longer than the cap."""
 
 
 class _Reader(io.RawIOBase):
@@ -64,7 +77,9 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         self._wire.socket.settimeout(_left(self._wire.deadline))
-        return self._raw.readinto(buffer)
+        count = self._raw.readinto(buffer)
+        self._wire.ended = count == 0
+        return count
 
     def close(self) -> None:
         self._raw.close()
@@ -77,6 +92,8 @@ class _Wire:
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
         self.deadline = 0.0
+        self.ended = False
+        """Whether the other end has said that nothing more will come."""
 
     def sendall(self, data: bytes) -> None:
         self.socket.settimeout(_left(self.deadline))
@@ -99,7 +116,10 @@ class _Wire:
 
 
 class _WholeHead:
-    """The head of an answer, line by line: one that breaks off is an error, where http.client takes what there is."""
+    """The head of an answer, line by line: one that breaks off is an error, where http.client takes what there is.
+
+    Spaces at the end of a line mean nothing (RFC 9110, section 5.5), which http.client does not know.
+    """
 
     def __init__(self, file: Any) -> None:
         self.file = file
@@ -111,7 +131,7 @@ class _WholeHead:
         whole = line.endswith(b"\n") or 0 <= limit <= len(line)
         if not whole and (self._is_http or not line):  # what is no HTTP at all is for http.client to say
             raise RemoteDisconnected("the answer breaks off in its head")
-        return line
+        return line.rstrip() + b"\r\n" if line.strip() and len(line) != limit else line
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
@@ -194,15 +214,26 @@ class HttpConnection(HTTPConnection):
             self.connect()
         assert self._wire is not None
         self._wire.deadline = deadline
-        self.request("POST", self._path, body, {**headers, **self._proxy_headers}, preload_content=False)
+        whole = False
+        with contextlib.suppress(ConnectionError):  # who answers before it has read all may have closed already
+            self.request("POST", self._path, body, {**headers, **self._proxy_headers}, preload_content=False)
+            whole = True
         response = self.getresponse()
+        if not whole and response.status // 100 == ACCEPTING:
+            raise ConnectionResetError(f"it answers {response.status} and closes before it has read the request")
         try:
-            names = {name.lower(): value for name, value in response.headers.items()}
-            answer = HttpAnswer(response.status, names, _body(response))
-            self.answered = response.closed  # else there is more than we read
+            names = {name.lower(): response.headers[name] for name in response.headers}
+            content = _content(response)
+            self.answered = whole and response.closed and not _more_may_come(response.status, names)
+        except HTTPError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise TimeoutError("the answer was not whole in time") from error
+            if isinstance(error.__cause__, IncompleteRead) and not self._wire.ended:
+                raise HTTPException("the chunks of its answer cannot be read") from error
+            raise
         finally:
             response.close()
-        return answer
+        return HttpAnswer(response.status, *_decoded(names, content))
 
     def cancel(self) -> None:
         """Wakes an exchange under way in another thread: it fails at once."""
@@ -211,12 +242,46 @@ class HttpConnection(HTTPConnection):
                 self._wire.shutdown(socket.SHUT_RDWR)
 
 
-def _body(response: urllib3.BaseHTTPResponse) -> bytes | None:
-    try:
-        content = response.read(MAX_ANSWER_BYTES + 1, decode_content=True)
-    except DecodeError:
-        return None
-    return content if len(content) <= MAX_ANSWER_BYTES else None
+def _more_may_come(status: int, names: Mapping[str, str]) -> bool:
+    """Some servers send a body where there can be none: what comes of it would be taken for the next answer."""
+    return status == HTTPStatus.NO_CONTENT and (names.get("content-length", "0") != "0" or "transfer-encoding" in names)
+
+
+def _content(response: urllib3.BaseHTTPResponse) -> bytes:
+    """The body as it came, to its end or beyond the cap."""
+    content = b""
+    while len(content) <= MAX_ANSWER_BYTES:
+        more = response.read(MAX_ANSWER_BYTES + 1 - len(content), decode_content=False)
+        if not more:
+            break
+        content += more
+    return content
+
+
+def _decoded(names: dict[str, str], content: bytes) -> tuple[dict[str, str], bytes | None]:
+    """Headers and body without the codings that can be undone, the last one first."""
+    codings = [coding.strip().lower() for coding in names.pop("content-encoding", "").split(",")]
+    body = content if len(content) <= MAX_ANSWER_BYTES else None
+    while body and codings and codings[-1] in CODINGS:
+        forms = CODINGS[codings.pop()]
+        body = next((plain for form in forms if (plain := _inflated(body, form)) is not None), None) if forms else body
+    left = ", ".join(codings) if body else ""
+    return {**names, "content-encoding": left} if left else names, body
+
+
+def _inflated(coded: bytes, form: int) -> bytes | None:
+    """All members of a coded body; None where it is not what it should be, breaks off, or grows beyond the cap."""
+    plain = b""
+    while coded:
+        decoder = zlib.decompressobj(form)
+        try:
+            plain += decoder.decompress(coded, MAX_ANSWER_BYTES + 1 - len(plain))
+        except zlib.error:
+            return None
+        if not decoder.eof or len(plain) > MAX_ANSWER_BYTES:
+            return None
+        coded = decoder.unused_data.lstrip(b"\0")  # some pad it
+    return plain
 
 
 def _connected(target: Target, deadline: float, proxy: Proxy | None, *, tunnel: bool) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
 import threading
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
-from otelbridge.queue.model import Accepted, Hold, RetryLater
+from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater, TooLarge
 from otelbridge.send.http_sender import MAX_ANSWER_BYTES
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings
@@ -69,6 +70,18 @@ YES: dict[str, tuple[bytes, int]] = {
         1,
     ),
     "bare newlines": (b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", 0),
+    "spaces behind each header": (chunked(OK, BODY).replace(b"chunked\r", b"chunked \t\r"), 1),
+    "identity and gzip": (sized(OK + b"Content-Encoding: identity, gzip\r\n", gzip.compress(BODY)), 1),
+    "gzip in gzip, two headers": (
+        sized(OK + b"Content-Encoding: gzip\r\nContent-Encoding: x-gzip\r\n", gzip.compress(gzip.compress(BODY))),
+        1,
+    ),
+    "gzip of two members": (
+        sized(OK + b"Content-Encoding: gzip\r\n", gzip.compress(BODY[:1]) + gzip.compress(BODY[1:])),
+        1,
+    ),
+    "gzip of nothing": (sized(OK + b"Content-Encoding: gzip\r\n", b""), 0),
+    "a coding that is none": (sized(JSON + b"Content-Encoding: utf-8\r\n", JSON_PARTIAL), 1),
 }
 NO: dict[str, bytes] = {
     "a page": sized(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n", b"<html><body>Welcome</body></html>\r\n"),
@@ -76,6 +89,13 @@ NO: dict[str, bytes] = {
     "a JSON error": sized(JSON, b'{"error":"no such index"}'),
     "not gzip, whatever it says": sized(OK + b"Content-Encoding: gzip\r\n", b"<html>"),
     "a gzip bomb": sized(OK + b"Content-Encoding: gzip\r\n", gzip.compress(bytes(4 * MAX_ANSWER_BYTES))),
+    "gzip that breaks off": sized(OK + b"Content-Encoding: gzip\r\n", gzip.compress(BODY)[:-4]),
+    "gzip that holds nothing yet": sized(OK + b"Content-Encoding: gzip\r\n", gzip.compress(BODY)[:11]),
+    "zstd, that nobody asked for": sized(OK + b"Content-Encoding: zstd\r\n", b"\x28\xb5\x2f\xfd\x20\0\1\0\0"),
+    "more codings than anybody has": sized(OK + b"Content-Encoding: " + b", ".join([b"gzip"] * 10) + b"\r\n", b"x"),
+    "chunks that are none": OK + b"Transfer-Encoding: chunked\r\n\r\nhello\r\n" + bytes(99),
+    "two lengths": OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n\n\n",
+    "another protocol's greeting": b"SSH-2.0-OpenSSH_9.9\r\n",
     "the port of gRPC": b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64\n",
     "the port of TLS": b"\x15\x03\x01\x00\x02\x02\x46\n",
 }
@@ -177,3 +197,85 @@ def test_an_answer_that_breaks_off_is_no_answer(answer: bytes) -> None:
     with talking(answer) as (server, sender):
         assert isinstance(sender.send(request_of("a"), records=1), RetryLater)
     assert server.bodies == {"a": 1}
+
+
+def read_by(connection: socket.socket) -> Iterator[bytes]:
+    while (request := read_request(connection)) is not None:
+        yield request
+
+
+@pytest.mark.parametrize(
+    ("answer", "late", "connections"),
+    [
+        (sized(OK, b""), b"", 1),
+        (sized(OK, b"") + b"\r\n", b"", 1),  # as old servers end a body
+        (sized(OK, b"") + b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", b"", 1),
+        (sized(OK, b"") + b"x" * 100_000, b"", 5),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", b"", 1),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 6\r\n\r\n", b"<html>", 5),
+        (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n", 5),
+    ],
+)
+def test_what_comes_beyond_an_answer_is_not_taken_for_the_next_one(
+    answer: bytes, late: bytes, connections: int
+) -> None:
+    seen: Counter[int] = Counter()
+    threads: list[threading.Thread] = []
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection, contextlib.suppress(OSError):
+            for _ in read_by(connection):
+                seen[number] += 1
+                connection.sendall(answer)
+                if late:
+                    connection.sendall(late)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                for number in range(100):
+                    connection, _ = listener.accept()
+                    threads.append(threading.Thread(target=serve, args=(connection, number)))
+                    threads[-1].start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/logs"
+        sender = open_sender(SendSettings.model_validate({"protocol": "http/protobuf", "endpoint": url}), version="1")
+        outcomes = [sender.send(request_of(f"r{n}"), records=1) for n in range(5)]
+        sender.close()
+        listener.shutdown(socket.SHUT_RDWR)
+        for thread in (accepting, *threads):
+            thread.join()
+    assert outcomes == [Accepted()] * 5
+    assert sum(seen.values()) == 5, "no copies"
+    assert len(seen) == connections
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (sized(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\n", b""), TooLarge),
+        (sized(b"HTTP/1.1 401 Unauthorized\r\n", b""), Hold),
+        (sized(OK, b""), RetryLater),  # it cannot have taken what it has not read
+    ],
+)
+def test_an_answer_that_comes_before_a_large_request_is_through_is_read(answer: bytes, kind: type[Outcome]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/logs"
+        settings = {"protocol": "http/protobuf", "endpoint": url, "compression": "none", "timeout_seconds": 5}
+        sender = open_sender(SendSettings.model_validate(settings), version="1")
+        outcome = sender.send(request_of("a", padding=20_000_000), records=1)
+        sender.close()
+        thread.join()
+    assert isinstance(outcome, kind)

@@ -283,6 +283,8 @@ PROTOBUF, JSON = "application/x-protobuf", "application/json"
         (JSON, b'{"partialSuccess":{"rejectedLogRecords":"3"}}', 3),
         (JSON, b'{"partialSuccess":{"rejectedLogRecords":3,"errorMessage":""},"newer":1}', 3),
         (JSON, b'{"partialSuccess":null}', 0),
+        (JSON, b'{"partial_success":{"rejected_log_records":3},"newer":1}', 3),
+        ("application/protobuf", PARTIAL.SerializeToString() + b"\x12\x01x", 3),
     ],
 )
 @pytest.mark.parametrize("status", [200, 202])
@@ -307,6 +309,11 @@ def test_a_yes_is_an_otlp_answer_in_either_coding(status: int, kind: str, body: 
         (PROTOBUF, b"\xff"),
         (PROTOBUF, b"<html>"),
         ("text/plain", b"\x12\x01x"),
+        ("text/plain", b"\x0a\x04\x08\x03\x18\x01"),  # the unknown field is one level down
+        (PROTOBUF, b"\x08\x03\x12\x04nope"),  # google.rpc.Status: field 1 is no message there
+        (PROTOBUF, b"\x0a\x03\x0a\x013"),  # a count that is a text
+        (PROTOBUF, b" "),
+        (JSON, b"\r\n"),
         (PROTOBUF, None),
     ],
 )
