@@ -235,6 +235,11 @@ class Folder:
             return FolderChange(DiskError.TROUBLE, f"{self.path} is read-only")
         return None
 
+    def nearly_full(self) -> bool:
+        """Whether the disk says that it may not take another file. Raises OSError where it can't be asked."""
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize < PROBE_BYTES or (disk.f_files > 0 and not disk.f_favail)
+
 
 def _changed_unix_nano(path: Path) -> int:
     try:

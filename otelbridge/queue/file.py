@@ -44,12 +44,15 @@ class QueueFile:
         self.store: Store | None = None
         self.error: DiskError | None = None
         """Why nothing is written; None when all is."""
+        self.full = False
+        """No space is left on the disk, or no inode; what fits into the files as they are is written all the same."""
         self.uncounted = True
         """It is not the file whose batches were counted: opened for the first time, salvaged, or made anew."""
         self._folder = folder
         self._make_store = make_store
         self._tell = tell
         self._reserve = Reserve(self.path.with_suffix(".reserve"))
+        self._probe = self.path.with_suffix(".probe")
         self._degraded_since = 0.0
         self._reopen_due = False
         """The open file is not to be written any more; it is read as long as it can be."""
@@ -89,6 +92,14 @@ class QueueFile:
                 raise
             return self.open(floor)
 
+    def has_space(self) -> bool:
+        """Whether a new file can be made and written.
+
+        Raises:
+            OSError: it cannot, for another reason than space.
+        """
+        return has_space(self._probe)
+
     def open_to_read(self) -> None:
         """Opens the file to read it only, if at least that can be done."""
         with contextlib.suppress(sqlite3.Error, OSError):
@@ -126,18 +137,26 @@ class QueueFile:
 
     # --- errors ---
 
+    @property
+    def degraded(self) -> bool:
+        """Whether the disk does not take what is written, or will not for long."""
+        return self.full or self.error is not None
+
     def degrade(self, error: Exception) -> None:
         """Nothing is written from now on, until `recovered`."""
         kind = disk_error_of(error) if isinstance(error, sqlite3.Error) else DiskError.TROUBLE
         self._degrade(kind, sentence(error))
 
     def _degrade(self, kind: DiskError, why: str) -> None:
-        if self.error is None:
-            self._degraded_since = time.monotonic()
-            self._tell(QueueDegraded(path=str(self.path), error=why))
+        self._tell_degraded(why)
         self._reopen_due = kind is not DiskError.FULL
         if self.error is not DiskError.GONE:  # until its files are made anew, whatever else fails
             self.error = kind
+
+    def _tell_degraded(self, why: str) -> None:
+        if not self.degraded:
+            self._degraded_since = time.monotonic()
+            self._tell(QueueDegraded(path=str(self.path), error=why))
 
     def look_at_folder(self) -> bool:
         """Degrades if somebody has done something to the folder or its files; True if all was well before."""
@@ -145,7 +164,20 @@ class QueueFile:
         change = self._folder.change() if self.error is not DiskError.GONE else None
         if change is not None:
             self._degrade(*change)
+        else:
+            self._look_at_space()
         return was_well and change is not None
+
+    def _look_at_space(self) -> None:
+        """Tells of a full disk before a write fails, which SQLite's log puts off while it has space of its own."""
+        try:
+            full = self._folder.nearly_full() and not has_space(self._probe)
+        except OSError:
+            return  # the next write says what it is
+        if full and not self.full:
+            self._tell_degraded("no space is left on the disk")
+        was, self.full = self.degraded, full
+        self._tell_recovered(was=was)
 
     def prepare(self, floor: Floor) -> bool:
         """Does what an attempt to write again needs: space, the folder's locks, new files for those that are gone.
@@ -161,7 +193,7 @@ class QueueFile:
         if self.store is not None and not self._reopen_due:
             return False
         self._folder.acquire()
-        if not has_space(self.path.with_suffix(".probe")):
+        if not has_space(self._probe):
             self._reserve.release()
         if self.error is DiskError.GONE:
             store, self.store = self.store, None
@@ -177,8 +209,12 @@ class QueueFile:
 
     def recovered(self) -> None:
         """All that waited is on disk."""
-        self.error = None
-        self._tell(QueueRecovered(path=str(self.path), degraded_seconds=time.monotonic() - self._degraded_since))
+        was, self.error = self.degraded, None
+        self._tell_recovered(was=was)
+
+    def _tell_recovered(self, *, was: bool) -> None:
+        if was and not self.degraded:
+            self._tell(QueueRecovered(path=str(self.path), degraded_seconds=time.monotonic() - self._degraded_since))
 
     def delete(self) -> None:
         """Closes the file and deletes it: `recover` makes the next one."""

@@ -326,7 +326,7 @@ class DurableQueue:
                 dead_letters=dead_letters.dead_letters,
                 dead_letter_bytes=dead_letters.dead_letter_bytes,
                 retained_bytes=dead_letters.retained_bytes,
-                degraded=self._state.file.error is not None,
+                degraded=self._state.file.degraded,
             )
 
     def ledger(self) -> Ledger:

@@ -38,7 +38,8 @@ from otelbridge.telemetry.events import RecordsShed, Tell
 
 FLUSH_BYTES = 1024 * 1024  # one transaction of the recovery: short enough not to hold up a put
 PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
-"""Errors that a start survives, in memory: the disk may recover; a missing permission will not."""
+"""Errors that a start survives, in memory, as it does any where there is no space: the disk may recover; a missing
+permission will not."""
 
 
 class QueueState:
@@ -85,7 +86,8 @@ class QueueState:
             self._take_over(store, copied, note)
             self.flush()
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", -1) & PRIMARY_CODE not in PASSING:
+            passing = getattr(error, "sqlite_errorcode", -1) & PRIMARY_CODE in PASSING
+            if not passing and self.file.has_space():
                 raise
             self.file.degrade(error)
             self.file.open_to_read()

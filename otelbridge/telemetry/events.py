@@ -303,7 +303,7 @@ class FloodSummarised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDegraded:
-    """The disk does not take writes; batches wait in bounded memory."""
+    """The disk does not take writes; what it refuses waits in bounded memory."""
 
     path: str
     error: str

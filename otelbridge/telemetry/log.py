@@ -126,7 +126,9 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
     e.RecordsShed: (Message(_ERROR, "The queue dropped records.", ("stream", "reason")),),
     e.FloodSummarised: (Message(_INFO, "Events of one kind were counted instead of sent.", ("kind",)),),
     e.QueueDegraded: (
-        Message(_ERROR, "The disk does not take writes: batches wait in memory.", ("path",), per_window=_CHANGE),
+        Message(
+            _ERROR, "The disk does not take writes: what it refuses waits in memory.", ("path",), per_window=_CHANGE
+        ),
     ),
     e.QueueRecovered: (Message(_INFO, "The disk takes writes again.", ("path",), per_window=_CHANGE),),
     e.QueueSalvaged: (Message(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),

@@ -12,12 +12,12 @@ import pytest
 
 
 @contextmanager
-def mounted(place: Path, size_bytes: int) -> Iterator[Path]:
-    """A new folder with a tmpfs on it; where none can be mounted, the test is skipped."""
+def mounted(place: Path, size_bytes: int, *, inodes: int = 0) -> Iterator[Path]:
+    """A new folder with a tmpfs on it, of so many inodes if not 0; where none can be mounted, the test is skipped."""
     if os.geteuid() != 0:
         pytest.skip("a file system of its own needs root")
     place.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},nr_inodes={inodes}", "tmpfs", str(place)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shutil
 import sqlite3
 import time
@@ -17,7 +19,7 @@ from otelbridge.queue.file import too_long
 from otelbridge.queue.model import Accepted, Refused, RetryLater
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.telemetry.events import QueueDegraded, QueueRecovered, QueueSalvaged
+from otelbridge.telemetry.events import GapEnded, QueueDegraded, QueueRecovered, QueueSalvaged
 from tests.integration.queue.oracle import (
     RECORD_BYTES,
     Disk,
@@ -37,6 +39,8 @@ from tests.records import gaps_told_by
 from tests.waiting import eventually
 
 MIB = 1024 * 1024
+SAY_SECONDS = 3.0
+"""The bar is one second; torture asks for it. Beside other tests everything takes its time."""
 LATER = RetryLater(code="UNAVAILABLE", why="away")
 
 
@@ -339,6 +343,59 @@ def test_a_really_full_disk_loses_nothing_and_doubles_nothing(small_disk: Path) 
     assert drain(queue) == []
     assert_balanced(queue)
     queue.close()
+
+
+def test_a_full_disk_is_told_within_a_second_though_the_log_still_takes_what_comes(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", 40 * MIB) as disk:
+        told = Told()
+        queue = open_queue(disk / "queue", told)
+        eventually((disk / "queue" / "queue.reserve").exists, why="space is laid by")
+        for n in range(500):  # the log goes round: it has space of its own from then on
+            put(queue, Stream.LOGS, range(20 * n, 20 * n + 20))
+        assert drain(queue) == list(range(10_000))
+        filler = fill(disk)
+        filled = time.monotonic()
+        eventually(lambda: told.of(QueueDegraded), why="it is noticed")
+        assert time.monotonic() - filled < SAY_SECONDS
+        put(queue, Stream.LOGS, [1])
+        depth = queue.depth()
+        assert (depth.degraded, depth.memory_records) == (True, 0), "it is on disk all the same"
+        filler.unlink()
+        eventually(lambda: told.of(QueueRecovered), within_seconds=5, why="space is back")
+        assert not queue.depth().degraded
+        assert len(told.of(QueueDegraded)) == 1
+        assert drain(queue) == [1]
+        queue.close()
+
+
+def test_a_disk_without_a_name_left_for_a_file_is_told_and_a_start_on_it_works_from_memory(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", 40 * MIB, inodes=32) as disk:
+        told = Told()
+        queue = open_queue(disk / "queue", told)
+        put(queue, Stream.LOGS, [1])
+        names = take_all_names(disk)
+        eventually(lambda: told.of(QueueDegraded), within_seconds=SAY_SECONDS, why="it is noticed")
+        put(queue, Stream.LOGS, [2])
+        queue.close()
+        take_all_names(disk)
+        queue = open_queue(disk / "queue", told)
+        put(queue, Stream.LOGS, [3])
+        for name in names:
+            name.unlink()
+        eventually(lambda: not queue.depth().degraded and not queue.depth().memory_records, why="names are back")
+        assert drain(queue) == [1, 2, 3]
+        assert_balanced(queue)
+        assert not told.of(GapEnded)
+        queue.close()
+
+
+def take_all_names(place: Path) -> list[Path]:
+    names = []
+    with contextlib.suppress(OSError):
+        for n in itertools.count():
+            names.append(place / f"name-{time.monotonic_ns()}-{n}")
+            names[-1].touch()
+    return names[:-1]
 
 
 def test_what_was_delivered_is_recorded_on_a_full_disk_too(tmp_path: Path) -> None:
