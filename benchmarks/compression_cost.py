@@ -27,6 +27,7 @@ from otelbridge.send import grpc_sender
 from otelbridge.send.grpc_sender import TESTED
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings
+from otelbridge.setting import section_from
 from otelbridge.simulator.events import stamp_time
 from otelbridge.simulator.generator import generate
 
@@ -130,7 +131,7 @@ def exports(rounds: int) -> None:
         for name, protocol, compression, request in ways:
             grpc_sender.TESTED = () if name == BY_GRPC else TESTED
             url = listening["grpc"] if protocol == "grpc" else listening["http"] + "/v1/logs"
-            settings = SendSettings.model_validate({"protocol": protocol, "endpoint": url, "compression": compression})
+            settings = section_from(SendSettings, {"protocol": protocol, "endpoint": url, "compression": compression})
             sender = open_sender(settings, version="bench")
             work = partial(send, sender, request, records=REQUEST_RECORDS, repeats=5)
             work()

@@ -15,7 +15,7 @@ from otelbridge.cli.process import stop_on_signals
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.net.address import DEFAULT_PORT, HIGHEST_PORT
 from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT
-from otelbridge.settings.problems import did_you_mean
+from otelbridge.setting import did_you_mean
 from otelbridge.simulator.endpoint import EndpointOptions, serve_endpoint
 from otelbridge.simulator.endpoint_answers import ZOO, zoo_table
 from otelbridge.simulator.faults import FaultError, faults_table, parse_fault

@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Any, Protocol, cast
 
@@ -32,8 +33,8 @@ from otelbridge.mapping.decode import as_map, decode
 from otelbridge.net.address import parse_address
 from otelbridge.net.backoff import equal_jitter_seconds
 from otelbridge.net.tls_files import read_usable
+from otelbridge.setting import did_you_mean, section_from
 from otelbridge.settings.environment import colours_wanted, environment
-from otelbridge.settings.problems import did_you_mean
 from otelbridge.settings.tree import Settings
 from otelbridge.telemetry.escape import escape
 
@@ -420,9 +421,9 @@ def _filter(settings: Settings, conditions: dict[str, Any]) -> Gate:
     """A gate that keeps what the filters hold for, and redacts as the settings say."""
     rules: tuple[RuleSettings, ...] = ()
     if conditions:
-        wanted = RuleSettings.model_validate({"name": "wanted", "action": "keep", **conditions})
+        wanted = section_from(RuleSettings, {"name": "wanted", "action": "keep", **conditions})
         rules = (wanted, RuleSettings(name="the rest", action="drop"))
-    return Gate(settings.gate.model_copy(update={"rules": rules}))
+    return Gate(replace(settings.gate, rules=rules))
 
 
 def _readers(settings: Settings, from_bridge: str | None, events: Events, stop: threading.Event) -> Sequence[_Reader]:

@@ -5,72 +5,67 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from otelbridge.event import Stream, UpstreamStream
 from otelbridge.net.proxy import ProxySettings
+from otelbridge.setting import section, setting
 
 DEFAULT_ENDPOINT = "localhost:32767"
 
 
-class FeedTlsSettings(BaseModel):
+@section
+class FeedTlsSettings:
     """TLS towards KubeArmor. The files are read again whenever their content changes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    enabled: bool = Field(default=False, description="Speak TLS. KubeArmor's own default is plaintext.")
-    ca_file: Path | None = Field(default=None, description="CA bundle (PEM) that the server is checked against.")
-    cert_file: Path | None = Field(default=None, description="Client certificate (PEM), for mutual TLS.")
-    key_file: Path | None = Field(default=None, description="Key of the client certificate (PEM).")
-    server_name: str = Field(
+    enabled: bool = setting(default=False, description="Speak TLS. KubeArmor's own default is plaintext.")
+    ca_file: Path | None = setting(default=None, description="CA bundle (PEM) that the server is checked against.")
+    cert_file: Path | None = setting(default=None, description="Client certificate (PEM), for mutual TLS.")
+    key_file: Path | None = setting(default=None, description="Key of the client certificate (PEM).")
+    server_name: str = setting(
         default="", description="Name to expect in the server's certificate, where it is not the address dialled."
     )
 
 
-class KeepaliveSettings(BaseModel):
+@section
+class KeepaliveSettings:
     """HTTP/2 keepalive of the connection itself."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    time_seconds: float = Field(
+    time_seconds: float = setting(
         default=15,
         ge=10,
         le=3600,
         description="Ping after so much silence. Below 10 s a relay (which pings every 5 s) would police us.",
     )
-    timeout_seconds: float = Field(
+    timeout_seconds: float = setting(
         default=5, ge=0.1, le=600, description="A ping unanswered for so long means a dead peer."
     )
 
 
-class HeartbeatSettings(BaseModel):
+@section
+class HeartbeatSettings:
     """The HealthCheck call on the stream's own channel."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    interval_seconds: float = Field(
+    interval_seconds: float = setting(
         default=15, ge=0.1, le=3600, description="Time between health checks, give or take 10 %."
     )
-    timeout_seconds: float = Field(default=5, ge=0.1, le=600, description="Deadline of one health check.")
+    timeout_seconds: float = setting(default=5, ge=0.1, le=600, description="Deadline of one health check.")
 
 
-class RetrySettings(BaseModel):
+@section
+class RetrySettings:
     """The backoff of delays between connection attempts: equal jitter, doubling."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    initial_seconds: float = Field(default=1, ge=0.01, le=3600, description="First step of the backoff.")
-    max_seconds: float = Field(default=30, ge=0.01, le=3600, description="Last step of the backoff.")
-    healthy_after_seconds: float = Field(
+    initial_seconds: float = setting(default=1, ge=0.01, le=3600, description="First step of the backoff.")
+    max_seconds: float = setting(default=30, ge=0.01, le=3600, description="Last step of the backoff.")
+    healthy_after_seconds: float = setting(
         default=30, ge=0, le=86400, description="A stream that lived so long starts the backoff anew."
     )
-    operator_initial_seconds: float = Field(
+    operator_initial_seconds: float = setting(
         default=30, ge=0.01, le=86400, description="First step where only an operator can cure the cause."
     )
-    operator_max_seconds: float = Field(
+    operator_max_seconds: float = setting(
         default=300, ge=0.01, le=86400, description="Last step where only an operator can cure the cause."
     )
-    initial_spread_seconds: float = Field(
+    initial_spread_seconds: float = setting(
         default=0,
         ge=0,
         le=3600,
@@ -78,51 +73,50 @@ class RetrySettings(BaseModel):
     )
 
 
-class FeedSettings(BaseModel):
+@section
+class FeedSettings:
     """Where KubeArmor is and what to subscribe to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    endpoints: tuple[str, ...] = Field(
+    endpoints: tuple[str, ...] = setting(
         default=(DEFAULT_ENDPOINT,),
         min_length=1,
         description="Relays or nodes, `host:port`; one subscription each. Port 32767 where none is given.",
     )
-    resolve: Literal["first", "all"] = Field(
+    resolve: Literal["first", "all"] = setting(
         default="first",
         description="`all` opens one subscription per address behind a name (a headless service), and follows the name as it changes.",
     )
-    streams: tuple[UpstreamStream, ...] = Field(
+    streams: tuple[UpstreamStream, ...] = setting(
         default=(Stream.ALERTS, Stream.LOGS, Stream.MESSAGES),
         min_length=1,
         description="Which of alerts, logs and messages to subscribe to.",
     )
-    tls: FeedTlsSettings = Field(default_factory=FeedTlsSettings)
-    proxy: ProxySettings = Field(default_factory=ProxySettings)
-    keepalive: KeepaliveSettings = Field(default_factory=KeepaliveSettings)
-    heartbeat: HeartbeatSettings = Field(default_factory=HeartbeatSettings)
-    retry: RetrySettings = Field(default_factory=RetrySettings)
-    max_message_bytes: int = Field(
+    tls: FeedTlsSettings = setting(default_factory=FeedTlsSettings)
+    proxy: ProxySettings = setting(default_factory=ProxySettings)
+    keepalive: KeepaliveSettings = setting(default_factory=KeepaliveSettings)
+    heartbeat: HeartbeatSettings = setting(default_factory=HeartbeatSettings)
+    retry: RetrySettings = setting(default_factory=RetrySettings)
+    max_message_bytes: int = setting(
         default=16 * 1024 * 1024,
         ge=4 * 1024 * 1024,
         le=256 * 1024 * 1024,
         description="Largest event taken; a larger one ends the stream, and it is opened again.",
     )
-    buffer_max_events: int = Field(
+    buffer_max_events: int = setting(
         default=100_000,
         ge=1_000,
         le=10_000_000,
         description="Events that may wait between a reader and the disk; more are dropped, counted and reported as a gap.",
     )
-    buffer_max_bytes: int = Field(
+    buffer_max_bytes: int = setting(
         default=64 * 1024 * 1024, ge=1024 * 1024, le=4 * 1024 * 1024 * 1024, description="The same bound in bytes."
     )
-    read_pause_seconds: float = Field(
+    read_pause_seconds: float = setting(
         default=0.025,
         ge=0,
         le=0.1,
         description="At 40 to 5,000 events/s a reader that has read everything reads on so much later, for several events at once; 0 reads each as it comes.",
     )
-    single_threaded_streams: bool = Field(
+    single_threaded_streams: bool = setting(
         default=True, description="Read streams with grpcio's cheaper (experimental) single-threaded mode."
     )

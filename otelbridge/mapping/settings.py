@@ -4,94 +4,93 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
 from otelbridge.mapping.severity import LEVELS, MAX_NUMBER, MIN_NUMBER, Situation
+from otelbridge.setting import section, setting
 
 
-class MappingSettings(BaseModel):
+def _severity_table(table: dict[str, dict[str, int]]) -> None:
+    for situation, row in table.items():
+        if situation not in list(Situation):
+            raise ValueError(f"{situation!r} is not a situation; use one of {', '.join(Situation)}")
+        for level, number in row.items():
+            if level not in LEVELS:
+                raise ValueError(f"{situation}.{level}: not one of KubeArmor's severities; use 1 to 10, or none")
+            if not MIN_NUMBER <= number <= MAX_NUMBER:
+                raise ValueError(
+                    f"{situation}.{level}: {number} is not an OTLP severity number; "
+                    f"use {MIN_NUMBER} (TRACE) to {MAX_NUMBER} (FATAL4); 9 is INFO, 13 WARN, 17 ERROR"
+                )
+
+
+@section
+class MappingSettings:
     """The shape of the records."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cluster_name: str = Field(
+    cluster_name: str = setting(
         default="", description="Name of the cluster, where KubeArmor only knows it as `default`."
     )
-    resource_granularity: Literal["container", "pod", "node"] = Field(
+    resource_granularity: Literal["container", "pod", "node"] = setting(
         default="container",
         description="How much of the workload stands on the resource; the rest stands on the record.",
     )
-    resource_attributes: dict[str, str] = Field(
+    resource_attributes: dict[str, str] = setting(
         default_factory=dict, description="Added to every resource, such as `deployment.environment.name`."
     )
-    service_name: str = Field(
+    service_name: str = setting(
         default="workload",
         min_length=1,
         description="`service.name` of the records: `workload` takes each workload's own, and `kubearmor` for a node's "
         "own events; any other text is the name of all.",
     )
-    kubernetes: bool = Field(default=True, description="HostName is also the Kubernetes node's name.")
-    body: Literal["text", "json", "map"] = Field(
+    kubernetes: bool = setting(default=True, description="HostName is also the Kubernetes node's name.")
+    body: Literal["text", "json", "map"] = setting(
         default="text",
         description="One line for a human, the event as JSON text, or the event as a map (as the existing adapter sends it).",
     )
-    keep_original: bool = Field(
+    keep_original: bool = setting(
         default=False,
         description="Also keep the whole event as JSON in `log.record.original`. Loki refuses a record with more than 64 KiB of attributes, by default.",
     )
-    keep_raw: bool = Field(
+    keep_raw: bool = setting(
         default=True, description="Keep Resource and Data as KubeArmor wrote them beside what is parsed out of them."
     )
-    parse_labels: bool = Field(
+    parse_labels: bool = setting(
         default=False,
         description="Pod labels as `k8s.pod.label.<key>` on the resource, dots in the key as `_`, beside `kubearmor.labels`. Each key is a field: Loki takes 128 a record, an OpenSearch index 1,000, by default.",
     )
-    label_keys: tuple[str, ...] = Field(default=(), description="With parse_labels: only these keys; empty means all.")
-    max_value_bytes: int = Field(
+    label_keys: tuple[str, ...] = setting(
+        default=(), description="With parse_labels: only these keys; empty means all."
+    )
+    max_value_bytes: int = setting(
         default=8192,
         ge=256,
         le=65536,
         description="Longest attribute value; the rest is cut off and `kubearmor.truncated` names the attribute.",
     )
-    max_body_bytes: int = Field(default=1024, ge=128, le=65536, description="Longest text body.")
-    severity: dict[str, dict[str, int]] = Field(
+    max_body_bytes: int = setting(default=1024, ge=128, le=65536, description="Longest text body.")
+    severity: dict[str, dict[str, int]] = setting(
         default_factory=dict,
+        check=_severity_table,
         description="Overrides of the severity table: situation, then KubeArmor severity (`1` to `10` or `none`) to OTLP severity number (1 to 24).",
     )
-    event_name_attribute: bool = Field(
+    event_name_attribute: bool = setting(
         default=False,
         description="Also write the deprecated attribute `event.name`, for back-ends that ignore the field.",
     )
-    mitre_techniques: bool = Field(
+    mitre_techniques: bool = setting(
         default=True, description="MITRE technique ids found in the tags as `kubearmor.mitre.technique.ids`."
     )
-    process_traces: bool = Field(
+    process_traces: bool = setting(
         default=False,
         description="Also make a span of each process that events speak of, and give the records its ids; they go to `send.traces_endpoint`.",
     )
-    process_quiet_seconds: float = Field(
+    process_quiet_seconds: float = setting(
         default=10,
         ge=1,
         le=60,
         description="A process becomes a span once no event has spoken of it for so long.",
     )
-    native: bool = Field(
+    native: bool = setting(
         default=True,
         description="Encode usual events by compiled code, where it is installed; the records are the same, at a quarter of the cost.",
     )
-
-    @field_validator("severity")
-    @classmethod
-    def _severity_is_known(cls, table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-        for situation, row in table.items():
-            if situation not in list(Situation):
-                raise ValueError(f"{situation!r} is not a situation; use one of {', '.join(Situation)}")
-            for level, number in row.items():
-                if level not in LEVELS:
-                    raise ValueError(f"{situation}.{level}: not one of KubeArmor's severities; use 1 to 10, or none")
-                if not MIN_NUMBER <= number <= MAX_NUMBER:
-                    raise ValueError(
-                        f"{situation}.{level}: {number} is not an OTLP severity number; "
-                        f"use {MIN_NUMBER} (TRACE) to {MAX_NUMBER} (FATAL4); 9 is INFO, 13 WARN, 17 ERROR"
-                    )
-        return table

@@ -13,21 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from otelbridge.setting import section, setting
 
 DEFAULT_PROXY_PORT = 80
 MOST_ANSWER_BYTES = 16 * 1024
 END_OF_HEADERS = b"\r\n\r\n"
 
 
-class ProxySettings(BaseModel):
+@section
+class ProxySettings:
     """HTTP proxies. By default what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say, in capitals or not."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    http: str = Field(default="", description="Proxy for plaintext connections, `http://[user:password@]host:port`.")
-    https: str = Field(default="", description="Proxy for TLS connections; it only passes the bytes on.")
-    none_for: tuple[str, ...] = Field(
+    http: str = setting(default="", description="Proxy for plaintext connections, `http://[user:password@]host:port`.")
+    https: str = setting(default="", description="Proxy for TLS connections; it only passes the bytes on.")
+    none_for: tuple[str, ...] = setting(
         default=(),
         description="Reached without a proxy: `host`, `.domain`, `*.domain`, `host:port`, an address, a network, "
         "or `*`. This machine always is.",

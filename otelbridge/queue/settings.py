@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from otelbridge import clamp
+from otelbridge.setting import section, setting
 
 MIB = 1024 * 1024
 YEAR_SECONDS = 365 * 24 * 3600
@@ -19,47 +18,48 @@ def nanos(seconds: float) -> int:
     return int(clamp.seconds(seconds, most=LONGEST_SECONDS) * 1e9)
 
 
-class QueueSettings(BaseModel):
+@section
+class QueueSettings:
     """Where records wait, how many, and for how long."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    directory: Path = Field(
+    directory: Path = setting(
         default=Path("/var/lib/otelbridge"), description="Folder of the queue file; one bridge at a time."
     )
-    max_bytes: int = Field(default=512 * MIB, ge=4 * MIB, le=1024 * 1024 * MIB, description="Most bytes held on disk.")
-    max_age_seconds: float = Field(
+    max_bytes: int = setting(
+        default=512 * MIB, ge=4 * MIB, le=1024 * 1024 * MIB, description="Most bytes held on disk."
+    )
+    max_age_seconds: float = setting(
         default=24 * 3600, ge=1, le=10 * YEAR_SECONDS, description="Records older than this are dropped, and counted."
     )
-    overflow: Literal["drop_oldest", "drop_newest", "logs_first"] = Field(
+    overflow: Literal["drop_oldest", "drop_newest", "logs_first"] = setting(
         default="logs_first",
         description="What goes when the queue is full: the oldest, the newest, or logs (oldest first) before messages before alerts.",
     )
-    synchronous: Literal["normal", "full"] = Field(
+    synchronous: Literal["normal", "full"] = setting(
         default="normal",
         description="`full` survives a power cut to the last record, at the price of one disk sync per batch.",
     )
-    order: Literal["in_order", "fresh_first"] = Field(
+    order: Literal["in_order", "fresh_first"] = setting(
         default="in_order", description="After an outage: oldest first, or new records before the backlog."
     )
-    memory_max_bytes: int = Field(
+    memory_max_bytes: int = setting(
         default=32 * MIB,
         ge=MIB,
         le=4096 * MIB,
         description="Most bytes that wait in memory while the disk does not take writes.",
     )
-    dead_letter_max_bytes: int = Field(
+    dead_letter_max_bytes: int = setting(
         default=16 * MIB,
         ge=0,
         le=1024 * 1024 * MIB,
         description="Most bytes of dead letters kept; the oldest go first.",
     )
-    retain_seconds: float = Field(
+    retain_seconds: float = setting(
         default=0,
         ge=0,
         le=10 * YEAR_SECONDS,
         description="Flight recorder: delivered batches are kept so long for `queue replay`.",
     )
-    retain_max_bytes: int = Field(
+    retain_max_bytes: int = setting(
         default=64 * MIB, ge=0, le=1024 * 1024 * MIB, description="Most bytes that the flight recorder keeps."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -165,7 +166,7 @@ def lent_headers(send: SendSettings, telemetry: TelemetrySettings) -> dict[str, 
 
 
 def _borrowed(send: SendSettings, signal: SignalSettings) -> Callable[[], Mapping[str, str]]:
-    only_files = send.model_copy(update={"headers": {}})  # those of the settings are the signal's own business
+    only_files = replace(send, headers={})  # those of the settings are the signal's own business
     target = parse_target(signal.endpoint, signal.protocol, insecure=signal.insecure)
     credentials = Credentials(only_files, target)
     last: list[Mapping[str, str]] = [{}]

@@ -3,102 +3,100 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from otelbridge.net.proxy import ProxySettings
+from otelbridge.setting import section, setting
 
 MIB = 1024 * 1024
 
 
-class SendSettings(BaseModel):
+@section
+class SendSettings:
     """Where the records go, and how. The `OTEL_EXPORTER_OTLP_*` variables (and their `_LOGS_` forms) set these too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    protocol: Literal["grpc", "http/protobuf", "console"] = Field(
+    protocol: Literal["grpc", "http/protobuf", "console"] = setting(
         default="grpc", description="OTLP over gRPC, OTLP over HTTP, or OTLP JSON lines on stdout."
     )
-    endpoint: str = Field(
+    endpoint: str = setting(
         default="",
         description="URL of the endpoint; empty means http://localhost:4317 for gRPC, http://localhost:4318/v1/logs for HTTP. Used as it is for HTTP.",
     )
-    traces_endpoint: str = Field(
+    traces_endpoint: str = setting(
         default="",
         description="URL that the spans of `mapping.process_traces` go to; empty means `send.endpoint`, with /v1/traces in place of /v1/logs for HTTP. Headers, token and certificates are the same.",
     )
-    insecure: bool | None = Field(
+    insecure: bool | None = setting(
         default=None, description="gRPC without TLS, where the endpoint has no scheme to say so."
     )
-    headers: dict[str, str] = Field(
+    headers: dict[str, str] = setting(
         default_factory=dict, description="Sent with each request. Values are secrets: never shown.", repr=False
     )
-    headers_file: Path | None = Field(
+    headers_file: Path | None = setting(
         default=None, description="A file of further headers, `name=value` per line; read again when it changes."
     )
-    token_file: Path | None = Field(
+    token_file: Path | None = setting(
         default=None,
         description="A bearer token for the `authorization` header; read again when it changes and on 401.",
     )
-    allow_plaintext_credentials: bool = Field(
+    allow_plaintext_credentials: bool = setting(
         default=False, description="Send credentials over an unencrypted connection."
     )
-    compression: Literal["gzip", "none"] = Field(default="gzip", description="Compression of requests.")
-    timeout_seconds: float = Field(
+    compression: Literal["gzip", "none"] = setting(default="gzip", description="Compression of requests.")
+    timeout_seconds: float = setting(
         default=10,
         ge=0.1,
         le=45,
         description="Deadline of one request; below the silence after which /livez takes a thread for dead.",
     )
-    proxy: ProxySettings = Field(default_factory=ProxySettings)
-    ca_file: Path | None = Field(default=None, description="CA bundle (PEM) that the endpoint is checked against.")
-    cert_file: Path | None = Field(default=None, description="Client certificate (PEM), for mutual TLS.")
-    key_file: Path | None = Field(default=None, description="Key of the client certificate (PEM).")
-    server_name: str = Field(
+    proxy: ProxySettings = setting(default_factory=ProxySettings)
+    ca_file: Path | None = setting(default=None, description="CA bundle (PEM) that the endpoint is checked against.")
+    cert_file: Path | None = setting(default=None, description="Client certificate (PEM), for mutual TLS.")
+    key_file: Path | None = setting(default=None, description="Key of the client certificate (PEM).")
+    server_name: str = setting(
         default="", description="Name to expect in the endpoint's certificate, where it is not the one dialled."
     )
-    max_request_bytes: int = Field(
+    max_request_bytes: int = setting(
         default=MIB, ge=16 * 1024, le=64 * MIB, description="Batches are joined up to this size (uncompressed)."
     )
-    max_request_records: int = Field(
+    max_request_records: int = setting(
         default=8192, ge=1, le=1_000_000, description="Batches are joined up to so many records."
     )
-    linger_seconds: float = Field(
+    linger_seconds: float = setting(
         default=0.2,
         ge=0,
         le=60,
         description="Longest time that records, which are on disk by then, wait for others to share a request with; 0 sends at once.",
     )
-    alert_linger_seconds: float = Field(
+    alert_linger_seconds: float = setting(
         default=0.08, ge=0, le=60, description="The same for alerts and gaps; `linger_seconds` where that is less."
     )
-    concurrency: int = Field(default=2, ge=1, le=64, description="Requests in flight at once.")
-    ordered: bool = Field(
+    concurrency: int = setting(default=2, ge=1, le=64, description="Requests in flight at once.")
+    ordered: bool = setting(
         default=False,
         description="One request in flight per stream, so that its records arrive in order; only a record that the endpoint fails at is overtaken.",
     )
-    retry_initial_seconds: float = Field(
+    retry_initial_seconds: float = setting(
         default=1,
         ge=0.01,
         le=3600,
         description="First delay after a retryable answer (doubled each time, full jitter).",
     )
-    retry_max_seconds: float = Field(default=60, ge=0.01, le=3600, description="Longest of these delays.")
-    server_delay_max_seconds: float = Field(
+    retry_max_seconds: float = setting(default=60, ge=0.01, le=3600, description="Longest of these delays.")
+    server_delay_max_seconds: float = setting(
         default=600, ge=0.01, le=86400, description="Longest delay honoured when a server asks for one."
     )
-    hold_initial_seconds: float = Field(
+    hold_initial_seconds: float = setting(
         default=30,
         ge=0.01,
         le=86400,
         description="First delay after an answer that only an operator can cure.",
     )
-    hold_max_seconds: float = Field(default=300, ge=0.01, le=86400, description="Longest of these delays.")
-    replay_rate_factor: float = Field(
+    hold_max_seconds: float = setting(default=300, ge=0.01, le=86400, description="Longest of these delays.")
+    replay_rate_factor: float = setting(
         default=4,
         ge=0,
         le=10_000,
@@ -192,7 +190,7 @@ def for_traces(settings: SendSettings) -> SendSettings:
                 "Set send.traces_endpoint, or mapping.process_traces to false."
             )
         endpoint = records.removesuffix(LOGS_PATH) + TRACES_PATH
-    return settings.model_copy(update={"endpoint": endpoint, "concurrency": 1})
+    return replace(settings, endpoint=endpoint, concurrency=1)
 
 
 def parse_target(text: str, protocol: str, *, insecure: bool | None) -> Target:

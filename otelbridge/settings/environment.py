@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from otelbridge.net.proxy import parse_proxy
-from otelbridge.settings.problems import Given, Layer, Problem, did_you_mean, hidden
+from otelbridge.setting import did_you_mean
+from otelbridge.settings.problems import Given, Layer, Problem, hidden
 from otelbridge.settings.tree import ENVIRONMENT_PREFIX, from_text, leaves, pairs
 
 CONFIG_VARIABLE = "OTELBRIDGE_CONFIG"
@@ -65,7 +66,7 @@ def own_environment(variables: Mapping[str, str]) -> Layer:
             continue
         origin = f"environment {name}"
         try:
-            layer.given.append(Given(path=leaf.path, value=from_text(leaf.annotation, text), origin=origin))
+            layer.given.append(Given(path=leaf.path, value=from_text(leaf.setting.type, text), origin=origin))
         except ValueError as error:
             layer.problems.append(
                 Problem(

@@ -7,14 +7,13 @@ which changed settings a running bridge takes over, and which wait for a restart
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from otelbridge.send.settings import DEFAULT_ENDPOINTS, LOGS_PATH, AddressError, SendSettings
+from otelbridge.setting import Fault, checked, did_you_mean, settings_of, unknown
 from otelbridge.settings.checks import (
     Complaint,
     complaints,
@@ -31,11 +30,10 @@ from otelbridge.settings.problems import (
     Layer,
     Problem,
     SettingsError,
-    did_you_mean,
     hidden,
-    problems_of,
+    problem_of,
 )
-from otelbridge.settings.tree import Settings, from_text, leaves, section_at, value_at
+from otelbridge.settings.tree import Leaf, Settings, built, from_text, leaves, section_at, value_at
 from otelbridge.settings.yaml_file import from_file
 
 FLAGS = {
@@ -81,7 +79,7 @@ def from_flags(flags: Mapping[str, str | Sequence[str]]) -> Layer:
     return layer
 
 
-def _add(layer: Layer, known: Mapping[str, object], path: str, text: str, origin: str) -> None:
+def _add(layer: Layer, known: Mapping[str, Leaf], path: str, text: str, origin: str) -> None:
     leaf = known.get(path)
     if leaf is None:
         wrong, cure = "there is no such setting", did_you_mean(path, known)
@@ -92,7 +90,7 @@ def _add(layer: Layer, known: Mapping[str, object], path: str, text: str, origin
         layer.problems.append(Problem(path=path, wrong=wrong, cure=cure, origin=origin))
         return
     try:
-        layer.given.append(Given(path=path, value=from_text(leaf.annotation, text), origin=origin))  # type: ignore[attr-defined]
+        layer.given.append(Given(path=path, value=from_text(leaf.setting.type, text), origin=origin))
     except ValueError as error:
         layer.problems.append(
             Problem(
@@ -252,13 +250,13 @@ def load(
     notes = [note for layer in layers for note in layer.notes]
     given = {one.path: one for layer in layers for one in layer.given}
 
-    settings, faults = _validated(given)
+    given, faults = _read(given)
     problems += [problem for _, problem in faults]
     faulty = {path for path, _ in faults} | {problem.path for problem in problems}
     given = {path: one for path, one in given.items() if path not in faulty}
 
-    further, further_notes = derived(settings, given)
-    settings, _ = _validated({**given, **further})
+    further, further_notes = derived(_settings(given), given)
+    settings = _settings({**given, **further})
     # A value that merely follows from another one is not blamed for its faults: the other one is.
     excused = faulty | (further.keys() - given.keys() - {"send.endpoint"})
     problems += _cross_checked(settings, given, excused, check_files=check_files)
@@ -274,38 +272,33 @@ def load(
     )
 
 
-def _validated(given: Mapping[str, Given]) -> tuple[Settings, list[tuple[str, Problem]]]:
-    """The tree, without the values that were faulty, and the faults by setting."""
-    try:
-        return Settings.model_validate(_nested(given.values())), []
-    except ValidationError as error:
-        faults = problems_of(error, _origin_of(given))
-        faulty = {path for path, _ in faults}
-        sections = tuple(f"{path}." for path in faulty)  # a fault between the settings of one section
-        rest = {path: one for path, one in given.items() if path not in faulty and not path.startswith(sections)}
-        if len(rest) == len(given):  # cannot be: every fault is somebody's; but never loop on it
-            raise
-        return _validated(rest)[0], faults
+def _settings(given: Mapping[str, Given]) -> Settings:
+    found: Settings = built({path: one.value for path, one in given.items()})
+    return found
 
 
-def _origin_of(given: Mapping[str, Given]) -> Callable[[str], str]:
-    def origin_of(path: str) -> str:
-        found = [one for one in given.values() if path == one.path or path.startswith((one.path + ".", one.path + "["))]
-        within = [one for one in given.values() if one.path.startswith(path + ".")]
-        return ", ".join(dict.fromkeys(one.origin for one in found or within)) or DEFAULT_ORIGIN
+def _read(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[tuple[str, Problem]]]:
+    """The values in their settings' types, without those that are faulty; and the faults by setting."""
+    known = {leaf.path: leaf.setting for leaf in leaves()}
+    good: dict[str, Given] = {}
+    problems = []
+    for path, one in given.items():
+        faults: list[Fault] = []
+        if path in known:
+            good[path] = replace(one, value=checked(known[path], one.value, faults))
+        else:
+            faults.append(_unknown(path))
+        if faults:
+            good.pop(path, None)
+            problems += [(path, problem_of(path, fault, one.origin)) for fault in faults]
+    return good, problems
 
-    return origin_of
 
-
-def _nested(given: Iterable[Given]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for one in given:
-        *sections, name = one.path.split(".")
-        node = tree
-        for section in sections:
-            node = node.setdefault(section, {})
-        node[name] = one.value
-    return tree
+def _unknown(path: str) -> Fault:
+    section, _, name = path.rpartition(".")
+    while (model := section_at(section)) is None:
+        section = section.rpartition(".")[0]
+    return Fault("", *unknown(name, settings_of(model)))
 
 
 def _cross_checked(
@@ -352,4 +345,4 @@ def merged(before: Settings, after: Settings) -> Settings:
     """The settings in force after a reload: what needs a restart stays as it was."""
     same = {path.partition(".")[2]: value_at(before, path) for path in IDENTITY}
     sections = {name: getattr(after, name) for name in AT_ONCE}
-    return before.model_copy(update={**sections, "telemetry": after.telemetry.model_copy(update=same)})
+    return replace(before, **{**sections, "telemetry": replace(after.telemetry, **same)})

@@ -1,18 +1,14 @@
-"""Turns pydantic's validation errors into problems in the operator's words: path, value, what is wrong, the cure."""
+"""A problem with the settings in the operator's words: path, value, what is wrong, the cure; and what may be shown."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
-
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from typing import Any
 
 from otelbridge.net.address import HIDDEN, without_credentials
-from otelbridge.settings.tree import Settings, is_section, section_at
+from otelbridge.setting import Fault
 
 _SECRET_NAME = re.compile(
     r"(^|[^a-z])(authorization|headers|cookie|credentials?)([^a-z]|$)"
@@ -42,8 +38,6 @@ def hidden(name: str, value: Any) -> Any:
 
 
 DEFAULT_ORIGIN = "default"
-CLOSE_ENOUGH = 0.7
-"""Of 1: a slip of the pen is above it, another word below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +103,6 @@ class Layer:
     """Sentences for the operator about values that were taken, but perhaps not as meant."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The closest known word as a sentence, or empty when none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=CLOSE_ENOUGH)
-    return f"Did you mean {close[0]}?" if close else ""
-
-
 MAX_SHOWN_CHARACTERS = 120
 """Of a faulty value: enough to recognise it."""
 
@@ -138,91 +126,11 @@ _BYTES = {
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*")
 
 
-def problems_of(error: ValidationError, origin_of: Callable[[str], str]) -> list[tuple[str, Problem]]:
-    """Each fault with the path of the setting (without list positions) that it concerns."""
-    found = error.errors()
-    # A list that lost its faulty items may be too short for pydantic; what is wrong is the items.
-    faulty = {details["loc"][:-1] for details in found}
-    told = [one for one in found if one["type"] != "too_short" or one["loc"] not in faulty]
-    return [_problem(details, origin_of) for details in told]
-
-
-def _problem(details: ErrorDetails, origin_of: Callable[[str], str]) -> tuple[str, Problem]:
-    setting, path = _paths(details["loc"])
-    wrong, cure = _explained(details, path)
-    valueless = details["type"] in ("missing", "extra_forbidden") or section_at(setting) is not None
-    value = "" if valueless else _shown(path, details["input"])
-    return setting, Problem(path=path, value=value, wrong=wrong, cure=cure, origin=origin_of(path))
-
-
-def _paths(location: tuple[int | str, ...]) -> tuple[str, str]:
-    """The setting (`gate.rules`), and the exact place in it (`gate.rules[0].name`)."""
-    exact = ""
-    setting = []
-    model: Any = Settings
-    for part in location:
-        exact += f"[{part}]" if isinstance(part, int) else f".{part}" if exact else str(part)
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            setting.append(str(part))
-            field = model.model_fields.get(str(part))
-            model = field.annotation if field is not None and is_section(field.annotation) else None
-    return ".".join(setting), exact.removesuffix(".[key]")
-
-
-def _explained(details: ErrorDetails, path: str) -> tuple[str, str]:
-    kind, context = details["type"], details.get("ctx", {})
-    name = path.rsplit(".", 1)[-1]
-    if kind == "extra_forbidden":
-        known = _known_keys(details["loc"])
-        return "there is no such setting", did_you_mean(name, known) or f"Known here: {', '.join(known)}."
-    if kind in ("literal_error", "enum"):
-        words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        cure = did_you_mean(str(details["input"]), words) or "Write one of them."
-        return f"must be one of {', '.join(words)}", cure
-    if kind in _KINDS:
-        wrong, cure = _KINDS[kind]
-        return wrong.format(**context), _quantity_cure(name, details["input"]) or cure.format(**context)
-    if kind == "value_error":  # a component's own check: `what is wrong; the cure`
-        wrong, _, cure = details["msg"].removeprefix("Value error, ").partition("; ")
-        return wrong, f"{cure[:1].upper()}{cure[1:]}." if cure else "Correct the value."
-    message = details["msg"].removeprefix("Input should be ")
-    return f"must be {message}" if details["msg"].startswith("Input should be ") else message, "Correct the value."
-
-
-# What pydantic calls a fault: what we say is wrong, and the cure.
-_KINDS: Mapping[str, tuple[str, str]] = {
-    "missing": ("is missing", "Add it."),
-    "greater_than_equal": ("must be at least {ge}", "Write {ge} or more."),
-    "greater_than": ("must be above {gt}", "Write a number above {gt}."),
-    "less_than_equal": ("must be at most {le}", "Write {le} or less."),
-    "less_than": ("must be below {lt}", "Write a number below {lt}."),
-    "int_parsing": ("is not a whole number", "Write digits only."),
-    "int_type": ("is not a whole number", "Write digits only."),
-    "int_from_float": ("is not a whole number", "Write it without a fraction."),
-    "float_parsing": ("is not a number", "Write a plain number, such as 2.5."),
-    "float_type": ("is not a number", "Write a plain number, such as 2.5."),
-    "bool_parsing": ("is neither true nor false", "Write true or false."),
-    "bool_type": ("is neither true nor false", "Write true or false."),
-    "string_type": ("is not text", "Put it in quotes."),
-    "string_too_short": ("is empty", "Write at least {min_length} character."),
-    "too_short": ("is empty", "Give at least {min_length} item, or leave the setting out."),
-    "tuple_type": ("is not a list", "Write a list, such as [a, b]."),
-    "dict_type": ("is not a map", "Write key: value pairs."),
-    "model_type": ("is not a section", "Write its keys below it, each on its own line."),
-    "path_type": ("is not a path", "Write a path, in quotes if it looks like a number."),
-}
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the model that an unknown key stands in."""
-    model: Any = Settings
-    for part in location[:-1]:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        models = [annotation, *get_args(annotation)]
-        model = next(item for item in models if is_section(item))
-    return list(model.model_fields)
+def problem_of(setting: str, fault: Fault, origin: str) -> Problem:
+    """A fault in the value of a setting, in the form that all problems are reported in."""
+    path = setting + fault.at
+    cure = _quantity_cure(setting, fault.value) or fault.cure
+    return Problem(path=path, value=_shown(path, fault.value), wrong=fault.wrong, cure=cure, origin=origin)
 
 
 def _quantity_cure(name: str, value: Any) -> str:
@@ -237,6 +145,8 @@ def _quantity_cure(name: str, value: Any) -> str:
 
 
 def _shown(path: str, value: Any) -> str:
+    if value is None:
+        return ""
     segments = re.sub(r"\[[^]]*]", "", path).split(".")
     if any(is_secret(segment) for segment in segments):
         return str(hidden("headers", value) if isinstance(value, Mapping) else "(secret)")

@@ -7,38 +7,73 @@ import textwrap
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, get_args, get_origin
 
-from pydantic import BaseModel
-
+from otelbridge.setting import MISSING, Setting, is_section, settings_of, without_none
 from otelbridge.settings.environment import SDK_VARIABLES, STANDARD_VARIABLES
 from otelbridge.settings.load import Loaded
 from otelbridge.settings.problems import DEFAULT_ORIGIN, hidden
-from otelbridge.settings.tree import Settings, is_section, leaves, value_at
+from otelbridge.settings.tree import Settings, leaves, value_at
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = {"type": "string", "pattern": r"\$\{env:[^}]+\}", "description": "A variable's value."}
-_TEXT_TOO = ("array", "boolean", "integer", "number")
-"""What a text may stand for, too: a reference, or a comma-separated list."""
+_JSON_TYPES: dict[Any, dict[str, Any]] = {
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    str: {"type": "string"},
+    Path: {"type": "string", "format": "path"},
+}
 
 
 def schema() -> dict[str, Any]:
     """The schema as a JSON document."""
-    found = _lenient(Settings.model_json_schema())
-    return {"$schema": DIALECT, **found, "title": "otelbridge settings"}
+    definitions: dict[str, Any] = {}
+    _refer(Settings, definitions)
+    found = definitions.pop(Settings.__name__)
+    return {"$schema": DIALECT, "$defs": definitions, **found, "title": "otelbridge settings"}
 
 
-def _lenient(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_lenient(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    node = {key: _lenient(value) for key, value in node.items()}
-    for name, item in node.get("properties", {}).items():
-        if isinstance(item, dict) and (item.get("type") in _TEXT_TOO or "enum" in item or "const" in item):
-            outside = {key: item.pop(key) for key in ("title", "description", "default") if key in item}
-            node["properties"][name] = {**outside, "anyOf": [item, _REFERENCE]}
-    return node
+def _refer(model: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A reference to a section's schema, which is added where it is not there yet."""
+    if model.__name__ not in definitions:
+        settings = settings_of(model)
+        definitions[model.__name__] = {
+            "type": "object",
+            "description": model.__doc__,
+            "properties": {name: _property(one, definitions) for name, one in settings.items()},
+            "additionalProperties": False,
+        }
+        if required := [name for name, one in settings.items() if one.default is MISSING]:
+            definitions[model.__name__]["required"] = required
+    return {"$ref": f"#/$defs/{model.__name__}"}
+
+
+def _property(one: Setting, definitions: dict[str, Any]) -> dict[str, Any]:
+    kind, optional = without_none(one.type)
+    shape = _shape(kind, definitions)
+    if is_section(kind):
+        return shape
+    about = {"description": one.description} | ({} if one.default is MISSING else {"default": plain(one.default)})
+    least = "minLength" if kind is str else "minItems"
+    limits = {"minimum": one.limits.ge, "maximum": one.limits.le, least: one.limits.min_length or None}
+    choices = [shape | {name: limit for name, limit in limits.items() if limit is not None}]
+    choices += [{"type": "null"}] * optional
+    choices += [_REFERENCE] * (shape["type"] != "string" or "enum" in shape)
+    return about | (choices[0] if len(choices) == 1 else {"anyOf": choices})
+
+
+def _shape(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    if is_section(kind):
+        return _refer(kind, definitions)
+    shape, within = get_origin(kind), get_args(kind)
+    if shape is Literal:
+        return {"type": "string", "enum": list(map(str, within))}
+    if shape is tuple:
+        return {"type": "array", "items": _shape(within[0], definitions)}
+    if shape is dict:
+        return {"type": "object", "additionalProperties": _shape(within[1], definitions)}
+    return _JSON_TYPES[kind]
 
 
 class Shown(TypedDict):
@@ -67,8 +102,9 @@ def changed(settings: dict[str, Shown]) -> dict[str, Shown]:
 
 def plain(value: Any) -> Any:
     """A setting's value in JSON's types; sections within a value (a rule) without what they leave at its default."""
-    if isinstance(value, BaseModel):
-        return {name: plain(item) for name, item in value if name in value.model_fields_set}
+    if is_section(type(value)):
+        known = settings_of(type(value))
+        return {name: plain(item) for name, item in vars(value).items() if item != known[name].default}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -85,7 +121,7 @@ def settings_table_markdown() -> str:
     """Every setting: key, variable, default, meaning."""
     rows = ["| key | variable | default | meaning |", "|---|---|---|---|"]
     for leaf in leaves():
-        default, meaning = _default(leaf.path, leaf.default), _cell(leaf.description)
+        default, meaning = _default(leaf.path, leaf.setting.default), _cell(leaf.setting.description)
         rows.append(f"| `{leaf.path}` | `{leaf.environment_name}` | {default} | {meaning} |")
     return "\n".join(rows) + "\n"
 
@@ -135,26 +171,23 @@ def starter() -> str:
     return _HEAD + "\n".join(_section(Settings, "", 0)) + "\n"
 
 
-def _section(model: type[BaseModel], prefix: str, depth: int) -> Iterator[str]:
+def _section(model: type[Any], prefix: str, depth: int) -> Iterator[str]:
     indent = "  " * depth
-    for name, field in model.model_fields.items():
-        if is_section(field.annotation):
+    for name, one in settings_of(model).items():
+        if is_section(one.type):
             if depth == 0:
                 yield ""
-            section: type[BaseModel] = field.annotation  # type: ignore[assignment]  # is_section has just said so
-            if section.__doc__:
-                yield f"{indent}# {section.__doc__.strip().splitlines()[0]}"
+            yield f"{indent}# {str(one.type.__doc__).strip().splitlines()[0]}"
             yield f"{indent}{name}:"
-            yield from _section(section, f"{prefix}{name}.", depth + 1)
+            yield from _section(one.type, f"{prefix}{name}.", depth + 1)
             continue
         yield from textwrap.wrap(
-            field.description or "",
+            one.description,
             COMMENT_WIDTH,
             initial_indent=f"{indent}# ",
             subsequent_indent=f"{indent}# ",
             break_long_words=False,
             break_on_hyphens=False,
         )
-        default = plain(field.get_default(call_default_factory=True, validated_data={}))
         # JSON is YAML: quoting and lists need no further thought.
-        yield f"{indent}# {name}: {_EXAMPLES.get(prefix + name) or json.dumps(default)}"
+        yield f"{indent}# {name}: {_EXAMPLES.get(prefix + name) or json.dumps(plain(one.default))}"

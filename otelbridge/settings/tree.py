@@ -1,24 +1,21 @@
 """The settings of every component as one frozen tree, a walk over its leaves, and text as a leaf's type.
 
 Text comes from a variable, a flag or a `${env:...}`. Lists are JSON (`["a", "b"]`) or comma-separated; maps are JSON or
-`key=value` pairs separated by commas; everything else stays text, and pydantic reads numbers and booleans out of it.
+`key=value` pairs separated by commas; everything else stays text, and a setting reads numbers and booleans out of it.
 """
 
 from __future__ import annotations
 
 import json
-import types
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Union, get_args, get_origin
-
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, get_origin
 
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.gate.settings import GateSettings
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.send.settings import SendSettings
+from otelbridge.setting import Setting, is_section, section, setting, settings_of, without_none
 from otelbridge.status.settings import StatusSettings
 from otelbridge.telemetry.settings import TelemetrySettings
 
@@ -26,19 +23,18 @@ ENVIRONMENT_PREFIX = "OTELBRIDGE_"
 ENVIRONMENT_SEPARATOR = "__"
 
 
-class BridgeSettings(BaseModel):
+@section
+class BridgeSettings:
     """What concerns the bridge as a whole."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    drain_seconds: float = Field(
+    drain_seconds: float = setting(
         default=25,
         ge=0,
         le=86400,
         description="On SIGTERM, deliver what is held for so long; what is left waits on disk for the next start. "
         "Kubernetes' grace period must be longer.",
     )
-    reload_on_change: bool = Field(
+    reload_on_change: bool = setting(
         default=False,
         description="Read the settings file again when its content changes (a ConfigMap's does). SIGHUP does so at any "
         "time. `gate`, `mapping`, `send` and `telemetry` take effect, without losing a subscription or an event; the "
@@ -47,29 +43,25 @@ class BridgeSettings(BaseModel):
     )
 
 
-class Settings(BaseModel):
+@section
+class Settings:
     """Everything that an operator can say, in the order in which an event meets it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bridge: BridgeSettings = Field(default_factory=BridgeSettings)
-    feed: FeedSettings = Field(default_factory=FeedSettings)
-    gate: GateSettings = Field(default_factory=GateSettings)
-    mapping: MappingSettings = Field(default_factory=MappingSettings)
-    queue: QueueSettings = Field(default_factory=QueueSettings)
-    send: SendSettings = Field(default_factory=SendSettings)
-    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
-    status: StatusSettings = Field(default_factory=StatusSettings)
+    bridge: BridgeSettings = setting(default_factory=BridgeSettings)
+    feed: FeedSettings = setting(default_factory=FeedSettings)
+    gate: GateSettings = setting(default_factory=GateSettings)
+    mapping: MappingSettings = setting(default_factory=MappingSettings)
+    queue: QueueSettings = setting(default_factory=QueueSettings)
+    send: SendSettings = setting(default_factory=SendSettings)
+    telemetry: TelemetrySettings = setting(default_factory=TelemetrySettings)
+    status: StatusSettings = setting(default_factory=StatusSettings)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
+class Leaf(NamedTuple):
     """One setting: where it stands, and what may stand there."""
 
     path: str
-    annotation: Any
-    default: Any
-    description: str
+    setting: Setting
 
     @property
     def environment_name(self) -> str:
@@ -77,56 +69,55 @@ class Leaf:
         return ENVIRONMENT_PREFIX + self.path.upper().replace(".", ENVIRONMENT_SEPARATOR)
 
 
-def section_at(path: str, root: type[BaseModel] = Settings) -> type[BaseModel] | None:
-    """The model of a section (`feed.retry`), or None where the path is a leaf or unknown."""
-    model = root
+def section_at(path: str) -> type[Any] | None:
+    """The class of a section (`feed.retry`), or None where the path is a leaf or unknown."""
+    model: type[Any] = Settings
     for name in path.split(".") if path else ():
-        field = model.model_fields.get(name)
-        if field is None or not is_section(field.annotation):
+        found = settings_of(model).get(name)
+        if found is None or not is_section(found.type):
             return None
-        model = field.annotation  # type: ignore[assignment]  # is_section has just said so
+        model = found.type
     return model
 
 
-def is_section(annotation: Any) -> bool:
-    """Whether a field holds further settings rather than a value."""
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def leaves(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Leaf]:
+def leaves(model: type[Any] = Settings, prefix: str = "") -> Iterator[Leaf]:
     """Every setting, in the tree's order."""
-    for name, field in model.model_fields.items():
-        path = prefix + name
-        if is_section(field.annotation):
-            yield from leaves(field.annotation, path + ".")  # type: ignore[arg-type]  # as above
+    for name, one in settings_of(model).items():
+        if is_section(one.type):
+            yield from leaves(one.type, f"{prefix}{name}.")
         else:
-            yield Leaf(
-                path=path,
-                annotation=field.annotation,
-                default=field.get_default(call_default_factory=True, validated_data={}),
-                description=field.description or "",
-            )
+            yield Leaf(prefix + name, one)
 
 
-def value_at(settings: BaseModel, path: str) -> Any:
+def value_at(settings: Any, path: str) -> Any:
     """What stands at a path of a settings object."""
-    value: Any = settings
     for name in path.split("."):
-        value = getattr(value, name)
-    return value
+        settings = getattr(settings, name)
+    return settings
 
 
-def from_text(annotation: Any, text: str) -> Any:
-    """The text in the shape of the annotation.
+def built(values: Mapping[str, Any], model: type[Any] = Settings, prefix: str = "") -> Any:
+    """The tree of checked values by path; what is not among them stands at its default."""
+    return model(
+        **{
+            name: built(values, one.type, f"{prefix}{name}.") if is_section(one.type) else values[prefix + name]
+            for name, one in settings_of(model).items()
+            if is_section(one.type) or prefix + name in values
+        }
+    )
+
+
+def from_text(kind: Any, text: str) -> Any:
+    """The text in the shape of a setting's type.
 
     Raises:
         ValueError: with a sentence about what is wrong.
     """
-    annotation, optional = _without_none(annotation)
+    kind, optional = without_none(kind)
     stripped = text.strip()
     if optional and not stripped:
         return None
-    shape = get_origin(annotation)
+    shape = get_origin(kind)
     if shape is tuple:
         return _json(text) if stripped.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
     if shape is dict:
@@ -153,11 +144,3 @@ def _json(text: str) -> Any:
         raise ValueError(f"it is not valid JSON: {error.msg} at character {error.pos + 1}") from None
     except RecursionError:
         raise ValueError("it is not valid JSON for a setting: it is nested too deeply") from None
-
-
-def _without_none(annotation: Any) -> tuple[Any, bool]:
-    if get_origin(annotation) in (Union, types.UnionType):
-        members = [member for member in get_args(annotation) if member is not type(None)]
-        if len(members) < len(get_args(annotation)) and len(members) == 1:
-            return members[0], True
-    return annotation, False

@@ -179,13 +179,13 @@ def from_file(file: Path | None, environment: Mapping[str, str]) -> Layer:
         return layer
 
     unset: dict[str, str] = {}
-    annotations = {leaf.path: leaf.annotation for leaf in leaves()}
+    kinds = {leaf.path: leaf.setting.type for leaf in leaves()}
     for path, value in _flattened(substituted(content.values, environment, unset.__setitem__), ""):
         if any(place == path or place.startswith((f"{path}.", f"{path}[")) for place in unset):
             continue  # reported below
         origin = _place(file, content.lines.get(path))
         try:
-            shaped = _shaped(path, value, annotations)
+            shaped = _shaped(path, value, kinds)
         except ValueError as error:
             wrong, _, cure = str(error).partition(". ")
             value_shown = str(hidden(path, value))
@@ -208,10 +208,10 @@ def from_file(file: Path | None, environment: Mapping[str, str]) -> Layer:
     return layer
 
 
-def _shaped(path: str, value: Any, annotations: Mapping[str, Any]) -> Any:
+def _shaped(path: str, value: Any, kinds: Mapping[str, Any]) -> Any:
     if section_at(path) is not None:
         raise ValueError("is a section, not a value. Write its keys below it, each on its own line.")
-    return from_text(annotations[path], value) if isinstance(value, str) and path in annotations else value
+    return from_text(kinds[path], value) if isinstance(value, str) and path in kinds else value
 
 
 def _place(file: Path, line: int | None) -> str:

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from otelbridge.setting import section, setting
 
 DEFAULT_STATUS_PORT = 32799
 """Next to KubeArmor's 32766 and 32767, and used by none of the field's tools."""
 
 
-class StatusSettings(BaseModel):
+@section
+class StatusSettings:
     """Probes, metrics and the status page."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    enabled: bool = Field(default=True, description="Serve probes, metrics and status at all.")
-    host: str = Field(
+    enabled: bool = setting(default=True, description="Serve probes, metrics and status at all.")
+    host: str = setting(
         default="127.0.0.1", description="Address to listen on; in Kubernetes `0.0.0.0`, so that the kubelet can probe."
     )
-    port: int = Field(default=DEFAULT_STATUS_PORT, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    page: bool = Field(default=True, description="Serve /status and the status page beside the probes and /metrics.")
-    allowed_hosts: tuple[str, ...] = Field(
+    port: int = setting(
+        default=DEFAULT_STATUS_PORT, ge=0, le=65535, description="Port to listen on; 0 takes a free one."
+    )
+    page: bool = setting(default=True, description="Serve /status and the status page beside the probes and /metrics.")
+    allowed_hosts: tuple[str, ...] = setting(
         default=(),
         description="Further names in the Host header to answer to, such as the Service's that Prometheus scrapes; addresses and localhost are always answered.",
     )
-    show_events: int = Field(
+    show_events: int = setting(
         default=0,
         ge=0,
         le=1000,
         description="How many of the latest events the page shows: they may hold secrets, so none by default.",
     )
-    runbook_url: str = Field(
+    runbook_url: str = setting(
         default="",
         description="Where docs/runbook.md can be read: the page links its sections. Empty: they are only named.",
     )
-    livez_max_silence_seconds: float = Field(
+    livez_max_silence_seconds: float = setting(
         default=60, ge=1, le=86400, description="A thread that has not turned for so long makes /livez fail."
     )
-    ready_grace_seconds: float = Field(
+    ready_grace_seconds: float = setting(
         default=120, ge=0, le=7 * 86400, description="A subscription may be down so long before /readyz fails."
     )

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TextIO, TypeVar
 
@@ -154,7 +155,7 @@ def addressed(signal: SignalSettings, path: str) -> SignalSettings:
         path: `/v1/traces` or `/v1/metrics`, for HTTP.
     """
     default = DEFAULT_GRPC_ENDPOINT if signal.protocol == "grpc" else DEFAULT_HTTP_ENDPOINT + path
-    return signal if signal.endpoint else signal.model_copy(update={"endpoint": default})
+    return signal if signal.endpoint else replace(signal, endpoint=default)
 
 
 def span_exporter(

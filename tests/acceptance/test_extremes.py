@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import annotated_types
 import pytest
-from pydantic import BaseModel
 
 from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2 as pb
-from otelbridge.settings.tree import Settings, is_section
+from otelbridge.settings.tree import leaves
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.peers.bridge import running_bridge
@@ -29,19 +26,12 @@ NOT_WAITED_FOR = {
 """Ends that work, but not while somebody waits for them."""
 
 
-def ranges(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Range]]:
-    """Every setting that is a number, and the least and the most that it takes; None where there is no such bound."""
-    for name, field in model.model_fields.items():
-        path = prefix + name
-        if is_section(field.annotation):
-            yield from ranges(field.annotation, f"{path}.")  # type: ignore[arg-type]  # is_section says so
-        elif field.annotation in (int, float):
-            least: Any = next((one.ge for one in field.metadata if isinstance(one, annotated_types.Ge)), None)
-            most: Any = next((one.le for one in field.metadata if isinstance(one, annotated_types.Le)), None)
-            yield path, (least, most)
-
-
-RANGES = dict(ranges())
+RANGES: dict[str, Range] = {
+    leaf.path: (leaf.setting.limits.ge, leaf.setting.limits.le)
+    for leaf in leaves()
+    if leaf.setting.type in (int, float)
+}
+"""Every setting that is a number, and the least and the most that it takes; None where there is no such bound."""
 
 
 @pytest.mark.parametrize("path", RANGES)

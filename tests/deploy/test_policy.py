@@ -12,6 +12,7 @@ import trustme
 import yaml
 
 from otelbridge.queue.settings import QueueSettings
+from otelbridge.setting import section_from
 from otelbridge.settings.tree import BridgeSettings
 from otelbridge.status.settings import DEFAULT_STATUS_PORT
 from tests.deploy.rendering import RENDERED, ROOT, Document, documents, overlays
@@ -160,7 +161,7 @@ def test_memory_is_bounded_and_cpu_is_not(overlay: str) -> None:
 
 
 def test_the_queue_fits_its_volume(overlay: str) -> None:
-    queue = QueueSettings.model_validate(yaml.safe_load(settings_file(overlay))["queue"])
+    queue = section_from(QueueSettings, yaml.safe_load(settings_file(overlay))["queue"])
     volumes = [volume for volume in pod(overlay)["volumes"] if volume["name"] == "queue"]
     if volumes:
         (volume,) = volumes

@@ -10,20 +10,16 @@ import pytest
 
 ORDINARY = {
     "annotated_doc",
-    "annotated_types",
     "google",
     "grpc",
     "grpc_health",
     "opentelemetry",
     "otelbridge",
     "prometheus_client",
-    "pydantic",
-    "pydantic_core",
     "shellingham",
     "tenacity",
     "typer",
     "typing_extensions",
-    "typing_inspection",
     "waitress",
     "yaml",
 }

@@ -10,6 +10,7 @@ import sys
 from otelbridge.queue.model import Hold, Outcome
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
+from otelbridge.setting import section_from
 from tests.records import request_of
 
 COMMAND = [sys.executable, "-m", "otelbridge", "simulate", "endpoint", "--grpc-port", "0", "--http-port", "0"]
@@ -21,7 +22,7 @@ def played(*options: str) -> tuple[Outcome, list[str]]:
     assert process.stdout is not None
     addresses = json.loads(process.stdout.readline())
     settings = {"protocol": "http/protobuf", "endpoint": f"{addresses['http']}/v1/logs"}
-    sender = open_sender(SendSettings.model_validate(settings), version="1")
+    sender = open_sender(section_from(SendSettings, settings), version="1")
     outcome = sender.send(request_of("first \x1b[31m", "second"), records=2)
     sender.close()
     process.send_signal(signal.SIGTERM)

@@ -13,6 +13,7 @@ from otelbridge.feed.feed import Feed
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Resolve, resolve_by_system
+from otelbridge.setting import section_from
 from otelbridge.telemetry.events import Event, GapEnded, StateChanged
 from tests.records import gaps_told_by
 from tests.waiting import eventually
@@ -115,7 +116,7 @@ class Running:
 
 
 def settings_for(*endpoints: str, retry: Mapping[str, float] | None = None, **others: Any) -> FeedSettings:
-    return FeedSettings.model_validate({"endpoints": endpoints, "retry": {**FAST, **(retry or {})}, **others})
+    return section_from(FeedSettings, {"endpoints": endpoints, "retry": {**FAST, **(retry or {})}, **others})
 
 
 @contextmanager

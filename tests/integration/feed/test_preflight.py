@@ -13,6 +13,7 @@ from otelbridge.feed.model import SubscriptionState
 from otelbridge.feed.preflight import Findings, preflight
 from otelbridge.feed.settings import FeedTlsSettings
 from otelbridge.net.address import parse_address
+from otelbridge.setting import section_from
 from otelbridge.simulator.upstream import Relay
 from tests.integration.feed.authority import Files
 from tests.integration.feed.running import running, settings_for
@@ -54,7 +55,7 @@ def test_a_good_way_is_walked_to_its_end(tmp_path: Path) -> None:
         assert (findings.failed_step, findings.error) == ("", "")
     files = Files(tmp_path)
     with Relay(tls=files.server()) as relay:
-        findings = walk(relay.endpoint, FeedTlsSettings.model_validate(files.settings()))
+        findings = walk(relay.endpoint, section_from(FeedTlsSettings, files.settings()))
         assert [step.name for step in findings.steps] == ["resolve", "connect", "tls", "http2"]
         assert findings.failed_step == ""
 
@@ -106,7 +107,7 @@ def test_each_tls_fault_is_named_at_its_step(tmp_path: Path, tls: dict[str, obje
     files = Files(tmp_path)
     with Relay(tls=files.server()) as relay:
         given = {**files.settings(), **tls} if tls != {"enabled": True} else tls
-        findings = walk(relay.endpoint, FeedTlsSettings.model_validate(given))
+        findings = walk(relay.endpoint, section_from(FeedTlsSettings, given))
     assert findings.configuration
     assert error in findings.error
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from otelbridge.event import Stream
@@ -44,10 +45,8 @@ def test_reconnecting_leaves_no_thread_and_no_file_descriptor() -> None:
 
 def fast_pings(endpoint: str, **heartbeat: float) -> FeedSettings:
     settings = settings_for(endpoint, heartbeat=heartbeat)
-    return settings.model_copy(
-        # The setting does not allow it, for the very reason that is shown here.
-        update={"keepalive": settings.keepalive.model_copy(update={"time_seconds": 0.3})}
-    )
+    # The setting does not allow it, for the very reason that is shown here.
+    return replace(settings, keepalive=replace(settings.keepalive, time_seconds=0.3))
 
 
 def test_a_server_that_polices_pings_is_pinged_less_often_and_it_is_said_so() -> None:

@@ -19,6 +19,7 @@ from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import configuration_fault
 from otelbridge.net.address import parse_address
 from otelbridge.net.tls_files import read_tls_files
+from otelbridge.setting import section_from
 from otelbridge.simulator.manners import ServerTls
 from otelbridge.simulator.upstream import Relay
 from tests.integration.feed.operator_pki import OperatorCa
@@ -106,7 +107,7 @@ def relay_and_settings(kind: type[Any], affairs: Affairs, folder: Path) -> Itera
         if affairs.client != "none":
             section["cert_file"], section["key_file"] = pki.issue(authorities[affairs.client], "client")
     with Relay(tls=tls) as relay:
-        yield relay, FeedSettings.model_validate({"endpoints": [relay.endpoint], "tls": section})
+        yield relay, section_from(FeedSettings, {"endpoints": [relay.endpoint], "tls": section})
 
 
 def answer_of_grpc(relay: Relay, settings: FeedSettings) -> str:
@@ -134,7 +135,7 @@ def test_preflight_doctor_and_grpc_agree(kind: type[Any], state: str, tmp_path: 
     with relay_and_settings(kind, affairs, tmp_path) as (relay, settings):
         words = answer_of_grpc(relay, settings)
         findings = preflight(parse_address(relay.endpoint), settings.tls, timeout_seconds=5)
-        sets = [f"feed.tls.{key}={value}" for key, value in settings.tls.model_dump().items() if value]
+        sets = [f"feed.tls.{key}={value}" for key, value in vars(settings.tls).items() if value]
         options = [option for one in sets for option in ("--set", one)]
         doctor = invoke("doctor", "--kubearmor", relay.endpoint, "--wait", "0.2", "--output", "json", *options)
 
@@ -157,8 +158,8 @@ def test_a_server_without_names_is_judged_as_grpc_does(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_bytes(authority.pem)
     with Relay(tls=ServerTls(cert_file=cert, key_file=key)) as relay:
         for name in ("", "kubearmor"):
-            settings = FeedSettings.model_validate(
-                {"tls": {"enabled": True, "ca_file": tmp_path / "ca.crt", "server_name": name}}
+            settings = section_from(
+                FeedSettings, {"tls": {"enabled": True, "ca_file": tmp_path / "ca.crt", "server_name": name}}
             )
             words = answer_of_grpc(relay, settings)
             findings = preflight(parse_address(relay.endpoint), settings.tls, timeout_seconds=5)

@@ -19,6 +19,7 @@ from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import configuration_fault
 from otelbridge.net.address import Address
 from otelbridge.net.tls_files import read_tls_files
+from otelbridge.setting import section_from
 
 SETTINGS_FRAME = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 LESS_SECURITY = "feed.tls.enabled to false"
@@ -107,7 +108,7 @@ def test_what_is_no_kubearmor_is_named_and_no_cure_takes_security_away_for_nothi
     serve, cure = ZOO[animal]
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
-    settings = FeedSettings.model_validate({"tls": {"enabled": True, "ca_file": tmp_path / "ca.crt"}})
+    settings = section_from(FeedSettings, {"tls": {"enabled": True, "ca_file": tmp_path / "ca.crt"}})
     with served(serve, authority.issue_cert("127.0.0.1", "localhost")) as address:
         findings = preflight(address, settings.tls, timeout_seconds=5)
         channel = open_channel(
@@ -131,7 +132,7 @@ def test_what_is_no_kubearmor_is_named_and_no_cure_takes_security_away_for_nothi
 def test_a_server_that_never_shakes_hands_looks_frozen(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
-    settings = FeedSettings.model_validate({"tls": {"enabled": True, "ca_file": tmp_path / "ca.crt"}})
+    settings = section_from(FeedSettings, {"tls": {"enabled": True, "ca_file": tmp_path / "ca.crt"}})
     done = threading.Event()
     with served(lambda *_: done.wait(10), authority.issue_cert("127.0.0.1")) as address:
         findings = preflight(address, settings.tls, timeout_seconds=0.3)

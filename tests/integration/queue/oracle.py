@@ -16,6 +16,7 @@ from otelbridge.queue.model import Accepted, Batch, Lease
 from otelbridge.queue.packing import joined
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
+from otelbridge.setting import section_from
 from otelbridge.telemetry.events import Event
 from tests.records import gaps_told_by
 
@@ -104,7 +105,7 @@ class Told:
 
 def open_queue(directory: Path, told: Callable[[Event], None] | None = None, **settings: object) -> DurableQueue:
     return DurableQueue.open(
-        QueueSettings.model_validate({"directory": directory, **settings}),
+        section_from(QueueSettings, {"directory": directory, **settings}),
         tell=told or (lambda _: None),
         record_gap=gaps_told_by(told or (lambda _: None)),
     )

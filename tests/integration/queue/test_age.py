@@ -13,6 +13,7 @@ from otelbridge.queue.inspect import inspect
 from otelbridge.queue.model import Accepted, Refused, RetryLater
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
+from otelbridge.setting import section_from
 from tests.integration.queue.oracle import Told, assert_balanced, batch_of, drain, dropped, numbers_of, put, take
 
 SECOND = 1_000_000_000
@@ -34,7 +35,7 @@ class Machine:
 
     def open(self, folder: Path, **settings: object) -> DurableQueue:
         queue = DurableQueue.open(
-            QueueSettings.model_validate({"directory": folder, "max_age_seconds": 24 * 3600, **settings}),
+            section_from(QueueSettings, {"directory": folder, "max_age_seconds": 24 * 3600, **settings}),
             tell=Told(),
             record_gap=list[Gap]().append,
             clock=lambda: self.unix,
@@ -159,7 +160,7 @@ def test_whoever_looks_sees_times_by_the_machines_clock_as_it_was_set(tmp_path: 
 
 def test_the_longest_age_and_an_endless_one_end_no_upkeep(tmp_path: Path) -> None:
     machine = Machine()
-    endless = QueueSettings.model_construct(directory=tmp_path, max_age_seconds=1e300, retain_seconds=1e300)
+    endless = QueueSettings(directory=tmp_path, max_age_seconds=1e300, retain_seconds=1e300)
     queue = DurableQueue.open(
         endless, tell=Told(), record_gap=list[Gap]().append, clock=lambda: machine.unix, elapsed=lambda: machine.elapsed
     )

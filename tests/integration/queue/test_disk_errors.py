@@ -19,6 +19,7 @@ from otelbridge.queue.file import too_long
 from otelbridge.queue.model import Accepted, Refused, RetryLater
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
+from otelbridge.setting import section_from
 from otelbridge.telemetry.events import GapEnded, QueueDegraded, QueueRecovered, QueueSalvaged
 from tests.integration.queue.oracle import (
     RECORD_BYTES,
@@ -46,7 +47,7 @@ LATER = RetryLater(code="UNAVAILABLE", why="away")
 
 def open_on(disk: Disk, directory: Path, told: Told, **settings: object) -> DurableQueue:
     return DurableQueue.open(
-        QueueSettings.model_validate({"directory": directory, **settings}),
+        section_from(QueueSettings, {"directory": directory, **settings}),
         tell=told,
         record_gap=gaps_told_by(told),
         connect=disk.connect,

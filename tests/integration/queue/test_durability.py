@@ -17,6 +17,7 @@ from otelbridge.event import GapCause, Stream
 from otelbridge.queue.model import Accepted
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
+from otelbridge.setting import section_from
 from otelbridge.telemetry.events import GapEnded, QueueSalvaged
 from tests.integration.queue.oracle import Told, assert_balanced, drain, numbers_of, open_queue, put, take
 from tests.peers.faulty_disk import FaultyDisk
@@ -127,7 +128,7 @@ def second_life(directory: Path, synchronous: str) -> tuple[list[int], Told]:
     """What a queue that is opened after the cut delivers, each once, and what it tells."""
     told = Told()
     queue = DurableQueue.open(
-        QueueSettings.model_validate({"directory": directory, "synchronous": synchronous}),
+        section_from(QueueSettings, {"directory": directory, "synchronous": synchronous}),
         tell=told,
         record_gap=gaps_told_by(told),
         boot="second",
@@ -144,7 +145,7 @@ def cut_power(directory: Path, synchronous: str, seed: int) -> None:
     dice = random.Random(seed)
     live = directory / "live"
     queue = DurableQueue.open(
-        QueueSettings.model_validate({"directory": live, "synchronous": synchronous}),
+        section_from(QueueSettings, {"directory": live, "synchronous": synchronous}),
         tell=Told(),
         record_gap=gaps_told_by(Told()),
         boot="first",

@@ -17,6 +17,7 @@ from otelbridge.queue.settings import QueueSettings
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.workers import Workers
+from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.telemetry.events import Event
 from tests.records import gaps_told_by
@@ -46,7 +47,7 @@ class Road:
             "hold_max_seconds": 0.1,
             "timeout_seconds": 5,
         } | settings
-        checked = SendSettings.model_validate(chosen)
+        checked = section_from(SendSettings, chosen)
         sender = open_sender(checked, version="test")
         workers = Workers(self.queue, sender, checked, self.told.append)
         self.closing.callback(workers.close)

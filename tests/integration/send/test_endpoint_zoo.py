@@ -13,6 +13,7 @@ from otelbridge.cli.doctor.report import Mark
 from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.model import Batch
 from otelbridge.send.settings import SendSettings
+from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import ZOO, answers_of, is_bad
 from tests.integration.send.conftest import Road
@@ -140,7 +141,7 @@ def test_what_becomes_of_the_records(road: Road, protocol: str, name: str) -> No
 def test_doctor_names_the_same_cure(protocol: str, name: str) -> None:
     with OtlpEndpoint(answers=answers_of(name)) as endpoint:
         address = endpoint.grpc_endpoint if protocol == "grpc" else f"{endpoint.http_endpoint}/v1/logs"
-        settings = SendSettings.model_validate({"protocol": protocol, "endpoint": address})
+        settings = section_from(SendSettings, {"protocol": protocol, "endpoint": address})
         findings = examine_endpoint(settings, send_test_record=True)
     failed = [finding for finding in findings if finding.mark is Mark.FAILED]
     assert len(failed) == 1

@@ -18,6 +18,7 @@ from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater, TooLarge
 from otelbridge.send.http_sender import MAX_ANSWER_BYTES
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings
+from otelbridge.setting import section_from
 from tests.records import request_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
@@ -153,7 +154,7 @@ def read_request(connection: socket.socket) -> bytes | None:
 def talking(answer: bytes, split: int = 0) -> Iterator[tuple[Server, Sender]]:
     server = Server(answer, split)
     settings = {"protocol": "http/protobuf", "endpoint": server.url, "timeout_seconds": 5}
-    sender = open_sender(SendSettings.model_validate(settings), version="1")
+    sender = open_sender(section_from(SendSettings, settings), version="1")
     try:
         yield server, sender
     finally:

@@ -12,6 +12,7 @@ from otelbridge.event import Stream
 from otelbridge.queue.checkpoint import Account
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.workers import linger_limits
+from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of
@@ -26,7 +27,7 @@ def lingering(tmp_path: Path) -> Iterator[Callable[..., Road]]:
     made: list[Road] = []
 
     def make(**settings: object) -> Road:
-        made.append(Road(tmp_path / "queue", linger=linger_limits(SendSettings.model_validate(settings))))
+        made.append(Road(tmp_path / "queue", linger=linger_limits(section_from(SendSettings, settings))))
         return made[-1]
 
     yield make

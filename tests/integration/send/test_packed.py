@@ -17,6 +17,7 @@ from otelbridge.queue.packing import HEADER, gzip_member, is_packed, joined, pac
 from otelbridge.send import grpc_sender
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
+from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import OK, Partial, RefuseTooLarge, Status, in_turn
 from otelbridge.telemetry.events import BatchAccepted, BatchRefused
@@ -45,7 +46,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
 def settings_for(endpoint: OtlpEndpoint, way: Way) -> SendSettings:
     protocol, compression = way
     address = endpoint.grpc_endpoint if protocol == "grpc" else f"{endpoint.http_endpoint}/v1/logs"
-    return SendSettings.model_validate({"protocol": protocol, "endpoint": address, "compression": compression})
+    return section_from(SendSettings, {"protocol": protocol, "endpoint": address, "compression": compression})
 
 
 def bodies_in(request: bytes) -> list[str]:

@@ -11,6 +11,7 @@ from otelbridge.event import Stream
 from otelbridge.queue.model import Accepted, Hold, RetryLater
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
+from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.integration.feed.running import running, settings_for
@@ -44,9 +45,10 @@ def far(endpoint: OtlpEndpoint, protocol: str) -> str:
 
 
 def sent(endpoint: OtlpEndpoint, protocol: str, proxy: str, **others: Any) -> Any:
-    settings = SendSettings.model_validate(
+    settings = section_from(
+        SendSettings,
         {"protocol": protocol, "endpoint": far(endpoint, protocol), "proxy": {"http": proxy}, "timeout_seconds": 5}
-        | others
+        | others,
     )
     sender = open_sender(settings, version="test")
     try:
@@ -82,7 +84,7 @@ def test_what_needs_no_proxy_goes_straight(
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):  # what C-core would read by itself
         monkeypatch.setenv(name, proxy.url)
     settings = {"protocol": protocol, "endpoint": near(endpoint, protocol), "proxy": {"http": proxy.url}}
-    sender = open_sender(SendSettings.model_validate(settings), version="test")
+    sender = open_sender(section_from(SendSettings, settings), version="test")
     try:
         assert sender.send(b"", records=0) == Accepted()
     finally:

@@ -17,6 +17,7 @@ import pytest
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings, SendSettingsError
+from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Answer, Hang, Http, Partial, RefuseTooLarge, Reset, Status, in_turn
 from tests.records import bodies_of, request_of
@@ -32,7 +33,7 @@ def address(endpoint: OtlpEndpoint, protocol: str) -> str:
 @contextmanager
 def sender_to(to: OtlpEndpoint, protocol: str, **settings: object) -> Iterator[Sender]:
     chosen = {"protocol": protocol, "endpoint": address(to, protocol), "timeout_seconds": 5} | settings
-    sender = open_sender(SendSettings.model_validate(chosen), version="1.2.3")
+    sender = open_sender(section_from(SendSettings, chosen), version="1.2.3")
     try:
         yield sender
     finally:
@@ -164,9 +165,9 @@ def test_credentials_do_not_go_unencrypted_to_another_machine(protocol: str) -> 
     url = "http://collector.example:4318" + ("" if protocol == "grpc" else "/v1/logs")
     settings: dict[str, object] = {"protocol": protocol, "endpoint": url, "headers": {"api-key": "hush-hush"}}
     with pytest.raises(SendSettingsError, match="allow_plaintext_credentials") as error:
-        open_sender(SendSettings.model_validate(settings), version="1")
+        open_sender(section_from(SendSettings, settings), version="1")
     assert "hush" not in str(error.value)
-    open_sender(SendSettings.model_validate(settings | {"allow_plaintext_credentials": True}), version="1").close()
+    open_sender(section_from(SendSettings, settings | {"allow_plaintext_credentials": True}), version="1").close()
 
 
 @contextmanager
@@ -202,7 +203,7 @@ def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
 
 def http_sender(url: str, **settings: object) -> Sender:
     return open_sender(
-        SendSettings.model_validate({"protocol": "http/protobuf", "endpoint": url} | settings), version="1"
+        section_from(SendSettings, {"protocol": "http/protobuf", "endpoint": url} | settings), version="1"
     )
 
 
@@ -282,7 +283,7 @@ def test_http_bodies_are_really_compressed(endpoint: OtlpEndpoint) -> None:
 )
 def test_a_setting_that_cannot_work_is_named_at_the_start(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match="send") as error:
-        open_sender(SendSettings.model_validate(settings), version="1")
+        open_sender(section_from(SendSettings, settings), version="1")
     assert re.search(said, str(error.value))
     assert "secret" not in str(error.value)
 
@@ -296,7 +297,7 @@ def test_a_name_that_is_not_resolved_in_time_is_weather(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     settings = {"protocol": "http/protobuf", "endpoint": "http://slow.invalid/v1/logs", "timeout_seconds": 0.3}
-    sender = open_sender(SendSettings.model_validate(settings), version="1")
+    sender = open_sender(section_from(SendSettings, settings), version="1")
     began = time.monotonic()
     outcome = sender.send(request_of("a"), records=1)
     answered.set()
@@ -316,6 +317,6 @@ def test_an_address_that_takes_no_connection_leaves_the_next_one_its_turn(
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     settings = {"protocol": "http/protobuf", "endpoint": f"http://two.test:{port}/v1/logs"}
-    sender = open_sender(SendSettings.model_validate(settings), version="1")
+    sender = open_sender(section_from(SendSettings, settings), version="1")
     assert sender.send(request_of("a"), records=1) == Accepted()
     sender.close()

@@ -15,6 +15,7 @@ from otelbridge.net.files import TlsFileError
 from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings
+from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import EndpointTls, OtlpEndpoint
 from tests.records import request_of
 from tests.waiting import eventually
@@ -56,7 +57,7 @@ def tls_endpoint(pki: Pki, *identities: str, client_ca: Path | None = None) -> I
 def sender_to(to: OtlpEndpoint, protocol: str, **settings: object) -> Iterator[Sender]:
     address = to.grpc_endpoint if protocol == "grpc" else f"{to.http_endpoint}/v1/logs"
     chosen = {"protocol": protocol, "endpoint": address, "timeout_seconds": 5} | settings
-    sender = open_sender(SendSettings.model_validate(chosen), version="1")
+    sender = open_sender(section_from(SendSettings, chosen), version="1")
     try:
         yield sender
     finally:
@@ -182,4 +183,4 @@ def test_files_that_are_not_what_they_should_be_are_named_at_the_start(pki: Pki,
     ]
     for files, said in broken:
         with pytest.raises(TlsFileError, match=said):
-            open_sender(SendSettings.model_validate({"endpoint": "https://localhost:4317"} | files), version="1")
+            open_sender(section_from(SendSettings, {"endpoint": "https://localhost:4317"} | files), version="1")

@@ -18,6 +18,7 @@ import trustme
 from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
+from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from tests.records import request_of
 
@@ -92,7 +93,7 @@ def tls(ca: trustme.CA, *alpn: str) -> Talk:
 def sent(port: int, protocol: str, *, scheme: str = "http", **settings: object) -> Outcome:
     path = "" if protocol == "grpc" else "/v1/logs"
     chosen = {"protocol": protocol, "endpoint": f"{scheme}://127.0.0.1:{port}{path}", "timeout_seconds": 5} | settings
-    sender = open_sender(SendSettings.model_validate(chosen), version="1")
+    sender = open_sender(section_from(SendSettings, chosen), version="1")
     try:
         return sender.send(request_of("a"), records=1)
     finally:
@@ -155,7 +156,7 @@ def test_a_kept_connection_that_the_server_closes_as_the_next_request_comes_cost
 
     with server(talk) as port:
         settings = {"protocol": "http/protobuf", "endpoint": f"http://127.0.0.1:{port}/v1/logs", "timeout_seconds": 5}
-        sender = open_sender(SendSettings.model_validate(settings), version="1")
+        sender = open_sender(section_from(SendSettings, settings), version="1")
         assert [sender.send(request_of("a"), records=1) for _ in range(4)] == [Accepted()] * 4
         sender.close()
     assert seen[:3] == [2, 2, 2]

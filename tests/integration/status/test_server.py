@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from otelbridge.setting import section_from
 from otelbridge.status.app import HEADERS, Probe
 from otelbridge.status.probes import Check, ProbeResult
 from otelbridge.status.server import (
@@ -42,7 +43,7 @@ LARGE_DOCUMENT_BYTES = 8 * 1024 * 1024
 
 def _server(readyz: Probe = lambda: YES, version: str = "1", **settings: object) -> StatusServer:
     return StatusServer(
-        StatusSettings.model_validate({"port": 0, **settings}),
+        section_from(StatusSettings, {"port": 0, **settings}),
         sections={"version": lambda: version},
         livez=lambda: YES,
         readyz=readyz,

@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
+from otelbridge.setting import section_from
 from otelbridge.telemetry import events as e
 from otelbridge.telemetry.settings import TelemetrySettings
 from otelbridge.telemetry.telemetry import Telemetry
@@ -112,7 +113,7 @@ def http_endpoint(backend: Backend) -> Iterator[str]:
 
 def _open(stderr: io.StringIO, **settings: object) -> Telemetry:
     return Telemetry.open(
-        TelemetrySettings.model_validate(settings),
+        section_from(TelemetrySettings, settings),
         version="1.2.3",
         instance_id="instance-1",
         stderr=stderr,
@@ -142,8 +143,8 @@ def test_lent_credentials_are_those_of_the_moment(
     endpoint = grpc_endpoint if protocol == "grpc" else f"{http_endpoint}/v1/traces"
     now, stderr = {"authorization": "Bearer first-token"}, io.StringIO()
     telemetry = Telemetry.open(
-        TelemetrySettings.model_validate(
-            {"traces": {"protocol": protocol, "endpoint": endpoint}, "metrics": {"exporter": "none"}}
+        section_from(
+            TelemetrySettings, {"traces": {"protocol": protocol, "endpoint": endpoint}, "metrics": {"exporter": "none"}}
         ),
         version="1",
         instance_id="i",

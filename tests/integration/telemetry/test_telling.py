@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from otelbridge.setting import section_from
 from otelbridge.telemetry import events as e
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 from otelbridge.telemetry.telemetry import Telemetry
@@ -21,7 +22,7 @@ QUIET = SignalSettings(exporter="none")
 
 def _open(stderr: io.TextIOBase, **settings: object) -> Telemetry:
     return Telemetry.open(
-        TelemetrySettings.model_validate({"traces": QUIET, "metrics": QUIET, **settings}),
+        section_from(TelemetrySettings, {"traces": QUIET, "metrics": QUIET, **settings}),
         version="1",
         instance_id="i",
         stderr=stderr,  # type: ignore[arg-type]

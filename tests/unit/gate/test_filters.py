@@ -12,6 +12,7 @@ import yaml
 
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings
+from otelbridge.setting import section_from
 from otelbridge.settings.load import load
 from otelbridge.simulator.events import event_from_document
 
@@ -35,7 +36,7 @@ def test_a_recipe_is_a_settings_file_that_loads(title: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("title", RECIPES)
 def test_a_recipe_keeps_and_drops_what_it_says(title: str) -> None:
-    settings = GateSettings.model_validate(yaml.safe_load(RECIPES[title]["settings"])["gate"])
+    settings = section_from(GateSettings, yaml.safe_load(RECIPES[title]["settings"])["gate"])
     gate = Gate(settings)
     for line in RECIPES[title]["events"].splitlines():
         expected: dict[str, Any] = json.loads(line)

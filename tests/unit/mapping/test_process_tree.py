@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -124,7 +125,7 @@ def test_one_stream_that_lags_behind_the_other_makes_the_same_tree(seed: int) ->
     made = session(seed, depth=8, low_half=1)
     alerts = [one for one in made.events() if one[0] is Stream.ALERTS]
     logs = [one for one in made.events() if one[0] is Stream.LOGS]
-    traced = Traced(SETTINGS.model_copy(update={"process_quiet_seconds": 60}))
+    traced = Traced(replace(SETTINGS, process_quiet_seconds=60))
     ahead, rest = logs[:30], logs[30:]
     traced.note_all([*ahead, *(one for pair in itertools.zip_longest(rest, alerts) for one in pair if one)])
     assert tree_of(traced.spans()) == made.tree()
@@ -142,7 +143,7 @@ def test_each_record_points_at_the_span_that_holds_its_event() -> None:
 
 def test_two_bridges_give_the_same_ids() -> None:
     made = session(4, low_half=9)
-    one, other = Traced(), Traced(SETTINGS.model_copy(update={"native": False, "body": "json"}))
+    one, other = Traced(), Traced(replace(SETTINGS, native=False, body="json"))
     ids = [(record.trace_id, record.span_id) for record in one.note_all(made.events())]
     assert ids == [(record.trace_id, record.span_id) for record in other.note_all(made.events())]
     assert sorted(span.SerializeToString() for span in one.spans()) == sorted(

@@ -7,6 +7,7 @@ import pytest
 from otelbridge.queue.model import Hold, RetryLater
 from otelbridge.send.circuit_breaker import BURST_FAILURES, CircuitBreaker, EndpointState, Permit
 from otelbridge.send.settings import SendSettings
+from otelbridge.setting import section_from
 
 BUSY = RetryLater(code="UNAVAILABLE", why="busy")
 LOCKED = Hold(code="401", why="who are you", cure="a key")
@@ -20,7 +21,7 @@ class Clock:
 
 
 def breaker_with(clock: Clock, *, dice: float = 1.0, **settings: float) -> CircuitBreaker:
-    return CircuitBreaker(SendSettings.model_validate(settings), clock=clock, random=lambda: dice)
+    return CircuitBreaker(section_from(SendSettings, settings), clock=clock, random=lambda: dice)
 
 
 def permit(breaker: CircuitBreaker) -> Permit:

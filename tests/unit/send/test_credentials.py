@@ -11,6 +11,7 @@ from otelbridge.net.files import RECHECK_SECONDS
 from otelbridge.queue.model import Hold
 from otelbridge.send.credentials import Credentials, parse_headers
 from otelbridge.send.settings import SendSettings, SendSettingsError, send_target
+from otelbridge.setting import section_from
 
 
 class Clock:
@@ -21,7 +22,7 @@ class Clock:
 
 
 def credentials(clock: Clock | None = None, **given: object) -> Credentials:
-    settings = SendSettings.model_validate({"endpoint": "https://otel:4317"} | given)
+    settings = section_from(SendSettings, {"endpoint": "https://otel:4317"} | given)
     return Credentials(settings, send_target(settings), clock=clock or Clock())
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from otelbridge.send.settings import SendSettings, SendSettingsError, send_target
+from otelbridge.setting import section_from
 
 
 def settings(endpoint: str, **more: object) -> SendSettings:
-    return SendSettings.model_validate({"endpoint": endpoint} | more)
+    return section_from(SendSettings, {"endpoint": endpoint} | more)
 
 
 @pytest.mark.parametrize(

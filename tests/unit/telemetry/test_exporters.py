@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from otelbridge.setting import section_from
 from otelbridge.telemetry.exporters import ReloadingSpanExporter, addressed, metric_exporter, span_exporter
 from otelbridge.telemetry.settings import SignalSettings
 
@@ -20,7 +21,7 @@ def test_a_signal_goes_where_it_was_told() -> None:
     ("protocol", "endpoint"), [("grpc", "http://localhost:4317"), ("http/protobuf", "http://localhost:4318/v1/metrics")]
 )
 def test_without_any_endpoint_the_standard_one_holds(protocol: str, endpoint: str) -> None:
-    signal = SignalSettings.model_validate({"protocol": protocol})
+    signal = section_from(SignalSettings, {"protocol": protocol})
 
     assert addressed(signal, "/v1/metrics").endpoint == endpoint
 
@@ -33,8 +34,8 @@ def test_a_certificate_that_cannot_be_read_names_its_setting_and_its_file(
     tmp_path: Path,
 ) -> None:
     missing = str(tmp_path / "missing.pem")
-    signal = SignalSettings.model_validate(
-        {"protocol": protocol, "endpoint": "https://collector:4317", "ca_file": missing}
+    signal = section_from(
+        SignalSettings, {"protocol": protocol, "endpoint": "https://collector:4317", "ca_file": missing}
     )
 
     with pytest.raises(ValueError, match=r"telemetry\.traces\.ca_file: cannot read .*missing\.pem: No such file"):
@@ -54,8 +55,8 @@ def test_an_exporter_is_made_anew_when_its_files_change_and_kept_while_they_cann
 ) -> None:
     ca = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(ca)
-    signal = SignalSettings.model_validate(
-        {"protocol": protocol, "endpoint": "https://collector:4317", "ca_file": str(ca)}
+    signal = section_from(
+        SignalSettings, {"protocol": protocol, "endpoint": "https://collector:4317", "ca_file": str(ca)}
     )
     exporter = span_exporter(signal, place="telemetry.traces", console=io.StringIO())
     assert isinstance(exporter, ReloadingSpanExporter)
