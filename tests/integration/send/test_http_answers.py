@@ -243,7 +243,7 @@ def test_what_comes_beyond_an_answer_is_not_taken_for_the_next_one(
         accepting = threading.Thread(target=accept)
         accepting.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/logs"
-        sender = open_sender(SendSettings.model_validate({"protocol": "http/protobuf", "endpoint": url}), version="1")
+        sender = open_sender(section_from(SendSettings, {"protocol": "http/protobuf", "endpoint": url}), version="1")
         outcomes = [sender.send(request_of(f"r{n}"), records=1) for n in range(5)]
         sender.close()
         listener.shutdown(socket.SHUT_RDWR)
@@ -275,7 +275,7 @@ def test_an_answer_that_comes_before_a_large_request_is_through_is_read(answer: 
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/logs"
         settings = {"protocol": "http/protobuf", "endpoint": url, "compression": "none", "timeout_seconds": 5}
-        sender = open_sender(SendSettings.model_validate(settings), version="1")
+        sender = open_sender(section_from(SendSettings, settings), version="1")
         outcome = sender.send(request_of("a", padding=20_000_000), records=1)
         sender.close()
         thread.join()
