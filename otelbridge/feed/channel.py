@@ -117,6 +117,16 @@ def start_watch(channel: grpc.Channel, stream: Stream) -> WatchCall:
     return call
 
 
+def is_idle(channel: grpc.Channel) -> bool:
+    """Whether the next call on a channel would make a connection. Does not make one.
+
+    Of a channel with open calls it means that the server has said GOAWAY: they live on where they are, but whatever is
+    called from now on goes another way. grpcio's public API tells this only to who has a thread of its polling.
+    """
+    state = channel._channel.check_connectivity_state(try_to_connect=False)  # noqa: SLF001
+    return bool(state == grpc.ChannelConnectivity.IDLE.value[0])
+
+
 def release(call: WatchCall) -> None:
     """Takes what gRPC still holds ready for a call that has ended; by the thread that read it.
 

@@ -18,11 +18,12 @@ import grpc
 from grpc import _channel
 from grpc._cython import cygrpc
 
-from otelbridge.event import RawEvent, Stream
+from otelbridge.event import GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import Buffer, BufferWriter
-from otelbridge.feed.channel import WatchCall, release, start_health_check, start_nonce_check, start_watch
+from otelbridge.feed.channel import WatchCall, is_idle, release, start_health_check, start_nonce_check, start_watch
 from otelbridge.feed.model import StreamEnd
 from otelbridge.feed.read_pause import WAITED_NANOS, WAKE_NANOS, ConnectionPause, ReadPause
+from otelbridge.feed.status_codes import gap_cause
 from otelbridge.feed.stream import StreamWatch
 from otelbridge.net.address import Address
 from otelbridge.telemetry.events import Tell
@@ -68,16 +69,17 @@ class HealthStatus(StrEnum):
     DEAD = "dead"
 
 
-def judge(misses: int, *, received_since_asking: bool) -> HealthStatus:
-    """One miss makes suspect, two make dead - and one is enough when nothing else came in either.
+def judge(misses: int, *, silent: bool) -> HealthStatus:
+    """One miss makes suspect, two make dead - and one is enough after a silence.
 
     Args:
-        misses: health checks in a row without an answer.
-        received_since_asking: an event arrived after the question went out: a starved relay is not a dead one.
+        misses: health checks in a row that failed.
+        silent: nothing came since the question went out, no answer and no event: a starved relay is not a dead one, and
+            one that fails a question may be well at the next.
     """
     if not misses:
         return HealthStatus.ALIVE
-    if misses >= DEADLY_MISSES or not received_since_asking:
+    if misses >= DEADLY_MISSES or silent:
         return HealthStatus.DEAD
     return HealthStatus.SUSPECT
 
@@ -96,6 +98,8 @@ class Answer:
     code: grpc.StatusCode = grpc.StatusCode.OK
     why: str = ""
     """What was wrong, where it was not alive."""
+    silent: bool = False
+    """Nothing was heard of the peer, not even that it fails."""
     probe: bool = False
     """It was asked ahead of time: how late it came tells a stall, but it does not decide whether the peer lives."""
 
@@ -146,6 +150,7 @@ class Heartbeat:
             unix_nano=time.time_ns(),
             code=code,
             why=why,
+            silent=code is grpc.StatusCode.DEADLINE_EXCEEDED or gap_cause(code, why) is GapCause.HEARTBEAT_LOSS,
             probe=probe,
         )
 
@@ -317,6 +322,9 @@ class StreamReader:
             self._in_hand = event  # which `offer` did not take
 
 
+GOING_SECONDS = 0.5
+"""Calls that have not ended so long after a GOAWAY may live on until a proxy's patience is over."""
+
 JOIN_SECONDS = 5.0
 """A cancelled read ends within milliseconds (measured); this is the point at which we stop believing it will."""
 
@@ -342,6 +350,8 @@ class Connection:
         self.started_unix_nano = time.time_ns()
         self.heartbeat = heartbeat
         self.last_answer_unix_nano = 0
+        self.going_away_since: float | None = None
+        """When it was noticed that the server has said GOAWAY: its health checks prove nothing of its streams then."""
         self.watches = watches
         self._channel = channel
         self._pause = ConnectionPause(peer)
@@ -355,6 +365,7 @@ class Connection:
 
     def open_stream(self, stream: Stream) -> None:
         """Starts a Watch call and its reader."""
+        self.look_for_goaway()
         watch = self.watches[stream]
         call = start_watch(self._channel, stream)
         writer = self._buffer.open_writer(stream, self._upstream)
@@ -371,8 +382,19 @@ class Connection:
         watch.open()
         reader.start()
 
+    def look_for_goaway(self) -> None:
+        """Notices that the server has said GOAWAY; it can be seen until the next call goes another way."""
+        if self.going_away_since is None and self._readers and is_idle(self._channel):
+            self.going_away_since = time.monotonic()
+
+    @property
+    def is_going_away(self) -> bool:
+        """Whether the server wants this connection to end, and has not ended it itself."""
+        return self.going_away_since is not None and time.monotonic() - self.going_away_since >= GOING_SECONDS
+
     def ask(self, *, probe: bool = False) -> None:
         """Sends a health check; its answer comes as a message."""
+        self.look_for_goaway()
         self.heartbeat.ask(self._channel, self._mailbox.put, probe=probe)
 
     def nudge(self) -> None:
@@ -386,7 +408,7 @@ class Connection:
         except queue.Empty:
             return None
         if isinstance(message, Answer):
-            if message.alive:
+            if message.alive and self.going_away_since is None:
                 self.last_answer_unix_nano = message.unix_nano
             return message
         if message is None or message[0].asked_to_end:

@@ -94,9 +94,13 @@ class Renewal:
             self._orders_left = len(self._orders)
         return self._orders
 
+    def allowed(self, now: float) -> bool:
+        """Whether the last renewal was long enough ago."""
+        return now >= self._renew_at
+
     def due(self, now: float) -> bool:
         """Whether a connection that is watched should be renewed."""
-        return now >= self._renew_at and self.changed(now)
+        return self.allowed(now) and self.changed(now)
 
     def changed(self, now: float, *, awaited: bool = False) -> bool:
         """Whether the files differ from those that were last used or refused, and have settled.

@@ -114,6 +114,9 @@ class StallDetector:
         return stall_until(started, now) if (now - started) / NANOSECONDS >= STALL_SECONDS else None
 
 
+FAILED_PAUSE_SECONDS = 2.0
+"""After a health check that failed by a status: a load balancer that changes its backend fails some."""
+
 SETTLE_SECONDS = 0.1
 """When a connection breaks its streams end within milliseconds of one another; what ends alone is another matter."""
 
@@ -236,6 +239,7 @@ class Monitor:
             self._reopen(now)
             if now >= self._tick_at:
                 self._tick_at = now + TICK_SECONDS
+                self.connection.look_for_goaway()
                 self._look_for_stall()
                 for watch in self.connection.watches.values():
                     self._look_at(watch)
@@ -280,7 +284,7 @@ class Monitor:
             if answer.alive:
                 self._note_answer(answer)
             return
-        received = self._total_events() > (self._asked_events or 0)
+        silent = answer.silent and self._total_events() <= (self._asked_events or 0)
         self._asked_events = None
         if answer.alive:
             self._misses = 0
@@ -292,9 +296,11 @@ class Monitor:
         self._misses += 1
         self._tell(HeartbeatMissed(upstream=self._upstream, misses=self._misses, why=answer.why))
         suspect(answer.why)
-        if judge(self._misses, received_since_asking=received) is HealthStatus.DEAD:
-            raise self._silent(answer)
-        self._ask_at = now  # the next answer decides, so it is asked for at once
+        if judge(self._misses, silent=silent) is HealthStatus.DEAD:
+            raise self._given_up(answer)
+        # The next answer decides, so it is asked for at once; what fails needs a moment to get well.
+        pause = 0.0 if answer.silent else FAILED_PAUSE_SECONDS
+        self._ask_at = now + min(pause, self._settings.heartbeat.interval_seconds)
 
     # --- stalls ---
 
@@ -336,14 +342,14 @@ class Monitor:
             if watch.answered(asked=answer.asked, unix_nano=answer.unix_nano):
                 self._tell(StreamOpened(upstream=self._upstream, stream=stream, connection_id=self.connection.id))
 
-    def _silent(self, answer: Answer) -> ConnectionLostError:
+    def _given_up(self, answer: Answer) -> ConnectionLostError:
         for watch in self.connection.watches.values():
             self._look_at(watch)
         return ConnectionLostError(
             code=answer.code,
-            details=f"no answer to {self._misses} health check(s) ({answer.why}); the connection was closed by us",
+            details=f"no good answer to {self._misses} health check(s) ({answer.why}); the connection was closed by us",
             error_class=ErrorClass.TRANSIENT,
-            cause=GapCause.HEARTBEAT_LOSS,
+            cause=GapCause.HEARTBEAT_LOSS if answer.silent else GapCause.DISCONNECT,
             healthy=self._healthy(),
         )
 

@@ -25,14 +25,15 @@ from otelbridge.net.address import Address, Resolve, resolve_by_system
 from otelbridge.net.files import TlsFileError
 from otelbridge.net.proxy import Proxy, connect_through
 from otelbridge.net.tls_faults import (
-    FRAME_HEADER_BYTES,
     HANDSHAKE_FAILED,
     HTTP1,
+    HTTP1_STATUS_BYTES,
     HTTP2_GREETING,
     NO_HTTP2,
     REFUSES_OUR_CERTIFICATE,
     WANTS_A_CERTIFICATE,
     fault_in,
+    gateway_status,
     in_words,
     is_http2_answer,
 )
@@ -134,6 +135,7 @@ _PORT = (
     "is in the way"
 )
 _ITS_LOG = "look at its log (kubectl logs deployment/kubearmor-relay, or the kubearmor pod of the node)"
+_BEHIND_IT = "see that KubeArmor runs behind it, and is reached by it in HTTP/2"
 _IS_IT_KUBEARMOR = "is it really KubeArmor that listens there? Its port is 32767"
 
 
@@ -315,7 +317,7 @@ class _Walk:
         head, broken = b"", "the server closed the connection"
         try:
             self._socket.sendall(HTTP2_GREETING)
-            head = self._socket.recv(FRAME_HEADER_BYTES)
+            head = self._socket.recv(HTTP1_STATUS_BYTES)
         except ssl.SSLEOFError:
             pass
         except ssl.SSLError as error:
@@ -330,6 +332,8 @@ class _Walk:
             broken = error.strerror or str(error)
         if is_http2_answer(head):
             return
+        if head.startswith(b"HTTP/1") and (status := gateway_status(head)):
+            raise _StepError(f"a proxy answers with HTTP status {status}", _BEHIND_IT, configuration=False)
         if head.startswith(b"HTTP/1"):
             raise _StepError(*in_words(HTTP1, "feed.tls"), configuration=True)
         if not self._tls.enabled and (head[:1] == bytes([TLS_ALERT]) or self._speaks_tls()):

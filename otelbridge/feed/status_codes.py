@@ -9,7 +9,7 @@ from enum import StrEnum
 from grpc import StatusCode
 
 from otelbridge.event import GapCause
-from otelbridge.net.tls_faults import TLS_FAULTS, fault_in, in_words
+from otelbridge.net.tls_faults import GATEWAY_STATUSES, TLS_FAULTS, fault_in, in_words
 
 
 class ErrorClass(StrEnum):
@@ -69,6 +69,9 @@ VERDICTS: Mapping[StatusCode, Classification] = {
 SILENCE_WORDS = ("ping timeout", "keepalive", "Connection timed out", "settings timeout")
 """In the details of an UNAVAILABLE: the connection fell silent, it was not closed."""
 
+GATEWAY_WORDS = tuple(f"HTTP status {status}" for status in GATEWAY_STATUSES)
+"""In the details of an UNAVAILABLE that is said in HTTP/1: a proxy in between is there, and its server is not."""
+
 TOO_MANY_PINGS = "too_many_pings"
 TOO_LARGE = "larger than max"
 
@@ -79,7 +82,8 @@ BAD_FILTER_SECONDS = 2.0
 
 def classify(code: StatusCode, details: str) -> Classification:
     """What an end with this status means. Never called for ends that we asked for."""
-    if code is StatusCode.UNAVAILABLE and configuration_fault(details):
+    by_gateway = any(words in details for words in GATEWAY_WORDS)
+    if code is StatusCode.UNAVAILABLE and not by_gateway and configuration_fault(details):
         return _CONFIGURATION
     return VERDICTS[code]
 
@@ -110,6 +114,10 @@ def status_codes_table() -> str:
         backoff = "slow backoff" if verdict.error_class in SLOW_CLASSES else "fast backoff"
         quick = ", within 1 s when events flowed before" if verdict.quick else ""
         lines.append(f"| {code.name} | {verdict.error_class} | {backoff}{quick} |")
+    said = ", ".join(f"`{words}`" for words in GATEWAY_WORDS)
+    lines.append(
+        f"| UNAVAILABLE with {said} | {ErrorClass.TRANSIENT} | fast backoff: a proxy is there, KubeArmor is not |"
+    )
     for fault in TLS_FAULTS:
         words = ", ".join(f"`{words}`" for words in fault.words)
         cure = ": ".join(in_words(fault, "feed.tls"))

@@ -217,7 +217,8 @@ class Subscription:
     def _look(self) -> bool:
         if (monitor := self._monitor) and time.monotonic() - monitor.connection.started >= PROGRESS_SECONDS:
             self.pulse.progress()
-        return not self._connector.renewal.due(time.monotonic())
+        now, renewal = time.monotonic(), self._connector.renewal
+        return not (renewal.due(now) or (monitor and monitor.connection.is_going_away and renewal.allowed(now)))
 
     def _suspect(self, why: str) -> None:
         if self._machine.state is SubscriptionState.WATCHING:
@@ -291,11 +292,16 @@ class Subscription:
     # --- renewal ---
 
     def _renew(self, old: Monitor) -> Monitor:
-        """Make before break: the new connection is watched before the old one is closed; or the old one stays."""
+        """Make before break: the new connection is watched before the old one is closed; or the old one stays.
+
+        Because the certificates have changed, or the server wants this connection to end, as proxies do at an age.
+        """
+        is_going_away = old.connection.is_going_away
         try:
             new = self._connector.replace()
         except (TlsFileError, ConnectionLostError) as error:
-            self._tell(CertificatesRefused(upstream=self.upstream, why=str(error)))
+            if not is_going_away:
+                self._tell(CertificatesRefused(upstream=self.upstream, why=str(error)))
             for stream, watch in self._watches.items():
                 if not old.connection.reads(stream):
                     watch.open_later()
@@ -305,7 +311,8 @@ class Subscription:
                 self._stopping.wait(OVERLAP_SECONDS)
             self.pulse.beat()
             old.hand_over(new)
-            self._close(old, "OK", "renewed with new certificates", planned=True)
+            why = "the server said GOAWAY" if is_going_away else "renewed with new certificates"
+            self._close(old, "OK", why, planned=True)
         except Exception:
             new.connection.close()  # `_recover` closes the old one
             raise

@@ -15,6 +15,15 @@ HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x0
 SETTINGS_FRAME = 4
 FRAME_HEADER_BYTES = 9
 
+HTTP1_STATUS_BYTES = len("HTTP/1.1 200")
+GATEWAY_STATUSES = (502, 503, 504)
+"""Of HTTP: a proxy or load balancer says that the server behind it cannot be reached."""
+
+
+def gateway_status(head: bytes) -> int:
+    """Such a status, where an answer in HTTP/1 begins with it; else 0."""
+    return next((status for status in GATEWAY_STATUSES if head[len("HTTP/1.1 ") :].startswith(b"%d" % status)), 0)
+
 
 def is_http2_answer(head: bytes) -> bool:
     """Whether the first bytes of an answer to the greeting are those of HTTP/2."""

@@ -16,6 +16,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
+import hyperframe.frame
 
 from tests.peers.ping_policy import DEFAULT_MIN_INTERVAL_SECONDS, PingPolicy
 
@@ -25,6 +26,7 @@ READ_BYTES = 65_536
 UNCOMPRESSED = 0
 """First byte of a gRPC message."""
 POLL_SECONDS = 0.02
+WEB_PAGE = b"<html><head><title>Bad Gateway</title></head></html>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,10 @@ class PolicingConnection:
         self._turn = threading.Lock()
         """Held while frames are taken and given, so that a freeze is in force when `freeze` returns."""
         self._frozen = False
-        self._going_away = threading.Event()
+        self._goodbye: tuple[h2.errors.ErrorCodes, float] | None = None
+        """The code to say, and for how long open calls live on then."""
+        self._ends_at = float("inf")
+        self._http_status = b""
         self._closed = threading.Event()
         self._read_at = self._data_at = time.monotonic()
         self._ping_sent_at: float | None = None
@@ -84,9 +89,13 @@ class PolicingConnection:
         """Goes on."""
         self._frozen = False
 
-    def go_away(self) -> None:
-        """Says GOAWAY without an error and closes, as a server that shuts down."""
-        self._going_away.set()
+    def go_away(self, code: h2.errors.ErrorCodes, grace_seconds: float) -> None:
+        """Says GOAWAY and closes: a server that shuts down, at once; a proxy at a connection's maximum age, later."""
+        self._goodbye = code, grace_seconds
+
+    def answer_with_a_web_page(self, http_status: bytes) -> None:
+        """Calls are answered by a proxy that cannot reach its server; open ones stay. Empty: no longer."""
+        self._http_status = http_status
 
     def close(self) -> None:
         """Ends the connection without a word."""
@@ -152,7 +161,10 @@ class PolicingConnection:
                     self._write(stream, [(b"grpc-status", OK)], end=True)
 
     def _call(self, stream: int, method: str) -> None:
-        if method.startswith("Watch"):
+        if self._http_status:
+            self._write(stream, [(b":status", self._http_status), (b"content-type", b"text/html")])
+            self._http.send_data(stream, WEB_PAGE, end_stream=True)
+        elif method.startswith("Watch"):
             self._streams[stream] = False
         elif method == "HealthCheck" and self._policing.health_implemented:
             self._health_checks.add(stream)
@@ -173,8 +185,12 @@ class PolicingConnection:
         if every is not None and now - self._data_at >= every:
             self._data_at = now
             self._send_events()
-        if self._going_away.is_set():
-            self._end(h2.errors.ErrorCodes.NO_ERROR, b"")
+        if self._goodbye is not None:
+            (code, grace_seconds), self._goodbye = self._goodbye, None
+            self._ends_at = now + grace_seconds
+            self._say_goodbye(code)
+        if now >= self._ends_at:
+            self._closed.set()
 
     def _send_events(self) -> None:
         body = struct.pack(">BI", UNCOMPRESSED, len(self._policing.event)) + self._policing.event
@@ -189,6 +205,13 @@ class PolicingConnection:
     def _write(self, stream: int, headers: list[tuple[bytes, bytes]], *, end: bool = False) -> None:
         self._http.send_headers(stream, headers, end_stream=end)
         self._policy.wrote()
+
+    def _say_goodbye(self, code: h2.errors.ErrorCodes) -> None:
+        """GOAWAY; what was called before goes on. The library would take the connection for closed."""
+        self._tell("goaway", "")
+        frame = hyperframe.frame.GoAwayFrame(0, last_stream_id=max(self._streams, default=0), error_code=code)
+        self._flush()
+        self._sock.sendall(frame.serialize())
 
     def _end(self, code: h2.errors.ErrorCodes, reason: bytes) -> None:
         self._tell("goaway", reason.decode())

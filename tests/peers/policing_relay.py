@@ -9,6 +9,8 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from h2.errors import ErrorCodes
+
 from tests.peers.policing_connection import Policing, PolicingConnection, Seen
 
 JOIN_SECONDS = 10.0
@@ -28,6 +30,7 @@ class PolicingRelay:
         self._connections: list[PolicingConnection] = []
         self._threads: list[threading.Thread] = []
         self._frozen = False
+        self._http_status = b""
         self._stopping = False
         self._acceptor = threading.Thread(target=self._accept, name="policing-relay")
 
@@ -70,10 +73,16 @@ class PolicingRelay:
         for connection in self._open():
             connection.thaw()
 
-    def go_away(self) -> None:
-        """Every connection is told GOAWAY and closed, as by a server that restarts."""
+    def go_away(self, code: ErrorCodes = ErrorCodes.NO_ERROR, *, grace_seconds: float = 0) -> None:
+        """Every connection is told GOAWAY, and closed: a server that restarts, or a connection's maximum age."""
         for connection in self._open():
-            connection.go_away()
+            connection.go_away(code, grace_seconds)
+
+    def answer_with_a_web_page(self, http_status: bytes = b"502") -> None:
+        """Present and future connections answer calls like a proxy without its server; empty: no longer."""
+        self._http_status = http_status
+        for connection in self._open():
+            connection.answer_with_a_web_page(http_status)
 
     def drop(self) -> None:
         """Every connection is closed without a word."""
@@ -97,6 +106,7 @@ class PolicingRelay:
             with self._lock:
                 self._connections.append(connection)
                 self._threads.append(thread)
+                connection.answer_with_a_web_page(self._http_status)
                 if self._frozen:
                     connection.freeze()
             thread.start()

@@ -53,18 +53,18 @@ def test_what_grpc_holds_for_a_call_is_taken_when_it_has_ended() -> None:
 
 
 @pytest.mark.parametrize(
-    ("misses", "received", "health"),
+    ("misses", "silent", "health"),
     [
-        (0, False, HealthStatus.ALIVE),
         (0, True, HealthStatus.ALIVE),
-        (1, True, HealthStatus.SUSPECT),
-        (1, False, HealthStatus.DEAD),
-        (2, True, HealthStatus.DEAD),
+        (0, False, HealthStatus.ALIVE),
+        (1, False, HealthStatus.SUSPECT),
+        (1, True, HealthStatus.DEAD),
         (2, False, HealthStatus.DEAD),
+        (2, True, HealthStatus.DEAD),
     ],
 )
-def test_one_miss_is_deadly_only_when_nothing_else_came_in(misses: int, received: bool, health: HealthStatus) -> None:
-    assert judge(misses, received_since_asking=received) is health
+def test_one_miss_is_deadly_only_when_nothing_came_at_all(misses: int, silent: bool, health: HealthStatus) -> None:
+    assert judge(misses, silent=silent) is health
 
 
 def test_bridges_do_not_ask_in_step() -> None:

@@ -67,3 +67,14 @@ def test_silence_and_a_cut_are_different_causes() -> None:
 def test_one_stream_worth_retrying_is_worth_a_connection() -> None:
     assert gentlest([ErrorClass.PERMANENT, ErrorClass.TRANSIENT, ErrorClass.ENDED]) is ErrorClass.TRANSIENT
     assert gentlest([ErrorClass.PERMANENT, ErrorClass.PERMANENT]) is ErrorClass.PERMANENT
+
+
+@pytest.mark.parametrize(
+    ("status", "error_class"),
+    [(502, ErrorClass.TRANSIENT), (504, ErrorClass.TRANSIENT), (400, ErrorClass.CONFIGURATION)],
+)
+def test_a_proxy_without_its_server_is_waited_for_and_one_that_speaks_http1_needs_somebody(
+    status: int, error_class: ErrorClass
+) -> None:
+    said = f"Failed parsing HTTP/2 (Trying to connect an http1.x server (HTTP status {status}))"
+    assert classify(StatusCode.UNAVAILABLE, said).error_class is error_class
