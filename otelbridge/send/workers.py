@@ -15,10 +15,11 @@ from otelbridge.net.backoff import Random
 from otelbridge.queue.dequeue import LingerLimits
 from otelbridge.queue.queue import LeasingQueue
 from otelbridge.send.circuit_breaker import BreakerState, CircuitBreaker, SendCounts
-from otelbridge.send.export import Export, ExportContext
+from otelbridge.send.export import Export
 from otelbridge.send.request_limits import BacklogLimiter, Limits
 from otelbridge.send.sender import Sender
 from otelbridge.send.settings import SendSettings
+from otelbridge.send.unaccepted import ExportContext
 from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
