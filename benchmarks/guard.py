@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.feed.buffer import Buffer
+from otelbridge.feed.buffer import Buffer, ByteBudget
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings
 from otelbridge.mapping.fastpath_cache import COMPILED, CompiledMap, Screen
@@ -82,7 +82,7 @@ class Walk:
     """The components from the buffer to the queue, on default settings, with a queue in a folder."""
 
     def __init__(self, folder: Path, *, native: bool) -> None:
-        self._buffer = Buffer(100_000, 64 * MIB)
+        self._buffer = Buffer(100_000, ByteBudget(64 * MIB))
         self._writers = {stream: self._buffer.open_writer(stream, "kubearmor:32767") for stream in Stream}
         self._gate = Gate(GateSettings())
         self._mapper = WarmMapper(MappingSettings(native=native), version="guard")

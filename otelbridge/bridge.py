@@ -13,7 +13,7 @@ from typing import cast
 
 from otelbridge import __version__
 from otelbridge.event import Signal, Stream
-from otelbridge.feed.buffer import Buffer
+from otelbridge.feed.buffer import Buffer, ByteBudget
 from otelbridge.feed.feed import Feed
 from otelbridge.gate.rules import Gate
 from otelbridge.mapping.mapper import Mapper
@@ -139,7 +139,8 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
     tally = MappingCounts(alerts_by_policy=settings.telemetry.alert_policies or settings.telemetry.coverage)
     mapper = _mapper(settings, tally)
     spans_sender = open_traces_sender(settings.send, version=__version__) if settings.mapping.process_traces else None
-    buffer = Buffer(settings.feed.buffer_max_events, settings.feed.buffer_max_bytes)
+    budget = ByteBudget(settings.bridge.under_way_max_bytes, lambda: queue.bytes_in_memory)
+    buffer = Buffer(settings.feed.buffer_max_events, budget)
     recent_events = RecentEvents(settings.status.show_events) if settings.status.show_events else None
     gaps = GapSink(tell, buffer.wake)
     feed = Feed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.feed.buffer import Buffer, BufferWriter
+from otelbridge.feed.buffer import Buffer, BufferWriter, ByteBudget
 
 
 class OpenBuffer(Buffer):
@@ -17,5 +17,5 @@ class OpenBuffer(Buffer):
         return self._by_key[key].offer(event)
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
-        super().__init__(max_events, max_bytes)
+        super().__init__(max_events, ByteBudget(max_bytes))
         self._by_key: dict[tuple[str, Stream], BufferWriter] = {}

@@ -74,9 +74,11 @@ def _do_nothing(_number: int, _frame: FrameType | None) -> None:
     """There has to be a handler for the number to be written."""
 
 
-M_ARENA_MAX = -8
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Of mallopt(3)."""
 HEAPS = 2
+LARGE_BLOCK_BYTES = 1024 * 1024
+SPARE_BYTES = 4 * 1024 * 1024
 
 YOUNG_OBJECTS, YOUNG_ROUNDS = 700, 10
 """Python's defaults: what starts a round over the youngest, and how many of them one over the middle generation."""
@@ -85,10 +87,16 @@ MIDDLE_ROUNDS = 1_000
 
 
 def limit_heaps() -> None:
-    """Gives all threads that start from now on few heaps in common; of the C libraries glibc alone can do that."""
+    """Gives all threads that start from now on few heaps in common, and large blocks back to the system once freed.
+
+    Of the C libraries glibc alone can do that. By itself it keeps what it has met once: after the first event of 15 MiB
+    all later ones leave holes in the heaps.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, HEAPS)
+        mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+        mallopt(M_TRIM_THRESHOLD, SPARE_BYTES)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""The bounded buffer between the readers and the encoder. A reader never waits.
+"""The buffer between the readers and the encoder, and the account of all bytes that are under way in the bridge.
 
 While a reader does not read, KubeArmor's 1,000-slot buffers overflow and nobody counts it. So a reader takes no lock
 here: it appends to a deque, which is atomic, and writes counters that only it writes. What does not fit is dropped and
-counted, which is the better loss, because it becomes a gap record.
+counted, which is the better loss, because it becomes a gap record. Only large events wait for room: of those, slots and
+window hold more than memory does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from otelbridge.event import RawEvent, Stream
@@ -77,7 +79,50 @@ class Linger:
 
 
 CREDIT_BYTES = 64 * 1024
-"""A writer asks for the exact number of waiting bytes once per so many; the bound in bytes is kept to as much."""
+"""A writer looks at the account once per so many bytes; its bound is kept to as much."""
+
+LARGE_EVENT_BYTES = CREDIT_BYTES
+HOLD_SECONDS = 2.0
+"""A large event waits so long for room, and flow control with it: the encoder makes some in tenths of a second. Where
+it does not, because the disk stands still, large events are dropped as any other until it goes on."""
+
+LOOKAHEAD_BYTES = 32 * 1024 * 1024
+"""The HTTP/2 window of a stream: so much may be under way and not read yet, and is memory only while it is. Of a burst
+of 100,000 events/s KubeArmor's 1,000 slots hold 10 ms; 37,000 events more fit in here (docs/decisions/pacing.md)."""
+LEAST_LOOKAHEAD_BYTES = 64 * 1024
+"""HTTP/2's own, where very many streams share the account."""
+LOOKAHEAD_SHARE = 0.6
+"""Of the account, for the windows of all streams together."""
+
+
+class ByteBudget:
+    """One account for all bytes under way, with one bound.
+
+    It keeps no sum of its own: each owner counts what it has, and is asked. What gRPC may read ahead cannot be counted,
+    so it is reserved whole.
+
+    Args:
+        max_bytes: the bound.
+        elsewhere: bytes that other components have in memory: in requests, and in batches without a disk.
+    """
+
+    def __init__(self, max_bytes: int, elsewhere: Callable[[], int] = lambda: 0) -> None:
+        self.max_bytes = max_bytes
+        self.streams = 0
+        """How many share the windows."""
+        self._elsewhere = elsewhere
+
+    @property
+    def window_bytes(self) -> int:
+        """The window of each stream."""
+        share = int(self.max_bytes * LOOKAHEAD_SHARE) // max(1, self.streams)
+        return max(LEAST_LOOKAHEAD_BYTES, min(LOOKAHEAD_BYTES, share))
+
+    def used_bytes(self, received_bytes: int) -> int:
+        """All that is under way, with what was received and is not on disk."""
+        windows = min(self.streams * self.window_bytes, int(self.max_bytes * LOOKAHEAD_SHARE))
+        return windows + received_bytes + self._elsewhere()
+
 
 BURST_EVENTS = 600
 BURST_SECONDS = 0.5
@@ -118,6 +163,7 @@ class BufferWriter:
     __slots__ = (
         "_buffer",
         "_credit_bytes",
+        "_held_in_vain",
         "_reported",
         "_waiting",
         "bytes",
@@ -136,6 +182,7 @@ class BufferWriter:
         self._buffer = buffer
         self._waiting = waiting
         self._credit_bytes = 0
+        self._held_in_vain = -1  # at that turn
         self._reported = 0  # the encoder's: drops that take_overflow has handed out
         self.stream = stream
         self.upstream = upstream
@@ -170,13 +217,28 @@ class BufferWriter:
         self._buffer.hand_over(pause_seconds)
 
     def _renew_credit(self, size: int) -> bool:
-        # This event's bytes are counted as waiting already, so they are added back.
-        headroom = self._buffer.max_bytes - self._buffer.waiting_bytes + size
+        # This event's bytes are counted as received already, so they are added back.
+        room = self._buffer.room_bytes() + size
         # An event larger than the whole bound passes when it is alone: otherwise it could never pass at all.
-        if size > headroom and self._waiting:
-            return False
-        self._credit_bytes = max(size, min(headroom, CREDIT_BYTES))
+        if size > room and self._buffer.received_bytes > size:
+            return size >= LARGE_EVENT_BYTES and self._hold(size)
+        self._credit_bytes = max(size, min(room, CREDIT_BYTES))
         return True
+
+    def _hold(self, size: int) -> bool:
+        """Waits for room; False where there was none in time."""
+        self.dropped_bytes += size  # it is in nobody's way while it waits
+        buffer, until = self._buffer, time.monotonic() + HOLD_SECONDS
+        with buffer.room_made:
+            fits = True
+            while size > buffer.room_bytes() and buffer.received_bytes > 0:
+                fits = self._held_in_vain != buffer.turns and buffer.room_made.wait(until - time.monotonic())
+                if not fits:
+                    self._held_in_vain = buffer.turns
+                    break
+            self.dropped_bytes -= size
+        self._credit_bytes = size * fits
+        return fits
 
     def _drop(self, size: int, unix_nano: int) -> None:
         self.last_drop_unix_nano = unix_nano
@@ -232,15 +294,20 @@ TAKE_BYTES = 4 * 1024 * 1024
 class Buffer:
     """The bounded buffer between readers (one thread per writer) and one encoder."""
 
-    def __init__(self, max_events: int, max_bytes: int) -> None:
+    def __init__(self, max_events: int, budget: ByteBudget) -> None:
         self.max_events = max_events
-        self.max_bytes = max_bytes
+        self.budget = budget
+        self.room_made = threading.Condition()
+        """Told when a turn's events are on disk."""
+        self.turns = 0
+        """So many turns are."""
         self.sleeping = False
         """The encoder waits for a first event. A plain flag: setting an Event for every event would cost 1 us each."""
         self._waiting: deque[RawEvent] = deque()
         self._awake = threading.Event()
         self._woken = False
         self._taken_bytes = 0
+        self._done_bytes = 0
         self._pace = Linger()
         self._burst_seconds_left = BURST_SECONDS
         self._writers = _Writers((), 0)
@@ -286,12 +353,17 @@ class Buffer:
         """Up to `max_events` of the events that wait, and some `TAKE_BYTES` of them, oldest first.
 
         Waits for the first event: after a quiet moment it is taken at once. While events come, some of them are
-        gathered before they are taken.
+        gathered before they are taken. What was taken before is on disk by now.
 
         Returns:
             An empty list after `timeout_seconds` without an event, or after `wake`.
         """
         waiting = self._waiting
+        if self._done_bytes != self._taken_bytes:
+            with self.room_made:
+                self._done_bytes = self._taken_bytes
+                self.turns += 1
+                self.room_made.notify_all()
         if not waiting:
             self._burst_seconds_left = BURST_SECONDS
         if waiting or self._pace.expects_events:
@@ -394,8 +466,16 @@ class Buffer:
         return len(self._waiting)
 
     @property
-    def waiting_bytes(self) -> int:
-        """Bytes of those events, exact up to the event being offered."""
+    def received_bytes(self) -> int:
+        """Bytes of the events that wait or are being encoded, exact up to the event being offered."""
         writers = self._writers
-        waiting = sum([writer.bytes - writer.dropped_bytes for writer in writers.writers])
-        return writers.closed_bytes + waiting - self._taken_bytes
+        received = sum([writer.bytes - writer.dropped_bytes for writer in writers.writers])
+        return writers.closed_bytes + received - self._done_bytes
+
+    def under_way_bytes(self) -> int:
+        """All that the bridge has in memory on its way, and what gRPC may read ahead."""
+        return self.budget.used_bytes(self.received_bytes)
+
+    def room_bytes(self) -> int:
+        """What may still come; negative where the account is overdrawn."""
+        return self.budget.max_bytes - self.under_way_bytes()

@@ -10,6 +10,7 @@ from grpc.experimental import ChannelOptions
 from grpc_health.v1 import health_pb2
 
 from otelbridge.event import LOG_SERVICE, STREAMS, Stream
+from otelbridge.feed.buffer import LOOKAHEAD_BYTES
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Address
 from otelbridge.net.proxy import Proxy, grpc_options, proxy_for
@@ -17,10 +18,6 @@ from otelbridge.net.tls_files import TlsFiles
 from otelbridge.pb.kubearmor_pb2 import NonceMessage, ReplyMessage, RequestMessage
 
 MILLISECONDS = 1000
-
-LOOKAHEAD_BYTES = 32 * 1024 * 1024
-"""The HTTP/2 window of a stream: so much may be under way and not read yet, and is memory only while it is. Of a burst
-of 100,000 events/s KubeArmor's 1,000 slots hold 10 ms; 37,000 events more fit in here (docs/decisions/pacing.md)."""
 
 
 class WatchCall(Protocol):
@@ -39,7 +36,9 @@ class WatchCall(Protocol):
         """Blocks for the headers, or for the end."""
 
 
-def channel_options(settings: FeedSettings, *, version: str, keepalive_seconds: float) -> dict[str, object]:
+def channel_options(
+    settings: FeedSettings, *, version: str, keepalive_seconds: float, window_bytes: int = LOOKAHEAD_BYTES
+) -> dict[str, object]:
     """The channel's arguments. A dict, because of a duplicated argument gRPC silently takes the first."""
     timeout_ms = int(settings.keepalive.timeout_seconds * MILLISECONDS)
     options: dict[str, object] = {
@@ -55,7 +54,7 @@ def channel_options(settings: FeedSettings, *, version: str, keepalive_seconds: 
         # Retries are the subscription's, where they are seen.
         "grpc.enable_retries": 0,
         "grpc.max_receive_message_length": settings.max_message_bytes,
-        "grpc.http2.lookahead_bytes": LOOKAHEAD_BYTES,
+        "grpc.http2.lookahead_bytes": window_bytes,
         # Otherwise the window begins at 64 KiB and is measured anew: too late for the burst that it is measured by.
         "grpc.http2.bdp_probe": 0,
         "grpc.primary_user_agent": f"otelbridge/{version}",
@@ -80,6 +79,7 @@ def open_channel(
     version: str,
     keepalive_seconds: float,
     certificates: TlsFiles | None,
+    window_bytes: int = LOOKAHEAD_BYTES,
 ) -> grpc.Channel:
     """A new channel; it dials when the first call is made on it.
 
@@ -89,9 +89,12 @@ def open_channel(
         version: of the bridge, for the user agent.
         keepalive_seconds: silence after which the peer is pinged; longer than in the settings where a peer polices.
         certificates: what TLS is spoken with; None means plaintext.
+        window_bytes: of each stream: what may be read ahead of its reader.
     """
     options = [
-        *channel_options(settings, version=version, keepalive_seconds=keepalive_seconds).items(),
+        *channel_options(
+            settings, version=version, keepalive_seconds=keepalive_seconds, window_bytes=window_bytes
+        ).items(),
         *grpc_options(proxy_of(address, settings)).items(),
     ]
     if certificates is None:

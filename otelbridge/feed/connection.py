@@ -189,6 +189,7 @@ def _lean(call: Any) -> Iterator[bytes]:
             if message is not None:
                 due.remove(receive_message)
                 yield message
+                del event, message, operations  # while the next one is awaited nobody keeps the last one in memory
                 continue
         with state.condition:
             for callback in _channel._handle_event(event, state, None):  # noqa: SLF001
@@ -315,6 +316,7 @@ class StreamReader:
                 event = RawEvent(stream, body, now, upstream)
                 offer(event)
                 event = None
+                del body  # it would be kept until the next one has come
                 waited, read_on_at = now - read_on_at, now
                 if waited > WAITED_NANOS and self._pause(pause, now):
                     read_on_at = time_ns() + WAKE_NANOS

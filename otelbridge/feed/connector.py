@@ -275,6 +275,7 @@ class Connector:
             version=self._version,
             keepalive_seconds=self.keepalive_seconds,
             certificates=certificates,
+            window_bytes=self._buffer.budget.window_bytes,
         )
         connection = Connection(
             channel,

@@ -80,6 +80,7 @@ class Feed:
                 stream is blind from now on, which is worth a record only if its first attempt fails.
         """
         self._watched_until = watched_until or {}
+        self._share_windows()
         for address in self._addresses:
             self._add(address)
         for follower in self._followers:
@@ -173,11 +174,18 @@ class Feed:
         )
         with self._lock:
             self._subscriptions[address] = subscription
+        self._share_windows()
         subscription.start()
+
+    def _share_windows(self) -> None:
+        """The next connection gets its share of what may be read ahead."""
+        upstreams = max(len(self._addresses), len(self._subscriptions))
+        self._buffer.budget.streams = upstreams * len(self._settings.streams)
 
     def _remove(self, address: Address) -> None:
         with self._lock:
             subscription = self._subscriptions.pop(address)
+        self._share_windows()
         subscription.stop(gone=True)
         subscription.join(STOP_SECONDS)
         for gap in self._nodes.forget_upstream(subscription.upstream, time.time_ns()):

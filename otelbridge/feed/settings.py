@@ -108,9 +108,6 @@ class FeedSettings:
         le=10_000_000,
         description="Events that may wait between a reader and the disk; more are dropped, counted and reported as a gap.",
     )
-    buffer_max_bytes: int = setting(
-        default=64 * 1024 * 1024, ge=1024 * 1024, le=4 * 1024 * 1024 * 1024, description="The same bound in bytes."
-    )
     read_pause_seconds: float = setting(
         default=0.025,
         ge=0,

@@ -329,6 +329,12 @@ class DurableQueue:
                 degraded=self._state.file.degraded,
             )
 
+    @property
+    def bytes_in_memory(self) -> int:
+        """Of batches without a disk and of leases that are out. Takes no lock."""
+        state = self._state
+        return state.memory.bytes + sum([out.lease.request_bytes for out in state.leases.open()])
+
     def ledger(self) -> Ledger:
         """A copy of the ledger."""
         return self.balance()[0]

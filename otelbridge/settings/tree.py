@@ -34,6 +34,14 @@ class BridgeSettings:
         description="On SIGTERM, deliver what is held for so long; what is left waits on disk for the next start. "
         "Kubernetes' grace period must be longer.",
     )
+    under_way_max_bytes: int = setting(
+        default=160 * 1024 * 1024,
+        ge=16 * 1024 * 1024,
+        le=16 * 1024 * 1024 * 1024,
+        description="Bytes in memory on their way: what gRPC reads ahead, events that wait for the disk or are being "
+        "encoded, batches while the disk takes no writes, requests. Beyond it an event of 64 KiB or more waits two "
+        "seconds for room; what finds none is dropped, counted and reported as a gap.",
+    )
     reload_on_change: bool = setting(
         default=False,
         description="Read the settings file again when its content changes (a ConfigMap's does). SIGHUP does so at any "

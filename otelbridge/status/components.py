@@ -232,6 +232,8 @@ OBSERVED: Mapping[Instrument, From] = {
     Instrument("otelbridge.source.stream.active", _U, "{stream}", "Streams that are open.", (names.STREAM, *names.SERVER)): _each_stream(lambda stream: int(stream.state is StreamState.WATCHING)),
     Instrument("otelbridge.buffer.size", _U, "{event}", "Events between the readers and the encoder."): _one(lambda components: components.buffer.waiting_events),
     Instrument("otelbridge.buffer.limit", _U, "{event}", "Events that may wait there."): _one(lambda components: components.buffer.max_events),
+    Instrument("otelbridge.under_way.usage", _U, "By", "Bytes in memory on their way: received and not on disk, in requests, and what gRPC may read ahead."): _one(lambda components: components.buffer.under_way_bytes()),
+    Instrument("otelbridge.under_way.limit", _U, "By", "Bytes that may be: `bridge.under_way_max_bytes`."): _one(lambda components: components.buffer.budget.max_bytes),
     Instrument("otelbridge.event.dropped", _C, "{event}", "Events dropped by the bridge itself, by reason.", (names.STREAM, names.DROP_REASON)): _dropped,
     Instrument("otelbridge.event.sanitized", _C, "{event}", "Events whose text was mended or cut.", (names.SANITIZE_REASON,)): _sanitized,
     Instrument("otelbridge.event.redacted", _C, "{event}", "Events in which a secret was blacked out."): _one(lambda components: components.pipeline.redacted),

@@ -73,12 +73,12 @@ class SubscriptionDocument(TypedDict):
 
 
 class BufferDocument(TypedDict):
-    """What waits between the readers and the encoder."""
+    """What waits between the readers and the encoder, and the account of all bytes under way."""
 
     events: int
-    bytes: int
     max_events: int
-    max_bytes: int
+    under_way_bytes: int
+    under_way_max_bytes: int
     dropped: int
 
 
@@ -458,9 +458,9 @@ def _buffer(components: Components) -> BufferDocument:
     dropped = [p.records for p in components.queue.ledger().postings() if (p.account, p.reason) == OVERFLOWED]
     return {
         "events": buffer.waiting_events,
-        "bytes": buffer.waiting_bytes,
         "max_events": buffer.max_events,
-        "max_bytes": buffer.max_bytes,
+        "under_way_bytes": buffer.under_way_bytes(),
+        "under_way_max_bytes": buffer.budget.max_bytes,
         "dropped": sum(dropped),
     }
 

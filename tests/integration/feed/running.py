@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from otelbridge.event import Gap, RawEvent, Stream
-from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Resolve, resolve_by_system
 from otelbridge.setting import section_from
 from otelbridge.telemetry.events import Event, GapEnded, StateChanged
+from tests.buffers import OpenBuffer
 from tests.records import gaps_told_by
 from tests.waiting import eventually
 
@@ -31,7 +31,7 @@ class Running:
         self.told: list[Event] = []
         self.react: Callable[[Event], None] = lambda _: None
         """Called with each event as it is told, by the thread that tells it."""
-        self.buffer = Buffer(settings.buffer_max_events, settings.buffer_max_bytes)
+        self.buffer = OpenBuffer(settings.buffer_max_events, 64 * 1024 * 1024)
         self.feed = Feed(
             settings,
             buffer=self.buffer,

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.telemetry.events import Event
+from tests.buffers import OpenBuffer
 from tests.records import gaps_told_by
 
 
@@ -66,7 +66,7 @@ def main(endpoint: str) -> None:
             sys.stdout.write(json.dumps(facts, default=str) + "\n")
             sys.stdout.flush()
 
-    buffer = Buffer(100_000, 64 * 1024 * 1024)
+    buffer = OpenBuffer(100_000, 64 * 1024 * 1024)
     feed = Feed(
         FeedSettings(endpoints=(endpoint,)),
         buffer=buffer,
@@ -84,7 +84,7 @@ def main(endpoint: str) -> None:
     drain.join()
 
 
-def _take_until(buffer: Buffer, ended: threading.Event) -> None:
+def _take_until(buffer: OpenBuffer, ended: threading.Event) -> None:
     while not ended.is_set():
         buffer.take(1_000, 0.5)
 

@@ -11,14 +11,20 @@ from otelbridge.feed.buffer import (
     CREDIT_BYTES,
     GATHER_MAX_SECONDS,
     GATHER_SECONDS,
+    HOLD_SECONDS,
+    LARGE_EVENT_BYTES,
     LET_IN_EVENTS,
     LET_IN_SECONDS,
     LET_IN_STEPS,
+    LOOKAHEAD_BYTES,
     TAKE_BYTES,
     Buffer,
+    ByteBudget,
 )
 from tests.buffers import OpenBuffer
 from tests.waiting import eventually
+
+MIB = 1024 * 1024
 
 
 def event(number: int = 0, *, size: int = 8, stream: Stream = Stream.LOGS, upstream: str = "relay:1") -> RawEvent:
@@ -69,10 +75,88 @@ def test_what_does_not_fit_by_bytes_is_dropped_until_there_is_room_again() -> No
     buffer = OpenBuffer(1_000, 1_000)
     kept = [buffer.offer(event(number, size=300)) for number in range(6)]
     assert kept == [True, True, True, False, False, False]
-    assert buffer.waiting_bytes == 900
+    assert buffer.received_bytes == 900
     buffer.take(2, 0)
-    assert buffer.waiting_bytes == 300
+    assert buffer.received_bytes == 900, "what is being encoded is in memory still"
+    buffer.take(1, 0)
+    assert buffer.received_bytes == 300
     assert buffer.offer(event(size=300))
+
+
+def test_what_others_have_in_memory_leaves_less_room() -> None:
+    elsewhere = [500]
+    buffer = Buffer(1_000, ByteBudget(1_000, lambda: elsewhere[0]))
+    writer = buffer.open_writer(Stream.LOGS, "relay:1")
+    assert [writer.offer(event(size=300)) for _ in range(2)] == [True, False]
+    assert buffer.under_way_bytes() == 800
+    elsewhere[0] = 0
+    assert writer.offer(event(size=300))
+
+
+@pytest.mark.parametrize(
+    ("streams", "window_bytes", "reserved"),
+    [
+        (0, LOOKAHEAD_BYTES, 0),
+        (3, LOOKAHEAD_BYTES, 96 * MIB),
+        (30, 96 * MIB // 30, 96 * MIB),
+        (6_000, 64 << 10, 96 * MIB),
+    ],
+)
+def test_the_windows_of_all_streams_are_a_share_of_the_account(streams: int, window_bytes: int, reserved: int) -> None:
+    budget = ByteBudget(160 * MIB)
+    budget.streams = streams
+    assert budget.window_bytes == window_bytes
+    assert reserved - streams <= budget.used_bytes(0) <= reserved
+
+
+def test_a_large_event_waits_for_room_instead_of_being_dropped() -> None:
+    buffer = OpenBuffer(1_000, 3 * LARGE_EVENT_BYTES)
+    offered: list[bool] = []
+
+    def read() -> None:
+        offered.extend(buffer.offer(event(number, size=2 * LARGE_EVENT_BYTES)) for number in range(10))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    most = 0
+    while reader.is_alive() or buffer.waiting_events:
+        most = max(most, buffer.under_way_bytes())
+        buffer.take(10, 0.01)
+    assert offered == [True] * 10
+    assert most <= 3 * LARGE_EVENT_BYTES
+    assert not buffer.take_overflow(at_once=True)
+
+
+def test_large_events_of_two_readers_do_not_wait_for_each_other() -> None:
+    buffer = OpenBuffer(1_000, LARGE_EVENT_BYTES)
+    buffer.offer(event(size=LARGE_EVENT_BYTES))
+    offered: list[bool] = []
+
+    def read(upstream: str) -> None:
+        offered.append(buffer.offer(event(size=LARGE_EVENT_BYTES, upstream=upstream)))
+
+    readers = [threading.Thread(target=read, args=(f"relay:{number}",)) for number in range(2)]
+    for reader in readers:
+        reader.start()
+    began = time.monotonic()
+    while any(reader.is_alive() for reader in readers):
+        buffer.take(10, 0.01)
+    assert offered == [True, True]
+    assert time.monotonic() - began < HOLD_SECONDS
+
+
+def test_a_large_event_that_finds_no_room_in_time_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otelbridge.feed.buffer.HOLD_SECONDS", 0.05)
+    buffer = OpenBuffer(1_000, LARGE_EVENT_BYTES)
+    assert [buffer.offer(event(size=LARGE_EVENT_BYTES)) for _ in range(2)] == [True, False]
+    began = time.monotonic()
+    assert not any(buffer.offer(event(size=LARGE_EVENT_BYTES)) for _ in range(100)), "nothing has moved since"
+    assert time.monotonic() - began < 100 * 0.05
+    assert [overflow.events for overflow in buffer.take_overflow(at_once=True)] == [101]
+    assert buffer.received_bytes == LARGE_EVENT_BYTES
+    buffer.take(10, 0)
+    buffer.take(10, 0)
+    assert buffer.offer(event(size=LARGE_EVENT_BYTES))
 
 
 def test_an_event_larger_than_the_whole_bound_passes_when_it_is_alone() -> None:
@@ -88,8 +172,8 @@ def test_the_byte_bound_is_kept_to_the_credit_of_each_lane() -> None:
     writers = [buffer.open_writer(Stream.LOGS, f"relay:{number}") for number in range(3)]
     for number in range(9_000):
         writers[number % 3].offer(event(number, size=500))
-    assert buffer.waiting_bytes <= bound + 3 * CREDIT_BYTES
-    assert buffer.waiting_bytes == 500 * buffer.waiting_events
+    assert buffer.received_bytes <= bound + 3 * CREDIT_BYTES
+    assert buffer.received_bytes == 500 * buffer.waiting_events
 
 
 def test_taking_waits_for_the_first_event_and_wakes_at_once() -> None:
@@ -164,7 +248,7 @@ def test_a_take_that_found_nothing_keeps_no_later_event_waiting() -> None:
 
 
 def test_taking_returns_nothing_after_its_timeout() -> None:
-    assert Buffer(10, 1_000).take(10, 0.01) == []
+    assert OpenBuffer(10, 1_000).take(10, 0.01) == []
 
 
 @pytest.mark.parametrize("asleep", [True, False])
@@ -199,11 +283,12 @@ def test_counts_of_a_closed_writer_live_on() -> None:
         writer.offer(event(number, stream=Stream.ALERTS))
     buffer.close_writer(writer)
     assert writer.events == 3
-    assert buffer.waiting_bytes == 16
+    assert buffer.received_bytes == 16
     assert [overflow.events for overflow in buffer.take_overflow()] == [1]
     assert buffer.take_overflow() == []
     buffer.take(10, 0)
-    assert buffer.waiting_bytes == 0
+    buffer.take(10, 0)
+    assert buffer.received_bytes == 0
 
 
 def test_counters_are_exact_with_many_readers_and_one_encoder() -> None:
@@ -236,7 +321,8 @@ def test_counters_are_exact_with_many_readers_and_one_encoder() -> None:
     dropped += sum(overflow.events for overflow in buffer.take_overflow())
     assert taken + dropped == readers * each
     assert taken > 0
-    assert buffer.waiting_bytes == 0
+    buffer.take(100, 0)
+    assert buffer.received_bytes == 0
 
 
 def test_while_a_burst_comes_in_the_encoder_lets_it_in_before_it_takes_any() -> None:

@@ -7,11 +7,11 @@ from random import Random
 import pytest
 
 from otelbridge.event import Stream
-from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.connection import HealthStatus, Heartbeat, StreamReader, judge
 from otelbridge.feed.model import StreamEnd
 from otelbridge.feed.read_pause import ConnectionPause
 from otelbridge.net.address import Address
+from tests.buffers import OpenBuffer
 
 
 class Call:
@@ -37,7 +37,7 @@ class Call:
 
 
 def test_what_grpc_holds_for_a_call_is_taken_when_it_has_ended() -> None:
-    buffer, ends = Buffer(1_000, 1 << 20), queue.SimpleQueue[StreamEnd]()
+    buffer, ends = OpenBuffer(1_000, 1 << 20), queue.SimpleQueue[StreamEnd]()
     call = Call([b"one", b"two"])
     reader = StreamReader(
         call,

@@ -4,7 +4,6 @@ import random
 import threading
 from pathlib import Path
 
-from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.connector import (
     AWAITED_CHECK_SECONDS,
     CHECK_SECONDS,
@@ -17,6 +16,7 @@ from otelbridge.feed.settings import FeedSettings, FeedTlsSettings
 from otelbridge.net.address import parse_address
 from otelbridge.simulator.upstream import Relay
 from otelbridge.telemetry.supervisor import Pulse
+from tests.buffers import OpenBuffer
 
 
 def _changed_after(renewal: Renewal, file: Path, *, awaited: bool) -> float:
@@ -58,7 +58,7 @@ def test_what_an_operator_has_to_cure_is_looked_at_again_every_half_minute() -> 
             parse_address(relay.endpoint),
             FeedSettings(),
             watches={},
-            buffer=Buffer(1, 1),
+            buffer=OpenBuffer(1, 1),
             tell=lambda _: None,
             record=lambda _: None,
             version="1",

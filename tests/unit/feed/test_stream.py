@@ -7,18 +7,19 @@ import grpc
 import pytest
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.feed.buffer import Buffer, BufferWriter
+from otelbridge.feed.buffer import BufferWriter
 from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
 from otelbridge.feed.model import StreamEnd, StreamState
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.stream import StreamWatch
+from tests.buffers import OpenBuffer
 
 SECOND = 1_000_000_000
 
 
 def watch() -> tuple[StreamWatch, BufferWriter]:
     stream = StreamWatch(Stream.ALERTS, "relay:1", FeedSettings(), Random(1), watched_until=None)
-    writer = Buffer(1_000, 1 << 20).open_writer(Stream.ALERTS, "relay:1")
+    writer = OpenBuffer(1_000, 1 << 20).open_writer(Stream.ALERTS, "relay:1")
     stream.attach(writer)
     stream.open()
     return stream, writer
