@@ -17,6 +17,7 @@ from otelbridge.queue.model import Batch
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import OK, Answer, Hang, Request, Status
 from tests.integration.send.conftest import Road
+from tests.integration.send.endpoint_process import EndpointProcess
 from tests.records import batch_of, bodies_of, count_records, request_of
 
 SOURCES = 10
@@ -74,7 +75,12 @@ class Outcome:
         return sum(self.arrived.values()) - len(self.arrived)
 
 
-def outcome_of(road: Road, endpoint: OtlpEndpoint, names: list[str]) -> Outcome:
+def arrived_at(endpoint: OtlpEndpoint | EndpointProcess) -> list[str]:
+    """The bodies of the records that it took."""
+    return endpoint.bodies() if isinstance(endpoint, EndpointProcess) else bodies_of(endpoint.log_records())
+
+
+def outcome_of(road: Road, endpoint: OtlpEndpoint | EndpointProcess, names: list[str]) -> Outcome:
     dead = Counter(
         record.body.string_value
         for letter in road.queue.dead_letters()
@@ -82,7 +88,7 @@ def outcome_of(road: Road, endpoint: OtlpEndpoint, names: list[str]) -> Outcome:
         for per_scope in per_resource.scope_logs
         for record in per_scope.log_records
     )
-    arrived = Counter(bodies_of(endpoint.log_records()))
+    arrived = Counter(arrived_at(endpoint))
     assert not set(names) - set(arrived) - set(dead) or road.held()
     assert road.balanced()
     assert road.total(Account.REJECTED) == sum(dead.values())
@@ -128,19 +134,20 @@ SHIPPED: dict[str, object] = {
 """As an operator has them who sets nothing."""
 
 
-def share_in_time(endpoint: OtlpEndpoint, load: Load) -> float:
+def share_in_time(endpoint: OtlpEndpoint | EndpointProcess, load: Load) -> float:
     """Of the good records of a load, those that have arrived by now."""
     good = sum(name.startswith("good") for name in load.names)
-    return sum(body.startswith("good") for body in bodies_of(endpoint.log_records())) / good
+    return sum(body.startswith("good") for body in arrived_at(endpoint)) / good
 
 
 def load_beside(
-    road: Road, endpoint: OtlpEndpoint, load: Load, *, protocol: str, drain_seconds: float
+    road: Road, endpoint: OtlpEndpoint | EndpointProcess, load: Load, *, protocol: str, drain_seconds: float
 ) -> dict[str, object]:
     """Runs a load to its end and waits for the backlog; the figures."""
     workers = road.start(endpoint, protocol=protocol, **SHIPPED)
+    cpu_before = time.process_time()
     load.run()
-    in_time = share_in_time(endpoint, load)
+    in_time, cpu = share_in_time(endpoint, load), time.process_time() - cpu_before
     deadline = time.monotonic() + drain_seconds
     while road.held() and time.monotonic() < deadline:
         threading.Event().wait(0.05)
@@ -148,6 +155,7 @@ def load_beside(
     return {
         "owed": outcome.owed,
         "good_in_time": round(in_time, 3),
+        "cpu_share": round(cpu / load.seconds, 2),
         "held": outcome.held,
         "set_aside": len(outcome.set_aside),
         "wrongly_set_aside": sum(not name.startswith("bad") for name in outcome.set_aside),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tests.integration.send.campaigns import (
     refusing_bad_records,
 )
 from tests.integration.send.conftest import Road
+from tests.integration.send.endpoint_process import EndpointProcess
 from tests.records import batch_of
 from tests.torture_report import record
 from tests.waiting import eventually
@@ -102,10 +105,12 @@ def test_a_lasting_share_of_bad_records(
     figures: dict[str, object] = {}
     passed = False
     try:
-        with OtlpEndpoint(workers=40) as endpoint:
-            endpoint.answers = refusing_bad_records(latency_seconds=latency_seconds)
+        with EndpointProcess(partial(refusing_bad_records, latency_seconds=latency_seconds), workers=160) as endpoint:
             load = Load(road, per_second=per_second, seconds=30, bad_share=share, one_bad_source=one_bad_source)
+            before = endpoint.cpu_seconds()
             figures = load_beside(road, endpoint, load, protocol=protocol, drain_seconds=120)
+            figures["endpoint_cpu_seconds"] = round(endpoint.cpu_seconds() - before, 1)
+            figures["machine_load"] = round(os.getloadavg()[0], 1)
             road.closing.close()
         assert figures["good_in_time"] >= 0.8, figures  # type: ignore[operator]
         assert figures["set_aside"] == figures["bad"], figures
