@@ -1,4 +1,4 @@
-"""What preflight and doctor say of a server's TLS is what gRPC meets: kind of certificates by state of affairs."""
+"""What preflight and doctor say of a server's TLS is what `run` meets: kind of certificates by state of affairs."""
 
 from __future__ import annotations
 
@@ -14,32 +14,41 @@ import pytest
 import trustme
 
 from otelbridge.feed.channel import open_channel, start_nonce_check
+from otelbridge.feed.model import SubscriptionState
 from otelbridge.feed.preflight import preflight
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import configuration_fault
 from otelbridge.net.address import parse_address
 from otelbridge.net.tls_files import read_tls_files
-from otelbridge.setting import section_from
 from otelbridge.simulator.manners import ServerTls
 from otelbridge.simulator.upstream import Relay
 from tests.integration.feed.operator_pki import OperatorCa
+from tests.integration.feed.running import running, settings_for
 from tests.unit.cli.invoking import invoke
 
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
-LESS_SECURITY = ("to false", "http://", "insecure", "plaintext")
+LESS_SECURITY = ("enabled to false", "http://", "insecure", "plaintext")
 
 
 class ChartPki:
-    """As KubeArmor's Helm chart makes them: every CA and every certificate by its own name."""
+    """As KubeArmor's Helm chart makes them: the leaves have names of their own, and a remade CA has that of the old."""
+
+    name = ""
+    """What feed.tls.server_name has to be for all to be well."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.old, self.new = folder, trustme.CA(), trustme.CA()
+        self.folder = folder
+        self.authorities = {
+            "old": trustme.CA(organization_name="kubearmor", organization_unit_name="kubearmor-ca"),
+            "remade": trustme.CA(organization_name="kubearmor", organization_unit_name="kubearmor-ca"),
+            "foreign": trustme.CA(organization_name="somebody", organization_unit_name="else"),
+        }
 
-    def ca(self, authority: trustme.CA) -> bytes:
-        return authority.cert_pem.bytes()
+    def ca(self, authority: str) -> bytes:
+        return self.authorities[authority].cert_pem.bytes()
 
-    def issue(self, authority: trustme.CA, name: str, *, ends: datetime | None = None) -> tuple[Path, Path]:
-        leaf = authority.issue_cert("localhost", "127.0.0.1", not_after=ends)
+    def issue(self, authority: str, name: str, *, ends: datetime | None = None) -> tuple[Path, Path]:
+        leaf = self.authorities[authority].issue_cert("localhost", "127.0.0.1", not_after=ends)
         cert, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         cert.write_bytes(leaf.cert_chain_pems[0].bytes())
         key.write_bytes(leaf.private_key_pem.bytes())
@@ -49,14 +58,35 @@ class ChartPki:
 class OperatorPki:
     """As KubeArmor's operator makes them: everything by one name."""
 
+    name = ""
+
+    def __init__(self, folder: Path, *, names: bool = True) -> None:
+        self.folder = folder
+        self._names = names
+        self._own = {"old": OperatorCa(), "remade": OperatorCa()}
+        self._foreign = trustme.CA(organization_name="somebody", organization_unit_name="else")
+
+    def ca(self, authority: str) -> bytes:
+        return self._own[authority].pem if authority in self._own else self._foreign.cert_pem.bytes()
+
+    def issue(self, authority: str, name: str, *, ends: datetime | None = None) -> tuple[Path, Path]:
+        if authority in self._own:
+            return self._own[authority].issue(self.folder, name, ends=ends, names=self._names)
+        leaf = self._foreign.issue_cert("localhost", "127.0.0.1", not_after=ends)
+        cert, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        cert.write_bytes(leaf.cert_chain_pems[0].bytes())
+        key.write_bytes(leaf.private_key_pem.bytes())
+        return cert, key
+
+
+class SelfPki:
+    """As a relay makes its own (`self`): like the operator's, and for no name but the common one."""
+
+    name = "kubearmor"
+
     def __init__(self, folder: Path) -> None:
-        self.folder, self.old, self.new = folder, OperatorCa(), OperatorCa()
-
-    def ca(self, authority: OperatorCa) -> bytes:
-        return authority.pem
-
-    def issue(self, authority: OperatorCa, name: str, *, ends: datetime | None = None) -> tuple[Path, Path]:
-        return authority.issue(self.folder, name, ends=ends)
+        pki = OperatorPki(folder, names=False)
+        self.ca, self.issue = pki.ca, pki.issue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,46 +98,56 @@ class Affairs:
     trusted: tuple[str, ...] = ("old",)
     """The CAs in feed.tls.ca_file; empty where TLS is off."""
     client: str = "old"
-    """The CA that issued our client certificate; `none`."""
-    name: str = ""
+    """The CA that issued our client certificate; `expired`, or `none`."""
+    name: str | None = None
+    """feed.tls.server_name, where it is not the right one."""
     cure: str = ""
     """Part of it; empty where all is well."""
 
 
 STATES = {
     "good": Affairs(),
-    "wrong or remade CA": Affairs(trusted=("new",), cure="feed.tls.ca_file"),
-    "no client certificate": Affairs(client="none", cure="Set feed.tls.cert_file and feed.tls.key_file"),
+    "wrong CA": Affairs(trusted=("foreign",), cure="feed.tls.ca_file"),
+    "remade CA": Affairs(trusted=("remade",), cure="feed.tls.ca_file"),
+    "no client certificate": Affairs(client="none", cure="set feed.tls.cert_file and feed.tls.key_file"),
     "foreign client certificate": Affairs(
-        client="new", cure="Replace it and its key with a pair that the server's own CA"
+        client="foreign", cure="replace it and its key with a pair that the server's own CA"
     ),
-    "expired server certificate": Affairs(server="expired", cure="Renew the server's certificate"),
+    "client certificate of a remade CA": Affairs(
+        client="remade", cure="replace it and its key with a pair that the server's own CA"
+    ),
+    "expired server certificate": Affairs(server="expired", cure="renew the server's certificate"),
+    "expired client certificate": Affairs(client="expired", cure="renew the file"),
     "wrong name": Affairs(name="elsewhere.example", cure="set feed.tls.server_name"),
     "TLS to plaintext": Affairs(server="none", cure="feed.tls.enabled to false"),
-    "plaintext to TLS": Affairs(trusted=(), cure="Set feed.tls.enabled to true"),
-    "old CA before the new": Affairs(trusted=("old", "new")),
+    "plaintext to TLS": Affairs(trusted=(), cure="set feed.tls.enabled to true"),
+    "old CA before the new": Affairs(trusted=("remade", "old")),
 }
 
 
 @contextmanager
 def relay_and_settings(kind: type[Any], affairs: Affairs, folder: Path) -> Iterator[tuple[Relay, FeedSettings]]:
     pki = kind(folder)
-    authorities = {"old": pki.old, "new": pki.new}
+
+    def issue(authority: str, name: str) -> tuple[Path, Path]:
+        expired: tuple[Path, Path] = pki.issue("old", name, ends=YESTERDAY)
+        return expired if authority == "expired" else pki.issue(authority, name)
+
     tls = None
     if affairs.server != "none":
-        cert, key = pki.issue(
-            authorities.get(affairs.server, pki.old), "server", ends=YESTERDAY if affairs.server == "expired" else None
-        )
-        (folder / "server-ca.crt").write_bytes(pki.ca(pki.old))
+        cert, key = issue(affairs.server, "server")
+        (folder / "server-ca.crt").write_bytes(pki.ca("old"))
         tls = ServerTls(cert_file=cert, key_file=key, client_ca_file=folder / "server-ca.crt")
-    section: dict[str, Any] = {"enabled": bool(affairs.trusted), "server_name": affairs.name}
+    name = pki.name if affairs.name is None else affairs.name
+    section: dict[str, Any] = {}
     if affairs.trusted:
+        section = {"enabled": True, "server_name": name}
         section["ca_file"] = folder / "ca.crt"
-        section["ca_file"].write_bytes(b"".join(pki.ca(authorities[name]) for name in affairs.trusted))
+        section["ca_file"].write_bytes(b"".join(pki.ca(name) for name in affairs.trusted))
         if affairs.client != "none":
-            section["cert_file"], section["key_file"] = pki.issue(authorities[affairs.client], "client")
+            section["cert_file"], section["key_file"] = issue(affairs.client, "client")
     with Relay(tls=tls) as relay:
-        yield relay, section_from(FeedSettings, {"endpoints": [relay.endpoint], "tls": section})
+        yield relay, settings_for(relay.endpoint, tls=section)
 
 
 def answer_of_grpc(relay: Relay, settings: FeedSettings) -> str:
@@ -129,8 +169,8 @@ def answer_of_grpc(relay: Relay, settings: FeedSettings) -> str:
 
 
 @pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("kind", [ChartPki, OperatorPki])
-def test_preflight_doctor_and_grpc_agree(kind: type[Any], state: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [ChartPki, OperatorPki, SelfPki])
+def test_preflight_doctor_and_run_agree(kind: type[Any], state: str, tmp_path: Path) -> None:
     affairs = STATES[state]
     with relay_and_settings(kind, affairs, tmp_path) as (relay, settings):
         words = answer_of_grpc(relay, settings)
@@ -138,29 +178,31 @@ def test_preflight_doctor_and_grpc_agree(kind: type[Any], state: str, tmp_path: 
         sets = [f"feed.tls.{key}={value}" for key, value in vars(settings.tls).items() if value]
         options = [option for one in sets for option in ("--set", one)]
         doctor = invoke("doctor", "--kubearmor", relay.endpoint, "--wait", "0.2", "--output", "json", *options)
+        with running(settings) as run:
+            status = run.until(SubscriptionState.WATCHING, SubscriptionState.HOLDING)
 
-    assert bool(words) is bool(affairs.cure), words
-    assert bool(findings.failed_step) is bool(affairs.cure), findings
     cures = [
         found["cure"] for found in doctor.json()["findings"] if found["step"].startswith("KubeArmor") and found["cure"]
     ]
-    said = (findings.cure, configuration_fault(words), *cures)
-    if affairs.cure:
-        assert affairs.cure.lower() in findings.cure.lower()
-        assert affairs.cure.lower() in cures[0].lower()
+    said = {
+        "preflight": findings.advice,
+        "doctor": " ".join(cures),
+        "run": status.last_error,
+    }
+    if len(affairs.trusted) < 2:  # gRPC takes the first CA of a name, so run tries the orders of a bundle
+        assert bool(words) is bool(affairs.cure), words
+    assert bool(findings.failed_step) is bool(affairs.cure), findings
+    assert (status.state is SubscriptionState.HOLDING) is bool(affairs.cure), status
+    for who, text in said.items():
+        assert affairs.cure.lower() in text.lower(), f"{who}: {text}"
     if state != "TLS to plaintext":
-        assert not [text for text in said for less in LESS_SECURITY if less in text.lower()], said
+        everything = [*said.values(), configuration_fault(words)]
+        assert not [text for text in everything for less in LESS_SECURITY if less in text.lower()], said
 
 
 def test_a_server_without_names_is_judged_as_grpc_does(tmp_path: Path) -> None:
-    authority = OperatorCa()
-    cert, key = authority.issue(tmp_path, "server", names=False)
-    (tmp_path / "ca.crt").write_bytes(authority.pem)
-    with Relay(tls=ServerTls(cert_file=cert, key_file=key)) as relay:
-        for name in ("", "kubearmor"):
-            settings = section_from(
-                FeedSettings, {"tls": {"enabled": True, "ca_file": tmp_path / "ca.crt", "server_name": name}}
-            )
+    for name in ("", "kubearmor", "KubeArmor", "kubearmor.kubearmor.svc"):
+        with relay_and_settings(SelfPki, Affairs(name=name), tmp_path) as (relay, settings):
             words = answer_of_grpc(relay, settings)
             findings = preflight(parse_address(relay.endpoint), settings.tls, timeout_seconds=5)
             assert bool(words) is bool(findings.failed_step), (name, words, findings)
