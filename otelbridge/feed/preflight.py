@@ -31,11 +31,13 @@ from otelbridge.net.tls_faults import (
     HTTP2_GREETING,
     NO_HTTP2,
     REFUSES_OUR_CERTIFICATE,
+    TLS_SEEN,
     WANTS_A_CERTIFICATE,
     fault_in,
     gateway_status,
     in_words,
     is_http2_answer,
+    speaks_tls,
 )
 from otelbridge.net.tls_files import read_usable
 from otelbridge.telemetry.events import ConnectStep
@@ -312,6 +314,11 @@ class _Walk:
         assert taken is not None, "connect raises or connects"
         return taken
 
+    def _dial_again(self) -> socket.socket:
+        self.close()
+        self._socket = None
+        return self._take_socket()
+
     def speak_http2(self) -> None:
         assert self._socket is not None, "connect comes before"
         head, broken = b"", "the server closed the connection"
@@ -336,9 +343,8 @@ class _Walk:
             raise _StepError(f"a proxy answers with HTTP status {status}", _BEHIND_IT, configuration=False)
         if head.startswith(b"HTTP/1"):
             raise _StepError(*in_words(HTTP1, "feed.tls"), configuration=True)
-        if not self._tls.enabled and (head[:1] == bytes([TLS_ALERT]) or self._speaks_tls()):
-            cure = "set feed.tls.enabled to true, and feed.tls.ca_file to KubeArmor's CA"
-            raise _StepError("the server speaks TLS", cure, configuration=True)
+        if not self._tls.enabled and (head[:1] == bytes([TLS_ALERT]) or speaks_tls(self._dial_again)):
+            raise _StepError(*in_words(TLS_SEEN, "feed.tls"), configuration=True)
         if head:
             raise _StepError("what the server sends is not HTTP/2", _IS_IT_KUBEARMOR, configuration=False)
         if self._tls.enabled:
@@ -346,16 +352,3 @@ class _Walk:
             wrong, cure = in_words(fault, "feed.tls")
             raise _StepError(f"{broken} after the handshake: perhaps {wrong}", cure, configuration=True)
         raise _StepError(broken, _IS_IT_KUBEARMOR, configuration=False)
-
-    def _speaks_tls(self) -> bool:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        # Nothing is sent over it: this only asks whether TLS is spoken at all.
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        try:
-            with (
-                socket.create_connection((self._found[0], self._address.port), self._timeout) as plain,
-                context.wrap_socket(plain),
-            ):
-                return True
-        except OSError:
-            return False

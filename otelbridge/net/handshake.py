@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -20,7 +21,9 @@ from otelbridge.net.tls_faults import (
     FRAME_HEADER_BYTES,
     HANDSHAKE_FAILED,
     HTTP1,
+    HTTP1_GREETING,
     HTTP2_GREETING,
+    NO_HTTP2,
     NOT_TLS,
     NOT_YET_VALID,
     PLAINTEXT_SEEN,
@@ -33,6 +36,8 @@ from otelbridge.net.tls_faults import (
 )
 from otelbridge.net.tls_files import TlsFiles, client_context
 
+ALERT_SECONDS = 0.3
+"""TLS 1.3 servers refuse a client after the handshake: so long we listen for that."""
 SELF_SIGNED = 18
 """X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT."""
 
@@ -84,18 +89,39 @@ def shake_hands(
     raise HandshakeError(fault, section)
 
 
+def greet(connect: Callable[[], socket.socket], files: TlsFiles, *, name: str, section: str, alpn: str = "") -> bytes:
+    """A handshake as `shake_hands` makes it, and what a server says only after it; returns the server's certificate.
+
+    Raises:
+        HandshakeError, OSError: as `shake_hands`; also where the server speaks another protocol, or refuses ours.
+    """
+    with shake_hands(connect, files, name=name, section=section, alpn=alpn) as shaken:
+        encoded = shaken.getpeercert(binary_form=True) or b""
+        if alpn and shaken.selected_alpn_protocol() != alpn:
+            raise HandshakeError(NO_HTTP2, section)
+        shaken.settimeout(ALERT_SECONDS)
+        try:
+            with contextlib.suppress(TimeoutError):  # silence: it waits for a request, as it should
+                shaken.recv(1)
+        except ssl.SSLError as error:
+            reason = error.reason or str(error)
+            raise HandshakeError(fault_in(reason) or HANDSHAKE_FAILED, section, said=reason) from None
+    return encoded
+
+
 def _plaintext(connect: Callable[[], socket.socket], *, is_http2: bool) -> TlsFault | None:
-    """What a server says that is greeted in plaintext as HTTP/2; None where it is neither that nor HTTP/1."""
-    try:
-        with connect() as plain:
-            plain.sendall(HTTP2_GREETING)
-            head = plain.recv(FRAME_HEADER_BYTES)
-    except OSError:
-        return None
-    if is_http2_answer(head):
-        return PLAINTEXT_SEEN
-    if head.startswith(b"HTTP/"):
-        return HTTP1 if is_http2 else PLAINTEXT_SEEN
+    """What a server says that is greeted in plaintext; None where it speaks neither HTTP/2 nor HTTP/1."""
+    for greeting in (HTTP2_GREETING, HTTP1_GREETING):  # some servers of HTTP/1 answer the other one with a bare page
+        try:
+            with connect() as plain:
+                plain.sendall(greeting)
+                head = plain.recv(FRAME_HEADER_BYTES)
+        except OSError:
+            continue
+        if is_http2_answer(head):
+            return PLAINTEXT_SEEN
+        if head.startswith(b"HTTP/"):
+            return HTTP1 if is_http2 else PLAINTEXT_SEEN
     return None
 
 

@@ -5,13 +5,24 @@ No cure advises less security, unless the server was seen to answer in plaintext
 
 from __future__ import annotations
 
+import socket
+import ssl
+from collections.abc import Callable
 from typing import NamedTuple
 
 PLAINTEXT = {"feed.tls": "set feed.tls.enabled to false", "send": "let send.endpoint begin with http://"}
 """How the settings ask for plaintext, by section."""
+TLS = {
+    "feed.tls": "set feed.tls.enabled to true, and feed.tls.ca_file to KubeArmor's CA",
+    "send": "let send.endpoint begin with https://: TLS is expected on that port",
+}
+"""How they ask for TLS."""
+OTHER_PROTOCOL = {"feed.tls": "", "send": ", or set send.protocol to http/protobuf"}
+"""What the settings have instead of gRPC, by section."""
 
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 """What a client of HTTP/2 begins with: the preface, and empty settings."""
+HTTP1_GREETING = b"OPTIONS * HTTP/1.1\r\nHost: otelbridge\r\nConnection: close\r\n\r\n"
 SETTINGS_FRAME = 4
 FRAME_HEADER_BYTES = 9
 
@@ -31,7 +42,7 @@ def is_http2_answer(head: bytes) -> bool:
 
 
 class TlsFault(NamedTuple):
-    """What can be wrong, and what to do; `{section}` and `{plaintext}` stand for the settings' own words."""
+    """What can be wrong, and what to do; `{section}`, `{plaintext}`, `{tls}`, `{other}` are the settings' own words."""
 
     words: tuple[str, ...]
     """Parts of what a library says."""
@@ -50,6 +61,8 @@ PLAINTEXT_SEEN = TlsFault(
     "{plaintext} if it is meant to, or dial the port on which it speaks TLS",
 )
 """Found by asking in plaintext only: a library's words do not tell it from anything else that is not TLS."""
+TLS_SEEN = TlsFault((), "the server speaks TLS on this port", "{tls}")
+"""Found by a handshake only."""
 OLD_TLS = TlsFault(
     ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INAPPROPRIATE_FALLBACK"),
     "the server speaks no version of TLS from 1.2 on",
@@ -98,10 +111,12 @@ REFUSES_OUR_CERTIFICATE = TlsFault(
 NO_HTTP2 = TlsFault(
     ("missing selected ALPN property", "NO_APPLICATION_PROTOCOL"),
     "the server does not offer HTTP/2 over TLS",
-    "dial a port that speaks gRPC over TLS; a proxy in between must offer h2 by ALPN",
+    "dial a port that speaks gRPC over TLS{other}; a proxy in between must offer h2 by ALPN",
 )
 HTTP1 = TlsFault(
-    ("Trying to connect an http1.x server",), "the server speaks HTTP/1, not gRPC", "dial the port that speaks gRPC"
+    ("Trying to connect an http1.x server",),
+    "the server speaks HTTP/1, not gRPC",
+    "dial the port that speaks gRPC{other}",
 )
 BAD_FILES = TlsFault(
     ("Failed to create security handshaker",),
@@ -139,5 +154,17 @@ def fault_in(words: str) -> TlsFault | None:
 
 def in_words(fault: TlsFault, section: str) -> tuple[str, str]:
     """What is wrong and the cure, in the words of a section of the settings."""
-    names = {"section": section, "plaintext": PLAINTEXT[section]}
+    names = {"section": section, "plaintext": PLAINTEXT[section], "tls": TLS[section], "other": OTHER_PROTOCOL[section]}
     return fault.wrong.format(**names), fault.cure.format(**names)
+
+
+def speaks_tls(connect: Callable[[], socket.socket]) -> bool:
+    """Whether a handshake succeeds, whatever the certificate is worth; nothing is sent over it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with connect() as plain, context.wrap_socket(plain):
+            return True
+    except OSError as error:
+        # A server that refuses for want of a certificate, or of a name, has spoken TLS all the same.
+        return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")

@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otelbridge import clamp
 from otelbridge.net.proxy import Proxy
+from otelbridge.net.tls_faults import TLS, TLS_FAULTS, fault_in, in_words
 from otelbridge.net.tls_files import ReloadedTlsFiles
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.credentials import Credentials
@@ -136,6 +137,9 @@ HTTP_CLASSES: Mapping[int, Meaning] = {
 }
 """By the first digit, for statuses that the table above does not name."""
 REDIRECTION = 3
+FIRST_SERVER_ERROR = 500
+NO_GRPC_THERE = frozenset({404, 405, 415, 426, 464})
+"""Statuses that mean over gRPC that a server of HTTP speaks there."""
 USER_OF_URL = re.compile(r"//[^/?#]*@")
 PROTOBUF = frozenset({"application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf"})
 PARTIAL_SUCCESS = frozenset({"partialSuccess", "partial_success"})
@@ -149,8 +153,7 @@ NOT_OTLP = (
     "this address answers, but not as an OTLP endpoint: check host, port and path of send.endpoint; the path is used "
     "as it is, so it usually ends in /v1/logs"
 )
-USE_HTTPS = "write https:// in send.endpoint: TLS is expected on that port"
-USE_PLAIN = "check send.endpoint: no TLS is spoken on that port; use http:// or another port"
+USE_HTTPS = TLS["send"]
 NO_COMPRESSION = "set send.compression to none: it cannot read gzip"
 USE_HTTP = (
     f"set send.protocol to http/protobuf (usually port {OTLP_HTTP_PORT}, path /v1/logs), or use the port that speaks "
@@ -159,10 +162,6 @@ USE_HTTP = (
 NOT_GRPC_IN_THE_CLEAR = f"that port does not speak gRPC in the clear: write https:// if it wants TLS; or {USE_HTTP}"
 USE_GRPC = (
     f"set send.protocol to grpc, or use the port that speaks OTLP over HTTP (usually {OTLP_HTTP_PORT}, path /v1/logs)"
-)
-NO_ALPN = (
-    "the endpoint's TLS does not offer HTTP/2 (ALPN h2), which gRPC needs: set send.protocol to http/protobuf, or let "
-    "whatever ends TLS there offer h2"
 )
 FEWER_HEADERS = (
     "shorten what send.headers, send.headers_file and send.token_file bring: the head of a request is too large"
@@ -240,51 +239,30 @@ WORDS: tuple[Words, ...] = (
     # A record's own text may hold "gzip" as well (a process of that name), so it takes more than that beside a 400.
     _words(r"gzip|compress|encoding", "415 UNIMPLEMENTED", Meaning.HOLD, NO_COMPRESSION),
     _words(
-        r"content[- ]encoding|grpc-encoding|decompress|compressed with|not (in )?gzip|invalid gzip|gzip: invalid|"
+        r"content[- ]encoding|(?<!parsing ')grpc-encoding|decompress|compressed with|"
+        r"compressed flag set|not (in )?gzip|invalid gzip|gzip: invalid|"
         r"(gzip|compression) (is )?(not|un|disabled)",
         "400 INVALID_ARGUMENT INTERNAL",
         Meaning.REFUSED,  # a damaged request is told so, too; if nothing else passes either, it is held with this cure
         NO_COMPRESSION,
     ),
+    # C-core, of an answer that it cannot read: what became of the request is not known.
+    _words(r"Error parsing '\S+' metadata|Compression bit set", "INTERNAL UNKNOWN", Meaning.HOLD, NOT_OTLP),
     # C-core, towards a server of HTTP/1, and towards a web server of HTTP/2.
     _words(r"http1\.x server|HTTP/1\.", "UNAVAILABLE UNKNOWN INTERNAL UNIMPLEMENTED", Meaning.HOLD, USE_HTTP),
-    _words(r"http2 header with status: 413", "UNKNOWN INTERNAL UNAVAILABLE", Meaning.TOO_LARGE),
-    _words(
-        r"http2 header with status: (?!408|429|50[234])",
-        "UNKNOWN INTERNAL UNIMPLEMENTED NOT_FOUND",
-        Meaning.HOLD,
-        USE_HTTP,
-    ),
     _words(
         r"Data frame with END_STREAM flag", "UNKNOWN INTERNAL", Meaning.HOLD, USE_HTTP
     ),  # a page instead of a status
     _words(r"Expected SETTINGS frame", "UNAVAILABLE", Meaning.HOLD, NOT_GRPC_IN_THE_CLEAR),
-    _words(r"\bALPN\b", "UNAVAILABLE", Meaning.HOLD, NO_ALPN),
-    # C-core's UNAVAILABLE when it is TLS that failed.
-    _words(
-        r"CERTIFICATE_VERIFY_FAILED",
-        "UNAVAILABLE",
-        Meaning.HOLD,
-        "check send.ca_file, and the dates of the endpoint's certificate",
-    ),
-    _words(
-        r"Hostname Verification Check failed",
-        "UNAVAILABLE",
-        Meaning.HOLD,
-        "set send.server_name to a name that the endpoint's certificate carries",
-    ),
-    _words(
-        r"Failed to create security handshaker",
-        "UNAVAILABLE",
-        Meaning.HOLD,
-        "check send.cert_file and send.key_file",
-    ),
-    _words(r"TSI_PROTOCOL_FAILURE", "UNAVAILABLE", Meaning.HOLD, USE_PLAIN),
-    _words(
-        r"Tls handshake failed",
-        "UNAVAILABLE",
-        Meaning.HOLD,
-        "check send.ca_file, send.cert_file, send.key_file and send.server_name",
+    # C-core, when it is TLS that failed.
+    *(
+        _words(
+            f"^(?=.*(failed to connect|handshake|TSI_)).*({'|'.join(map(re.escape, fault.words))})",
+            "UNAVAILABLE",
+            Meaning.HOLD,
+            in_words(fault, "send")[1],
+        )
+        for fault in TLS_FAULTS
     ),
     # "CLIENT:" is C-core on an *answer* larger than we accept: a smaller request would not help.
     _words(
@@ -303,21 +281,15 @@ WORDS: tuple[Words, ...] = (
 IGNORED_SOME = re.compile(r"\bignored:?\s+(\d{1,9})\s+(?:out\s+)?of\s+(\d{1,9})", re.IGNORECASE)
 """Loki's words for a push of which it stored the rest, once for each of its streams."""
 
-# The standard library's ssl, by parts of an error's reason.
-SSL_FAULTS: Mapping[str, str] = {
-    "CERTIFICATE_VERIFY_FAILED": "check send.ca_file and send.server_name, and the dates of the endpoint's certificate",
-    "WRONG_VERSION_NUMBER": USE_PLAIN,
-    "HTTP_REQUEST": USE_PLAIN,
-    "RECORD_LAYER_FAILURE": USE_PLAIN,
-    "NO_APPLICATION_PROTOCOL": USE_GRPC,
-    "ALERT": "check send.cert_file and send.key_file: the endpoint did not like what it was shown",
-}
-
 NO_ANSWER = frozenset({"InvalidHeader", "LineTooLong", "UnknownProtocol", "HTTPException", "DecodeError"})
 """Answers that no server of OTLP sends: more of the same would come of trying again, and perhaps copies."""
 
 PERHAPS_ITS_CONTENT = frozenset({"200", "403", "404", "405", "406", "451", "501", "PERMISSION_DENIED"})
 """What a firewall for web applications answers to a record whose text it takes for an attack: it may be about one."""
+
+
+HTTP2_STATUS = re.compile(r"Received http2 header with status: (\d{3})")
+"""C-core's words for an answer that is not gRPC's, as proxies, gateways and web servers give it."""
 
 
 def of_grpc(code: grpc.StatusCode, details: str, status_details: bytes = b"") -> Outcome:
@@ -328,6 +300,8 @@ def of_grpc(code: grpc.StatusCode, details: str, status_details: bytes = b"") ->
         details: the status message.
         status_details: the trailer `grpc-status-details-bin`, an encoded google.rpc.Status that may hold a RetryInfo.
     """
+    if found := HTTP2_STATUS.search(details):
+        return _of_http2(code, int(found[1]), details)
     after_seconds = retry_delay_seconds(status_details)
     meaning = GRPC_MEANINGS.get(code, Meaning.SUSPECT)
     said = _said(code.name, details)
@@ -336,6 +310,14 @@ def of_grpc(code: grpc.StatusCode, details: str, status_details: bytes = b"") ->
     return _stored_the_rest(meaning, details) or _outcome(
         meaning, code.name, details, after_seconds, CURES.get(code.name, REFUSES_EVERYTHING)
     )
+
+
+def _of_http2(code: grpc.StatusCode, status: int, details: str) -> Outcome:
+    """By the table of HTTP, but that no answer of a web server is about a record."""
+    meaning = HTTP_MEANINGS.get(status) or HTTP_CLASSES.get(status // 100, Meaning.SUSPECT)
+    passing = {Meaning.RETRY, Meaning.TOO_LARGE} | ({Meaning.SUSPECT} if status >= FIRST_SERVER_ERROR else set())
+    cure = CURES.get(str(status), USE_HTTP) if status not in NO_GRPC_THERE else USE_HTTP
+    return _outcome(meaning if meaning in passing else Meaning.HOLD, code.name, details, None, cure)
 
 
 def of_http(status: int, headers: Mapping[str, str], body: bytes | None, *, now: float | None = None) -> Outcome:
@@ -382,10 +364,10 @@ def of_broken_connection(error: Exception, target: Target) -> Outcome:
     if isinstance(error, TimeoutError):
         return RetryLater(code="timeout", why=_short(str(error)) or "no answer in time")
     if isinstance(error, ssl.SSLError):
-        reason = getattr(error, "reason", None) or ""  # those that Python raises itself have none
-        why = getattr(error, "verify_message", "") or reason or str(error)
-        cure = next((cure for part, cure in SSL_FAULTS.items() if part in reason), None)
-        return Hold(code="tls", why=why, cure=cure) if cure else RetryLater(code="tls", why=_short(why))
+        why = getattr(error, "verify_message", "") or getattr(error, "reason", None) or str(error)
+        fault = fault_in(why)
+        cure = in_words(fault, "send")[1] if fault else ""
+        return Hold(code="tls", why=why, cure=cure) if fault else RetryLater(code="tls", why=_short(why))
     name, why = type(error).__name__, _short(str(error)) or "the connection broke"
     if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
         beginnings = {TLS_ALERT: USE_HTTPS, HTTP2: USE_GRPC}
@@ -401,9 +383,13 @@ def of_broken_connection(error: Exception, target: Target) -> Outcome:
     return Hold(code=name, why=why, cure=cure) if cure else RetryLater(code=name, why=why)
 
 
-def of_response(response: bytes) -> Outcome:
-    """The outcome of a gRPC success: an encoded ExportLogsServiceResponse, which may tell of a partial one."""
-    answer = _protobuf_answer(response, newer=True)
+def of_response(response: bytes | None) -> Outcome:
+    """The outcome of a gRPC success: an encoded ExportLogsServiceResponse, which may tell of a partial one.
+
+    Args:
+        response: None where there was a status only.
+    """
+    answer = None if response is None else _protobuf_answer(response, newer=True)
     return _accepted(answer) if answer is not None else Hold(code="OK", why=NO_ANSWER_OF_OURS, cure=NOT_OTLP)
 
 

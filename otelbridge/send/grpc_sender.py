@@ -30,7 +30,7 @@ the first to see it, as messages that it cannot read."""
 WRITE_INTERNAL_COMPRESS = -0x80000000  # GRPC_WRITE_INTERNAL_COMPRESS (transport.h), as the signed integer taken here
 SEND_MESSAGE = 1  # its place among the operations of a unary call
 
-Export = Callable[..., bytes]
+Export = Callable[..., bytes | None]
 
 
 def precompressed(export: grpc.UnaryUnaryMultiCallable, *, version: str = grpc.__version__) -> Export | None:

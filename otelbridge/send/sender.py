@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import sys
 from dataclasses import replace
 from typing import Protocol
 
 from otelbridge.event import Signal
-from otelbridge.queue.model import Hold, Outcome
-from otelbridge.send.settings import SendSettings, for_traces
+from otelbridge.net.files import TlsFileError
+from otelbridge.net.proxy import connect_through, proxy_for
+from otelbridge.net.tls_faults import TLS_SEEN, in_words, speaks_tls
+from otelbridge.net.tls_files import read_tls_files
+from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater
+from otelbridge.send.settings import SendSettings, for_traces, send_target
 
 
 class Sender(Protocol):
@@ -76,6 +82,75 @@ class TracesSender:
         return outcome
 
 
+LOOK_SECONDS = 2.0
+BROKEN_OFF = frozenset({"tls", "RemoteDisconnected", "ConnectionResetError", "BrokenPipeError"})
+"""Codes of connections over HTTP that were made, and ended without an answer."""
+BROKEN_OFF_IN_WORDS = re.compile(
+    r"failed to connect to all addresses(?!.*(connection refused|timed out|unreachable|no route))", re.IGNORECASE
+)
+"""C-core's words for the same."""
+
+
+class LookingSender:
+    """Until the endpoint has taken something, looks closer at connections that break off, and names the cure.
+
+    A server that is spoken to in plaintext where it wants TLS, or misses a client certificate, mostly says nothing.
+    """
+
+    def __init__(self, sender: Sender, settings: SendSettings) -> None:
+        self._sender, self._settings = sender, settings
+        self._target = send_target(settings)
+        self._accepted = False
+        self.renewed, self.close = sender.renewed, sender.close
+
+    @property
+    def endpoint(self) -> str:
+        """As the other sender's."""
+        return self._sender.endpoint
+
+    @property
+    def certificate_expires_unix_seconds(self) -> int | None:
+        """As the other sender's."""
+        return self._sender.certificate_expires_unix_seconds
+
+    def send(self, request: bytes, *, records: int) -> Outcome:
+        """As the other sender does."""
+        outcome = self._sender.send(request, records=records)
+        self._accepted = self._accepted or isinstance(outcome, Accepted)
+        if self._accepted or not isinstance(outcome, RetryLater | Hold):
+            return outcome
+        broken_off = outcome.code in BROKEN_OFF or BROKEN_OFF_IN_WORDS.search(outcome.why)
+        found = self._look() if broken_off else None
+        if found is None:
+            return outcome
+        wrong, cure = found
+        return Hold(code=outcome.code, why=wrong if outcome.why in wrong else f"{wrong} ({outcome.why})", cure=cure)
+
+    def _look(self) -> tuple[str, str] | None:
+        """What is wrong with the connection and its cure; None where nothing is, or it cannot even be made."""
+        settings, target = self._settings, self._target
+        if not target.tls:
+            return in_words(TLS_SEEN, "send") if speaks_tls(self._dialled) else None
+        from otelbridge.net.handshake import HandshakeError, greet  # noqa: PLC0415 - with cryptography
+
+        alpn = "h2" if settings.protocol == "grpc" else ""
+        try:
+            files = read_tls_files(settings, "send")
+            greet(self._dialled, files, name=settings.server_name or target.host, section="send", alpn=alpn)
+        except HandshakeError as error:
+            return str(error), error.cure
+        except (OSError, TlsFileError):
+            pass  # the outcome says as much
+        return None
+
+    def _dialled(self) -> socket.socket:
+        target = self._target
+        proxy = proxy_for(target.host, target.port, self._settings.proxy, tls=target.tls)
+        if proxy is None:
+            return socket.create_connection((target.host, target.port), LOOK_SECONDS)
+        return connect_through(proxy, target.host, target.port, lambda *at: socket.create_connection(at, LOOK_SECONDS))
+
+
 def open_traces_sender(settings: SendSettings, *, version: str) -> Sender:
     """A sender for spans.
 
@@ -105,11 +180,11 @@ def open_sender(settings: SendSettings, *, version: str, signal: Signal = Signal
         case "grpc":
             from otelbridge.send.grpc_sender import GrpcSender  # noqa: PLC0415
 
-            return GrpcSender(settings, version=version, signal=signal)
+            return LookingSender(GrpcSender(settings, version=version, signal=signal), settings)
         case "http/protobuf":
             from otelbridge.send.http_sender import HttpSender  # noqa: PLC0415
 
-            return HttpSender(settings, version=version)
+            return LookingSender(HttpSender(settings, version=version), settings)
         case "console":
             from otelbridge.send.console_sender import ConsoleSender  # noqa: PLC0415
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import ssl
 import time
 from collections.abc import Callable
 
@@ -16,17 +14,15 @@ from otelbridge import __version__
 from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, sentence
 from otelbridge.mapping.request import SCHEMA_URL, SCOPE_NAME
 from otelbridge.net.files import TlsFileError
-from otelbridge.net.handshake import HandshakeError, certificate_in_words, server_certificate, shake_hands
+from otelbridge.net.handshake import HandshakeError, certificate_in_words, greet, server_certificate
 from otelbridge.net.proxy import Proxy, connect_through, proxy_for
-from otelbridge.net.tls_faults import HANDSHAKE_FAILED, NO_HTTP2, fault_in, in_words
+from otelbridge.net.tls_faults import TLS_SEEN, in_words, speaks_tls
 from otelbridge.net.tls_files import read_tls_files
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings, Target, send_target
 
 STEP_SECONDS = 5.0
-ALERT_SECONDS = 0.3
-"""TLS 1.3 servers refuse a client after the handshake: so long we listen for that."""
 CREDENTIAL_CODES = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "401", "403", "407"})
 TEST_EVENT = "otelbridge.doctor"
 TEST_BODY = "otelbridge doctor: a test record, nothing has happened."
@@ -69,12 +65,10 @@ def _way(target: Target, settings: SendSettings, examination: Examination) -> No
             step.finding = (
                 f"Connected to {plain.getpeername()[0] if not proxy else target.host} port {target.port}{through}."
             )
-        if plain is not None and not target.tls and _speaks_tls(lambda: _connected(target, addresses, proxy), target):
+        if plain is not None and not target.tls and speaks_tls(lambda: _connected(target, addresses, proxy)):
             with examination.step(Step.ENDPOINT_TLS):
-                raise StepError(
-                    f"The endpoint speaks TLS on port {target.port}, and send.endpoint asks for plaintext.",
-                    "Let send.endpoint begin with https://.",
-                )
+                wrong, cure = in_words(TLS_SEEN, "send")
+                raise StepError(sentence(f"{wrong}, and send.endpoint asks for plaintext"), sentence(cure))
         if plain is not None and target.tls:
             with examination.step(Step.ENDPOINT_TLS) as step:
                 dialled = [plain]
@@ -84,14 +78,6 @@ def _way(target: Target, settings: SendSettings, examination: Examination) -> No
     finally:
         if plain is not None:
             plain.close()
-
-
-def _speaks_tls(connect: Callable[[], socket.socket], target: Target) -> bool:
-    """Whether a handshake succeeds, whatever the certificate is worth; nothing is sent over it."""
-    try:
-        return bool(server_certificate(connect, name=target.host))
-    except StepError:  # it took one connection, and no second one
-        return False
 
 
 def _resolved(target: Target) -> list[str]:
@@ -137,23 +123,12 @@ def _shaken(connect: Callable[[], socket.socket], target: Target, settings: Send
         if old := files.out_of_date():
             raise StepError(sentence(old), "Renew the file; the bridge reads it again by itself.")
         alpn = "h2" if settings.protocol == "grpc" else ""
-        with shake_hands(connect, files, name=name, section="send", alpn=alpn) as shaken:
-            encoded = shaken.getpeercert(binary_form=True)
-            if alpn and shaken.selected_alpn_protocol() != alpn:
-                wrong, cure = in_words(NO_HTTP2, "send")
-                raise StepError(sentence(wrong), sentence(cure))
-            shaken.settimeout(ALERT_SECONDS)
-            with contextlib.suppress(TimeoutError):  # silence: it waits for a request, as it should
-                shaken.recv(1)
+        encoded = greet(connect, files, name=name, section="send", alpn=alpn)
     except TlsFileError as error:
         raise StepError(sentence(f"{error.place}: {error.wrong}"), sentence(error.cure)) from None
     except HandshakeError as error:
         shown = server_certificate(connect, name=name)
         raise StepError(f"TLS failed: {error}. {shown}".rstrip(), sentence(error.cure)) from None
-    except ssl.SSLError as error:  # a refusal of the client certificate comes after the handshake
-        reason = error.reason or str(error)
-        wrong, cure = in_words(fault_in(reason) or HANDSHAKE_FAILED, "send")
-        raise StepError(f"TLS failed: {wrong} ({reason}).", sentence(cure)) from None
     except OSError as error:
         raise StepError(f"TLS failed: {error.strerror or error}.", "Look at the endpoint's own log.") from None
     return certificate_in_words(x509.load_der_x509_certificate(encoded)) if encoded else "As it should."

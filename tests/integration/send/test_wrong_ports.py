@@ -77,11 +77,17 @@ def http2_page(status: str, kind: str = "text/html") -> Talk:
     return talk
 
 
-def tls(ca: trustme.CA, *alpn: str) -> Talk:
+def tls(
+    ca: trustme.CA, *alpn: str, clients: trustme.CA | None = None, most: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+) -> Talk:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = most
     ca.issue_cert("127.0.0.1").configure_cert(context)
     if alpn:
         context.set_alpn_protocols(list(alpn))
+    if clients is not None:
+        clients.configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
 
     def talk(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as shaken:
@@ -118,9 +124,87 @@ def test_a_web_server_behind_the_address_of_grpc_is_held_and_the_other_protocol_
     assert "http/protobuf" in outcome.cure
 
 
-def test_a_proxy_that_says_503_to_grpc_is_waited_for() -> None:
-    with server(http2_page("503")) as port:
+@pytest.mark.parametrize("status", ["408", "429", "500", "502", "503", "504", "520"])
+def test_what_may_pass_before_an_endpoint_of_grpc_is_waited_for(status: str) -> None:
+    with server(http2_page(status)) as port:
         assert isinstance(sent(port, "grpc"), RetryLater)
+
+
+@pytest.mark.parametrize(
+    ("status", "cure"),
+    [("401", "send.token_file"), ("403", "the right to write logs"), ("421", "server_name"), ("431", "send.headers")],
+)
+def test_what_does_not_pass_before_an_endpoint_of_grpc_has_the_same_cure_as_over_http(status: str, cure: str) -> None:
+    with server(http2_page(status)) as port:
+        outcome = sent(port, "grpc")
+    assert isinstance(outcome, Hold)
+    assert cure in outcome.cure
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("alpn", [(), ("h2",)])
+def test_plaintext_to_tls_that_says_nothing_is_found_out(protocol: str, alpn: tuple[str, ...]) -> None:
+    with server(tls(trustme.CA(), *alpn)) as port:
+        outcome = sent(port, protocol)
+    assert isinstance(outcome, Hold)
+    assert "https://" in outcome.cure
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("most", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_wants_a_client_certificate_is_held_and_nobody_is_told_to_use_plaintext(
+    tmp_path: Path, protocol: str, most: ssl.TLSVersion
+) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with server(tls(ca, "h2", clients=ca, most=most)) as port:
+        outcome = sent(port, protocol, scheme="https", ca_file=tmp_path / "ca.pem")
+    assert isinstance(outcome, Hold)
+    assert "cert_file" in outcome.cure
+    assert "http://" not in outcome.cure
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_a_server_that_closes_whatever_is_said_is_waited_for(protocol: str) -> None:
+    with server(lambda _: None) as port:
+        assert isinstance(sent(port, protocol), RetryLater)
+
+
+def http2_answer(*headers: tuple[str, str], data: bytes = b"", trailers: bool = False) -> Talk:
+    """A server of gRPC that answers so; with `trailers` the status comes behind the message."""
+    head = [(":status", "200"), ("content-type", "application/grpc"), *headers]
+
+    def talk(connection: socket.socket) -> None:
+        http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        http2.initiate_connection()
+        connection.sendall(http2.data_to_send())
+        while received := connection.recv(65536):
+            for event in http2.receive_data(received):
+                if isinstance(event, h2.events.StreamEnded):
+                    http2.send_headers(event.stream_id, head, end_stream=not trailers)
+                    if trailers:
+                        http2.send_data(event.stream_id, data)
+                        http2.send_headers(event.stream_id, [("grpc-status", "0")], end_stream=True)
+            connection.sendall(http2.data_to_send())
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        http2_answer(("grpc-status", "0")),  # a yes without a message
+        http2_answer(("grpc-encoding", "zstd"), data=b"\x01\0\0\0\x01a", trailers=True),
+        http2_answer(data=b"\x01\0\0\0\x01a", trailers=True),  # compressed, and it does not say how
+        http2_answer(data=b"\0\0\0\0\x06<html>", trailers=True),
+        http2_answer(data=b"\0\0\0\0\x08\x08\x03\x12\x04nope", trailers=True),
+    ],
+)
+def test_a_yes_over_grpc_that_cannot_be_read_is_held(talk: Talk) -> None:
+    with server(talk) as port:
+        outcome = sent(port, "grpc")
+    assert isinstance(outcome, Hold)
+    assert "not as an OTLP endpoint" in outcome.cure
 
 
 @pytest.mark.parametrize("alpn", [(), ("http/1.1",)])

@@ -360,7 +360,6 @@ def test_a_no_over_http_that_is_about_us_is_held_with_its_cure(status: int, said
         ("UNAVAILABLE", "Trying to connect an http1.x server (HTTP status 400)", classify.USE_HTTP),
         ("UNKNOWN", "Received http2 header with status: 200", classify.USE_HTTP),
         ("UNIMPLEMENTED", "Received http2 header with status: 404", classify.USE_HTTP),
-        ("UNAVAILABLE", "Cannot check peer: missing selected ALPN property.", classify.NO_ALPN),
     ],
 )
 def test_a_no_over_grpc_that_is_about_us_is_held_with_its_cure(code: str, said: str, cure: str) -> None:
@@ -428,9 +427,10 @@ def test_an_error_body_is_read_as_a_status_message_and_cut_to_one_line() -> None
 TLS_FAULTS = {
     "CERTIFICATE_VERIFY_FAILED": "send.ca_file",
     "Hostname Verification Check failed": "send.server_name",
-    "Failed to create security handshaker": "send.key_file",
-    "TSI_PROTOCOL_FAILURE": "http://",
-    "Tls handshake failed": "send.ca_file",
+    "Failed to create security handshaker": "send.ca_file",
+    "TSI_PROTOCOL_FAILURE: SSLV3_ALERT_HANDSHAKE_FAILURE": "send.ca_file",
+    "WRONG_VERSION_NUMBER": "the port on which it speaks TLS",
+    "missing selected ALPN property": "send.protocol to http/protobuf",
 }
 
 
