@@ -56,6 +56,13 @@ def simulate(
     recorded_times: Annotated[bool, typer.Option("--recorded-times", help="Keep the events' own times.")] = False,
     at_once: Annotated[bool, typer.Option("--at-once", help="Do not wait for a subscriber.")] = False,
     nodes: Annotated[int, typer.Option(min=0, help="Nodes behind the relay that take turns in sending.")] = 0,
+    roads: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARES",
+            help="Relays with the same events, on --port and the next ports: the share that each drops, as 0,0.05.",
+        ),
+    ] = "0",
     fault: Annotated[
         list[str] | None, typer.Option(metavar="FAULT", help="What goes wrong, such as freeze:20s@30s. Repeatable.")
     ] = None,
@@ -94,6 +101,7 @@ def simulate(
             stay=stay,
             nodes=nodes,
             faults=tuple(map(parse_fault, fault or ())),
+            roads=_shares(roads, nodes),
         )
     except (ValueError, FaultError) as error:
         fail(f"Wrong usage: {error}", Exit.WRONG_USAGE)
@@ -105,6 +113,18 @@ def _stream(name: str) -> Stream:
     if name.strip() not in known:
         raise ValueError(f"--streams {name}: it is none of {', '.join(known)}. {did_you_mean(name, known)}".rstrip())
     return Stream(name.strip())
+
+
+def _shares(text: str, nodes: int) -> tuple[float, ...]:
+    try:
+        shares = tuple(map(float, text.split(",")))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 <= share <= 1 for share in shares):
+        raise ValueError(f"--roads {text}: write a share from 0 to 1 for each road, such as 0,0.05")
+    if nodes and len(shares) > 1:
+        raise ValueError("--nodes are behind one relay, and --roads asks for several: leave one of them out")
+    return shares
 
 
 def _served(options: SimulateOptions) -> Summary:
@@ -129,6 +149,8 @@ def _tell_summary(summary: Summary, output: Output) -> None:
         say(f"Not an event: {line}")
     if summary.unknown_keys:
         say(f"Keys that KubeArmor has no field for, ignored: {', '.join(summary.unknown_keys)}")
+    if any(summary.lost):
+        say(f"Dropped by the roads, by their shares: {', '.join(map(str, summary.lost))} of {summary.published}.")
     if output is Output.JSON:
         print_json(asdict(summary))
     else:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream
@@ -17,7 +18,7 @@ from otelbridge.simulator.manners import RELAY, Profile, ServerTls
 from otelbridge.simulator.nodes import Nodes
 from otelbridge.simulator.sources import SAMPLES, EventSource, PublishPace, SourcedEvent, publish_at_pace
 from otelbridge.simulator.tcp_proxy import ProxyCounts, TcpProxy
-from otelbridge.simulator.upstream import Relay
+from otelbridge.simulator.upstream import Encodable, Relay
 
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
@@ -60,6 +61,8 @@ class SimulateOptions:
     nodes: int = 0
     """So many nodes behind the relay take turns in sending; 0 leaves the events to the relay itself."""
     faults: tuple[Fault, ...] = ()
+    roads: tuple[float, ...] = (0.0,)
+    """Relays with the same events, on the port and those behind it; what share of the events each drops, by seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,36 @@ class Summary:
     bad_line_count: int
     unknown_keys: tuple[str, ...]
     """Keys of the source that no message has a field for."""
+    lost: tuple[int, ...]
+    """Events that each road has dropped by its share."""
+
+
+class Roads:
+    """Relays that publish the same events, less what each is to drop.
+
+    Args:
+        relays: the roads.
+        shares: what part of the events each drops.
+        seed: of the chance.
+    """
+
+    def __init__(self, relays: Sequence[Relay], shares: Sequence[float], seed: int) -> None:
+        self.relays = tuple(relays)
+        self.lost = [0] * len(relays)
+        self._shares = tuple(shares)
+        self._chance = random.Random(seed)  # noqa: S311 - no secret
+
+    def publish(self, stream: Stream, message: Encodable) -> None:
+        """Gives an event to each road that does not drop it."""
+        for place, (relay, share) in enumerate(zip(self.relays, self._shares, strict=True)):
+            if share and self._chance.random() < share:
+                self.lost[place] += 1
+            else:
+                relay.publish(stream, message)
+
+    def room(self, stream: Stream) -> int:
+        """How many events the fullest queue would still take."""
+        return min(relay.room(stream) for relay in self.relays)
 
 
 def serve(
@@ -87,7 +120,7 @@ def serve(
     Args:
         options: What to simulate.
         until: Stops it from another thread, or from a signal's handler.
-        ready: Is given `host:port` once, when clients may come.
+        ready: Is given `host:port` of each road, when clients may come.
         tell: Is given the name of each fault when it happens.
 
     Raises:
@@ -104,17 +137,21 @@ def serve(
         if proxied:
             proxy = stack.enter_context(TcpProxy(relay.endpoint, host=options.host, port=options.port))
         ready((proxy or relay).endpoint)
+        roads = Roads([relay, *_further(stack, options)], options.roads, options.seed)
+        for further in roads.relays[1:]:
+            ready(further.endpoint)
         number = options.nodes or (FAULTY_NODES if any(fault.needs_nodes for fault in options.faults) else 0)
         nodes = (
             stack.enter_context(Nodes(relay, [NODE_NAME.format(each) for each in range(number)])) if number else None
         )
         schedule = FaultSchedule([(fault, act_of(fault, relay, proxy, nodes)) for fault in options.faults], tell)
         stack.callback(schedule.stop)
-        published = _publish(source, relay, nodes, options, until)
+        published = _publish(source, roads, nodes, options, until)
         if options.stay:
             until.wait()
         elif not until.is_set():
-            _finish(relay, proxy, until)
+            for each in roads.relays:
+                _finish(each, proxy, until)
         if schedule.failure is not None:
             raise schedule.failure
         return Summary(
@@ -123,17 +160,26 @@ def serve(
             bad_lines=tuple(str(line) for line in source.bad_lines.values()),
             bad_line_count=source.bad_line_count,
             unknown_keys=tuple(source.unknown_keys),
+            lost=tuple(roads.lost),
         )
 
 
+def _further(stack: contextlib.ExitStack, options: SimulateOptions) -> list[Relay]:
+    """The roads behind the first one, each on the next port, or on a free one."""
+    ports = [options.port and options.port + place for place in range(1, len(options.roads))]
+    made = [Relay(host=options.host, port=port, profile=options.profile, tls=options.tls) for port in ports]
+    return [stack.enter_context(relay) for relay in made]
+
+
 def _publish(
-    source: EventSource, relay: Relay, nodes: Nodes | None, options: SimulateOptions, until: threading.Event
+    source: EventSource, roads: Roads, nodes: Nodes | None, options: SimulateOptions, until: threading.Event
 ) -> int:
     if options.wait_for_subscriber:
-        _wait(lambda: any(relay.subscribers(stream) for stream in options.streams), until)
+        heard = [(relay, stream) for relay in roads.relays for stream in options.streams]
+        _wait(lambda: any(relay.subscribers(stream) for relay, stream in heard), until)
         most = time.monotonic() + SUBSCRIBE_SECONDS
         _wait(
-            lambda: all(relay.subscribers(stream) for stream in options.streams) or time.monotonic() > most,
+            lambda: all(relay.subscribers(stream) for relay, stream in heard) or time.monotonic() > most,
             until,
         )
     number = 0
@@ -146,10 +192,10 @@ def _publish(
         if options.sequence:
             stamp_sequence(event.message, number)
             number += 1
-        while options.pace.per_second is None and not relay.room(event.stream) and not until.wait(ROOM_POLL_SECONDS):
+        while options.pace.per_second is None and not roads.room(event.stream) and not until.wait(ROOM_POLL_SECONDS):
             pass
         if nodes is None:
-            relay.publish(event.stream, event.message)
+            roads.publish(event.stream, event.message)
         else:
             name = next(turns)
             event.message.HostName = name.partition(".")[0] if event.stream is Stream.MESSAGES else name

@@ -26,8 +26,9 @@ WITHIN_SECONDS = 20
 class Running:
     """A simulator in a thread."""
 
-    def __init__(self, endpoint: str, until: threading.Event, done: Future[Summary], told: list[str]) -> None:
-        self.endpoint = endpoint
+    def __init__(self, endpoints: list[str], until: threading.Event, done: Future[Summary], told: list[str]) -> None:
+        self.endpoints = endpoints
+        self.endpoint = endpoints[0] if endpoints else ""
         self.told = told
         self._until = until
         self._done = done
@@ -48,7 +49,7 @@ def serving(options: SimulateOptions) -> Iterator[Running]:
         done = threads.submit(serve, options, until=until, ready=endpoints.append, tell=told.append)
         try:
             eventually(lambda: endpoints or done.done())
-            yield Running(endpoints[0] if endpoints else "", until, done, told)
+            yield Running(endpoints, until, done, told)
         finally:
             until.set()
 
@@ -68,6 +69,30 @@ def test_everything_published_arrives_and_it_ends_by_itself() -> None:
 
     assert [sequences_in(body) for body in watch.bodies] == [[number] for number in range(3_000)]
     assert summary.published == 3_000 == summary.counts[Stream.LOGS].sent
+
+
+def test_roads_publish_the_same_events_less_what_each_drops_by_seed() -> None:
+    lost = []
+    for _ in range(2):
+        options = SimulateOptions(
+            source=GENERATED, streams=(Stream.LOGS,), sequence=True, pace=PublishPace(count=1_000), roads=(0, 0.05)
+        )
+        with (
+            serving(options) as running,
+            channel_to(eventually(lambda: running.endpoints[0:])[0]) as one,
+            channel_to(eventually(lambda: running.endpoints[1:])[0]) as two,
+            Watch(one, Stream.LOGS) as first,
+            Watch(two, Stream.LOGS) as second,
+        ):
+            summary = running.summary()
+            assert first.ending(WITHIN_SECONDS)[0] is second.ending(WITHIN_SECONDS)[0] is grpc.StatusCode.OK
+        assert [sequences_in(body) for body in first.bodies] == [[number] for number in range(1_000)]
+        brought = set(second.bodies)
+        assert brought < set(first.bodies), "copies are equal"
+        assert summary.lost == (0, 1_000 - len(brought))
+        assert 20 < summary.lost[1] < 80
+        lost.append({sequences_in(body)[0] for body in first.bodies if body not in brought})
+    assert lost[0] == lost[1], "by seed"
 
 
 def test_the_samples_go_to_their_streams_with_fresh_times() -> None:
