@@ -9,17 +9,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from otelbridge import __version__
 from otelbridge.event import Signal, Stream
 from otelbridge.feed.buffer import Buffer, ByteBudget
 from otelbridge.feed.feed import Feed
+from otelbridge.feed.settings import FeedSettings
 from otelbridge.gate.rules import Gate
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.model import MappingCounts
 from otelbridge.mapping.process_spans import ProcessSpans
 from otelbridge.mapping.recent_events import RecentEvents
+from otelbridge.net.address import parse_address
 from otelbridge.pipeline import GapSink, Pipeline
 from otelbridge.queue.disk import stable_instance_id
 from otelbridge.queue.queue import DurableQueue, QueueOfSignal
@@ -50,6 +52,9 @@ from otelbridge.telemetry.events import (
 )
 from otelbridge.telemetry.supervisor import SupervisedThread
 from otelbridge.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from otelbridge.feed.roads import Roads
 
 COVERAGE_NOTE_SECONDS = 60.0
 """How often what coverage has learnt is written down: a kill forgets so much of it."""
@@ -111,7 +116,7 @@ class Housekeeper:
 
     def _observe_coverage(self, coverage: Coverage) -> None:
         subscriptions = self._components.feed.subscriptions()
-        blind = any(subscription.blind_since_unix_nano is not None for subscription in subscriptions)
+        blind = any(one.blind_since_unix_nano is not None and not one.covered_by for one in subscriptions)
         coverage.observe(time.time(), heard_of(self._components), blind=blind)
         if time.monotonic() - self._coverage_noted >= COVERAGE_NOTE_SECONDS:
             self._note_coverage(coverage)
@@ -136,7 +141,8 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         QueueUnusable: the queue's folder cannot be written.
     """
     sender = open_sender(settings.send, version=__version__)
-    tally = MappingCounts(alerts_by_policy=settings.telemetry.alert_policies or settings.telemetry.coverage)
+    by_policy = settings.telemetry.alert_policies or settings.telemetry.coverage
+    tally = MappingCounts(alerts_by_policy=by_policy, keeps_last=settings.feed.roads)
     mapper = _mapper(settings, tally)
     spans_sender = open_traces_sender(settings.send, version=__version__) if settings.mapping.process_traces else None
     budget = ByteBudget(settings.bridge.under_way_max_bytes, lambda: queue.bytes_in_memory)
@@ -151,6 +157,7 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         version=__version__,
         max_nodes=settings.telemetry.max_nodes,
     )
+    roads = _roads(settings.feed, feed) if settings.feed.roads else None
     # The last that can fail: nothing has to be undone after it.
     queue = DurableQueue.open(settings.queue, tell=tell, record_gap=gaps.record, linger=linger_limits(settings.send))
     if spans_sender is None and queue.held()[Stream.SPANS]:  # of an earlier life; without an endpoint they expire
@@ -168,7 +175,9 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
             gaps=gaps,
             tell=tell,
             latest=recent_events,
+            roads=roads,
         ),
+        roads=roads,
         recent_events=recent_events,
         queue=queue,
         queue_max_bytes=settings.queue.max_bytes,
@@ -180,6 +189,13 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
         alert_policies=settings.telemetry.alert_policies,
         coverage=_coverage(queue) if settings.telemetry.coverage else None,
     )
+
+
+def _roads(settings: FeedSettings, feed: Feed) -> Roads:
+    from otelbridge.feed.roads import Roads  # noqa: PLC0415 - most bridges have one road
+
+    upstreams = dict.fromkeys(str(parse_address(endpoint)) for endpoint in settings.endpoints)
+    return Roads(tuple(upstreams), settings.roads_window_seconds, blind=feed.blind, now=time.monotonic())
 
 
 def _coverage(queue: DurableQueue) -> Coverage:

@@ -121,6 +121,9 @@ class Gap:
     suspected: bool = False
     """Nothing proves that events were missed: the upstream was connected, and answered late or fell silent."""
 
+    covered_by: str = ""
+    """Another road to the same events that was watched all the time."""
+
     @property
     def stream_name(self) -> str:
         """The stream's name, or `all`."""

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otelbridge import clamp
 from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RawEvent, Stream
@@ -23,6 +23,7 @@ from otelbridge.gate.flood import NOTE, Floods, Kind, Staged, Window, kind_of
 from otelbridge.gate.rules import Gate
 from otelbridge.mapping.decode import Decoded, decode
 from otelbridge.mapping.mapper import Mapper, Record
+from otelbridge.mapping.parts import UID_BYTES
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.mapping.synthetic import MAX_RAW_BYTES, sample_of
@@ -33,6 +34,9 @@ from otelbridge.queue.packing import packed, plain_copy
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.telemetry.events import EventDamaged, EventsEncoded, EventsOverflowed, FloodSummarised, GapEnded, Tell
 from otelbridge.telemetry.supervisor import SupervisedThread
+
+if TYPE_CHECKING:
+    from otelbridge.feed.roads import Roads
 
 
 @dataclass(slots=True)
@@ -50,6 +54,8 @@ class Findings:
 
     filtered: Counter[tuple[Stream, str]] = field(default_factory=Counter)
     """Events that a rule dropped, by stream and rule."""
+    doubled: Counter[Stream] = field(default_factory=Counter)
+    """Copies of events that another road has brought."""
     dropped: Counter[Stream] = field(default_factory=Counter)
     """Events that faults of ours left no record of."""
     damaged: dict[tuple[Stream, str, str], tuple[str, int]] = field(default_factory=dict)
@@ -79,10 +85,16 @@ class EventEncoder:
     """Belongs to the encoder's thread, which replaces `findings` at each turn."""
 
     def __init__(
-        self, gate: Gate, mapper: Mapper, latest: RecentEvents | None = None, floods: Floods | None = None
+        self,
+        gate: Gate,
+        mapper: Mapper,
+        latest: RecentEvents | None = None,
+        floods: Floods | None = None,
+        roads: Roads | None = None,
     ) -> None:
         self._gate = gate
         self._mapper = mapper
+        self._roads = roads
         self._latest = latest
         self._floods = floods or Floods(gate.flood)
         self.now = 0.0
@@ -91,6 +103,7 @@ class EventEncoder:
         self._fastpath = {} if gate.redacts else mapper.compiled(gate.screens)
         self._processes = mapper.processes
         self._looks_closer = self._floods.on or self._processes is not None
+        self._is_plain = not self._looks_closer and latest is None and roads is None
         self.findings = Findings()
 
     @property
@@ -110,12 +123,7 @@ class EventEncoder:
                     self.findings.filtered[stream, mapped] += 1
                     return None
                 if mapped is not None:
-                    if self._latest is not None:
-                        self._latest.note(stream, received_unix_nano, body, mapped.encoded)
-                    if not self._looks_closer:
-                        return mapped
-                    parse = _parse_alert if stream is Stream.ALERTS else _parse_log
-                    return self._unless_flooded(parse(body), mapped, received_unix_nano)
+                    return mapped if self._is_plain else self._looked_at(event, mapped, received_unix_nano)
             return self._by_reference(event, received_unix_nano)
         except Exception as fault:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
             raw = Decoded(Alert(), "raw", f"a fault of the bridge: {fault!r}", body=body)
@@ -124,6 +132,18 @@ class EventEncoder:
             except Exception as another:  # noqa: BLE001 - nothing is left to be tried
                 self.findings.drop(stream, event.upstream, another)
                 return None
+
+    def _looked_at(self, event: RawEvent, record: Record, received_unix_nano: int) -> Record | None:
+        """What options make of a record of the fast path."""
+        stream, body, _, _ = event
+        if self._roads is not None and self._is_double(event, record.encoded[-UID_BYTES:]):
+            return None
+        if self._latest is not None:
+            self._latest.note(stream, received_unix_nano, body, record.encoded)
+        if not self._looks_closer:
+            return record
+        parse = _parse_alert if stream is Stream.ALERTS else _parse_log
+        return self._unless_flooded(parse(body), record, received_unix_nano)
 
     def _by_reference(self, event: RawEvent, received_unix_nano: int) -> Record | None:
         stream, body, _, upstream = event
@@ -140,18 +160,33 @@ class EventEncoder:
             if secrets is not None:
                 event_uid = self._mapper.uid(stream, decoded)  # of the event as it was received
                 secrets.apply(message)
-                self.findings.redacted += 1
+        record = self._mapper.map(stream, decoded, received_unix_nano, event_uid)
         if decoded.how != "strict":
             self.findings.note_damage(stream, upstream, decoded.how, decoded.why)
+        if self._roads is not None:
+            uid = record.encoded[-UID_BYTES:] if stream is not Stream.MESSAGES else self._mapper.uid(stream, decoded)
+            if self._is_double(event, uid):
+                return None
+        self.findings.redacted += bool(event_uid)
         if stream is Stream.ALERTS:
             self._note_throttling(decoded, event)
-        record = self._mapper.map(stream, decoded, received_unix_nano, event_uid)
         if self._latest is not None:
             passed = message.SerializeToString() if event_uid else body
             self._latest.note(stream, received_unix_nano, passed, record.encoded)
         if not self._looks_closer or stream is Stream.MESSAGES:
             return record
         return self._unless_flooded(message, record, received_unix_nano)
+
+    def _is_double(self, event: RawEvent, uid: bytes, *, raw: bool = False) -> bool:
+        """Whether another road has brought the event that was just mapped; then it is counted as such."""
+        stream, _, _, upstream = event
+        tally = self._mapper.tally
+        if self._roads is None or self._roads.is_new(upstream, stream, "" if raw else tally.last[0], uid):
+            return False
+        self.findings.doubled[stream] += 1
+        if stream is Stream.ALERTS and not raw:
+            tally.uncount_alert()
+        return True
 
     def _unless_flooded(self, message: Any, record: Record, received_unix_nano: int) -> Record | None:
         """The record, with its span's ids where there are spans; or None where it is beyond the rate of its kind.
@@ -170,7 +205,7 @@ class EventEncoder:
         flooded.records.append(record)
         return None
 
-    def _as_bytes(self, event: RawEvent, received_unix_nano: int, raw: Decoded) -> Record:
+    def _as_bytes(self, event: RawEvent, received_unix_nano: int, raw: Decoded) -> Record | None:
         """The event as evidence that nothing could read: no rule can, either."""
         stream, _, _, upstream = event
         event_uid = self._mapper.uid(stream, raw)
@@ -180,6 +215,8 @@ class EventEncoder:
             shown = raw._replace(why=f"a fault of the bridge: {fault!r}", body=b"")
         record = self._mapper.map(stream, shown, received_unix_nano, event_uid)
         self.findings.note_damage(stream, upstream, "raw", raw.why)
+        if self._roads is not None and self._is_double(event, event_uid, raw=True):
+            return None
         if self._latest is not None:
             self._latest.note(stream, received_unix_nano, shown.body, record.encoded)
         return record
@@ -324,10 +361,12 @@ class Pipeline:
         gaps: GapSink,
         tell: Tell,
         latest: RecentEvents | None = None,
+        roads: Roads | None = None,
     ) -> None:
         self._buffer = buffer
+        self._roads = roads
         self._floods = Floods(gate.flood, queue.notes(NOTE).values(), now=time.monotonic())
-        self._encoder = EventEncoder(gate, mapper, latest, self._floods)
+        self._encoder = EventEncoder(gate, mapper, latest, self._floods, roads)
         self._mapper = mapper
         self._queue = queue
         self._tell = tell
@@ -381,7 +420,7 @@ class Pipeline:
                 self._spans += self._mapper.processes.due(0, all_of_them=True)
             self._mapper = mapper
             self._floods.change(gate.flood)
-            self._encoder = EventEncoder(gate, self._mapper, self._latest, self._floods)
+            self._encoder = EventEncoder(gate, self._mapper, self._latest, self._floods, self._roads)
         turn = self._made or self._make(draining=draining)
         if turn.batches or turn.postings:
             postings = [Posting(*key, records) for key, records in turn.postings.items()]
@@ -399,8 +438,12 @@ class Pipeline:
         left_gaps = self._gaps.waiting()
         turn = Turn(Findings(), left_gaps=len(left_gaps))
         self._encoder.now = time.monotonic()
+        if self._roads is not None:
+            self._roads.begin(self._encoder.now)
         self._encode_events(turn)
         self._count_overflows(turn)
+        if self._roads is not None:
+            self._roads.note([*left_gaps, *turn.gaps])
         self._summarise_floods(turn, close_all=draining)
         self._encode_own([*left_gaps, *turn.gaps], turn)
         self._encode_spans(turn, all_of_them=draining and not self._events)
@@ -413,6 +456,8 @@ class Pipeline:
         """The queue has everything: lets go of what was taken, and tells what was found."""
         overflows, self._overflows, self._events, self._spans = self._overflows, [], [], []
         self._gaps.done(turn.left_gaps)
+        if self._roads is not None:
+            self._roads.commit()
         if turn.staged is not None:
             self._floods.commit(turn.staged, self._encoder.now)
             for kind, window in turn.staged.closed.items():
@@ -456,6 +501,8 @@ class Pipeline:
             turn.postings[stream, Account.RECEIVED, ""] += count
         for (stream, rule), count in turn.findings.filtered.items():
             turn.postings[stream, Account.FILTERED, rule] += count
+        for stream, count in turn.findings.doubled.items():
+            turn.postings[stream, Account.DOUBLED, ""] += count
         turn.gaps += turn.findings.throttled
 
     def _note_nodes(self, upstream: str) -> None:

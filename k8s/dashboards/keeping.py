@@ -83,7 +83,7 @@ KEEPING = Row(
             unit="none",
             width=16,
             queries=(Query(f"{by(n.STREAM, n.ACCOUNT, n.REASON)} ({series('otelbridge.ledger.records')})"),),
-            meaning="What stands on each account: received = delivered + rejected + dropped + filtered + summarised + held.",
+            meaning="What stands on each account: received = delivered + rejected + dropped + filtered + summarised + doubled + held.",
             otherwise="see the next panel.",
         ),
         Panel(

@@ -85,6 +85,18 @@ WATCHING = Row(
             otherwise="as under OtelbridgeSilentLongerThanUsual.",
         ),
         Panel(
+            title="Lost by a road",
+            kind="timeseries",
+            unit="none",
+            no_value="`feed.roads` is off",
+            queries=(
+                Query(recent("otelbridge.source.missed", *SERVER), f"{UPSTREAM} missed"),
+                Query(recent("otelbridge.source.unknown", *SERVER), f"{UPSTREAM} unknown"),
+            ),
+            meaning="Events that only other roads have brought: what this one has lost; unknown around its gaps.",
+            otherwise="as under OtelbridgeRoadLoses.",
+        ),
+        Panel(
             title="Watched without an event",
             kind="timeseries",
             unit="s",

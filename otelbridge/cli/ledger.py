@@ -17,7 +17,7 @@ from otelbridge.status.document import AccountsDocument, LedgerDocument, ledger_
 
 EXAMPLES = ("otelbridge ledger --queue-directory /var/lib/otelbridge", "otelbridge ledger --url http://127.0.0.1:32799")
 STATUS_PATH = "/status"
-COLUMNS = ("received", "delivered", "rejected", "dropped", "filtered", "summarised", "held", "missing")
+COLUMNS = ("received", "delivered", "rejected", "dropped", "filtered", "summarised", "doubled", "held", "missing")
 
 
 def ledger(
@@ -32,7 +32,7 @@ def ledger(
 ) -> None:
     """Say whether a record is missing.
 
-    Prints the balance: received = delivered + rejected + dropped + filtered + summarised + held.
+    Prints the balance: received = delivered + rejected + dropped + filtered + summarised + doubled + held.
     Exits with 1 if it does not hold.
     """
     if url:
@@ -107,5 +107,5 @@ def verdict(document: LedgerDocument) -> str:
 
 def _row(accounts: AccountsDocument) -> tuple[int, ...]:
     dropped, filtered = sum(accounts["dropped"].values()), sum(accounts["filtered"].values())
-    left = (accounts["summarised"], accounts["held"], accounts["residue"])
+    left = (accounts["summarised"], accounts.get("doubled", 0), accounts["held"], accounts["residue"])
     return (accounts["received"], accounts["delivered"], accounts["rejected"], dropped, filtered, *left)

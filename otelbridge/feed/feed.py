@@ -6,11 +6,12 @@ import random as random_module
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from otelbridge.event import Gap, RecordGap, Stream
 from otelbridge.feed.buffer import Buffer
-from otelbridge.feed.model import SubscriptionStatus
+from otelbridge.feed.model import StreamState, SubscriptionStatus
 from otelbridge.feed.nodes import NodeRoster
 from otelbridge.feed.preflight import LookLimit
 from otelbridge.feed.settings import FeedSettings
@@ -117,13 +118,20 @@ class Feed:
         for subscription in subscriptions:
             seen, silent = self._nodes.of_upstream(subscription.upstream, now)
             statuses.append(subscription.status(nodes_seen=seen, silent_nodes=silent))
-        return tuple(statuses)
+        return _with_cover(statuses) if self._settings.roads else tuple(statuses)
 
     def pulses(self) -> list[Pulse]:
         """The signs of life of all threads."""
         with self._lock:
             pulses = [pulse for subscription in self._subscriptions.values() for pulse in subscription.pulses()]
         return pulses + [follower.pulse for follower in self._followers]
+
+    def blind(self) -> set[tuple[str, Stream]]:
+        """The upstreams and streams that are not watched now."""
+        with self._lock:
+            subscriptions = list(self._subscriptions.values())
+        statuses = [subscription.status() for subscription in subscriptions]
+        return {(one.upstream, stream) for one in statuses for stream in one.streams if stream not in one.watching}
 
     # --- nodes ---
 
@@ -152,7 +160,19 @@ class Feed:
             return
         if gap.stream is not None:
             self._nodes.excuse(gap)
+            if self._settings.roads:
+                gap = self._covered(gap)
         self._record_gap(gap)
+
+    def _covered(self, gap: Gap) -> Gap:
+        """The gap, with the name of another road that was watched all the time, if there was one."""
+        for status in self.subscriptions():
+            stream = status.streams.get(gap.stream) if gap.stream else None
+            if stream is None or status.upstream == gap.upstream or not stream.watched:
+                continue
+            if stream.state is StreamState.WATCHING and stream.since_unix_nano <= gap.started_unix_nano:
+                return replace(gap, covered_by=status.upstream, estimated_records=None)
+        return gap
 
     # --- upstreams ---
 
@@ -190,6 +210,17 @@ class Feed:
         subscription.join(STOP_SECONDS)
         for gap in self._nodes.forget_upstream(subscription.upstream, time.time_ns()):
             self._record(gap)
+
+
+def _with_cover(statuses: Sequence[SubscriptionStatus]) -> tuple[SubscriptionStatus, ...]:
+    """The roads, each with another one that makes up for it where it is blind."""
+
+    def cover(status: SubscriptionStatus) -> str:
+        lacking = {stream for stream in status.streams if stream not in status.watching}
+        others = [other.upstream for other in statuses if other is not status and lacking <= {*other.watching}]
+        return others[0] if lacking and others else ""
+
+    return tuple(replace(status, covered_by=cover(status)) for status in statuses)
 
 
 RESOLVE_PAUSE_SECONDS = 10.0

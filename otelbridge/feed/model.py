@@ -187,6 +187,9 @@ class SubscriptionStatus:
     silent_nodes: tuple[str, ...] = ()
     """Those of them that are silent now, for much longer than they used to be."""
 
+    covered_by: str = ""
+    """Another road to the same events on which all is watched that is not on this one; empty while nothing is blind."""
+
     @property
     def last_event_unix_nano(self) -> int:
         """When the last event of any stream was received; 0 before the first."""

@@ -86,6 +86,13 @@ class FeedSettings:
         default="first",
         description="`all` opens one subscription per address behind a name (a headless service), and follows the name as it changes.",
     )
+    roads: bool = setting(
+        default=False,
+        description="The endpoints are roads to the same events (two relays; a relay and nodes): each event is delivered once, and what a road lacks is counted as its loss.",
+    )
+    roads_window_seconds: float = setting(
+        default=60, ge=1, le=600, description="So late a road may be behind another one, with `feed.roads`."
+    )
     streams: tuple[UpstreamStream, ...] = setting(
         default=(Stream.ALERTS, Stream.LOGS, Stream.MESSAGES),
         min_length=1,

@@ -139,7 +139,7 @@ cdef class FastPath:
     cdef int identity_texts[MAX_PARTS]
     cdef int parts, identity_number_count, identity_text_count
     cdef list resource_keys  # by role: encoded key, whether it holds the last name only
-    cdef bint is_alerts
+    cdef bint is_alerts, keeps_last
     cdef bytes salt, uid_head, root, source_key, parent_key, remote_host
     cdef list number_keys
     cdef Py_ssize_t max_value, max_body
@@ -160,6 +160,7 @@ cdef class FastPath:
         self.cache = cache
         self.stream, self.record_class, self.tally = cache.stream, cache.record_class, cache.tally
         self.new_digest, self.nodes, self.is_alerts = cache.new_digest, cache.tally.nodes, cache.is_alerts
+        self.keeps_last = cache.tally.keeps_last
         self.recall_workload, self.recall_rule = cache.workloads.recall, cache.rules.recall
         self.recall_process, self.recall_detail = cache.processes.recall, cache.details.recall
         self.recall_parsed, self.recall_template = cache.parsed.recall, cache.template_entries.recall
@@ -494,6 +495,8 @@ cdef class FastPath:
                 at = put(at, rule.after)
 
         self.nodes[workload.node] = received_unix_nano
+        if self.keeps_last:
+            self.tally.last = (workload.node, workload.workload, rule.kind)
         if self.is_alerts:
             if workload.workload in rule.counts:
                 rule.counts[workload.workload] += 1

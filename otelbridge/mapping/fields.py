@@ -196,6 +196,7 @@ ATTRIBUTES: tuple[Declared, ...] = (
     Declared("otelbridge.gap.cause", _S, "Why: `disconnect`, `heartbeat_loss`, `throttled`, `overflow`, `restart`, `corruption`, `stall`, `node_silent`.", "disconnect"),
     Declared("otelbridge.gap.stream", _S, "The stream that could not be seen, or `all`.", "alerts"),
     Declared("otelbridge.gap.suspected", _B, "True where nothing proves that events were missed.", "true"),
+    Declared("otelbridge.gap.covered_by", _S, "Another road to the same events that was watched all the time (feed.roads).", "kubearmor-b:32767"),
     Declared("otelbridge.gap.upstream", _S, "Where it comes from.", "kubearmor:32767"),
     Declared("otelbridge.gap.detail", _S, "A sentence for people.", "UNAVAILABLE: Socket closed"),
     Declared("otelbridge.gap.attempts", _I, "Attempts that it took to see again.", 3),

@@ -123,6 +123,8 @@ class MappingCounts:
         "_alert_series",
         "alerts",
         "alerts_by_policy",
+        "keeps_last",
+        "last",
         "lenient",
         "nodes",
         "overflow",
@@ -132,9 +134,11 @@ class MappingCounts:
         "unknown_fields",
     )
 
-    def __init__(self, *, alerts_by_policy: bool = False) -> None:
+    def __init__(self, *, alerts_by_policy: bool = False, keeps_last: bool = False) -> None:
         self.alerts_by_policy = alerts_by_policy
         """Whether alerts of different policies are of different kinds."""
+        self.keeps_last = keeps_last
+        """Whether somebody asks for `last`."""
         self.truncated = 0
         """Events of which something was cut."""
         self.sanitized = 0
@@ -150,6 +154,8 @@ class MappingCounts:
         self.overflow: dict[AlertKind, int] = {}
         """Alerts beyond MAX_ALERT_SERIES, by kind without its policy."""
         self._alert_series = 0
+        self.last: tuple[str, Workload, AlertKind] = ("", ("", ""), ("", "", "", ""))
+        """Node, workload and kind of the event that was mapped last."""
         self.nodes: dict[str, int] = {}
         """Node to the Unix time in nanoseconds at which its last event was received."""
 
@@ -173,6 +179,15 @@ class MappingCounts:
         else:
             without_policy = (*kind[:3], "")
             self.overflow[without_policy] = self.overflow.get(without_policy, 0) + 1
+
+    def uncount_alert(self) -> None:
+        """The alert that was mapped last is the copy of one that was counted."""
+        _, workload, kind = self.last
+        counts = self.counts(kind)
+        if workload in counts:
+            counts[workload] -= 1
+        else:
+            self.overflow[*kind[:3], ""] -= 1
 
     def alert_counts(self) -> list[AlertCount]:
         """Alerts so far, at most MAX_ALERT_SERIES and one for each operation, action and outcome."""

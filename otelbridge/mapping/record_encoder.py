@@ -185,6 +185,8 @@ class RecordEncoder:
         if rare or dropped or self.cut or self._settings.keep_original:  # the last: it tells of all that was cut
             found["rest"] = self._rest(message, rare, dropped)
         self._tally.nodes[workload.node] = received_unix_nano
+        if self._tally.keeps_last:
+            self._tally.last = (workload.node, workload.workload, rule.kind)
         if self.stream is Stream.ALERTS:
             self._tally.count_alert(workload.workload, rule.kind)
         return Record(self.stream, workload.resource, b"".join(_in_order(found)), unix_nano)

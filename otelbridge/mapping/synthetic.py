@@ -64,6 +64,7 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
         ("otelbridge.gap.stream", gap.stream_name),
         ("otelbridge.gap.upstream", gap.upstream),
         *([("otelbridge.gap.suspected", True)] if gap.suspected else []),
+        ("otelbridge.gap.covered_by", gap.covered_by),
         ("otelbridge.gap.detail", gap.detail),
         *([("otelbridge.gap.attempts", gap.attempts)] if gap.attempts else []),
         *_count("otelbridge.gap.lost_records", gap.lost_records),
@@ -189,6 +190,8 @@ def _sentence(gap: Gap, seconds: float, start: str) -> str:
         missed = f"; {gap.lost_records} records were lost"
     elif gap.estimated_records is not None:
         missed = f"; about {gap.estimated_records} records were missed"
+    if gap.covered_by:
+        missed += f"; {gap.covered_by} was watched all the time"
     detail = f" {gap.detail}" if gap.detail else ""
     could_not = "may not have been" if gap.suspected else "could not be"
     what = f"The {gap.stream}" if gap.stream else "The events"
@@ -271,6 +274,8 @@ class MessageEncoder:
         )
         self._tally.truncated += truncated or len(text.encode()) > settings.max_value_bytes
         self._tally.nodes[place.node] = received_unix_nano
+        if self._tally.keeps_last:
+            self._tally.last = (place.node, *self._tally.last[1:])
         return Record(Stream.MESSAGES, place.resource, encoded, unix_nano)
 
     def uid(self, message: pb.Message, marks: str = "") -> bytes:

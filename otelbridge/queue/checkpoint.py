@@ -30,6 +30,8 @@ class Account(StrEnum):
     """By the operator's rule, named."""
     SUMMARISED = "summarised"
     """Counted in the record of a flood instead of sent (gate.flood)."""
+    DOUBLED = "doubled"
+    """The copy, by another road, of one that was taken (feed.roads)."""
 
 
 class Posting(NamedTuple):

@@ -180,7 +180,7 @@ class DurableQueue:
 
         Args:
             batches: what was received and encoded.
-            postings: their receipts (`RECEIVED`), and what was filtered, summarised or dropped before.
+            postings: their receipts (`RECEIVED`), and what was filtered, summarised, doubled or dropped before.
             aside: what the flight recorder keeps and nobody sends.
             notes: for the next life, by key; an empty one is deleted.
             turn: a call with the turn of the one before does nothing where that one held all.

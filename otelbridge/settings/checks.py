@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +53,8 @@ class Complaint:
         return Problem(path=self.paths[0] + self.at, value=value, wrong=self.wrong, cure=self.cure, origin=origin)
 
 
+LEAST_ROADS, MOST_ROADS = 2, 8
+"""Each event is compared with all of them, in a byte for each."""
 _TLS_SECTIONS = ("feed.tls", "send", "telemetry.traces", "telemetry.metrics")
 _OTHER_FILES = ("send.headers_file", "send.token_file")
 
@@ -78,12 +80,32 @@ def pair_complaints(settings: Settings) -> Iterator[Complaint]:
                 wrong="is given, but feed.tls.enabled is false: the connection would be plaintext",
                 cure="Set feed.tls.enabled to true, or leave this out.",
             )
+    if settings.feed.roads:
+        yield from _roads(settings.feed.endpoints, settings.feed.resolve)
     if settings.gate.flood.rate_per_second and not settings.queue.retain_seconds:
         yield Complaint(
             paths=("gate.flood.rate_per_second", "queue.retain_seconds"),
             value=settings.gate.flood.rate_per_second,
             wrong="is given, but queue.retain_seconds is 0: nothing would keep the events that are only counted",
             cure="Set queue.retain_seconds too, to 86400 for a day, or leave this out.",
+        )
+
+
+def _roads(endpoints: Sequence[str], resolve: str) -> Iterator[Complaint]:
+    if resolve == "all":
+        yield Complaint(
+            paths=("feed.roads", "feed.resolve"),
+            value=True,
+            wrong="is given, but feed.resolve is all: the addresses behind one name are different nodes",
+            cure="Name each road in feed.endpoints and leave feed.resolve out, or leave feed.roads out.",
+        )
+    roads = len(set(endpoints))
+    if not LEAST_ROADS <= roads <= MOST_ROADS:
+        yield Complaint(
+            paths=("feed.roads", "feed.endpoints"),
+            value=True,
+            wrong=f"is given, but feed.endpoints names {roads} address{'es' if roads > 1 else ''}",
+            cure=f"Name {LEAST_ROADS} to {MOST_ROADS} roads to the same events there, or leave feed.roads out.",
         )
 
 

@@ -101,6 +101,11 @@ def seeing(subscriptions: Sequence[SubscriptionStatus]) -> AnswerDocument:
     if not subscriptions:
         return answer("bad", "No. There is no subscription yet.", word="no subscription", runbook="otelbridgeblind")
     blind = [status for status in subscriptions if status.blind_since_unix_nano is not None]
+    if blind and all(status.covered_by for status in blind):
+        lost = blind[0]
+        since, why = lost.blind_since_unix_nano or 0, lost.last_error or lost.state.value
+        sentence = f"Yes, by {lost.covered_by}. Another road, {lost.upstream}, is blind since {moment(since)}: {why}."
+        return answer("warn", sentence, word="a road is lost", since=since, runbook="otelbridgeblind")
     if blind:
         worst = min(blind, key=lambda status: (not _curable(status), status.blind_since_unix_nano or 0))
         since = worst.blind_since_unix_nano or 0
@@ -174,6 +179,7 @@ def missed(
         elif account is Account.REJECTED:
             lost["rejected by the endpoint"] = lost.get("rejected by the endpoint", 0) + records
     said = [f"{records:,} records {reason}" for reason, records in lost.items() if records]
+    gaps = [gap for gap in gaps if not gap.covered_by]
     if gaps:
         last = gaps[-1]
         seconds = max(0.0, (last.ended_unix_nano - last.started_unix_nano) / NANOSECONDS)

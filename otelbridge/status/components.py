@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
@@ -27,6 +28,9 @@ from otelbridge.telemetry import names
 from otelbridge.telemetry.coverage import Answer, Coverage, Kind, Subject
 from otelbridge.telemetry.metrics import COUNTED, OWN, Instrument, InstrumentKind, Observed
 from otelbridge.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from otelbridge.feed.roads import Loss, Roads
 
 NANOSECONDS = 1_000_000_000
 
@@ -53,6 +57,8 @@ class Components:
     """Whether the metric of alerts tells policies apart."""
     coverage: Coverage | None
     """None unless the operator wants it."""
+    roads: Roads | None
+    """None unless the upstreams are roads to the same events."""
 
     def all_workers(self) -> list[Workers]:
         """Of both signals."""
@@ -200,6 +206,14 @@ def _covered(components: Components) -> Observed:
     ]
 
 
+def _losses(figure: Callable[[Loss], int]) -> From:
+    return lambda components: [
+        (figure(loss), {**names.server(upstream), **({names.NODE: node} if node else {})})
+        for (upstream, node), loss in (components.roads.losses.copy().items() if components.roads else ())
+        if loss.carried
+    ]
+
+
 def _alert_count(count: AlertCount) -> tuple[int, Mapping[str, str | int]]:
     operation, action, outcome, policy = count.kind
     kind = {names.OPERATION: operation, names.ACTION: action, names.ALERT_OUTCOME: outcome}
@@ -226,6 +240,9 @@ OBSERVED: Mapping[Instrument, From] = {
     Instrument("otelbridge.source.nodes", _U, "{node}", "Nodes heard behind an upstream.", names.SERVER): _each(lambda status: status.nodes_seen),
     Instrument("otelbridge.source.silent_nodes", _U, "{node}", "Those of them that are silent against their habit.", names.SERVER): _each(lambda status: len(status.silent_nodes)),
     Instrument("otelbridge.coverage.subjects", _U, "{subject}", "Nodes, namespaces and policies by the answer to `is its silence good news?`, with `telemetry.coverage`.", (names.COVERAGE_KIND, names.COVERAGE_ANSWER)): _covered,
+    Instrument("otelbridge.source.compared", _C, "{event}", "Events that a road to the same events has to answer for, once their window is over; with `feed.roads`.", (*names.SERVER, names.NODE)): _losses(lambda loss: loss.compared),
+    Instrument("otelbridge.source.missed", _C, "{event}", "Those of them that only other roads have brought: what this one has lost.", (*names.SERVER, names.NODE)): _losses(lambda loss: loss.missed),
+    Instrument("otelbridge.source.unknown", _C, "{event}", "Events that only other roads have brought while nothing is known of this one: it was blind, or too many ids waited.", (*names.SERVER, names.NODE)): _losses(lambda loss: loss.unknown),
     Instrument("otelbridge.source.unheard.time", _G, "s", "How long a connection has been watched without any event from any node; 0 once one came, or while there is none.", names.SERVER): _each(lambda status: _seconds_since(status.unheard_since_unix_nano) or 0.0),
     Instrument("otelbridge.source.state", _U, "{state}", "1 for the state that a subscription is in, 0 for the others.", (*names.SERVER, names.STATE)): _subscription_states,
     Instrument("otelbridge.source.blind.time", _G, "s", "How long the subscription has not been watching by now; 0 while it is.", names.SERVER): _each(lambda status: _seconds_since(status.blind_since_unix_nano) or 0.0),

@@ -10,7 +10,7 @@ import base64
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from otelbridge import __version__
 from otelbridge.event import Gap, Stream
@@ -26,6 +26,9 @@ from otelbridge.telemetry.coverage import Report
 from otelbridge.telemetry.escape import Json, escape_json
 from otelbridge.telemetry.log import Level
 from otelbridge.telemetry.telemetry import Entry
+
+if TYPE_CHECKING:
+    from otelbridge.feed.roads import Roads
 
 NANOSECONDS = 1_000_000_000
 OVERFLOWED = (Account.DROPPED, BUFFER_FULL)
@@ -121,6 +124,7 @@ class AccountsDocument(TypedDict):
     dropped: dict[str, int]
     filtered: dict[str, int]
     summarised: int
+    doubled: int
     held: int
     residue: int
 
@@ -133,6 +137,30 @@ class CoverageDocument(TypedDict):
     answer: str
     last_unix_seconds: float
     usual_seconds: float | None
+
+
+class RoadDocument(TypedDict):
+    """What one of several roads to the same events has lost."""
+
+    upstream: str
+    compared: int
+    """Events that it has to answer for."""
+    missed: int
+    unknown: int
+    """Events that others have brought while it was blind, or its ids had to be shed."""
+    nodes: dict[str, int]
+    """Those that it has missed events of, and how many."""
+    never_brought: list[str]
+    """Nodes that only other roads bring events of."""
+
+
+class RoadsDocument(TypedDict):
+    """The roads."""
+
+    waiting: int
+    """Ids that not all roads have brought as often."""
+    shed: int
+    roads: list[RoadDocument]
 
 
 class LedgerDocument(TypedDict):
@@ -155,6 +183,8 @@ class GapDocument(TypedDict):
     attempts: int
     lost_records: int | None
     estimated_records: int | None
+    covered_by: str
+    """Another road to the same events that was watched all the time."""
     detail: str
 
 
@@ -206,6 +236,8 @@ class StatusDocument(TypedDict, total=False):
     queue: QueueDocument
     delivery: list[DeliveryDocument]
     ledger: LedgerDocument
+    roads: RoadsDocument
+    """Not there unless `feed.roads` says so."""
     gaps: list[GapDocument]
     history: list[EntryDocument]
     certificates: list[CertificateDocument]
@@ -234,6 +266,7 @@ def gap_document(gap: Gap) -> GapDocument:
         "attempts": gap.attempts,
         "lost_records": gap.lost_records,
         "estimated_records": gap.estimated_records,
+        "covered_by": gap.covered_by,
         "detail": gap.detail,
     }
 
@@ -319,6 +352,7 @@ def ledger_document(
             "dropped": {},
             "filtered": {},
             "summarised": 0,
+            "doubled": 0,
             "held": held.get(stream, 0),
             "residue": residue.get(stream, 0),
         }
@@ -339,6 +373,8 @@ def ledger_document(
                 accounts["filtered"][reason] = accounts["filtered"].get(reason, 0) + records
             case Account.SUMMARISED:
                 accounts["summarised"] += records
+            case Account.DOUBLED:
+                accounts["doubled"] += records
     return {"balanced": not any(residue.values()), "streams": streams}
 
 
@@ -385,6 +421,9 @@ def sections(components: Components, *, settings: Callable[[], Json], life: Life
     if components.coverage is not None:
         coverage = components.coverage
         made = {**made, "coverage": lambda: coverage_document(coverage.reports(time.time()))}
+    if components.roads is not None:
+        roads = components.roads
+        made = {**made, "roads": lambda: roads_document(roads)}
     if components.recent_events is not None:
         latest = components.recent_events
         made = {**made, "events": lambda: [event_document(noted) for noted in latest.after(0)]}
@@ -403,6 +442,24 @@ def coverage_document(reports: Iterable[Report]) -> list[CoverageDocument]:
         }
         for report in reports
     ]
+
+
+def roads_document(roads: Roads) -> RoadsDocument:
+    """What each road has lost."""
+    losses = roads.losses.copy()
+
+    def road(upstream: str) -> RoadDocument:
+        mine = {node: loss for (of, node), loss in losses.items() if of == upstream}
+        return {
+            "upstream": upstream,
+            "compared": sum(loss.compared for loss in mine.values()),
+            "missed": sum(loss.missed for loss in mine.values()),
+            "unknown": sum(loss.unknown for loss in mine.values()),
+            "nodes": {node: loss.missed for node, loss in sorted(mine.items()) if loss.missed},
+            "never_brought": sorted(node for node, loss in mine.items() if node and not loss.carried),
+        }
+
+    return {"waiting": roads.waiting, "shed": roads.shed, "roads": [road(upstream) for upstream in roads.upstreams]}
 
 
 def events_after(components: Components) -> Events | None:

@@ -100,6 +100,8 @@ def _seeing(status: SubscriptionStatus, grace_seconds: float, now_unix_nano: int
     because = f": {status.last_error}" if status.last_error else ""
     if status.state in ENDING:
         return False, f"{status.state}"
+    if status.covered_by:
+        return True, f"{status.state}, but {status.covered_by}, a road to the same events, is watched{because}"
     if status.state is SubscriptionState.HOLDING:
         return False, f"holding, only an operator can cure it{because}"
     held = [f"{name}: {stream.error}" for name, stream in status.streams.items() if stream.state is StreamState.HOLDING]

@@ -36,8 +36,8 @@ KINDS = (
 )
 """What the panels tell apart: denied, allowed though it should not be, filtered, redacted."""
 FLOOD = 200
-NEVER_LIVE = {"Faults of the bridge"}
-"""Panels of what nothing from outside brings about, which is the point of them."""
+NEVER_LIVE = {"Faults of the bridge", "Lost by a road"}
+"""Panels of what nothing from outside brings about, which is the point of them; and of what needs a second relay."""
 NOT_UTF8 = Alert(NamespaceName="bank", Resource="QQ").SerializeToString().replace(b"QQ", b"\xff\xfe")
 NOT_PROTOBUF = b"\xff\xff\xff"
 

@@ -36,8 +36,8 @@ HASTE = (
 )
 """Minutes become seconds, so that an incident is over within one."""
 
-NEVER_LIVE = {"OtelbridgeLedgerUnbalanced", "OtelbridgeSilentLongerThanUsual"}
-"""Nothing from outside brings the one about, which is the point of it; the other takes days of habit."""
+NEVER_LIVE = {"OtelbridgeLedgerUnbalanced", "OtelbridgeSilentLongerThanUsual", "OtelbridgeRoadLoses"}
+"""Nothing from outside brings the first about, which is the point of it; one takes days, one a second relay."""
 
 
 def rules() -> list[dict[str, Any]]:

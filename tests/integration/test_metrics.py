@@ -27,6 +27,9 @@ from tests.waiting import eventually
 CONDITIONAL = {
     "otelbridge.certificate.expiry": "TLS only",
     "otelbridge.thread.restarts": "a fault of the bridge: tests/integration/test_threads.py",
+    "otelbridge.source.compared": "with feed.roads: tests/acceptance/test_roads.py",
+    "otelbridge.source.missed": "with feed.roads: tests/acceptance/test_roads.py",
+    "otelbridge.source.unknown": "with feed.roads: tests/acceptance/test_roads.py",
     "otelbridge.event.dropped": "when the queue or the buffer overflows",
 }
 """Shown in a live incident instead: tests/deploy/test_dashboards_live.py."""
@@ -37,7 +40,14 @@ OWN_METRICS = {"disabled": False, "traces": {"exporter": "none"}, "metrics": {"e
 
 def test_the_status_document_has_the_parts_that_its_type_says(tmp_path: Path) -> None:
     flags = {
-        "--set": [f"queue.directory={tmp_path}", "status.port=0", "status.show_events=10", "telemetry.disabled=true"]
+        "--set": [
+            f"queue.directory={tmp_path}",
+            "status.port=0",
+            "status.show_events=10",
+            "telemetry.disabled=true",
+            "feed.roads=true",
+            "feed.endpoints=a,b",
+        ]
     }
     loaded = load(file=None, environment={}, flags=flags)
     bridge = Bridge(loaded)

@@ -208,7 +208,7 @@ def test_metrics_exist(page: Path) -> None:
 def test_gap_records_are_described_as_they_are() -> None:
     gap = Gap(
         stream=Stream.ALERTS, upstream="relay:1", cause=GapCause.OVERFLOW, started_unix_nano=1, ended_unix_nano=2,
-        attempts=1, lost_records=1, estimated_records=1, detail="x", suspected=True,
+        attempts=1, lost_records=1, estimated_records=1, detail="x", suspected=True, covered_by="relay:2",
     )  # fmt: skip
     record = Mapper(MappingSettings(), version="0").gap(gap)
     written = {name.decode() for name in re.findall(rb"otelbridge\.gap\.[a-z_]+", record.encoded)}

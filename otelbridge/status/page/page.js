@@ -77,7 +77,7 @@ function show(status) {
   ].filter(Boolean).join(" · ");
   drawAnswers(status);
   drawComponents(status);
-  for (const id of ["subscriptions", "ledger", "queue", "delivery", "gaps", "coverage", "history", "probes", "certificates", "settings"]) {
+  for (const id of ["subscriptions", "ledger", "queue", "delivery", "gaps", "roads", "coverage", "history", "probes", "certificates", "settings"]) {
     draw(id, status);
   }
   place("events-section").hidden = !(status.events ?? []).length;

@@ -67,11 +67,12 @@ export function ledger(document) {
     reasons(a.dropped),
     reasons(a.filtered),
     count(a.summarised),
+    count(a.doubled ?? 0),
     count(a.held),
     a.residue ? badge(`no, ${count(a.residue)} off`, "bad") : badge("yes", "good"),
   ]);
-  const columns = [["Stream"], ["Received", "number"], ["Delivered", "number"], ["Rejected", "number"], ["Dropped", "number"], ["Filtered", "number"], ["Summarised", "number"], ["Held", "number"], ["Balances"]];
-  return [none("Since this queue was made, over all restarts: received = delivered + rejected + dropped + filtered + summarised + held"), table("Ledger", columns, rows)];
+  const columns = [["Stream"], ["Received", "number"], ["Delivered", "number"], ["Rejected", "number"], ["Dropped", "number"], ["Filtered", "number"], ["Summarised", "number"], ["Doubled", "number"], ["Held", "number"], ["Balances"]];
+  return [none("Since this queue was made, over all restarts: received = delivered + rejected + dropped + filtered + summarised + doubled + held"), table("Ledger", columns, rows)];
 }
 
 export function queue(document) {
@@ -208,6 +209,19 @@ export function coverage(document) {
   return [table("Coverage", [["Kind"], ["Name"], ["Answer"], ["Last heard of"], ["Usual interval"]], rows)];
 }
 
+export function roads(document) {
+  if (!document.roads) return [none("One road to each event; feed.roads compares several.")];
+  const rows = document.roads.roads.map((one) => [
+    make("span", { class: "mono" }, one.upstream),
+    count(one.compared),
+    badge(one.compared ? `${count(one.missed)}, ${((100 * one.missed) / one.compared).toFixed(2)} %` : "not known yet", one.missed ? "warn" : "good"),
+    count(one.unknown),
+    Object.entries(one.nodes).sort((a, b) => b[1] - a[1]).slice(0, 5).map(([node, missed]) => `${node || "others"} ${count(missed)}`).join(", ") || "none",
+    one.never_brought.slice(0, 5).join(", ") || "none",
+  ]);
+  return [table("Roads", [["Road"], ["Compared", "number"], ["Missed"], ["Unknown", "number"], ["Mostly of"], ["Never brought"]], rows)];
+}
+
 export function settings(document) {
   const flat = [];
   const walk = (path, value) => {
@@ -227,8 +241,8 @@ export const SAMPLES = 60; // rates kept for a sparkline, one a second
 export const COMPONENTS = [
   ["feed", "receives", "events/s", (d) => (d.subscriptions ?? []).reduce((total, one) => total + sum(Object.fromEntries(Object.entries(one.streams ?? {}).map(([name, s]) => [name, s.events]))), 0), (d) => plural((d.subscriptions ?? []).length, "subscription")],
   ["gate", "filters", "dropped/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + sum(a.filtered), 0), () => "by your rules"],
-  ["mapping", "translates", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered) - a.summarised, 0), (d) => `${plural(d.buffer?.events ?? 0, "event")} waiting`],
-  ["queue", "holds", "records/s out", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered) - a.summarised - a.held, 0), (d) => `${count(d.queue?.records ?? 0)} held`],
+  ["mapping", "translates", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered) - a.summarised - (a.doubled ?? 0), 0), (d) => `${plural(d.buffer?.events ?? 0, "event")} waiting`],
+  ["queue", "holds", "records/s out", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.received - sum(a.filtered) - a.summarised - (a.doubled ?? 0) - a.held, 0), (d) => `${count(d.queue?.records ?? 0)} held`],
   ["send", "delivers", "records/s", (d) => Object.values(d.ledger?.streams ?? {}).reduce((total, a) => total + a.delivered, 0), (d) => (d.delivery ?? []).map((one) => one.state).join(", ") || "idle"],
 ];
 

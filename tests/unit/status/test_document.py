@@ -8,12 +8,13 @@ from otelbridge.status.document import ledger_document, seconds
 def test_the_ledger_is_shown_stream_by_stream_with_its_reasons() -> None:
     ledger = Ledger(
         [
-            Posting(Stream.LOGS, Account.RECEIVED, "", 15),
+            Posting(Stream.LOGS, Account.RECEIVED, "", 18),
             Posting(Stream.LOGS, Account.DELIVERED, "", 4),
             Posting(Stream.LOGS, Account.REJECTED, "", 1),
             Posting(Stream.LOGS, Account.DROPPED, "queue_full", 2),
             Posting(Stream.LOGS, Account.FILTERED, "noise", 2),
             Posting(Stream.LOGS, Account.SUMMARISED, "", 5),
+            Posting(Stream.LOGS, Account.DOUBLED, "", 3),
         ]
     )
     held = {Stream.LOGS: 1}
@@ -22,12 +23,13 @@ def test_the_ledger_is_shown_stream_by_stream_with_its_reasons() -> None:
 
     assert shown["balanced"]
     assert shown["streams"]["logs"] == {
-        "received": 15,
+        "received": 18,
         "delivered": 4,
         "rejected": 1,
         "dropped": {"queue_full": 2},
         "filtered": {"noise": 2},
         "summarised": 5,
+        "doubled": 3,
         "held": 1,
         "residue": 0,
     }

@@ -72,7 +72,7 @@ EMPTY = Depth(batches=0, records=0, bytes=0, memory_records=0, oldest_received_u
 
 def metrics(status: SubscriptionStatus) -> dict[str, list[tuple[float, dict[str, object]]]]:
     feed = SimpleNamespace(subscriptions=lambda: (status,), nodes_last_seen=dict)
-    components = cast("Components", SimpleNamespace(feed=feed))
+    components = cast("Components", SimpleNamespace(feed=feed, roads=None))
     return {
         instrument.name: [(value, dict(attributes)) for value, attributes in reading(components)]
         for instrument, reading in OBSERVED.items()

@@ -1,0 +1,224 @@
+"""Roads: matches the copies of one event that come by several upstreams, and meters what each of them loses.
+
+As many of equal events pass as the road with the most has brought; what comes first passes at once. Of each id only
+the difference between the roads is kept, a byte for each, until the window is over: what a road lacks then is its loss.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from otelbridge.event import Gap, GapCause, Stream
+
+MAX_IDS = 400_000
+"""Ids that wait for their copies, some 40 MiB; beyond it the oldest slice is shed. 80 s at 5,000 events/s."""
+SLICES = 6
+"""Of a window. More would be settled sooner, and make each look-up longer."""
+MAX_NODES = 1000
+"""Nodes whose losses are told apart, per stream; further ones share one place without a name."""
+MOST = 255
+"""Of one id a road can be ahead by so many; beyond it an event passes unmatched."""
+BLINDING = frozenset(GapCause) - {GapCause.THROTTLED, GapCause.NODE_SILENT, GapCause.STALL}
+"""A road that was connected while its events stayed away has lost them."""
+
+
+@dataclass(slots=True)
+class Loss:
+    """What is known of the events that one road should have brought from one node."""
+
+    compared: int = 0
+    """Events of the stretches in which it was watched, and has to answer for."""
+    missed: int = 0
+    """Those of them that only others have brought."""
+    unknown: int = 0
+    """Events that only others have brought while it was blind, or its ids had to be shed."""
+    carried: bool = False
+    """Whether it has brought any event."""
+
+
+class _Node:
+    """One node's events of one stream."""
+
+    __slots__ = ("carried_since", "delivered", "losses", "slices")
+
+    def __init__(self, slices: int, losses: list[Loss]) -> None:
+        self.slices: list[dict[int, int]] = [{} for _ in range(slices)]
+        """Id to how often each road has brought it, less what all have; newest first."""
+        self.delivered = [0] * slices
+        """Events that have passed in each slice."""
+        self.carried_since: list[float | None] = [None] * len(losses)
+        """When each road brought the first event: from then on it has to bring them."""
+        self.losses = losses
+
+
+Sight = tuple[_Node, int, int, int, bool]
+"""Node, slice, id, its counts before, and whether it was new."""
+
+
+class Roads:
+    """Used by the encoder's thread; `losses`, `shed` and `waiting` may be read by any.
+
+    Args:
+        upstreams: the roads, as events name them.
+        window_seconds: so late a road may be.
+        blind: says which streams of which roads are not watched now.
+        now: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        upstreams: Sequence[str],
+        window_seconds: float,
+        *,
+        blind: Callable[[], Collection[tuple[str, Stream]]],
+        now: float,
+    ) -> None:
+        self.upstreams = tuple(upstreams)
+        self._window_seconds = window_seconds
+        self._blind = blind
+        self._width = len(self.upstreams)
+        self._places = {upstream: place for place, upstream in enumerate(self.upstreams)}
+        self._one_of_each = int.from_bytes(bytes([1] * self._width), "little")
+        self._nodes: dict[tuple[Stream, str], _Node] = {}
+        self._named: Counter[Stream] = Counter()
+        self._starts = [now]
+        """Of the slices, newest first."""
+        self._blind_at: dict[tuple[str, Stream], float] = {}
+        """When a stream of a road was last known to be blind."""
+        self._began = self._now = now
+        self._sights: list[Sight] = []
+        """Of the turn that goes on."""
+        self.losses: dict[tuple[str, str], Loss] = {}
+        """By upstream and node."""
+        self.shed = 0
+        """Ids that had to be let go before their window was over."""
+        self.waiting = 0
+        """Ids that not all roads have brought as often."""
+        self._waiting_in_older = 0
+        """Those of them that are not in the newest slice, or some more."""
+
+    # --- turns ---
+
+    def begin(self, now: float) -> None:
+        """A turn begins, perhaps for the second time: what it saw before, if anything, was not seen."""
+        self._now = now
+        for node, place, key, before, was_new in reversed(self._sights):
+            self._put(node.slices[place], key, before)
+            node.delivered[0] -= was_new
+        self._sights.clear()
+        crowded = self.waiting - self._waiting_in_older > MAX_IDS // (SLICES + 2)
+        if crowded or now - self._starts[0] >= self._window_seconds / SLICES:
+            self._next_slice(now)
+        while len(self._starts) > 1 and self._starts[-2] <= now - self._window_seconds:
+            self._settle(known=True)
+        while len(self._starts) > 1 and self.waiting > MAX_IDS:
+            self._settle(known=False)
+
+    def note(self, gaps: Iterable[Gap]) -> None:
+        """Takes in which roads were blind just now."""
+        for gap in gaps:
+            if gap.stream is not None and gap.cause in BLINDING:
+                self._blind_at[gap.upstream, gap.stream] = self._now
+
+    def commit(self) -> None:
+        """What the turn saw is in the queue."""
+        self._sights.clear()
+
+    # --- events ---
+
+    def is_new(self, upstream: str, stream: Stream, node_name: str, uid: bytes) -> bool:
+        """Takes in an event; False where it is the copy of one that has passed already.
+
+        Args:
+            upstream: the road that has brought it.
+            stream: of the event.
+            node_name: that it is from; empty where it does not tell.
+            uid: its id.
+        """
+        node = self._nodes.get((stream, node_name)) or self._node(stream, node_name)
+        road = self._places[upstream]
+        if node.carried_since[road] is None:
+            node.carried_since[road] = self._starts[0]
+            node.losses[road].carried = True
+        key = hash(uid)
+        for place, ids in enumerate(node.slices):
+            before = ids.get(key)
+            if before is not None:
+                return self._is_ahead(node, place, key, before, road)
+        node.slices[0][key] = 1 << 8 * road
+        self.waiting += 1
+        node.delivered[0] += 1
+        self._sights.append((node, 0, key, 0, True))
+        return True
+
+    def _is_ahead(self, node: _Node, place: int, key: int, before: int, road: int) -> bool:
+        counts = before.to_bytes(self._width, "little")
+        if counts[road] == MOST:
+            return True
+        is_new = counts[road] == max(counts)
+        after = before + (1 << 8 * road)
+        if 0 not in after.to_bytes(self._width, "little"):
+            after -= self._one_of_each
+        self._put(node.slices[place], key, after)
+        node.delivered[0] += is_new
+        self._sights.append((node, place, key, before, is_new))
+        return is_new
+
+    def _put(self, ids: dict[int, int], key: int, counts: int) -> None:
+        self.waiting += (counts > 0) - (key in ids)
+        if counts:
+            ids[key] = counts
+        else:
+            ids.pop(key, None)
+
+    def _node(self, stream: Stream, name: str) -> _Node:
+        if self._named[stream] >= MAX_NODES:
+            name = ""
+        node = self._nodes.get((stream, name))
+        if node is None:
+            self._named[stream] += 1
+            losses = [self.losses.setdefault((upstream, name), Loss()) for upstream in self.upstreams]
+            node = self._nodes[stream, name] = _Node(len(self._starts), losses)
+        return node
+
+    # --- slices ---
+
+    def _next_slice(self, now: float) -> None:
+        for upstream_and_stream in self._blind():
+            self._blind_at[upstream_and_stream] = now
+        self._starts.insert(0, now)
+        self._waiting_in_older = self.waiting
+        for node in self._nodes.values():
+            node.slices.insert(0, {})
+            node.delivered.insert(0, 0)
+
+    def _settle(self, *, known: bool) -> None:
+        """Lets go of the oldest slice; what a road lacks in it is its loss, where that can be known."""
+        started = self._starts.pop()
+        for (stream, _), node in self._nodes.items():
+            ids, delivered = node.slices.pop(), node.delivered.pop()
+            self.waiting -= len(ids)
+            self._waiting_in_older -= len(ids)
+            self.shed += 0 if known else len(ids)
+            lacking = self._lacking(ids)
+            for road, upstream in enumerate(self.upstreams):
+                since = node.carried_since[road]
+                if since is None or since >= started:
+                    continue
+                blind_at = self._blind_at.get((upstream, stream), self._began)
+                if known and blind_at < started - self._window_seconds:
+                    node.losses[road].compared += delivered
+                    node.losses[road].missed += lacking[road]
+                else:
+                    node.losses[road].unknown += lacking[road]
+
+    def _lacking(self, ids: dict[int, int]) -> list[int]:
+        """How many events each road lacks."""
+        lacking = [0] * self._width
+        for counts, times in Counter(ids.values()).items():
+            by_road = counts.to_bytes(self._width, "little")
+            for road, brought in enumerate(by_road):
+                lacking[road] += times * (max(by_road) - brought)
+        return lacking
