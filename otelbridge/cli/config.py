@@ -10,17 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table, say
-from otelbridge.cli.settings_options import (
+from otelbridge.cli.loading import load_given, load_or_exit, tell_problems
+from otelbridge.cli.options import (
     ConfigOption,
     EndpointOption,
     KubeArmorOption,
+    OutputOption,
     ProtocolOption,
     SetOption,
-    load_given,
-    load_or_exit,
-    tell_problems,
 )
+from otelbridge.cli.output import Exit, Output, fail, print_json, print_table, say
 from otelbridge.settings.problems import SettingsError
 from otelbridge.settings.show import changed, schema, shown, starter
 

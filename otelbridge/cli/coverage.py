@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeGuard
 
 import typer
 
-from otelbridge.cli.output import Exit, Output, OutputOption, age_in_words, fail, in_words, print_json, print_table
+from otelbridge.cli.options import OutputOption
+from otelbridge.cli.output import Exit, Output, age_in_words, fail, in_words, print_json, print_table
 from otelbridge.cli.status_client import NoStatusError, ask, document_address
 from otelbridge.status.document import CoverageDocument
 from otelbridge.status.settings import DEFAULT_STATUS_PORT

@@ -16,7 +16,8 @@ import typer
 
 from otelbridge.bridge import Bridge
 from otelbridge.cli.ledger import of_queue, print_ledger
-from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, say
+from otelbridge.cli.options import OutputOption
+from otelbridge.cli.output import Exit, Output, fail, print_json, say
 from otelbridge.cli.process import stop_on_signals
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.queue.checkpoint import Account

@@ -8,8 +8,9 @@ from typing import Annotated, Any, TypeGuard
 
 import typer
 
-from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table
-from otelbridge.cli.settings_options import ConfigOption, QueueDirectoryOption, SetOption, load_or_exit
+from otelbridge.cli.loading import load_or_exit
+from otelbridge.cli.options import ConfigOption, OutputOption, QueueDirectoryOption, SetOption
+from otelbridge.cli.output import Exit, Output, fail, print_json, print_table
 from otelbridge.cli.status_client import NoStatusError, ask, document_address
 from otelbridge.queue.inspect import inspect
 from otelbridge.queue.model import QueueUnusable

@@ -1,107 +1,18 @@
-"""The command line's entry: `otelbridge COMMAND`. Each command is a file of its own beside this one."""
+"""The entry of the command line: sets up the process, and ends whatever goes wrong in a sentence and an exit code."""
 
 from __future__ import annotations
 
 import io
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
-from typing import Annotated, Any
 
-import typer
-
-from otelbridge import __version__
 from otelbridge.cli.output import Exit, abandon_output, flush_output, say
 from otelbridge.cli.process import limit_heaps, no_collection
 from otelbridge.settings.environment import quiet_grpc
 
-Commands = tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...]
-"""Name, function, and the two examples that its help ends with."""
-
-COMMANDS = {
-    "run": "otelbridge.cli.run",
-    "demo": "otelbridge.cli.demo",
-    "explain": "otelbridge.cli.explain",
-    "doctor": "otelbridge.cli.doctor.command",
-    "tail": "otelbridge.cli.tail",
-    "ledger": "otelbridge.cli.ledger",
-    "coverage": "otelbridge.cli.coverage",
-    "version": "otelbridge.cli.version",
-    "config": "otelbridge.cli.config",
-    "queue": "otelbridge.cli.queue",
-    "simulate": "otelbridge.cli.simulate",
-}
-"""Command to module; a module is imported only when its command, or help on all of them, is asked for.
-
-A module has `EXAMPLES` and a function of the command's name; or `HELP` and `COMMANDS`, for a group; or both.
-"""
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
-def application(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
-    """The command line, of some commands or of all."""
-    app = _typer("Brings KubeArmor's security events to OpenTelemetry, with nothing lost on the way.")
-    app.callback()(_top)
-    for name in names:
-        with no_collection():
-            module = import_module(COMMANDS[name])
-        if not hasattr(module, "COMMANDS"):
-            _add(app, ((name, getattr(module, name), module.EXAMPLES),))
-            continue
-        of_its_own = hasattr(module, name)
-        group = _typer(module.HELP, command_of_its_own=of_its_own)
-        if of_its_own:
-            group.callback(epilog=_epilog(module.EXAMPLES))(getattr(module, name))
-        _add(group, module.COMMANDS)
-        app.add_typer(group, name=name)
-    return app
-
-
-def _typer(help_text: str, *, command_of_its_own: bool = False) -> typer.Typer:
-    # Rich would cost a third of a second at every start, and only some commands draw.
-    return typer.Typer(
-        help=help_text,
-        no_args_is_help=not command_of_its_own,
-        invoke_without_command=command_of_its_own,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings=CONTEXT,
-    )
-
-
-def _add(app: typer.Typer, commands: Commands) -> None:
-    for name, function, examples in commands:
-        app.command(name, epilog=_epilog(examples), context_settings=CONTEXT)(function)
-
-
-def _epilog(examples: tuple[str, str]) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        print(__version__)
-        raise typer.Exit(Exit.DONE)
-
-
-def _top(
-    *,
-    _version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
-    ] = False,
-) -> None:
-    pass
-
-
-def asked_for(arguments: Sequence[str]) -> Sequence[str]:
-    """The command that the command line begins with; all of them where it begins with none, for help and hints."""
-    return arguments[:1] if arguments and arguments[0] in COMMANDS else tuple(COMMANDS)
-
 
 def main() -> None:
-    """Runs the command line and exits; whatever goes wrong ends in a sentence and an exit code."""
+    """Runs the command line and exits."""
     quiet_grpc()
     limit_heaps()  # before a library starts a thread
     for stream in (sys.stdout, sys.stderr):
@@ -109,7 +20,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows what it can
     try:
         try:
-            application(asked_for(sys.argv[1:]))()
+            _command(sys.argv[1:])
         finally:
             flush_output()
     except BrokenPipeError:
@@ -124,3 +35,17 @@ def main() -> None:
         say(f"This should not have happened: {type(error).__name__}: {error} ({place.filename}:{place.lineno}).")
         say("Please report it, with the command and the output of `otelbridge version --full`.")
         sys.exit(Exit.FAILED)
+
+
+def _command(arguments: list[str]) -> None:
+    """The bridge itself without typer, which costs each node 9 MiB and a tenth of a second; all else by typer."""
+    if arguments[:1] == ["run"]:
+        with no_collection():
+            from otelbridge.cli.service import flags_in, serve  # noqa: PLC0415  # see above
+
+        flags = flags_in(arguments[1:])
+        if flags is not None:
+            sys.exit(serve(**flags))
+    from otelbridge.cli.application import application, asked_for  # noqa: PLC0415  # see above
+
+    application(asked_for(arguments))()

@@ -11,9 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, NoReturn
-
-import typer
+from typing import Any, NoReturn
 
 from otelbridge.telemetry.escape import escape
 
@@ -41,9 +39,6 @@ class Output(StrEnum):
     JSON = "json"
 
 
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Text for people, or JSON for programs.")]
-
-
 def say(text: str) -> None:
     """Talk: one line on stderr; what others say in it (servers, files, events) cannot steer the terminal.
 
@@ -67,7 +62,7 @@ def print_json_line(document: Any) -> None:
 def fail(text: str, code: Exit = Exit.FAILED) -> NoReturn:
     """Ends the command with a sentence on stderr."""
     say(text)
-    raise typer.Exit(code)
+    raise SystemExit(code)
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Iterable[str] = ()) -> None:

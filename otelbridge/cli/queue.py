@@ -16,11 +16,12 @@ from typing import Annotated, Any
 import typer
 
 from otelbridge import __version__
+from otelbridge.cli.loading import load_or_exit
+from otelbridge.cli.options import ConfigOption, OutputOption, QueueDirectoryOption, SetOption
 from otelbridge.cli.output import (
     NANOSECONDS,
     Exit,
     Output,
-    OutputOption,
     age_in_words,
     fail,
     in_words,
@@ -30,7 +31,6 @@ from otelbridge.cli.output import (
     say,
     size_in_words,
 )
-from otelbridge.cli.settings_options import ConfigOption, QueueDirectoryOption, SetOption, load_or_exit
 from otelbridge.event import STREAMS
 from otelbridge.queue.dead_letters import leave
 from otelbridge.queue.inspect import Inspection, inspect

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from otelbridge.cli.output import Exit, Output, OutputOption, fail, print_json, print_table, say
+from otelbridge.cli.options import OutputOption
+from otelbridge.cli.output import Exit, Output, fail, print_json, print_table, say
 from otelbridge.cli.process import stop_on_signals
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.net.address import DEFAULT_PORT, HIGHEST_PORT

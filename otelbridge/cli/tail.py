@@ -20,9 +20,10 @@ import grpc
 import typer
 
 from otelbridge import __version__
+from otelbridge.cli.loading import load_or_exit
+from otelbridge.cli.options import ConfigOption, KubeArmorOption, SetOption
 from otelbridge.cli.output import Exit, fail, print_json_line, say
 from otelbridge.cli.process import stop_on_signals
-from otelbridge.cli.settings_options import ConfigOption, KubeArmorOption, SetOption, load_or_exit
 from otelbridge.cli.status_client import ANSWER_SECONDS, NoStatusError, ask, document_address
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.feed.channel import open_channel, release, start_nonce_check, start_watch

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from otelbridge import __version__
-from otelbridge.cli.output import Output, OutputOption, print_json, print_table
+from otelbridge.cli.options import OutputOption
+from otelbridge.cli.output import Output, print_json, print_table
 
 EXAMPLES = ("otelbridge version", "otelbridge version --full --output json")
 

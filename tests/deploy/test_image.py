@@ -168,7 +168,7 @@ def test_nothing_in_it_belongs_to_the_user_but_the_folder_of_the_queue(image: Im
 
 def test_nothing_is_compiled_at_a_start(image: Image) -> None:
     done = image.run_program(
-        ["/opt/otelbridge/bin/python", "-v", "-c", "import otelbridge.cli.main, otelbridge.cli.run"]
+        ["/opt/otelbridge/bin/python", "-v", "-c", "import otelbridge.cli.main, otelbridge.cli.service"]
     )
     assert done.returncode == 0, done.stderr
     compiled = [line for line in done.stderr.splitlines() if line.startswith("# code object from")]

@@ -14,7 +14,7 @@ import pytest
 import typer
 import yaml
 
-from otelbridge.cli.main import application
+from otelbridge.cli.application import application
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings

@@ -16,16 +16,17 @@ import typer
 from otelbridge.cli.doctor.endpoint import examine_endpoint
 from otelbridge.cli.doctor.kubearmor import examine_kubearmor
 from otelbridge.cli.doctor.report import EXIT_CODES, Examination, Finding, Mark, Step, StepError, exit_code
-from otelbridge.cli.output import Output, OutputOption, print_json, size_in_words
-from otelbridge.cli.settings_options import (
+from otelbridge.cli.loading import load_given
+from otelbridge.cli.options import (
     ConfigOption,
     EndpointOption,
     KubeArmorOption,
+    OutputOption,
     ProtocolOption,
     QueueDirectoryOption,
     SetOption,
-    load_given,
 )
+from otelbridge.cli.output import Output, print_json, size_in_words
 from otelbridge.queue.disk import owner_of
 from otelbridge.settings.environment import colours_wanted, environment
 from otelbridge.settings.load import Loaded

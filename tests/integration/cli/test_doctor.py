@@ -13,7 +13,7 @@ import pytest
 import trustme
 from typer.testing import CliRunner
 
-from otelbridge.cli.main import application
+from otelbridge.cli.application import application
 from otelbridge.event import Stream
 from otelbridge.simulator.endpoint import EndpointTls, OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Http, Partial, Status

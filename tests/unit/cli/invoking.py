@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from typer.testing import CliRunner
 
-from otelbridge.cli.main import application
+from otelbridge.cli.application import application
 
 
 class Ended(NamedTuple):

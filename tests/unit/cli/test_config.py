@@ -110,7 +110,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
 def test_a_light_command_does_not_load_what_only_others_need(command: str) -> None:
     heavy = ("grpc", "rich", "opentelemetry", "waitress", "cryptography")
     script = (
-        "import sys, json\nfrom otelbridge.cli.main import application, asked_for\n"
+        "import sys, json\nfrom otelbridge.cli.application import application, asked_for\n"
         f"application(asked_for([{command!r}]))\n"
         f"print(json.dumps([name for name in {heavy!r} if name in sys.modules]))"
     )

@@ -1,57 +1,14 @@
-"""The options that name settings, shared by every command that loads them; wrong settings end a command with exit 2."""
+"""Loads the settings for a command; wrong ones end it with exit 2."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from otelbridge.cli.output import Exit, say
-from otelbridge.settings.environment import CONFIG_VARIABLE, config_file, environment
+from otelbridge.settings.environment import config_file, environment
 from otelbridge.settings.load import SET_FLAG, Loaded, load
 from otelbridge.settings.problems import SettingsError
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help=f"Settings file (YAML); or the variable {CONFIG_VARIABLE}."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        SET_FLAG, metavar="KEY=VALUE", help="Set any setting, such as feed.retry.max_seconds=20. May be repeated."
-    ),
-]
-KubeArmorOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--kubearmor",
-        "-k",
-        metavar="HOST:PORT",
-        help="Relay or node to subscribe to (default localhost:32767). May be repeated.",
-    ),
-]
-EndpointOption = Annotated[
-    str | None,
-    typer.Option("--endpoint", "-e", metavar="URL", help="OTLP endpoint (default http://localhost:4317)."),
-]
-ProtocolOption = Annotated[
-    str | None,
-    typer.Option("--protocol", metavar="NAME", help="grpc, http/protobuf or console."),
-]
-QueueDirectoryOption = Annotated[
-    str | None,
-    typer.Option("--queue-directory", metavar="DIR", help="Folder of the queue (default /var/lib/otelbridge)."),
-]
-StatusPortOption = Annotated[
-    str | None,
-    typer.Option("--status-port", metavar="PORT", help="Port of probes, metrics and page (default 32799)."),
-]
-LogLevelOption = Annotated[
-    str | None,
-    typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
-]
 
 
 def load_or_exit(
@@ -75,7 +32,7 @@ def load_or_exit(
         loaded = load_given(config, sets, check_files=check_files, **flags)
     except SettingsError as error:
         tell_problems(error)
-        raise typer.Exit(Exit.WRONG_USAGE) from None
+        raise SystemExit(Exit.WRONG_USAGE) from None
     if not quiet:
         for note in loaded.notes:
             say(f"Note: {note}")
