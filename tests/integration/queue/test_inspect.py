@@ -9,9 +9,9 @@ import pytest
 from otelbridge.event import Stream
 from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.dead_letters import leave
-from otelbridge.queue.inspect import inspect
+from otelbridge.queue.inspect import ROWS_AT_ONCE, inspect
 from otelbridge.queue.model import Accepted, QueueUnusable, Refused
-from tests.integration.queue.oracle import assert_balanced, drain, numbers_of, open_queue, put, take
+from tests.integration.queue.oracle import assert_balanced, batch_of, drain, numbers_of, open_queue, put, take
 from tests.waiting import eventually
 
 
@@ -42,6 +42,15 @@ def test_a_queue_can_be_looked_at_while_its_bridge_runs_after_a_crash_and_at_res
     with inspect(live) as seen:
         assert seen.verify().records == 9
     assert {path.name: path.stat().st_mtime_ns for path in live.iterdir()} == before, "looking leaves no trace"
+
+
+def test_a_long_queue_is_listed_without_a_batch_missing_or_twice(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    queue.put([batch_of(Stream.LOGS, [n]) for n in range(2 * ROWS_AT_ONCE + 1)])
+    queue.close()
+    with inspect(tmp_path) as seen:
+        listed = [numbers_of(batch.request) for one in seen.batches() if (batch := seen.batch(one.number))]
+    assert listed == [[n] for n in range(2 * ROWS_AT_ONCE + 1)]
 
 
 def test_verify_names_a_damaged_batch(tmp_path: Path) -> None:

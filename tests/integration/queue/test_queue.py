@@ -284,6 +284,19 @@ def test_logs_never_push_out_alerts_and_gap_records_always_find_room(tmp_path: P
     queue.close()
 
 
+def test_spans_take_a_sixteenth_of_the_queue_and_make_room_for_one_another(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path, max_bytes=4 * MIB)
+    for n in range(4):
+        put(queue, Stream.SPANS, range(n * 128, (n + 1) * 128))
+    assert queue.held()[Stream.SPANS] == 512
+    assert dropped(queue, "queue_full") == {}
+    put(queue, Stream.SPANS, range(512, 640))
+    assert queue.held()[Stream.SPANS] == 512
+    assert dropped(queue, "queue_full") == {Stream.SPANS: 128}
+    assert_balanced(queue)
+    queue.close()
+
+
 def test_a_leased_batch_is_not_shed(tmp_path: Path) -> None:
     queue = open_queue(tmp_path, max_bytes=4 * MIB, overflow="drop_oldest")
     for n in range(64):
