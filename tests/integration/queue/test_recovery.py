@@ -128,6 +128,19 @@ def test_a_database_with_a_broken_tree_gives_back_nearly_all(tmp_path: Path) -> 
     assert judge_start(directory, owed, settled) == 0
 
 
+def test_what_only_the_log_has_is_carved_too(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path / "queue")
+    for n in range(60):
+        put(queue, Stream.LOGS, [n])
+    queue.upkeep.stop()
+    shutil.copytree(tmp_path / "queue", tmp_path / "crashed")
+    database, log = (tmp_path / "crashed" / name for name in ("queue.db", "queue.db-wal"))
+    assert database.stat().st_size < log.stat().st_size
+    found = sorted(n for _, batch in carve(database) for n in numbers_of(batch.request))
+    assert sorted(set(found)) == list(range(60))
+    queue.close()
+
+
 @pytest.mark.parametrize("running", [True, False], ids=["running", "at a start"])
 def test_what_was_delivered_does_not_come_back_out_of_the_remains_of_a_broken_file(
     tmp_path: Path, running: bool

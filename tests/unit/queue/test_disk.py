@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.queue.disk import INSTANCE_FILE, DiskError, disk_error_of, stable_instance_id
+from otelbridge.queue.disk import INSTANCE_FILE, DiskError, disk_error_of, sentence, stable_instance_id
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,10 @@ def test_a_link_is_not_followed_and_a_folder_that_cannot_be_made_is_no_reason_to
     uuid.UUID(stable_instance_id(tmp_path))
     assert target.read_text(encoding="ascii") == "precious"
     uuid.UUID(stable_instance_id(target / "below a file"))
+
+
+def test_an_error_is_said_with_sqlites_name_for_it_where_it_has_one() -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    assert sentence(error) == "disk I/O error"
+    error.sqlite_errorname = "SQLITE_IOERR_WRITE"
+    assert sentence(error) == "disk I/O error (SQLITE_IOERR_WRITE)"

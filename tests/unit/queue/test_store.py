@@ -113,3 +113,16 @@ def test_what_is_put_reaches_the_platter_in_full_mode_and_what_only_forgets_need
     assert mode_after(Change(deletes=[Span(number, number)])) == NORMAL
     assert mode_after(Change(notes={"key": "value"})) == after_a_put
     store.close()
+
+
+def test_the_file_grows_to_its_bound_and_no_further(tmp_path: Path) -> None:
+    path = tmp_path / "q.db"
+    store = open_store(path, max_file_bytes=1 << 20)
+    batch = Batch(stream=Stream.LOGS, request=bytes(1 << 16), records=1, oldest_received_unix_nano=1)
+    for n in range(1, 15):
+        store.apply(Change(inserts={row_id(Stream.LOGS, n): batch}), b"")
+    with pytest.raises(sqlite3.OperationalError) as full:  # beside the schema there is no room for another
+        store.apply(Change(inserts={row_id(Stream.LOGS, 15): batch}), b"")
+    assert full.value.sqlite_errorname == "SQLITE_FULL"
+    store.close()
+    assert path.stat().st_size <= 1 << 20
