@@ -26,6 +26,8 @@ class Bridge:
     """Settings over the defaults."""
     through_collector: bool = False
     """It feeds a Collector with a persistent queue, and that the endpoint."""
+    two_roads: bool = False
+    """It has two subscriptions to the same events, and delivers each once."""
 
 
 GRPC_GZIP = Bridge(name="gRPC, gzip")
@@ -58,6 +60,9 @@ def command(bridge: Bridge, folder: Path, *, upstream: str, endpoint: str, statu
         "send": {"endpoint": endpoint, "protocol": bridge.protocol, "compression": bridge.compression},
         "status": {"port": status_port},
     }
+    if bridge.two_roads:  # one server by two names: to the bridge these are two upstreams
+        second = f"localhost:{upstream.rpartition(':')[2]}"
+        sections["feed"] = {"endpoints": [upstream, second], "roads": True}
     if bridge.protocol == "http/protobuf":  # the bridge's own telemetry goes to another path of the same server
         own = {"protocol": "http/protobuf", "endpoint": endpoint.replace("/v1/logs", "/v1/own")}
         sections["telemetry"] = {"traces": own, "metrics": own}

@@ -46,7 +46,7 @@ MEASUREMENTS = {
     "cost": Measurement("CPU per event, beside the SDK bridge and the Collector", cost.measure),
     "yardstick": Measurement("every figure of a node's bridge, beside a minimal Go bridge", yardstick.measure_mixed),
     "yardstick_alerts": Measurement("the same with policy alerts only", yardstick.measure_alerts),
-    "options": Measurement("what rules and floods cost", options.measure),
+    "options": Measurement("what rules, floods and a second road cost", options.measure),
     "components": Measurement("CPU per event by thread and component", components.measure),
     "latency": Measurement("from event to arrival", latency.measure),
     "disk": Measurement("from receipt to disk", disk.measure),

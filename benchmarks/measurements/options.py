@@ -1,4 +1,4 @@
-"""What options cost: twenty rules, and floods that are counted, each beside the same bridge without, turn by turn."""
+"""What options cost: twenty rules, floods that are counted, a second road: each beside a bridge without, by turns."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from benchmarks.measurements.bench import STEADY_RATE, Bench, Facts
 from benchmarks.rig import Road
 
 PLAIN = "without"
+TWO_ROADS = "two roads"
 RULES = tuple(
     {"name": f"rule {number}", "action": "drop", "namespace": [f"nowhere-{number}-*"], "operation": ["File"]}
     for number in range(20)
@@ -29,17 +30,19 @@ OPTIONS: dict[str, Bridge] = {
             "queue": {"retain_seconds": 3600},
         },
     ),
+    TWO_ROADS: replace(GRPC_GZIP, name=TWO_ROADS, two_roads=True),
 }
 POLL_SECONDS = 0.2
 
 
 def measure(bench: Bench) -> Facts:
-    """CPU per event received, until nothing is held any more; and its ratio to the plain one's of the same round."""
+    """CPU per event, until nothing is held any more; and its ratio to the plain one's of the same round."""
     seconds, rate = bench.pick(quick=2.0, full=3.0), bench.rate(STEADY_RATE)
     costs: dict[str, list[float]] = {name: [] for name in OPTIONS}
     with ExitStack() as stack:
         roads = {name: stack.enter_context(bench.road(one, Corpus())) for name, one in OPTIONS.items()}
         for road in roads.values():
+            watch_all(road)
             carry(road, rate, round(rate * seconds))
         for turn in range(bench.pick(quick=3, full=9)):
             for name in list(roads) if turn % 2 else reversed(roads):
@@ -63,15 +66,26 @@ def measure(bench: Bench) -> Facts:
     }
 
 
+def watch_all(road: Road) -> None:
+    """Returns once every subscription watches."""
+    while any(one["state"] != "watching" for one in road.status()["subscriptions"]):
+        time.sleep(POLL_SECONDS)
+        road.bridge.check()
+
+
 def carry(road: Road, rate: float, events: int) -> float:
-    """Sends events, waits until all are received and nothing is held; microseconds of the bridge's CPU for each."""
+    """Sends events, waits until all are received and nothing is held; microseconds of the bridge's CPU for each.
+
+    A second road brings each event a second time, and it counts once.
+    """
     before, spent = received(road), road.bridge.cpu_seconds()
     said = road.generator.ask(f"{rate} {events}", within_seconds=3 * events / rate + 60)
-    expected: int = before + said["published"] - said["dropped"]
+    copies = len(road.status()["subscriptions"])
+    expected: int = before + copies * said["published"] - said["dropped"]
     while received(road) < expected or road.held():
         time.sleep(POLL_SECONDS)
         road.bridge.check()
-    return 1e6 * (road.bridge.cpu_seconds() - spent) / max(1, expected - before)
+    return 1e6 * copies * (road.bridge.cpu_seconds() - spent) / max(1, expected - before)
 
 
 def received(road: Road) -> int:

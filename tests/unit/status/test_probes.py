@@ -182,3 +182,15 @@ def test_nodes_that_are_silent_are_named() -> None:
     result = _ready(replace(WATCHING, silent_nodes=("a", "b")))
     assert result.ok
     assert result.checks[0].why == "watching; silent against their habit: a, b"
+
+
+def test_a_lost_road_is_no_fault_while_another_road_to_the_same_events_is_watched() -> None:
+    lost = _blind(SubscriptionState.HOLDING, 500, covered_by="relay-b:32767", last_error="PERMISSION_DENIED")
+
+    result = _ready(lost, replace(WATCHING, upstream="relay-b:32767"))
+
+    assert result.ok
+    assert result.checks[0].why == (
+        "holding, but relay-b:32767, a road to the same events, is watched: PERMISSION_DENIED"
+    )
+    assert not _ready(replace(lost, covered_by="")).ok

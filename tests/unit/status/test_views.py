@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from otelbridge.event import Stream
+from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.queue.model import Depth
-from otelbridge.status.answers import seeing
+from otelbridge.status.answers import missed, seeing
 from otelbridge.status.components import OBSERVED, Components
 from otelbridge.status.document import subscription_document
 from otelbridge.status.probes import readyz
@@ -145,3 +146,22 @@ def test_a_connection_on_which_no_node_has_been_heard_is_said_in_every_view() ->
     probe = readyz([status], EMPTY, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
     assert probe.ok
     assert probe.checks[0].why == "watching; connected for 12 s, but no node has been heard"
+
+
+def test_a_lost_road_is_a_warning_while_another_one_sees_and_its_gaps_are_not_missed_events() -> None:
+    now = time.time_ns()
+    lost = subscription(
+        SubscriptionState.WAITING, StreamState.CLOSED, StreamState.CLOSED, now=now, covered_by="relay-b:32767"
+    )
+    seen = subscription(SubscriptionState.WATCHING, StreamState.WATCHING, StreamState.WATCHING, now=now)
+
+    answer = seeing([lost, seen])
+    assert (answer["mood"], answer["word"], answer["runbook"]) == ("warn", "a road is lost", "otelbridgeblind")
+    assert answer["sentence"].startswith(f"Yes, by relay-b:32767. Another road, {UPSTREAM}, is blind since ")
+    gap = Gap(
+        stream=Stream.ALERTS, upstream=UPSTREAM, cause=GapCause.DISCONNECT, started_unix_nano=now - SECOND,
+        ended_unix_nano=now, covered_by="relay-b:32767",
+    )  # fmt: skip
+    assert missed([gap], [], {}, now)["mood"] == "good"
+    assert missed([replace(gap, covered_by="")], [], {}, now)["mood"] == "past"
+    assert metrics(lost)["otelbridge.source.blind.time"][0][0] >= BLIND_SECONDS, "the alert fires: a road is gone"
