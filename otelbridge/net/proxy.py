@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import ipaddress
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from fnmatch import fnmatchcase
+from urllib.parse import quote, unquote, urlsplit
 
 from otelbridge.setting import section, setting
 
@@ -48,7 +50,9 @@ class Proxy:
     @property
     def url(self) -> str:
         """With the credentials, for who dials it."""
-        return f"http://{self.user}@{str(self).removeprefix('http://')}" if self.user else str(self)
+        # Some write their password as it is, and C-core would take an @ in it for the end of it.
+        user = ":".join(quote(unquote(part), safe="") for part in self.user.split(":", 1))
+        return f"http://{user}@{str(self).removeprefix('http://')}" if self.user else str(self)
 
     @property
     def authorization(self) -> str:
@@ -72,9 +76,9 @@ def parse_proxy(text: str) -> Proxy:
     try:
         parts = urlsplit(text if separator else f"//{text}")
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"is no address of a proxy: {error}") from None
-    if not host:
+    except ValueError:  # its text may hold a password
+        host, port = None, None
+    if not host or port == 0:
         raise ValueError("is no address of a proxy; write http://host:port")
     return Proxy(host=host, port=port or DEFAULT_PROXY_PORT, user=parts.netloc.rpartition("@")[0])
 
@@ -93,30 +97,37 @@ def grpc_options(proxy: Proxy | None) -> dict[str, str | int]:
 
 
 def _is_this_machine(host: str) -> bool:
-    if host.lower().rstrip(".") == "localhost":
+    if f".{host.lower().rstrip('.')}".endswith(".localhost"):
         return True
+    address = _address(host)
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host is; None for a name."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        return False
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
 def _spares(pattern: str, host: str, port: int) -> bool:
     """Whether a pattern of NO_PROXY holds for an address, in any of the forms in use."""
-    pattern, host = pattern.strip().lower().rstrip("."), host.lower().rstrip(".")
-    if pattern == "*":
-        return True
+    pattern, host = pattern.strip().lower().rpartition("://")[2].rstrip("/."), host.lower().rstrip(".")
+    address = _address(host)
     try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(pattern.strip("[]"), strict=False)
+        if address is not None:
+            return address in ipaddress.ip_network(_address(pattern) or pattern.strip("[]"), strict=False)
     except ValueError:
-        pass  # a name on either side
+        pass  # a name
     name, colon, wanted = pattern.rpartition(":")
     if colon and wanted.isdigit() and (":" not in name or name.endswith("]")):
-        if int(wanted) != port:
-            return False
-        return _spares(name, host, port)
+        return int(wanted) == port and _spares(name, host, port)
     domain = pattern.removeprefix("*").removeprefix(".")
-    return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+    if domain and (host == domain or (address is None and host.endswith(f".{domain}"))):
+        return True
+    return "*" in pattern and fnmatchcase(host, pattern.replace("[", "[[]"))
 
 
 def connect_through(proxy: Proxy, host: str, port: int, dial: Callable[[str, int], socket.socket]) -> socket.socket:
@@ -126,7 +137,7 @@ def connect_through(proxy: Proxy, host: str, port: int, dial: Callable[[str, int
         proxy: which one.
         host: where to; the proxy looks the name up.
         port: where to.
-        dial: connects to the proxy; its timeout stays on the socket.
+        dial: connects to the proxy; its timeout stays on the socket, and is the whole answer's.
 
     Raises:
         ProxyRefusedError: the proxy answers with another status than 2xx.
@@ -145,9 +156,16 @@ def _ask_to_connect(proxy: Proxy, connected: socket.socket, authority: str) -> N
     lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
     if proxy.authorization:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    timeout = connected.gettimeout()
+    until = None if timeout is None else time.monotonic() + timeout
     connected.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
     answer = b""
     while END_OF_HEADERS not in answer:
+        if until is not None:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"the proxy {proxy} does not answer in time")
+            connected.settimeout(left)
         more = connected.recv(1)  # not a byte beyond the headers: what follows is the other end's
         answer += more
         if not more or len(answer) > MOST_ANSWER_BYTES:
@@ -155,3 +173,4 @@ def _ask_to_connect(proxy: Proxy, connected: socket.socket, authority: str) -> N
     status = answer.partition(b"\r\n")[0].decode("latin-1")
     if not status.partition(" ")[2].startswith("2"):
         raise ProxyRefusedError(f"the proxy {proxy} does not connect to {authority}: {status}")
+    connected.settimeout(timeout)

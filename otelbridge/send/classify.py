@@ -168,6 +168,8 @@ FEWER_HEADERS = (
 )
 CLIENT_CERTIFICATE = "check send.cert_file and send.key_file: a client certificate is expected there, or another one"
 PROXY_CREDENTIALS = "put user and password of the proxy into its URL (send.proxy), or name the endpoint in NO_PROXY"
+PROXY_MAY_ANSWER = "or name the endpoint in NO_PROXY"
+"""Over HTTP in the clear nobody can tell who answers."""
 PROXY_REFUSES = "let the proxy pass connections to the endpoint, or name the endpoint in NO_PROXY"
 REFUSES_EVERYTHING = (
     f"check send.endpoint (port {OTLP_GRPC_PORT} is usually gRPC, {OTLP_HTTP_PORT} HTTP), "
@@ -233,7 +235,10 @@ WORDS: tuple[Words, ...] = (
         PROXY_CREDENTIALS,
     ),
     _words(
-        r"proxy returned response code 4|HTTP/1\.\d 4", "UNAVAILABLE ProxyRefusedError", Meaning.HOLD, PROXY_REFUSES
+        r"proxy returned response code [34]|HTTP/1\.\d [34]",
+        "UNAVAILABLE ProxyRefusedError",
+        Meaning.HOLD,
+        PROXY_REFUSES,
     ),
     # The words of grpc-go, grpc-java, C-core, tonic and .NET all hold one of these.
     # A record's own text may hold "gzip" as well (a process of that name), so it takes more than that beside a 400.
@@ -575,8 +580,10 @@ def hidden(
     if isinstance(outcome, Hold):
         troubles = [credentials.trouble(), certificates.trouble if certificates is not None else ""]
         why += "".join(f" ({trouble})" for trouble in troubles if trouble)
-    if proxy is not None and isinstance(outcome, RetryLater | Hold) and str(proxy) not in why:
+    if proxy is not None and str(proxy) not in why:
         why += f" (through the proxy {proxy})"
+        if isinstance(outcome, Hold) and outcome.code.isdigit() and PROXY_MAY_ANSWER not in outcome.cure:
+            outcome = replace(outcome, cure=f"{outcome.cure}; {PROXY_MAY_ANSWER}")
     return replace(outcome, why=why)
 
 

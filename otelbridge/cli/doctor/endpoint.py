@@ -24,6 +24,9 @@ from otelbridge.send.settings import SendSettings, Target, send_target
 
 STEP_SECONDS = 5.0
 CREDENTIAL_CODES = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "401", "403", "407"})
+PROXY_LOGIN = "HTTP/1.1 407"
+PUT_LOGIN = "Put user and password of the proxy into its URL (send.proxy, HTTP_PROXY, HTTPS_PROXY)"
+CORRECT_PROXY = "Correct send.proxy (HTTP_PROXY, HTTPS_PROXY)"
 TEST_EVENT = "otelbridge.doctor"
 TEST_BODY = "otelbridge doctor: a test record, nothing has happened."
 
@@ -46,6 +49,11 @@ def examine_endpoint(settings: SendSettings, *, send_test_record: bool) -> list[
 def _way(target: Target, settings: SendSettings, examination: Examination) -> None:
     addresses: list[str] = []
     proxy = proxy_for(target.host, target.port, settings.proxy, tls=target.tls)
+    tunnel = target.tls or settings.protocol == "grpc"
+
+    def connect() -> socket.socket:
+        return _connected(target, addresses, proxy, tunnel=tunnel)
+
     with examination.step(Step.ENDPOINT_DNS) as step:
         addresses = [] if proxy else _resolved(target)
         step.finding = (
@@ -60,21 +68,19 @@ def _way(target: Target, settings: SendSettings, examination: Examination) -> No
     plain: socket.socket | None = None
     try:
         with examination.step(Step.ENDPOINT_TCP) as step:
-            plain = _connected(target, addresses, proxy)
+            plain = connect()
             through = f" through the proxy {proxy}" if proxy else ""
             step.finding = (
                 f"Connected to {plain.getpeername()[0] if not proxy else target.host} port {target.port}{through}."
             )
-        if plain is not None and not target.tls and speaks_tls(lambda: _connected(target, addresses, proxy)):
+        if plain is not None and not target.tls and (tunnel or proxy is None) and speaks_tls(connect):
             with examination.step(Step.ENDPOINT_TLS):
                 wrong, cure = in_words(TLS_SEEN, "send")
                 raise StepError(sentence(f"{wrong}, and send.endpoint asks for plaintext"), sentence(cure))
         if plain is not None and target.tls:
             with examination.step(Step.ENDPOINT_TLS) as step:
                 dialled = [plain]
-                step.finding = _shaken(
-                    lambda: dialled.pop() if dialled else _connected(target, addresses, proxy), target, settings
-                )
+                step.finding = _shaken(lambda: dialled.pop() if dialled else connect(), target, settings)
     finally:
         if plain is not None:
             plain.close()
@@ -91,16 +97,20 @@ def _resolved(target: Target) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _connected(target: Target, addresses: list[str], proxy: Proxy | None) -> socket.socket:
+def _connected(target: Target, addresses: list[str], proxy: Proxy | None, *, tunnel: bool) -> socket.socket:
+    """A connection to the target; or to the proxy, where it is given the requests themselves instead of a tunnel."""
     if proxy is not None:
         try:
+            if not tunnel:
+                return socket.create_connection((proxy.host, proxy.port), STEP_SECONDS)
             return connect_through(
                 proxy, target.host, target.port, lambda *at: socket.create_connection(at, STEP_SECONDS)
             )
         except OSError as error:
+            wants_login = PROXY_LOGIN in str(error)
             raise StepError(
                 f"No connection through the proxy {proxy}: {error.strerror or error}.",
-                f"Correct send.proxy (HTTP_PROXY, HTTPS_PROXY), or name {target.host} in NO_PROXY.",
+                f"{PUT_LOGIN if wants_login else CORRECT_PROXY}, or name {target.host} in NO_PROXY.",
             ) from None
     failures = []
     for address in addresses:

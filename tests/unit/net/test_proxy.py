@@ -34,6 +34,19 @@ PROXY = "http://user:p%40ss@proxy:3128"
         ("[fd00::1]:443", "fd00::1", 4317, False),
         ("", "collector.example", 4317, False),
         (".", "collector.example", 4317, False),
+        ("http://collector.example:4317/", "collector.example", 4317, True),
+        ("https://collector.example", "collector.example", 4317, True),
+        ("10.1.2.*", "10.1.2.3", 4317, True),
+        ("10.1.2.*", "10.1.3.3", 4317, False),
+        ("*.exa*.org", "a.example.org", 4317, True),
+        ("10.0.0.0/8:4317", "10.1.2.3", 4317, True),
+        ("10.0.0.0/255.0.0.0", "10.1.2.3", 4317, True),
+        ("2.3", "10.1.2.3", 4317, False),
+        ("10.1.2.3", "::ffff:10.1.2.3", 4317, True),
+        ("fe80::1%eth0", "fe80::1%eth0", 4317, True),
+        ("[", "collector.example", 4317, False),
+        ("*[", "collector.example", 4317, False),
+        (":", "collector.example", 4317, False),
     ],
 )
 def test_no_proxy_is_read_in_every_form(pattern: str, host: str, port: int, *, straight: bool) -> None:
@@ -41,7 +54,10 @@ def test_no_proxy_is_read_in_every_form(pattern: str, host: str, port: int, *, s
     assert (proxy_for(host, port, settings, tls=False) is None) is straight
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "127.0.0.1", "127.9.9.9", "::1"])
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST.", "127.0.0.1", "127.9.9.9", "::1", "a.localhost", "0.0.0.0", "::", "::ffff:127.0.0.1"],
+)
 def test_this_machine_needs_no_proxy(host: str) -> None:
     assert proxy_for(host, 4317, ProxySettings(http=PROXY, https=PROXY), tls=True) is None
 
@@ -59,7 +75,22 @@ def test_a_proxys_password_is_sent_and_not_shown() -> None:
     assert grpc_options(proxy) == {"grpc.http_proxy": PROXY}
 
 
-@pytest.mark.parametrize("text", ["socks5://proxy:1080", "https://proxy", "http://", "http://[::1", "http://p:99999"])
+def test_a_password_that_is_written_as_it_is_reaches_grpc_whole() -> None:
+    proxy = parse_proxy("http://me:p@ss word:x@proxy:3128")
+    assert (proxy.host, proxy.port) == ("proxy", 3128)
+    assert grpc_options(proxy) == {"grpc.http_proxy": "http://me:p%40ss%20word%3Ax@proxy:3128"}
+    assert proxy.authorization == parse_proxy(proxy.url).authorization
+
+
+def test_what_may_be_a_password_is_not_shown_by_the_error() -> None:
+    with pytest.raises(ValueError, match="is no address") as error:
+        parse_proxy("http://user:secret")
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://proxy:0", "socks5://proxy:1080", "https://proxy", "http://", "http://[::1", "http://p:99999"]
+)
 def test_what_is_no_proxy_is_refused_in_words(text: str) -> None:
     with pytest.raises(ValueError, match=r"^is "):
         parse_proxy(text)
