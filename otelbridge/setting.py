@@ -7,7 +7,6 @@ variable, a flag or a quoted YAML value is read as a number or a switch where on
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -142,6 +141,8 @@ def section_from(model: type[T], values: Mapping[str, Any]) -> T:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The closest known word as a sentence, or empty when none is close."""
+    import difflib  # noqa: PLC0415 - for a mistake only
+
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=CLOSE_ENOUGH)
     return f"Did you mean {close[0]}?" if close else ""
 

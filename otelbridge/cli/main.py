@@ -7,7 +7,7 @@ import sys
 import traceback
 
 from otelbridge.cli.output import Exit, abandon_output, flush_output, say
-from otelbridge.cli.process import limit_heaps, no_collection
+from otelbridge.cli.process import import_without_openssl, limit_heaps, no_collection
 from otelbridge.settings.environment import quiet_grpc
 
 
@@ -41,6 +41,7 @@ def _command(arguments: list[str]) -> None:
     """The bridge itself without typer, which costs each node 9 MiB and a tenth of a second; all else by typer."""
     if arguments[:1] == ["run"]:
         with no_collection():
+            import_without_openssl("hashlib", "grpc")
             from otelbridge.cli.service import flags_in, serve  # noqa: PLC0415  # see above
 
         flags = flags_in(arguments[1:])

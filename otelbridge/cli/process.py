@@ -10,10 +10,12 @@ import ctypes
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import FrameType
 
 from otelbridge.cli.output import Exit
@@ -107,6 +109,22 @@ def no_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def import_without_openssl(*names: str) -> None:
+    """Imports modules that use OpenSSL where it is there and do without it otherwise, as Python allows for: 4 MiB.
+
+    Of asyncio, which grpc brings, nothing here is used; hashlib has the digests itself. Whoever needs TLS imports ssl
+    later, and has it.
+    """
+    hidden = [name for name in ("_hashlib", "_ssl") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an import of it fails
+    try:
+        for name in names:
+            import_module(name)
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def spare_what_stays() -> None:

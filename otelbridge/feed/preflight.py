@@ -13,7 +13,6 @@ more come back in a second than by the backoff alone.
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -319,24 +318,32 @@ class _Walk:
         self._socket = None
         return self._take_socket()
 
+    def _broken(self, error: OSError, closed: str) -> str:
+        """What broke a connection; `closed` where TLS was ended without a word."""
+        if not self._tls.enabled:
+            return error.strerror or str(error)
+        import ssl  # noqa: PLC0415 - with OpenSSL: for TLS only
+
+        if isinstance(error, ssl.SSLEOFError):
+            return closed
+        if not isinstance(error, ssl.SSLError):
+            return error.strerror or str(error)
+        # TLS 1.3: a client certificate is refused after the handshake, and shows at the first read.
+        reason = error.reason or str(error)
+        wrong, cure = in_words(fault_in(reason) or HANDSHAKE_FAILED, "feed.tls")
+        raise _StepError(f"{wrong} ({reason})", cure, configuration=True) from None
+
     def speak_http2(self) -> None:
         assert self._socket is not None, "connect comes before"
         head, broken = b"", "the server closed the connection"
         try:
             self._socket.sendall(HTTP2_GREETING)
             head = self._socket.recv(HTTP1_STATUS_BYTES)
-        except ssl.SSLEOFError:
-            pass
-        except ssl.SSLError as error:
-            # TLS 1.3: a client certificate is refused after the handshake, and shows at the first read.
-            reason = error.reason or str(error)
-            wrong, cure = in_words(fault_in(reason) or HANDSHAKE_FAILED, "feed.tls")
-            raise _StepError(f"{wrong} ({reason})", cure, configuration=True) from None
         except TimeoutError:
             text = f"the server is connected but sends no HTTP/2 settings within {self._timeout:g} s"
             raise _StepError(text, f"it looks frozen: {_ITS_LOG}", configuration=False) from None
         except OSError as error:
-            broken = error.strerror or str(error)
+            broken = self._broken(error, broken)
         if is_http2_answer(head):
             return
         if head.startswith(b"HTTP/1") and (status := gateway_status(head)):

@@ -6,7 +6,6 @@ No cure advises less security, unless the server was seen to answer in plaintext
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -160,6 +159,8 @@ def in_words(fault: TlsFault, section: str) -> tuple[str, str]:
 
 def speaks_tls(connect: Callable[[], socket.socket]) -> bool:
     """Whether a handshake succeeds, whatever the certificate is worth; nothing is sent over it."""
+    import ssl  # noqa: PLC0415 - with OpenSSL: once a connection is in doubt
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

@@ -5,16 +5,18 @@ grpcio takes any bytes and reports a bad pair as UNAVAILABLE at the first call, 
 
 from __future__ import annotations
 
-import hashlib
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from otelbridge.net.files import Place, TlsFileError, Validity, WatchedFiles, read_bounded
+
+if TYPE_CHECKING:
+    import ssl
 
 FILE_NAMES = ("ca_file", "cert_file", "key_file")
 
@@ -136,6 +138,8 @@ def client_context(files: TlsFiles, alpn: str = "") -> ssl.SSLContext:
     Raises:
         OSError: the files changed since they were checked, and no longer fit.
     """
+    import ssl  # noqa: PLC0415 - with OpenSSL: for TLS only
+
     context = ssl.create_default_context(cadata=files.ca.decode("ascii", "replace") if files.ca else None)
     if files.cert_path is not None:
         context.load_cert_chain(files.cert_path, files.key_path)
@@ -146,9 +150,9 @@ def client_context(files: TlsFiles, alpn: str = "") -> ssl.SSLContext:
 
 def digest_of(*contents: bytes | None) -> str:
     """One digest of several contents."""
-    digest = hashlib.sha256()
+    digest = sha256()
     for content in contents:
-        digest.update(hashlib.sha256(content or b"").digest())
+        digest.update(sha256(content or b"").digest())
     return digest.hexdigest()
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
 import time
 from calendar import timegm
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from email.utils import parsedate_tz
 from enum import StrEnum
-from http.client import BadStatusLine, RemoteDisconnected
 from typing import NamedTuple
 
 import grpc
-from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from google.rpc import error_details_pb2, status_pb2
@@ -368,13 +365,15 @@ def of_broken_connection(error: Exception, target: Target) -> Outcome:
     """
     if isinstance(error, TimeoutError):
         return RetryLater(code="timeout", why=_short(str(error)) or "no answer in time")
+    import ssl  # noqa: PLC0415 - with OpenSSL, which HTTP has brought by then
+
     if isinstance(error, ssl.SSLError):
         why = getattr(error, "verify_message", "") or getattr(error, "reason", None) or str(error)
         fault = fault_in(why)
         cure = in_words(fault, "send")[1] if fault else ""
         return Hold(code="tls", why=why, cure=cure) if fault else RetryLater(code="tls", why=_short(why))
     name, why = type(error).__name__, _short(str(error)) or "the connection broke"
-    if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
+    if name == "BadStatusLine":
         beginnings = {TLS_ALERT: USE_HTTPS, HTTP2: USE_GRPC}
         cure = next((cure for begin, cure in beginnings.items() if str(error).startswith(begin)), NOT_OTLP)
         return Hold(code=name, why=f"it does not speak HTTP/1.1: {why}", cure=cure)
@@ -383,7 +382,7 @@ def of_broken_connection(error: Exception, target: Target) -> Outcome:
         cure = said.cure
     elif name in NO_ANSWER:
         cure = NOT_OTLP
-    elif isinstance(error, RemoteDisconnected | ConnectionResetError) and target.port == OTLP_GRPC_PORT:
+    elif isinstance(error, ConnectionResetError) and target.port == OTLP_GRPC_PORT:
         cure = USE_GRPC
     return Hold(code=name, why=why, cure=cure) if cure else RetryLater(code=name, why=why)
 
@@ -515,6 +514,8 @@ def _unknown(answer: ExportLogsServiceResponse) -> Iterator[tuple[Message, int]]
 
 def _json_answer(body: bytes) -> ExportLogsServiceResponse | None:
     """As in protobuf's JSON; keys that are not known are a newer OTLP's only beside those that are."""
+    from google.protobuf import json_format  # noqa: PLC0415 - for OTLP/HTTP only
+
     try:
         known = not PARTIAL_SUCCESS.isdisjoint(json.loads(body))
         return json_format.Parse(body, ExportLogsServiceResponse(), ignore_unknown_fields=known)

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from statistics import median
 from typing import Any, NamedTuple
 
 DAY_SECONDS = 86_400.0
@@ -85,7 +84,8 @@ class Habit:
         if now - self.first < LEARNING_SECONDS or not self.longest:
             return None
         whole = self.longest[:-1] if len(self.longest) > 1 and self.day == int(now // DAY_SECONDS) else self.longest
-        return median(whole)
+        ordered, middle = sorted(whole), len(whole) // 2
+        return ordered[middle] if len(whole) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 class Report(NamedTuple):

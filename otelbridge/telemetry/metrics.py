@@ -29,6 +29,7 @@ from otelbridge.telemetry import events as e
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.escape import escape
 from otelbridge.telemetry.events import Event
+from otelbridge.telemetry.exposition import name_on_metrics
 
 NANOSECONDS = 1_000_000_000
 
@@ -378,15 +379,12 @@ class Instruments:
         create[instrument.kind](instrument.name, [callback], instrument.unit, instrument.description)
 
 
-_SUFFIX_BY_UNIT = {"s": "_seconds", "By": "_bytes"}
-"""Units that the Prometheus exporter puts into a name; annotations such as `{event}` are left out (a plain `1` would become `_ratio` in some translations)."""
 _COUNTERS = frozenset({InstrumentKind.COUNTER, InstrumentKind.OBSERVABLE_COUNTER})
 
 
 def prometheus_name(instrument: Instrument) -> str:
     """The name on /metrics: what a dashboard asks for. A histogram's has `_bucket`, `_sum` and `_count` beside it."""
-    total = "_total" if instrument.kind in _COUNTERS else ""
-    return instrument.name.replace(".", "_") + _SUFFIX_BY_UNIT.get(instrument.unit, "") + total
+    return name_on_metrics(instrument.name, instrument.unit, counter=instrument.kind in _COUNTERS)
 
 
 def prometheus_label(attribute: str) -> str:

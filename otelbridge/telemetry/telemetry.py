@@ -14,12 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TextIO, TypeVar
 
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from prometheus_client import CollectorRegistry, generate_latest
-
 from otelbridge.event import Gap
 from otelbridge.telemetry.events import BatchAccepted, Event, EventsEncoded, GapEnded
 from otelbridge.telemetry.exporters import Exporters, Headers, Providers, open_exporters
+from otelbridge.telemetry.exposition import PullReader
 from otelbridge.telemetry.log import FORMATS, Level, Libraries, Limit, Line, LineWriter, level_of, line_of, timestamp
 from otelbridge.telemetry.metrics import OWN, Instrument, Instruments, Reading, of_process
 from otelbridge.telemetry.names import SCOPE
@@ -137,13 +135,12 @@ class Telemetry:
         stderr: TextIO,
         lent: Mapping[str, Headers] | None = None,
     ) -> None:
-        self._registry = CollectorRegistry()
-        self._scrape_lock = threading.Lock()
+        self._pull = PullReader()
         self._stderr = stderr
         self._providers = Providers(
             self.open_exporters(settings, lent or {}),
             identity={"service.version": version, "service.instance.id": instance_id},
-            pull=PrometheusMetricReader(scope_info_enabled=False, registry=self._registry),
+            pull=self._pull,
             tell=self.tell,
         )
         self.history = History()
@@ -232,10 +229,7 @@ class Telemetry:
 
     def prometheus(self) -> bytes:
         """The text of /metrics, Prometheus' format 0.0.4."""
-        if self._disabled:
-            return DISABLED
-        with self._scrape_lock:  # the reader's collector mixes up two scrapes at once
-            return generate_latest(self._registry)
+        return DISABLED if self._disabled else self._pull.text()
 
     def settle(self, timeout_seconds: float) -> bool:
         """Waits until everything told so far is in the metrics, spans, history and lines."""
