@@ -388,8 +388,8 @@ def record_crash(last: Checkpoint, boot: str, record_gap: RecordGap) -> None:
 
 
 def record_lost_history(folder: Path, trace_unix_nano: int, *, now_unix_nano: int, record_gap: RecordGap) -> None:
-    """Records that an earlier life left files, but neither ledger nor batches: what it held and missed is unknown."""
-    detail = f"A bridge has used the folder {folder} before, and its queue is gone."
+    """Records that an earlier life left files, but not until when it watched: what was missed since is unknown."""
+    detail = f"A bridge has used the folder {folder} before, and what it noted there is gone."
     for stream in UPSTREAM_STREAMS:
         times = (trace_unix_nano, max(trace_unix_nano, now_unix_nano))
         record_gap(corruption_gap(stream, times, None, detail))

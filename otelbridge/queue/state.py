@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from otelbridge.event import RecordGap, Stream
+from otelbridge.event import UPSTREAM_STREAMS, RecordGap, Stream
 from otelbridge.queue.checkpoint import (
     WATCHING,
     Account,
@@ -109,7 +109,9 @@ class QueueState:
             self._lost_until = last.written.unix_nano - last.offset_nano
             if stored is None or last.revision > stored.revision:
                 self._forget_settled()
-        elif self._folder.trace_unix_nano:
+        ledger = self.checkpoint.ledger
+        seen = any(ledger.total(stream, Account.RECEIVED) for stream in UPSTREAM_STREAMS)
+        if self._folder.trace_unix_nano and stored is None and (last is None or (seen and not self.watched)):
             record_lost_history(
                 self._folder.path,
                 self._folder.trace_unix_nano,
@@ -168,8 +170,8 @@ class QueueState:
             self.clock.offset_nano,
             self.clock.boot,
         )
-        for stream, batches in self.counts.batches.items():
-            if not batches:
+        for stream, records in self.counts.records.items():
+            if not records:
                 checkpoint.empty_at[stream] = now
         page = checkpoint.page()
         self.file.store.apply(change, page)

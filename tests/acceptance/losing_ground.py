@@ -15,7 +15,7 @@ from pathlib import Path
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, gap_records, numbers_of
-from tests.peers.bridge import BridgeProcess, running_bridge
+from tests.peers.bridge import COMMAND, BridgeProcess, running_bridge
 from tests.peers.small_disk import mounted
 from tests.waiting import eventually
 
@@ -72,6 +72,35 @@ def replaced_by_a_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def replaced_by_a_link(folder: Path) -> Iterator[None]:
+    """To a folder that is empty."""
+    aside = folder.with_name(f"moved-{time.monotonic_ns()}")
+    other = folder.with_name(f"other-{time.monotonic_ns()}")
+    folder.rename(aside)
+    other.mkdir()
+    folder.symlink_to(other)
+    yield
+    folder.unlink()
+    shutil.rmtree(aside)
+    shutil.rmtree(other)
+
+
+@contextmanager
+def forbidden(folder: Path) -> Iterator[None]:
+    folder.chmod(0)
+    yield
+    folder.chmod(0o700)
+
+
+@contextmanager
+def mounted_over(folder: Path) -> Iterator[None]:
+    """By an empty volume, which is taken away again: the old files are back, which are not those in use any more."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)], check=True)
+    yield
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
     subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
@@ -91,8 +120,22 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 ACTS: dict[str, Act] = {
-    act.__name__: act for act in (deleted, emptied, renamed, replaced_by_a_folder, replaced_by_a_file, read_only)
+    act.__name__: act
+    for act in (
+        deleted,
+        emptied,
+        renamed,
+        replaced_by_a_folder,
+        replaced_by_a_file,
+        replaced_by_a_link,
+        mounted_over,
+        read_only,
+        forbidden,
+        filled,
+    )
 }
+AS_ANY_USER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+"""Root without its right to enter what is closed to it; the files are its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +170,7 @@ def lose_ground(place: Path, acts: dict[str, Act]) -> Life:
         OtlpEndpoint() as endpoint,
         running_bridge(
             place / "bridge",
+            command=(*AS_ANY_USER, str(COMMAND)),
             queue={"directory": str(disk / "queue")},
             feed={"endpoints": [relay.endpoint]},
             send={

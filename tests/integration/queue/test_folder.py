@@ -459,7 +459,9 @@ def test_a_start_that_finds_its_history_gone_keeps_the_time_that_was_not_watched
     for damage in ("deleted", "damaged", "emptied"):
         folder = tmp_path / damage
         queue = open_queue(folder)
+        empty_until = time.time_ns()
         put(queue, Stream.LOGS, [1])
+        put_until = time.time_ns()
         queue.checkpoint_watching({("relay:1", Stream.LOGS): 7})
         queue.close()
         database = folder / "queue.db"
@@ -472,6 +474,8 @@ def test_a_start_that_finds_its_history_gone_keeps_the_time_that_was_not_watched
         assert queue.last_watching() == {("relay:1", Stream.LOGS): 7}, damage
         (gap,) = [told_gap.gap for told_gap in told.of(GapEnded)]
         assert gap.lost_records == 1
+        assert gap.started_unix_nano <= empty_until, damage
+        assert gap.ended_unix_nano >= put_until, damage
         queue.close()
 
 
@@ -489,6 +493,22 @@ def test_a_folder_that_tells_of_an_earlier_life_and_holds_nothing_of_it_ends_in_
     gaps = [told_gap.gap for told_gap in told.of(GapEnded)]
     assert [(gap.stream, gap.cause) for gap in gaps] == [(s, GapCause.CORRUPTION) for s in UPSTREAM_STREAMS]
     assert all(ended - 60 * SECOND < gap.started_unix_nano <= ended <= gap.ended_unix_nano for gap in gaps)
+
+
+def test_a_note_of_what_was_watched_that_is_cut_off_ends_in_a_gap_too(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    put(queue, Stream.LOGS, [1])
+    queue.checkpoint_watching({("relay:1", Stream.LOGS): 7})
+    queue.close()
+    (tmp_path / "queue.db").unlink()
+    checkpoint = tmp_path / "queue.checkpoint"
+    os.truncate(checkpoint, checkpoint.stat().st_size // 2)
+    told = Told()
+    queue = open_queue(tmp_path, told)
+    assert not queue.last_watching()
+    queue.close()
+    unwatched = [told_gap.gap for told_gap in told.of(GapEnded) if told_gap.gap.lost_records is None]
+    assert [gap.stream for gap in unwatched] == list(UPSTREAM_STREAMS)
 
 
 def test_a_new_folder_is_no_gap(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.losing_ground import ACTS, Survived, filled, lose_ground
+from tests.acceptance.losing_ground import ACTS, Survived, lose_ground
 from tests.acceptance.seeds import fresh_seed, rounds
 from tests.torture_report import record
 
@@ -23,7 +23,7 @@ def test_a_folder_that_is_taken_away_again_and_again(tmp_path: Path) -> None:
     lost = duplicates = gaps = published = 0
     passed = True
     for turn in range(rounds(ROUNDS)):
-        acts = list({**ACTS, "filled": filled}.items())
+        acts = list(ACTS.items())
         random.Random(seed + turn).shuffle(acts)
         life = lose_ground(tmp_path / str(turn), dict(acts))
         for one in life.acts:
