@@ -170,7 +170,7 @@ def lose_ground(place: Path, acts: dict[str, Act]) -> Life:
         OtlpEndpoint() as endpoint,
         running_bridge(
             place / "bridge",
-            command=(*AS_ANY_USER, str(COMMAND)),
+            (*AS_ANY_USER, str(COMMAND)),
             queue={"directory": str(disk / "queue")},
             feed={"endpoints": [relay.endpoint]},
             send={

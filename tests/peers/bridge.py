@@ -129,17 +129,18 @@ class BridgeProcess:
 @contextmanager
 def running_bridge(
     folder: Path,
+    command: Sequence[str] = (str(COMMAND),),
+    /,
     *,
     env: Mapping[str, str] | None = None,
-    command: Sequence[str] = (str(COMMAND),),
     **settings: Json,
 ) -> Iterator[BridgeProcess]:
     """A bridge that is up, ended with the context; what it printed is shown when the test fails.
 
     Args:
         folder: for settings, queue and output.
-        env: added to the test's own environment.
         command: what runs in place of the installed `otelbridge`.
+        env: added to the test's own environment.
         settings: sections over the ones that every test needs.
     """
     folder.mkdir(parents=True, exist_ok=True)
