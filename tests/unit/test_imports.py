@@ -77,3 +77,21 @@ def test_an_ordinary_run_imports_these_packages_and_no_other(imported: tuple[set
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_what_only_some_settings_need_is_imported_by_them(name: str, imported: tuple[set[str], set[str]]) -> None:
     assert name not in imported[0]
+
+
+TLS_AFTER_ALL = """
+import ssl
+import urllib3
+import requests
+from otelbridge.net.tls_files import client_context, read_tls_files
+from otelbridge.feed.settings import FeedTlsSettings
+
+assert client_context(read_tls_files(FeedTlsSettings(enabled=True), "feed.tls"), "h2").verify_mode is ssl.CERT_REQUIRED
+assert urllib3.connection.HTTPSConnection is not urllib3.connection.DummyConnection
+print("done")
+"""
+
+
+def test_who_needs_tls_later_has_it() -> None:
+    done = subprocess.run([sys.executable, "-c", RUN + TLS_AFTER_ALL], capture_output=True, text=True, timeout=60)
+    assert done.stdout.endswith("done\n"), done.stderr
