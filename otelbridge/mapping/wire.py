@@ -32,8 +32,8 @@ _DOUBLE = Struct("<d").pack
 MAX_VARINT_BYTES = 10  # of an int64
 _UINT64 = (1 << 64) - 1
 # The lengths of nearly all that there is, encoded once: an event has ten or so. Larger numbers (process ids, requests)
-# come back too; tables of all with two digits and their continuations took 1.8 MiB on every node, and made the reference
-# encoder 4 to 8 % cheaper.
+# come back too. Tables of all with two digits and their continuations took 1.8 MiB on every node, and made the
+# reference encoder 4 to 8 % cheaper.
 TWO_DIGITS_END = 1 << 11
 TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(TWO_DIGITS_END))  # noqa: PLR2004
 KEPT_LARGE_NUMBERS = 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -317,7 +318,7 @@ def test_of_a_list_that_is_too_long_the_first_items_are_kept_and_of_a_first_one_
 
 @pytest.mark.parametrize("number", [0, 127, 128, 2047, 2048, 16383, 16384, 2**28 - 1, 2**28, 2**32, 2**64 - 1])
 def test_a_number_is_written_in_base_128_with_its_low_digits_first(number: int) -> None:
-    encoded = wire.varint(number)
+    encoded = varint(number)
     assert sum((digit & 0x7F) << 7 * place for place, digit in enumerate(encoded)) == number
     assert all(digit & 0x80 for digit in encoded[:-1])
     assert not encoded[-1] & 0x80
