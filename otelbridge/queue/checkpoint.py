@@ -98,7 +98,6 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each star
 ELAPSED_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 STEP_NANOS = 1_000_000_000  # less than this is the clock being slewed, or a thread that waited between two readings
 LONGEST_WAIT_NANOS = 3_600_000_000_000  # between receipt and put are milliseconds; more is a clock that was set
-EARLIEST_UNIX_NANO = 1_577_836_800_000_000_000  # 2020: a clock that says less was not set yet
 LATEST_UNIX_NANO = clamp.MAX_UNIX_NANO - 3_155_760_000_000_000_000  # leaves a century to the end of the range
 
 
@@ -143,6 +142,8 @@ class QueueClock:
     def resume(self, last: Reading, offset_nano: int, boot: str) -> None:
         """Goes on from an earlier life's last reading: nothing gets older than the time that is known to have passed.
 
+        Of a machine that was started anew no time is known: it may have been off for days, or its clock was wrong.
+
         Args:
             last: its last reading.
             offset_nano: its offset.
@@ -152,8 +153,6 @@ class QueueClock:
         unix, elapsed = self.last = self._read()
         if boot and boot == self.boot and elapsed >= last.elapsed_nano:
             expected = last.unix_nano + elapsed - last.elapsed_nano
-        elif EARLIEST_UNIX_NANO <= last.unix_nano <= unix <= LATEST_UNIX_NANO:
-            expected = unix
         else:
             expected = last.unix_nano
         self._set_by(unix - expected, elapsed)

@@ -189,18 +189,18 @@ def test_a_restart_under_the_same_boot_knows_how_long_it_took_whatever_the_clock
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "took"),
+    ("before", "after"),
     [
-        (NOW, NOW + 5 * HOUR, 5 * HOUR),
-        (NOW, NOW - 5 * HOUR, 0),
-        (NOW, 5 * SECOND, 0),
-        (5 * SECOND, NOW, 0),  # the clock had not been set
-        (5 * SECOND, 9 * SECOND, 0),
-        (NOW, 2**70, 0),
+        (NOW, NOW + 5 * HOUR),  # it was off, or the clock was wrong: a board without a battery starts years back
+        (NOW, NOW - 5 * HOUR),
+        (NOW, 5 * SECOND),
+        (5 * SECOND, NOW),
+        (5 * SECOND, 9 * SECOND),
+        (NOW, 2**70),
     ],
 )
-def test_a_restart_of_the_machine_believes_a_clock_that_can_be_right(before: int, after: int, took: int) -> None:
-    assert resumed(Machine(unix=before), 0, Machine(unix=after, elapsed=SECOND), now_boot="other") == took
+def test_a_restart_of_the_machine_makes_nothing_older(before: int, after: int) -> None:
+    assert resumed(Machine(unix=before), 0, Machine(unix=after, elapsed=SECOND), now_boot="other") == 0
 
 
 def test_what_the_clock_was_set_by_in_an_earlier_life_counts_in_the_next_one() -> None:
@@ -209,4 +209,4 @@ def test_what_the_clock_was_set_by_in_an_earlier_life_counts_in_the_next_one() -
 
 
 def test_a_boot_that_the_kernel_does_not_tell_is_never_the_same() -> None:
-    assert resumed(Machine(), 0, Machine(unix=NOW + HOUR), boot="", now_boot="") == HOUR
+    assert resumed(Machine(), 0, Machine(unix=NOW + HOUR), boot="", now_boot="") == 0
