@@ -16,8 +16,11 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,7 +78,49 @@ type server struct {
 	subscribers map[string]map[*subscriber]struct{}
 	slots       int
 
-	published, dropped, fullest atomic.Int64
+	dropped, fullest atomic.Int64
+
+	address string
+	ping    time.Duration
+	grpc    *grpc.Server
+}
+
+// road is a server that gets every event, less what it is to lose, and perhaps later than others do.
+type road struct {
+	server
+	share   float64
+	chance  *rand.Rand
+	lost    int64
+	late    time.Duration
+	delayed chan delayed
+}
+
+type delayed struct {
+	due    time.Time
+	stream string
+	event  raw
+}
+
+// carry gives the road an event; false where it loses it.
+func (r *road) carry(stream string, event raw) bool {
+	if r.share > 0 && r.chance.Float64() < r.share {
+		r.lost++
+		return false
+	}
+	if r.late > 0 {
+		r.delayed <- delayed{time.Now().Add(r.late), stream, event}
+	} else {
+		r.publish(stream, event)
+	}
+	return true
+}
+
+// publishDelayed publishes what is late when its time has come.
+func (r *road) publishDelayed() {
+	for next := range r.delayed {
+		time.Sleep(time.Until(next.due))
+		r.publish(next.stream, next.event)
+	}
 }
 
 func (s *server) watch(stream string) grpc.StreamHandler {
@@ -131,7 +176,6 @@ func (s *server) publish(stream string, event raw) {
 		}
 	}
 	s.mu.Unlock()
-	s.published.Add(1)
 }
 
 func (s *server) count(stream string) int {
@@ -195,9 +239,14 @@ type phase struct {
 }
 
 // run sends a phase from the corpus, which is read in a circle; sequence goes on from phase to phase.
-func (s *server) run(p phase, corpus []corpusEvent, sequence int64) map[string]any {
-	s.fullest.Store(0)
-	published, dropped := s.published.Load(), s.dropped.Load()
+func run(p phase, roads []*road, corpus []corpusEvent, sequence int64) map[string]any {
+	var dropped, fullest, lostByAll int64
+	lost, droppedEach := make([]int64, len(roads)), make([]int64, len(roads))
+	for place, r := range roads {
+		r.fullest.Store(0)
+		droppedEach[place] = -r.dropped.Load()
+		lost[place] = -r.lost
+	}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	began := time.Now()
@@ -205,24 +254,38 @@ func (s *server) run(p phase, corpus []corpusEvent, sequence int64) map[string]a
 		due := min(int64(time.Since(began).Seconds()*p.rate), p.count, sent+mostPerTick)
 		for ; sent < due; sent++ {
 			event := corpus[(sequence+sent)%int64(len(corpus))]
-			s.publish(event.stream, event.fresh(sequence+sent))
+			fresh, carried := event.fresh(sequence+sent), false
+			for _, r := range roads {
+				carried = r.carry(event.stream, fresh) || carried
+			}
+			if !carried {
+				lostByAll++
+			}
 		}
 		<-ticker.C
 	}
+	for place, r := range roads {
+		droppedEach[place] += r.dropped.Load()
+		dropped += droppedEach[place]
+		fullest = max(fullest, r.fullest.Load())
+		lost[place] += r.lost
+	}
 	return map[string]any{
-		"published": s.published.Load() - published, "dropped": s.dropped.Load() - dropped,
-		"fullest": s.fullest.Load(), "seconds": time.Since(began).Seconds(),
+		"published": p.count, "dropped": dropped, "fullest": fullest, "seconds": time.Since(began).Seconds(),
+		"lost": lost, "lost_by_all": lostByAll, "dropped_each": droppedEach,
 	}
 }
 
-func (s *server) serve(address string, ping time.Duration) (net.Listener, error) {
-	listener, err := net.Listen("tcp", address)
+// serve listens on the server's address, which is then the one that it got; after Stop it can be called again.
+func (s *server) serve() error {
+	listener, err := net.Listen("tcp", s.address)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	s.address = listener.Addr().String()
 	grpcServer := grpc.NewServer(
 		grpc.ForceServerCodec(rawCodec{}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: ping, Timeout: 5 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.ping, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{PermitWithoutStream: true}),
 	)
 	grpcServer.RegisterService(&grpc.ServiceDesc{
@@ -240,7 +303,8 @@ func (s *server) serve(address string, ping time.Duration) (net.Listener, error)
 			log.Fatal(err)
 		}
 	}()
-	return listener, nil
+	s.grpc = grpcServer
+	return nil
 }
 
 func main() {
@@ -248,6 +312,8 @@ func main() {
 	corpusPath := flag.String("corpus", "", "file of encoded events")
 	slots := flag.Int("slots", 1000, "slots per subscriber")
 	ping := flag.Duration("ping", time.Second, "server's keepalive ping")
+	shares := flag.String("shares", "0", "share of the events that each road to them loses, such as 0,0.05")
+	late := flag.Duration("late", 0, "how much later the last road gets the events")
 	flag.Parse()
 
 	corpus, err := readCorpus(*corpusPath)
@@ -261,31 +327,61 @@ func main() {
 	for _, event := range corpus {
 		wanted[event.stream] = true
 	}
-	s := &server{subscribers: map[string]map[*subscriber]struct{}{}, slots: *slots}
-	listener, err := s.serve(*listen, *ping)
-	if err != nil {
-		log.Fatal(err)
+	var roads []*road
+	var endpoints []string
+	for place, text := range strings.Split(*shares, ",") {
+		share, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			log.Fatalf("-shares %s: %v", *shares, err)
+		}
+		address := *listen
+		if place > 0 {
+			address = "127.0.0.1:0"
+		}
+		r := &road{
+			server: server{subscribers: map[string]map[*subscriber]struct{}{}, slots: *slots, address: address, ping: *ping},
+			share:  share, chance: rand.New(rand.NewPCG(1, uint64(place))),
+		}
+		if err := r.serve(); err != nil {
+			log.Fatal(err)
+		}
+		roads, endpoints = append(roads, r), append(endpoints, r.address)
 	}
-	say(map[string]any{"endpoint": listener.Addr().String(), "events": len(corpus)})
+	if last := roads[len(roads)-1]; *late > 0 {
+		last.late, last.delayed = *late, make(chan delayed, 1<<20)
+		go last.publishDelayed()
+	}
+	say(map[string]any{"endpoint": endpoints[0], "endpoints": endpoints, "events": len(corpus)})
 
 	go func() {
-		for stream := range wanted {
-			for s.count(stream) == 0 {
-				time.Sleep(time.Millisecond)
+		for _, r := range roads {
+			for stream := range wanted {
+				for r.count(stream) == 0 {
+					time.Sleep(time.Millisecond)
+				}
 			}
 		}
 		say(map[string]any{"subscribed": time.Now().UnixNano()})
 	}()
 
-	// Each line of stdin is a phase, answered when its last event is out; the end of stdin ends the program.
+	// Each line of stdin is a phase, answered when its last event is out, or the restart of a road; its end ends the program.
 	var sequence int64
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		var p phase
+		var place int
+		if _, err := fmt.Sscanf(lines.Text(), "restart %d", &place); err == nil {
+			roads[place].grpc.Stop()
+			if err := roads[place].serve(); err != nil {
+				log.Fatal(err)
+			}
+			say(map[string]any{"restarted": place})
+			continue
+		}
 		if _, err := fmt.Sscan(lines.Text(), &p.rate, &p.count); err != nil {
 			log.Fatalf("%q: not RATE COUNT: %v", lines.Text(), err)
 		}
-		say(s.run(p, corpus, sequence))
+		say(run(p, roads, corpus, sequence))
 		sequence += p.count
 	}
 }

@@ -90,10 +90,11 @@ WATCHING = Row(
             unit="none",
             no_value="`feed.roads` is off",
             queries=(
+                Query(recent("otelbridge.source.compared", *SERVER), f"{UPSTREAM} compared"),
                 Query(recent("otelbridge.source.missed", *SERVER), f"{UPSTREAM} missed"),
                 Query(recent("otelbridge.source.unknown", *SERVER), f"{UPSTREAM} unknown"),
             ),
-            meaning="Events that only other roads have brought: what this one has lost; unknown around its gaps.",
+            meaning="Of the events that another road has brought (compared), those that this one has lost (missed); unknown around its gaps.",
             otherwise="as under OtelbridgeRoadLoses.",
         ),
         Panel(

@@ -29,9 +29,9 @@ class Loss:
     """What is known of the events that one road should have brought from one node."""
 
     compared: int = 0
-    """Events of the stretches in which it was watched, and has to answer for."""
+    """Events that another road has brought while this one was watched."""
     missed: int = 0
-    """Those of them that only others have brought."""
+    """Those of them that this one has not brought."""
     unknown: int = 0
     """Events that only others have brought while it was blind, or its ids had to be shed."""
     carried: bool = False
@@ -77,6 +77,8 @@ class Roads:
     ) -> None:
         self.upstreams = tuple(upstreams)
         self._window_seconds = window_seconds
+        self._kept_seconds = window_seconds * (1 + 1 / (2 * SLICES))
+        """For an event needs some time from the wire to here, too."""
         self._blind = blind
         self._width = len(self.upstreams)
         self._places = {upstream: place for place, upstream in enumerate(self.upstreams)}
@@ -111,7 +113,7 @@ class Roads:
         crowded = self.waiting - self._waiting_in_older > MAX_IDS // (SLICES + 2)
         if crowded or now - self._starts[0] >= self._window_seconds / SLICES:
             self._next_slice(now)
-        while len(self._starts) > 1 and self._starts[-2] <= now - self._window_seconds:
+        while len(self._starts) > 1 and self._starts[-2] <= now - self._kept_seconds:
             self._settle(known=True)
         while len(self._starts) > 1 and self.waiting > MAX_IDS:
             self._settle(known=False)
@@ -202,23 +204,25 @@ class Roads:
             self.waiting -= len(ids)
             self._waiting_in_older -= len(ids)
             self.shed += 0 if known else len(ids)
-            lacking = self._lacking(ids)
+            lacking, alone = self._uneven(ids)
             for road, upstream in enumerate(self.upstreams):
                 since = node.carried_since[road]
                 if since is None or since >= started:
                     continue
                 blind_at = self._blind_at.get((upstream, stream), self._began)
                 if known and blind_at < started - self._window_seconds:
-                    node.losses[road].compared += delivered
+                    node.losses[road].compared += delivered - alone[road]
                     node.losses[road].missed += lacking[road]
                 else:
                     node.losses[road].unknown += lacking[road]
 
-    def _lacking(self, ids: dict[int, int]) -> list[int]:
-        """How many events each road lacks."""
-        lacking = [0] * self._width
+    def _uneven(self, ids: dict[int, int]) -> tuple[list[int], list[int]]:
+        """How many events each road lacks, and how many it alone has brought."""
+        lacking, alone = [0] * self._width, [0] * self._width
         for counts, times in Counter(ids.values()).items():
             by_road = counts.to_bytes(self._width, "little")
+            second, most = sorted(by_road)[-2:]
             for road, brought in enumerate(by_road):
-                lacking[road] += times * (max(by_road) - brought)
-        return lacking
+                lacking[road] += times * (most - brought)
+                alone[road] += times * (brought - second) if brought == most else 0
+        return lacking, alone

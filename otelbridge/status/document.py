@@ -144,7 +144,7 @@ class RoadDocument(TypedDict):
 
     upstream: str
     compared: int
-    """Events that it has to answer for."""
+    """Events that another road has brought while this one was watched."""
     missed: int
     unknown: int
     """Events that others have brought while it was blind, or its ids had to be shed."""

@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,7 @@ from otelbridge.cli.options import (
     SetOption,
 )
 from otelbridge.cli.output import Output, print_json, size_in_words
+from otelbridge.net.address import parse_address, resolve_by_system
 from otelbridge.queue.disk import owner_of
 from otelbridge.settings.environment import colours_wanted, environment
 from otelbridge.settings.load import Loaded
@@ -82,6 +84,8 @@ def doctor(
         add(_queue(settings.queue.directory, settings.queue.max_bytes))
         for upstream in settings.feed.endpoints:
             add(examine_kubearmor(upstream, settings.feed, event_seconds=wait))
+        if settings.feed.roads:
+            add(_one_road(settings.feed.endpoints))
         add(examine_endpoint(settings.send, send_test_record=test_record))
     code = exit_code(findings)
     if output is Output.JSON:
@@ -124,7 +128,24 @@ def _road(settings: Settings) -> str:
     """What the settings say, for somebody who thinks that they say something else."""
     feed, send = settings.feed, settings.send
     where = "stdout" if send.protocol == "console" else f"{send.endpoint} ({send.protocol})"
-    return f"They ask for {', '.join(feed.streams)} of {', '.join(feed.endpoints)}, to be sent to {where}."
+    of = f"{', '.join(feed.endpoints)}{', roads to the same events,' if feed.roads else ','}"
+    return f"They ask for {', '.join(feed.streams)} of {of} to be sent to {where}."
+
+
+def _one_road(endpoints: Sequence[str]) -> list[Finding]:
+    """A warning where two roads end at one address: what its server drops, both of them lack."""
+    servers: dict[tuple[str, int], str] = {}
+    examination = Examination(", ".join(endpoints))
+    for endpoint in endpoints:
+        address = parse_address(endpoint)
+        with suppress(OSError):  # a step of its own has said so
+            for ip in resolve_by_system(address.host, address.port):
+                other = servers.setdefault((ip, address.port), endpoint)
+                if other != endpoint and not examination.findings:
+                    with examination.step(Step.KUBEARMOR_DNS) as step:
+                        step.finding = f"{other} and {endpoint} are one server, {ip}: what it drops, both roads lack."
+                        step.cure, step.mark = "Name another relay, or the nodes, as the second road.", Mark.WARNING
+    return examination.findings
 
 
 def _queue(directory: Path, max_bytes: int) -> list[Finding]:

@@ -117,6 +117,20 @@ def test_a_name_is_shown_with_the_addresses_behind_it(tmp_path: Path, endpoint: 
     assert "127.0.0.1" in dns
 
 
+def test_two_roads_to_one_server_are_a_warning(tmp_path: Path, endpoint: OtlpEndpoint) -> None:
+    with Relay() as relay, Relay() as another:
+        names = f"{relay.endpoint},localhost:{relay.endpoint.rpartition(':')[2]}"
+        code, findings = examine("feed.roads=true", upstream=names, endpoint=endpoint.grpc_endpoint, queue=tmp_path)
+        (same,) = [one for one in findings if one["subject"] == names.replace(",", ", ")]
+        assert code == 0
+        assert same["mark"] == "warning"
+        assert "one server, 127.0.0.1: what it drops, both roads lack" in same["finding"]
+        assert "roads to the same events" in findings[0]["finding"]
+        apart = f"{relay.endpoint},{another.endpoint}"
+        _, findings = examine("feed.roads=true", upstream=apart, endpoint=endpoint.grpc_endpoint, queue=tmp_path)
+        assert not [one for one in findings if one["subject"] == apart.replace(",", ", ")]
+
+
 def test_a_quiet_kubearmor_is_a_warning_and_an_event_is_named(tmp_path: Path, endpoint: OtlpEndpoint) -> None:
     with Relay() as relay:
         _, findings = examine(upstream=relay.endpoint, endpoint=endpoint.grpc_endpoint, queue=tmp_path)
