@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from types import FrameType
 
 from otelbridge.cli.output import Exit
@@ -111,13 +112,24 @@ def no_collection() -> Iterator[None]:
         gc.enable()
 
 
+DIGESTS = (
+    "_md5",
+    "_sha1",
+    "_sha3",
+    "_blake2",
+    *(("_sha2",) if sys.version_info >= (3, 12) else ("_sha256", "_sha512")),
+)
+"""hashlib's own."""
+
+
 def import_without_openssl(*names: str) -> None:
     """Imports modules that use OpenSSL where it is there and do without it otherwise, as Python allows for: 4 MiB.
 
-    Of asyncio, which grpc brings, nothing here is used; hashlib has the digests itself. Whoever needs TLS imports ssl
-    later, and has it.
+    Of asyncio, which grpc brings, nothing here is used; hashlib mostly has the digests itself, but some distributions
+    leave them out. Whoever needs TLS imports ssl later, and has it.
     """
-    hidden = [name for name in ("_hashlib", "_ssl") if name not in sys.modules]
+    spared = ("_ssl", "_hashlib") if all(map(find_spec, DIGESTS)) else ("_ssl",)
+    hidden = [name for name in spared if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an import of it fails
     try:
         for name in names:

@@ -96,3 +96,21 @@ def test_who_needs_tls_later_has_it() -> None:
     again = [sys.executable, "-c", RUN + TLS_AFTER_ALL]
     done = subprocess.run(again, check=False, capture_output=True, text=True, timeout=60)
     assert done.stdout.endswith("done\n"), done.stderr
+
+
+WITHOUT_OWN_DIGESTS = """
+import sys
+
+sys.modules["_sha1"] = None
+from otelbridge.cli.process import import_without_openssl
+
+import_without_openssl("hashlib")
+import hashlib
+print(hashlib.sha1(b"").hexdigest()[:8])
+"""
+
+
+def test_where_hashlib_has_no_digests_of_its_own_it_takes_openssls() -> None:
+    again = [sys.executable, "-c", WITHOUT_OWN_DIGESTS]
+    done = subprocess.run(again, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("da39a3ee\n", "")
