@@ -270,6 +270,10 @@ def _addresses(settings: Settings) -> Iterator[Complaint]:
             )
 
 
+_PATHS = {"send": "/v1/logs", "telemetry.traces": "/v1/traces", "telemetry.metrics": "/v1/metrics"}
+"""Where OTLP over HTTP takes what each section sends. A lenient server takes records for spans, and forgets them."""
+
+
 def _endpoints(settings: Settings) -> Iterator[Complaint]:
     targets = [("send", settings.send.protocol, settings.send.endpoint)]
     targets += [
@@ -279,11 +283,16 @@ def _endpoints(settings: Settings) -> Iterator[Complaint]:
     for section, protocol, endpoint in targets:
         if protocol == "console" or not endpoint:
             continue
+        paths = (f"{section}.endpoint", f"{section}.protocol")
         try:
-            parse_target(endpoint, protocol, insecure=None)
+            path = parse_target(endpoint, protocol, insecure=None).path.partition("?")[0].rstrip("/")
         except AddressError as error:
-            paths = (f"{section}.endpoint", f"{section}.protocol")
             yield Complaint(paths=paths, value=endpoint, wrong=error.wrong, cure=error.cure)
+            continue
+        other = next((other for other in _PATHS.values() if path.endswith(other) and other != _PATHS[section]), "")
+        if other:
+            wrong = f"ends with {other}, where something else is taken than is sent"
+            yield Complaint(paths=paths, value=endpoint, wrong=wrong, cure=f"Write {_PATHS[section]} in its place.")
 
 
 def _ladders(settings: Settings) -> Iterator[Complaint]:

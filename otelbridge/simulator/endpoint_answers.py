@@ -175,6 +175,7 @@ BAD_SOURCES = 10
 """One source in so many is bad."""
 PROTOBUF_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
 JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+GZIP_HEAD = JSON_HEAD + b"Content-Encoding: gzip\r\n"
 JSON_PARTIAL = b'{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"one was bad"}}'
 PAGE = b"<html><body>Welcome</body></html>"
 
@@ -273,6 +274,20 @@ ZOO: Mapping[str, Kind] = {
             over_http=Raw(answer=_sized(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n", PAGE), taken=False),
         ),
     ),
+    "blank": Kind(
+        "200 with a body of white space; over gRPC a method that is not there",
+        _by_protocol(
+            over_grpc=Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown service LogsService"),
+            over_http=Raw(answer=_sized(PROTOBUF_HEAD, b"\r\n"), taken=False),
+        ),
+    ),
+    "cut-gzip": Kind(
+        "200 with a compressed body that breaks off; over gRPC an encoding that is not known",
+        _by_protocol(
+            over_grpc=Status(code=grpc.StatusCode.INTERNAL, details="Error parsing 'grpc-encoding' metadata"),
+            over_http=Raw(answer=_sized(GZIP_HEAD, gzip.compress(JSON_PARTIAL)[:-9]), taken=False),
+        ),
+    ),
     "json-error": Kind(
         "200 with an error in JSON; over gRPC UNIMPLEMENTED",
         _by_protocol(
@@ -303,9 +318,7 @@ ZOO: Mapping[str, Kind] = {
         "the same, compressed",
         _by_protocol(
             over_grpc=Partial(rejected=1, message="one was bad"),
-            over_http=Raw(
-                answer=_sized(JSON_HEAD + b"Content-Encoding: gzip\r\n", gzip.compress(JSON_PARTIAL)), rejected=1
-            ),
+            over_http=Raw(answer=_sized(GZIP_HEAD, gzip.compress(JSON_PARTIAL)), rejected=1),
         ),
     ),
     # A no that is about us.

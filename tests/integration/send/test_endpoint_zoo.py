@@ -49,6 +49,8 @@ HTTPS, GZIP, NOT_OTLP = "https://", "send.compression", "not as an OTLP endpoint
 ROWS: dict[str, Row] = {
     "ok": Row(),
     "page": Row("held", NOT_OTLP),
+    "blank": Row("held", NOT_OTLP),
+    "cut-gzip": Row("held", NOT_OTLP),
     "json-error": Row("held", NOT_OTLP),
     "close": Row(),
     "http10": Row(),
@@ -79,6 +81,7 @@ ROWS: dict[str, Row] = {
 }
 CURE_OVER_GRPC = {
     "page": "LogsService",
+    "blank": "LogsService",
     "json-error": "over gRPC",
     "wants-https": "http/protobuf",
     "redirects": "http/protobuf",

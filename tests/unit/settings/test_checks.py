@@ -37,6 +37,8 @@ from tests.unit.settings.loading import loaded, problems
         ("send: {endpoint: 'http://c:99999'}", "send.endpoint", "is not a valid URL"),
         ("send: {endpoint: 'https://u:hunter2@c:1'}", "send.endpoint", "carries a user or password"),
         ("send: {endpoint: 'c:4318', protocol: http/protobuf}", "send.endpoint", "has no scheme"),
+        ("send: {endpoint: 'http://c/otlp/v1/traces', protocol: http/protobuf}", "send.endpoint", "something else"),
+        ("send: {endpoint: 'http://c/v1/metrics/?a=b', protocol: http/protobuf}", "send.endpoint", "something else"),
         ("send: {endpoint: 'http://c:1', headers: {authorization: hunter2}}", "send.endpoint", "is not encrypted"),
         ("send: {headers: {'a b': c}}", "send.headers", "'a b' is not a header's name"),
         ('send: {headers: {x: "a\\n"}}', "send.headers", "the value of x holds a line break"),
