@@ -443,7 +443,7 @@ class Pipeline:
         self._encode_events(turn)
         self._count_overflows(turn)
         if self._roads is not None:
-            self._roads.note([*left_gaps, *turn.gaps])
+            self._roads.note([*left_gaps, *turn.gaps], time.time_ns())
         self._summarise_floods(turn, close_all=draining)
         self._encode_own([*left_gaps, *turn.gaps], turn)
         self._encode_spans(turn, all_of_them=draining and not self._events)

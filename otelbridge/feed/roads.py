@@ -6,7 +6,7 @@ the difference between the roads is kept, a byte for each, until the window is o
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +18,8 @@ SLICES = 6
 """Of a window. More would be settled sooner, and make each look-up longer."""
 MAX_NODES = 1000
 """Nodes whose losses are told apart, per stream; further ones share one place without a name."""
+SLACK_SECONDS = 1.0
+"""What a road lacks so near to a time at which it was blind, beside how late roads are, may be of that time."""
 MOST = 255
 """Of one id a road can be ahead by so many; beyond it an event passes unmatched."""
 BLINDING = frozenset(GapCause) - {GapCause.THROTTLED, GapCause.NODE_SILENT, GapCause.STALL}
@@ -87,9 +89,13 @@ class Roads:
         self._named: Counter[Stream] = Counter()
         self._starts = [now]
         """Of the slices, newest first."""
-        self._blind_at: dict[tuple[str, Stream], float] = {}
-        """When a stream of a road was last known to be blind."""
-        self._began = self._now = now
+        self._lags = [0.0]
+        """How late copies came in each slice, at least: they are of a slice that ended so long ago."""
+        self._spans: dict[tuple[str, Stream], list[tuple[float, float]]] = defaultdict(list)
+        """When the streams of the roads were blind, from and to."""
+        self._blind_now: set[tuple[str, Stream]] = set()
+        """Those that were when that was last asked."""
+        self._asked = self._began = self._now = now
         self._sights: list[Sight] = []
         """Of the turn that goes on."""
         self.losses: dict[tuple[str, str], Loss] = {}
@@ -114,15 +120,22 @@ class Roads:
         if crowded or now - self._starts[0] >= self._window_seconds / SLICES:
             self._next_slice(now)
         while len(self._starts) > 1 and self._starts[-2] <= now - self._kept_seconds:
-            self._settle(known=True)
+            self._ask_who_is_blind()
+            self._settle(shed=False)
         while len(self._starts) > 1 and self.waiting > MAX_IDS:
-            self._settle(known=False)
+            self._settle(shed=True)
 
-    def note(self, gaps: Iterable[Gap]) -> None:
-        """Takes in which roads were blind just now."""
+    def note(self, gaps: Iterable[Gap], unix_nano: int) -> None:
+        """Takes in which roads were blind until just now.
+
+        Args:
+            gaps: those that have ended.
+            unix_nano: the time now.
+        """
         for gap in gaps:
             if gap.stream is not None and gap.cause in BLINDING:
-                self._blind_at[gap.upstream, gap.stream] = self._now
+                nanoseconds = max(unix_nano, gap.ended_unix_nano) - gap.started_unix_nano
+                self._spans[gap.upstream, gap.stream].append((self._now - nanoseconds / 1e9, self._now))
 
     def commit(self) -> None:
         """What the turn saw is in the queue."""
@@ -160,6 +173,8 @@ class Roads:
         if counts[road] == MOST:
             return True
         is_new = counts[road] == max(counts)
+        if place and not is_new:
+            self._lags[0] = max(self._lags[0], self._now - self._starts[place - 1])
         after = before + (1 << 8 * road)
         if 0 not in after.to_bytes(self._width, "little"):
             after -= self._one_of_each
@@ -187,30 +202,44 @@ class Roads:
 
     # --- slices ---
 
+    def _ask_who_is_blind(self) -> None:
+        """Who is blind now may have been since it was last asked, and who was then until now."""
+        now_blind = set(self._blind())
+        for road_and_stream in self._blind_now | now_blind:
+            self._spans[road_and_stream].append((self._asked, self._now))
+        self._blind_now, self._asked = now_blind, self._now
+        oldest = self._starts[-1] - self._window_seconds
+        for road_and_stream, spans in self._spans.items():
+            self._spans[road_and_stream] = [span for span in spans if span[1] >= oldest]
+
     def _next_slice(self, now: float) -> None:
-        for upstream_and_stream in self._blind():
-            self._blind_at[upstream_and_stream] = now
+        self._ask_who_is_blind()
         self._starts.insert(0, now)
+        self._lags.insert(0, 0.0)
         self._waiting_in_older = self.waiting
         for node in self._nodes.values():
             node.slices.insert(0, {})
             node.delivered.insert(0, 0)
 
-    def _settle(self, *, known: bool) -> None:
+    def _settle(self, *, shed: bool) -> None:
         """Lets go of the oldest slice; what a road lacks in it is its loss, where that can be known."""
-        started = self._starts.pop()
+        started, ended = self._starts.pop(), self._starts[-1]
+        margin = max(self._lags) + SLACK_SECONDS
+        self._lags.pop()
+        begin, end = started - margin, ended + margin
+        blind = {key for key, spans in self._spans.items() if any(span[0] < end and begin < span[1] for span in spans)}
+        known = not shed and self._began < begin
         for (stream, _), node in self._nodes.items():
             ids, delivered = node.slices.pop(), node.delivered.pop()
             self.waiting -= len(ids)
             self._waiting_in_older -= len(ids)
-            self.shed += 0 if known else len(ids)
+            self.shed += len(ids) if shed else 0
             lacking, alone = self._uneven(ids)
             for road, upstream in enumerate(self.upstreams):
                 since = node.carried_since[road]
                 if since is None or since >= started:
                     continue
-                blind_at = self._blind_at.get((upstream, stream), self._began)
-                if known and blind_at < started - self._window_seconds:
+                if known and (upstream, stream) not in blind:
                     node.losses[road].compared += delivered - alone[road]
                     node.losses[road].missed += lacking[road]
                 else:

@@ -68,7 +68,7 @@ def settled(bridge: BridgeProcess, relays: Sequence[Relay], events: SameEvents) 
 def watched_for_long(bridge: BridgeProcess, events: SameEvents) -> None:
     """Returns once both roads are known to be watched, and have to answer for what they lack."""
     bridge.wait_until_watching()
-    time_up = time.monotonic() + 3 * WINDOW_SECONDS
+    time_up = time.monotonic() + 2 * WINDOW_SECONDS
     while time.monotonic() < time_up:
         events.publish(100, drop=False)
 
@@ -88,9 +88,12 @@ def test_the_union_arrives_once_and_the_metered_loss_is_the_seeded_one(
         assert sum(numbers.values()) == len(numbers), "no duplicates"
         both = len(events.dropped_by_all())
         for relay, dropped in zip(relays, events.dropped, strict=True):
-            found = road(bridge, relay)
-            assert found["missed"] == len(dropped) - both, "what no road brings nobody knows of"
-            assert found["compared"] >= 3_000 - both
+            brought_by_the_other = 3_000 - sum(map(len, events.dropped)) + len(dropped)
+            eventually(
+                lambda relay=relay, least=brought_by_the_other: road(bridge, relay)["compared"] >= least,  # type: ignore[misc]
+                why="all are compared",
+            )
+            assert road(bridge, relay)["missed"] == len(dropped) - both, "what no road brings nobody knows of"
         ledger = bridge.status()["ledger"]
         assert ledger["balanced"]
         assert total(bridge, "doubled") == events.published - sum(map(len, events.dropped)) + both
@@ -155,7 +158,8 @@ def test_a_kill_of_the_bridge_loses_nothing_that_was_received_and_doubles_nothin
         events.publish(1_000)
         eventually(lambda: bridge.status()["roads"]["waiting"] == 0, within_seconds=30, why="the window is over")
         bridge.wait_until_delivered()
-        assert all(road(bridge, relay)["missed"] == 0 for relay in relays), "soon after a start nothing is known"
+        for relay, dropped in zip(relays, events.dropped, strict=True):
+            assert road(bridge, relay)["missed"] <= len(dropped), "what was in the window when it was killed is unknown"
     records = endpoint.log_records()
     numbers = numbers_of(records)
     assert set(numbers) == set(range(events.published)) - events.dropped_by_all()
