@@ -79,7 +79,7 @@ def parse_proxy(text: str) -> Proxy:
     except ValueError:  # its text may hold a password
         host, port = None, None
     if not host or port == 0:
-        raise ValueError("is no address of a proxy; write http://host:port")
+        raise ValueError("is no address of a proxy; write http://host:port, what is special in a password as %40")
     return Proxy(host=host, port=port or DEFAULT_PROXY_PORT, user=parts.netloc.rpartition("@")[0])
 
 
