@@ -4,7 +4,8 @@ A relay says nothing of its links to the nodes: when one is gone its streams sta
 is that a node which used to speak no longer does. Nothing says whether a silence means that nothing happened or that
 nobody was heard. So the silence that goes on is compared with the longest ones of the present run of events: what
 is 4.5 times the third of them is unusual. What was unusual is never learnt, so the thirtieth outage is noticed as well
-as the first. What lasted for minutes ends the run: the evening has come, and the next run has to prove itself longer.
+as the first. What lasted for minutes ends the run: the evening has come, and the next run has to prove itself longer
+before another such silence is believed; a short one after which it goes on as before is an outage even then.
 Times are passed in.
 """
 
@@ -45,6 +46,8 @@ QUIET_SECONDS = 120.0
 RESUMED_SOUNDS = 10
 """After an outage it goes on as before: an unusual silence after fewer sounds is tentative: the habit may have
 changed."""
+DENSER = 10.0
+"""Silences of which each is so many times shorter than the third longest: the morning has come, a new run begins."""
 SETTLED_ABSENCE_SECONDS = 10.0
 """A tentative absence is none of these any more when the node has been heard for so long."""
 EXCUSE_SECONDS = 2.0
@@ -119,6 +122,7 @@ class Habit:
     __slots__ = (
         "_absence",
         "_away_since",
+        "_dense",
         "_excused_from",
         "_excused_nano",
         "_excused_until",
@@ -145,6 +149,8 @@ class Habit:
         self._sounded = unix_nano
         self._longest = [0.0] * LONGEST
         """Silences of the run, falling; each has faded with the sounds since."""
+        self._dense = 0
+        """Sounds in a row that came much faster than the run's."""
         self._needed = RUN_SECONDS
         self._absence: Absence | None = None
         """An unusual silence that has ended."""
@@ -157,19 +163,25 @@ class Habit:
         """It was heard at this time."""
         if unix_nano <= self.last_unix_nano:
             return
-        silence, unusual = self._silence(unix_nano), self.unusual(unix_nano)
-        began, run = self.last_unix_nano, (self.last_unix_nano - self._run_from) / NANOSECONDS
+        silence, proven = self._silence(unix_nano), self.unusual(unix_nano)
+        began, run = self.last_unix_nano, self._run_seconds
+        # A run that is too young for an evening is old enough for an outage: that is short, and it goes on afterwards.
+        unusual = proven or (self._is_long(unix_nano) and silence <= min(QUIET_SECONDS, run) and run >= RUN_SECONDS)
         self.last_unix_nano, self._excused_nano = unix_nano, 0
         if unix_nano - self._sounded >= SOUND_SECONDS * NANOSECONDS:
             self._sounded = unix_nano
             self._sounds += 1
             self._sounds_since += 1
             self._longest = [seconds * FADING for seconds in self._longest]
+            self._dense = self._dense + 1 if silence * DENSER < self._longest[-1] else 0
         if not unusual:
             if self._is_settled and silence > self._limit:
                 self._begin_run(unix_nano)  # the run was too young to be judged by, and has ended by itself
+                self._absence = None if self._is_tentative else self._absence
             else:
                 self._longest = sorted([*self._longest, silence], reverse=True)[:LONGEST]
+            if self._dense >= SETTLED_SOUNDS:
+                self._begin_run(unix_nano)
             return
         resumed, self._sounds_since = self._sounds_since >= RESUMED_SOUNDS, 0
         if resumed:
@@ -177,7 +189,7 @@ class Habit:
         if self._absence is not None:
             self._absence = self._absence._replace(ended=unix_nano, number=self._absence.number + 1)
         else:
-            self._absence, self._is_tentative = Absence(began, unix_nano), not resumed
+            self._absence, self._is_tentative = Absence(began, unix_nano), not (resumed and proven)
         if unix_nano - self._away_since >= QUIET_SECONDS * NANOSECONDS:
             self._needed = min(max(self._needed, 2 * run), LONGEST_RUN_SECONDS)
             self._begin_run(unix_nano)
@@ -190,7 +202,7 @@ class Habit:
             return None
         if self._is_tentative and self._sounds_since < RESUMED_SOUNDS:
             is_long_ago = now_unix_nano - absence.ended >= SETTLED_ABSENCE_SECONDS * NANOSECONDS
-            if not is_long_ago or self.unusual(now_unix_nano):
+            if not is_long_ago or self._is_long(now_unix_nano):
                 return None
         self._absence = None
         return absence
@@ -201,11 +213,8 @@ class Habit:
         return absence
 
     def unusual(self, unix_nano: int) -> bool:
-        """Whether its silence up to this time is unusual."""
-        believed = (self.last_unix_nano - self._run_from) / NANOSECONDS >= self._needed
-        excused = self._excused_nano + self._excused_within(unix_nano) > 0
-        limit = self._near_limit if excused else self._limit
-        return believed and self._is_settled and self._silence(unix_nano) > limit
+        """Whether its silence up to this time is unusual, however it goes on."""
+        return self._run_seconds >= self._needed and self._is_long(unix_nano)
 
     def excuse(self, started_unix_nano: int, ended_unix_nano: int) -> None:
         """It could not be heard in this time, which may reach into the future: that does not count as its silence."""
@@ -228,6 +237,15 @@ class Habit:
         """What the latest excuse takes of the silence up to this time."""
         return max(0, min(unix_nano, self._excused_until) - max(self.last_unix_nano, self._excused_from))
 
+    def _is_long(self, unix_nano: int) -> bool:
+        """Whether its silence is long, as far as the run can be judged by."""
+        excused = self._excused_nano + self._excused_within(unix_nano) > 0
+        return self._is_settled and self._silence(unix_nano) > (self._near_limit if excused else self._limit)
+
+    @property
+    def _run_seconds(self) -> float:
+        return (self.last_unix_nano - self._run_from) / NANOSECONDS
+
     @property
     def _is_settled(self) -> bool:
         return self._sounds >= SETTLED_SOUNDS
@@ -242,7 +260,7 @@ class Habit:
         return max(NEAR_MIN_SECONDS, NEAR_FACTOR * self._longest[-1])
 
     def _begin_run(self, unix_nano: int) -> None:
-        self._run_from, self._sounds, self._longest = unix_nano, 0, [0.0] * LONGEST
+        self._run_from, self._sounds, self._dense, self._longest = unix_nano, 0, 0, [0.0] * LONGEST
 
 
 SILENT_MIN_SECONDS = 4.5

@@ -226,6 +226,38 @@ def test_after_the_night_an_outage_is_noticed_again_within_the_hour() -> None:
     assert len(listen(habit, poisson(random, lambda _: 5.0, start=away, until=away + 10))) == 1
 
 
+@pytest.mark.parametrize("pause_at_night", [10 * HOUR, 10 * MINUTE, MINUTE])
+@pytest.mark.parametrize(("into_the_morning", "away"), [(60, 10), (90, 30), (300, 100)])
+def test_an_outage_in_the_first_hour_after_a_night_is_on_record(
+    pause_at_night: float, into_the_morning: float, away: float
+) -> None:
+    evening, morning = 2 * HOUR, 12 * HOUR
+    lost, back = morning + into_the_morning, morning + into_the_morning + away
+    sounds = [
+        *every(0.5, 0, evening),
+        *every(pause_at_night, evening + pause_at_night, morning),
+        *every(0.5, morning, lost + 0.1),
+        *every(0.5, back, back + 60),
+    ]
+    gaps = records(sounds)
+    assert not uncovered(gaps, [(lost, back)])
+    assert len(gaps) <= 2, "that one, and the evening's"
+
+
+def test_the_end_of_a_burst_is_no_outage() -> None:
+    """Half a minute of work, then an event a minute: what follows an outage is as dense as what was before."""
+    sounds = [
+        at
+        for turn in range(20)
+        for at in (*every(0.5, turn * 600, turn * 600 + 30), *every(60, turn * 600 + 90, turn * 600 + 600))
+    ]
+    assert len(records(sounds)) <= 1
+
+
+def every(pause: float, start: float, until: float) -> list[float]:
+    return [start + step * pause for step in range(math.ceil((until - start) / pause))]
+
+
 def flapping(random: Random, *, outages: int, away: float, back: Callable[[], float]) -> tuple[Any, Any]:
     """Sounds of a node that is away again and again, and its outages: from its last sound to the next."""
     at, sounds, spans = 0.0, [], []
