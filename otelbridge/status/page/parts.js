@@ -117,7 +117,7 @@ export function delivery(document) {
 export function gaps(document) {
   const all = document.gaps ?? [];
   if (!all.length) return [none("None since the start.")];
-  const lost = (gap) => (gap.lost_records !== null ? `${count(gap.lost_records)} lost` : gap.estimated_records !== null ? `about ${count(gap.estimated_records)}` : "unknown");
+  const lost = (gap) => (gap.lost_records !== null ? `${count(gap.lost_records)} lost` : gap.estimated_records !== null ? `about ${count(gap.estimated_records)}` : gap.covered_by ? `by ${gap.covered_by}` : "unknown");
   const rows = all.slice(-SHOWN).reverse().map((gap) => [
     clock(gap.started_unix_seconds),
     duration(gap.ended_unix_seconds - gap.started_unix_seconds),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.feed.model import StateChange, StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
+from otelbridge.feed.roads import Roads
 from otelbridge.queue.checkpoint import Account, Ledger, Posting
 from otelbridge.queue.model import Depth
 from otelbridge.send.circuit_breaker import BreakerState, EndpointState
@@ -46,6 +47,7 @@ class Scene:
     alerts: int = 0
     logs: int = 0
     last_event: int = 0
+    roads: Roads | None = None
     events: list[d.EventDocument] = field(default_factory=list)
     timeline: list[StateChange] = field(default_factory=list)
     pulse: Pulse = field(default_factory=lambda: Pulse("reader alerts"))
@@ -60,7 +62,9 @@ class Scene:
         self.blind_since = None if seeing else self.blind_since or time.time_ns()
         self.error = "" if seeing else why
 
-    def gap(self, seconds: float, cause: GapCause = GapCause.DISCONNECT, detail: str = "") -> None:
+    def gap(
+        self, seconds: float, cause: GapCause = GapCause.DISCONNECT, detail: str = "", covered_by: str = ""
+    ) -> None:
         """A gap that ends now."""
         now = time.time_ns()
         for stream in (Stream.ALERTS, Stream.LOGS):
@@ -73,7 +77,8 @@ class Scene:
                         started_unix_nano=now - int(seconds * SECOND),
                         ended_unix_nano=now,
                         attempts=3,
-                        estimated_records=14 if stream is Stream.LOGS else None,
+                        estimated_records=14 if stream is Stream.LOGS and not covered_by else None,
+                        covered_by=covered_by,
                         detail=detail,
                     )
                 )
@@ -247,6 +252,7 @@ class Scene:
                 "send": {"endpoint": ENDPOINT, "headers": {"authorization": "(hidden)"}, "compression": "gzip"},
             },
             "events": lambda: list(self.events),
+            "roads": lambda: d.roads_document(self.roads) if self.roads else None,
         }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from otelbridge.event import GapCause
 from otelbridge.feed.model import SubscriptionState
+from otelbridge.feed.roads import Loss, Roads
 from otelbridge.status.server import StatusServer
 from tests.integration.status.chromium import Page, find, open_page
 from tests.integration.status.scene import UPSTREAM, Scene, playing
@@ -177,6 +178,27 @@ def test_lines_that_say_the_same_are_one(shown: tuple[Scene, Page]) -> None:
         scene.gap(1, detail="reset")
     eventually(lambda: "times" in page.text("#history"), within_seconds=15)
     assert page.text("#history").count("Events could not be seen for a while.") <= 2
+
+
+def test_what_each_road_loses_is_shown_with_the_nodes_that_it_misses_most_of(shown: tuple[Scene, Page]) -> None:
+    scene, page = shown
+    assert "feed.roads compares several" in page.text("#roads")
+    other = "relay-b:32767"
+    scene.roads = Roads((UPSTREAM, other), 60, blind=set, now=0.0)
+    scene.roads.losses |= {
+        (UPSTREAM, "n1"): Loss(compared=20_000, carried=True),
+        (UPSTREAM, "n2"): Loss(unknown=5),
+        (other, "n1"): Loss(compared=20_000, missed=998, unknown=12, carried=True),
+        (other, "n2"): Loss(compared=5, missed=2, carried=True),
+    }
+    eventually(lambda: other in page.text("#roads"), why="the roads are not shown")
+    scene.gap(3, covered_by=other)
+    eventually(lambda: f"by {other}" in page.text("#gaps"), why="nothing says that the other road was watched")
+    assert moods(page) == ["good", "good", "good"]
+    rows = [" ".join(row.split()) for row in page.text("#roads").splitlines()]
+    text = " ".join(rows)
+    assert "20,005 1,000, 5.00 % 12 n1 998, n2 2 none" in text
+    assert "20,000 0, 0.00 % 5 none n2" in text
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="no axe-core: `npm install --no-save --prefix tests axe-core@4.14.1`")
