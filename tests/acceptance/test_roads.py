@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from otelbridge.event import Stream
+from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.events import stamp_sequence, stamp_time
 from otelbridge.simulator.upstream import Relay
 from tests.oracle import duplicates_share_their_uid, gap_records, numbers_of
 from tests.peers.bridge import COMMAND, BridgeProcess, Json, running_bridge
@@ -184,3 +188,36 @@ def test_what_cannot_be_roads_is_refused_with_a_cure(sets: list[str], says: str)
     )
     assert asked.returncode == 2
     assert says in asked.stderr + asked.stdout
+
+
+def test_a_node_beside_the_relay_answers_for_its_own_events_only(
+    relays: list[Relay], endpoint: OtlpEndpoint, tmp_path: Path
+) -> None:
+    relay, node = relays
+    with running_bridge(tmp_path, **settings(relays, endpoint)) as bridge:
+        bridge.wait_until_watching()
+        published = 0
+
+        def publish(*, lost_by_relay: bool) -> None:
+            nonlocal published
+            for name in ("n1", "n2"):
+                message = pb.Log(HostName=name, Operation="File", Resource="/x", Type="ContainerLog", PID=published)
+                stamp_time(message, time.time_ns())
+                stamp_sequence(message, published)
+                published += 1
+                if name == "n2" or not lost_by_relay:
+                    relay.publish(Stream.LOGS, message)
+                if name == "n1":
+                    node.publish(Stream.LOGS, message)
+
+        began = time.monotonic()
+        while time.monotonic() - began < 2 * WINDOW_SECONDS:
+            publish(lost_by_relay=False)
+            time.sleep(0.01)
+        for _ in range(50):
+            publish(lost_by_relay=True)
+        eventually(lambda: bridge.status()["roads"]["waiting"] == 0, within_seconds=30, why="the window is over")
+        bridge.wait_until_delivered()
+        assert Counter(range(published)) == numbers_of(endpoint.log_records())
+        assert (road(bridge, relay)["missed"], road(bridge, relay)["nodes"]) == (50, {"n1": 50})
+        assert (road(bridge, node)["missed"], road(bridge, node)["never_brought"]) == (0, ["n2"])
