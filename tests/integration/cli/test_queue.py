@@ -71,12 +71,13 @@ def test_the_ledger_says_that_no_record_is_missing(queue: DurableQueue, tmp_path
         "dropped",
         "filtered",
         "summarised",
+        "doubled",
         "held",
         "missing",
     ]
-    assert rows["alerts"] == ["5", "2", "1", "0", "0", "0", "2", "0"]
-    assert rows["logs"] == ["1", "0", "0", "0", "0", "0", "1", "0"]
-    assert rows["all"] == ["6", "2", "1", "0", "0", "0", "3", "0"]
+    assert rows["alerts"] == ["5", "2", "1", "0", "0", "0", "0", "2", "0"]
+    assert rows["logs"] == ["1", "0", "0", "0", "0", "0", "0", "1", "0"]
+    assert rows["all"] == ["6", "2", "1", "0", "0", "0", "0", "3", "0"]
     assert ended.data.splitlines()[-1] == "No record is missing."
     assert ended.code == 0
 
