@@ -7,6 +7,7 @@
 | any | only an operator can cure it | held: one probe at a time, 30 s to 5 min; at once when a file has changed |
 | any | INTERNAL, 500 and the like | unchanged for up to 32 in a row: they may be chance, or a record's fault |
 | any | UNAVAILABLE, 503, a reset | delayed; unchanged for some in a row where such runs come to nothing all the time |
+| delayed | the probe meets one of these | unchanged for up to 4 in a row, then a longer delay |
 | delayed or held by a request under suspicion | there is another | that one is the probe, at once |
 """
 
@@ -36,6 +37,9 @@ CHANCE_RUN_SECONDS = 30.0
 so many seconds of another: of seven backends behind a balancer, one may be well."""
 CHANCE_MEMORY_REQUESTS = 16
 """Accepted at the first try, in a row, and half of that is forgotten."""
+PROBE_TRIES = 4
+"""A probe is sent so often before the next, longer delay: seven of eight backends that are ill must not add up to an
+hour of backoff before there is anything to learn from. In the first minute of an outage that makes some 25 requests."""
 NO_CHANCE = frozenset({"429", "RESOURCE_EXHAUSTED", "408", "504", "DEADLINE_EXCEEDED", "timeout"})
 """Somebody asks for less, or the endpoint may have stored what it did not answer to."""
 
@@ -202,7 +206,8 @@ class CircuitBreaker:
             return False
         self._failures += 1
         most = BURST_FAILURES if outcome.perhaps_its_own_fault else self._longest_chance
-        if self._failures < most >> self._step:
+        tries = PROBE_TRIES if self._state is EndpointState.DELAYED and self._last_moment is None else 1
+        if self._failures < max(tries, most >> self._step):
             return True
         self._failures = 0
         return False

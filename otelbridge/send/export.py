@@ -34,7 +34,7 @@ SEARCH_RECORDS = 2048
 """Of a lease while sources are suspected: what was accepted of it is settled when all of it is judged."""
 OVERSIZE = 1.5
 """A batch so many times the limit is cut before it is sent."""
-PAUSE_SHARE = 0.2
+PAUSE_SHARE = 0.1
 """Of a failed request's duration, waited before the next one while failures may be chance."""
 MAX_PAUSE_SECONDS = 1.0
 TIMEOUT_CODES = frozenset({"DEADLINE_EXCEEDED", "timeout"})

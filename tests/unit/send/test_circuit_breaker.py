@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import statistics
+
 import pytest
 
 from otelbridge.queue.model import Hold, RetryLater
-from otelbridge.send.circuit_breaker import BURST_FAILURES, CircuitBreaker, EndpointState, Permit
+from otelbridge.send.circuit_breaker import BURST_FAILURES, PROBE_TRIES, CircuitBreaker, EndpointState, Permit
 from otelbridge.send.settings import SendSettings
 from otelbridge.setting import section_from
 
@@ -36,14 +39,17 @@ def test_while_it_is_ok_everybody_may_send() -> None:
 
 
 def test_the_ladder_doubles_from_one_second_to_sixty() -> None:
-    clock, delays = Clock(), []
+    clock, delays, tries = Clock(), [], []
     breaker = breaker_with(clock)
     for _ in range(9):
-        delay = breaker.failed(permit(breaker), BUSY)
-        assert delay is not None
+        failures = 1
+        while (delay := breaker.failed(permit(breaker), BUSY)) is None:
+            failures += 1
         delays.append(delay)
+        tries.append(failures)
         clock.now += delay
     assert delays == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert tries == [1] + [PROBE_TRIES] * 8
 
 
 def test_holding_has_a_ladder_of_its_own() -> None:
@@ -170,7 +176,7 @@ def test_failures_that_may_be_chance_are_no_step_of_the_backoff_until_a_burst_of
         while breaker.failed(permit(breaker), PERHAPS) is None:
             failures += 1
         bursts.append(failures)
-    assert bursts == [16, 8, 4, 2, 1, 1, 1]
+    assert bursts == [16, 8] + [PROBE_TRIES] * 5
 
 
 def test_a_success_between_them_begins_the_burst_anew() -> None:
@@ -191,6 +197,32 @@ def test_unavailable_is_chance_only_where_it_has_come_to_nothing_again_and_again
     while breaker.failed(permit(breaker), BUSY) is None:
         free += 1
     assert free == 7
+
+
+def share_of_capacity(failures: float, *, seed: int) -> float:
+    """Of what an endpoint accepts that answers 503 so often, from the 30th second on; requests take 30 ms."""
+    chance, clock, accepted = random.Random(seed), Clock(), 0
+    breaker = CircuitBreaker(SendSettings(), clock=clock, random=chance.random)
+    breaker.accepted(permit(breaker))
+    while clock.now < 190:
+        given = breaker.ask(within_seconds=0)
+        if given is None:
+            clock.now += breaker.snapshot().next_try_seconds + 1e-6
+            continue
+        clock.now += 0.03
+        if chance.random() < failures:
+            breaker.failed(given, BUSY)
+            clock.now += 0.003
+        else:
+            breaker.accepted(given)
+            accepted += clock.now > 130
+    return accepted / (60 / 0.03 * (1 - failures))
+
+
+@pytest.mark.parametrize("failures", [0.5, 0.7, 0.85])
+def test_where_unavailable_is_chance_it_costs_its_share_of_the_capacity(failures: float) -> None:
+    shares = [share_of_capacity(failures, seed=seed) for seed in range(100)]
+    assert statistics.mean(shares) >= 0.8, shares
 
 
 def test_outages_far_apart_are_no_chance() -> None:
