@@ -9,12 +9,23 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Gap, Stream
+from otelbridge.queue.checkpoint import CheckpointFile, boot_id
 from otelbridge.queue.inspect import inspect
 from otelbridge.queue.model import Accepted, Refused, RetryLater
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.setting import section_from
-from tests.integration.queue.oracle import Told, assert_balanced, batch_of, drain, dropped, numbers_of, put, take
+from tests.integration.queue.oracle import (
+    Told,
+    assert_balanced,
+    batch_of,
+    drain,
+    dropped,
+    numbers_of,
+    open_queue,
+    put,
+    take,
+)
 
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND
@@ -167,3 +178,13 @@ def test_the_longest_age_and_an_endless_one_end_no_upkeep(tmp_path: Path) -> Non
     queue.tend()
     assert numbers_of(take(queue)) == [1]
     queue.close()
+
+
+def test_the_kernel_tells_one_run_of_the_machine_from_another(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    put(queue, Stream.LOGS, [1])
+    queue.close()
+    last, _ = CheckpointFile(tmp_path).read()
+    assert last is not None
+    assert last.boot == boot_id()
+    assert last.boot

@@ -156,6 +156,15 @@ def test_one_that_was_cut_off_is_damaged(missing: int) -> None:  # up to 5 bytes
         unpacked(packed(sample_request(4000, 1))[:-missing])
 
 
+def test_one_that_holds_a_byte_more_than_it_says_is_damaged() -> None:
+    request = sample_request(4000, 1)
+    held = packed(request)
+    _, size, _ = HEADER.unpack_from(held)
+    assert size == len(request)
+    with pytest.raises(DamagedRequest):
+        unpacked(HEADER.pack(MARK, size - 1, packing.checksum(request[:-1])) + held[HEADER.size :])
+
+
 def test_a_bomb_is_damaged_and_fills_no_memory() -> None:
     stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = b"".join(stream.compress(bytes(1 << 20)) for _ in range(200)) + stream.flush(zlib.Z_SYNC_FLUSH)
