@@ -439,7 +439,8 @@ class Pipeline:
         turn = Turn(Findings(), left_gaps=len(left_gaps))
         self._encoder.now = time.monotonic()
         if self._roads is not None:
-            self._roads.begin(self._encoder.now)
+            received = self._events[0].received_unix_nano if self._events else time.time_ns()
+            self._roads.begin(self._encoder.now - max(0, time.time_ns() - received) / NANOSECONDS)
         self._encode_events(turn)
         self._count_overflows(turn)
         if self._roads is not None:

@@ -20,6 +20,7 @@ MAX_NODES = 1000
 """Nodes whose losses are told apart, per stream; further ones share one place without a name."""
 SLACK_SECONDS = 1.0
 """What a road lacks so near to a time at which it was blind, beside how late roads are, may be of that time."""
+MAX_NAME = 256
 MOST = 255
 """Of one id a road can be ahead by so many; beyond it an event passes unmatched."""
 BLINDING = frozenset(GapCause) - {GapCause.THROTTLED, GapCause.NODE_SILENT, GapCause.STALL}
@@ -110,8 +111,12 @@ class Roads:
     # --- turns ---
 
     def begin(self, now: float) -> None:
-        """A turn begins, perhaps for the second time: what it saw before, if anything, was not seen."""
-        self._now = now
+        """A turn begins, perhaps for the second time: what it saw before, if anything, was not seen.
+
+        Args:
+            now: monotonic seconds at which the turn's first event was received; it does not go back.
+        """
+        now = self._now = max(now, self._now)
         for node, place, key, before, was_new in reversed(self._sights):
             self._put(node.slices[place], key, before)
             node.delivered[0] -= was_new
@@ -191,8 +196,7 @@ class Roads:
             ids.pop(key, None)
 
     def _node(self, stream: Stream, name: str) -> _Node:
-        if self._named[stream] >= MAX_NODES:
-            name = ""
+        name = name[:MAX_NAME] if self._named[stream] < MAX_NODES else ""
         node = self._nodes.get((stream, name))
         if node is None:
             self._named[stream] += 1

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otelbridge.event import Gap, RawEvent, Stream
-from otelbridge.feed.roads import Roads
+from otelbridge.feed.roads import SLICES, Roads
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import FloodSettings, GateSettings, RuleSettings
 from otelbridge.mapping.mapper import Mapper
@@ -191,6 +192,22 @@ def test_copies_are_not_part_of_a_flood(walk: Walk) -> None:
     events = [event for number in range(3) for event in by_both(Stream.ALERTS, alert(Resource=str(number)))]
     assert len(walk.carry(*events, gate=flood)) == 3
     assert walk.account(Account.SUMMARISED) == 0
+
+
+@pytest.mark.parametrize("waited", [True, False], ids=["in the buffer", "on the way"])
+def test_a_copy_is_late_by_its_receipt_and_not_by_the_disk_that_stood_meanwhile(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch, waited: bool
+) -> None:
+    body = alert(Resource="x")
+    assert len(walk.carry(by(A, Stream.ALERTS, body))) == 1
+    walk.roads.begin(time.monotonic() + 60 / SLICES)
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 100, time_ns=lambda: time.time_ns() + 100_000_000_000)
+    monkeypatch.setattr("otelbridge.pipeline.time", later)
+    received = time.time_ns() if waited else later.time_ns()
+    found = walk.carry(
+        RawEvent(Stream.ALERTS, alert(Resource="y"), received, B), RawEvent(Stream.ALERTS, body, received, B)
+    )
+    assert len(found) == (1 if waited else 2)
 
 
 @pytest.mark.parametrize("step", ["_count_overflows", "_encode_own"])
