@@ -224,7 +224,7 @@ def decode(stream: Stream, body: bytes) -> Decoded:
     except TooManyFieldsError as error:
         return Decoded(KINDS[stream](), "raw", str(error), body=body)
     # A zero byte of the encoded event is one of a text, or the length of something empty: only then look closer.
-    sanitized = b"\0" in body and strip_nul(message)
+    sanitized = 0 in body and strip_nul(message)
     return tuple.__new__(
         Decoded, (message, "strict", "", unknown, sanitized, b"")
     )  # a named tuple's own way takes 1 µs

@@ -199,10 +199,9 @@ class FastpathCache:
         part = self._parts.make_template(found.key)
         if self._was_cut(part.weight):
             return self._unusual
-        keys, texts = part.known
         return fastpath.Entry(
             part.weight + len(data) + len(resource), attributes=part.attributes, template=self.templates[number],
-            known=_entries((keys[:-1], texts)), role=fastpath.TEMPLATE_ROLE_NUMBER,
+            known=_entries(part.known), role=fastpath.TEMPLATE_ROLE_NUMBER,
         )  # fmt: skip
 
     def _usual(self, body: bytes) -> Any:
@@ -265,4 +264,4 @@ def _uses(kind: type[Event]) -> dict[int, int]:
 
 def _entries(known: Known) -> frozenset[bytes]:
     """The encoded entries of the EventData that says nothing new."""
-    return frozenset(_name(key) + delimited(b"\x12", text.encode()) for key, text in zip(*known, strict=True))
+    return frozenset(_name(key) + delimited(b"\x12", text.encode()) for key, text in known.items())

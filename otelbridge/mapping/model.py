@@ -57,7 +57,7 @@ class Memo(Generic[K, V]):
 
     __slots__ = ("_make", "_max_bytes", "_max_entries", "_met", "_old", "_young", "_young_bytes", "recall")
 
-    def __init__(self, make: Callable[..., V], *, max_entries: int, max_bytes: int) -> None:
+    def __init__(self, make: Callable[..., V], max_entries: int, max_bytes: int) -> None:
         self._make = make
         self._max_entries = max_entries
         self._max_bytes = max_bytes
@@ -229,10 +229,9 @@ class Instant:
             updated: UpdatedTime, with its microseconds.
             timestamp: Timestamp, in seconds: the same instant, and the fallback.
         """
-        if len(updated) == 27 and updated[19::7] == ".Z":  # noqa: PLR2004  # the fixed layout, see above
-            micros = updated[20:26]
-            if micros.isdecimal() and (updated[:20] == self.second or self._parse(updated[:20])):
-                return self.second_unix_nano + int(micros) * MICROSECOND
+        second, micros = updated[:20], updated[20:26]
+        if updated[26:] == "Z" and micros.isdecimal() and (second == self.second or self._parse(second)):
+            return self.second_unix_nano + int(micros) * MICROSECOND
         return self._otherwise(updated, timestamp)
 
     def odd(self, updated: str, timestamp: int, unix_nano: int) -> list[tuple[str, str | int]]:
@@ -245,7 +244,7 @@ class Instant:
         return pairs
 
     def _parse(self, second: str) -> bool:
-        whole = _whole_seconds(second[:19] + "+00:00")
+        whole = _whole_seconds(second[:19] + "+00:00") if second[19] == "." else None
         if whole is None:
             return False
         self.second, self.second_unix, self.second_unix_nano = second, whole, whole * SECOND
@@ -270,8 +269,8 @@ def _whole_seconds(text: str) -> int | None:
     return seconds if 0 <= seconds < clamp.MAX_UNIX_NANO // SECOND else None
 
 
-Known = tuple[tuple[str, ...], list[str]]
-"""Keys of EventData and their texts: in this form they are compared fastest."""
+Known: TypeAlias = dict[str, str]
+"""Entries of EventData."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -348,5 +347,5 @@ class TemplatePart:
 
     attributes: bytes
     known: Known
-    """The EventData that says nothing new, but for the word's text: its key is the last."""
+    """The EventData that says nothing new, but for the word's."""
     weight: int

@@ -7,7 +7,6 @@ those of log records are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from operator import attrgetter
 from struct import Struct
 from typing import Any
@@ -22,13 +21,13 @@ from otelbridge.mapping.severity import OPERATION_NAMES, OTHER_OPERATION, THROTT
 from otelbridge.mapping.wire import (
     MAX_RARE_BYTES,
     Attribute,
-    Heads,
     attributes,
     clip,
     delimited,
     head,
     int_heads,
     one_line,
+    text_heads,
     varint,
 )
 
@@ -84,7 +83,7 @@ class ProcessSpans:
         self._rulings: dict[bool, dict[tuple[str, ...], bytes]] = {False: {}, True: {}}
         """For logs, and for alerts: a member of an Enum takes its time to be a key."""
         self._uid_head = head(EVENT_ATTRIBUTE, "log.record.uid", UID_BYTES)
-        self._touched_heads = Heads(lambda size: head(EVENT_ATTRIBUTE, TOUCHED_KEY, size))
+        self._before_touched = text_heads(TOUCHED_KEY, EVENT_ATTRIBUTE)
         self._touched_cut = attributes(EVENT_ATTRIBUTE, [("kubearmor.truncated", [TOUCHED_KEY])], MAX_RARE_BYTES, [])
 
     def with_ids(self, message: Any, record: Record, now: float) -> Record:
@@ -147,9 +146,9 @@ class ProcessSpans:
     def _touched(self, resource: str) -> bytes:
         raw = resource.encode()
         if len(raw) <= MAX_TOUCHED_BYTES:
-            return self._touched_heads[len(raw)] + raw
+            return (self._before_touched.recall(len(raw)) or self._before_touched.learn(len(raw))) + raw
         raw = clip(resource, MAX_TOUCHED_BYTES).encode()
-        return self._touched_heads[len(raw)] + raw + self._touched_cut
+        return self._before_touched.learn(len(raw)) + raw + self._touched_cut
 
     def _encoded(self, span: Span) -> bytes:
         if span.root_of is not None:
@@ -182,13 +181,13 @@ class ProcessSpans:
             if number > 0:
                 digits = varint(number)
                 parts += (before[len(digits)], digits)
-        for (key, heads), text in zip(TEXT_HEADS, (span.executable, file_name, span.command_line), strict=True):
+        for heads, text in zip(TEXT_HEADS, (span.executable, file_name, span.command_line), strict=True):
             raw = text.encode()
             if len(raw) > self._limit:
-                cut.append(key)
+                cut.append(heads.key)
                 raw = clip(text, self._limit).encode()
             if raw:
-                parts += (heads[len(raw)], raw)
+                parts += (heads.recall(len(raw)) or heads.learn(len(raw)), raw)
         parts += (STARTS[span.start_known], END)
         if span.parent_unknown:
             parts.append(UNKNOWN_PARENT)
@@ -207,7 +206,7 @@ def _of_span(pairs: list[Attribute]) -> bytes:
 
 PID_HEADS = tuple(int_heads(key, SPAN_ATTRIBUTE) for key in ("process.pid", "process.parent_pid", "process.vpid"))
 TEXT_HEADS = tuple(
-    (key, Heads(partial(head, SPAN_ATTRIBUTE, key)))
+    text_heads(key, SPAN_ATTRIBUTE)
     for key in ("process.executable.path", "process.executable.name", "process.command_line")
 )
 STARTS = {start: _of_span([("otelbridge.process.start", str(start))]) for start in Start}

@@ -30,7 +30,7 @@ MAX_DEPTH = (
 )
 _DOUBLE = Struct("<d").pack
 MAX_VARINT_BYTES = 10  # of an int64
-_UINT64 = (1 << 64) - 1
+UINT64 = (1 << 64) - 1
 # The lengths of nearly all that there is, encoded once: an event has ten or so. Larger numbers (process ids, requests)
 # come back too. Tables of all with two digits and their continuations took 1.8 MiB on every node, and made the
 # reference encoder 4 to 8 % cheaper.
@@ -39,7 +39,6 @@ TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7))
 KEPT_LARGE_NUMBERS = 1024
 
 SHORT_VALUE_BYTES = 120  # such a value's lengths take one byte each, its key's included
-KEPT_INTEGERS = 4096  # per attribute: parents and users that are about at the same time
 USUAL_TEXT_BYTES = 1024  # of paths, command lines and bodies; beyond, what stands before them is made anew
 
 
@@ -66,7 +65,7 @@ def any_value(value: Value, depth: int = MAX_DEPTH) -> bytes:  # noqa: PLR0911  
         case bool():
             return b"\x10\x01" if value else b"\x10\x00"
         case int():
-            return b"\x18" + varint(value & _UINT64)
+            return b"\x18" + varint(value & UINT64)
         case float():
             return b"\x21" + _DOUBLE(value)
         case bytes():
@@ -107,45 +106,32 @@ def head(tag: bytes, key: str, size: int) -> bytes:
     return tag + varint(len(name) + len(value) + size) + name + value
 
 
-class Heads(dict[int, bytes]):
-    """What stands before a text of so many bytes; made when first asked for, kept for texts of usual length."""
+class Heads:
+    """What stands before a text of so many bytes; made when first asked for, kept for texts of usual length.
 
-    __slots__ = ("_make",)
+    `recall(size) or learn(size)` is how to ask: an index of a dictionary's subclass takes three times as long.
+    """
 
-    def __init__(self, make: Callable[[int], bytes]) -> None:
-        super().__init__()
+    __slots__ = ("_kept", "_make", "key", "recall")
+
+    def __init__(self, make: Callable[[int], bytes], key: str = "") -> None:
         self._make = make
+        self.key = key
+        """Of the attribute."""
+        self._kept: dict[int, bytes] = {}
+        self.recall: Callable[[int], bytes | None] = self._kept.get
 
-    def __missing__(self, size: int) -> bytes:
+    def learn(self, size: int) -> bytes:
+        """What `recall` does not know."""
         made = self._make(size)
         if size < USUAL_TEXT_BYTES:
-            self[size] = made
+            self._kept[size] = made
         return made
 
 
-def text_attribute(key: str, limit_bytes: int, cut: list[str]) -> Callable[[str], bytes]:
-    """An encoder for one record attribute whose text is new with every event: most of the cost is one table look-up.
-
-    Args:
-        key: the attribute's key.
-        limit_bytes: longest value; a longer one is clipped and its key appended to `cut`.
-        cut: where the keys of clipped values are noted.
-    """
-    heads = text_heads(key)
-
-    def encode(text: str) -> bytes:
-        raw = text[: limit_bytes + 1].encode()
-        if len(raw) > limit_bytes:
-            cut.append(key)
-            raw = clip(text, limit_bytes).encode()
-        return heads[len(raw)] + raw
-
-    return encode
-
-
-def text_heads(key: str) -> Heads:
-    """What stands before the text of a record attribute."""
-    return Heads(lambda size: head(RECORD_ATTRIBUTE, key, size))
+def text_heads(key: str, tag: bytes = RECORD_ATTRIBUTE) -> Heads:
+    """What stands before the text of an attribute: for one whose text is new with every event, a table look-up."""
+    return Heads(lambda size: head(tag, key, size), key)
 
 
 def body_heads() -> Heads:
@@ -165,23 +151,6 @@ def int_heads(key: str, tag: bytes = RECORD_ATTRIBUTE) -> tuple[bytes, ...]:
         tag + varint(len(name) + 3 + digits) + name + b"\x12" + varint(1 + digits) + b"\x18"
         for digits in range(MAX_VARINT_BYTES + 1)
     )
-
-
-class IntAttributes(dict[int, bytes]):
-    """Whole record attributes by their integer value, for values that come again; 0 says nothing."""
-
-    __slots__ = ("_heads",)
-
-    def __init__(self, key: str) -> None:
-        super().__init__()
-        self._heads = int_heads(key)
-
-    def __missing__(self, number: int) -> bytes:
-        digits = varint(number & _UINT64)
-        if len(self) >= KEPT_INTEGERS:
-            self.clear()
-        made = self[number] = self._heads[len(digits)] + digits if number else b""
-        return made
 
 
 def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: list[str]) -> bytes:
@@ -255,7 +224,8 @@ _TIME_TAG, _OBSERVED_TAG = 0x09, 0x59
 
 def times(unix_nano: int, observed_unix_nano: int) -> bytes:
     """LogRecord.time_unix_nano, unless it is unknown, and .observed_time_unix_nano."""
-    observed_unix_nano = clamp.unix_nano(observed_unix_nano)
+    if not 0 < observed_unix_nano <= clamp.MAX_UNIX_NANO:
+        observed_unix_nano = clamp.unix_nano(observed_unix_nano)
     if unix_nano:
         return _TIMES(_TIME_TAG, unix_nano, _OBSERVED_TAG, observed_unix_nano)
     return _OBSERVED(_OBSERVED_TAG, observed_unix_nano)

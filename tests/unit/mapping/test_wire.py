@@ -19,15 +19,13 @@ from otelbridge.mapping.record_encoder import RecordEncoder
 from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import (
-    KEPT_INTEGERS,
     RECORD_ATTRIBUTE,
-    IntAttributes,
     any_value,
     attributes,
     body_heads,
     clip,
     key_value,
-    text_attribute,
+    text_heads,
     varint,
 )
 from otelbridge.pb import kubearmor_pb2 as pb
@@ -108,24 +106,16 @@ def _slow_varint(number: int) -> list[int]:
 @given(st.lists(ANY_TEXT | st.text(min_size=100, max_size=140) | st.text(min_size=900, max_size=1200), max_size=5))
 def test_texts_encoded_for_speed_are_encoded_alike(texts: list[str]) -> None:
     cut: list[str] = []
-    encode = text_attribute("some.key", 1 << 16, cut)
-    fast = b"".join(encode(text) for text in texts)
+    before = text_heads("some.key")
+    fast = b"".join(before.learn(len(raw)) + raw for raw in map(str.encode, texts))
     assert [plain(pair.value) for pair in LogRecord.FromString(fast).attributes] == texts
     kept = [text for text in texts if text]
     usual = attributes(RECORD_ATTRIBUTE, [("some.key", text) for text in kept], 1 << 16, cut)
     assert [plain(pair.value) for pair in LogRecord.FromString(usual).attributes] == kept
     assert cut == []
     heads = body_heads()
-    bodies = [heads[len(raw)] + raw for raw in map(str.encode, texts)]
+    bodies = [(heads.recall(len(raw)) or heads.learn(len(raw))) + raw for raw in map(str.encode, texts)]
     assert [LogRecord.FromString(body).body.string_value for body in bodies] == texts
-
-
-def test_remembered_integers_are_bounded_and_stay_right() -> None:
-    encoded = IntAttributes("some.key")
-    for number in range(3 * KEPT_INTEGERS):
-        pairs = LogRecord.FromString(encoded[number]).attributes
-        assert [(pair.key, pair.value.int_value) for pair in pairs] == ([("some.key", number)] if number else [])
-    assert len(encoded) <= KEPT_INTEGERS
 
 
 @given(st.tuples(*[st.integers(-(2**31), 2**31 - 1)] * 5))
