@@ -50,7 +50,7 @@ from otelbridge.telemetry.events import (
     SettingsReloaded,
     Tell,
 )
-from otelbridge.telemetry.supervisor import SupervisedThread
+from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 from otelbridge.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -266,6 +266,8 @@ class Bridge:
             raise
         bind_metrics(self.components)
         self._housekeeper = Housekeeper(self.components, self.tell)
+        self.pulses: list[Pulse] = []
+        """Of threads beside the bridge's own."""
         self.status: StatusServer | None = None
         if settings.status.enabled:
             self.status = StatusServer(
@@ -404,7 +406,7 @@ class Bridge:
 
     def _livez(self) -> ProbeResult:
         components = self.components
-        own = [components.pipeline.pulse, components.queue.upkeep.pulse, self._housekeeper.pulse]
+        own = [*self.pulses, components.pipeline.pulse, components.queue.upkeep.pulse, self._housekeeper.pulse]
         if self.status is not None:
             own.append(self.status.pulse)
         sending = [pulse for workers in components.all_workers() for pulse in workers.pulses()]

@@ -9,27 +9,29 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from types import FrameType
 
 from otelbridge.cli.output import Exit
 from otelbridge.telemetry.events import Event, ThreadFailed
-from otelbridge.telemetry.supervisor import SupervisedThread
+from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME_REQUEST_SECONDS = 0.2
 """Signals so close together are one request: `timeout` and many wrappers signal the process, then its whole group."""
 READ_BYTES = 64
+STDERR = 2
 
 
-def stop_on_signals(stop: threading.Event, last_words: str, *, hang_up: Callable[[], None] | None = None) -> None:
+def stop_on_signals(stop: threading.Event, last_words: str, *, hang_up: Callable[[], None] | None = None) -> Pulse:
     """Installs the handlers.
 
     Python runs a handler in the main thread, between two of its instructions. That thread waits for the very event: it
@@ -41,36 +43,51 @@ def stop_on_signals(stop: threading.Event, last_words: str, *, hang_up: Callable
         stop: is set by the first signal.
         last_words: written to stderr when a second request ends the process without further ado.
         hang_up: called for each SIGHUP; must return at once. Without it SIGHUP ends the process.
+
+    Returns the pulse of the thread that hears them.
     """
     receiving, waking = os.pipe()
     os.set_blocking(waking, False)  # as `set_wakeup_fd` wants it
 
     asked_at: float | None = None
+    came: set[int] = set()
+    """What nobody has acted on yet."""
 
     def act() -> bool:
         nonlocal asked_at
-        came = set(os.read(receiving, READ_BYTES))
+        came.update(() if came else os.read(receiving, READ_BYTES))
         if came.intersection(STOP_SIGNALS):
             now = time.monotonic()
             asked_at = now if asked_at is None else asked_at
             if now - asked_at > SAME_REQUEST_SECONDS:
-                os.write(2, f"{last_words}\n".encode())
+                _write(last_words)
                 os._exit(Exit.FAILED)
             stop.set()
+            came.difference_update(STOP_SIGNALS)
         if signal.SIGHUP in came and hang_up is not None:
             hang_up()
+        came.clear()
         return True
 
     # It listens until the process ends, and so before there is a bridge that could be told of a fault.
-    SupervisedThread("signals", act, tell=_say).start()
+    thread = SupervisedThread("signals", act, tell=_say, pulse=Pulse("signals", may_block=True))
+    thread.start()
     signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
     for number in (*STOP_SIGNALS, *((signal.SIGHUP,) if hang_up is not None else ())):
         signal.signal(number, _do_nothing)
+    return thread.pulse
 
 
 def _say(event: Event) -> None:
     if isinstance(event, ThreadFailed):
-        os.write(2, f"The thread {event.thread} failed: {event.error}\n".encode(errors="backslashreplace"))
+        _write(f"The thread {event.thread} failed: {event.error}")
+
+
+def _write(line: str) -> None:
+    """To stderr, where it is open and takes something at once: a log that nobody reads must not keep us from ending."""
+    with suppress(OSError, ValueError):
+        if select.select([], [STDERR], [], 0)[1]:
+            os.write(STDERR, f"{line}\n".encode(errors="backslashreplace"))
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:

@@ -19,7 +19,7 @@ from otelbridge.net.files import read_bounded
 from otelbridge.queue.model import QueueInUse, QueueUnusable
 from otelbridge.settings.load import Loaded
 from otelbridge.settings.problems import SettingsError
-from otelbridge.telemetry.supervisor import SupervisedThread
+from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 LAST_WORDS = "Stopped without draining; what is on disk will be delivered after the next start."
 
@@ -78,8 +78,15 @@ class Reloading:
         self._read, self._bridge, self._asked, self._file = read, bridge, asked, file
         self._look_seconds = LOOK_SECONDS if file and watched else None
         self._used = self._content()
+        pulse = Pulse("reload", may_block=True)
+        self._thread = SupervisedThread("reload", self._turn, tell=bridge.tell, give_back=asked.set, pulse=pulse)
+        bridge.pulses.append(pulse)
 
-    def turn(self) -> bool:
+    def start(self) -> None:
+        """Starts the thread, which listens until the process ends."""
+        self._thread.start()
+
+    def _turn(self) -> bool:
         """Waits for a reason to read the settings, for a while, and reads them."""
         asked = self._asked.wait(self._look_seconds or IDLE_SECONDS)
         self._asked.clear()
@@ -125,9 +132,10 @@ def serve(*, config: str | Path | None = None, sets: Sequence[str] | None = None
     loaded = load_or_exit(config, sets, **flags)
     stop = threading.Event()
     asked = threading.Event()
-    stop_on_signals(stop, LAST_WORDS, hang_up=asked.set)
+    signals = stop_on_signals(stop, LAST_WORDS, hang_up=asked.set)
     try:
         bridge = Bridge(loaded)
+        bridge.pulses.append(signals)
         spare_what_stays()
         reloading = Reloading(
             lambda: load_given(config, sets, **flags),
@@ -136,7 +144,7 @@ def serve(*, config: str | Path | None = None, sets: Sequence[str] | None = None
             file=loaded.file,
             watched=loaded.settings.bridge.reload_on_change,
         )
-        SupervisedThread("reload", reloading.turn, tell=bridge.tell).start()
+        reloading.start()
         code = bridge.run(stop)
     except ValueError as error:
         fail(f"The settings cannot be used: {error}", Exit.WRONG_USAGE)

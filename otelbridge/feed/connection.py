@@ -127,7 +127,15 @@ class Heartbeat:
             if method is Method.HEALTH
             else start_nonce_check(channel, nonce, timeout_seconds)
         )
-        future.add_done_callback(lambda done: answered(self._read(done, method, nonce, started, probe=probe)))
+
+        def read(done: grpc.Future) -> None:
+            try:
+                answered(self._read(done, method, nonce, started, probe=probe))
+            except Exception as fault:  # noqa: BLE001 - gRPC would say nothing, and somebody waits for an answer
+                why = f"a fault of the bridge: {fault!r}"
+                answered(self._answer(method, started, code=grpc.StatusCode.UNKNOWN, why=why, probe=probe))
+
+        future.add_done_callback(read)
 
     def _read(self, done: grpc.Future, method: Method, nonce: int, asked: float, *, probe: bool) -> Answer:
         code, why = done.code(), ""
@@ -142,9 +150,13 @@ class Heartbeat:
             self.method = REFUSED_THEN[method]
         else:
             why = done.details() or "no details"
+        return self._answer(self.method, asked, code=code, why=why, probe=probe)
+
+    @staticmethod
+    def _answer(method: Method, asked: float, *, code: grpc.StatusCode, why: str, probe: bool) -> Answer:
         return Answer(
             alive=not why,
-            method=self.method,
+            method=method,
             seconds=time.monotonic() - asked,
             asked=asked,
             unix_nano=time.time_ns(),

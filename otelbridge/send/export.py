@@ -268,7 +268,10 @@ class Export:
         return None
 
     def _send_beside(self, job: Job, sent: SimpleQueue[_Sent]) -> None:
-        sent.put(self._sent(job))
+        try:
+            sent.put(self._sent(job))
+        except Exception as fault:  # noqa: BLE001  # raised again by the worker that waits for it
+            sent.put(_Sent(job, fault, 0.0))
 
     def _sent(self, job: Job) -> _Sent:
         context = self._context

@@ -34,7 +34,7 @@ from otelbridge.net.files import read_bounded
 from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.metrics import views
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
-from otelbridge.telemetry.supervisor import SupervisedThread
+from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 Headers = Callable[[], Mapping[str, str]]
 """Those to send now, beside the configured ones; asked before each export, from any thread, and never raises."""
@@ -310,7 +310,11 @@ class MetricsPush:
     """
 
     def __init__(self, meters: MeterProvider, tell: Tell) -> None:
-        self._meters, self._tell = meters, tell
+        self._meters = meters
+        self._thread = SupervisedThread(
+            "otelbridge-metrics", self._turn, tell=tell, pulse=Pulse("otelbridge-metrics", may_block=True)
+        )
+        self.pulse = self._thread.pulse
         self._collect: Callable[[], None] = lambda: None
         self._exporter: ReloadingMetricExporter | None = None
         self._reader: PeriodicExportingMetricReader | None = None
@@ -330,7 +334,7 @@ class MetricsPush:
             )
             self._meters.add_metric_reader(self._reader)
             self._collect = _quietly(self._reader.collect)
-            SupervisedThread("otelbridge-metrics", self._turn, tell=self._tell).start()
+            self._thread.start()
 
     def flush(self) -> None:
         """Exports now; the provider itself flushes no reader that was added later."""
@@ -390,6 +394,11 @@ class Providers:
         elif exporters.spans is not None:
             self._spans = exporters.spans
             self.tracers.add_span_processor(BatchSpanProcessor(self._spans, meter_provider=self.meters))
+
+    @property
+    def pulse(self) -> Pulse:
+        """Of the thread that exports metrics."""
+        return self._push.pulse
 
     def flush(self, timeout_seconds: float) -> bool:
         """Exports what waits; False when that was not done in time."""

@@ -153,11 +153,13 @@ class SupervisedThread:
     def _tell_of(self, error: Exception) -> None:
         text = without_credentials("".join(traceback.format_exception(error)).rstrip())
         known, self._last_traceback = text == self._last_traceback, text
-        self._tell(
-            ThreadFailed(
-                thread=self._thread.name,
-                error=_in_words(error),
-                in_a_row=self.pulse.faults_in_a_row,
-                traceback="" if known else text,
-            )
+        failed = ThreadFailed(
+            thread=self._thread.name,
+            error=_in_words(error),
+            in_a_row=self.pulse.faults_in_a_row,
+            traceback="" if known else text,
         )
+        try:
+            self._tell(failed)
+        except Exception as unheard:  # noqa: BLE001 - as above; /livez shows it, if nobody else
+            self.pulse.fault = f"{_in_words(error)}; nobody could be told: {_in_words(unheard)}"

@@ -256,7 +256,7 @@ class Telemetry:
 
     def pulses(self) -> list[Pulse]:
         """Those of its threads."""
-        return [self._thread.pulse, self._writer.pulse]
+        return [self._thread.pulse, self._writer.pulse, self._providers.pulse]
 
     def _turn(self) -> bool:
         for item in self._waiting.take(min(max(0.0, self._next_tick - time.monotonic()), TICK_SECONDS)):

@@ -9,10 +9,10 @@
 {{- define "otelbridge.resources" -}}
 {{- $node := dict
   "requests" (dict "cpu" "50m" "memory" "96Mi" "ephemeral-storage" .Values.persistence.sizeLimit)
-  "limits" (dict "memory" "512Mi" "ephemeral-storage" "1Gi") }}
+  "limits" (dict "memory" "448Mi" "ephemeral-storage" "1Gi") }}
 {{- $relay := dict
   "requests" (dict "cpu" "250m" "memory" "96Mi" "ephemeral-storage" "64Mi")
-  "limits" (dict "memory" "512Mi" "ephemeral-storage" "256Mi") }}
+  "limits" (dict "memory" "448Mi" "ephemeral-storage" "256Mi") }}
 {{- mergeOverwrite (ternary $node $relay (eq .Values.mode "node")) (deepCopy .Values.resources) | toYaml }}
 {{- end }}
 

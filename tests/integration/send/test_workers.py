@@ -14,7 +14,7 @@ import pytest
 from otelbridge.event import Stream
 from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.model import Accepted
-from otelbridge.send.circuit_breaker import EndpointState
+from otelbridge.send.circuit_breaker import EndpointState, SendCounts
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import (
     OK,
@@ -335,6 +335,28 @@ def test_an_endpoint_that_fails_at_everything_destroys_nothing(road: Road, endpo
     endpoint.wait_for_records(32, within=10)
     eventually(lambda: road.held() == 0)
     assert sorted(bodies_of(endpoint.log_records())) == sorted(names(16) + names(16, "s"))
+
+
+def test_a_fault_beside_a_request_reaches_the_worker_that_waits_for_it(
+    road: Road, endpoint: OtlpEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.answers = poison("poison", INVALID)
+    count, raised = SendCounts.sent, list[bool]()
+
+    def once_faulty(counts: SendCounts, request_bytes: int, seconds: float) -> None:
+        if threading.current_thread().name.startswith("send-apart") and not raised:
+            raised.append(True)
+            raise RuntimeError("no longer counted")
+        count(counts, request_bytes, seconds)
+
+    monkeypatch.setattr(SendCounts, "sent", once_faulty)
+    road.start(endpoint)
+    road.put(batch_of("welcome"))
+    eventually(lambda: road.held() == 0)
+    road.put(batch_of(*names(50), "poison", *names(50, "s")))
+    eventually(lambda: road.held() == 0, within_seconds=20)
+    assert raised
+    assert set(bodies_of(endpoint.log_records())) == {"welcome", *names(50), *names(50, "s")}
 
 
 def test_an_endpoint_that_refuses_everything_is_slowed_down(road: Road, endpoint: OtlpEndpoint) -> None:

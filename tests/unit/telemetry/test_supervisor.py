@@ -139,3 +139,16 @@ def test_only_a_thread_that_may_block_has_no_age() -> None:
 
 def test_a_thread_that_never_started_is_joined_at_once() -> None:
     assert SupervisedThread("t", lambda: False, tell=lambda _: None).join(10)
+
+
+def test_a_fault_that_cannot_be_told_does_not_end_the_thread_either() -> None:
+    script = Script(RuntimeError("boom"), DONE)
+
+    def deaf(_: Event) -> None:
+        raise OSError("no stderr")
+
+    thread = SupervisedThread("carrier", script.turn, tell=deaf)
+    thread.start()
+    assert thread.join(10)
+    assert next(script._steps, "none left") == "none left"
+    assert thread.pulse.fault == "RuntimeError: boom; nobody could be told: OSError: no stderr"
