@@ -54,10 +54,15 @@ KEEPING = Row(
             unit="percentunit",
             queries=(
                 Query(
-                    worst(SHOWN, f"{series('otelbridge.buffer.size')} / {series('otelbridge.buffer.limit')}"), BRIDGE
+                    worst(SHOWN, f"{series('otelbridge.buffer.size')} / {series('otelbridge.buffer.limit')}"),
+                    f"events, {BRIDGE}",
+                ),
+                Query(
+                    worst(SHOWN, f"{series('otelbridge.under_way.usage')} / {series('otelbridge.under_way.limit')}"),
+                    f"bytes, {BRIDGE}",
                 ),
             ),
-            meaning="The share of the buffer between readers and encoder in use. Near 0 is normal.",
+            meaning="The share in use of the events that may wait for the encoder, and of the bytes that may be under way.",
             otherwise="the encoder does not keep up: more CPU, or rules in `gate` for what nobody reads.",
         ),
         Panel(
