@@ -141,6 +141,7 @@ USER_OF_URL = re.compile(r"//[^/?#]*@")
 PROTOBUF = frozenset({"application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf"})
 PARTIAL_SUCCESS = frozenset({"partialSuccess", "partial_success"})
 NO_ANSWER_OF_OURS = "the answer is no ExportLogsServiceResponse"
+TEXT = re.compile(rb"[\t\n\r\x20-\xff]+")
 HTTP2 = "\x00\x00"
 """How a server of HTTP/2 begins: with a frame of SETTINGS, which is short."""
 BOM = b"\xef\xbb\xbf"
@@ -494,8 +495,11 @@ def _answer_of(body: bytes | None, *, newer: bool) -> ExportLogsServiceResponse 
 def _protobuf_answer(body: bytes, *, newer: bool) -> ExportLogsServiceResponse | None:
     """Nearly any bytes are some message with unknown fields: those are believed to be a newer OTLP's if they may be.
 
-    Never where they have the numbers of known ones: it is another message, say a google.rpc.Status.
+    Never where they have the numbers of known ones: it is another message, say a google.rpc.Status. Text is none at
+    all: the tags of the first three fields are control characters.
     """
+    if TEXT.fullmatch(body):
+        return None
     try:
         answer = ExportLogsServiceResponse.FromString(body)
     except DecodeError:

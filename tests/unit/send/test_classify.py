@@ -313,6 +313,9 @@ def test_a_yes_is_an_otlp_answer_in_either_coding(status: int, kind: str, body: 
         (PROTOBUF, b"\x08\x03\x12\x04nope"),  # google.rpc.Status: field 1 is no message there
         (PROTOBUF, b"\x0a\x03\x0a\x013"),  # a count that is a text
         (PROTOBUF, b" "),
+        (PROTOBUF, b"error"),  # each of these is a message of unknown fields, too
+        (PROTOBUF, b"It works!"),
+        (PROTOBUF, b" <!DOCTYPE html>[]"),
         (JSON, b"\r\n"),
         (PROTOBUF, None),
     ],
