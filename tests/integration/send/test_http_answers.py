@@ -124,8 +124,9 @@ class Server:
                 body = ExportLogsServiceRequest.FromString(gzip.decompress(request))
                 self.bodies[body.resource_logs[0].scope_logs[0].log_records[0].body.string_value] += 1
                 step = self._split or len(self._answer) or 1
-                for start in range(0, len(self._answer), step):
-                    connection.sendall(self._answer[start : start + step])
+                with contextlib.suppress(ConnectionError):  # who sees early that it is no answer hangs up
+                    for start in range(0, len(self._answer), step):
+                        connection.sendall(self._answer[start : start + step])
 
     def close(self) -> None:
         with socket.create_connection(self._listener.getsockname()):
