@@ -131,7 +131,11 @@ def test_a_damaged_queue_file_is_salvaged_at_the_start_and_the_loss_is_said(
         assert corrupt == 1_100 - len(arrived)
         lost_gaps = [g for g in gap_records(endpoint.log_records()) if g["otelbridge.gap.cause"] == "corruption"]
         assert bool(lost_gaps) == bool(corrupt)
-        assert sum(int(str(gap["otelbridge.gap.lost_records"])) for gap in lost_gaps) == corrupt
+        # Without a count: what was watched is not known any more.
+        counted = [
+            int(str(gap["otelbridge.gap.lost_records"])) for gap in lost_gaps if "otelbridge.gap.lost_records" in gap
+        ]
+        assert sum(counted) == corrupt
         assert bridge.stop() == 0
 
 
