@@ -54,7 +54,7 @@ class Given:
 
 
 MAX_SHOWN_CHARS = 400
-"""Of a value that is wrong, or of what is said of it."""
+"""Of each part of a problem: all of them may quote what was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +72,9 @@ class Problem:
 
     def __str__(self) -> str:
         """One line that can be printed: path, value, what is wrong, cure, origin."""
-        subject = f"{self.path} = {shortened(self.value)}" if self.value else self.path
-        place = f" ({self.origin})" if self.origin else ""
-        line = f"{subject}: {shortened(self.wrong)}. {self.cure}{place}"
+        path, value, wrong, cure, origin = map(shortened, (self.path, self.value, self.wrong, self.cure, self.origin))
+        subject = f"{path} = {value}" if value else path
+        line = f"{subject}: {wrong}. {cure} ({origin})" if origin else f"{subject}: {wrong}. {cure}"
         if line.isprintable():
             return line
         return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)

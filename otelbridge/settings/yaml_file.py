@@ -67,14 +67,29 @@ class _Loader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken: write the value out", mark)
         return super().compose_node(parent, index)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Says where a value stands that is not what its tag says: the library's constructors take it on trust."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            wrong = f"this is no value of the type {tag}: correct it, or put it in quotes and leave out the tag"
+            raise yaml.constructor.ConstructorError(None, None, wrong, node.start_mark) from None
+
 
 for _tag, _pattern, _starts in _RESOLVERS:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_starts))
 
 
+MOST_DIGITS = 400
+"""Of a whole number: any that a floating-point number can hold has fewer, and Python refuses to write 4,300."""
+
+
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node)
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    if len(text) > MOST_DIGITS:
+        raise yaml.constructor.ConstructorError(None, None, "this number has too many digits", node.start_mark)
     return int(text[2:] if base != 10 else text, base)  # noqa: PLR2004  # ten is ten
 
 

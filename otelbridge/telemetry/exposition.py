@@ -43,7 +43,7 @@ class PullReader(MetricReader):
             self._collected = None
             self.collect()
             data = self._collected
-        return "".join(_lines(data)).encode() if data else b""
+        return "".join(_lines(data)).encode(errors="replace") if data else b""
 
     def _receive_metrics(self, metrics_data: MetricsData, *_timeout: Any, **_others: Any) -> None:
         self._collected = metrics_data
@@ -105,9 +105,15 @@ def _family(name: str, meaning: str, kind: str) -> tuple[str, str]:
 
 def _labels(attributes: Mapping[str, Any]) -> dict[str, str]:
     return {
-        _NO_LABEL.sub("_", key): value if isinstance(value, str) else json.dumps(_plain(value), default=str)
+        _label(key): value if isinstance(value, str) else json.dumps(_plain(value), default=str)
         for key, value in attributes.items()
     }
+
+
+def _label(key: str) -> str:
+    """An attribute's name as a label's, which does not begin with a digit: Prometheus would refuse all metrics."""
+    name = _NO_LABEL.sub("_", key)
+    return f"_{name}" if name[:1].isdigit() else name
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from otelbridge.settings.load import load
+from otelbridge.settings.problems import SettingsError
 from otelbridge.settings.tree import Settings
 from tests.unit.settings.loading import loaded, problems
 
@@ -156,3 +158,10 @@ def test_a_port_in_a_mistyped_variable_is_an_error() -> None:
     assert problems(environment={"OTELBRIDGE_STATUS_PORT": "80"})["OTELBRIDGE_STATUS_PORT"].cure == (
         "Did you mean OTELBRIDGE_STATUS__PORT?"
     )
+
+
+@pytest.mark.parametrize("value", ["9" * 100_000, "a" * 100_000])
+def test_a_problem_with_a_huge_value_is_still_a_line_to_read(value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(environment={}, flags={"--set": [f"send.endpoint={value}", value, f"{value}=1"]})
+    assert all(len(str(problem)) < 2500 for problem in caught.value.problems)

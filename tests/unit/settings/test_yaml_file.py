@@ -46,6 +46,15 @@ def test_each_key_knows_its_line(tmp_path: Path) -> None:
         ("a: 1\n---\nb: 2\n", "expected a single document", 2),
         ("{[a]: 1}", "a key must be a word", 1),
         ("a: 1\nb: &b [*b]\n", "aliases (*name) are not taken", 2),
+        ("a: 1\nb: !!bool maybe\n", "no value of the type !!bool", 2),
+        ("a: !!bool ''\n", "no value of the type !!bool", 1),
+        ("a: !!int x\n", "no value of the type !!int", 1),
+        ("a: !!float ''\n", "no value of the type !!float", 1),
+        ("a: !!timestamp x\n", "no value of the type !!timestamp", 1),
+        ("a: !!timestamp 2001-99-01\n", "no value of the type !!timestamp", 1),
+        ("a: !!map [1]\n", "no value of the type !!map", 1),
+        (f"a: 1\nb: {'9' * 5000}\n", "too many digits", 2),
+        (f"a: 0x{'f' * 5000}\n", "too many digits", 1),
     ],
 )
 def test_a_faulty_file_says_what_and_where(tmp_path: Path, text: str, wrong: str, line: int) -> None:

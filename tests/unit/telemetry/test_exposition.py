@@ -11,6 +11,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from otelbridge.telemetry.exposition import PullReader
 
@@ -69,3 +70,15 @@ def nothing(_: Meter) -> None:
 def test_the_text_is_the_one_of_opentelemetrys_exporter(make: Callable[[Meter], None]) -> None:
     ours, theirs = texts(make)
     assert ours.splitlines() == theirs.splitlines()
+
+
+def test_names_that_begin_with_a_digit_and_half_characters_do_not_make_all_metrics_unreadable() -> None:
+    reader = PullReader()
+    provider = MeterProvider([reader], resource=Resource({"1st": "a", "half": "\ud800"}), shutdown_on_exit=False)
+    provider.get_meter("otelbridge").create_counter("seen").add(1, {"2nd": "b"})
+    families = list(text_string_to_metric_families(reader.text().decode()))
+    provider.shutdown()
+    assert [sample.labels for family in families for sample in family.samples] == [
+        {"_1st": "a", "half": "?"},
+        {"_2nd": "b"},
+    ]
