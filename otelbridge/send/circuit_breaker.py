@@ -38,8 +38,8 @@ so many seconds of another: of seven backends behind a balancer, one may be well
 CHANCE_MEMORY_REQUESTS = 16
 """Accepted at the first try, in a row, and half of that is forgotten."""
 PROBE_TRIES = 4
-"""A probe is sent so often before the next, longer delay: seven of eight backends that are ill must not add up to an
-hour of backoff before there is anything to learn from. In the first minute of an outage that makes some 25 requests."""
+"""A probe is sent so often before the next, longer delay: where most answers fail by chance, delays must not grow
+before there is anything to learn from. In the first minute of an outage that makes some 25 requests."""
 NO_CHANCE = frozenset({"429", "RESOURCE_EXHAUSTED", "408", "504", "DEADLINE_EXCEEDED", "timeout"})
 """Somebody asks for less, or the endpoint may have stored what it did not answer to."""
 

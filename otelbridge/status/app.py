@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.resources import files
@@ -16,24 +17,31 @@ from typing import TYPE_CHECKING, NamedTuple
 from otelbridge.status.probes import ProbeResult
 from otelbridge.telemetry.escape import Json, escape, escape_json
 
+_HOST = re.compile(r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[^\[\]:]*))(?::[0-9]*)?")
+
 
 def is_allowed(host: str, allowed: Collection[str]) -> bool:
     """Whether a Host header names an address, `localhost`, or one of the allowed names (case and port aside)."""
-    name = _without_port(host.strip().lower())
-    if name in {"localhost", *(_without_port(entry.strip().lower()) for entry in allowed)}:
-        return True
+    ipv6, name = _parts(host)
     try:
-        ipaddress.ip_address(name)
+        if ipv6:
+            ipaddress.IPv6Address(ipv6)
+            return True
+        if name in {"localhost", *(_parts(entry)[1] for entry in allowed)}:
+            return bool(name)
+        ipaddress.IPv4Address(name)
     except ValueError:
         return False
-    return "%" not in name  # a zone behind an IPv6 address may be any text
+    return True
 
 
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    name, colon, port = host.rpartition(":")
-    return name if colon and ":" not in name and port.isdigit() else host
+def _parts(host: str) -> tuple[str, str]:
+    """The IPv6 address in its brackets, or the name or IPv4 address, without the port; both empty where it is neither.
+
+    A zone behind an IPv6 address may be any text, and is not taken.
+    """
+    found = _HOST.fullmatch(host.strip().lower())
+    return (found["ipv6"] or "", found["name"] or "") if found else ("", "")
 
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ def test_addresses_and_localhost_are_answered(host: str) -> None:
     "host",
     [
         "evil.example", "evil.example:32799", "localhost.evil.example", "127.0.0.1.evil.example", "", "[evil]:1", ":80",
-        "[::1%evil.com]", "[fe80::1%25evil]:80", "::1%evil.com",
+        "[::1%evil.com]", "[fe80::1%25evil]:80", "::1%evil.com", "[::1].evil.com", "[::1]x", "[::1", "[::1]:evil",
+        "[1.2.3.4]", "localhost:\uff11", "[localhost]", "127.0.0.1:80:80",
     ],
 )  # fmt: skip
 def test_other_names_are_not(host: str) -> None:
