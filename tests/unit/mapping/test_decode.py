@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from otelbridge.event import Stream
-from otelbridge.mapping.decode import decode
+from otelbridge.mapping.decode import _text, decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
@@ -141,3 +143,8 @@ def test_an_empty_nested_message_is_no_zero_byte() -> None:
     body = message.SerializeToString()
     assert b"\0" in body
     assert not decode(Stream.ALERTS, body).sanitized
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_utf8_are_shown_as_python_escapes_them(raw: bytes) -> None:
+    assert _text(raw) == raw.decode(errors="backslashreplace")
