@@ -160,9 +160,11 @@ def test_a_status_port_that_is_taken_is_said(tmp_path: Path) -> None:
 
 
 LOAD_AND_TELL = """
-import sys
+import signal, sys
 name = sys.argv.pop(1)
-sys.addaudithook(lambda what, of: what == "import" and of[0] == name and print("loading", flush=True))
+sys.addaudithook(
+    lambda what, of: what == "import" and of[0] == name and (print("loading", flush=True), signal.pause())
+)
 from otelbridge.__main__ import main
 main()
 """
