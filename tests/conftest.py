@@ -106,3 +106,9 @@ def _contract(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         watch(*seen)
     yield
     assert not found
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: what is left for the end is short, and no worker waits for another."""
+    items.sort(key=lambda item: item.path.parent.name != "acceptance")
