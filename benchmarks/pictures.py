@@ -79,7 +79,7 @@ def _sustained(axes: Any, facts: Facts) -> None:
 
 def _components(axes: Any, facts: Facts) -> None:
     rows = [row for row in facts["components"] if row["cpu_us_per_event"] >= 0.2][:14]
-    names = [f"{row['thread']}: {row['room']}" for row in rows]
+    names = [f"{row['thread']}: {row['component']}" for row in rows]
     axes.barh(names, [row["cpu_us_per_event"] for row in rows], color=BLUE)
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize="small")
