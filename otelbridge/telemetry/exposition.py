@@ -104,10 +104,16 @@ def _family(name: str, meaning: str, kind: str) -> tuple[str, str]:
 
 
 def _labels(attributes: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        _label(key): value if isinstance(value, str) else json.dumps(_plain(value), default=str)
-        for key, value in attributes.items()
-    }
+    """The labels; the values of attributes that become one label are joined in the order of their names.
+
+    https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/#metric-attributes
+    """
+    found: dict[str, str] = {}
+    for key in sorted(attributes):
+        label, value = _label(key), attributes[key]
+        text = value if isinstance(value, str) else json.dumps(_plain(value), default=str)
+        found[label] = f"{found[label]};{text}" if label in found else text
+    return found
 
 
 def _label(key: str) -> str:

@@ -82,3 +82,15 @@ def test_names_that_begin_with_a_digit_and_half_characters_do_not_make_all_metri
         {"_1st": "a", "half": "?"},
         {"_2nd": "b"},
     ]
+
+
+def test_attributes_that_become_one_label_lose_no_value() -> None:
+    reader = PullReader()
+    provider = MeterProvider(
+        [reader], resource=Resource({"a_b": "2", "a.b": "1", "a-b": "0", "c": "3"}), shutdown_on_exit=False
+    )
+    provider.get_meter("otelbridge").create_counter("seen").add(1, {"x.y": "m", "x_y": 5})
+    text = reader.text().decode()
+    provider.shutdown()
+    assert 'target_info{a_b="0;1;2",c="3"} 1.0' in text
+    assert 'seen_total{x_y="m;5"} 1.0' in text
