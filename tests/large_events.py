@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.oracle import gap_records
-from tests.peers.bridge import BridgeProcess, running_bridge
+from tests.peers.bridge import COMMAND, BridgeProcess, running_bridge
+from tests.peers.memory_limit import memory_limit
 from tests.waiting import eventually
 
 MIB = 1024 * 1024
@@ -41,13 +44,20 @@ def peak_mib(bridge: BridgeProcess) -> float:
 
 
 def flood(folder: Path, seconds: float) -> dict[str, object]:
-    """Floods a bridge on default settings; returns what came of it."""
+    """Floods a bridge on default settings, under the manifests' limit; returns what came of it."""
+    with memory_limit(f"otelbridge-{os.getpid()}", limit_mib()) as limit:
+        command = limit.command(str(COMMAND)) if limit else (str(COMMAND),)
+        found = _flooded(folder, command, seconds)
+        return {**found, "limit_reached": limit.times_reached if limit else None}
+
+
+def _flooded(folder: Path, command: Sequence[str], seconds: float) -> dict[str, object]:
     with Relay() as relay, OtlpEndpoint() as endpoint:
         sections: dict[str, Any] = {
             "feed": {"endpoints": [relay.endpoint]},
             "send": {"endpoint": endpoint.grpc_endpoint},
         }
-        with running_bridge(folder, **sections) as bridge:
+        with running_bridge(folder, command, **sections) as bridge:
             bridge.wait_until_watching()
             rounds = too_large = 0
             end = time.monotonic() + seconds
