@@ -6,42 +6,32 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from docs import registry_files
+from docs import registry_files, tables
 from docs.licences import bundled_table, licences_table
 from k8s.dashboards.generate import runbook_panels_markdown
-from otelbridge.feed.model import states_table
-from otelbridge.feed.status_codes import status_codes_table
-from otelbridge.gate.redact import secrets_markdown
-from otelbridge.mapping.fields import mapping_table_markdown
-from otelbridge.mapping.severity import severity_markdown
-from otelbridge.send import classify
-from otelbridge.settings.show import settings_table_markdown, standard_variables_table_markdown
 from otelbridge.simulator.endpoint_answers import zoo_table
 from otelbridge.simulator.faults import faults_table
-from otelbridge.status.components import INSTRUMENTS
-from otelbridge.telemetry.metrics import metrics_table_markdown
-from otelbridge.telemetry.names import log_lines_table_markdown, spans_table_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # File, the name between its markers, and the function that makes what stands between them.
 TABLES: list[tuple[str, str, Callable[[], str]]] = [
-    ("docs/delivery.md", "answers", classify.markdown),
-    ("docs/feed.md", "states", states_table),
-    ("docs/feed.md", "status codes", status_codes_table),
+    ("docs/delivery.md", "answers", tables.answers),
+    ("docs/feed.md", "states", tables.states),
+    ("docs/feed.md", "status codes", tables.status_codes),
     ("docs/licences.md", "licences", licences_table),
     ("docs/licences.md", "bundled", bundled_table),
-    ("docs/mapping.md", "mapping", mapping_table_markdown),
-    ("docs/mapping.md", "severity", severity_markdown),
+    ("docs/mapping.md", "mapping", tables.mapping),
+    ("docs/mapping.md", "severity", tables.severities),
     ("docs/runbook.md", "panels", runbook_panels_markdown),
-    ("docs/security.md", "secrets", secrets_markdown),
-    ("docs/settings.md", "settings", settings_table_markdown),
-    ("docs/settings.md", "standard variables", standard_variables_table_markdown),
+    ("docs/security.md", "secrets", tables.secrets),
+    ("docs/settings.md", "settings", tables.settings),
+    ("docs/settings.md", "standard variables", tables.standard_variables),
     ("docs/try.md", "endpoint answers", zoo_table),
     ("docs/try.md", "faults", faults_table),
-    ("docs/telemetry.md", "metrics", lambda: metrics_table_markdown(INSTRUMENTS.values())),
-    ("docs/telemetry.md", "spans", spans_table_markdown),
-    ("docs/telemetry.md", "log lines", log_lines_table_markdown),
+    ("docs/telemetry.md", "metrics", tables.metrics),
+    ("docs/telemetry.md", "spans", tables.spans),
+    ("docs/telemetry.md", "log lines", tables.log_lines),
 ]
 
 

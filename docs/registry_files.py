@@ -79,6 +79,8 @@ TELEMETRY_ATTRIBUTES: tuple[Declared, ...] = (
     Declared(n.LAST_EVENT, _S, "When the last of them came; not there where none did.", "2026-07-25T17:20:00.123Z"),
     Declared(n.MISSES, _I, "Health checks in a row without an answer.", 2),
 )
+OURS = ("kubearmor.", "otelbridge.")
+"""No semantic convention defines what begins so."""
 BY_SPECIFICATION = frozenset({n.OVERFLOW})
 """Attributes that OpenTelemetry's specification has and its conventions' registry has not: defined here."""
 TYPES = {one.key: one.type for one in (*ATTRIBUTES, *TELEMETRY_ATTRIBUTES)}
@@ -139,7 +141,9 @@ def _attribute_groups() -> Iterator[dict[str, Any]]:
             "type": "attribute_group",
             "display_name": f"{name} attributes",
             "brief": brief,
-            "attributes": [_defined(one) for one in declared if one.is_ours or one.key in BY_SPECIFICATION],
+            "attributes": [
+                _defined(one) for one in declared if one.key.startswith(OURS) or one.key in BY_SPECIFICATION
+            ],
         }
 
 

@@ -15,11 +15,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 from docs.registry_files import EVENT_NAMES, TYPES
+from k8s.dashboards.queries import prometheus_label, prometheus_name
 from otelbridge.mapping.fields import Type
 from otelbridge.mapping.process_spans import EVENT_KEYS, SPAN_KEYS
 from otelbridge.mapping.request import SCOPE_NAME
 from otelbridge.status.components import INSTRUMENTS
-from otelbridge.telemetry.metrics import InstrumentKind, prometheus_label, prometheus_name
+from otelbridge.telemetry.metrics import InstrumentKind
 from otelbridge.telemetry.names import OVERFLOW, SCOPE, SPAN_EVENTS, SPANS
 
 _TEMPLATES = tuple(key + "." for key, kind in TYPES.items() if kind is Type.STRING_TEMPLATE)

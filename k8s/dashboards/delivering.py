@@ -17,11 +17,12 @@ from k8s.dashboards.queries import (
     series,
     worst,
 )
+from otelbridge.send.circuit_breaker import EndpointState
 from otelbridge.telemetry import names as n
 
 SERVER = n.SERVER
 
-DELIVERY_STATES = {number: (name, STATE_COLOURS[name]) for number, name in enumerate(n.DELIVERY_STATES, 1)}
+DELIVERY_STATES = {number: (name, STATE_COLOURS[name]) for number, name in enumerate(EndpointState, 1)}
 
 DELIVERING = Row(
     title="Delivering",
@@ -34,7 +35,7 @@ DELIVERING = Row(
             states=DELIVERY_STATES,
             queries=(
                 Query(
-                    numbered("otelbridge.delivery.state", "otelbridge_state", n.DELIVERY_STATES, "instance", *SERVER),
+                    numbered("otelbridge.delivery.state", "otelbridge_state", list(EndpointState), "instance", *SERVER),
                     f"{BRIDGE} {UPSTREAM}",
                 ),
             ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from otelbridge.status.components import INSTRUMENTS
-from otelbridge.telemetry.metrics import InstrumentKind, prometheus_label, prometheus_name
+from otelbridge.telemetry.exposition import name_on_metrics
+from otelbridge.telemetry.metrics import Instrument, InstrumentKind
 
 INSTANCE = 'instance=~"$instance"'
 """Every query looks at the bridges that the dashboard's variable names."""
@@ -15,6 +16,17 @@ UPSTREAM = "{{server_address}}:{{server_port}}"
 BRIDGE = "{{instance}}"
 SHOWN = 20
 """Series of a panel that would have one per node."""
+_COUNTERS = frozenset({InstrumentKind.COUNTER, InstrumentKind.OBSERVABLE_COUNTER})
+
+
+def prometheus_name(instrument: Instrument) -> str:
+    """The name on /metrics. A histogram's has `_bucket`, `_sum` and `_count` beside it."""
+    return name_on_metrics(instrument.name, instrument.unit, counter=instrument.kind in _COUNTERS)
+
+
+def prometheus_label(attribute: str) -> str:
+    """The label that an attribute becomes on /metrics."""
+    return attribute.replace(".", "_")
 
 
 def series(name: str, suffix: str = "", **where: str) -> str:

@@ -15,11 +15,12 @@ from k8s.dashboards.queries import (
     recent,
     series,
 )
+from otelbridge.feed.model import SubscriptionState
 from otelbridge.telemetry import names as n
 
 SERVER = n.SERVER
 
-SUBSCRIPTION_STATES = {number: (name, STATE_COLOURS[name]) for number, name in enumerate(n.SUBSCRIPTION_STATES, 1)}
+SUBSCRIPTION_STATES = {number: (name, STATE_COLOURS[name]) for number, name in enumerate(SubscriptionState, 1)}
 
 WATCHING = Row(
     title="Watching KubeArmor",
@@ -32,7 +33,9 @@ WATCHING = Row(
             states=SUBSCRIPTION_STATES,
             queries=(
                 Query(
-                    numbered("otelbridge.source.state", "otelbridge_state", n.SUBSCRIPTION_STATES, "instance", *SERVER),
+                    numbered(
+                        "otelbridge.source.state", "otelbridge_state", list(SubscriptionState), "instance", *SERVER
+                    ),
                     f"{BRIDGE} {UPSTREAM}",
                 ),
             ),

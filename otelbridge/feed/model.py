@@ -109,13 +109,6 @@ class Machine(Generic[State]):
         return before
 
 
-def states_table() -> str:
-    """The subscription's states and moves as a Markdown table, for the documentation."""
-    lines = ["| state | moves to |", "|---|---|"]
-    lines += [f"| {before} | {', '.join(sorted(after)) or '(final)'} |" for before, after in SUBSCRIPTION_MOVES.items()]
-    return "\n".join(lines)
-
-
 @dataclass(frozen=True, slots=True)
 class StateChange:
     """A subscription entered a state."""

@@ -9,7 +9,7 @@ from enum import StrEnum
 from grpc import StatusCode
 
 from otelbridge.event import GapCause
-from otelbridge.net.tls_faults import GATEWAY_STATUSES, TLS_FAULTS, fault_in, in_words
+from otelbridge.net.tls_faults import GATEWAY_STATUSES, fault_in, in_words
 
 
 class ErrorClass(StrEnum):
@@ -105,21 +105,3 @@ def gentlest(classes: list[ErrorClass]) -> ErrorClass:
     """Of several ends, the class that is tried again soonest: one stream worth retrying is worth a connection."""
     order = list(ErrorClass)
     return min(classes, key=order.index, default=ErrorClass.TRANSIENT)
-
-
-def status_codes_table() -> str:
-    """The table in Markdown, for the documentation."""
-    lines = ["| status | class | next try |", "|---|---|---|"]
-    for code, verdict in VERDICTS.items():
-        backoff = "slow backoff" if verdict.error_class in SLOW_CLASSES else "fast backoff"
-        quick = ", within 1 s when events flowed before" if verdict.quick else ""
-        lines.append(f"| {code.name} | {verdict.error_class} | {backoff}{quick} |")
-    said = ", ".join(f"`{words}`" for words in GATEWAY_WORDS)
-    lines.append(
-        f"| UNAVAILABLE with {said} | {ErrorClass.TRANSIENT} | fast backoff: a proxy is there, KubeArmor is not |"
-    )
-    for fault in TLS_FAULTS:
-        words = ", ".join(f"`{words}`" for words in fault.words)
-        cure = ": ".join(in_words(fault, "feed.tls"))
-        lines.append(f"| UNAVAILABLE with {words} | {ErrorClass.CONFIGURATION} | slow backoff: {cure} |")
-    return "\n".join(lines)

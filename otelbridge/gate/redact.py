@@ -66,13 +66,6 @@ SECRET_PATTERNS: tuple[SecretPattern, ...] = (
 )
 
 
-def secrets_markdown() -> str:
-    """The built-in patterns for the documentation."""
-    lines = ["| kind | pattern |", "|---|---|"]
-    lines += [f"| `{kind.name}` | `{kind.pattern.replace('|', chr(92) + '|')}` |" for kind in SECRET_PATTERNS]
-    return "\n".join(lines) + "\n"
-
-
 MAX_SEARCHED_CHARS = 2 * MAX_PARSED_CHARS
 """Of one text: no record shows more than half of it, and what is behind is cut off where a secret was found."""
 MARK = "[REDACTED]"

@@ -11,7 +11,6 @@ are parsed by their group's module; their keys are listed for the documentation 
 
 from __future__ import annotations
 
-import re
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
@@ -37,11 +36,6 @@ class Declared(NamedTuple):
     type: Type
     brief: str
     example: str | float | list[str]
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether no semantic convention defines it."""
-        return self.key.startswith(("kubearmor.", "otelbridge."))
 
 
 _S, _I, _D, _B, _L = Type.STRING, Type.INT, Type.DOUBLE, Type.BOOLEAN, Type.STRINGS
@@ -331,23 +325,3 @@ def as_is(fields: tuple[Field, ...], group: Group) -> tuple[tuple[str, str], ...
     return tuple(
         (field.keys[0], field.name) for field in fields if field.group is group and field.kind is FieldKind.AS_IS
     )
-
-
-def mapping_table_markdown() -> str:
-    """The table of the mapping, for the documentation."""
-    head = ["| KubeArmor | OpenTelemetry | how |", "|---|---|---|"]
-    parts = [*head, *(_line(field) for field in FIELDS)]
-    parts += ["", "KubeArmor's messages about itself:", "", *head, *(_line(field) for field in MESSAGE_FIELDS)]
-    parts += ["", "What the bridge adds:", "", "| attribute | what it is |", "|---|---|"]
-    said = re.compile("|".join(_pattern(key) for field in (*FIELDS, *MESSAGE_FIELDS) for key in field.keys))
-    parts += [f"| `{one.key}` | {one.brief} |" for one in ATTRIBUTES if not said.fullmatch(one.key)]
-    return "\n".join(parts) + "\n"
-
-
-def _pattern(key: str) -> str:
-    return re.sub("<[^>]*>", ".+", re.escape(key))
-
-
-def _line(field: Field) -> str:
-    keys = ", ".join(key if key.startswith("**") else f"`{key}`" for key in field.keys)
-    return f"| {field.name} | {keys} | {field.note} |"

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from otelbridge.event import MAX_PARSED_CHARS, MAX_SEVERITY, outcome_of, severity_of
 from otelbridge.mapping.model import Values
-from otelbridge.mapping.wire import Attribute, severity_text
+from otelbridge.mapping.wire import Attribute
 
 Row: TypeAlias = tuple[int, ...]
 """OTLP severity numbers: at 0 the one for an event whose policy names no severity, then those for 1 to 10."""
@@ -133,18 +133,6 @@ def log_situation(*, kind: str, operation: str, outcome: str) -> Situation:
     if outcome == "denied":
         return Situation.TELEMETRY_DENIED
     return Situation.TELEMETRY_BULK if operation in _BULK_OPERATIONS else Situation.TELEMETRY
-
-
-def severity_markdown() -> str:
-    """The severity table for the documentation."""
-    lines = [
-        "| situation | " + " | ".join(LEVELS[1:]) + " | none |",
-        "|---|" + "---|" * len(LEVELS),
-    ]
-    for situation, (none, *rest) in SEVERITY.items():
-        cells = [f"{number} {severity_text(number)}" for number in (*rest, none)]
-        lines.append(f"| `{situation}` | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 OPERATION_NAMES = {

@@ -427,29 +427,6 @@ def retry_after_seconds(headers: Mapping[str, str], *, now: float | None = None)
     return clamp.seconds(until - since, most=MAX_DELAY_SECONDS)
 
 
-def markdown() -> str:
-    """All tables, for the documentation."""
-    rows = [f"| gRPC | {code.name} | {meaning} |" for code, meaning in GRPC_MEANINGS.items()]
-    rows += [f"| HTTP | {status} | {meaning} |" for status, meaning in HTTP_MEANINGS.items()]
-    rows += [f"| HTTP | any other {digit}xx | {meaning} |" for digit, meaning in HTTP_CLASSES.items()]
-    said = [
-        f"| {', '.join(sorted(words.said_with))} | `{words.pattern.pattern.replace('|', '` or `')}` | {words.meaning} "
-        f"| {words.cure} |"
-        for words in WORDS
-    ]
-    return "\n".join(
-        [
-            "| protocol | answer | what the bridge does |",
-            "|---|---|---|",
-            *rows,
-            "",
-            "| beside | words | what the bridge does | cure |",
-            "|---|---|---|---|",
-            *said,
-        ]
-    )
-
-
 def _said(code: str, why: str) -> Words | None:
     return next((words for words in WORDS if code in words.said_with and words.pattern.search(why)), None)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args, get_origin
 
 from otelbridge.setting import MISSING, Setting, is_section, settings_of, without_none
-from otelbridge.settings.environment import SDK_VARIABLES, STANDARD_VARIABLES
 from otelbridge.settings.load import Loaded
 from otelbridge.settings.problems import DEFAULT_ORIGIN, hidden
 from otelbridge.settings.tree import Settings, leaves, value_at
@@ -112,45 +111,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     return str(value) if isinstance(value, Path) else value
-
-
-_BINARY_UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
-
-
-def settings_table_markdown() -> str:
-    """Every setting: key, variable, default, meaning."""
-    rows = ["| key | variable | default | meaning |", "|---|---|---|---|"]
-    for leaf in leaves():
-        default, meaning = _default(leaf.path, leaf.setting.default), _cell(leaf.setting.description)
-        rows.append(f"| `{leaf.path}` | `{leaf.environment_name}` | {default} | {meaning} |")
-    return "\n".join(rows) + "\n"
-
-
-def standard_variables_table_markdown() -> str:
-    """Every standard variable that is honoured: name, what it sets, meaning."""
-    rows = ["| variable | sets | meaning |", "|---|---|---|"]
-    for row in (*STANDARD_VARIABLES, *SDK_VARIABLES):
-        paths = ", ".join(f"`{path}`" for path in row.paths) or "(the SDK)"
-        rows.append(f"| `{row.name}` | {paths} | {_cell(row.meaning)} |")
-    return "\n".join(rows) + "\n"
-
-
-def _default(path: str, value: Any) -> str:
-    if value is None or value in ("", (), {}):
-        return "none" if value is None or value == "" else "empty"
-    if path.endswith("_bytes"):
-        for size, unit in _BINARY_UNITS:
-            if value % size == 0:
-                return f"`{value}` ({value // size} {unit})"
-    if isinstance(value, (str, Path)):
-        return f"`{value}`"
-    if isinstance(value, tuple):
-        return ", ".join(f"`{item}`" for item in plain(value))
-    return f"`{json.dumps(plain(value))}`"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 COMMENT_WIDTH = 110

@@ -29,7 +29,6 @@ from otelbridge.telemetry import events as e
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.escape import escape
 from otelbridge.telemetry.events import Event
-from otelbridge.telemetry.exposition import name_on_metrics
 
 NANOSECONDS = 1_000_000_000
 
@@ -377,32 +376,3 @@ class Instruments:
             InstrumentKind.OBSERVABLE_GAUGE: self._meter.create_observable_gauge,
         }
         create[instrument.kind](instrument.name, [callback], instrument.unit, instrument.description)
-
-
-_COUNTERS = frozenset({InstrumentKind.COUNTER, InstrumentKind.OBSERVABLE_COUNTER})
-
-
-def prometheus_name(instrument: Instrument) -> str:
-    """The name on /metrics: what a dashboard asks for. A histogram's has `_bucket`, `_sum` and `_count` beside it."""
-    return name_on_metrics(instrument.name, instrument.unit, counter=instrument.kind in _COUNTERS)
-
-
-def prometheus_label(attribute: str) -> str:
-    """The label that an attribute becomes on /metrics."""
-    return attribute.replace(".", "_")
-
-
-def metrics_table_markdown(instruments: Iterable[Instrument]) -> str:
-    """One row per metric."""
-    rows = (
-        (
-            f"`{i.name}`",
-            f"`{prometheus_name(i)}`",
-            i.kind.value,
-            f"`{i.unit}`",
-            ", ".join(f"`{a}`" for a in i.attributes),
-            i.description,
-        )
-        for i in instruments
-    )
-    return n.markdown_table(("metric", "on /metrics", "instrument", "unit", "attributes", "meaning"), rows)

@@ -9,11 +9,10 @@ takes its values from a process, a path or a pod: what an attacker can choose mu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from otelbridge.event import LOG_SERVICE, STREAMS, UPSTREAM_STREAMS
-from otelbridge.telemetry.log import MESSAGES, event_name
 
 SCOPE = "otelbridge"
 """Name of the instrumentation scope of all spans and metrics."""
@@ -61,10 +60,6 @@ def server(address: str) -> Mapping[str, str | int]:
         return {SERVER_ADDRESS: host.strip("[]"), SERVER_PORT: int(port)}
     return {SERVER_ADDRESS: bare.strip("[]")}
 
-
-SUBSCRIPTION_STATES = ("idle", "connecting", "watching", "suspect", "waiting", "holding", "draining", "closed")
-"""The feed's states, in its own words; a test holds the two together."""
-DELIVERY_STATES = ("idle", "delivering", "delayed", "held")
 
 # --- spans --------------------------------------------------------------------------------------------------------
 
@@ -129,27 +124,3 @@ SPANS = (
 STATE_CHANGED, HEARTBEAT_MISSED = "otelbridge.state_changed", "otelbridge.heartbeat_missed"
 SPAN_EVENTS: Mapping[str, tuple[str, ...]] = {STATE_CHANGED: (STATE, REASON), HEARTBEAT_MISSED: (MISSES, REASON)}
 """Events of the span of a connection, and their attributes."""
-
-
-def spans_table_markdown() -> str:
-    """One row per kind of span."""
-    rows = (
-        (f"`{span.name}`", span.kind, ", ".join(f"`{a}`" for a in span.attributes), span.description) for span in SPANS
-    )
-    return markdown_table(("span", "kind", "attributes", "meaning"), rows)
-
-
-def log_lines_table_markdown() -> str:
-    """One row per sentence that the bridge can log."""
-    rows = (
-        (f"`{event_name(kind)}`", row.level.name.lower(), row.sentence, ", ".join(f"`{r}`" for r in row.reason))
-        for kind, rows in MESSAGES.items()
-        for row in rows
-    )
-    return markdown_table(("event", "level", "sentence", "limited by"), rows)
-
-
-def markdown_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A table for the docs."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"

@@ -11,8 +11,8 @@ import yaml
 
 from k8s.dashboards.generate import DASHBOARDS, FOLDER, files
 from k8s.dashboards.panels import Dashboard, Panel, dashboard_json
+from k8s.dashboards.queries import prometheus_name
 from otelbridge.status.components import INSTRUMENTS
-from otelbridge.telemetry.metrics import prometheus_name
 from tests.deploy.dashboard_queries import queries
 from tests.deploy.exported import exported
 from tests.deploy.rendering import RENDERED, ROOT, documents

@@ -10,6 +10,7 @@ import grpc
 import pytest
 import trustme
 
+from k8s.dashboards.queries import prometheus_name
 from otelbridge.bridge import Bridge
 from otelbridge.event import Stream
 from otelbridge.mapping.severity import THROTTLING_OPERATION
@@ -20,7 +21,6 @@ from otelbridge.simulator.endpoint_answers import Ok, Partial, Status
 from otelbridge.simulator.upstream import Relay
 from otelbridge.status.components import INSTRUMENTS
 from otelbridge.status.document import StatusDocument, sections
-from otelbridge.telemetry.metrics import prometheus_name
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.waiting import eventually
 

@@ -14,6 +14,7 @@ import pytest
 import typer
 import yaml
 
+from k8s.dashboards.queries import prometheus_label, prometheus_name
 from otelbridge.cli.application import application
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.mapping.mapper import Mapper
@@ -22,7 +23,6 @@ from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OP
 from otelbridge.settings.load import load
 from otelbridge.settings.show import schema
 from otelbridge.status.components import INSTRUMENTS
-from otelbridge.telemetry.metrics import prometheus_label, prometheus_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

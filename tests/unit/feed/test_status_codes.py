@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from grpc import StatusCode
 
+from docs import tables
 from otelbridge.event import GapCause
 from otelbridge.feed.status_codes import (
     VERDICTS,
@@ -10,7 +11,6 @@ from otelbridge.feed.status_codes import (
     classify,
     gap_cause,
     gentlest,
-    status_codes_table,
 )
 from otelbridge.net.tls_faults import TLS_FAULTS
 
@@ -39,7 +39,7 @@ def test_each_status_has_its_class(codes: str, error_class: ErrorClass) -> None:
 
 def test_no_status_is_missing_from_the_table() -> None:
     assert set(VERDICTS) == set(StatusCode)
-    assert all(f"| {code.name} |" in status_codes_table() for code in StatusCode)
+    assert all(f"| {code.name} |" in tables.status_codes() for code in StatusCode)
 
 
 @pytest.mark.parametrize("words", [words for fault in TLS_FAULTS for words in fault.words])

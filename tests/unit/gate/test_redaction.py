@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from docs import tables
 from otelbridge.event import Stream
-from otelbridge.gate.redact import MARK, SECRET_PATTERNS, blacken, redactors, secrets_markdown
+from otelbridge.gate.redact import MARK, SECRET_PATTERNS, blacken, redactors
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RedactSettings, RuleSettings
 from otelbridge.pb import kubearmor_pb2 as pb
@@ -194,7 +195,7 @@ def test_blackening_takes_nothing_but_secrets(text: str) -> None:
 
 
 def test_the_documentation_lists_every_pattern() -> None:
-    assert all(f"| `{kind.name}` |" in secrets_markdown() for kind in SECRET_PATTERNS)
+    assert all(f"| `{kind.name}` |" in tables.secrets() for kind in SECRET_PATTERNS)
     assert len({kind.name for kind in SECRET_PATTERNS}) == len(SECRET_PATTERNS)
 
 

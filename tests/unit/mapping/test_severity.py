@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.mapping.severity import LEVELS, SEVERITY, Situation, severity_markdown
+from docs import tables
+from otelbridge.mapping.severity import LEVELS, SEVERITY, Situation
 from otelbridge.mapping.wire import severity_text
 from otelbridge.pb import kubearmor_pb2 as pb
 from tests.unit.mapping.samples import alert, log, seen
@@ -103,7 +104,7 @@ def test_an_operator_overrides_single_cells() -> None:
 
 
 def test_the_documentation_shows_every_situation() -> None:
-    table = severity_markdown()
+    table = tables.severities()
     assert set(SEVERITY) == set(Situation)
     assert all(f"| `{situation}` |" in table for situation in Situation)
 

@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
+from docs import tables
 from otelbridge.net.proxy import ProxyRefusedError
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send import classify
@@ -494,4 +495,4 @@ def test_an_absurd_retry_info_is_brought_within_bounds(seconds: float) -> None:
 
 def test_the_documentation_has_a_row_for_each_answer() -> None:
     rows = [*classify.GRPC_MEANINGS, *classify.HTTP_MEANINGS, *classify.HTTP_CLASSES, *classify.WORDS]
-    assert classify.markdown().count("\n") == len(rows) + 4
+    assert tables.answers().count("\n") == len(rows) + 4

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import yaml
 
+from docs import tables
 from otelbridge.setting import settings_of
 from otelbridge.settings.problems import hidden, is_secret
 from otelbridge.settings.show import (
     changed,
     schema,
-    settings_table_markdown,
     shown,
-    standard_variables_table_markdown,
     starter,
 )
 from otelbridge.settings.tree import Settings, leaves
@@ -91,10 +90,10 @@ def test_the_schema_names_every_setting_and_forbids_others() -> None:
 
 
 def test_the_tables_have_a_row_per_setting_and_per_variable() -> None:
-    table = settings_table_markdown()
+    table = tables.settings()
     assert len(table.splitlines()) == 2 + len(list(leaves()))
     assert "| `queue.max_bytes` | `OTELBRIDGE_QUEUE__MAX_BYTES` | `536870912` (512 MiB) |" in table
-    assert "`OTEL_EXPORTER_OTLP_LOGS_HEADERS`" in standard_variables_table_markdown()
+    assert "`OTEL_EXPORTER_OTLP_LOGS_HEADERS`" in tables.standard_variables()
 
 
 def test_every_setting_has_a_description() -> None:

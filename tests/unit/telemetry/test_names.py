@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from otelbridge.feed.model import SubscriptionState
+from docs import tables
+from k8s.dashboards.queries import prometheus_label, prometheus_name
 from otelbridge.status.components import INSTRUMENTS, OBSERVED
 from otelbridge.telemetry import events as e
 from otelbridge.telemetry import names as n
@@ -15,11 +16,7 @@ from otelbridge.telemetry.metrics import (
     OBSERVABLE,
     InstrumentKind,
     counts,
-    metrics_table_markdown,
-    prometheus_label,
-    prometheus_name,
 )
-from otelbridge.telemetry.names import spans_table_markdown
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 from otelbridge.telemetry.telemetry import Telemetry
 from tests.unit.telemetry.examples import TYPES, example
@@ -103,10 +100,6 @@ def test_names_follow_the_conventions() -> None:
         assert (instrument.kind is InstrumentKind.HISTOGRAM) == bool(instrument.buckets)
 
 
-def test_the_states_are_the_feeds_own() -> None:
-    assert set(n.SUBSCRIPTION_STATES) == {state.value for state in SubscriptionState}
-
-
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
@@ -125,7 +118,7 @@ def test_an_address_is_taken_apart(address: str, expected: dict[str, object]) ->
 
 
 def test_the_tables_have_a_row_for_each_name() -> None:
-    metrics, spans = metrics_table_markdown(INSTRUMENTS.values()), spans_table_markdown()
+    metrics, spans = tables.metrics(), tables.spans()
 
     assert all(f"| `{name}` |" in metrics for name in INSTRUMENTS)
     assert all(f"| `{span.name}` |" in spans for span in n.SPANS)
