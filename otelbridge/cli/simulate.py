@@ -44,7 +44,10 @@ def simulate(
     ] = DEFAULT_PORT,
     node: Annotated[bool, typer.Option("--node", help="Behave as a node's KubeArmor, not as the relay.")] = False,
     source: Annotated[
-        str, typer.Option(help="samples, generated, attack, or a file of events as JSON, in any layout.")
+        str,
+        typer.Option(
+            help="samples, generated, attack, flood, flood:KINDS, or a file of events as JSON, in any layout."
+        ),
     ] = "samples",
     streams: Annotated[str, typer.Option(help="Which of the streams to fill.")] = "alerts,logs,messages",
     rate: Annotated[float, typer.Option(help="Events a second; 0 means as fast as possible.")] = 10,

@@ -149,10 +149,35 @@ def _log(chance: random.Random, number: int, pod: Pod) -> kubearmor_pb2.Log:
     return log
 
 
+RARE_EVERY = 500
+"""Of so many events of a flood one is rare."""
+
+
+def flood(seed: int, kinds: int = 1, *, rare_every: int = RARE_EVERY) -> Iterator[tuple[Stream, KubeArmorMessage]]:
+    """Endless alerts of so many kinds over and over, with alerts of policies of their own (`rare-1`, ...) strewn in."""
+    chance = random.Random(seed)  # noqa: S311 - made up, not secret
+    pods = invent_pods(seed)
+    for number in itertools.count(1):
+        rare, kind = number % rare_every == 0, number % kinds
+        policy = f"rare-{number // rare_every}" if rare else f"flood-{kind}"
+        alert = _violation((policy, "", "5"), blocked=True)
+        pod = pods[kind % len(WORKLOADS)]
+        _describe(alert, chance, number, pod)
+        _execute(chance, number, pod, alert)
+        yield Stream.ALERTS, alert
+
+
 def _alert(chance: random.Random, number: int, pod: Pod) -> kubearmor_pb2.Alert:
-    policy, tags, severity = chance.choice(POLICIES)
-    blocked = chance.random() < 1 / 2
-    alert = kubearmor_pb2.Alert(
+    policy, blocked = chance.choice(POLICIES), chance.random() < 1 / 2
+    alert = _violation(policy, blocked=blocked)
+    _describe(alert, chance, number, pod)
+    chance.choice((_execute, _open, _connect))(chance, number, pod, alert)
+    return alert
+
+
+def _violation(of: tuple[str, str, str], *, blocked: bool) -> kubearmor_pb2.Alert:
+    policy, tags, severity = of
+    return kubearmor_pb2.Alert(
         Type="MatchedPolicy",
         PolicyName=policy,
         Severity=severity,
@@ -165,9 +190,6 @@ def _alert(chance: random.Random, number: int, pod: Pod) -> kubearmor_pb2.Alert:
         Cwd="/",
         KubeArmorVersion="v1.7.4",
     )
-    _describe(alert, chance, number, pod)
-    chance.choice((_execute, _open, _connect))(chance, number, pod, alert)
-    return alert
 
 
 def _message(chance: random.Random, number: int, pod: Pod) -> kubearmor_pb2.Message:

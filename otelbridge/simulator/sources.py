@@ -13,11 +13,12 @@ from typing import NamedTuple, TypeVar
 from otelbridge.event import Stream
 from otelbridge.simulator.attack import attack
 from otelbridge.simulator.events import KubeArmorMessage, NotAnEvent, ParsedEvent, read_file, sample_events
-from otelbridge.simulator.generator import generate
+from otelbridge.simulator.generator import flood, generate
 
 SAMPLES = "samples"
 GENERATED = "generated"
 ATTACK = "attack"
+FLOOD = "flood"
 MAX_REMEMBERED = 100
 """Bad lines and unknown keys that are remembered; more are only counted."""
 
@@ -37,7 +38,7 @@ class EventSource:
     """Events by name; what was wrong with a file is told by the attributes.
 
     Args:
-        name: `samples`, `generated`, `attack`, or the path of a file of events (see `events`).
+        name: `samples`, `generated`, `attack`, `flood`, `flood:KINDS`, or the path of a file of events (see `events`).
         streams: Only events of these.
         loop: Begin again at the end. What is generated has no end.
         seed: Of what is generated.
@@ -67,8 +68,12 @@ class EventSource:
             OSError: The file cannot be read.
         """
         if self._name == GENERATED:
-            for stream, message in generate(self._seed, streams=self._streams):
-                yield SourcedEvent(stream, message)
+            yield from starmap(SourcedEvent, generate(self._seed, streams=self._streams))
+        kind, _, kinds = self._name.partition(":")
+        if kind == FLOOD and (not kinds or kinds.isdecimal()):
+            if Stream.ALERTS not in self._streams:
+                raise SourceError(f"{self._name} has alerts only")
+            yield from starmap(SourcedEvent, flood(self._seed, max(1, int(kinds or 1))))
         while True:
             empty = True
             for event in self._one_round():

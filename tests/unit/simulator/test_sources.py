@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.gate.flood import kind_of
 from otelbridge.simulator.sources import GENERATED, SAMPLES, EventSource, SourceError
 
 
@@ -34,6 +36,23 @@ def test_the_samples_come_again_and_whoever_changed_them_changed_copies() -> Non
 
 def test_what_is_generated_never_ends() -> None:
     assert len(list(islice(EventSource(GENERATED, streams=(Stream.ALERTS,)), 500))) == 500
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("flood", 1), ("flood:20", 20)])
+def test_a_flood_is_the_same_kinds_over_and_over_with_rare_alerts_strewn_in(name: str, kinds: int) -> None:
+    events = islice(EventSource(name, streams=UPSTREAM_STREAMS), 2_000)
+    counted = Counter(str(kind_of(event.stream, event.message)) for event in events)
+
+    assert [count for kind, count in counted.items() if "/rare-" in kind] == [1] * 4
+    floods = [count for kind, count in counted.items() if "/flood-" in kind]
+    assert len(floods) == kinds
+    assert sum(floods) == 1_996
+    assert min(floods) > 1_900 // kinds
+
+
+def test_a_flood_has_alerts_only() -> None:
+    with pytest.raises(SourceError, match="alerts only"):
+        EventSource("flood", streams=(Stream.LOGS,)).check()
 
 
 def test_a_file_tells_its_bad_lines_and_unknown_keys_once_however_often_it_is_read(file: Path) -> None:
