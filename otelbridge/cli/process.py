@@ -1,4 +1,4 @@
-"""Sets up the process: its signals, few heaps, and a garbage collector that skips what stays.
+"""Sets up the process: its signals, few heaps, a garbage collector that skips what stays, and gRPC reads that sleep.
 
 SIGTERM and SIGINT set an event, a later one of them ends the process as `kill -9` would; SIGHUP calls a function.
 docs/decisions/memory.md has the figures on memory.
@@ -154,6 +154,28 @@ def import_without_openssl(*names: str) -> None:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+LOOK_PERIOD = "g_interrupt_check_period_ms"
+"""A variable of grpcio's Cython layer, which its own support of gevent sets to 2,000."""
+LONGEST_SLEEP_MS = 3_600_000
+
+
+def let_reads_sleep() -> None:
+    """Lets a read of gRPC's that is blocked sleep until something comes.
+
+    By itself it wakes five times a second and looks for signals, which only the main thread can handle: fifteen
+    wake-ups for three streams, which hand the polling of the sockets over to one another besides. Where this grpcio has
+    no such variable, nothing is changed.
+    """
+    from grpc._cython import cygrpc  # noqa: PLC0415 - for the bridge alone
+
+    variable = getattr(cygrpc, "__pyx_capi__", {}).get(LOOK_PERIOD)
+    address = ctypes.pythonapi.PyCapsule_GetPointer
+    address.restype, address.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    with suppress(ValueError):  # it is no `int`
+        if variable is not None:
+            ctypes.c_int.from_address(address(variable, b"int")).value = LONGEST_SLEEP_MS
 
 
 def spare_what_stays() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from otelbridge.bridge import Bridge
 from otelbridge.cli.loading import load_given, load_or_exit
 from otelbridge.cli.output import Exit, fail
-from otelbridge.cli.process import spare_what_stays, stop_on_signals
+from otelbridge.cli.process import let_reads_sleep, spare_what_stays, stop_on_signals
 from otelbridge.net.files import read_bounded
 from otelbridge.queue.model import QueueInUse, QueueUnusable
 from otelbridge.settings.load import Loaded
@@ -137,6 +137,7 @@ def serve(*, config: str | Path | None = None, sets: Sequence[str] | None = None
         bridge = Bridge(loaded)
         bridge.pulses.append(signals)
         spare_what_stays()
+        let_reads_sleep()
         reloading = Reloading(
             lambda: load_given(config, sets, **flags),
             bridge,
