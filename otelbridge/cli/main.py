@@ -8,12 +8,12 @@ import traceback
 
 from otelbridge.cli.output import Exit, abandon_output, flush_output, say
 from otelbridge.cli.process import import_without_openssl, limit_heaps, no_collection
-from otelbridge.settings.environment import quiet_grpc
+from otelbridge.settings.environment import set_up_grpc
 
 
 def main() -> None:
     """Runs the command line and exits."""
-    quiet_grpc()
+    set_up_grpc()
     limit_heaps()  # before a library starts a thread
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -319,7 +319,9 @@ class _Walk:
         return self._take_socket()
 
     def _broken(self, error: OSError, closed: str) -> str:
-        """What broke a connection; `closed` where TLS was ended without a word."""
+        """What broke a connection; `closed` where it was reset, or TLS was ended without a word."""
+        if isinstance(error, ConnectionError):
+            return closed
         if not self._tls.enabled:
             return error.strerror or str(error)
         import ssl  # noqa: PLC0415 - with OpenSSL: for TLS only

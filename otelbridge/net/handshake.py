@@ -131,7 +131,7 @@ def _shaken(plain: socket.socket, context: ssl.SSLContext, name: str, section: s
     except ssl.SSLCertVerificationError:
         plain.close()
         raise
-    except ssl.SSLEOFError:
+    except (ssl.SSLEOFError, ConnectionError):
         plain.close()
         raise ConnectionResetError(errno.ECONNRESET, "the server closed the connection in the handshake") from None
     except ssl.SSLError as error:

@@ -17,7 +17,12 @@ from otelbridge.settings.tree import ENVIRONMENT_PREFIX, from_text, leaves, pair
 
 CONFIG_VARIABLE = "OTELBRIDGE_CONFIG"
 """Names the settings file, where no flag does."""
-GRPC_VERBOSITY_VARIABLE = "GRPC_VERBOSITY"
+GRPC_VARIABLES = {
+    # Its C++ log lines stay off stderr: our log says it in words.
+    "GRPC_VERBOSITY": "NONE",
+    # As everywhere else: gRPC's own loses an address that /etc/hosts gives two names.
+    "GRPC_DNS_RESOLVER": "native",
+}
 
 
 def environment() -> Mapping[str, str]:
@@ -25,12 +30,13 @@ def environment() -> Mapping[str, str]:
     return dict(os.environ)
 
 
-def quiet_grpc() -> None:
-    """Keeps grpc's own C++ log lines off stderr, unless the operator set its variable: our log says it in words.
+def set_up_grpc() -> None:
+    """Sets what grpc takes from the environment only, each variable unless the operator has set it.
 
-    Must be called before grpc is imported; it reads the variable then, and there is no other way to tell it.
+    Must be called before grpc is imported: it reads them then.
     """
-    os.environ.setdefault(GRPC_VERBOSITY_VARIABLE, "NONE")
+    for variable, value in GRPC_VARIABLES.items():
+        os.environ.setdefault(variable, value)
 
 
 def colours_wanted(variables: Mapping[str, str]) -> bool:

@@ -14,7 +14,9 @@ from tests.acceptance.blinding import Blinded, Cut, Freeze, blind
 from tests.acceptance.fleet import fleet
 from tests.acceptance.seeds import fresh_seed
 from tests.oracle import gap_records, numbers_of
-from tests.peers.bridge import running_bridge
+from tests.peers.bridge import COMMAND, running_bridge
+from tests.peers.netns import SERVER_ADDRESS, inside, network_pair
+from tests.simulated import SimulatorProcess
 from tests.waiting import eventually
 
 NODES = 3
@@ -82,3 +84,34 @@ def test_a_frozen_upstream_is_noticed_recorded_and_left_behind(tmp_path: Path) -
 def test_a_network_cut_silently_is_noticed_recorded_and_left_behind(tmp_path: Path) -> None:
     with Cut() as upstream:
         check(blind(tmp_path, upstream, feed={"heartbeat": QUICK_HEARTBEAT, "retry": QUICK_RETRY}), within_seconds=3.2)
+
+
+DEAD_ADDRESS = "203.0.113.9"
+"""Of a range set aside for documentation. The server's side is its gateway, and forwards nothing: a black hole."""
+NO_ROUTE_ADDRESS = "2001:db8::9"
+PRIVATE_HOSTS = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"')
+CONNECTED_SECONDS = 5.0
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        (DEAD_ADDRESS, SERVER_ADDRESS),
+        (SERVER_ADDRESS, DEAD_ADDRESS),
+        (NO_ROUTE_ADDRESS, SERVER_ADDRESS),
+        (DEAD_ADDRESS, NO_ROUTE_ADDRESS, SERVER_ADDRESS),
+    ],
+    ids=" ".join,
+)
+def test_of_a_name_with_several_addresses_the_living_one_is_found(addresses: tuple[str, ...], tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    lines = [f"{SERVER_ADDRESS} machine.example", *(f"{address} relay.example" for address in addresses)]
+    hosts.write_text("\n".join([*lines, ""]))
+    with network_pair() as pair, SimulatorProcess(("--host", SERVER_ADDRESS), prefix=pair.on_server) as simulator:
+        pair.route(f"{DEAD_ADDRESS}/32")
+        endpoint = simulator.endpoint.replace(SERVER_ADDRESS, "relay.example")
+        command = (*PRIVATE_HOSTS, str(hosts), str(COMMAND))
+        with inside(pair.client), running_bridge(tmp_path, command, feed={"endpoints": [endpoint]}) as bridge:
+            bridge.wait_until_watching(within_seconds=CONNECTED_SECONDS)
+            assert bridge.status()["subscriptions"][0]["attempts"] == 1

@@ -48,6 +48,10 @@ class NetworkPair:
         """A black hole: nothing of the server reaches the client any more, no acknowledgement, no reset."""
         _ip("-n", self.server, "route", "add", "blackhole", f"{CLIENT_ADDRESS}/32")
 
+    def route(self, network: str) -> None:
+        """The client sends what goes to this network by way of the server, which forwards nothing and says nothing."""
+        _ip("-n", self.client, "route", "add", network, "via", SERVER_ADDRESS)
+
     def mend(self) -> None:
         """Ends `cut`; the kernels send again what was not acknowledged."""
         _ip("-n", self.server, "route", "del", "blackhole", f"{CLIENT_ADDRESS}/32")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,6 +82,36 @@ def test_an_http1_server_is_recognised() -> None:
         findings = walk(endpoint)
     assert (findings.failed_step, findings.configuration) == ("http2", True)
     assert "HTTP/1" in findings.error
+
+
+def end(connection: socket.socket) -> None:
+    connection.recv(4096)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.recv(4096)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.parametrize("way", [end, reset])
+@pytest.mark.parametrize(
+    ("tls", "step", "error"),
+    [
+        (PLAIN, "http2", "the server closed the connection"),
+        (
+            section_from(FeedTlsSettings, {"enabled": True}),
+            "tls",
+            "the handshake was broken off: the server closed the connection in the handshake",
+        ),
+    ],
+    ids=["plaintext", "tls"],
+)
+def test_a_reset_and_an_end_of_file_are_told_in_the_same_words(
+    way: Callable[[socket.socket], object], tls: FeedTlsSettings, step: str, error: str
+) -> None:
+    with server(way) as endpoint:
+        findings = walk(endpoint, tls)
+    assert (findings.failed_step, findings.error, findings.configuration) == (step, error, False)
 
 
 def test_a_server_that_says_nothing_is_not_waited_for_longer_than_asked() -> None:
