@@ -530,9 +530,16 @@ def _unix_seconds(date: str) -> float | None:
         return None
 
 
+_IS_PAGE = re.compile(r"<!doctype html|<html", re.IGNORECASE)
+_MARKUP = re.compile(r"<(style|script)\b.*?(</\1>|\Z)|<[^<>]*(>|\Z)", re.IGNORECASE | re.DOTALL)
+
+
 def _short(text: str) -> str:
-    """One line of printable characters: what an endpoint says ends in logs and on the status page."""
-    line = "".join(c if c.isprintable() else " " for c in text[: 4 * MAX_WHY_CHARS])
+    """One line of printable characters, of a web page its text: it ends in logs and on the status page."""
+    said = text[: 4 * MAX_WHY_CHARS]
+    if _IS_PAGE.search(said):
+        said = _MARKUP.sub(" ", said)
+    line = "".join(c if c.isprintable() else " " for c in said)
     return " ".join(line.split())[:MAX_WHY_CHARS]
 
 

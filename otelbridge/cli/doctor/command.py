@@ -57,9 +57,9 @@ def doctor(
     test_record: Annotated[bool, typer.Option(help="Send a test record to the endpoint.")] = True,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Find what is wrong on the road, and its cure.
+    """Check every step, and name the cure of what fails.
 
-    Looks at settings, queue, KubeArmor (DNS to first event) and endpoint (DNS to a test record that it accepts).
+    Checks settings, queue, KubeArmor (DNS to first event) and endpoint (DNS to a test record that it accepts).
 
     Exits with 0 when nothing failed, else by the first failed step: 2 settings, 10 queue, 11 to 15 KubeArmor (DNS, TCP,
     TLS, answers, subscription), 21 to 26 endpoint (DNS, TCP, TLS, answers, credentials, test record).
@@ -97,11 +97,12 @@ def doctor(
 
 def _sum(findings: list[Finding], *, asked: bool) -> str:
     """The last line; it says nothing about what was not looked at."""
-    failed = sum(finding.mark is Mark.FAILED for finding in findings)
+    failed = [finding for finding in findings if finding.mark is Mark.FAILED]
     warnings = sum(finding.mark is Mark.WARNING for finding in findings)
     unasked = "" if asked else " Whether the endpoint takes records was not tried (--no-test-record)."
     if failed:
-        return f"{failed} of {len(findings)} steps failed; begin with the first."
+        first = f"{failed[0].step}, {escape(failed[0].subject)}"
+        return f"{len(failed)} of {len(findings)} steps failed. Begin with the first: {first}."
     if warnings:
         return f"No step failed; {warnings} {'has' if warnings == 1 else 'have'} a warning.{unasked}"
     return f"Nothing is wrong.{unasked}"
@@ -125,11 +126,11 @@ def _settings(subject: str, load: Callable[[], Loaded]) -> tuple[Loaded | None, 
 
 
 def _road(settings: Settings) -> str:
-    """What the settings say, for somebody who thinks that they say something else."""
+    """Sources and destination as the settings have them."""
     feed, send = settings.feed, settings.send
     where = "stdout" if send.protocol == "console" else f"{send.endpoint} ({send.protocol})"
     of = f"{', '.join(feed.endpoints)}{', roads to the same events,' if feed.roads else ','}"
-    return f"They ask for {', '.join(feed.streams)} of {of} to be sent to {where}."
+    return f"Subscribes to {', '.join(feed.streams)} of {of} and sends them to {where}."
 
 
 def _one_road(endpoints: Sequence[str]) -> list[Finding]:

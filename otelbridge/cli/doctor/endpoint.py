@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from cryptography import x509
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -23,6 +24,7 @@ from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings, Target, send_target
 
 STEP_SECONDS = 5.0
+HTTP_CODES = frozenset(str(int(status)) for status in HTTPStatus)
 CREDENTIAL_CODES = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "401", "403", "407"})
 PROXY_LOGIN = "HTTP/1.1 407"
 PUT_LOGIN = "Put user and password of the proxy into its URL (send.proxy, HTTP_PROXY, HTTPS_PROXY)"
@@ -32,7 +34,7 @@ TEST_BODY = "otelbridge doctor: a test record, nothing has happened."
 
 
 def examine_endpoint(settings: SendSettings, *, send_test_record: bool) -> list[Finding]:
-    """Walks the road to the endpoint, as far as it goes."""
+    """Takes the steps to the endpoint, as far as they go."""
     if settings.protocol == "console":
         examination = Examination("console")
         with examination.step(Step.ENDPOINT_ANSWERS) as step:
@@ -148,8 +150,9 @@ def _test_record(settings: SendSettings, examination: Examination) -> None:
     try:
         sender = open_sender(settings, version=__version__)
     except ValueError as error:
-        with examination.step(Step.CREDENTIALS):
-            raise StepError(str(error), "Correct the setting or the file.") from None
+        examination.add(
+            Step.CREDENTIALS, Mark.FAILED, seconds=0.0, finding=str(error), cure="Correct the setting or the file."
+        )
         return
     began = time.monotonic()
     try:
@@ -169,15 +172,21 @@ def _test_record(settings: SendSettings, examination: Examination) -> None:
             return
 
 
+def _said(code: str, why: str) -> str:
+    """An answer: `404 Not Found: no such page`, `UNAVAILABLE: overloaded`; without repetition."""
+    name = f"{code} {HTTPStatus(int(code)).phrase}" if code in HTTP_CODES else code
+    return name if why in ("", code, name) else f"{name}: {why.removeprefix(name).strip()}"
+
+
 def _answers(outcome: Outcome) -> str:
     match outcome:
         case RetryLater(code=code, why=why):
             raise StepError(
-                f"It does not take records now: {code}: {why}.",
-                "It may pass: the bridge holds what comes and tries again. Look at the endpoint's own log and load.",
+                f"It does not take records now: {_said(code, why)}.",
+                "It may pass: the bridge keeps records on disk and tries again. Look at the endpoint's log and load.",
             )
         case Hold(code=code, why=why, cure=cure) if code not in CREDENTIAL_CODES:
-            raise StepError(f"It answers {code}: {why}.", sentence(cure))
+            raise StepError(f"It answers {_said(code, why)}.", sentence(cure))
         case _:
             return "It answers a request for logs."
 
@@ -185,9 +194,9 @@ def _answers(outcome: Outcome) -> str:
 def _knows_us(outcome: Outcome) -> str:
     match outcome:
         case Hold(code=code, why=why, cure=cure):
-            raise StepError(f"It refuses us: {code}: {why}.", sentence(cure))
+            raise StepError(f"It refuses our credentials: {_said(code, why)}.", sentence(cure))
         case _:
-            return "It lets us in."
+            return "It asks for no other credentials."
 
 
 def _takes_it(outcome: Outcome) -> str:

@@ -58,7 +58,7 @@ class _Heard(NamedTuple):
 
 
 def examine_kubearmor(upstream: str, settings: FeedSettings, *, event_seconds: float) -> list[Finding]:
-    """Walks the road to one upstream, as far as it goes."""
+    """Takes the steps to one upstream, as far as they go."""
     address = parse_address(upstream)
     examination = Examination(upstream)
     _way(address, settings, examination)
@@ -124,13 +124,16 @@ def _health(channel: grpc.Channel) -> tuple[str, Mark]:
             ) from None
     else:
         if reply.Retval != NONCE:
-            return "HealthCheck sends a wrong number back; the bridge will not trust it.", Mark.WARNING
-        return "HealthCheck sends our number back.", Mark.OK
+            return "Its HealthCheck returns a wrong nonce; the bridge will not rely on it.", Mark.WARNING
+        return "It answers health checks.", Mark.OK
     try:
         start_health_check(channel, STEP_SECONDS).result()
     except grpc.RpcError:
-        return "It has no health check that we know; the bridge relies on HTTP/2 pings.", Mark.WARNING
-    return "grpc.health.v1 answers.", Mark.OK
+        return (
+            "It has neither KubeArmor's HealthCheck nor grpc.health.v1; the bridge relies on HTTP/2 pings.",
+            Mark.WARNING,
+        )
+    return "It answers health checks (grpc.health.v1).", Mark.OK
 
 
 def _subscriptions(
@@ -161,9 +164,9 @@ def _subscriptions(
             if not events:
                 step.mark = Mark.WARNING
                 step.cure = (
-                    "Normal where nothing happens; a relay that knows no node looks so too: does its log name the "
-                    "nodes? A shell in a pod with a policy makes an alert; logs need the "
-                    "namespace's annotation kubearmor-visibility=process,file,network."
+                    "None, on a quiet cluster. To be sure: does the relay's log name its nodes? One that has lost them "
+                    "looks the same. Alerts need a policy that matches; logs need the namespace's annotation "
+                    "kubearmor-visibility=process,file,network."
                 )
     finally:
         channel.close()  # ends the calls
@@ -204,6 +207,11 @@ def _refusal(ends: list[_Heard], wanted: Sequence[Stream]) -> tuple[str, str]:
         return (
             f"The server ends {names} at once, and without an error: so it refuses our filter.",
             f"This KubeArmor knows other filters than policy, system and all: update KubeArmor, or {without}.",
+        )
+    if codes == {"UNIMPLEMENTED"} and not rest:
+        return (
+            "It speaks gRPC, but has none of the streams: it is not KubeArmor.",
+            "Check host and port in feed.endpoints: KubeArmor and its relay listen on 32767.",
         )
     if codes == {"UNIMPLEMENTED"}:
         return f"The server does not have {names}.", f"Update KubeArmor, or {without}."

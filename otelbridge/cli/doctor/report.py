@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
-from types import TracebackType
-from typing import Self
 
 from otelbridge.cli.output import Exit
 
 
 class Step(StrEnum):
-    """The stations of the examination, in order."""
+    """The steps, in the order in which they are taken."""
 
     SETTINGS = "settings"
     QUEUE = "queue"
@@ -80,30 +80,13 @@ class StepError(Exception):
         super().__init__(f"{finding} {cure}")
 
 
-class Taking:
-    """A step that is being taken: what it does fills in the finding, a StepError breaks the examination off."""
+@dataclass(slots=True)
+class Taken:
+    """What comes of a step; filled in while it is taken."""
 
-    def __init__(self, examination: Examination, step: Step) -> None:
-        self.finding = ""
-        self.cure = ""
-        self.mark = Mark.OK
-        self._examination = examination
-        self._step = step
-        self._began = monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if isinstance(error, StepError):
-            self.mark, self.finding, self.cure = Mark.FAILED, error.finding, error.cure
-        if error is None or isinstance(error, StepError):
-            self._examination.add(
-                self._step, self.mark, seconds=monotonic() - self._began, finding=self.finding, cure=self.cure
-            )
-        return isinstance(error, StepError)
+    finding: str = ""
+    cure: str = ""
+    mark: Mark = Mark.OK
 
 
 class Examination:
@@ -113,9 +96,15 @@ class Examination:
         self.findings: list[Finding] = []
         self._subject = subject
 
-    def step(self, step: Step) -> Taking:
-        """Takes a step, as a context."""
-        return Taking(self, step)
+    @contextmanager
+    def step(self, step: Step) -> Iterator[Taken]:
+        """Takes a step; a `StepError` within it is what it found."""
+        taken, began = Taken(), monotonic()
+        try:
+            yield taken
+        except StepError as error:
+            taken = Taken(error.finding, error.cure, Mark.FAILED)
+        self.add(step, taken.mark, seconds=monotonic() - began, finding=taken.finding, cure=taken.cure)
 
     def add(self, step: Step, mark: Mark, *, seconds: float, finding: str, cure: str = "") -> None:
         """Writes down a finding."""

@@ -237,6 +237,31 @@ def test_an_endpoint_that_does_not_know_us_is_found(tmp_path: Path) -> None:
     assert "send.token_file" in said
 
 
+def test_something_else_that_speaks_grpc_is_not_taken_for_an_old_kubearmor(
+    tmp_path: Path, endpoint: OtlpEndpoint
+) -> None:
+    upstream = endpoint.grpc_endpoint.removeprefix("http://")
+    code, findings = examine(upstream=upstream, endpoint=endpoint.grpc_endpoint, queue=tmp_path)
+    ((step, said),) = failed(findings)
+    assert (code, step) == (15, "KubeArmor: subscription")
+    assert "it is not KubeArmor" in said
+    assert "32767" in said
+
+
+def test_of_a_web_page_the_text_is_shown(tmp_path: Path) -> None:
+    page = b"<html><head><style>p {color: red}</style><title>Not Found</title></head><body><hr>nginx</body></html>"
+    answer = Http(status=404, body=page, headers={"content-type": "text/html"})
+    with Relay() as relay, OtlpEndpoint(answers=[answer]) as strict:
+        _, findings = examine(
+            "send.protocol=http/protobuf",
+            upstream=relay.endpoint,
+            endpoint=f"{strict.http_endpoint}/v1/logs",
+            queue=tmp_path,
+        )
+    ((_, said),) = failed(findings)
+    assert said.startswith("It answers 404 Not Found: Not Found nginx. Check the path")
+
+
 def test_a_wrong_path_is_found(tmp_path: Path) -> None:
     with Relay() as relay, OtlpEndpoint(answers=[Http(status=404)]) as strict:
         code, findings = examine(
