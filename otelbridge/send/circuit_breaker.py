@@ -9,6 +9,7 @@
 | any | UNAVAILABLE, 503, a reset | delayed; unchanged for some in a row where such runs come to nothing all the time |
 | delayed | the probe meets one of these | unchanged for up to 4 in a row, then a longer delay |
 | delayed or held by a request under suspicion | there is another | that one is the probe, at once |
+| delayed or held | a smaller probe would tell whether size is to blame | unchanged; that one goes at once |
 """
 
 from __future__ import annotations
@@ -171,7 +172,9 @@ class CircuitBreaker:
             spent = self._enter(EndpointState.DELIVERING, None, 0.0)
             return spent if away else 0.0, Permit(self._era, probe=False)
 
-    def failed(self, permit: Permit, outcome: RetryLater | Hold, *, suspected: bool = False) -> float | None:
+    def failed(
+        self, permit: Permit, outcome: RetryLater | Hold, *, suspected: bool = False, smaller: bool = False
+    ) -> float | None:
         """The endpoint did not take it. Returns the seconds until the next try, None where the state did not change.
 
         Several requests under way when the endpoint goes down are one step of the backoff, not several.
@@ -180,10 +183,15 @@ class CircuitBreaker:
             permit: what it was sent on.
             outcome: what it met.
             suspected: it failed before, and may be to blame itself.
+            smaller: the next request is smaller, to find out whether size is to blame.
         """
         with self._changed:
             self._give_back(permit)
             if permit.era != self._era:
+                return None
+            if smaller and permit.probe and not (isinstance(outcome, RetryLater) and outcome.after_seconds):
+                self._next_try = self._clock()
+                self._changed.notify_all()
                 return None
             self._others_may_try = self._others_may_try and suspected
             if isinstance(outcome, RetryLater) and self._may_be_chance(outcome):

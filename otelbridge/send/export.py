@@ -32,12 +32,11 @@ PARALLEL = 64
 """Small parts of one lease in flight at once while bad records are looked for; together no more than a full request."""
 SEARCH_RECORDS = 2048
 """Of a lease while sources are suspected: what was accepted of it is settled when all of it is judged."""
-OVERSIZE = 1.5
-"""A batch so many times the limit is cut before it is sent."""
 PAUSE_SHARE = 0.1
 """Of a failed request's duration, waited before the next one while failures may be chance."""
 MAX_PAUSE_SECONDS = 1.0
-TIMEOUT_CODES = frozenset({"DEADLINE_EXCEEDED", "timeout"})
+TIMEOUT_CODES = frozenset({"DEADLINE_EXCEEDED", "timeout", "504", "524", "598"})
+"""It may have stored what it did not answer to in time."""
 
 
 class _Sent(NamedTuple):
@@ -153,7 +152,7 @@ class Export:
         if len(lease.batch_ids) > 1 or lease.records == 1 or self._sources.tallies:
             return False
         share = self._size.share_of(lease)
-        return share > OVERSIZE and self._unaccepted.cut(lease, share)
+        return share > 1 and self._unaccepted.cut(lease, math.ceil(share))
 
     # --- sending ---
 
@@ -321,7 +320,7 @@ class Export:
                     self._unaccepted.put_apart(job.lease)
                 case RetryLater() | Hold():
                     timed_out = outcome.code in TIMEOUT_CODES
-                    self._size.failed(job.request_bytes, job.records, timed_out=timed_out)
+                    round_.smaller |= self._size.failed(job.request_bytes, job.records, timed_out=timed_out)
                     if round_.failure is None or _weight(outcome) > _weight(round_.failure):
                         round_.failure, round_.failed = outcome, job.lease
                     if job.part is None:
@@ -393,7 +392,7 @@ class Export:
             context.breaker.unused(permit)
             return
         suspected = round_.suspected or (failure.code in PERHAPS_ITS_CONTENT and not permit.probe)
-        delay = context.breaker.failed(permit, failure, suspected=suspected)
+        delay = context.breaker.failed(permit, failure, suspected=suspected, smaller=round_.smaller)
         if delay is not None:  # else another request under way met the same, and told; or it may be chance
             self._unaccepted.tell_failure(failure, round_.failed, delay)
 

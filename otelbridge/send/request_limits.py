@@ -8,9 +8,8 @@
 | accepted, as large as what failed | what failed is forgotten |
 | accepted, but a larger one would need more than half of the deadline | stays; falls where time grows with size |
 | too large | half of what was sent, remembered |
-| a large request failed twice in a row, and more often than small ones do by chance | one small request, as a probe |
+| failed twice in a row, or as often as small requests do by chance | one small request, as a probe; then a quarter |
 | ... the probe was accepted | half of what failed is the ceiling, remembered; grows up to it |
-| ... the probe failed | smaller ones after six failures in a row; size is to blame if that happens four times |
 | the deadline passed | a quarter: the endpoint may have stored what it was sent, so little is left in doubt |
 
 `BacklogLimiter` is a token bucket on records, filled at `replay_rate_factor` times the live rate. Only old records are
@@ -34,13 +33,11 @@ FIRST_RECORDS = 64
 """But no fewer than these, where full requests are small."""
 LEAST_SHARE = 1 / 8192
 FAILURES_UNTIL_PROBE = 2
-FAILURES_UNTIL_SMALLER_PROBE = 6
 CHANCE = 1e-4
 """More failures are needed where small requests fail as well: as many as chance brings less often than this."""
 MAX_CHANCE_FAILURES = 64
 SMALL_REQUESTS = 32
 """Older ones weigh half."""
-DOUBTS_UNTIL_BLAME = 4
 FIRST_STEPS = 4
 LAST_STEPS = 256
 """In so many steps the limit grows from its ceiling to the size that failed; twice as many each time it fails again: an
@@ -71,12 +68,12 @@ class RequestSize:
         self._ceiling = 1.0
         self._blamed: float | None = None
         """The size that is known to fail; tried again when growth comes to it."""
-        self._doubts: list[float] = []
-        """Small sizes that failed, perhaps because the endpoint was ill; none of them has been accepted since."""
+        self._largest_accepted = 0.0
         self._steps = FIRST_STEPS
         self._failures = 0
+        """In a row, since the limit was last changed."""
         self._smallest_failed = math.inf
-        """Of the failures in a row."""
+        """Of all failures in a row."""
         self._small_requests = self._small_failures = 0.0
         """Whose size is nobody's trouble: how often chance lets a request fail."""
         self._level_seconds: dict[int, float] = {}
@@ -95,9 +92,10 @@ class RequestSize:
         size = self._size_of(request_bytes, records)
         self._learn(size, seconds)
         self._count_small(size, failed=False)
-        self._doubts = [doubted for doubted in self._doubts if doubted > size]
+        self._largest_accepted = max(self._largest_accepted, size)
         if size < self._smallest_failed < math.inf and self._share < self._smallest_failed:
-            self._conclude(self._smallest_failed)
+            self._blame(self._smallest_failed)
+            self._share = min(self._share, self._ceiling)
         elif self._blamed is not None and size >= self._blamed:
             self._blamed, self._ceiling, self._steps = None, 1.0, FIRST_STEPS
         self._failures, self._smallest_failed = 0, math.inf
@@ -107,25 +105,25 @@ class RequestSize:
     def too_large(self, request_bytes: int, records: int) -> None:
         """A request was too large, the endpoint says."""
         self._failures, self._smallest_failed = 0, math.inf
-        self._blame(self._size_of(request_bytes, records), least=LEAST_SHARE)
+        self._blame(self._size_of(request_bytes, records))
         self._share = self._ceiling
 
-    def failed(self, request_bytes: int, records: int, *, timed_out: bool) -> None:
-        """A request failed, and may succeed later."""
-        size = self._size_of(request_bytes, records)
-        self._failures += 1
+    def failed(self, request_bytes: int, records: int, *, timed_out: bool) -> bool:
+        """A request failed, and may succeed later. Returns whether a smaller one, sent now, tells why."""
+        size, before = self._size_of(request_bytes, records), self._share
         self._smallest_failed = min(self._smallest_failed, size)
+        self._failures += 1
         self._count_small(size, failed=not timed_out)
         if timed_out:
-            self._share = max(LEAST_SHARE, min(self._share, size / 4))
-        elif self._share > self._first:
-            if self._failures >= max(FAILURES_UNTIL_PROBE, self._failures_by_chance()):
-                self._share = self._first
-        elif self._failures % max(FAILURES_UNTIL_SMALLER_PROBE, self._failures_by_chance()) == 0:
-            self._share = max(LEAST_SHARE, self._share / 2)
+            self._share = max(LEAST_SHARE, min(before, size / 4))
+        elif records > 1 and self._failures >= max(FAILURES_UNTIL_PROBE, self._failures_by_chance()):
+            self._failures = 0
+            self._share = max(LEAST_SHARE, min(before, self._first, size / 4))
+        return not timed_out and self._share < before
 
     def _count_small(self, size: float, *, failed: bool) -> None:
-        if size > self._first:
+        sound = self._first if self._blamed is None else max(self._first, self._ceiling)
+        if size > min(sound, self._largest_accepted):
             return
         if self._small_requests > SMALL_REQUESTS:
             self._small_requests, self._small_failures = self._small_requests / 2, self._small_failures / 2
@@ -137,25 +135,14 @@ class RequestSize:
         share = self._small_failures / (self._small_requests + 1)
         return 0 if share < 1 / SMALL_REQUESTS else min(MAX_CHANCE_FAILURES, round(math.log(CHANCE) / math.log(share)))
 
-    def _conclude(self, failed: float) -> None:
-        """A smaller request passed after these failures: at once, or after smaller ones had failed as well."""
-        if failed > self._first:
-            self._blame(failed, least=self._first)
-        else:
-            self._doubts.append(failed)
-            if len(self._doubts) < DOUBTS_UNTIL_BLAME:
-                return
-            self._blame(max(self._doubts), least=LEAST_SHARE)
-        self._share = min(self._share, self._ceiling)
-
     def _size_of(self, request_bytes: int, records: int) -> float:
         return min(1.0, max(request_bytes / self._full.max_bytes, records / self._full.max_records))
 
-    def _blame(self, size: float, *, least: float) -> None:
+    def _blame(self, size: float) -> None:
         if self._blamed is not None and size >= self._blamed * NEARLY:
             self._steps = min(LAST_STEPS, 2 * self._steps)
-        self._blamed, self._doubts = size, []
-        self._ceiling = max(least, size / 2)
+        self._blamed = size
+        self._ceiling = max(LEAST_SHARE, size / 2)
 
     def _grow(self, size: float) -> None:
         level, seconds = _level(size), self._level_seconds[_level(size)]

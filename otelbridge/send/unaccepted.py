@@ -108,6 +108,8 @@ class Round:
     failed: Lease | None = None
     stumbled: RetryLater | None = None
     """A failure that may be chance, of a request that has not failed while others passed."""
+    smaller: bool = False
+    """The limit has just fallen: whether a smaller request passes tells whether size is to blame."""
     pause_seconds: float = 0.0
 
     def leases(self) -> list[Lease]:
@@ -139,7 +141,7 @@ class Unaccepted:
         self.single_batches = 0
         """So many of the next leases are of one batch each: one of them is damaged."""
 
-    def cut(self, lease: Lease, pieces: float) -> bool:
+    def cut(self, lease: Lease, pieces: int) -> bool:
         """Puts smaller batches in the place of one that is so many times too large: each twice as large as the last.
 
         So the first ones can be sent at once, and one that will still be too large costs little to cut again. Returns
@@ -148,11 +150,14 @@ class Unaccepted:
         contents = _contents(lease)
         if contents is None:
             return False
-        size, groups, first = max(1, int(lease.records / pieces)), [], 0
+        size, groups, first = max(1, lease.records // pieces), [], 0
         while first < lease.records:
             groups.append(range(first, min(first + size, lease.records)))
             first, size = first + size, size * 2 if len(groups) > 1 else size
-        self._context.queue.replace(lease, _batches(lease, contents, groups))
+        try:
+            self._context.queue.replace(lease, _batches(lease, contents, groups))
+        except ValueError:  # there are no numbers left between it and the next batch
+            return False
         return True
 
     def set_suspected_apart(self, round_: Round) -> None:

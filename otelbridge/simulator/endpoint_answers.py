@@ -170,6 +170,8 @@ def status_details(status: Status) -> bytes:
 
 
 LARGE_BYTES = 64 * 1024
+SMALL_BYTES = 16 * 1024
+"""Less than the bridge's first request may hold."""
 OVERLOADED = Status(code=grpc.StatusCode.INTERNAL, details="overloaded")
 BAD_SOURCES = 10
 """One source in so many is bad."""
@@ -204,8 +206,8 @@ def _raw(answer: bytes, *, over_grpc: Answer = OK) -> Callable[[], Answers]:
     return _by_protocol(over_grpc=over_grpc, over_http=Raw(answer=answer))
 
 
-def _if_large(answer: Answer) -> Callable[[], Answers]:
-    return lambda: lambda request: answer if len(request.body) > LARGE_BYTES else OK
+def _if_large(answer: Answer, *, limit_bytes: int = LARGE_BYTES) -> Callable[[], Answers]:
+    return lambda: lambda request: answer if len(request.body) > limit_bytes else OK
 
 
 def _if_compressed(request: Request) -> Answer:
@@ -369,6 +371,16 @@ ZOO: Mapping[str, Kind] = {
     "resets-large": Kind("resets the connection above 64 KiB", _if_large(Reset())),
     "busy-when-large": Kind(
         "503, UNAVAILABLE above 64 KiB", _if_large(Status(code=grpc.StatusCode.UNAVAILABLE, details="upstream reset"))
+    ),
+    "throttles-large": Kind(
+        "429, RESOURCE_EXHAUSTED above 16 KiB, as a rate limit whose burst is smaller than the request",
+        _if_large(
+            Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="rate limit exceeded"), limit_bytes=SMALL_BYTES
+        ),
+    ),
+    "times-out-large": Kind(
+        "504, DEADLINE_EXCEEDED above 16 KiB",
+        _if_large(Status(code=grpc.StatusCode.DEADLINE_EXCEEDED, details="timed out"), limit_bytes=SMALL_BYTES),
     ),
     "slow-by-size": Kind("needs 10 ms a record", lambda: _slow_by_size),
     # Failures by chance, and records that are bad for good.

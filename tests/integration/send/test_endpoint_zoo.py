@@ -70,6 +70,8 @@ ROWS: dict[str, Row] = {
     "too-large-nginx": Row(),
     "resets-large": Row(),
     "busy-when-large": Row(),
+    "throttles-large": Row(),
+    "times-out-large": Row(),
     "slow-by-size": Row(),
     "flaky-20": Row(),
     "flaky-50": Row(),

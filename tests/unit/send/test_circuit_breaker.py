@@ -9,6 +9,7 @@ import pytest
 
 from otelbridge.queue.model import Hold, RetryLater
 from otelbridge.send.circuit_breaker import BURST_FAILURES, PROBE_TRIES, CircuitBreaker, EndpointState, Permit
+from otelbridge.send.request_limits import RequestSize
 from otelbridge.send.settings import SendSettings
 from otelbridge.setting import section_from
 
@@ -64,6 +65,45 @@ def test_holding_has_a_ladder_of_its_own() -> None:
         clock.now += delay
     assert delays == [30, 60, 120, 240, 300, 300]
     assert breaker.snapshot().state is EndpointState.HELD
+
+
+THROTTLED = RetryLater(code="429", why="slow down")
+
+
+@pytest.mark.parametrize("outcome", [THROTTLED, BUSY, LOCKED])
+def test_a_smaller_probe_goes_at_once_and_lengthens_no_delay(outcome: RetryLater | Hold) -> None:
+    clock = Clock()
+    breaker = breaker_with(clock)
+    first = breaker.failed(permit(breaker), outcome, smaller=True)
+    assert first is not None
+    assert breaker.ask(within_seconds=0) is None
+    clock.now += first
+    assert breaker.failed(permit(breaker), outcome, smaller=True) is None
+    smaller = permit(breaker)
+    assert smaller.probe
+    breaker.accepted(smaller)
+    assert breaker.snapshot().state is EndpointState.DELIVERING
+
+
+def test_a_smaller_probe_waits_as_long_as_the_endpoint_asks() -> None:
+    clock = Clock()
+    breaker = breaker_with(clock, dice=0.0)
+    asked = RetryLater(code="429", why="slow down", after_seconds=5)
+    for _ in range(3):
+        assert breaker.failed(permit(breaker), asked, smaller=True) == 5
+        clock.now += 5
+
+
+def test_who_throttles_everything_is_asked_ever_more_rarely() -> None:
+    clock, tries = Clock(), 0
+    breaker, size = breaker_with(clock, dice=0.5), RequestSize(SendSettings())
+    while clock.now < 160:
+        given = permit(breaker)
+        tries += 1
+        limits = size.limits()
+        smaller = size.failed(limits.max_bytes, limits.max_records, timed_out=False)
+        clock.now += breaker.failed(given, THROTTLED, smaller=smaller) or 0.0
+    assert tries <= 16
 
 
 @pytest.mark.parametrize("dice", [0.0, 0.5])

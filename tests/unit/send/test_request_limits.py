@@ -147,6 +147,35 @@ def test_the_second_failure_of_a_large_request_makes_the_next_one_a_small_probe(
     assert FULL.max_records / 2 <= size.limits().max_records < FULL.max_records
 
 
+def test_a_size_that_failed_and_passes_after_all_is_not_to_blame() -> None:
+    size = RequestSize(SendSettings())
+    first = size.limits()
+    for _ in range(2):
+        size.failed(*first, timed_out=False)
+    assert size.limits().max_records == first.max_records / 4
+    size.accepted(*first, 0.01)  # another worker's
+    for _ in range(3):
+        size.accepted(*size.limits(), 0.01)
+    assert size.limits().max_records == 4 * first.max_records
+
+
+def test_one_failure_alone_says_nothing_about_size() -> None:
+    size = RequestSize(SendSettings())
+    first = size.limits()
+    size.failed(*first, timed_out=False)
+    size.accepted(first.max_bytes // 4, first.max_records // 4, 0.01)
+    assert size.limits() == first
+    size.accepted(*first, 0.01)
+    assert size.limits().max_records == 2 * first.max_records
+
+
+def test_one_record_can_be_no_smaller() -> None:
+    size = RequestSize(SendSettings())
+    before = size.limits()
+    assert not any(size.failed(100_000, 1, timed_out=False) for _ in range(20))
+    assert size.limits() == before
+
+
 def test_an_outage_says_nothing_about_size() -> None:
     size = deliver(Endpoint(lambda _: 0.01), 100_000)
     for _ in range(20):

@@ -1,0 +1,69 @@
+"""A size that never passes is found by experiment, whatever is said of it; who asks for less is left in peace."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from itertools import pairwise
+
+import grpc
+import pytest
+
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.endpoint_answers import OK, Answer, Answers, Http, Request, Status
+from tests.integration.send.campaigns import SHIPPED
+from tests.integration.send.conftest import Road
+from tests.records import batch_of, bodies_of
+from tests.waiting import eventually
+
+RECORDS = [f"r{n}" for n in range(1200)]
+SMALL = 16 * 1024
+"""Less than the first request may hold."""
+REFUSALS: dict[str, Answer] = {
+    **{str(status): Http(status=status, body=b"no") for status in (429, 503, 504, 524)},
+    **{
+        code.name: Status(code=code, details="no")
+        for code in (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            grpc.StatusCode.UNAVAILABLE,
+        )
+    },
+}
+
+
+def protocol_of(name: str) -> str:
+    return "http/protobuf" if name.isdigit() else "grpc"
+
+
+def above(limit: int, answer: Answer) -> Answers:
+    return lambda request: answer if len(request.body) > limit else OK
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_size_that_never_passes_is_found_within_seconds(road: Road, name: str) -> None:
+    with OtlpEndpoint(answers=above(SMALL, REFUSALS[name])) as endpoint:
+        road.put(*[batch_of(*RECORDS[n : n + 60], padding=200) for n in range(0, len(RECORDS), 60)])
+        workers = road.start(endpoint, protocol=protocol_of(name), **SHIPPED)
+        eventually(lambda: road.held() == 0, within_seconds=10)
+        road.closing.close()
+        arrived = Counter(bodies_of(endpoint.log_records()))
+    assert arrived == Counter(RECORDS)
+    assert workers.status().dead_letter_records == 0
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_who_asks_for_time_gets_it_whatever_the_size(road: Road, protocol: str) -> None:
+    moments: list[float] = []
+
+    def judge(_: Request) -> Answer:
+        moments.append(time.monotonic())
+        return Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="slow down", retry_delay_seconds=1)
+
+    with OtlpEndpoint(answers=judge) as endpoint:
+        road.put(*[batch_of(*RECORDS[n : n + 60], padding=200) for n in range(0, len(RECORDS), 60)])
+        road.start(endpoint, protocol=protocol, **SHIPPED, concurrency=1)
+        eventually(lambda: len(moments) >= 4, within_seconds=15)
+        assert road.held() == len(RECORDS)
+        road.closing.close()
+    assert min(later - earlier for earlier, later in pairwise(moments)) >= 1
