@@ -12,7 +12,7 @@ import typer
 
 from otelbridge.cli.options import OutputOption
 from otelbridge.cli.output import Exit, Output, age_in_words, fail, in_words, print_json, print_table
-from otelbridge.cli.status_client import NoStatusError, ask, document_address
+from otelbridge.cli.status_client import status_or_exit
 from otelbridge.status.document import CoverageDocument
 from otelbridge.status.settings import DEFAULT_STATUS_PORT
 from otelbridge.telemetry.coverage import Answer, Kind, policies_in
@@ -63,18 +63,12 @@ def coverage(
 
 def of_running_bridge(url: str) -> list[CoverageDocument]:
     """What a bridge knows; ends the command when there is no answer."""
-    try:
-        address = document_address(url, "/status")
-        document = ask(address)
-    except NoStatusError as error:
-        fail(str(error), Exit.UNREACHABLE)
-    except ValueError as error:
-        fail(f"Wrong usage: {error}", Exit.WRONG_USAGE)
+    document = status_or_exit(url)
     found = document.get("coverage")
     if found is None and "ledger" in document:
         fail("The bridge does not learn it: set telemetry.coverage to true, and start it again.", Exit.FAILED)
     if not _is_coverage(found):
-        fail(f"{address} answers, but not with a bridge's status.", Exit.UNREACHABLE)
+        fail(f"{url} answers, but not with a bridge's status.", Exit.UNREACHABLE)
     return found
 
 

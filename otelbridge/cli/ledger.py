@@ -11,13 +11,12 @@ import typer
 from otelbridge.cli.loading import load_or_exit
 from otelbridge.cli.options import ConfigOption, OutputOption, QueueDirectoryOption, SetOption
 from otelbridge.cli.output import Exit, Output, fail, print_json, print_table
-from otelbridge.cli.status_client import NoStatusError, ask, document_address
+from otelbridge.cli.status_client import status_or_exit
 from otelbridge.queue.inspect import inspect
 from otelbridge.queue.model import QueueUnusable
 from otelbridge.status.document import AccountsDocument, LedgerDocument, ledger_document
 
 EXAMPLES = ("otelbridge ledger --queue-directory /var/lib/otelbridge", "otelbridge ledger --url http://127.0.0.1:32799")
-STATUS_PATH = "/status"
 COLUMNS = ("received", "delivered", "rejected", "dropped", "filtered", "summarised", "doubled", "held", "missing")
 
 
@@ -65,16 +64,9 @@ def of_queue(directory: Path) -> LedgerDocument:
 
 def of_running_bridge(url: str) -> LedgerDocument:
     """The ledger of a bridge that is asked at its status address; ends the command when there is no answer."""
-    try:
-        address = document_address(url, STATUS_PATH)
-        found = ask(address).get("ledger")
-    except NoStatusError as error:
-        hint = "" if error.answered else " Does a bridge run there, and is that its status.port?"
-        fail(f"{error}{hint} Where none runs, --queue-directory reads its folder.", Exit.UNREACHABLE)
-    except ValueError as error:
-        fail(f"Wrong usage: {error}", Exit.WRONG_USAGE)
+    found = status_or_exit(url, hint="Where none runs, --queue-directory reads its folder.").get("ledger")
     if not _is_ledger(found):
-        fail(f"{address} answers, but not with a bridge's status.", Exit.UNREACHABLE)
+        fail(f"{url} answers, but not with a bridge's status.", Exit.UNREACHABLE)
     return found
 
 

@@ -32,7 +32,7 @@ from otelbridge.cli.output import (
     size_in_words,
 )
 from otelbridge.event import STREAMS
-from otelbridge.queue.dead_letters import leave
+from otelbridge.queue.dead_letters import Verb, leave
 from otelbridge.queue.inspect import Inspection, inspect
 from otelbridge.queue.model import Accepted, Batch, DeadLetter, QueueUnusable, Retained, RetryLater
 from otelbridge.queue.packing import is_whole
@@ -73,23 +73,18 @@ def replay(
     except ValueError as error:
         fail(f"Wrong usage: {error}", Exit.WRONG_USAGE)
 
-    directory = loaded.settings.queue.directory
     batches = records = 0
     try:
         sender = open_sender(loaded.settings.send, version=__version__)
     except ValueError as error:
         fail(f"The settings cannot be used: {error}", Exit.WRONG_USAGE)
     try:
-        with inspect(directory) as found:
+        with opened(loaded.settings.queue.directory) as found:
             for kept in found.retained(begin, end):
                 if kind is not None and not (kept.kind and fnmatchcase(kept.kind, kind)):
                     continue
                 records += _send(sender, kept)
                 batches += 1
-    except QueueUnusable as error:
-        fail(str(error), Exit.UNREACHABLE)
-    except sqlite3.Error as error:
-        fail(f"The queue in {directory} cannot be read: {error}", Exit.UNREACHABLE)
     finally:
         sender.close()
     say(f"{records} records in {batches} batches replayed to {sender.endpoint}.")
@@ -249,7 +244,7 @@ def resend(
     queue_directory: QueueDirectoryOption = None,
 ) -> None:
     """Put dead letters back into the queue. The bridge does it at once, or when it is started."""
-    _leave_errand("resend", numbers, _directory(config, sets, queue_directory), everything=everything)
+    _leave("resend", numbers, _directory(config, sets, queue_directory), everything=everything)
 
 
 def discard(
@@ -261,11 +256,11 @@ def discard(
     queue_directory: QueueDirectoryOption = None,
 ) -> None:
     """Delete dead letters for good. They stay counted as rejected."""
-    _leave_errand("discard", numbers, _directory(config, sets, queue_directory), everything=everything)
+    _leave("discard", numbers, _directory(config, sets, queue_directory), everything=everything)
 
 
-def _leave_errand(verb: Any, numbers: list[int] | None, directory: Path, *, everything: bool) -> None:
-
+def _leave(verb: Verb, numbers: list[int] | None, directory: Path, *, everything: bool) -> None:
+    """Leaves a command for the bridge: nobody else writes to the queue."""
     if bool(numbers) == everything:
         fail(
             "Name the dead letters by their numbers (see `otelbridge queue dead-letters`), or --all.", Exit.WRONG_USAGE

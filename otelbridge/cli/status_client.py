@@ -9,6 +9,9 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
+from otelbridge.cli.output import Exit, fail
+
+STATUS_PATH = "/status"
 ANSWER_SECONDS = 5.0
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_REASON_BYTES = 1024
@@ -40,7 +43,23 @@ def document_address(url: str, path: str) -> str:
         usable = False
     if not usable:
         raise ValueError(f"{url} is no URL of a status server: write it like http://127.0.0.1:32799")
-    return url.rstrip("/").removesuffix("/status") + path
+    return url.rstrip("/").removesuffix(STATUS_PATH) + path
+
+
+def status_or_exit(url: str, *, hint: str = "") -> dict[str, Any]:
+    """The status document of a running bridge; ends the command where there is none.
+
+    Args:
+        url: as `document_address` takes it.
+        hint: a sentence for who reaches nobody.
+    """
+    try:
+        return ask(document_address(url, STATUS_PATH))
+    except NoStatusError as error:
+        asked = "" if error.answered else " Does a bridge run there, and is that its status.port?"
+        fail(f"{error}{asked} {hint}".rstrip(), Exit.UNREACHABLE)
+    except ValueError as error:
+        fail(f"Wrong usage: {error}", Exit.WRONG_USAGE)
 
 
 def ask(address: str) -> dict[str, Any]:

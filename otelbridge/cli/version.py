@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sqlite3
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.metadata import version as installed_version
@@ -14,6 +15,7 @@ from otelbridge import __version__
 from otelbridge.cli.options import OutputOption
 from otelbridge.cli.output import Output, print_json, print_table
 
+NO_NAME = re.compile(r"[^\w.-]")
 EXAMPLES = ("otelbridge version", "otelbridge version --full --output json")
 
 
@@ -25,7 +27,11 @@ def version(
     """Print the version."""
     versions = {"otelbridge": __version__}
     if full:
-        versions |= {"python": platform.python_version(), "sqlite": _sqlite_version(), "system": platform.platform()}
+        versions |= {
+            "python": platform.python_version(),
+            "sqlite": sqlite3.sqlite_version,
+            "system": platform.platform(),
+        }
         versions |= _libraries()
     if output is Output.JSON:
         print_json(versions)
@@ -35,15 +41,10 @@ def version(
         print(__version__)
 
 
-def _sqlite_version() -> str:
-
-    return sqlite3.sqlite_version
-
-
 def _libraries() -> dict[str, str]:
     found = {}
     for requirement in requires("otelbridge") or []:
-        name = requirement.split(";")[0].split("[")[0].split("<")[0].split(">")[0].split("=")[0].split("!")[0].strip()
+        name = NO_NAME.split(requirement, maxsplit=1)[0]
         try:
             found[name] = installed_version(name)
         except PackageNotFoundError:

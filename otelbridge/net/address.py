@@ -14,7 +14,7 @@ HIGHEST_PORT = 65535
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
 
-_FORMS = "write `host`, `host:port`, `address:port` or `[IPv6 address]:port`"
+_FORMS = "Write `host`, `host:port`, `address:port` or `[IPv6 address]:port`."
 
 HIDDEN = "(secret)"
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|(?<=[?&;])([^=&;#\s]*=)[^&;#\s]+")
@@ -24,6 +24,15 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|(?<=[?&;])([^=&;#\s]*=)[^&;#\s]+")
 def without_credentials(text: str) -> str:
     """A URL, or a text with URLs in it, as it may be shown: no user, no password, no value of a query."""
     return _CREDENTIALS.sub(lambda found: f"{found[1]}{HIDDEN}" if found[1] else f"{HIDDEN}@", text)
+
+
+class AddressError(ValueError):
+    """An address that cannot be dialled: what is wrong with it, and the cure."""
+
+    def __init__(self, wrong: str, cure: str) -> None:
+        self.wrong = wrong
+        self.cure = cure
+        super().__init__(f"{wrong}. {cure}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,22 +62,22 @@ def parse_address(text: str) -> Address:
     """Reads `host`, `host:port`, `[v6]:port`, `[v6]` or a bare IPv6 address; the port is 32767 where none is given.
 
     Raises:
-        ValueError: names the value and the cure.
+        AddressError: it is none of these.
     """
     value = text.strip()
     if "://" in value:
-        raise ValueError(f"{text!r} is a URL, but KubeArmor is dialled by host and port: {_FORMS}")
+        raise AddressError("is a URL, but KubeArmor is dialled by host and port", _FORMS)
     host, port_text = _split(value)
     if not host:
-        raise ValueError(f"{text!r} names no host: {_FORMS}")
+        raise AddressError("names no host", _FORMS)
     if ":" in host and _ip_version(host) is None:
-        raise ValueError(f"{text!r} is neither a host with a port nor an IPv6 address: {_FORMS}")
+        raise AddressError("is neither a host with a port nor an IPv6 address", _FORMS)
     if _ip_version(host) is None and not _HOST_NAME.match(host):
-        raise ValueError(f"{text!r} holds characters that no host name has: {_FORMS}")
+        raise AddressError("holds characters that no host name has", _FORMS)
     if port_text is None:
         return Address(host=host, port=DEFAULT_PORT)
     if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text) <= HIGHEST_PORT):
-        raise ValueError(f"{text!r} has the port {port_text!r}: give a number from 1 to {HIGHEST_PORT}")
+        raise AddressError(f"has the port {port_text!r}", f"Give a number from 1 to {HIGHEST_PORT}.")
     return Address(host=host, port=int(port_text))
 
 
@@ -76,7 +85,7 @@ def _split(value: str) -> tuple[str, str | None]:
     if value.startswith("["):
         host, closed, rest = value[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")) or _ip_version(host) != 6:  # noqa: PLR2004 the IP version
-            raise ValueError(f"{value!r} is not an IPv6 address in brackets: {_FORMS}")
+            raise AddressError("is not an IPv6 address in brackets", _FORMS)
         return host, rest[1:] if rest else None
     if value.count(":") > 1:
         return value, None

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from otelbridge.net.files import WatchedFiles
@@ -14,13 +15,41 @@ from otelbridge.queue.model import Hold
 from otelbridge.send.settings import SendSettings, SendSettingsError, Target, parse_target
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 
-HEADER_NAME = re.compile(r"[0-9a-z!#$%&'*+.^_`|~-]+")
-"""A token of RFC 9110, in lower case as HTTP/2 wants it."""
-CREDENTIAL_NAME = re.compile(r"auth|token|secret|key|passw|credential|cookie|session")
-"""Header names that carry something to log in with. `x-scope-orgid` and the like may go in the clear."""
-OWN_HEADERS = frozenset(
+_HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
+"""As gRPC takes it; a token of RFC 9110 may hold more."""
+_CREDENTIAL_NAME = re.compile(r"auth|token|secret|key|passw|credential|cookie|session")
+_OWN_HEADERS = frozenset(
     {"content-type", "content-length", "content-encoding", "host", "te", "grpc-timeout", "connection"}
 )
+
+
+class HeaderFault(NamedTuple):
+    """What is wrong with a header, and the cure."""
+
+    wrong: str
+    cure: str
+
+
+def header_fault(name: str, value: str) -> HeaderFault | None:
+    """Why a header cannot be sent; None where it can. Does not show the value, which may be a secret."""
+    lower = name.lower()
+    if not _HEADER_NAME.fullmatch(lower):
+        return HeaderFault(f"{name!r} is not a header's name", "Use letters, digits, '-', '_' and '.' only.")
+    if lower in _OWN_HEADERS or lower.startswith("grpc-") or lower.endswith("-bin"):
+        return HeaderFault(f"sets {name!r}, which the protocol sets itself", "Leave it out.")
+    if not value.isascii() or not value.isprintable():
+        return HeaderFault(
+            f"the value of {name} holds a line break or a character outside ASCII",
+            "Correct it; a trailing line break often comes with a secret read from a file.",
+        )
+    return None
+
+
+def carries_credentials(name: str) -> bool:
+    """Whether a header of that name is something to log in with; `x-scope-orgid` and the like are not."""
+    return _CREDENTIAL_NAME.search(name.lower()) is not None
+
+
 MIN_HIDDEN_CHARS = 4
 """Shorter values are not blacked out in texts: every second word would match."""
 
@@ -97,8 +126,9 @@ class Credentials:
             (content,) = self._token_file.contents(doubted=doubted)
             headers["authorization"] = f"Bearer {_token(content, self._token_path)}"
         for name, value in headers.items():
-            _check(name, value)
-            if CREDENTIAL_NAME.search(name) and not self._may_be_sent:
+            if fault := header_fault(name, value):
+                raise SendSettingsError(f"send.headers: {fault.wrong}. {fault.cure}")
+            if carries_credentials(name) and not self._may_be_sent:
                 raise SendSettingsError(
                     f"the header {name!r} would be sent unencrypted to {self._url}; "
                     "use https://, or set send.allow_plaintext_credentials"
@@ -136,15 +166,6 @@ def _text(content: bytes, place: str) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         raise SendSettingsError(f"{place} is not text; write it as UTF-8") from None
-
-
-def _check(name: str, value: str) -> None:
-    if not HEADER_NAME.fullmatch(name):
-        raise SendSettingsError(f"send.headers has the name {name!r}; letters, digits, - and _ make a header's name")
-    if name in OWN_HEADERS or name.startswith("grpc-") or name.endswith("-bin"):
-        raise SendSettingsError(f"send.headers sets {name!r}, which the protocol sets itself; leave it out")
-    if not value.isascii() or not value.isprintable():
-        raise SendSettingsError(f"send.headers: the value of {name!r} has characters that a header cannot carry")
 
 
 def _watched(path: Path | None, clock: Callable[[], float]) -> WatchedFiles | None:

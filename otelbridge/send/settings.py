@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from otelbridge.net.address import AddressError
 from otelbridge.net.proxy import ProxySettings
 from otelbridge.setting import section, setting
 
@@ -117,15 +118,6 @@ SCHEME_PORTS = {"http": 80, "https": 443}
 
 class SendSettingsError(ValueError):
     """A setting of `send` cannot work. Names the setting, its value (never a secret one) and the cure."""
-
-
-class AddressError(ValueError):
-    """An address that cannot be dialled: what is wrong with it, and the cure."""
-
-    def __init__(self, wrong: str, cure: str) -> None:
-        self.wrong = wrong
-        self.cure = cure
-        super().__init__(f"{wrong}. {cure}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from otelbridge.net.address import parse_address
+from otelbridge.net.address import AddressError, parse_address
 from otelbridge.net.files import TlsFileError, read_bounded
 from otelbridge.net.proxy import parse_proxy
-from otelbridge.net.tls_files import FILE_NAMES, TlsFiles, read_tls_files
-from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, AddressError, parse_target
-from otelbridge.settings.problems import Given, Problem, hidden, is_secret
+from otelbridge.net.tls_files import read_tls_files
+from otelbridge.send.credentials import carries_credentials, header_fault
+from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, parse_target
+from otelbridge.settings.problems import Given, Problem, hidden
 from otelbridge.settings.tree import Settings, leaves, value_at
-
-
-def kubearmor_address(text: str) -> str:
-    """`host:port` of a relay or node; the port is KubeArmor's own where none is given, IPv6 comes out in brackets.
-
-    Raises:
-        AddressError: as `parse_address`.
-    """
-    try:
-        return str(parse_address(text))
-    except ValueError as error:
-        wrong, _, cure = str(error).removeprefix(f"{text!r} ").partition(": ")
-        raise AddressError(wrong, f"{cure[:1].upper()}{cure[1:]}.") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +122,7 @@ def file_complaints(settings: Settings) -> Iterator[Complaint]:
 
 def _tls_files(section: str, tls: Any) -> Iterator[Complaint]:
     try:
-        _files_of(tls, section)
+        read_tls_files(tls, section)
     except TlsFileError as error:
         yield Complaint(
             paths=(error.place.setting,),
@@ -145,26 +132,12 @@ def _tls_files(section: str, tls: Any) -> Iterator[Complaint]:
         )
 
 
-class _Named(NamedTuple):
-    """The files that a section names; telemetry's are empty texts where there is none."""
-
-    ca_file: Path | None
-    cert_file: Path | None
-    key_file: Path | None
-
-
-def _files_of(tls: Any, section: str) -> TlsFiles:
-    return read_tls_files(
-        _Named(*(Path(file) if (file := getattr(tls, name)) else None for name in FILE_NAMES)), section
-    )
-
-
 def date_notes(settings: Settings) -> Iterator[str]:
     """Certificates that are out of date: no reason not to start, as they are read again; but the first to know."""
     seen = set[Path | None]()
     for section in _TLS_SECTIONS:
         try:
-            validities = _files_of(value_at(settings, section), section).validities
+            validities = read_tls_files(value_at(settings, section), section).validities
         except TlsFileError:
             continue  # said by another check
         for place, validity in validities:
@@ -234,8 +207,6 @@ def hints(settings: Settings) -> Iterator[str]:
         yield f"send.insecure has no effect: send.endpoint says {scheme}, and the scheme wins."
 
 
-_HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _HEADER_PATHS = ("send.headers", "telemetry.traces.headers", "telemetry.metrics.headers")
 _LADDERS = (
     ("feed.retry.initial_seconds", "feed.retry.max_seconds"),
@@ -257,7 +228,7 @@ def _addresses(settings: Settings) -> Iterator[Complaint]:
     full = []
     for i, address in enumerate(settings.feed.endpoints):
         try:
-            full.append(kubearmor_address(address))
+            full.append(str(parse_address(address)))
         except AddressError as error:
             yield Complaint(paths=("feed.endpoints",), at=f"[{i}]", value=address, wrong=error.wrong, cure=error.cure)
     for address, times in Counter(full).items():
@@ -316,7 +287,7 @@ def _credentials_in_plaintext(settings: Settings) -> Iterator[Complaint]:
         return  # reported by another check
     if target.loopback or target.tls:
         return
-    sources = [f"header {name}" for name in send.headers if is_secret(name)]
+    sources = [f"header {name}" for name in send.headers if carries_credentials(name)]
     if send.token_file:
         sources.append("send.token_file")
     if sources:
@@ -331,18 +302,8 @@ def _credentials_in_plaintext(settings: Settings) -> Iterator[Complaint]:
 def _headers(settings: Settings) -> Iterator[Complaint]:
     for path in _HEADER_PATHS:
         for name, value in value_at(settings, path).items():
-            if not _HEADER_NAME.fullmatch(name):
-                yield Complaint(
-                    paths=(path,),
-                    wrong=f"{name!r} is not a header's name",
-                    cure="Use letters, digits, '-', '_' and '.' only.",
-                )
-            elif not _HEADER_VALUE.fullmatch(value):
-                yield Complaint(
-                    paths=(path,),
-                    wrong=f"the value of {name} holds a line break or a character outside ASCII",
-                    cure="Correct it; a trailing line break often comes with a secret read from a file.",
-                )
+            if fault := header_fault(name, value):
+                yield Complaint(paths=(path,), wrong=fault.wrong, cure=fault.cure)
 
 
 def _rules(settings: Settings) -> Iterator[Complaint]:
@@ -363,17 +324,6 @@ def _rules(settings: Settings) -> Iterator[Complaint]:
                 value=rule.min_severity,
                 wrong=f"is above max_severity ({rule.max_severity}), so the rule never holds",
                 cure="Exchange the two.",
-            )
-    for i, redaction in enumerate(settings.gate.redact):
-        try:
-            re.compile(redaction.pattern)
-        except re.error as error:
-            yield Complaint(
-                paths=("gate.redact",),
-                at=f"[{i}].pattern",
-                value=redaction.pattern,
-                wrong=f"is not a regular expression: {error}",
-                cure="Correct it; Python's syntax is meant.",
             )
 
 

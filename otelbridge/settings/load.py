@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from otelbridge.send.settings import DEFAULT_ENDPOINTS, LOGS_PATH, AddressError, SendSettings
+from otelbridge.net.address import AddressError, parse_address
+from otelbridge.send.settings import DEFAULT_ENDPOINTS, LOGS_PATH, SendSettings
 from otelbridge.setting import Fault, checked, did_you_mean, settings_of, unknown
 from otelbridge.settings.checks import (
     Complaint,
@@ -20,7 +21,6 @@ from otelbridge.settings.checks import (
     date_notes,
     file_complaints,
     hints,
-    kubearmor_address,
     pair_complaints,
 )
 from otelbridge.settings.environment import otel_environment, own_environment
@@ -120,7 +120,7 @@ def derived(settings: Settings, given: Mapping[str, Given]) -> tuple[dict[str, G
 
 def _full_addresses(settings: Settings, given: Mapping[str, Given], found: dict[str, Given]) -> None:
     try:
-        full = tuple(map(kubearmor_address, settings.feed.endpoints))
+        full = tuple(str(parse_address(endpoint)) for endpoint in settings.feed.endpoints)
     except AddressError:
         return  # the checks say so
     if full != settings.feed.endpoints:
@@ -187,10 +187,8 @@ def _telemetry_signal(
 
 def _shared_with_send(send: SendSettings) -> Iterator[tuple[str, Any, str]]:
     """What the events' endpoint and the telemetry's have in common when they are the same server, and its source."""
-    for key in ("headers", "insecure", "compression", "timeout_seconds"):
+    for key in ("headers", "insecure", "compression", "timeout_seconds", "ca_file", "cert_file", "key_file"):
         yield key, getattr(send, key), key
-    for key in ("ca_file", "cert_file", "key_file"):
-        yield key, str(getattr(send, key) or ""), key
     yield "lend_credentials", bool(send.token_file or send.headers_file), "token_file, send.headers_file"
 
 

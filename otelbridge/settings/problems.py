@@ -9,6 +9,7 @@ from typing import Any
 
 from otelbridge.net.address import HIDDEN, without_credentials
 from otelbridge.setting import Fault
+from otelbridge.telemetry.escape import escape
 
 _SECRET_NAME = re.compile(
     r"(^|[^a-z])(authorization|headers|cookie|credentials?)([^a-z]|$)"
@@ -74,10 +75,7 @@ class Problem:
         """One line that can be printed: path, value, what is wrong, cure, origin."""
         path, value, wrong, cure, origin = map(shortened, (self.path, self.value, self.wrong, self.cure, self.origin))
         subject = f"{path} = {value}" if value else path
-        line = f"{subject}: {wrong}. {cure} ({origin})" if origin else f"{subject}: {wrong}. {cure}"
-        if line.isprintable():
-            return line
-        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
+        return escape(f"{subject}: {wrong}. {cure} ({origin})" if origin else f"{subject}: {wrong}. {cure}")
 
 
 def shortened(text: str) -> str:
@@ -102,9 +100,6 @@ class Layer:
     notes: list[str] = field(default_factory=list)
     """Sentences for the operator about values that were taken, but perhaps not as meant."""
 
-
-MAX_SHOWN_CHARACTERS = 120
-"""Of a faulty value: enough to recognise it."""
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _BYTES = {
@@ -150,5 +145,4 @@ def _shown(path: str, value: Any) -> str:
     segments = re.sub(r"\[[^]]*]", "", path).split(".")
     if any(is_secret(segment) for segment in segments):
         return str(hidden("headers", value) if isinstance(value, Mapping) else "(secret)")
-    text = str(hidden(segments[-1], value))
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+    return shortened(str(hidden(segments[-1], value)))

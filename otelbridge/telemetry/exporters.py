@@ -55,8 +55,10 @@ class Reloading(Generic[T]):
         files: what it is made of beside them.
     """
 
-    def __init__(self, make: Callable[[Mapping[str, str]], T], *, headers: Headers, files: Sequence[str]) -> None:
-        self.source: tuple[Callable[[Mapping[str, str]], T], Headers, Sequence[str]] = make, headers, files
+    def __init__(
+        self, make: Callable[[Mapping[str, str]], T], *, headers: Headers, files: Sequence[Path | None]
+    ) -> None:
+        self.source: tuple[Callable[[Mapping[str, str]], T], Headers, Sequence[Path | None]] = make, headers, files
         self._lock = threading.Lock()
         self.made_of = self._look()
         self._idle = False
@@ -92,7 +94,7 @@ class Reloading(Generic[T]):
 
     def _look(self) -> tuple[object, ...] | None:
         try:
-            return dict(self.source[1]()), *(read_bounded(Path(file)) for file in self.source[2] if file)
+            return dict(self.source[1]()), *(read_bounded(file) for file in self.source[2] if file)
         except OSError:
             return None
 
@@ -254,15 +256,15 @@ def _http(signal: SignalSettings, place: str, lent: Mapping[str, str]) -> dict[s
         "headers": {name.lower(): value for name, value in signal.headers.items()} | dict(lent),
         "timeout": signal.timeout_seconds,
         "compression": Compression(signal.compression),
-        **{argument: getattr(signal, name) or None for argument, name in files.items()},
+        **{argument: str(path) if (path := getattr(signal, name)) else None for argument, name in files.items()},
     }
 
 
-def _read(path: str, place: str) -> bytes | None:
-    if not path:
+def _read(path: Path | None, place: str) -> bytes | None:
+    if path is None:
         return None
     try:
-        return read_bounded(Path(path))
+        return read_bounded(path)
     except OSError as error:
         raise ValueError(f"{place}: cannot read {path}: {error.strerror}") from error
 

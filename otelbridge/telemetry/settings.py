@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from otelbridge.setting import section, setting
@@ -24,9 +25,9 @@ class SignalSettings:
     insecure: bool | None = setting(
         default=None, description="gRPC without TLS, where the endpoint has no scheme to say so."
     )
-    ca_file: str = setting(default="", description="CA bundle (PEM).")
-    cert_file: str = setting(default="", description="Client certificate (PEM).")
-    key_file: str = setting(default="", description="Key of the client certificate (PEM).")
+    ca_file: Path | None = setting(default=None, description="CA bundle (PEM).")
+    cert_file: Path | None = setting(default=None, description="Client certificate (PEM).")
+    key_file: Path | None = setting(default=None, description="Key of the client certificate (PEM).")
     lend_credentials: bool = setting(
         default=False,
         description="Send `send.token_file` and `send.headers_file` here too. Set by itself where the endpoint follows from `send.endpoint`.",

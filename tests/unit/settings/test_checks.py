@@ -42,6 +42,8 @@ from tests.unit.settings.loading import loaded, problems
         ("send: {endpoint: 'http://c:1', headers: {authorization: hunter2}}", "send.endpoint", "is not encrypted"),
         ("send: {headers: {'a b': c}}", "send.headers", "'a b' is not a header's name"),
         ('send: {headers: {x: "a\\n"}}', "send.headers", "the value of x holds a line break"),
+        ("send: {headers: {content-type: c}}", "send.headers", "which the protocol sets itself"),
+        ("send: {endpoint: 'http://c:1', headers: {x-session: hunter2}}", "send.endpoint", "is not encrypted"),
         ("telemetry: {traces: {endpoint: 'c'}}", "telemetry.traces.endpoint", "has no port"),
         ("gate: {rules: [{name: a, action: drop}, {name: a, action: keep}]}", "gate.rules", "names two entries"),
         ("gate: {redact: [{name: a, pattern: '('}]}", "gate.redact[0].pattern", "is not a regular expression"),
