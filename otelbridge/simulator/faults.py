@@ -17,8 +17,7 @@ import grpc
 from otelbridge.event import UPSTREAM_STREAMS
 from otelbridge.simulator.manners import Ending, HealthAnswer
 from otelbridge.simulator.nodes import Nodes
-from otelbridge.simulator.tcp_pipe import Conditions, Direction, Flow
-from otelbridge.simulator.tcp_proxy import TcpProxy
+from otelbridge.simulator.tcp_proxy import Conditions, Direction, Flow, TcpProxy
 from otelbridge.simulator.upstream import Relay
 
 SECONDS_PER_UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}

