@@ -250,7 +250,7 @@ class Bridge:
             pod=about_us.get("k8s.pod.name", ""),
             runbook_url=settings.status.runbook_url,
         )
-        self._telemetry = Telemetry.open(
+        self._telemetry = Telemetry(
             settings.telemetry,
             version=__version__,
             instance_id=self.life.instance_id,

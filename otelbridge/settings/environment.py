@@ -1,5 +1,7 @@
 """Reads the environment; nobody else does."""
 
+# ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
 import os
@@ -116,7 +118,7 @@ class _Note(Exception):  # noqa: N818  # not an error: the way in which a reader
     """A value is left out; why, as a sentence for the operator."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class StandardVariable:
     """One variable: the settings that it sets, and how its text is read."""
 
@@ -208,17 +210,7 @@ _compression = _one_of(_same("gzip", "none"))
 _signal_exporter = _one_of(_same("otlp", "console", "none"))
 # Prometheus scrapes /metrics whatever is exported by OTLP, so the word asks for nothing more than that.
 _metrics_exporter = _one_of(_same("otlp", "console", "none") | {"prometheus": "none"})
-_level = _one_of(
-    {
-        "trace": "debug",
-        "debug": "debug",
-        "info": "info",
-        "warn": "warning",
-        "warning": "warning",
-        "error": "error",
-        "fatal": "error",
-    }
-)
+_level = _one_of(_same("debug", "info", "warning", "error") | {"trace": "debug", "warn": "warning", "fatal": "error"})
 
 
 def _logs_exporter(value: str) -> str:
@@ -238,12 +230,7 @@ _SIGNALS = (
 
 # The last word of OTEL_EXPORTER_OTLP_*, the key that it sets in each signal's section, how it is read, what it means.
 _EXPORTER_ROWS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
-    (
-        "ENDPOINT",
-        "endpoint",
-        _text,
-        "URL; for HTTP, `/v1/logs` and so on are appended, but not to a signal's own form.",
-    ),
+    ("ENDPOINT", "endpoint", _text, "URL; for HTTP, `/v1/logs` and so on are appended, but not to a signal's own form."),
     ("PROTOCOL", "protocol", _protocol, "`grpc` or `http/protobuf`."),
     ("INSECURE", "insecure", _boolean, "gRPC without TLS; a scheme in the endpoint wins."),
     ("CERTIFICATE", "ca_file", _text, "CA bundle that the endpoint is checked against."),
@@ -251,13 +238,8 @@ _EXPORTER_ROWS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ("CLIENT_CERTIFICATE", "cert_file", _text, "Client certificate, for mutual TLS."),
     ("HEADERS", "headers", _headers, "`key=value,...`, percent-encoded."),
     ("COMPRESSION", "compression", _compression, "`gzip` or `none`."),
-    (
-        "TIMEOUT",
-        "timeout_seconds",
-        _timeout,
-        f"Milliseconds; a value below {LEAST_PLAUSIBLE_TIMEOUT_MILLISECONDS} is read as seconds.",
-    ),
-)
+    ("TIMEOUT", "timeout_seconds", _timeout, f"Milliseconds; a value below {LEAST_PLAUSIBLE_TIMEOUT_MILLISECONDS} is read as seconds."),
+)  # fmt: skip
 
 
 def _exporter_variables() -> list[StandardVariable]:
@@ -275,10 +257,7 @@ def _exporter_variables() -> list[StandardVariable]:
         )
         found.extend(
             StandardVariable(
-                name=f"OTEL_EXPORTER_OTLP_{signal}_{word}",
-                paths=(f"{section}.{key}",),
-                read=read,
-                meaning=f"The same, for {whose} only.",
+                f"OTEL_EXPORTER_OTLP_{signal}_{word}", (f"{section}.{key}",), read, f"The same, for {whose} only."
             )
             for signal, section, _, whose in _SIGNALS
         )
@@ -314,81 +293,26 @@ def _proxy_variables() -> list[StandardVariable]:
         ("NO_GRPC_PROXY", ("none_for",), _no_proxy, "The same, as gRPC reads it."),
     ):
         paths = tuple(f"{section}.proxy.{key}" for section in ("feed", "send") for key in keys)
-        found += [StandardVariable(name=one, paths=paths, read=read, meaning=meaning) for one in (name, name.lower())]
+        found += [StandardVariable(one, paths, read, meaning) for one in (name, name.lower())]
     return found
 
 
 # A later row wins over an earlier one where both set the same path: the general form comes before the particular.
 STANDARD_VARIABLES: tuple[StandardVariable, ...] = (
-    StandardVariable(
-        name="KUBEARMOR_SERVICE",
-        paths=("feed.endpoints",),
-        read=_kubearmor_service,
-        meaning="KubeArmor's or the relay's address, as KubeArmor's own adapter reads it.",
-    ),
+    StandardVariable("KUBEARMOR_SERVICE", ("feed.endpoints",), _kubearmor_service, "KubeArmor's or the relay's address, as KubeArmor's own adapter reads it."),
     *_proxy_variables(),
     *_exporter_variables(),
-    StandardVariable(
-        name="OTEL_LOGS_EXPORTER",
-        paths=("send.protocol",),
-        read=_logs_exporter,
-        meaning="`console` prints the events; `otlp` changes nothing; `none` is refused.",
-    ),
-    StandardVariable(
-        name="OTEL_TRACES_EXPORTER",
-        paths=("telemetry.traces.exporter",),
-        read=_signal_exporter,
-        meaning="`otlp`, `console` or `none`, for the bridge's own spans.",
-    ),
-    StandardVariable(
-        name="OTEL_METRICS_EXPORTER",
-        paths=("telemetry.metrics.exporter",),
-        read=_metrics_exporter,
-        meaning="`otlp`, `console`, `none`, or `prometheus` (`none`: /metrics is there anyway).",
-    ),
-    StandardVariable(
-        name="OTEL_RESOURCE_ATTRIBUTES",
-        paths=("telemetry.resource_attributes",),
-        read=_attributes,
-        meaning="Added to the bridge's own resource.",
-    ),
-    StandardVariable(
-        name="OTEL_SERVICE_NAME",
-        paths=("telemetry.service_name",),
-        read=_text,
-        meaning="`service.name` of the bridge's own telemetry.",
-    ),
-    StandardVariable(
-        name="OTEL_SDK_DISABLED",
-        paths=("telemetry.disabled",),
-        read=_boolean,
-        meaning="`true`: no spans and metrics of the bridge's own. Events are not affected.",
-    ),
-    StandardVariable(
-        name="OTEL_METRIC_EXPORT_INTERVAL",
-        paths=("telemetry.metrics_interval_seconds",),
-        read=_milliseconds,
-        meaning="Milliseconds between exports of the bridge's own metrics.",
-    ),
-    StandardVariable(
-        name="OTEL_BLRP_SCHEDULE_DELAY",
-        paths=("send.linger_seconds",),
-        read=_milliseconds,
-        meaning="Milliseconds that records wait for others to share a request with.",
-    ),
-    StandardVariable(
-        name="OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
-        paths=("send.max_request_records",),
-        read=_whole_number(1),
-        meaning="Most records of one request.",
-    ),
-    StandardVariable(
-        name="OTEL_LOG_LEVEL",
-        paths=("telemetry.log_level",),
-        read=_level,
-        meaning="Least level of the bridge's own log lines.",
-    ),
-)
+    StandardVariable("OTEL_LOGS_EXPORTER", ("send.protocol",), _logs_exporter, "`console` prints the events; `otlp` changes nothing; `none` is refused."),
+    StandardVariable("OTEL_TRACES_EXPORTER", ("telemetry.traces.exporter",), _signal_exporter, "`otlp`, `console` or `none`, for the bridge's own spans."),
+    StandardVariable("OTEL_METRICS_EXPORTER", ("telemetry.metrics.exporter",), _metrics_exporter, "`otlp`, `console`, `none`, or `prometheus` (`none`: /metrics is there anyway)."),
+    StandardVariable("OTEL_RESOURCE_ATTRIBUTES", ("telemetry.resource_attributes",), _attributes, "Added to the bridge's own resource."),
+    StandardVariable("OTEL_SERVICE_NAME", ("telemetry.service_name",), _text, "`service.name` of the bridge's own telemetry."),
+    StandardVariable("OTEL_SDK_DISABLED", ("telemetry.disabled",), _boolean, "`true`: no spans and metrics of the bridge's own. Events are not affected."),
+    StandardVariable("OTEL_METRIC_EXPORT_INTERVAL", ("telemetry.metrics_interval_seconds",), _milliseconds, "Milliseconds between exports of the bridge's own metrics."),
+    StandardVariable("OTEL_BLRP_SCHEDULE_DELAY", ("send.linger_seconds",), _milliseconds, "Milliseconds that records wait for others to share a request with."),
+    StandardVariable("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", ("send.max_request_records",), _whole_number(1), "Most records of one request."),
+    StandardVariable("OTEL_LOG_LEVEL", ("telemetry.log_level",), _level, "Least level of the bridge's own log lines."),
+)  # fmt: skip
 
 _LIMITS = (
     "OTEL_ATTRIBUTE_COUNT_LIMIT",
@@ -404,7 +328,7 @@ _SAMPLERS = ("always_on", "always_off", "traceidratio")
 _SAMPLERS_BY_PARENT = tuple(f"parentbased_{name}" for name in _SAMPLERS)
 
 SDK_VARIABLES: tuple[StandardVariable, ...] = tuple(
-    StandardVariable(name=name, paths=(), read=read, meaning=meaning)
+    StandardVariable(name, (), read, meaning)
     for name, read, meaning in (
         ("OTEL_BSP_SCHEDULE_DELAY", _whole_number(1), "Milliseconds between two exports of the bridge's own spans."),
         ("OTEL_BSP_EXPORT_TIMEOUT", _whole_number(1), "Milliseconds that such an export may take."),
@@ -412,29 +336,13 @@ SDK_VARIABLES: tuple[StandardVariable, ...] = tuple(
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _whole_number(1), "Most spans of one export."),
         ("OTEL_METRIC_EXPORT_TIMEOUT", _milliseconds, "Milliseconds that an export of metrics may take."),
         *((name, _whole_number(0), "A limit of the SDK on the bridge's own spans.") for name in _LIMITS),
-        (
-            "OTEL_TRACES_SAMPLER",
-            _one_of(_same(*_SAMPLERS, *_SAMPLERS_BY_PARENT)),
-            "Which own traces are kept.",
-        ),
+        ("OTEL_TRACES_SAMPLER", _one_of(_same(*_SAMPLERS, *_SAMPLERS_BY_PARENT)), "Which own traces are kept."),
         ("OTEL_TRACES_SAMPLER_ARG", _ratio, "The share of traces that is kept, 0 to 1."),
-        (
-            "OTEL_METRICS_EXEMPLAR_FILTER",
-            _one_of(_same("always_on", "always_off", "trace_based")),
-            "Which measurements of the bridge's own metrics carry exemplars.",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
-            _one_of(_same("cumulative", "delta", "lowmemory")),
-            "Temporality of the bridge's own metrics.",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-            _one_of(_same("explicit_bucket_histogram", "base2_exponential_bucket_histogram")),
-            "How the bridge's own histograms are aggregated.",
-        ),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", _one_of(_same("always_on", "always_off", "trace_based")), "Which measurements of the bridge's own metrics carry exemplars."),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", _one_of(_same("cumulative", "delta", "lowmemory")), "Temporality of the bridge's own metrics."),
+        ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", _one_of(_same("explicit_bucket_histogram", "base2_exponential_bucket_histogram")), "How the bridge's own histograms are aggregated."),
     )
-)
+)  # fmt: skip
 """Read by the SDK itself. They are checked here first: what it cannot use, it would answer with a traceback."""
 
 NOT_APPLICABLE_PREFIXES = ("OTEL_BLRP_", "OTEL_LOGRECORD_")

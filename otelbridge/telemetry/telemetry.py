@@ -124,7 +124,18 @@ _Item = tuple[int, Event] | threading.Event | None
 
 
 class Telemetry:
-    """What the bridge says about itself."""
+    """What the bridge says about itself; its thread runs from construction to `close`.
+
+    Args:
+        settings: what the operator said.
+        version: `service.version`.
+        instance_id: `service.instance.id`.
+        stderr: where log lines go.
+        lent: headers of the events' endpoint, for `traces` and `metrics` where they go there too.
+
+    Raises:
+        ValueError: a certificate or key cannot be read; names the setting and the file.
+    """
 
     def __init__(
         self,
@@ -184,30 +195,6 @@ class Telemetry:
         self._apply(settings)
         if exporters is not None:
             self._providers.use(exporters)
-
-    @classmethod
-    def open(
-        cls,
-        settings: TelemetrySettings,
-        *,
-        version: str,
-        instance_id: str,
-        stderr: TextIO,
-        lent: Mapping[str, Headers] | None = None,
-    ) -> Telemetry:
-        """Opens everything and starts the thread.
-
-        Args:
-            settings: what the operator said.
-            version: `service.version`.
-            instance_id: `service.instance.id`.
-            stderr: where log lines go.
-            lent: headers of the events' endpoint, for `traces` and `metrics` where they go there too.
-
-        Raises:
-            ValueError: a certificate or key cannot be read; names the setting and the file.
-        """
-        return cls(settings, version=version, instance_id=instance_id, stderr=stderr, lent=lent)
 
     def tell(self, event: Event) -> None:
         """Takes an event. Never raises, never blocks, any thread, also from a signal handler."""

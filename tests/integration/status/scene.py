@@ -259,7 +259,7 @@ class Scene:
 @contextmanager
 def playing() -> Iterator[tuple[Scene, StatusServer]]:
     """A scene and the server that shows it."""
-    telemetry = Telemetry.open(
+    telemetry = Telemetry(
         TelemetrySettings(traces=QUIET, metrics=QUIET), version="0.1.0", instance_id="3f0c1a52", stderr=io.StringIO()
     )
     scene = Scene(telemetry)

@@ -112,7 +112,7 @@ def http_endpoint(backend: Backend) -> Iterator[str]:
 
 
 def _open(stderr: io.StringIO, **settings: object) -> Telemetry:
-    return Telemetry.open(
+    return Telemetry(
         section_from(TelemetrySettings, settings),
         version="1.2.3",
         instance_id="instance-1",
@@ -142,7 +142,7 @@ def test_lent_credentials_are_those_of_the_moment(
 ) -> None:
     endpoint = grpc_endpoint if protocol == "grpc" else f"{http_endpoint}/v1/traces"
     now, stderr = {"authorization": "Bearer first-token"}, io.StringIO()
-    telemetry = Telemetry.open(
+    telemetry = Telemetry(
         section_from(
             TelemetrySettings, {"traces": {"protocol": protocol, "endpoint": endpoint}, "metrics": {"exporter": "none"}}
         ),

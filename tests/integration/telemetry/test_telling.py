@@ -21,7 +21,7 @@ QUIET = SignalSettings(exporter="none")
 
 
 def _open(stderr: io.TextIOBase, **settings: object) -> Telemetry:
-    return Telemetry.open(
+    return Telemetry(
         section_from(TelemetrySettings, {"traces": QUIET, "metrics": QUIET, **settings}),
         version="1",
         instance_id="i",

@@ -16,7 +16,7 @@ NOWHERE = SignalSettings(exporter="none")
 
 def shown(tally: MappingCounts) -> dict[str, float]:
     """The series of alerts on /metrics, by their labels."""
-    telemetry = Telemetry.open(
+    telemetry = Telemetry(
         TelemetrySettings(traces=NOWHERE, metrics=NOWHERE), version="1", instance_id="i", stderr=io.StringIO()
     )
     components: Any = SimpleNamespace(mapper=SimpleNamespace(tally=tally), alert_policies=False)

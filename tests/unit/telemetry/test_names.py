@@ -34,7 +34,7 @@ VARIANTS: list[e.Event] = [
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    opened = Telemetry.open(
+    opened = Telemetry(
         TelemetrySettings(traces=QUIET, metrics=QUIET), version="1", instance_id="i", stderr=io.StringIO()
     )
     yield opened
