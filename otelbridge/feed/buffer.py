@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from otelbridge.event import RawEvent, Stream
@@ -164,7 +165,6 @@ class BufferWriter:
         "_buffer",
         "_credit_bytes",
         "_held_in_vain",
-        "_reported",
         "_waiting",
         "bytes",
         "dropped",
@@ -174,6 +174,7 @@ class BufferWriter:
         "last_drop_unix_nano",
         "last_event_unix_nano",
         "oversized",
+        "reported",
         "stream",
         "upstream",
     )
@@ -183,12 +184,13 @@ class BufferWriter:
         self._waiting = waiting
         self._credit_bytes = 0
         self._held_in_vain = -1  # at that turn
-        self._reported = 0  # the encoder's: drops that take_overflow has handed out
         self.stream = stream
         self.upstream = upstream
         self.events = 0
         self.bytes = 0
         self.dropped = 0
+        self.reported = 0
+        """The encoder's: drops that take_overflow has handed out."""
         self.dropped_bytes = 0
         self.first_drop_unix_nano = 0
         self.last_drop_unix_nano = 0
@@ -230,12 +232,14 @@ class BufferWriter:
         self.dropped_bytes += size  # it is in nobody's way while it waits
         buffer, until = self._buffer, time.monotonic() + HOLD_SECONDS
         with buffer.room_made:
+            buffer.holding += 1
             fits = True
             while size > buffer.room_bytes() and buffer.received_bytes > 0:
                 fits = self._held_in_vain != buffer.turns and buffer.room_made.wait(until - time.monotonic())
                 if not fits:
                     self._held_in_vain = buffer.turns
                     break
+            buffer.holding -= 1
             self.dropped_bytes -= size
         self._credit_bytes = size * fits
         return fits
@@ -261,10 +265,10 @@ class BufferWriter:
         """What was dropped since the last call, or None. For the encoder only."""
         # The start is taken before the count: a drop in between is counted now, and only dates a later report.
         first, self.first_drop_unix_nano = self.first_drop_unix_nano, 0
-        events, last = self.dropped - self._reported, self.last_drop_unix_nano
+        events, last = self.dropped - self.reported, self.last_drop_unix_nano
         if not events:
             return None
-        self._reported += events
+        self.reported += events
         return self._overflow(BUFFER_FULL, events, first or last, last)
 
     def _overflow(self, reason: str, events: int, first: int, last: int) -> Overflow:
@@ -287,6 +291,29 @@ class _Writers:
     """Without what was dropped."""
 
 
+class Alarm:
+    """One thread waits, others wake it: an Event at a fifth of its cost, which counts where a turn has one event."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """Ends the wait, or the next one."""
+        with suppress(RuntimeError):  # it is set already
+            self._lock.release()
+
+    def clear(self) -> None:
+        """Forgets that it was set. For the thread that waits."""
+        self._lock.acquire(blocking=False)
+
+    def wait(self, seconds: float) -> None:
+        """Until it is set, for so long at most; it is not set afterwards."""
+        self._lock.acquire(timeout=max(0.0, seconds))
+
+
 TAKE_BYTES = 4 * 1024 * 1024
 """Most bytes of one turn, unless a single event is larger: an event is several times its size while it is encoded."""
 
@@ -298,13 +325,15 @@ class Buffer:
         self.max_events = max_events
         self.budget = budget
         self.room_made = threading.Condition()
-        """Told when a turn's events are on disk."""
+        """Told when a turn's events are on disk, where a reader holds one."""
+        self.holding = 0
+        """So many readers do."""
         self.turns = 0
         """So many turns are."""
         self.sleeping = False
         """The encoder waits for a first event. A plain flag: setting an Event for every event would cost 1 us each."""
         self._waiting: deque[RawEvent] = deque()
-        self._awake = threading.Event()
+        self._awake = Alarm()
         self._woken = False
         self._taken_bytes = 0
         self._done_bytes = 0
@@ -360,10 +389,11 @@ class Buffer:
         """
         waiting = self._waiting
         if self._done_bytes != self._taken_bytes:
-            with self.room_made:
-                self._done_bytes = self._taken_bytes
-                self.turns += 1
-                self.room_made.notify_all()
+            self._done_bytes = self._taken_bytes
+            self.turns += 1
+            if self.holding:  # set before its reader has looked at the bytes and the turns above
+                with self.room_made:
+                    self.room_made.notify_all()
         if not waiting:
             self._burst_seconds_left = BURST_SECONDS
         if waiting or self._pace.expects_events:
@@ -453,7 +483,10 @@ class Buffer:
             writers = self._writers.writers
         now = time.time_ns()
         due = [
-            writer for writer in writers if at_once or writer.first_drop_unix_nano <= now - OVERFLOW_SPELL_NANOSECONDS
+            writer
+            for writer in writers
+            if writer.dropped != writer.reported
+            and (at_once or writer.first_drop_unix_nano <= now - OVERFLOW_SPELL_NANOSECONDS)
         ]
         overflows = [overflow for writer in [*ended, *due] if (overflow := writer.take_overflow())]
         return overflows + [oversized for writer in ended if (oversized := writer.take_oversized(now))]

@@ -27,6 +27,9 @@ from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import PIECE_BITS, piece_ids, row_id, sequence_of, span_of
 
 AT_ONCE = -math.inf
+STREAMS_OF = {
+    signal: frozenset(stream for stream, facts in STREAMS.items() if facts.signal is signal) for signal in Signal
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,10 +221,11 @@ class Dequeue:
 
     def due_at(self, signal: Signal) -> float:
         """When something of a signal that is free is due (monotonic); infinity when, by the counts, all is leased."""
-        free = self._state.free_streams()
-        return min(
-            [self.linger.due_at(stream) for stream in free if STREAMS[stream].signal is signal], default=math.inf
-        )
+        due, streams = math.inf, STREAMS_OF[signal]
+        for stream in self._state.free_streams():
+            if stream in streams:
+                due = min(due, self.linger.due_at(stream))
+        return due
 
     # --- leasing ---
 

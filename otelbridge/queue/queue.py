@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -50,6 +50,36 @@ SYNC_SECONDS = 0.5  # what a power cut can take
 STOP_SECONDS = 10  # a disk that hangs must not hang the end of the program
 
 
+class _Changing:
+    """The queue's lock; what happened meanwhile is told after it is let go."""
+
+    def __init__(self, lock: threading.Lock, tell: Tell, record_gap: RecordGap) -> None:
+        self._lock, self._tell, self._record_gap = lock, tell, record_gap
+        self.events: list[Event] = []
+        self.gaps: list[Gap] = []
+        self.shed: dict[tuple[Stream, str], int] = {}
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        happened = (self.events[:], self.gaps[:], dict(self.shed)) if self.events or self.gaps or self.shed else None
+        if happened is None:
+            self._lock.release()
+            return
+        self.events.clear()
+        self.gaps.clear()
+        self.shed.clear()
+        self._lock.release()
+        events, gaps, shed = happened
+        for (stream, reason), records in shed.items():
+            self._tell(RecordsShed(stream=stream, reason=reason, records=records))
+        for event in events:
+            self._tell(event)
+        for gap in gaps:
+            self._record_gap(gap)
+
+
 class DurableQueue:
     """One per process. Thread-safe. Made by `open`, given up by `close`."""
 
@@ -64,10 +94,9 @@ class DurableQueue:
         connect: Connect,
     ) -> None:
         self._settings = settings
-        self._tell, self._record_gap = tell, record_gap
         self._lock = threading.Lock()
-        self._events: list[Event] = []
-        self._gaps: list[Gap] = []
+        self._changing = _Changing(self._lock, tell, record_gap)
+        self._events, self._gaps = self._changing.events, self._changing.gaps
         self._closed = False
         self._last_turn: object = None
         self._folder = Folder(settings.directory)
@@ -78,6 +107,7 @@ class DurableQueue:
         self._state = QueueState(self._folder, make_store, self._events.append, self._gaps.append, clock)
         self.path = self._state.file.path
         self._overflow = Overflow(settings, self._state)
+        self._changing.shed = self._overflow.shed
         self._dead_letters = DeadLetters(settings, self._state)
         self._dequeue = Dequeue(settings.order, self._state, self._dead_letters, linger)
         self._work_signals = {
@@ -117,7 +147,7 @@ class DurableQueue:
         queue = cls(settings, tell=tell, record_gap=record_gap, linger=linger, clock=queue_clock, connect=connect)
         queue._folder.acquire()
         try:
-            with queue._changing():
+            with queue._changing:
                 queue._start()
         except BaseException:
             queue._folder.release()
@@ -144,24 +174,6 @@ class DurableQueue:
         records, size = sum(state.counts.records.values()), state.counts.total_bytes()
         tell(QueueOpened(path=str(self.path), held_records=records, held_bytes=size))
 
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        """The lock; what happened meanwhile is told after it is let go."""
-        with self._lock:
-            try:
-                yield
-            finally:
-                events, gaps, shed = self._events[:], self._gaps[:], dict(self._overflow.shed)
-                self._events.clear()
-                self._gaps.clear()
-                self._overflow.shed.clear()
-        for (stream, reason), records in shed.items():
-            self._tell(RecordsShed(stream=stream, reason=reason, records=records))
-        for event in events:
-            self._tell(event)
-        for gap in gaps:
-            self._record_gap(gap)
-
     # --- the walk ---
 
     def put(
@@ -185,7 +197,7 @@ class DurableQueue:
             notes: for the next life, by key; an empty one is deleted.
             turn: a call with the turn of the one before does nothing where that one held all.
         """
-        with self._changing():
+        with self._changing:
             if turn is not None and turn is self._last_turn:
                 return
             state, change = self._state, Change(notes=dict(notes or {}))
@@ -235,7 +247,7 @@ class DurableQueue:
 
         A batch larger than the limits is leased alone. A lease is out until it is settled, replaced or dead-lettered.
         """
-        with self._changing():
+        with self._changing:
             others = [stream for stream, facts in STREAMS.items() if facts.signal is not signal]
             lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records, without=(*without, *others))
             self._work_signals[signal].taken(anything=lease is not None)
@@ -261,7 +273,7 @@ class DurableQueue:
         Raises:
             ValueError: the lease is not out.
         """
-        with self._changing():
+        with self._changing:
             if isinstance(outcome, Accepted):
                 self._dequeue.accept(lease, outcome)
             else:
@@ -274,7 +286,7 @@ class DurableQueue:
         Raises:
             ValueError: the lease is not out.
         """
-        with self._changing():
+        with self._changing:
             self._dequeue.refuse(lease, outcome)
 
     def replace(self, lease: Lease, batches: Sequence[Batch], *, keep: bool = False) -> list[Lease]:
@@ -286,7 +298,7 @@ class DurableQueue:
         Raises:
             ValueError: the lease is not out, or the batches do not hold as many records of the same stream.
         """
-        with self._changing():
+        with self._changing:
             leases = self._dequeue.replace(lease, batches, keep=keep)
             self._notify()
             return leases
@@ -314,7 +326,7 @@ class DurableQueue:
 
     def depth(self) -> Depth:
         """What is held at this instant; from counters, and a look at the oldest row of each stream."""
-        with self._changing():
+        with self._changing:
             counts, dead_letters = self._state.counts, self._dead_letters
             return Depth(
                 batches=sum(counts.batches.values()),
@@ -350,28 +362,28 @@ class DurableQueue:
 
     def dead_letters(self, numbers: Sequence[int] | None = None) -> list[DeadLetter]:
         """The dead letters, oldest first: those asked for, or all. Bounded by `dead_letter_max_bytes`."""
-        with self._changing():
+        with self._changing:
             found = self._dead_letters.all()
         return found if numbers is None else [dead_letter for dead_letter in found if dead_letter.id in set(numbers)]
 
     def resend(self, numbers: Sequence[int]) -> int:
         """Puts dead letters back into the queue; returns their records."""
         dead_letters = self.dead_letters(numbers)
-        with self._changing():
+        with self._changing:
             records = self._dead_letters.resend(dead_letters)
             self._notify()
             return records
 
     def discard_dead_letters(self, numbers: Sequence[int]) -> None:
         """Deletes dead letters for good."""
-        with self._changing():
+        with self._changing:
             self._dead_letters.discard(numbers)
 
     # --- notes for the next life ---
 
     def checkpoint_watching(self, watched_until: Mapping[tuple[str, Stream], int]) -> None:
         """Remembers until when (Unix nanoseconds) streams of upstreams were watched; others keep their time."""
-        with self._changing():
+        with self._changing:
             self._state.watch(watched_until)
 
     def last_watching(self) -> dict[tuple[str, Stream], int]:
@@ -396,7 +408,7 @@ class DurableQueue:
         for command in collect(self._settings.directory):
             {"resend": self.resend, "discard": self.discard_dead_letters}[command.verb](command.numbers)
         state = self._state
-        with self._changing():
+        with self._changing:
             if self._closed:
                 return False
             if state.file.look_at_folder():
@@ -414,7 +426,7 @@ class DurableQueue:
 
     def glance(self) -> bool:
         """Half a round: looks whether the files are still there, and syncs; True when `tend` has to see to them."""
-        with self._changing():
+        with self._changing:
             if self._closed:
                 return False
             if self._state.file.look_at_folder():
@@ -429,14 +441,14 @@ class DurableQueue:
             if self._settings.synchronous == "normal" and not self._closed:
                 state.file.sync(state.checkpoint.revision)
         except OSError as error:
-            with self._changing():
+            with self._changing:
                 state.file.degrade(error)
 
     def close(self) -> None:
         """Gives the queue up; what is held waits for the next start. Leases that are out are given back."""
         self.upkeep.stop()
         state = self._state
-        with self._changing():
+        with self._changing:
             if self._closed:
                 return
             self._closed = True

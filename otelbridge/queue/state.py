@@ -142,8 +142,8 @@ class QueueState:
 
     def free_streams(self) -> list[Stream]:
         """The streams of which, by the counts, something is held that is not leased."""
-        held, out = self.counts.batches, self.leases.batches
-        return [stream for stream in Stream if held[stream] > out.get(stream, 0)]
+        out = self.leases.batches
+        return [stream for stream, held in self.counts.batches.items() if held > out.get(stream, 0)]
 
     def write(self, change: Change) -> bool:
         """Writes a change with the checkpoint; False when it has to wait in memory for the disk."""
