@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report, sizing
+from benchmarks import headline, report, sizing
 from benchmarks.bridges import GRPC_GZIP, SDK
 from benchmarks.run import MEASUREMENTS, RESULTS
 
@@ -25,6 +25,7 @@ def test_the_pages_show_the_results_that_are_kept() -> None:
     cure = "run `python -m benchmarks.report`"
 
     assert generated(report.README) == report.tables(FACTS).strip(), cure
+    assert generated(report.FRONT) == headline.tables(FACTS).strip(), cure
     assert generated(report.SIZING) == sizing.tables(FACTS["measurements"]).strip(), cure
 
 
