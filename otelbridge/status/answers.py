@@ -104,34 +104,43 @@ def seeing(subscriptions: Sequence[SubscriptionStatus]) -> AnswerDocument:
     if blind and all(status.covered_by for status in blind):
         lost = blind[0]
         since, why = lost.blind_since_unix_nano or 0, lost.last_error or lost.state.value
-        sentence = f"Yes, by {lost.covered_by}. Another road, {lost.upstream}, is blind since {moment(since)}: {why}."
+        sentence = (
+            f"Yes, by {lost.covered_by}. Another road, {lost.upstream}, has been blind since {moment(since)}: {why}."
+        )
         return answer("warn", sentence, word="a road is lost", since=since, runbook="otelbridgeblind")
     if blind:
         worst = min(blind, key=lambda status: (not _curable(status), status.blind_since_unix_nano or 0))
         since = worst.blind_since_unix_nano or 0
         streams = [name.value for name, stream in worst.streams.items() if stream.blind_since_unix_nano is not None]
-        what = "nothing" if len(streams) == len(worst.streams) else f"no {' and no '.join(streams)}"
+        what = "Nothing has" if len(streams) == len(worst.streams) else f"No {' and no '.join(streams)} have"
         why = worst.last_error or next((s.error for s in worst.streams.values() if s.error), "") or worst.state.value
         why = why.partition(" (")[0]  # what the library said in its own words stands below
-        more = f" {len(blind) - 1} more of {len(subscriptions)} upstreams cannot be seen." if len(blind) > 1 else ""
-        cure = " Only an operator can cure it." if _curable(worst) else ""
+        more = f" {len(blind) - 1} more of {len(subscriptions)} upstreams are lost." if len(blind) > 1 else ""
+        cure = " An operator has to act." if _curable(worst) else ""
         part = "No" if len(streams) == len(worst.streams) and len(blind) == len(subscriptions) else "Not all"
-        sentence = f"{part}. From {worst.upstream} {what} is seen since {moment(since)}: {why}.{cure}{more}"
+        sentence = f"{part}. {what} been received from {worst.upstream} since {moment(since)}: {why}.{cure}{more}"
         return answer("bad", sentence, word="blind", since=since, runbook="otelbridgeblind")
     unheard = [status for status in subscriptions if status.unheard_since_unix_nano]
     if unheard:
         status = unheard[0]
         since = status.unheard_since_unix_nano or 0
-        sentence = f"Perhaps not. {status.upstream} is connected since {moment(since)}, but no node has been heard."
+        sentence = (
+            f"Perhaps not. {status.upstream} has been connected since {moment(since)}, but no node has sent anything."
+        )
         return answer("warn", sentence, word="no node heard", since=since, runbook="otelbridgenodesilent")
     silent = [node for status in subscriptions for node in status.silent_nodes]
     if silent:
         named = ", ".join(silent[:3]) + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")  # noqa: PLR2004
-        return answer("warn", f"In part. Fallen silent: {named}.", word="nodes silent", runbook="otelbridgenodesilent")
+        return answer(
+            "warn",
+            f"In part. Nodes that have stopped sending: {named}.",
+            word="nodes silent",
+            runbook="otelbridgenodesilent",
+        )
     last = max(status.last_event_unix_nano for status in subscriptions)
     where = subscriptions[0].upstream if len(subscriptions) == 1 else f"{len(subscriptions)} upstreams"
     tail = f"; the last event came at {moment(last)}" if last else ""
-    return answer("good", f"Yes. Every stream of {where} is watched{tail}.", since=last or None)
+    return answer("good", f"Yes. All streams of {where} are open{tail}.", since=last or None)
 
 
 def arriving(endpoint: str, breaker: BreakerState, depth: Depth, full_in_seconds: float | None) -> AnswerDocument:
@@ -141,26 +150,26 @@ def arriving(endpoint: str, breaker: BreakerState, depth: Depth, full_in_seconds
     held = f"{depth.records:,} records are held" if depth.records else "nothing is held"
     stuck = depth.degraded or breaker.state in {EndpointState.HELD, EndpointState.DELAYED}
     if full_in_seconds is not None and stuck:
-        held += f"; at the present rate the queue is full in {about(full_in_seconds)}"
+        held += f"; at the present rate the queue will be full in {about(full_in_seconds)}"
     since = breaker.since_unix_nano
     because = ": ".join(part for part in (breaker.code, breaker.why) if part)
     if depth.degraded:
-        sentence = f"The disk does not take writes: {depth.memory_records:,} records wait in memory, and {held}."
+        sentence = f"The disk does not accept writes: {depth.memory_records:,} records wait in memory, and {held}."
         return answer("bad", sentence, word="disk degraded", runbook="otelbridgediskdegraded")
     if breaker.state is EndpointState.HELD:
         cure = f" {breaker.cure.rstrip('.')}." if breaker.cure else ""
-        sentence = f"No. {endpoint} refuses since {moment(since)}: {because}.{cure} Meanwhile {held}."
+        sentence = f"No. {endpoint} has refused records since {moment(since)}: {because}.{cure} Meanwhile {held}."
         return answer("bad", sentence, word="endpoint refuses", since=since, runbook="otelbridgedeliveryheld")
     if breaker.state is EndpointState.DELAYED:
         soon = full_in_seconds is not None and full_in_seconds < FULL_SOON_SECONDS
-        sentence = f"No. {endpoint} does not take records since {moment(since)}: {because}. Meanwhile {held}."
+        sentence = f"No. {endpoint} has not accepted records since {moment(since)}: {because}. Meanwhile {held}."
         return answer(
             "bad" if soon else "warn", sentence, word="endpoint away", since=since, runbook="otelbridgedeliverylate"
         )
     if breaker.last_accepted_unix_nano is None:
-        return answer("good", f"Nothing had to be sent yet; {held}.")
+        return answer("good", f"There was nothing to send yet; {held}.")
     accepted = breaker.last_accepted_unix_nano
-    return answer("good", f"Yes. {endpoint} took the last request at {moment(accepted)}; {held}.", since=accepted)
+    return answer("good", f"Yes. {endpoint} accepted the last request at {moment(accepted)}; {held}.", since=accepted)
 
 
 def missed(
@@ -170,7 +179,7 @@ def missed(
     answer = partial(_answer, "Was anything missed?")
 
     if any(residue.values()):
-        sentence = "The ledger does not balance: this is a fault of the bridge; please report it."
+        sentence = "The ledger does not balance: this is a bug in the bridge; please report it."
         return answer("bad", sentence, word="ledger unbalanced", runbook="otelbridgeledgerunbalanced")
     lost: dict[str, int] = {}
     for _, account, reason, records in postings:

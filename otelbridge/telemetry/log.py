@@ -85,7 +85,7 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
         ),
         Message(
             _ERROR,
-            "The upstream refuses us until an operator changes something.",
+            "The upstream refuses the subscription until an operator changes something.",
             ("upstream", "status_code"),
             ("steps", *_TIMES),
             lambda attempt: attempt.error_class in _CURABLE,
@@ -98,26 +98,26 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
         Message(_INFO, "A connection ended.", ("upstream", "status_code"), (*_TIMES, "planned"), per_window=_CHANGE),
     ),
     e.RetryScheduled: (Message(_DEBUG, "The next attempt is scheduled.", ("upstream", "error_class")),),
-    e.LossDetected: (Message(_DEBUG, "A loss was noticed.", ("upstream",)),),
+    e.LossDetected: (Message(_DEBUG, "A lost connection was detected.", ("upstream",)),),
     e.UpstreamRecovered: (Message(_INFO, "The upstream is back.", ("upstream",), per_window=_CHANGE),),
     e.HeartbeatAnswered: (Message(_DEBUG, "A health check was answered.", ("upstream",)),),
     e.HeartbeatMissed: (Message(_WARNING, "A health check was not answered.", ("upstream",)),),
     e.KeepaliveStretched: (
-        Message(_WARNING, "The upstream found our pings too many: it is pinged less often.", ("upstream",)),
+        Message(_WARNING, "The upstream answered too_many_pings: keepalive pings are sent less often.", ("upstream",)),
     ),
     e.CertificatesRefused: (
         Message(
-            _ERROR, "Changed certificate files cannot be used; the present connection goes on.", ("upstream", "why")
+            _ERROR, "Changed certificate files cannot be used; the current connection is kept.", ("upstream", "why")
         ),
     ),
     e.UpstreamsChanged: (Message(_INFO, "The addresses behind a name have changed.", ("name",), per_window=_CHANGE),),
-    e.UpstreamsUnknown: (Message(_WARNING, "A name does not resolve; the present subscriptions go on.", ("name",)),),
-    e.GapEnded: (Message(_WARNING, "Events could not be seen for a while.", ("stream", "upstream", "cause")),),
-    e.NodeFellSilent: (Message(_WARNING, "A node has fallen silent while others go on.", ("node",)),),
+    e.UpstreamsUnknown: (Message(_WARNING, "A name does not resolve; the current subscriptions are kept.", ("name",)),),
+    e.GapEnded: (Message(_WARNING, "Events could not be received for a while.", ("stream", "upstream", "cause")),),
+    e.NodeFellSilent: (Message(_WARNING, "A node has stopped sending events while others continue.", ("node",)),),
     e.EventsOverflowed: (
-        Message(_ERROR, "Events came faster than they could be taken to disk, and were dropped.", ("stream",)),
+        Message(_ERROR, "Events arrived faster than they could be written to disk, and were dropped.", ("stream",)),
     ),
-    e.EventDamaged: (Message(_WARNING, "Events did not parse as they should.", ("stream", "upstream", "how")),),
+    e.EventDamaged: (Message(_WARNING, "Events did not parse.", ("stream", "upstream", "how")),),
     e.EventsEncoded: (Message(_DEBUG, "Events became records.", ("stream",)),),
     e.QueueOpened: (Message(_INFO, "The queue is open.", ("path",), per_window=_CHANGE),),
     e.QueueFolderExposed: (
@@ -126,11 +126,9 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
     e.RecordsShed: (Message(_ERROR, "The queue dropped records.", ("stream", "reason")),),
     e.FloodSummarised: (Message(_INFO, "Events of one kind were counted instead of sent.", ("kind",)),),
     e.QueueDegraded: (
-        Message(
-            _ERROR, "The disk does not take writes: what it refuses waits in memory.", ("path",), per_window=_CHANGE
-        ),
+        Message(_ERROR, "The disk does not accept writes: records wait in memory.", ("path",), per_window=_CHANGE),
     ),
-    e.QueueRecovered: (Message(_INFO, "The disk takes writes again.", ("path",), per_window=_CHANGE),),
+    e.QueueRecovered: (Message(_INFO, "The disk accepts writes again.", ("path",), per_window=_CHANGE),),
     e.QueueSalvaged: (Message(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),
     e.BatchAccepted: (
         Message(
@@ -139,41 +137,49 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
             ("endpoint", "stream"),
             when=lambda batch: batch.rejected > 0,
         ),
-        Message(_DEBUG, "The endpoint took a request.", ("endpoint", "stream")),
+        Message(_DEBUG, "The endpoint accepted a request.", ("endpoint", "stream")),
     ),
-    e.DeliveryDelayed: (Message(_WARNING, "The endpoint does not take records for now.", ("endpoint", "code")),),
+    e.DeliveryDelayed: (
+        Message(_WARNING, "The endpoint does not accept records at the moment.", ("endpoint", "code")),
+    ),
     e.DeliveryHeld: (
         Message(
             _ERROR,
-            "The endpoint takes no records until an operator changes something.",
+            "The endpoint refuses records until an operator changes something.",
             ("endpoint", "code"),
             when=lambda held: held.stream is not Stream.SPANS,
         ),
         Message(
             _ERROR,
-            "The endpoint takes no spans until an operator changes something; records go on.",
+            "The endpoint refuses spans until an operator changes something; records are delivered.",
             ("endpoint", "code"),
             when=lambda held: held.stream is Stream.SPANS,
         ),
     ),
-    e.DeliveryResumed: (Message(_INFO, "The endpoint takes records again.", ("endpoint",), per_window=_CHANGE),),
-    e.BatchSplit: (Message(_INFO, "A request is sent again in halves.", ("endpoint", "stream")),),
+    e.DeliveryResumed: (Message(_INFO, "The endpoint accepts records again.", ("endpoint",), per_window=_CHANGE),),
+    e.BatchSplit: (Message(_INFO, "A request is split in two and sent again.", ("endpoint", "stream")),),
     e.BatchRefused: (
         Message(
             _ERROR, "The endpoint refused records for good; they are dead letters.", ("endpoint", "stream", "code")
         ),
     ),
     e.BridgeStarted: (Message(_INFO, "The bridge is running.", per_window=_CHANGE),),
-    e.SettingsReloaded: (Message(_INFO, "The settings were read again.", per_window=_CHANGE),),
+    e.SettingsReloaded: (Message(_INFO, "The settings were reloaded.", per_window=_CHANGE),),
     e.SettingsRefused: (
-        Message(_ERROR, "The settings were read again and cannot be used; nothing has changed.", per_window=_CHANGE),
+        Message(_ERROR, "The settings were reloaded and cannot be used; nothing has changed.", per_window=_CHANGE),
     ),
     e.ThreadFailed: (
-        Message(_ERROR, "A thread met a fault of the bridge, and goes on.", ("thread", "error", "traceback")),
+        Message(
+            _ERROR,
+            "An unexpected error in a thread of the bridge; the thread continues.",
+            ("thread", "error", "traceback"),
+        ),
     ),
-    e.LedgerUnbalanced: (Message(_ERROR, "The ledger does not balance: this is a fault of the bridge."),),
+    e.LedgerUnbalanced: (Message(_ERROR, "The ledger does not balance: this is a bug in the bridge."),),
     e.DrainStarted: (
-        Message(_INFO, "The bridge stops: it delivers what it holds until the deadline.", per_window=_CHANGE),
+        Message(
+            _INFO, "The bridge is shutting down: until the deadline it delivers what it holds.", per_window=_CHANGE
+        ),
     ),
     e.BridgeStopped: (Message(_INFO, "The bridge has stopped.", per_window=_CHANGE),),
     e.LibrarySpoke: (
@@ -184,7 +190,7 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
             ("template", "level"),
             lambda spoken: spoken.level == "error",
         ),
-        Message(_WARNING, "A library warned.", ("library", "template"), ("template", "level")),
+        Message(_WARNING, "A library logged a warning.", ("library", "template"), ("template", "level")),
     ),
 }
 

@@ -25,7 +25,7 @@ HELD = 2_000
 MEET_SECONDS = 15.0
 RECOVER_SECONDS = 15.0
 DISK_BYTES = 64 * 1024 * 1024
-TOLD = "The disk does not take writes"
+TOLD = "The disk does not accept writes"
 
 Act = Callable[[Path], AbstractContextManager[None]]
 """Does something to a folder; at the end of the context it is cured, where it does not cure itself."""

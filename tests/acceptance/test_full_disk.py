@@ -145,7 +145,7 @@ def test_a_queue_that_fills_its_disk_during_an_outage_loses_nothing_that_it_took
         leave(small_disk, ROOM_BYTES)
         publisher = Publisher(relay, per_second=3_000)
         # It may be over before it is seen: the reserve gives space, once.
-        publish_until(lambda: "The disk does not take writes" in bridge.process.output(), publisher)
+        publish_until(lambda: "The disk does not accept writes" in bridge.process.output(), publisher)
         assert answers_ok(bridge.url("/livez"))
         assert relay.dropped == 0
 

@@ -110,13 +110,13 @@ def test_an_endpoint_that_takes_no_traces_stops_no_record(
         with running_bridge(tmp_path, **settings(relay, address, protocol=protocol)) as bridge:
             bridge.wait_until_watching()
             publish(relay, bridge, made.events())
-            eventually(lambda: "takes no spans" in log_of(tmp_path), why="it says so")
+            eventually(lambda: "refuses spans" in log_of(tmp_path), why="it says so")
             publish(relay, bridge, session(4, depth=3, processes=30).events())
             eventually(lambda: len(endpoint.log_records()) == received(bridge), why="records go on")
             assert bridge.balance("spans")["held"] > 0
             assert bridge.balances()
             assert bridge.stop() == 0
-    said = [line for line in log_of(tmp_path).splitlines() if "takes no spans" in line and "latest=" not in line]
+    said = [line for line in log_of(tmp_path).splitlines() if "refuses spans" in line and "latest=" not in line]
     assert len(said) == 1, said
     assert "mapping.process_traces" in said[0]
 
@@ -157,12 +157,12 @@ def test_a_reload_turns_traces_on_and_off(relay: Relay, endpoint: OtlpEndpoint, 
         assert not ids_of_records(endpoint)
         change(tmp_path, mapping=MAPPING)
         bridge.process.send(signal.SIGHUP)
-        eventually(lambda: log_of(tmp_path).count("The settings were read again.") == 1)
+        eventually(lambda: log_of(tmp_path).count("The settings were reloaded.") == 1)
         on = session(7, depth=2, processes=10)
         publish(relay, bridge, on.events())
         change(tmp_path, mapping={"process_traces": False})
         bridge.process.send(signal.SIGHUP)
-        eventually(lambda: log_of(tmp_path).count("The settings were read again.") == 2)
+        eventually(lambda: log_of(tmp_path).count("The settings were reloaded.") == 2)
         eventually(lambda: tree_of(one.span for one in endpoint.spans()) == on.tree(), why="what was open is sent")
         publish(relay, bridge, session(8, depth=2, processes=10).events())
         bridge.wait_until_delivered()

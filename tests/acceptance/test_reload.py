@@ -21,7 +21,7 @@ from otelbridge.simulator.upstream import Relay
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.waiting import eventually
 
-RELOADED = "The settings were read again."
+RELOADED = "The settings were reloaded."
 DROP_KUBE = {"rules": [{"name": "kube", "action": "drop", "namespace": ["kube-system"]}]}
 
 
@@ -55,7 +55,7 @@ def test_hang_up_takes_changed_settings_over_and_loses_neither_subscription_nor_
         published(relay, bridge, 3)  # held: nobody takes them there
         change(tmp_path, gate=DROP_KUBE, send={"endpoint": endpoint.grpc_endpoint}, queue={"max_bytes": 8 << 20})
         bridge.process.send(signal.SIGHUP)
-        eventually(lambda: "The settings were read again." in log_of(tmp_path))
+        eventually(lambda: "The settings were reloaded." in log_of(tmp_path))
         assert "queue.max_bytes" in log_of(tmp_path), "it says what waits for a restart"
         published(relay, bridge, 2)  # dropped by the new rule
         bridge.wait_until_delivered()
@@ -74,7 +74,7 @@ def test_records_name_the_sending_bridge_after_the_settings_were_read_again(
         published(relay, bridge, 1)
         change(tmp_path, mapping={"service_name": "changed"})
         bridge.process.send(signal.SIGHUP)
-        eventually(lambda: "The settings were read again." in log_of(tmp_path))
+        eventually(lambda: "The settings were reloaded." in log_of(tmp_path))
         published(relay, bridge, 1)
         bridge.wait_until_delivered()
     scopes = {log.resource.attributes[0].value.string_value: log.scope for log in endpoint.log_records()}
@@ -111,7 +111,7 @@ def test_a_changed_file_is_noticed_where_that_is_asked_for(
     ) as bridge:
         bridge.wait_until_watching()
         change(tmp_path, gate=DROP_KUBE)
-        eventually(lambda: "The settings were read again." in log_of(tmp_path), within_seconds=20)
+        eventually(lambda: "The settings were reloaded." in log_of(tmp_path), within_seconds=20)
         published(relay, bridge, 1)
         assert bridge.balance("alerts")["delivered"] == 0
 
@@ -190,7 +190,7 @@ def test_own_telemetry_can_be_turned_on_and_off_and_its_lines_get_another_form(
         reload(bridge, tmp_path, telemetry=on)
         relay.publish(Stream.ALERTS, pb.Alert(NamespaceName="shop", PolicyName="no-shell"))
         eventually(lambda: 'security_rule_name="no-shell"' in bridge.metrics())
-        assert '"body": "The settings were read again."' in log_of(tmp_path)
+        assert '"body": "The settings were reloaded."' in log_of(tmp_path)
         assert bridge.status()["settings"]["telemetry.log_format"]["value"] == "json"
         eventually(lambda: metric_names(endpoint))
         reload(bridge, tmp_path, telemetry={"disabled": True})

@@ -147,7 +147,7 @@ def weather(folder: Path, faults: Iterable[Fault], *, synchronous: str, last_sec
         lost=len(expected - arrived),
         duplicates=sum((arrived - expected).values()),
         balanced=balanced,
-        said_in_log=bridge.process.output().count("The disk does not take writes"),
+        said_in_log=bridge.process.output().count("The disk does not accept writes"),
         exit_code=code,
     )
 

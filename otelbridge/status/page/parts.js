@@ -81,7 +81,7 @@ export function queue(document) {
   const share = q.max_bytes ? q.bytes / q.max_bytes : 0;
   const meter = make("meter", { min: 0, max: 1, low: 0.7, high: 0.9, optimum: 0, value: share, "aria-label": "Queue filled" }, `${Math.round(share * 100)} %`);
   return [
-    q.degraded ? make("p", { class: "error" }, "The disk does not take writes: records wait in memory.") : null,
+    q.degraded ? make("p", { class: "error" }, "The disk does not accept writes: records wait in memory.") : null,
     meter,
     facts(
       ["Held", plural(q.records, "record")],

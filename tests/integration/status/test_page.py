@@ -85,7 +85,7 @@ def test_a_disconnect_appears_on_the_timeline_and_in_the_answers(shown: tuple[Sc
     scene.move(SubscriptionState.WAITING, "UNAVAILABLE: connection reset")
     eventually(lambda: page.evaluate("document.querySelectorAll('.stretch.blind[data-state=waiting]').length"))
     assert moods(page) == ["bad", "good", "good"]
-    assert "nothing is seen since" in page.text("#answers .bad")
+    assert "Nothing has been received from" in page.text("#answers .bad")
     assert "docs/runbook.md#otelbridgeblind" in page.text("#answers .bad")
     assert "UNAVAILABLE: connection reset" in page.text(f"[data-upstream='{UPSTREAM}']")
     assert page.evaluate("document.title") == "blind · node-7 · otelbridge"
@@ -177,7 +177,7 @@ def test_lines_that_say_the_same_are_one(shown: tuple[Scene, Page]) -> None:
     for _ in range(3):
         scene.gap(1, detail="reset")
     eventually(lambda: "times" in page.text("#history"), within_seconds=15)
-    assert page.text("#history").count("Events could not be seen for a while.") <= 2
+    assert page.text("#history").count("Events could not be received for a while.") <= 2
 
 
 def test_what_each_road_loses_is_shown_with_the_nodes_that_it_misses_most_of(shown: tuple[Scene, Page]) -> None:

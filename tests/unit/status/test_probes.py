@@ -175,7 +175,7 @@ def test_started_is_what_the_bridge_says() -> None:
 def test_a_subscription_that_has_heard_no_node_is_ready_and_says_so() -> None:
     result = _ready(replace(WATCHING, unheard_since_unix_nano=NOW - 90 * SECOND))
     assert result.ok
-    assert result.checks[0].why == "watching; connected for 90 s, but no node has been heard"
+    assert result.checks[0].why == "watching; connected for 90 s, but no node has sent anything"
 
 
 def test_nodes_that_are_silent_are_named() -> None:

@@ -111,9 +111,9 @@ def test_whatever_state_the_streams_are_in_all_views_agree(
 
     answer = seeing([status])
     assert (answer["mood"], answer["word"]) == (("bad", "blind") if blind else ("good", ""))
-    assert ("Only an operator can cure it" in answer["sentence"]) is operator
+    assert ("An operator has to act" in answer["sentence"]) is operator
     if len(blind) == 1:
-        assert f"no {blind[0]} is seen" in answer["sentence"]
+        assert f"No {blind[0]} have been received" in answer["sentence"]
 
     probe = readyz([status], EMPTY, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
     ending = state in {SubscriptionState.DRAINING, SubscriptionState.CLOSED}
@@ -127,7 +127,7 @@ def test_alerts_that_the_relay_denies_are_blind_in_every_view_while_the_rest_goe
     status = subscription(SubscriptionState.WATCHING, StreamState.HOLDING, StreamState.WATCHING, now=now)
 
     assert metrics(status)["otelbridge.source.blind.time"][0][0] >= BLIND_SECONDS
-    assert seeing([status])["sentence"].startswith(f"Not all. From {UPSTREAM} no alerts is seen since ")
+    assert seeing([status])["sentence"].startswith(f"Not all. No alerts have been received from {UPSTREAM} since ")
     probe = readyz([status], EMPTY, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
     assert [check.why for check in probe.checks if not check.ok] == [
         "the server does not give us alerts: PERMISSION_DENIED: not for you"
@@ -145,7 +145,7 @@ def test_a_connection_on_which_no_node_has_been_heard_is_said_in_every_view() ->
     assert (answer["mood"], answer["word"]) == ("warn", "no node heard")
     probe = readyz([status], EMPTY, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
     assert probe.ok
-    assert probe.checks[0].why == "watching; connected for 12 s, but no node has been heard"
+    assert probe.checks[0].why == "watching; connected for 12 s, but no node has sent anything"
 
 
 def test_a_lost_road_is_a_warning_while_another_one_sees_and_its_gaps_are_not_missed_events() -> None:
@@ -157,7 +157,7 @@ def test_a_lost_road_is_a_warning_while_another_one_sees_and_its_gaps_are_not_mi
 
     answer = seeing([lost, seen])
     assert (answer["mood"], answer["word"], answer["runbook"]) == ("warn", "a road is lost", "otelbridgeblind")
-    assert answer["sentence"].startswith(f"Yes, by relay-b:32767. Another road, {UPSTREAM}, is blind since ")
+    assert answer["sentence"].startswith(f"Yes, by relay-b:32767. Another road, {UPSTREAM}, has been blind since ")
     gap = Gap(
         stream=Stream.ALERTS, upstream=UPSTREAM, cause=GapCause.DISCONNECT, started_unix_nano=now - SECOND,
         ended_unix_nano=now, covered_by="relay-b:32767",
