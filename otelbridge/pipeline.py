@@ -102,8 +102,7 @@ class EventEncoder:
         # A rule asks for little, and its answers are kept with the parts; redaction has to read every text.
         self._fastpath = {} if gate.redacts else mapper.compiled(gate.screens)
         self._processes = mapper.processes
-        self._looks_closer = self._floods.on or self._processes is not None
-        self._is_plain = not self._looks_closer and latest is None and roads is None
+        self._is_plain = not self._floods.on and self._processes is None and latest is None and roads is None
         self.findings = Findings()
 
     @property
@@ -140,10 +139,13 @@ class EventEncoder:
             return None
         if self._latest is not None:
             self._latest.note(stream, received_unix_nano, body, record.encoded)
-        if not self._looks_closer:
+        if self._floods.on:
+            parse = _parse_alert if stream is Stream.ALERTS else _parse_log
+            if self._is_flooded(parse(body), record, received_unix_nano):
+                return None
+        if self._processes is None:
             return record
-        parse = _parse_alert if stream is Stream.ALERTS else _parse_log
-        return self._unless_flooded(parse(body), record, received_unix_nano)
+        return self._processes.with_ids(self._processes.told, record, self.now)
 
     def _by_reference(self, event: RawEvent, received_unix_nano: int) -> Record | None:
         stream, body, _, upstream = event
@@ -173,7 +175,7 @@ class EventEncoder:
         if self._latest is not None:
             passed = message.SerializeToString() if event_uid else body
             self._latest.note(stream, received_unix_nano, passed, record.encoded)
-        if not self._looks_closer or stream is Stream.MESSAGES:
+        if stream is Stream.MESSAGES:
             return record
         return self._unless_flooded(message, record, received_unix_nano)
 
@@ -189,13 +191,18 @@ class EventEncoder:
         return True
 
     def _unless_flooded(self, message: Any, record: Record, received_unix_nano: int) -> Record | None:
-        """The record, with its span's ids where there are spans; or None where it is beyond the rate of its kind.
+        """The record, with its span's ids where there are spans; or None where it is beyond the rate of its kind."""
+        if self._floods.on and self._is_flooded(message, record, received_unix_nano):
+            return None
+        if self._processes is None:
+            return record
+        return self._processes.with_ids(self._processes.read(record.stream, message), record, self.now)
 
-        Then it is counted and put aside, and on no span.
-        """
-        kind = kind_of(record.stream, message) if self._floods.on else None
-        if kind is None or self._floods.passes(kind, self.now):
-            return self._processes.with_ids(message, record, self.now) if self._processes is not None else record
+    def _is_flooded(self, message: Any, record: Record, received_unix_nano: int) -> bool:
+        """Whether an event is beyond the rate of its kind; then it is counted and put aside, and on no span."""
+        kind = kind_of(record.stream, message)
+        if self._floods.passes(kind, self.now):
+            return False
         flooded = self.findings.floods.get(kind)
         if flooded is None:
             sample = b"" if kind in self._floods.windows else sample_of(message)
@@ -203,7 +210,7 @@ class EventEncoder:
             self.findings.floods[kind] = flooded
         flooded.window.add(record.time_unix_nano or received_unix_nano, message.ProcessName, message.Resource)
         flooded.records.append(record)
-        return None
+        return True
 
     def _as_bytes(self, event: RawEvent, received_unix_nano: int, raw: Decoded) -> Record | None:
         """The event as evidence that nothing could read: no rule can, either."""

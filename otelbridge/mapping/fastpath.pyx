@@ -19,7 +19,7 @@ from libc.string cimport memcmp, memcpy
 
 from otelbridge.mapping.fastpath_wire cimport (
     Slice, begins, digits, find, find_word, is_ipv4, printable, put, put_int, put_slice, put_text, put_uid, put_varint, same,
-    to_bytes,
+    to_bytes, to_text,
 )
 
 cdef enum:
@@ -90,7 +90,7 @@ cdef class Entry:
     cdef public int weight
     cdef bytes attributes, digest, resource, where, head, before, after, by_executable, by_parent, parent, operation, what
     cdef str node
-    cdef object workload, counts, kind, known, held
+    cdef object workload, counts, kind, known, held, told
     cdef Template template
     cdef int role
     cdef bint network
@@ -99,14 +99,14 @@ cdef class Entry:
         self, int weight=0, *, bytes attributes=None, bytes digest=None, bytes resource=None, bytes where=None,
         str node=None, workload=None, bytes head=None, bytes before=None, bytes after=None, bytes operation=None,
         bint network=False, counts=None, kind=None, bytes by_executable=None, bytes by_parent=None, bytes parent=None,
-        Template template=None, held=0, int role=OTHER_ROLE, known=None, bytes what=b"",
+        Template template=None, held=0, int role=OTHER_ROLE, known=None, bytes what=b"", told=None,
     ):
         self.weight, self.attributes, self.digest, self.resource = weight, attributes, digest, resource
         self.where, self.node, self.workload, self.head = where, node, workload, head
         self.before, self.after, self.operation, self.network = before, after, operation, network
         self.counts, self.kind, self.by_executable, self.by_parent = counts, kind, by_executable, by_parent
         self.parent, self.template, self.held, self.role = parent, template, held, role
-        self.known, self.what = known, what
+        self.known, self.what, self.told = known, what, told
 
 
 cdef class FastPath:
@@ -128,7 +128,7 @@ cdef class FastPath:
     cdef bytes second
     cdef int64_t second_unix
     cdef uint64_t second_unix_nano
-    cdef object cache, stream, record_class, new_digest, tally, screen
+    cdef object cache, stream, record_class, new_digest, tally, screen, tracing
     cdef object recall_workload, recall_rule, recall_process, recall_detail, recall_parsed, recall_template
     cdef list templates
     cdef Slice word  # of an event that fits a template
@@ -165,6 +165,7 @@ cdef class FastPath:
         self.recall_process, self.recall_detail = cache.processes.recall, cache.details.recall
         self.recall_parsed, self.recall_template = cache.parsed.recall, cache.template_entries.recall
         self.templates, self.screen, self.verdicts = cache.templates, cache.screen, {}
+        self.tracing = cache.tracing
         self.salt, self.uid_head, self.root = cache.salt, cache.uid_head, cache.root
         self.source_key, self.parent_key, self.remote_host = cache.source_key, cache.parent_key, cache.remote_host
         self.number_keys, self.resource_keys = cache.number_keys, cache.resource_keys
@@ -497,6 +498,11 @@ cdef class FastPath:
         self.nodes[workload.node] = received_unix_nano
         if self.keeps_last:
             self.tally.last = (workload.node, workload.workload, rule.kind)
+        if self.tracing is not None:
+            self.tracing.told = (
+                workload.told, process.told, rule.told, self.numbers[HOST_PID], self.numbers[HOST_PPID],
+                self.numbers[PID], self.numbers[PPID], to_text(source), to_text(resource), to_text(self.texts[DATA]),
+            )
         if self.is_alerts:
             if workload.workload in rule.counts:
                 rule.counts[workload.workload] += 1

@@ -19,6 +19,7 @@ from otelbridge.mapping.details import NETWORK, REMOTE_HOST, TEMPLATES, Template
 from otelbridge.mapping.fields import FIELDS, Group
 from otelbridge.mapping.model import Known, MappingCounts, Memo
 from otelbridge.mapping.parts import NO_SESSION, new_digest
+from otelbridge.mapping.process_spans import ProcessSpans
 from otelbridge.mapping.record_encoder import (
     OTHERS,
     OTHERS_BYTES,
@@ -82,7 +83,9 @@ class FastpathCache:
         settings: MappingSettings,
         kind: type[Event],
         tally: MappingCounts,
+        *,
         screen: Screen | None,
+        tracing: ProcessSpans | None,
     ) -> None:
         stream = encoder.stream
         self._encoder, self._parts = encoder, encoder.parts
@@ -90,6 +93,7 @@ class FastpathCache:
         self._unusual = fastpath.Entry()
         self._body, self._message = b"", cast("Event | None", None)
         self.stream, self.tally, self.record_class, self.screen = stream, tally, Record, screen
+        self.tracing = tracing
         self.is_alerts = stream is Stream.ALERTS
         self.new_digest = new_digest
         self.salt, self.uid_head = encoder.salt, encoder.uid_head
@@ -137,6 +141,7 @@ class FastpathCache:
             part.weight + len(key), resource=part.resource, attributes=part.attributes, where=part.where,
             digest=part.digest, node=part.node, workload=part.workload,
             held=self.screen.workload(message) if self.screen else 0,
+            told=self.tracing.place(message) if self.tracing else None,
         )  # fmt: skip
 
     def _rule(self, key: bytes, body: bytes) -> Any:
@@ -150,6 +155,7 @@ class FastpathCache:
             part.weight + len(key), head=part.head, attributes=part.attributes, before=part.before, after=part.after,
             digest=part.digest, operation=part.operation.encode(), network=part.operation == NETWORK,
             counts=part.counts, kind=part.kind, held=self.screen.rule(message) if self.screen else 0,
+            told=self.tracing.act(self.stream, message) if self.tracing else None,
         )  # fmt: skip
 
     def _process(self, key: bytes, body: bytes) -> Any:
@@ -162,6 +168,7 @@ class FastpathCache:
         return fastpath.Entry(
             part.weight + len(key), attributes=part.attributes, digest=part.digest, parent=part.parent.encode(),
             by_executable=part.by_executable, by_parent=part.by_parent,
+            told=self.tracing.program(message) if self.tracing else None,
         )  # fmt: skip
 
     def _detail(self, key: bytes) -> Any:
@@ -222,13 +229,16 @@ def compiled_mapping(
     settings: MappingSettings,
     kind: type[Event],
     tally: MappingCounts,
+    *,
     screen: Screen | None = None,
+    tracing: ProcessSpans | None = None,
 ) -> CompiledMap | None:
     """The fast path's `map`; None where it was not compiled, or the settings ask for something that it cannot do."""
     able = sys.byteorder == "little" and settings.body == "text" and settings.keep_raw and not settings.keep_original
     if not (COMPILED and settings.native and able):
         return None
-    found: CompiledMap = fastpath.FastPath(FastpathCache(encoder, settings, kind, tally, screen)).map
+    cache = FastpathCache(encoder, settings, kind, tally, screen=screen, tracing=tracing)
+    found: CompiledMap = fastpath.FastPath(cache).map
     return found
 
 

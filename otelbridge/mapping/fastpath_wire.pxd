@@ -6,6 +6,7 @@ Whoever writes has made room for it: every `put` takes where to write to, and re
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -17,6 +18,10 @@ cdef struct Slice:
 
 cdef inline bytes to_bytes(Slice text):
     return PyBytes_FromStringAndSize(<char*>text.start, text.size)
+
+
+cdef inline str to_text(Slice text):
+    return PyUnicode_DecodeASCII(<char*>text.start, text.size, NULL)
 
 
 cdef inline int digits(uint64_t number) noexcept nogil:

@@ -88,7 +88,9 @@ class Mapper:
         made: dict[Stream, CompiledMap] = {}
         for encoder in self._of_operations:
             screen = screens.get(encoder.stream) if screens else None
-            mapping = compiled_mapping(encoder, self._settings, KINDS[encoder.stream], self.tally, screen)
+            mapping = compiled_mapping(
+                encoder, self._settings, KINDS[encoder.stream], self.tally, screen=screen, tracing=self.processes
+            )
             if mapping is not None:
                 made[encoder.stream] = mapping
         return made

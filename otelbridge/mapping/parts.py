@@ -51,7 +51,7 @@ from otelbridge.mapping.wire import (
     RECORD_ATTRIBUTE,
     RESOURCE_ATTRIBUTE,
     Attribute,
-    attributes,
+    attributes_encoder,
     clip,
     one_line,
     record_head,
@@ -104,11 +104,6 @@ def _getter(names: list[str]) -> Fetch:
         return attrgetter(*names)
     return lambda message: tuple(getattr(message, name) for name in names)
 
-
-try:
-    from otelbridge.mapping import fastpath_wire
-except ImportError:  # it was installed where there is no C compiler
-    fastpath_wire = None  # type: ignore[assignment]
 
 DIGEST_BYTES = 16
 UID_BYTES = 36
@@ -197,7 +192,7 @@ class Parts:
 
     __slots__ = (
         "_as_is_fields",
-        "_compiled",
+        "_attributes",
         "_cut",
         "_settings",
         "_severity",
@@ -223,7 +218,7 @@ class Parts:
         self._tally = tally
         self._as_is_fields = {group: as_is(fields, group) for group in Group}
         self._severity = severity_table(settings.severity)
-        self._compiled = None if fastpath_wire is None or not settings.native else fastpath_wire.attributes
+        self._attributes = attributes_encoder(native=settings.native)
         self._cut = cut  # keys of values that had to be cut are appended here; the caller reports them
         self.workload: GroupShape = shape(kind, fields, Group.WORKLOAD)
         self.rule: GroupShape = shape(kind, fields, Group.RULE)
@@ -355,9 +350,7 @@ class Parts:
         return [(key, held) for key, name in self._as_is_fields[group] if (held := values[name])]
 
     def _encode(self, tag: bytes, pairs: Iterable[Attribute]) -> bytes:
-        if self._compiled is not None:
-            return self._compiled(tag, pairs, self._settings.max_value_bytes, self._cut, attributes)
-        return attributes(tag, pairs, self._settings.max_value_bytes, self._cut)
+        return self._attributes(tag, pairs, self._settings.max_value_bytes, self._cut)
 
     def _weight(self, cut_before: int, encoded_bytes: int) -> int:
         if len(self._cut) > cut_before:

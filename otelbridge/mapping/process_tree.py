@@ -7,10 +7,11 @@ of docs/decisions/process-traces.md. Memory is bounded, whatever is sent.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from enum import StrEnum
 from hashlib import blake2b
 from struct import Struct
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 SECOND = 1_000_000_000
 LONGEST_SECONDS = 60.0
@@ -53,30 +54,42 @@ class Start(StrEnum):
     EXEC = "exec"
 
 
-class Sighting(NamedTuple):
-    """What one event says of a process and its parent. Empty texts and zeros are unknown; the pid is not."""
+class Place(NamedTuple):
+    """Where a process runs; the container is empty for a node's own."""
 
     cluster: str
     node: str
     container_id: str
+
+
+class Program(NamedTuple):
+    """What processes run, and whose children they are. Empty texts are unknown."""
+
     exec_id: str
     """As KubeArmor writes it: `0` outside of any exec session, empty where that is not said."""
+    executable: str
+    parent_executable: str
+    task: str
+    """The task's name; of an exec, the one before it."""
+
+
+class Sighting(NamedTuple):
+    """What one event says of a process and its parent. Zeros are unknown; the pid is not."""
+
+    place: Place
+    program: Program
     pid: int
     parent_pid: int
     vpid: int
     parent_vpid: int
     """Both in the container's numbering; where they repeat the node's, they tell nothing."""
-    executable: str
-    parent_executable: str
-    task: str
-    """The task's name; of an exec, the one before it."""
     unix_nano: int
     is_exec: bool
     """It was executed; one that was denied, or failed, was not."""
 
 
-Scope = tuple[str, str, str, int]
-"""Cluster, node, container and pid."""
+Scope = tuple[Place, int]
+"""A place, and a pid in it."""
 
 
 class Process:
@@ -84,15 +97,16 @@ class Process:
 
     __slots__ = (
         "birth", "command_line", "continues", "denied", "dropped_events", "earlier", "end", "events", "executable",
-        "executed", "ids", "image", "is_open", "key", "opened", "own_id", "parent", "parent_pid", "scope", "size",
-        "span_id", "start", "start_known", "touched", "trace", "vpid",
+        "executed", "image", "is_open", "key", "opened", "own_id", "parent", "parent_pid", "scope", "size", "span_id",
+        "start", "start_known", "touched", "trace", "vpid",
     )  # fmt: skip
 
     def __init__(self, trace: Trace, pid: int, birth: int, unix_nano: int, now: float) -> None:
         self.trace = trace
         self.key = (trace.id, pid)
+        """The pid is in the node's numbering; 0 for a trace's root."""
         self.birth = birth
-        self.own_id = _span_id(trace.id, pid, birth)
+        self.own_id = trace.span_id(pid, birth)
         self.parent: Process | None = None
         self.earlier: Process | None = None
         """The process that had the pid before."""
@@ -101,81 +115,76 @@ class Process:
         self.parent_pid = self.vpid = 0
         self.image = self.executed = 0
         """The hash of its executable's path, and when it was last executed, as far as is known."""
-        self.continues = self.is_open = False
+        self.continues = False
+        """Its span goes on with one that was sent before."""
         self.open(self.own_id, unix_nano, now)
 
     def open(self, span_id: bytes, unix_nano: int, now: float) -> None:
         """Begins a span."""
         self.span_id = span_id
-        self.ids = b"\x4a\x10" + self.trace.id + b"\x52\x08" + span_id  # LogRecord.trace_id = 9 and .span_id = 10
         self.start = self.end = unix_nano
         self.start_known = Start.CHILD
         self.opened = self.touched = now
         self.executable = self.command_line = self.denied = ""
         """`denied` is what the first denial said."""
         self.events: dict[bytes, bytes] = {}
+        """By their ids, as they were added; the first ones."""
         self.dropped_events = 0
         self.size = PROCESS_BYTES
         self.is_open = True
 
     @property
-    def pid(self) -> int:
-        """In the node's numbering; 0 for a trace's root."""
-        return self.key[1]
+    def parent_span_id(self) -> bytes:
+        """Of the span that its own one hangs below; empty for a root."""
+        return self.own_id if self.continues else self.parent.own_id if self.parent else b""
+
+    @property
+    def parent_unknown(self) -> bool:
+        """Whether its span hangs at the trace's root, and only for that."""
+        return self.parent is not None and self.parent.key[1] == 0 and not self.continues
 
 
 class Trace:
     """One trace, found again by what it is about."""
 
-    __slots__ = ("id", "kind", "leader", "resource")
+    __slots__ = ("_digest", "id", "kind", "leader", "of_record", "of_span", "resource")
 
     def __init__(self, kind: Kind, *about: str) -> None:
         self.kind = kind
         self.id = blake2b("\0".join((kind, *about)).encode(), digest_size=16).digest()
+        self._digest = blake2b(self.id, digest_size=8).copy  # a copy costs a third of one made from arguments
+        self.of_record = b"\x4a\x10" + self.id + b"\x52\x08"
+        """What stands before a span's id in a record of it: LogRecord.trace_id = 9, and .span_id = 10."""
+        self.of_span = b"\x0a\x10" + self.id + b"\x12\x08"
+        """The same in a Span, where they are 1 and 2."""
         self.leader = ""
         """The whole id of the exec session, once a process that was not forked has said it."""
         self.resource = b""
         """The encoded Resource, as the last event has it."""
 
-
-class Span(NamedTuple):
-    """A process, or the root of a trace, as it is sent."""
-
-    trace_id: bytes
-    span_id: bytes
-    parent_span_id: bytes
-    """Empty for a root."""
-    root_of: Kind | None
-    """What the trace is about, where this is its root; all that follows but the times is empty then."""
-    pid: int
-    parent_pid: int
-    vpid: int
-    executable: str
-    command_line: str
-    start_unix_nano: int
-    end_unix_nano: int
-    start_known: Start
-    parent_unknown: bool
-    continues: bool
-    """It goes on with a process whose span was sent before."""
-    denied: str
-    """What the first denial said, if there was any."""
-    events: dict[bytes, bytes]
-    """By their ids, as they were added; the first ones."""
-    dropped_events: int
-    resource: bytes
+    def span_id(self, *numbers: int) -> bytes:
+        """Of a process: a digest of its pid, and of times that tell it from others."""
+        digest = self._digest()
+        digest.update(_NUMBERS[len(numbers)](*numbers))
+        return digest.digest()
 
 
-class ProcessTree:
+T = TypeVar("T")
+
+
+class ProcessTree(Generic[T]):
     """The processes of all traces. Not thread-safe: it belongs to the encoder's thread.
 
     Args:
         quiet_seconds: a process that nothing has spoken of for so long becomes a span.
+        finish: makes the span of a process.
     """
 
-    def __init__(self, quiet_seconds: float) -> None:
+    def __init__(self, quiet_seconds: float, finish: Callable[[Process], T]) -> None:
         self.quiet_seconds = quiet_seconds
-        self._traces: OrderedDict[tuple[str, ...], Trace] = OrderedDict()
+        self.finish = finish
+        self._traces: OrderedDict[object, Trace] = OrderedDict()
+        """By place; with the hour, or the exec session, where there is one."""
         self._sessions: dict[Scope, Process] = {}
         """Of processes that are known to be in an exec session, for events that do not say it."""
         self._known: dict[tuple[bytes, int], Process] = {}
@@ -183,7 +192,7 @@ class ProcessTree:
         self._open: OrderedDict[Process, None] = OrderedDict()
         self._sent: OrderedDict[Process, None] = OrderedDict()
         """Both in the order in which they were last spoken of."""
-        self._due: list[Span] = []
+        self._due: list[T] = []
         self._open_bytes = 0
 
     def __len__(self) -> int:
@@ -226,12 +235,14 @@ class ProcessTree:
 
     def add_event(self, process: Process, uid: bytes, encoded: bytes) -> None:
         """Adds an event to an open process; the same one again, or one too many, changes nothing."""
-        if len(process.events) < MAX_EVENTS:
-            if uid not in process.events:
-                self._grow(process, len(encoded))
-            process.events[uid] = encoded
-        elif uid not in process.events:
+        events = process.events
+        if uid in events:
+            return
+        if len(events) >= MAX_EVENTS:
             process.dropped_events += 1
+            return
+        events[uid] = encoded
+        self._grow(process, len(encoded))
 
     def set_command_line(self, process: Process, text: str) -> None:
         """What the process was started with."""
@@ -244,59 +255,61 @@ class ProcessTree:
 
     def _trace(self, seen: Sighting) -> Trace:
         """The trace that an event belongs to."""
-        cluster, node, container, exec_id = seen[:4]
-        if not container:
+        place, exec_id = seen.place, seen.program.exec_id
+        if not place.container_id:
             hour = str(seen.unix_nano // HOUR_NANOS)
-            return self._traces.get((cluster, node, hour)) or self._new_trace(Kind.HOST, cluster, node, hour)
+            return self._traces.get((place, hour)) or self._new_trace(
+                (place, hour), Kind.HOST, place.cluster, place.node, hour
+            )
         if exec_id and exec_id != "0" and exec_id.isascii() and exec_id.isdigit() and len(exec_id) <= 20:  # noqa: PLR2004  # digits of a uint64
-            return self._session(cluster, node, container, exec_id, seen.pid)
-        if not exec_id and (process := self._sessions.get((cluster, node, container, seen.pid))):
+            return self._session(place, exec_id, seen.pid)
+        if not exec_id and (process := self._sessions.get((place, seen.pid))):
             return process.trace
-        key = (cluster, node, container, "")
-        return self._traces.get(key) or self._new_trace(Kind.CONTAINER, *key)
+        return self._traces.get(place) or self._new_trace(place, Kind.CONTAINER, *place, "")
 
-    def _session(self, cluster: str, node: str, container: str, exec_id: str, pid: int) -> Trace:
+    def _session(self, place: Place, exec_id: str, pid: int) -> Trace:
         """The trace of an exec session: a forked process keeps the low half of the id, and has its own pid above it."""
         number = int(exec_id)
-        low = (cluster, node, container, f"{number & LOW_HALF:08x}")
+        low = (place, f"{number & LOW_HALF:08x}")
         trace = self._traces.get(low)
         if number >> 32 != pid:  # it was not forked: this is the session's own id
-            whole = (cluster, node, container, exec_id)
+            whole = (place, exec_id)
             if (known := self._traces.get(whole)) is not None:
                 return known
             if trace is None or trace.leader:
-                trace = self._new_trace(Kind.EXEC_SESSION, *(whole if trace else low))
+                about = whole if trace else low
+                trace = self._new_trace(about, Kind.EXEC_SESSION, *place, about[1])
                 self._traces[low] = trace
             trace.leader = exec_id
             self._traces[whole] = trace
-        return trace or self._new_trace(Kind.EXEC_SESSION, *low)
+        return trace or self._new_trace(low, Kind.EXEC_SESSION, *place, low[1])
 
-    def _new_trace(self, kind: Kind, *about: str) -> Trace:
+    def _new_trace(self, key: object, kind: Kind, *about: str) -> Trace:
         while len(self._traces) >= MAX_TRACES:
             self._traces.popitem(last=False)  # it is found again by its id
-        trace = self._traces[about] = Trace(kind, *about)
+        trace = self._traces[key] = Trace(kind, *about)
         return trace
 
     def _add(self, trace: Trace, seen: Sighting, birth: int, now: float) -> Process:
         process = self._opened(Process(trace, seen.pid, birth, seen.unix_nano, now))
         if trace.kind is Kind.EXEC_SESSION:
-            process.scope = (seen.cluster, seen.node, seen.container_id, seen.pid)
+            process.scope = (seen.place, seen.pid)
             self._sessions[process.scope] = process
         return process
 
     def _opened(self, process: Process) -> Process:
         self._known[process.key] = process
         self._open[process] = None
-        self._open_bytes += process.size
+        self._open_bytes += PROCESS_BYTES
         return process
 
     def _resume(self, process: Process, unix_nano: int, now: float) -> None:
         """Goes on with a process whose span was sent, in another span."""
         self._sent.pop(process, None)
         process.continues = True
-        process.open(_span_id(process.trace.id, process.pid, process.birth, unix_nano), unix_nano, now)
+        process.open(process.trace.span_id(process.key[1], process.birth, unix_nano), unix_nano, now)
         self._open[process] = None
-        self._open_bytes += process.size
+        self._open_bytes += PROCESS_BYTES
 
     def _reused(self, process: Process, seen: Sighting, now: float) -> Process:
         """The pid is another process' than the one known by it: one that had it before, or a new one."""
@@ -315,24 +328,28 @@ class ProcessTree:
 
     def _learn(self, process: Process, seen: Sighting, now: float) -> None:
         """What the event says beyond what is known."""
-        unix_nano, image = seen.unix_nano, hash(seen.executable)
-        if seen.executable and (not process.executable or (image != process.image and unix_nano >= process.end)):
-            self._grow(process, len(seen.executable) - len(process.executable))
-            process.executable, process.image = seen.executable, image
-        first_exec = seen.is_exec and not process.executed
-        if seen.is_exec:
+        _, program, _, parent_pid, vpid, _, unix_nano, is_exec = seen
+        executable = program.executable
+        if executable and executable != process.executable:
+            image = hash(executable)
+            if not process.executable or (image != process.image and unix_nano >= process.end):
+                self._grow(process, len(executable) - len(process.executable))
+                process.executable, process.image = executable, image
+        first_exec = is_exec and not process.executed
+        if is_exec:
             if first_exec and not process.continues:
                 process.start_known = Start.EXEC
             process.executed = max(process.executed, unix_nano)
         elif process.start_known is Start.CHILD:
             process.start_known = Start.FIRST_EVENT
         process.start = min(process.start, unix_nano)
-        process.vpid = process.vpid or seen.vpid
+        if not process.vpid:
+            process.vpid = vpid
         parent = process.parent
-        if parent is None or parent.key[1] != seen.parent_pid:
+        if parent is None or parent.key[1] != parent_pid:
             if parent is None or process.parent_pid == 0 or first_exec:
                 parent = process.parent = self._parent(process, seen, now)
-                process.parent_pid = seen.parent_pid
+                process.parent_pid = parent_pid
             elif parent.key[1]:  # it has lost this one since
                 parent = None
         self._touch(process, unix_nano, now)
@@ -341,39 +358,45 @@ class ProcessTree:
 
     def _touch(self, process: Process, unix_nano: int, now: float) -> None:
         """It lived at that moment."""
-        if not process.is_open:
-            if process in self._sent:
-                self._sent.move_to_end(process)
-        elif now - process.opened >= LONGEST_SECONDS:
-            self._close(process)
-        else:
+        if process.is_open:
             process.end = max(process.end, unix_nano)
+            if process.touched == now:  # it stands where it belongs
+                return
+            if now - process.opened >= LONGEST_SECONDS:
+                self._close(process)
+                return
             process.touched = now
             self._open.move_to_end(process)
+        elif process in self._sent:
+            self._sent.move_to_end(process)
 
     def _parent(self, process: Process, seen: Sighting, now: float) -> Process:
         """The parent that an event names; the trace's root where it names none that can be."""
+        _, program, pid, parent_pid, _, vpid, unix_nano, _ = seen
         trace = process.trace
-        parent = self._known.get((trace.id, seen.parent_pid))
-        if seen.parent_pid <= 0 or seen.parent_pid == seen.pid or (parent and _descends(parent, process)):
-            return self._root(trace, seen.unix_nano, now)
-        image = hash(seen.parent_executable) if seen.parent_executable else 0
-        vpid = seen.parent_vpid if seen.parent_vpid != seen.parent_pid else 0
+        parent = self._known.get((trace.id, parent_pid))
+        if parent_pid <= 0 or parent_pid == pid or (parent is not None and _descends(parent, process)):
+            return self._root(trace, unix_nano, now)
+        executable = program.parent_executable
+        image = hash(executable) if executable else 0
+        if vpid == parent_pid:
+            vpid = 0
         birth = 0
         if parent is not None and parent.earlier is not None and vpid and parent.earlier.vpid == vpid != parent.vpid:
             parent = parent.earlier
         if parent is not None:
             other_image = parent.image and image and image != parent.image and not parent.is_open
             if vpid != parent.vpid if vpid and parent.vpid else other_image:
-                birth, parent = seen.unix_nano, None  # its pid was used again
+                birth, parent = unix_nano, None  # its pid was used again
         if parent is None:
-            parent = self._opened(Process(trace, seen.parent_pid, birth, seen.unix_nano, now))
-            parent.parent = self._root(trace, seen.unix_nano, now)
-        if parent.is_open and not parent.executable:
-            self._grow(parent, len(seen.parent_executable))
-            parent.executable, parent.image, parent.vpid = seen.parent_executable, image, parent.vpid or vpid
-        if parent.is_open and parent.start_known is Start.CHILD:
-            parent.start = min(parent.start, seen.unix_nano)
+            parent = self._opened(Process(trace, parent_pid, birth, unix_nano, now))
+            parent.parent = self._root(trace, unix_nano, now)
+        if parent.is_open:
+            if not parent.executable:
+                self._grow(parent, len(executable))
+                parent.executable, parent.image, parent.vpid = executable, image, parent.vpid or vpid
+            if parent.start_known is Start.CHILD:
+                parent.start = min(parent.start, unix_nano)
         return parent
 
     def _root(self, trace: Trace, unix_nano: int, now: float) -> Process:
@@ -385,8 +408,8 @@ class ProcessTree:
 
     # --- spans out ---
 
-    def due(self, now: float, *, all_of_them: bool = False) -> list[Span]:
-        """The processes that have become spans since the last call; each is returned once."""
+    def due(self, now: float, *, all_of_them: bool = False) -> list[T]:
+        """The spans of the processes that are complete, made since the last call; each is returned once."""
         quiet = now - self.quiet_seconds
         while self._open:
             oldest = next(iter(self._open))
@@ -401,30 +424,7 @@ class ProcessTree:
     def _close(self, process: Process) -> None:
         del self._open[process]
         self._open_bytes -= process.size
-        parent = process.parent
-        is_root = process.key[1] == 0
-        self._due.append(
-            Span(
-                process.trace.id,
-                process.span_id,
-                process.own_id if process.continues else parent.own_id if parent else b"",
-                process.trace.kind if is_root else None,
-                process.key[1],
-                process.parent_pid,
-                process.vpid,
-                process.executable,
-                process.command_line,
-                process.start,
-                process.end,
-                process.start_known,
-                parent is not None and parent.key[1] == 0 and not process.continues,
-                process.continues,
-                process.denied,
-                process.events,
-                process.dropped_events,
-                process.trace.resource,
-            )
-        )
+        self._due.append(self.finish(process))
         process.is_open = False
         process.events = {}
         process.executable = process.command_line = ""
@@ -443,8 +443,9 @@ def _is_another(process: Process, seen: Sighting) -> bool:
     """Whether an event is of another process than the one that is known to have its pid."""
     if _told_apart(process, seen):
         return seen.vpid != process.vpid
+    program = seen.program
     other_parent = bool(process.parent_pid and seen.parent_pid and process.parent_pid != seen.parent_pid)
-    other_image = bool(process.image and seen.executable and process.image != hash(seen.executable))
+    other_image = bool(process.image and program.executable and process.image != hash(program.executable))
     if not seen.is_exec:
         return other_parent and other_image
     if other_parent or not process.executed:
@@ -453,7 +454,7 @@ def _is_another(process: Process, seen: Sighting) -> bool:
         return False
     if not process.is_open:
         return True
-    return seen.task == _task_name(seen.parent_executable) != _task_name(process.executable)
+    return program.task == _task_name(program.parent_executable) != _task_name(process.executable)
 
 
 def _told_apart(process: Process, seen: Sighting) -> bool:
@@ -472,7 +473,3 @@ def _descends(process: Process | None, ancestor: Process) -> bool:
             return process is not None
         process = process.parent
     return True
-
-
-def _span_id(trace_id: bytes, *numbers: int) -> bytes:
-    return blake2b(trace_id + _NUMBERS[len(numbers)](*numbers), digest_size=8).digest()

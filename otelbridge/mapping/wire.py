@@ -7,11 +7,16 @@ parses them with `opentelemetry.proto`; the tests do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from struct import Struct
 from typing import TypeAlias
 
 from otelbridge import clamp
+
+try:
+    from otelbridge.mapping import fastpath_wire
+except ImportError:  # it was installed where there is no C compiler
+    fastpath_wire = None  # type: ignore[assignment]
 
 Value: TypeAlias = "str | int | float | bool | bytes | Sequence[Value] | Mapping[str, Value]"
 """What an attribute or a body can hold."""
@@ -168,6 +173,11 @@ def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: li
                     continue
             parts.append(delimited(tag, _name(key) + delimited(b"\x12", any_value(short))))
     return b"".join(parts)
+
+
+def attributes_encoder(*, native: bool) -> Callable[[bytes, Iterable[Attribute], int, list[str]], bytes]:
+    """`attributes`, compiled where it is and is asked for; the bytes are the same."""
+    return partial(fastpath_wire.attributes, other=attributes) if native and fastpath_wire is not None else attributes
 
 
 def _text_attribute(tag: bytes, key: str, text: str, limit_bytes: int, cut: list[str]) -> bytes:

@@ -101,6 +101,18 @@ def test_every_usual_event_is_taken_and_becomes_what_the_reference_makes_of_it()
     assert pair.same_books()
 
 
+def test_what_is_taken_tells_the_same_of_its_process() -> None:
+    mapper = Mapper(MappingSettings(process_traces=True), version="1")
+    fastpath, processes = mapper.compiled(), mapper.processes
+    assert processes is not None
+    told = 0
+    for stream, body in usual_events(500):
+        if fastpath[stream](body, RECEIVED) is not None:
+            assert processes.told == processes.read(stream, decode(stream, body).message)
+            told += 1
+    assert told > 450
+
+
 def test_samples_from_real_clusters_become_the_same() -> None:
     pair = Pair()
     for _ in range(3):

@@ -42,7 +42,8 @@ class Traced:
         record = self._mapper.map(stream, decoded, STARTED)
         self.now = max(self.now, record.time_unix_nano / SECOND)
         self.done += self.processes.due(self.now)
-        return LogRecord.FromString(self.processes.with_ids(decoded.message, record, self.now).encoded)
+        told = self.processes.read(stream, decoded.message)
+        return LogRecord.FromString(self.processes.with_ids(told, record, self.now).encoded)
 
     def note_all(self, events: Iterable[Event]) -> list[LogRecord]:
         return [self.note(*event) for event in events]

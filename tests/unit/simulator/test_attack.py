@@ -24,7 +24,8 @@ def test_an_attack_reads_as_a_tree_with_what_was_denied_in_red() -> None:
     for number, (stream, message) in enumerate(EventSource(ATTACK, streams=STREAMS)):
         stamp_time(message, STARTED + number * 1_000_000)
         decoded = decode(stream, message.SerializeToString())
-        mapper.processes.with_ids(decoded.message, mapper.map(stream, decoded, STARTED), number)
+        told = mapper.processes.read(stream, decoded.message)
+        mapper.processes.with_ids(told, mapper.map(stream, decoded, STARTED), number)
     spans = [trace_pb2.Span.FromString(record.encoded) for record in mapper.processes.due(0, all_of_them=True)]
     children = dict.fromkeys(("id", "curl", "chmod", "payload", "cat"), "sh")
     assert tree_of(spans) == {**children, "sh": "runc", "runc": "unknown"}
