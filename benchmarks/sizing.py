@@ -33,7 +33,7 @@ def tables(found: Facts) -> str:
             for row in found["kept"]["rows"]
         ]
         head = ("mix", "events/s", "bytes of a record in the queue", "until it is full")
-        parts.append(f"How long an outage the default queue of {limit} MiB bears:\n\n{table(head, kept)}")
+        parts.append(f"How long an outage the default queue of {limit} MiB survives:\n\n{table(head, kept)}")
     return "\n\n".join(parts) + "\n"
 
 

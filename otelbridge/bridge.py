@@ -225,7 +225,7 @@ def both(tell: Tell, observer: Tell) -> Tell:
 
 
 class Bridge:
-    """The whole road, from KubeArmor to the endpoint."""
+    """All components, from KubeArmor to the endpoint."""
 
     def __init__(self, loaded: Loaded, *, observer: Callable[[Event], None] | None = None) -> None:
         """Opens every component, but dials nobody yet.

@@ -372,10 +372,10 @@ def demo(
     act_seconds: Annotated[float, typer.Option(min=0.1, help="How long an act takes.")] = DEFAULT_ACT_SECONDS,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Show the whole road on this machine, faults included.
+    """Run simulator, bridge and endpoint, with faults.
 
-    A simulated KubeArmor, the bridge and an OTLP endpoint run; things break; nothing is lost. Exits
-    with 0 only if the ledger balances and every event arrived. Needs no cluster, no network and no settings.
+    KubeArmor and the endpoint go away and come back; nothing is lost. Exits with 0 only if the ledger balances and
+    every event arrived. Needs no cluster, no network and no settings.
     """
     say("Starting a simulated KubeArmor, the bridge, and an OTLP endpoint ...")
 

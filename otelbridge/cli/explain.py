@@ -208,7 +208,7 @@ def explain(
     config: ConfigOption = None,
     sets: SetOption = None,
 ) -> None:
-    """Tell where each field of an event goes, and why.
+    """Show where each field of an event goes, and why.
 
     Alerts, logs and messages are told apart by their fields. The gate and mapping settings apply. Exits with 1 when a
     part of it is not an event; the others are explained all the same.

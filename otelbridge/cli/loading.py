@@ -19,13 +19,13 @@ def load_or_exit(
     quiet: bool = False,
     **flags: str | Sequence[str] | None,
 ) -> Loaded:
-    """Loads the settings, telling notes on stderr; tells every problem and exits with 2 when there are any.
+    """Loads the settings and prints notes on stderr; prints every problem and exits with 2 when there are any.
 
     Args:
         config: the settings file, if any.
         sets: values of `--set`.
         check_files: also look at the files that the settings name.
-        quiet: keep the notes to oneself.
+        quiet: do not print the notes.
         flags: further flags by their names with underscores (`queue_directory`), None where not given.
     """
     try:

@@ -1,4 +1,4 @@
-"""The entry of the command line: sets up the process, and ends whatever goes wrong in a sentence and an exit code."""
+"""The entry point of the command line: sets up the process, and turns errors into a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main() -> None:
         sys.exit(Exit.UNREACHABLE)
     except Exception as error:  # noqa: BLE001 - a fault of ours: whoever sees it can do nothing with a traceback
         place = traceback.extract_tb(error.__traceback__)[-1]
-        say(f"This should not have happened: {type(error).__name__}: {error} ({place.filename}:{place.lineno}).")
+        say(f"Internal error: {type(error).__name__}: {error} ({place.filename}:{place.lineno}).")
         say("Please report it, with the command and the output of `otelbridge version --full`.")
         sys.exit(Exit.FAILED)
 

@@ -40,9 +40,9 @@ class Output(StrEnum):
 
 
 def say(text: str) -> None:
-    """Talk: one line on stderr; what others say in it (servers, files, events) cannot steer the terminal.
+    """Writes one line to stderr; text from outside in it (servers, files, events) cannot control the terminal.
 
-    Written in one piece, so that lines of several threads stay whole. A stderr that is gone or full ends nothing.
+    Written in one call, so that lines of several threads stay whole. Ignores a stderr that is closed or full.
     """
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{escape(text)}\n")
@@ -50,12 +50,12 @@ def say(text: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Data: one JSON document on stdout, indented, in ASCII: what stands in an event cannot steer a terminal."""
+    """Prints one JSON document on stdout, indented, in ASCII, so that an event's text cannot control the terminal."""
     print(json.dumps(document, indent=2).replace(DELETE, "\\u007f"))
 
 
 def print_json_line(document: Any) -> None:
-    """Data: one JSON document on one line."""
+    """Prints one JSON document on one line."""
     print(json.dumps(document, separators=(",", ":")).replace(DELETE, "\\u007f"), flush=True)
 
 
@@ -66,7 +66,7 @@ def fail(text: str, code: Exit = Exit.FAILED) -> NoReturn:
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Iterable[str] = ()) -> None:
-    """Data: an aligned table on stdout; the columns named in `numbers` are set flush right."""
+    """Prints an aligned table on stdout; the columns named in `numbers` are right-aligned."""
     cells = [[escape(str(cell)) for cell in row] for row in rows]
     right = {head.index(name) for name in numbers}
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
@@ -79,7 +79,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, number
 
 
 def flush_output() -> None:
-    """Writes what still waits for stdout, while an error can still be told.
+    """Writes what is buffered for stdout, while an error can still be reported.
 
     Raises:
         OSError: a full disk, or a reader (`head`, `less`) that has gone.
@@ -89,7 +89,7 @@ def flush_output() -> None:
 
 
 def abandon_output() -> None:
-    """Nothing more is written to stdout, so that nobody complains at the end of the process."""
+    """Discards what is left for stdout, so that the interpreter reports no error at exit."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)

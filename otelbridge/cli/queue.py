@@ -193,7 +193,7 @@ def verify(
     queue_directory: QueueDirectoryOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Look for damage in every byte.
+    """Check the queue file for damage.
 
     Reads the file, compares each batch with its checksum and the ledger with the batches. Exits with 1 on a fault.
     """
