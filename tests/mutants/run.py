@@ -1,15 +1,17 @@
 """`make mutants`: breaks the walk in small ways, one at a time, and counts which of them its tests notice.
 
-    python tests/mutants/run.py [--each N] [--seed N] [--results FILE] [COMPONENT ...]
+    python -m tests.mutants.run [--each N] [--seed N] [--workers N] [--results FILE] [COMPONENT ...]
 
-Of each component N places are drawn by the seed, cosmic-ray changes one of them, and that component's tests run until
-the first that fails. What survives is listed in mutants.json; `survivors.json` beside this file explains
-those that change nothing that can be observed. Works on a copy of the tree: that is what a broken one may harm.
+Each component's tests run once, to note which of them reach which lines. Then N places are drawn by the seed,
+cosmic-ray changes one of them, and those tests that reach it run until the first that fails: the module's own first,
+then unit tests, then short ones. What survives is listed in mutants.json; `survivors.json` beside this file explains
+those that change nothing that can be observed. Works on copies of the tree: that is what a broken one may harm.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import random
@@ -19,8 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from cosmic_ray.commands import init
@@ -34,6 +39,7 @@ RESULTS = ROOT / "mutants.json"
 COMPONENTS = ("gate", "mapping", "queue", "send", "feed")
 EACH = 20
 SEED = 20_261_129
+WORKERS = 2
 TIMEOUT_SECONDS = 1800
 LEAVE_OUT = ("ReplaceBinaryOperator_BitOr", "Decorator", "NumberReplacer")
 """`|` stands in annotations, which nothing evaluates; a lost decorator fails at import; numbers are measured findings
@@ -41,6 +47,34 @@ and bounds, which a test would only repeat."""
 CONSTANT = re.compile(r"[A-Z][A-Z0-9_]* = [0-9_.]+( ?[-+*/]+ ?[0-9_.]+)+( *#.*)?")
 """A number that is written as a product or a sum: `32 * 1024 * 1024`."""
 BAR = 0.9
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:randomly", "-p", "tests.mutants.reached")
+EVERYDAY = "not torture and not counted"
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Which tests reach what: their seconds, and by file and line their names."""
+
+    seconds: dict[str, float]
+    lines: dict[str, dict[str, list[str]]]
+
+    def tests(self, file: str, line: int) -> list[str]:
+        """Those that reach a line, in the order in which they shall run."""
+        by_line = self.lines.get(file, {})
+        tests = {test for near in statement_at(Path(file), line) for test in by_line.get(str(near), [])}
+        if "" in tests:  # of the module itself: whoever uses anything of it
+            tests = {test for some in by_line.values() for test in some} - {""}
+        own = f"test_{Path(file).stem}.py"
+        return sorted(tests, key=lambda test: (own not in test, "/unit/" not in test, self.seconds[test]))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change, and the tests that shall notice it."""
+
+    component: str
+    mutation: MutationSpec
+    tests: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +88,23 @@ class Survivor:
     explained: str = ""
 
 
-def candidates(folder: Path, component: str) -> list[MutationSpec]:
-    """Every change that cosmic-ray knows for a component's modules, but those of no use."""
-    modules = sorted(path for path in (folder / "otelbridge" / component).glob("*.py") if path.name != "settings.py")
-    with use_db(str(folder / f"{component}.sqlite"), mode=WorkDB.Mode.create) as db:
+def statement_at(path: Path, line: int) -> range:
+    """The lines of the innermost statement around a line, without those of its body."""
+    found = range(line, line + 1)
+    for node in ast.walk(ast.parse((ROOT / path).read_bytes())):
+        if isinstance(node, ast.stmt) and node.end_lineno is not None:
+            body = getattr(node, "body", None)
+            end = body[0].lineno if body and body[0].lineno > node.lineno else node.end_lineno + 1
+            if node.lineno <= line < end:
+                found = range(node.lineno, end)  # walk goes from the outside inwards
+    return found
+
+
+def candidates(component: str) -> list[MutationSpec]:
+    """Every change that cosmic-ray knows for a component's modules, but those of no use; paths are relative."""
+    folder = Path("otelbridge", component)
+    modules = sorted(path for path in folder.glob("*.py") if path.name != "settings.py")
+    with tempfile.TemporaryDirectory() as scratch, use_db(f"{scratch}/db.sqlite", mode=WorkDB.Mode.create) as db:
         init(modules, db, {})
         found = [item.mutations[0] for item in db.work_items]
     useful = [one for one in found if not any(name in one.operator_name for name in LEAVE_OUT)]
@@ -72,19 +119,9 @@ def candidates(folder: Path, component: str) -> list[MutationSpec]:
     return sorted(useful, key=lambda one: (str(one.module_path), one.start_pos, one.operator_name, one.occurrence))
 
 
-def command_of(component: str, module: str) -> str:
-    """What runs a component's tests, in the copy: those of the changed module first, as they notice most.
-
-    They fail twice, what failed first, so that a deadline missed on a busy machine does not count as noticing.
-    """
-    folders = [folder for kind in ("unit", "integration") if (ROOT / (folder := f"tests/{kind}/{component}")).is_dir()]
-    first = [name for folder in folders if (ROOT / (name := f"{folder}/test_{module}.py")).is_file()]
-    tests = f"{sys.executable} -m pytest -x -q -n 0 -p no:randomly --timeout 120 {' '.join(first + folders)}"
-    return f"sh -c '{tests} || {tests} --failed-first'"
-
-
-def copy_of_the_tree(folder: Path) -> None:
-    """What git tracks, and the compiled fast path."""
+def enter_copy(parent: str) -> None:
+    """Moves this process into a copy of its own: what git tracks, and the compiled fast path."""
+    folder = Path(tempfile.mkdtemp(dir=parent))
     tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
     compiled = [str(path.relative_to(ROOT)) for path in (ROOT / "otelbridge" / "mapping").glob("*.so")]
     for name in filter(None, [*tracked, *compiled]):
@@ -92,23 +129,66 @@ def copy_of_the_tree(folder: Path) -> None:
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = str(folder)
 
 
-def judged(folder: Path, component: str, drawn: Iterable[MutationSpec], explained: dict[str, str]) -> list[Survivor]:
-    """Tries each change; returns those that survived."""
-    survivors = []
-    for mutation in drawn:
-        began = time.monotonic()
-        result = mutate_and_test([mutation], command_of(component, Path(mutation.module_path).stem), TIMEOUT_SECONDS)
-        place = f"{Path(mutation.module_path).relative_to(folder)}:{mutation.start_pos[0]}"
-        operator = mutation.operator_name.removeprefix("core/")
-        print(f"{component}: {'killed' if result.is_killed else 'SURVIVED'} {place} {operator}"
-              f" ({time.monotonic() - began:.0f} s)", flush=True)  # fmt: skip
-        if not result.is_killed:
-            lines = (result.diff or "").splitlines()
-            change = "\n".join(line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---"))
-            survivors.append(Survivor(component, place, operator, change, explained.get(change, "")))
-    return survivors
+def reached(component: str) -> Reached:
+    """Runs a component's tests, whole."""
+    folders = [name for kind in ("unit", "integration") if (ROOT / (name := f"tests/{kind}/{component}")).is_dir()]
+    file, began = Path(f"reached-{component}.json").resolve(), time.monotonic()
+    subprocess.run(
+        [*PYTEST, "-m", EVERYDAY, *folders],
+        env={**os.environ, "MUTANTS_COMPONENT": component, "MUTANTS_REACHED": str(file)},
+        stdout=subprocess.DEVNULL,
+        check=False,  # what fails is left out
+    )
+    found = Reached(**json.loads(file.read_text(encoding="utf-8")))
+    print(f"{component}: {len(found.seconds)} tests ({time.monotonic() - began:.0f} s)", flush=True)
+    return found
+
+
+def judged(change: Change, explained: dict[str, str]) -> Survivor | None:
+    """Tries a change; returns it if it survives."""
+    began, mutation = time.monotonic(), change.mutation
+    chosen = Path("chosen.json").resolve()
+    chosen.write_text(json.dumps(change.tests), encoding="utf-8")
+    os.environ["MUTANTS_CHOSEN"] = str(chosen)
+    files = sorted({test.partition("::")[0] for test in change.tests})
+    command = " ".join([*PYTEST, "-x", "--timeout", "60", *files]) if files else "true"
+    result = mutate_and_test([mutation], command, TIMEOUT_SECONDS)
+    place = f"{mutation.module_path}:{mutation.start_pos[0]}"
+    operator = mutation.operator_name.removeprefix("core/")
+    print(f"{change.component}: {'killed' if result.is_killed else 'SURVIVED'} {place} {operator}"
+          f" ({len(change.tests)} tests, {time.monotonic() - began:.0f} s)", flush=True)  # fmt: skip
+    if result.is_killed:
+        return None
+    lines = (result.diff or "").splitlines()
+    difference = "\n".join(line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---"))
+    return Survivor(change.component, place, operator, difference, explained.get(difference, ""))
+
+
+def drawn(component: str, known: Reached, each: int, seed: int) -> list[Change]:
+    """So many of a component's changes, by chance."""
+    found = candidates(component)
+    some = random.Random(f"{seed} {component}").sample(found, min(each, len(found)))
+    return [Change(component, one, known.tests(str(one.module_path), one.start_pos[0])) for one in some]
+
+
+def figures_of(changes: Sequence[Change], survivors: Iterable[Survivor | None], seed: int) -> dict[str, object]:
+    """What is written."""
+    left = [one for one in survivors if one]
+    tried = Counter(change.component for change in changes)
+    unexplained = Counter(one.component for one in left if not one.explained)
+    return {
+        "seed": seed,
+        "tried": tried.total(),
+        "killed": tried.total() - len(left),
+        "explained": len(left) - unexplained.total(),
+        "score": round(1 - unexplained.total() / tried.total(), 3),
+        "components": {name: {"tried": tried[name], "not_noticed": unexplained[name]} for name in tried},
+        "survivors": [asdict(one) for one in left],
+    }
 
 
 def main() -> int:
@@ -117,36 +197,28 @@ def main() -> int:
     options.add_argument("components", nargs="*", default=COMPONENTS)
     options.add_argument("--each", type=int, default=EACH, help="changes a component")
     options.add_argument("--seed", type=int, default=SEED)
+    options.add_argument("--workers", type=int, default=WORKERS, help="changes that are tried at a time")
     options.add_argument("--results", type=Path, default=RESULTS, help="where they are written")
     given = options.parse_args()
+    os.chdir(ROOT)
     explained = json.loads(EXPLAINED.read_text(encoding="utf-8")) if EXPLAINED.exists() else {}
-    survivors: list[Survivor] = []
-    tried = 0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        copy_of_the_tree(folder)
-        os.chdir(folder)
-        os.environ["PYTHONPATH"] = name
-        for component in given.components:
-            found = candidates(folder, component)
-            drawn = random.Random(f"{given.seed} {component}").sample(found, min(given.each, len(found)))
-            survivors += judged(folder, component, drawn, explained)
-            tried += len(drawn)
-    counted = [one for one in survivors if not one.explained]
-    score = 1 - len(counted) / tried
-    figures = {
-        "seed": given.seed,
-        "tried": tried,
-        "killed": tried - len(survivors),
-        "explained": len(survivors) - len(counted),
-        "score": round(score, 3),
-        "survivors": [asdict(one) for one in survivors],
-    }
+    with (
+        tempfile.TemporaryDirectory() as copies,
+        ProcessPoolExecutor(given.workers, initializer=enter_copy, initargs=(copies,)) as pool,
+    ):
+        changes = [
+            change
+            for component, known in zip(given.components, pool.map(reached, given.components), strict=True)
+            for change in drawn(component, known, given.each, given.seed)
+        ]
+        survivors = list(pool.map(partial(judged, explained=explained), changes))
+    figures = figures_of(changes, survivors, given.seed)
     given.results.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    for one in survivors:
+    for one in filter(None, survivors):
         print(f"{one.place}\n{one.change}\n  {one.explained or 'NOT EXPLAINED'}")
-    print(f"{tried} changes, {figures['killed']} noticed, {figures['explained']} explained: score {score:.0%}")
-    return int(score < BAR)
+    print(f"{figures['tried']} changes, {figures['killed']} noticed, {figures['explained']} explained: "
+          f"score {figures['score']:.0%}")  # fmt: skip
+    return int(float(str(figures["score"])) < BAR)
 
 
 if __name__ == "__main__":
