@@ -17,6 +17,7 @@ setup: $(DEV) ## .venv with everything that development needs
 demo: $(RUN) ## the whole road on this machine: simulator -> bridge -> OTLP endpoint
 	$(BIN)/otelbridge demo
 
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(DEV) ## the everyday suite, under five minutes
 	$(BIN)/python -m pytest -n 4 --maxschedchunk 4 -m "not torture and not collector and not jaeger and not image and not prometheus and not cluster and not systemd and not wheel and not backends" $(ARGS)
 

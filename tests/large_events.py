@@ -15,7 +15,7 @@ from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.oracle import gap_records
-from tests.peers.bridge import COMMAND, BridgeProcess, running_bridge
+from tests.peers.bridge import FRESH, BridgeProcess, running_bridge
 from tests.peers.memory_limit import memory_limit
 from tests.waiting import eventually
 
@@ -46,7 +46,7 @@ def peak_mib(bridge: BridgeProcess) -> float:
 def flood(folder: Path, seconds: float) -> dict[str, object]:
     """Floods a bridge on default settings, under the manifests' limit; returns what came of it."""
     with memory_limit(f"otelbridge-{os.getpid()}", limit_mib()) as limit:
-        command = limit.command(str(COMMAND)) if limit else (str(COMMAND),)
+        command = limit.command(*FRESH) if limit else FRESH
         found = _flooded(folder, command, seconds)
         return {**found, "limit_reached": limit.times_reached if limit else None}
 

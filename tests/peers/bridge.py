@@ -21,6 +21,8 @@ from tests.waiting import eventually
 Json = dict[str, Any]
 
 COMMAND = Path(sys.executable).parent / "otelbridge"
+FRESH = ("env", str(COMMAND))
+"""A process that begins with nothing, where its start or its memory is the subject; others are forked (warm.py)."""
 
 
 class BridgeProcess:
@@ -59,6 +61,7 @@ class BridgeProcess:
             is_up=lambda: answers_ok(self.url("/startupz")),
             # With the fault handler, SIGABRT shows where each thread stands.
             env={**os.environ, "PYTHONFAULTHANDLER": "1", **(env or {})},
+            warm=tuple(command) == (str(COMMAND),),
         )
 
     def url(self, path: str) -> str:

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.peers.warm import WarmProcess, can_be_warm
 from tests.waiting import eventually
 
 START_SECONDS = 30
@@ -32,6 +33,7 @@ class PeerProcess:
         is_up: asked until it says yes after each start.
         env: the whole environment; None passes the test's own on.
         start_seconds: how long it may take until it is up.
+        warm: the command is `otelbridge`, and need not be a fresh process: see tests/peers/warm.py.
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class PeerProcess:
         is_up: Callable[[], bool],
         env: Mapping[str, str] | None = None,
         start_seconds: float = START_SECONDS,
+        warm: bool = False,
     ) -> None:
         self._argv, self._output, self._is_up, self._env = list(argv), output, is_up, env
+        self._warm = warm
         self._start_seconds = start_seconds
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | WarmProcess | None = None
 
     @property
     def pid(self) -> int:
@@ -60,10 +64,14 @@ class PeerProcess:
     def launch(self) -> None:
         """Starts it and returns at once: a fault may come before it is up."""
         assert self._process is None, "it runs already"
+        env = os.environ if self._env is None else self._env
         with self._output.open("ab") as output:
+            if self._warm and can_be_warm(env):
+                self._process = WarmProcess(self._argv[1:], env=env, output=output.fileno())
+                return
             self._process = subprocess.Popen(
                 self._argv,
-                env=self._env,
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -134,8 +142,9 @@ class PeerProcess:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def send(self, number: signal.Signals) -> None:
-        """Sends a signal and returns at once."""
-        os.kill(self.pid, number)
+        """Sends a signal and returns at once; harmless when it has ended by itself."""
+        assert self._process is not None, "it does not run"
+        self._process.send_signal(number)
 
     def catches(self, signal_number: signal.Signals) -> bool:
         """Whether it has a handler for a signal by now."""
@@ -143,11 +152,11 @@ class PeerProcess:
 
     def freeze(self) -> None:
         """Its sockets stay open and nothing answers, until `thaw`."""
-        os.kill(self.pid, signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Goes on after `freeze`."""
-        os.kill(self.pid, signal.SIGCONT)
+        self.send(signal.SIGCONT)
 
     def _of_proc(self, key: str, base: int = 10) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8").splitlines():
