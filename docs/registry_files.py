@@ -8,9 +8,8 @@ from typing import Any
 
 import yaml
 
+from docs.declared import ATTRIBUTES, PROCESS_SPAN_KEYS, SPAN_EVENTS, SPANS, Declared, Type
 from otelbridge.cli.doctor.endpoint import TEST_EVENT
-from otelbridge.mapping.fields import ATTRIBUTES, Declared, Type
-from otelbridge.mapping.process_spans import SPAN_KEYS
 from otelbridge.mapping.request import SCHEMA_URL
 from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
 from otelbridge.mapping.synthetic import FLOOD_EVENT, GAP_EVENT
@@ -196,9 +195,9 @@ def _spans() -> Iterator[dict[str, Any]]:
         "span_kind": "internal",
         "stability": "development",
         "brief": "A process that events speak of, named by its executable; or the root of such a trace. By opt-in.",
-        "attributes": _references(SPAN_KEYS),
+        "attributes": _references(PROCESS_SPAN_KEYS),
     }
-    for one in n.SPANS:
+    for one in SPANS:
         yield {
             "id": f"span.{_SPAN_ID.sub('_', one.name.replace('/', '.')).lower()}.{one.kind}",
             "type": "span",
@@ -211,7 +210,7 @@ def _spans() -> Iterator[dict[str, Any]]:
 
 
 def _span_events() -> Iterator[dict[str, Any]]:
-    for name, attributes in n.SPAN_EVENTS.items():
+    for name, attributes in SPAN_EVENTS.items():
         yield {
             "id": f"event.{name}",
             "type": "event",

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from docs.declared import ATTRIBUTES, SPANS
 from k8s.dashboards.queries import prometheus_name
 from otelbridge.feed.model import SUBSCRIPTION_MOVES
 from otelbridge.feed.status_codes import GATEWAY_WORDS, SLOW_CLASSES, VERDICTS, ErrorClass
 from otelbridge.gate.redact import SECRET_PATTERNS
-from otelbridge.mapping.fields import ATTRIBUTES, FIELDS, MESSAGE_FIELDS, Field
+from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS, Field
 from otelbridge.mapping.severity import LEVELS, SEVERITY
 from otelbridge.mapping.wire import severity_text
 from otelbridge.net.tls_faults import TLS_FAULTS, in_words
@@ -22,7 +23,6 @@ from otelbridge.settings.show import plain
 from otelbridge.settings.tree import leaves
 from otelbridge.status.components import INSTRUMENTS
 from otelbridge.telemetry.log import MESSAGES, event_name
-from otelbridge.telemetry.names import SPANS
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

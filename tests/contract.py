@@ -14,14 +14,13 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
+from docs.declared import PROCESS_EVENT_KEYS, PROCESS_SPAN_KEYS, SPAN_EVENTS, SPANS, Type
 from docs.registry_files import EVENT_NAMES, TYPES
 from k8s.dashboards.queries import prometheus_label, prometheus_name
-from otelbridge.mapping.fields import Type
-from otelbridge.mapping.process_spans import EVENT_KEYS, SPAN_KEYS
 from otelbridge.mapping.request import SCOPE_NAME
 from otelbridge.status.components import INSTRUMENTS
 from otelbridge.telemetry.metrics import InstrumentKind
-from otelbridge.telemetry.names import OVERFLOW, SCOPE, SPAN_EVENTS, SPANS
+from otelbridge.telemetry.names import OVERFLOW, SCOPE
 
 _TEMPLATES = tuple(key + "." for key, kind in TYPES.items() if kind is Type.STRING_TEMPLATE)
 _KINDS = {
@@ -94,8 +93,8 @@ def breaches_in_logs(body: bytes) -> set[str]:
 
 def process_span_breaches(span: Span) -> list[str]:
     """What the span of a process has that it may not have."""
-    strange = [pair.key for pair in span.attributes if pair.key not in SPAN_KEYS]
-    strange += [pair.key for event in span.events for pair in event.attributes if pair.key not in EVENT_KEYS]
+    strange = [pair.key for pair in span.attributes if pair.key not in PROCESS_SPAN_KEYS]
+    strange += [pair.key for event in span.events for pair in event.attributes if pair.key not in PROCESS_EVENT_KEYS]
     strange += [event.name for event in span.events if event.name not in EVENT_NAMES]
     return strange + breaches(span.attributes) + [b for event in span.events for b in breaches(event.attributes)]
 

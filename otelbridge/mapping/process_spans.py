@@ -46,16 +46,6 @@ UNKNOWN_NAME = "unknown"
 TRACING = "syscall=SYS_PTRACE"
 """A Process event that executes nothing."""
 
-SPAN_KEYS = (
-    "otelbridge.trace.root", "process.pid", "process.parent_pid", "process.vpid", "process.executable.path",
-    "process.executable.name", "process.command_line", "otelbridge.process.start", "otelbridge.process.end",
-    "otelbridge.process.parent", "otelbridge.process.continued", "error.type", "kubearmor.truncated",
-)  # fmt: skip
-EVENT_KEYS = (
-    "kubearmor.outcome", "kubearmor.action", "security_rule.name", "log.record.uid", "kubearmor.resource",
-    "kubearmor.truncated",
-)  # fmt: skip
-"""What spans, and the events on them, can hold."""
 TOUCHED_KEY = "kubearmor.resource"
 _OBSERVED_AT = slice(1, 9)
 """Where the time of receipt stands in a record that has no other time."""

@@ -1,16 +1,13 @@
-"""Declares the attributes and spans that the bridge emits about itself, and the docs' tables of spans and log lines.
+"""Names the attributes and spans that the bridge emits about itself.
 
 Names follow OpenTelemetry's rules: no `_total`, units in UCUM, plural only for what can be counted. No attribute ever
 takes its values from a process, a path or a pod: what an attacker can choose must not make series.
 """
 
-# ruff: noqa: E501 - a row of a table is one line
-
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from otelbridge.event import LOG_SERVICE, STREAMS, UPSTREAM_STREAMS
 
@@ -63,17 +60,6 @@ def server(address: str) -> Mapping[str, str | int]:
 
 # --- spans --------------------------------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True, slots=True)
-class SpanName:
-    """One kind of span."""
-
-    name: str
-    kind: str
-    description: str
-    attributes: tuple[str, ...]
-
-
 RPC_SYSTEM = "rpc.system.name"
 RPC_METHOD = "rpc.method"
 CONNECTION_ID = "otelbridge.connection.id"
@@ -81,8 +67,6 @@ ATTEMPT = "otelbridge.attempt"
 EVENTS = "otelbridge.events"
 LAST_EVENT = "otelbridge.last_event.time"
 MISSES = "otelbridge.heartbeat.misses"
-
-_RPC = (RPC_SYSTEM, RPC_METHOD, STATUS_CODE, *SERVER, ERROR_TYPE)
 
 CONNECT = "otelbridge.connect"
 CONNECTION = "otelbridge.connection"
@@ -96,31 +80,4 @@ STEPS: Mapping[str, str] = {
 OTHER_STEP = "otelbridge.connect.step"
 WATCH: Mapping[str, str] = {stream.value: f"{LOG_SERVICE}/{STREAMS[stream].method}" for stream in UPSTREAM_STREAMS}
 
-SPANS = (
-    SpanName(
-        CONNECT,
-        "internal",
-        "One attempt to subscribe, linked to the attempt before it.",
-        (*SERVER, ATTEMPT, CONNECTION_ID, STATUS_CODE, ERROR_TYPE, ERROR_CLASS),
-    ),
-    SpanName(STEPS["resolve"], "internal", "The DNS lookup.", (*SERVER, ERROR_TYPE)),
-    SpanName(STEPS["connect"], "internal", "The TCP connection.", (*SERVER, ERROR_TYPE)),
-    SpanName(STEPS["tls"], "internal", "The TLS handshake.", (*SERVER, ERROR_TYPE)),
-    SpanName(STEPS["health"], "client", "The first health check.", _RPC),
-    SpanName(STEPS["subscribe"], "internal", "Opening the streams.", (*SERVER, ERROR_TYPE)),
-    SpanName(OTHER_STEP, "internal", "Any other step.", (*SERVER, ERROR_TYPE)),
-    SpanName(
-        CONNECTION,
-        "internal",
-        "The life of a connection, written at its end; its span events are the changes of state and the missed heartbeats.",
-        (*SERVER, CONNECTION_ID, STATUS_CODE, ERROR_TYPE, EVENTS, LAST_EVENT),
-    ),
-    *(
-        SpanName(method, "client", f"The life of the stream of {stream}, written at its end.", (*_RPC, STREAM, EVENTS))
-        for stream, method in WATCH.items()
-    ),
-)
-
 STATE_CHANGED, HEARTBEAT_MISSED = "otelbridge.state_changed", "otelbridge.heartbeat_missed"
-SPAN_EVENTS: Mapping[str, tuple[str, ...]] = {STATE_CHANGED: (STATE, REASON), HEARTBEAT_MISSED: (MISSES, REASON)}
-"""Events of the span of a connection, and their attributes."""

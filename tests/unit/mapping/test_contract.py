@@ -10,10 +10,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from docs.declared import ATTRIBUTES, SPANS, Type
 from docs.registry_files import BY_SPECIFICATION, TYPES, files
-from otelbridge.mapping.fields import ATTRIBUTES, Type
 from otelbridge.status.components import INSTRUMENTS
-from otelbridge.telemetry.names import SPANS
 from tests.contract import breaches, breaches_in_text, metric_breaches, span_breaches
 
 

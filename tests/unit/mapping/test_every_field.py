@@ -11,9 +11,10 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from docs.declared import ATTRIBUTES, Type
 from otelbridge.event import Stream
 from otelbridge.mapping.decode import Event
-from otelbridge.mapping.fields import ATTRIBUTES, FIELDS, MESSAGE_FIELDS, Type
+from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS
 from otelbridge.pb import kubearmor_pb2 as pb
 from tests.unit.mapping import samples
 from tests.unit.mapping.samples import Seen, alert, log, sample_events, see, seen

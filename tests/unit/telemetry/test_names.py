@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from docs import tables
+from docs import declared, tables
 from k8s.dashboards.queries import prometheus_label, prometheus_name
 from otelbridge.status.components import INSTRUMENTS, OBSERVED
 from otelbridge.telemetry import events as e
@@ -121,5 +121,5 @@ def test_the_tables_have_a_row_for_each_name() -> None:
     metrics, spans = tables.metrics(), tables.spans()
 
     assert all(f"| `{name}` |" in metrics for name in INSTRUMENTS)
-    assert all(f"| `{span.name}` |" in spans for span in n.SPANS)
+    assert all(f"| `{span.name}` |" in spans for span in declared.SPANS)
     assert "`otelbridge_source_gap_time_seconds_total`" in metrics

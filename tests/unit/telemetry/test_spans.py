@@ -8,6 +8,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from docs.declared import SPANS
 from otelbridge.event import Stream
 from otelbridge.telemetry import events as e
 from otelbridge.telemetry import names as n
@@ -234,7 +235,7 @@ def test_every_span_that_is_written_is_declared(written: Written) -> None:
         written.tell(e.StreamOpened(upstream="relay:32767", stream=stream, connection_id="word"))
     written.tell(example(e.ConnectionEnded))
 
-    declared = {span.name: span for span in n.SPANS}
+    declared = {span.name: span for span in SPANS}
     assert {span.name for span in written.all()} == set(declared)
     for span in written.all():
         assert set(span.attributes or {}) <= set(declared[span.name].attributes)
