@@ -15,6 +15,7 @@ from otelbridge import __version__
 from otelbridge.event import Signal, Stream
 from otelbridge.feed.buffer import Buffer, ByteBudget
 from otelbridge.feed.feed import Feed
+from otelbridge.feed.read_pause import pause_beside
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.gate.rules import Gate
 from otelbridge.mapping.mapper import Mapper
@@ -149,8 +150,9 @@ def open_components(settings: Settings, *, telemetry: Telemetry, tell: Tell) -> 
     buffer = Buffer(settings.feed.buffer_max_events, budget)
     recent_events = RecentEvents(settings.status.show_events) if settings.status.show_events else None
     gaps = GapSink(tell, buffer.wake)
+    pause = pause_beside(settings.send.linger_seconds, settings.feed.read_pause_seconds)
     feed = Feed(
-        settings.feed,
+        replace(settings.feed, read_pause_seconds=pause),
         buffer=buffer,
         tell=tell,
         record_gap=gaps.record,

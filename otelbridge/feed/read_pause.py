@@ -43,6 +43,16 @@ MAPPED_IPV4 = "::ffff:"
 """In front of an IPv4 address, where it is reached over a socket for both versions, as gRPC's are."""
 
 
+BRIEF_SECONDS = 0.025
+"""A pause that suits who wants events at once: they are at the endpoint within 50 ms."""
+LINGER_SHARE = 0.25
+
+
+def pause_beside(linger_seconds: float, longest_seconds: float) -> float:
+    """How long readers pause where requests linger for so long: who does not wait there does not want to wait here."""
+    return min(longest_seconds, max(BRIEF_SECONDS, linger_seconds * LINGER_SHARE))
+
+
 class ReadPause:
     """One per reader: whether it pauses. Sans clock: a clock of Unix nanoseconds that is set does no harm."""
 

@@ -116,10 +116,10 @@ class FeedSettings:
         description="Events that may wait between a reader and the disk; more are dropped, counted and reported as a gap.",
     )
     read_pause_seconds: float = setting(
-        default=0.035,
+        default=0.045,
         ge=0,
         le=0.1,
-        description="At 40 to 5,000 events/s a reader that has read everything reads on so much later, for several events at once; 0 reads each as it comes.",
+        description="At 40 to 5,000 events/s a reader that has read everything reads on so much later, for several events at once, or after a quarter of `send.linger_seconds`, at least 0.025; 0 reads each as it comes.",
     )
     single_threaded_streams: bool = setting(
         default=True, description="Read streams with grpcio's cheaper (experimental) single-threaded mode."

@@ -73,7 +73,7 @@ class SendSettings:
         description="Longest time that records, which are on disk by then, wait for others to share a request with; 0 sends at once.",
     )
     alert_linger_seconds: float = setting(
-        default=0.08, ge=0, le=60, description="The same for alerts and gaps; `linger_seconds` where that is less."
+        default=0.06, ge=0, le=60, description="The same for alerts and gaps; `linger_seconds` where that is less."
     )
     concurrency: int = setting(default=2, ge=1, le=64, description="Requests in flight at once.")
     ordered: bool = setting(

@@ -11,7 +11,7 @@ from tests.peers.bridge import COMMAND
 
 KINDS = 3
 LATENCY_SECONDS = 1.0
-"""Of a rare alert on a machine that does other things too; an alert lingers for 0.08 s."""
+"""Of a rare alert on a machine that does other things too; an alert lingers for 0.06 s."""
 
 
 def test_rare_alerts_go_through_and_verbatim_plus_counted_is_what_was_received_through_a_kill(

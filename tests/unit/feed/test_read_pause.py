@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.feed.read_pause import BACKLOG_BYTES, GULP_BYTES, ConnectionPause, ReadPause, connected_to
+from otelbridge.feed.read_pause import BACKLOG_BYTES, GULP_BYTES, ConnectionPause, ReadPause, connected_to, pause_beside
 from otelbridge.net.address import Address
 
 SECOND = 1_000_000_000
@@ -31,6 +31,13 @@ def test_a_reader_pauses_at_the_rates_of_a_node(rate: int) -> None:
 @pytest.mark.parametrize("rate", [1, 20, 10_000, 30_000])
 def test_it_reads_on_where_a_pause_gathers_nothing_or_every_moment_counts(rate: int) -> None:
     assert set(pauses_at(rate)) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("linger", "longest", "pause"), [(0.2, 0.05, 0.05), (0, 0.05, 0.025), (60, 0.1, 0.1), (0, 0, 0)]
+)
+def test_who_does_not_linger_waits_no_longer_in_the_socket(linger: float, longest: float, pause: float) -> None:
+    assert pause_beside(linger, longest) == pause
 
 
 def test_a_burst_ends_the_pauses_before_it_is_a_second_old() -> None:
