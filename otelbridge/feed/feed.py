@@ -151,9 +151,12 @@ class Feed:
         """So many nodes are told apart from now on; those heard first are forgotten."""
         self._nodes.max_nodes = max_nodes
 
-    def nodes_last_seen(self) -> dict[tuple[str, str], int]:
-        """Upstream and node to the Unix time in nanoseconds of its last event."""
-        return self._nodes.last_seen()
+    def nodes_last_seen(self) -> dict[str, int]:
+        """Node to the Unix time in nanoseconds of its last event, whichever upstream has brought it."""
+        latest: dict[str, int] = {}
+        for (_, node), unix_nano in self._nodes.last_seen().items():
+            latest[node] = max(unix_nano, latest.get(node, 0))
+        return latest
 
     def _record(self, gap: Gap | None) -> None:
         if gap is None:

@@ -1,4 +1,4 @@
-"""Monitors one connection from its first health check to its loss, and detects that the upstream stood still.
+"""Monitors one connection from its first health check to its loss, and detects that it, or the bridge, stood still.
 
 `Monitor` runs on the subscription's thread. It returns when asked to stop, and raises `ConnectionLostError` when there
 is nothing left to watch. "Subscribed" means that a health check was answered after the Watch calls were started:
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -34,16 +35,20 @@ from otelbridge.telemetry.events import (
 from otelbridge.telemetry.supervisor import Pulse
 
 LATE_SECONDS = 0.8
-"""An answer that took so long was held up: health checks are answered within milliseconds."""
+"""An answer that took so much longer than others was held up: health checks are answered within milliseconds."""
+USUAL_ANSWERS = 3
+"""The quickest of so many says what is usual on this line: one stall after another is none of them."""
 STALL_SECONDS = 4.5
 """Shorter stalls lose nothing: nodes drop a relay that leaves their ping unanswered 6 s after the last sign of life."""
 NODES_DROP_SECONDS = 6.0
 PROBE_SECONDS = 3.0
-"""After so long without a sign of life a health check is sent ahead of time: a stall of 5 s holds it up for one."""
-PROBE_FOR_SECONDS = 300.0
-"""After so long without any event a stall loses next to nothing, and the usual health checks have to do."""
+"""After so long without a sign of life a health check is sent ahead of time: a stall of 5 s holds it up for one.
+However long the silence is: what ends it may be what the upstream stands still over."""
 
 NANOSECONDS = 1_000_000_000
+
+ELAPSED_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""It goes on while the machine is suspended, and nobody sets it."""
 
 
 class Stall(NamedTuple):
@@ -70,33 +75,42 @@ def after_silence(answered: int) -> Stall:
     return Stall(answered, answered + int(NODES_RETURN_SECONDS * NANOSECONDS), detail)
 
 
+def own_pause(seconds: float, now: int) -> Stall:
+    """What a pause of the bridge's own means: what it is sent meanwhile seems to come at its end, and not all comes."""
+    return Stall(now - int(seconds * NANOSECONDS), now, f"The bridge itself stood still for {seconds:.1f} s.")
+
+
 class StallDetector:
-    """Looks at one connection once a second and at each answer. All times are Unix time in nanoseconds."""
+    """Looks at one connection once a second and at each answer. All times are Unix time in nanoseconds.
+
+    What is later than now was before the clock was set back, and tells nothing.
+    """
 
     def __init__(self, now: int) -> None:
+        self._took: deque[int] = deque(maxlen=USUAL_ANSWERS)
+        """The latest answers, in nanoseconds."""
         self._last_answer = now
         self._last_event = 0
+        self._began = now
         self._silence = (now, now)
-        """The latest silence of some length that has ended: from one event to the next."""
+        """The latest silence of some length that has ended: from one event, or the beginning, to the next event."""
 
     def look(self, last_event: int) -> None:
         """Takes in when the last event was received, 0 for never."""
-        if last_event <= self._last_event:
+        if last_event == self._last_event:
             return
-        before, self._last_event = self._last_event, last_event
+        before, self._last_event = _latest(last_event, self._last_event, self._began), last_event
         if before and last_event - before >= STALL_SECONDS * NANOSECONDS:
             self._silence = (before, last_event)
 
-    def wants_probe(self, now: int, asked: int) -> bool:
+    def wants_probe(self, now: int, *asked: int) -> bool:
         """Whether there was no sign of life for a while, and no health check was sent lately to tell why.
 
         Args:
             now: the time.
-            asked: when the last health check was sent.
+            asked: when the last health checks were sent.
         """
-        if now - self._last_event > PROBE_FOR_SECONDS * NANOSECONDS:
-            return False
-        return now - max(asked, self._last_event) >= PROBE_SECONDS * NANOSECONDS
+        return now - _latest(now, *asked, self._last_event) >= PROBE_SECONDS * NANOSECONDS
 
     def answered(self, asked: int, now: int) -> Stall | None:
         """A health check was answered; the stall that this ends, if it is one.
@@ -106,12 +120,19 @@ class StallDetector:
             now: when the answer came.
         """
         before, self._last_answer = self._last_answer, now
-        if (now - asked) / NANOSECONDS < LATE_SECONDS:
+        usual, took = min(self._took, default=0), now - asked
+        self._took.append(took)
+        if (took - usual) / NANOSECONDS < LATE_SECONDS:
             return None
-        started, resumed = self._silence
-        if resumed < asked:  # no silence has ended since: it goes on, or there was none
-            started = max(before, self._last_event)
+        silent_from, resumed = self._silence
+        if not asked <= resumed <= now:  # no silence has ended since: it goes on, or there was none
+            silent_from = self._last_event
+        started = _latest(now, before, silent_from) or asked
         return stall_until(started, now) if (now - started) / NANOSECONDS >= STALL_SECONDS else None
+
+
+def _latest(now: int, *moments: int) -> int:
+    return max((moment for moment in moments if moment <= now), default=0)
 
 
 FAILED_PAUSE_SECONDS = 2.0
@@ -203,6 +224,7 @@ class Monitor:
                 if not message.alive and not self._total_events():
                     raise failed_step(step, message.code, message.why)
                 if message.alive:
+                    self._note_answer(message)
                     self._hear(message)
                 return
 
@@ -224,12 +246,14 @@ class Monitor:
         Raises:
             ConnectionLostError: there is nothing left to watch.
         """
-        now = time.monotonic()
+        now, turned = time.monotonic(), time.clock_gettime(ELAPSED_CLOCK)
         self._ask_at = now + self.connection.heartbeat.pause_seconds()
         while not self._stopping.is_set():
             message = self.connection.next_message(self._next_timer() - time.monotonic())
             self._pulse.beat()
-            now = time.monotonic()
+            now, before, turned = time.monotonic(), turned, time.clock_gettime(ELAPSED_CLOCK)
+            if turned - before >= STALL_SECONDS:  # with timers of a second
+                self._record_stall(own_pause(turned - before, time.time_ns()), self.connection.events)
             if isinstance(message, StreamEnd):
                 self._note(message)
             elif isinstance(message, Answer):
@@ -312,8 +336,8 @@ class Monitor:
         """A silence against the usual is asked about at once."""
         now = time.time_ns()
         self._detector.look(self.connection.last_event_unix_nano)
-        asked = max(self._asked_unix_nano, self._probed_unix_nano)
-        if not self._probing and self._asked_events is None and self._detector.wants_probe(now, asked):
+        asked = self._asked_unix_nano, self._probed_unix_nano
+        if not self._probing and self._asked_events is None and self._detector.wants_probe(now, *asked):
             self._probing, self._probed_unix_nano = True, now
             self._events_when_probed = self.connection.events
             self.connection.ask(probe=True)

@@ -108,7 +108,7 @@ def _subscription_states(components: Components) -> Observed:
 
 def _nodes_last_seen(components: Components) -> Observed:
     seen = components.feed.nodes_last_seen()
-    return [(unix_nano / NANOSECONDS, {names.NODE: node}) for (_, node), unix_nano in seen.items()]
+    return [(unix_nano / NANOSECONDS, {names.NODE: node}) for node, unix_nano in seen.items()]
 
 
 def _sanitized(components: Components) -> Observed:
@@ -185,7 +185,7 @@ def _alerts(components: Components) -> Observed:
 def heard_of(components: Components) -> dict[Subject, float]:
     """Of each node, namespace and policy, something that changes with every event of it."""
     nodes = components.feed.nodes_last_seen()
-    found: Counter[Subject] = Counter({Subject(Kind.NODE, node): seen for (_, node), seen in nodes.items()})
+    found: Counter[Subject] = Counter({Subject(Kind.NODE, node): seen for node, seen in nodes.items()})
     for workload, (_, _, _, policy), alerts in components.mapper.tally.alert_counts():
         if workload is not None and workload[0]:
             found[Subject(Kind.NAMESPACE, workload[0])] += alerts

@@ -17,6 +17,7 @@ from otelbridge.simulator.endpoint_inbox import attributes
 from otelbridge.simulator.events import stamp_sequence, stamp_time
 from otelbridge.simulator.faults import act_of, parse_fault
 from otelbridge.simulator.generator import generate
+from otelbridge.simulator.manners import RELAY, Profile
 from otelbridge.simulator.nodes import Nodes
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from otelbridge.simulator.upstream import Relay
@@ -146,10 +147,10 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
+def stage(folder: Path, profile: Profile = RELAY) -> Iterator[Stage]:
     """Two nodes, a relay, the line to it, a bridge with its default settings, an endpoint."""
     with ExitStack() as stack:
-        relay = stack.enter_context(Relay())
+        relay = stack.enter_context(Relay(profile=profile))
         line = stack.enter_context(TcpProxy(relay.endpoint))
         nodes = stack.enter_context(Nodes(relay, NAMES))
         endpoint = stack.enter_context(OtlpEndpoint())

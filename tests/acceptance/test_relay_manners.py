@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from otelbridge.simulator.manners import NODE
 from tests.acceptance.relay_manners import NAMES, stage
 from tests.oracle import GAP_SLACK_NANOS
 from tests.waiting import eventually
@@ -52,4 +56,28 @@ def test_kubearmors_own_shutdown_and_a_relay_that_is_terminated_leave_no_silent_
             why="each stretch has its record",
         )
         assert {gap.cause for gap in relay.gaps()} == {"disconnect"}
+        assert relay.bridge.balances()
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped meanwhile", "not dropped"])
+def test_a_bridge_that_stands_still_itself_leaves_no_silent_gap(dropped: bool, tmp_path: Path) -> None:
+    with stage(tmp_path, replace(NODE, ping_timeout_seconds=1 if dropped else 30)) as relay:
+        with relay.publishing(per_second_and_node=20):
+            relay.pause(4)
+            relay.bridge.process.freeze()
+            relay.pause(8)
+            relay.bridge.process.thaw()
+            relay.pause(1)
+            relay.bridge.wait_until_watching()
+            relay.pause(2)
+        eventually(
+            lambda: (
+                relay.gaps()
+                and bool(relay.missing()) is dropped
+                and not relay.silently_missing(slack_nanos=GAP_SLACK_NANOS)
+            ),
+            within_seconds=15,
+            why="each stretch has its record",
+        )
+        assert {gap.cause for gap in relay.gaps()} - {"disconnect", "heartbeat_loss"} == {"stall"}
         assert relay.bridge.balances()

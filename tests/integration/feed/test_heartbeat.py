@@ -158,3 +158,20 @@ def test_an_answer_without_a_message_is_no_answer_and_hangs_nothing(standard: bo
     finally:
         over.set()
         server.stop(0).wait()
+
+
+def test_a_stall_is_recorded_though_nothing_was_ever_heard_before(relay: Relay) -> None:
+    with TcpProxy(relay.endpoint) as proxy, running(settings_for(proxy.endpoint)) as run:
+        first = run.until_watching().connection_id
+        proxy.hold()
+        held = time.time_ns()
+        eventually(lambda: time.time_ns() - held > 6 * NANOSECONDS, why="a stall between two of the usual checks")
+        relay.publish(Stream.ALERTS, b"it begins while the relay stands still")
+        proxy.open()
+        opened = time.time_ns()
+        eventually(lambda: len(run.suspected()) == 3, why="one record a stream")
+        for gap in run.suspected():
+            assert gap.cause is GapCause.STALL
+            assert gap.started_unix_nano <= held
+            assert opened <= gap.ended_unix_nano
+        assert run.status.connection_id == first

@@ -32,6 +32,8 @@ from tests.waiting import eventually
 QUICK = {"interval_seconds": 0.5, "timeout_seconds": 1}
 LADDER = {"initial_seconds": 1, "max_seconds": 30}
 """As by default."""
+LEAST_IDLE_SECONDS = 5.0
+"""Nobody gives a connection less; what is usual is 60."""
 PAGE = b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\r\n<html></html>"
 
 
@@ -132,6 +134,24 @@ def test_a_balancer_that_keeps_streams_open_while_its_server_is_gone_is_given_up
             assert gap.cause is GapCause.DISCONNECT
             assert gap.started_unix_nano <= gone
         assert run.suspected() == [], "it answered all the time: no node can have dropped it for its silence"
+
+
+def test_a_balancer_that_ends_idle_connections_finds_none_with_the_default_settings() -> None:
+    with Relay() as relay, TcpProxy(relay.endpoint) as proxy, running(settings_for(proxy.endpoint)) as run:
+        run.until_watching()
+        began = changed = time.monotonic()
+        passed, longest = proxy.counts().passed_bytes, 0.0
+
+        def watched_for_long() -> bool:
+            nonlocal changed, passed, longest
+            now, so_far = time.monotonic(), proxy.counts().passed_bytes
+            if so_far != passed:
+                longest, changed, passed = max(longest, now - changed), now, so_far
+            return now - began >= 3 * LEAST_IDLE_SECONDS
+
+        eventually(watched_for_long, within_seconds=60)
+        assert max(longest, time.monotonic() - changed) < LEAST_IDLE_SECONDS
+        assert run.gaps() == run.suspected() == []
 
 
 def heard_every_50_ms() -> PolicingRelay:

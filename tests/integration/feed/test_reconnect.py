@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
-from otelbridge.feed import gap_tracker
+from otelbridge.feed import gap_tracker, monitor
 from otelbridge.feed.gap_tracker import NANOSECONDS
 from otelbridge.feed.model import StreamState, SubscriptionState
 from otelbridge.feed.status_codes import ErrorClass, classify
@@ -22,7 +22,8 @@ from otelbridge.telemetry.events import (
     StreamLost,
     UpstreamRecovered,
 )
-from tests.integration.feed.running import running, settings_for
+from otelbridge.telemetry.supervisor import Pulse
+from tests.integration.feed.running import Running, running, settings_for
 from tests.waiting import eventually
 
 
@@ -319,3 +320,33 @@ def test_the_bridge_is_back_as_soon_as_the_port_answers_and_not_when_its_wait_is
         relay.start()
         run.until_watching()
         assert time.monotonic() - started < 4
+
+
+def test_a_server_that_closes_a_young_connection_is_not_come_back_to_because_its_port_answers(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint, retry={"initial_seconds": 4, "max_seconds": 4})) as run:
+        run.until_watching()
+        relay.end_streams(grpc.StatusCode.UNAVAILABLE)
+        eventually(lambda: len(run.of(ConnectionAttempted)) == 2)
+        waited = run.of(ConnectionAttempted)[1].started_unix_nano - run.of(ConnectionEnded)[0].ended_unix_nano
+        assert waited / NANOSECONDS >= run.of(RetryScheduled)[0].delay_seconds >= 2
+
+
+def readers(run: Running) -> list[Pulse]:
+    return [pulse for pulse in run.feed.pulses() if pulse.name.startswith("read ")]
+
+
+def test_of_streams_that_end_together_the_gentlest_end_decides(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "SETTLE_SECONDS", 2.0)  # together, however busy the machine is
+    with running(settings_for(relay.endpoint)) as run:
+        before = run.until_watching().connection_id
+        relay.end_streams(grpc.StatusCode.UNAVAILABLE, streams=[Stream.ALERTS])
+        eventually(lambda: len(readers(run)) == 2, why="it has come")
+        relay.end_streams(grpc.StatusCode.PERMISSION_DENIED, streams=[Stream.LOGS, Stream.MESSAGES])
+        run.until_watching_anew(before)
+        assert run.states() == ["connecting", "watching", "waiting", "connecting", "watching"]
+
+
+def test_a_reader_that_waits_for_an_event_is_not_taken_for_one_that_stands_still(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint)) as run:
+        run.until_watching()
+        assert [pulse.age_seconds() for pulse in readers(run)] == [0.0] * 3

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from otelbridge.feed.feed import ABSENCES, Membership
+from otelbridge.feed.feed import ABSENCES, Feed, Membership
+from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Address
+from tests.buffers import OpenBuffer
 
 
 def at(*ips: str) -> list[Address]:
@@ -30,3 +32,16 @@ def test_an_address_that_comes_back_in_time_stays() -> None:
     for _ in range(5):
         assert membership.changes(at("1.1.1.1")) == ([], [])
         assert membership.changes(at("1.1.1.1", "2.2.2.2")) == ([], [])
+
+
+def test_a_node_that_two_upstreams_bring_was_last_seen_when_the_later_of_them_brought_it() -> None:
+    feed = Feed(
+        FeedSettings(),
+        buffer=OpenBuffer(1_000, 1_000_000),
+        tell=lambda _: None,
+        record_gap=lambda _: None,
+        version="9.9",
+    )
+    feed.heard("a:1", {"node": 5})
+    feed.heard("b:1", {"node": 3})
+    assert feed.nodes_last_seen() == {"node": 5}

@@ -63,35 +63,67 @@ def test_on_a_quiet_stream_a_late_answer_counts_from_the_answer_before() -> None
     assert detector.answered(nanos(30), nanos(34)) == stall_until(nanos(15.01), nanos(34))
 
 
-def test_a_silence_is_asked_about_every_three_seconds_and_not_for_ever() -> None:
+def test_a_silence_is_asked_about_every_three_seconds_however_long_it_is() -> None:
     detector = flowing(30.0)
     assert not detector.wants_probe(nanos(32), nanos(15))
     assert not detector.wants_probe(nanos(35), nanos(33))
     assert detector.wants_probe(nanos(36), nanos(33))
-    assert not detector.wants_probe(nanos(331), nanos(33))
+    assert not detector.wants_probe(nanos(90_002), nanos(90_000))
+    assert detector.wants_probe(nanos(90_003), nanos(90_000))
 
 
-def test_a_stream_that_never_brought_an_event_is_not_asked_about() -> None:
-    assert not StallDetector(nanos(0)).wants_probe(nanos(60), nanos(45))
+def test_a_stream_that_never_brought_an_event_is_asked_about_too() -> None:
+    assert StallDetector(nanos(0)).wants_probe(nanos(60), nanos(45))
 
 
-@pytest.mark.parametrize("pause", [0.05, 0.5, 1.0, 4.0, 20.0, 60.0])
+def test_a_clock_that_was_set_back_hides_no_stall_and_does_not_bring_a_probe_every_second() -> None:
+    detector = flowing(90_000.0)
+    assert detector.answered(nanos(90_000), nanos(90_000)) is None
+    assert not detector.wants_probe(nanos(12), nanos(10))
+    assert detector.wants_probe(nanos(13), nanos(10))
+    assert detector.answered(nanos(5), nanos(10)) == stall_until(nanos(5), nanos(10)), "as far as the clock can tell"
+    assert detector.answered(nanos(10), nanos(10.01)) is None
+    assert detector.answered(nanos(13), nanos(18)) == stall_until(nanos(10.01), nanos(18))
+    detector.look(nanos(20))
+    assert not detector.wants_probe(nanos(22), nanos(13)), "what has come since counts again"
+
+
+def test_a_line_that_always_takes_long_is_none_that_stands_still() -> None:
+    detector = StallDetector(nanos(0))
+    for asked in (0, *range(15, 600, 15)):
+        assert detector.answered(nanos(asked), nanos(asked + 1.0)) is None
+    assert detector.answered(nanos(600), nanos(608)) == stall_until(nanos(586), nanos(608))
+
+
+@pytest.mark.parametrize(
+    ("pause", "quiet"), [*((pause, 0) for pause in (0.05, 0.5, 1.0, 4.0, 20.0, 60.0)), (50_000.0, 290), (50_000.0, 600)]
+)
 @pytest.mark.parametrize("seconds", [5.0, 6.5, 9.0, 14.0])
-def test_a_stall_is_found_at_whatever_pace_events_come(pause: float, seconds: float) -> None:
+def test_a_stall_is_found_at_whatever_pace_events_come(pause: float, quiet: int, seconds: float) -> None:
     for seed in range(50):
-        missed = stalls_missed(Random(seed), pause=pause, seconds=seconds)
+        missed = stalls_missed(Random(seed), pause=pause, seconds=seconds, after=40 + quiet)
         assert not missed, f"seed {seed}: {missed}"
 
 
-def stalls_missed(random: Random, *, pause: float, seconds: float) -> str:
+@pytest.mark.parametrize("seconds", [5.0, 6.5, 9.0, 14.0])
+def test_a_stall_is_found_though_the_first_event_of_all_ends_it_and_claims_no_more_than_three_seconds_before(
+    seconds: float,
+) -> None:
+    for seed in range(50):
+        missed = stalls_missed(Random(seed), pause=0.05, seconds=seconds, after=400, silent_before=True)
+        assert not missed, f"seed {seed}: {missed}"
+
+
+def stalls_missed(random: Random, *, pause: float, seconds: float, after: int, silent_before: bool = False) -> str:
     """A simulated connection that stands still for so long: empty where a record covers it.
 
     Looks are a second apart, the usual health checks 15 s; whatever is sent during the stall is answered after it.
     """
-    detector, began = StallDetector(nanos(0)), 40 + random.uniform(0, 15)
+    detector, began = StallDetector(nanos(0)), after + random.uniform(0, 15)
     ended, found = began + seconds, []
-    last_event, next_event, next_usual, asked, waiting = 1.0, 1.0, 15.0, 0.0, False
-    for step in range(20 * 75):
+    last_event = next_event = ended if silent_before else 1.0
+    next_usual, asked, waiting = 15.0, 0.0, False
+    for step in range(20 * (after + 35)):
         at = step / 20
         stalled = began <= at < ended
         if at >= next_event:
@@ -99,14 +131,19 @@ def stalls_missed(random: Random, *, pause: float, seconds: float) -> str:
             last_event = last_event if stalled else at
         if waiting and not stalled:
             waiting = False
-            detector.look(nanos(last_event))
+            if at >= last_event:
+                detector.look(nanos(last_event))
             found.append(detector.answered(nanos(asked), nanos(at)))
         if step % 20 == 0:
-            detector.look(nanos(last_event))
+            if at >= last_event:
+                detector.look(nanos(last_event))
             usual = at >= next_usual
             if not waiting and (usual or detector.wants_probe(nanos(at), nanos(asked))):
                 waiting, asked, next_usual = True, at, at + 15 if usual else next_usual
-    covered = any(stall and stall.started <= nanos(began) and stall.ended >= nanos(ended) for stall in found)
+    earliest = nanos(began - 4) if silent_before else 0
+    covered = any(
+        stall and earliest <= stall.started <= nanos(began) and stall.ended >= nanos(ended) for stall in found
+    )
     return "" if covered else f"{began:.1f} to {ended:.1f}, found {[stall for stall in found if stall]}"
 
 
