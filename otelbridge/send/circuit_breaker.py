@@ -9,7 +9,7 @@
 | any | UNAVAILABLE, 503, a reset | delayed; unchanged for some in a row where such runs come to nothing all the time |
 | delayed | the probe meets one of these | unchanged for up to 4 in a row, then a longer delay |
 | delayed or held by a request under suspicion | there is another | that one is the probe, at once |
-| delayed or held | a smaller probe would tell whether size is to blame | unchanged; that one goes at once |
+| any | a smaller request would tell whether size is to blame | unchanged; that one goes at once |
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class CircuitBreaker:
             self._give_back(permit)
             if permit.era != self._era:
                 return None
-            if smaller and permit.probe and not (isinstance(outcome, RetryLater) and outcome.after_seconds):
+            if smaller and not (isinstance(outcome, RetryLater) and outcome.after_seconds):
                 self._next_try = self._clock()
                 self._changed.notify_all()
                 return None

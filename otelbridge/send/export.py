@@ -103,6 +103,7 @@ class Export:
         """
         most, without = 1 if probing else self._parallel, self._streams_out
         with self._lock:
+            self._unaccepted.release_too_large()
             suspects: list[Lease] = []
             if self._apart.due and not (probing and self._context.queue.has_work()):
                 suspects = self._apart.taken(most, without=without)
@@ -306,28 +307,30 @@ class Export:
                     self._accept(job, outcome, seconds, round_)
                 case TooLarge() | Refused():
                     self._unaccepted.refuse(job, outcome, round_)
-                case RetryLater(perhaps_its_own_fault=True):
-                    self._unaccepted.stumble(job, outcome, round_)
-                    round_.pause_seconds = min(MAX_PAUSE_SECONDS, seconds * PAUSE_SHARE)
-                case Hold(code=code, why=why) if code in PERHAPS_ITS_CONTENT and self._unaccepted.others_pass(
-                    job, round_
-                ):
-                    self._unaccepted.stumble(job, RetryLater(code=code, why=why, perhaps_its_own_fault=True), round_)
-                case Hold(code=code) if (
-                    code in PERHAPS_ITS_CONTENT and self._unaccepted.accepted_once and job.part is None
-                ):
-                    round_.failure, round_.failed = outcome, job.lease
-                    self._unaccepted.put_apart(job.lease)
                 case RetryLater() | Hold():
-                    timed_out = outcome.code in TIMEOUT_CODES
-                    round_.smaller |= self._size.failed(job.request_bytes, job.records, timed_out=timed_out)
-                    if round_.failure is None or _weight(outcome) > _weight(round_.failure):
-                        round_.failure, round_.failed = outcome, job.lease
-                    if job.part is None:
-                        self._unaccepted.give_back(job.lease, outcome)
-                    round_.pause_seconds = min(MAX_PAUSE_SECONDS, seconds * PAUSE_SHARE)
+                    self._failed(job, outcome, seconds, round_)
             if job.part is not None:
                 job.part.under_way -= 1
+
+    def _failed(self, job: Job, outcome: RetryLater | Hold, seconds: float, round_: Round) -> None:
+        unaccepted, code = self._unaccepted, outcome.code
+        round_.pause_seconds = min(MAX_PAUSE_SECONDS, seconds * PAUSE_SHARE)
+        firewall = isinstance(outcome, Hold) and code in PERHAPS_ITS_CONTENT
+        round_.smaller |= self._size.failed(
+            job.request_bytes, job.records, timed_out=code in TIMEOUT_CODES, at_first=firewall
+        )
+        if isinstance(outcome, RetryLater) and outcome.perhaps_its_own_fault:
+            unaccepted.stumble(job, outcome, round_)
+        elif firewall and unaccepted.others_pass(job, round_):
+            unaccepted.stumble(job, RetryLater(code=code, why=outcome.why, perhaps_its_own_fault=True), round_)
+        elif firewall and unaccepted.accepted_once and job.part is None:
+            round_.failure, round_.failed = outcome, job.lease
+            unaccepted.put_apart(job.lease)
+        else:
+            if round_.failure is None or _weight(outcome) > _weight(round_.failure):
+                round_.failure, round_.failed = outcome, job.lease
+            if job.part is None:
+                unaccepted.give_back(job.lease, outcome)
 
     def _accept(self, job: Job, outcome: Accepted, seconds: float, round_: Round) -> None:
         context, number, part = self._context, job.lease.batch_ids[0], job.part

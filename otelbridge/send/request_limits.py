@@ -9,6 +9,7 @@
 | accepted, but a larger one would need more than half of the deadline | stays; falls where time grows with size |
 | too large | half of what was sent, remembered |
 | failed twice in a row, or as often as small requests do by chance | one small request, as a probe; then a quarter |
+| failed once, as firewalls answer | the same, once |
 | ... the probe was accepted | half of what failed is the ceiling, remembered; grows up to it |
 | the deadline passed | a quarter: the endpoint may have stored what it was sent, so little is left in doubt |
 
@@ -108,15 +109,23 @@ class RequestSize:
         self._blame(self._size_of(request_bytes, records))
         self._share = self._ceiling
 
-    def failed(self, request_bytes: int, records: int, *, timed_out: bool) -> bool:
-        """A request failed, and may succeed later. Returns whether a smaller one, sent now, tells why."""
+    def failed(self, request_bytes: int, records: int, *, timed_out: bool, at_first: bool = False) -> bool:
+        """A request failed, and may succeed later. Returns whether a smaller one, sent now, tells why.
+
+        Args:
+            request_bytes: how large it was.
+            records: how many it held.
+            timed_out: it may have been stored.
+            at_first: the first of several failures is enough to try a smaller one, unless small ones fail by chance.
+        """
         size, before = self._size_of(request_bytes, records), self._share
+        at_first = at_first and self._smallest_failed == math.inf
         self._smallest_failed = min(self._smallest_failed, size)
         self._failures += 1
         self._count_small(size, failed=not timed_out)
         if timed_out:
             self._share = max(LEAST_SHARE, min(before, size / 4))
-        elif records > 1 and self._failures >= max(FAILURES_UNTIL_PROBE, self._failures_by_chance()):
+        elif records > 1 and self._failures >= max(1 if at_first else FAILURES_UNTIL_PROBE, self._failures_by_chance()):
             self._failures = 0
             self._share = max(LEAST_SHARE, min(before, self._first, size / 4))
         return not timed_out and self._share < before

@@ -160,6 +160,13 @@ class Unaccepted:
             return False
         return True
 
+    def release_too_large(self) -> None:
+        """Suspects larger than the limit go back to the queue, to be sent in smaller requests."""
+        for lease in [one for one in self.apart.suspects if one.records > 1 and self.size.share_of(one) > 1]:
+            self.apart.forget([lease])
+            self.suspects.dismiss(lease.batch_ids[0])
+            self._context.queue.settle(lease, RetryLater(code="", why=""))
+
     def set_suspected_apart(self, round_: Round) -> None:
         """The records of suspected sources are sent in small groups, those of all others together."""
         lease = round_.pending[0]
@@ -424,8 +431,6 @@ class Unaccepted:
 
     def tell_failure(self, failure: RetryLater | Hold, lease: Lease, delay: float) -> None:
         """The endpoint is delayed or held now, because of this lease."""
-        if isinstance(failure, RetryLater) and failure.perhaps_its_own_fault:
-            self.size.failed(lease.request_bytes, lease.records, timed_out=False)
         event = DeliveryHeld if isinstance(failure, Hold) else DeliveryDelayed
         why = f"{failure.why}; {failure.cure}" if isinstance(failure, Hold) else failure.why
         self._context.tell(

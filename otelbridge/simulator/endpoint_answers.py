@@ -382,6 +382,14 @@ ZOO: Mapping[str, Kind] = {
         "504, DEADLINE_EXCEEDED above 16 KiB",
         _if_large(Status(code=grpc.StatusCode.DEADLINE_EXCEEDED, details="timed out"), limit_bytes=SMALL_BYTES),
     ),
+    "fails-large": Kind(
+        "500, INTERNAL above 16 KiB",
+        _if_large(Status(code=grpc.StatusCode.INTERNAL, details="oops"), limit_bytes=SMALL_BYTES),
+    ),
+    "forbids-large": Kind(
+        "403, PERMISSION_DENIED above 16 KiB, as firewalls answer what is too large for them to look into",
+        _if_large(Status(code=grpc.StatusCode.PERMISSION_DENIED, details="forbidden"), limit_bytes=SMALL_BYTES),
+    ),
     "slow-by-size": Kind("needs 10 ms a record", lambda: _slow_by_size),
     # Failures by chance, and records that are bad for good.
     "flaky-20": Kind("500, INTERNAL to 20 % of the requests, whatever they hold", _by_chance(0.2)),

@@ -72,6 +72,8 @@ ROWS: dict[str, Row] = {
     "busy-when-large": Row(),
     "throttles-large": Row(),
     "times-out-large": Row(),
+    "fails-large": Row(),
+    "forbids-large": Row(),
     "slow-by-size": Row(),
     "flaky-20": Row(),
     "flaky-50": Row(),

@@ -92,7 +92,7 @@ def test_what_was_packed_arrives_as_it_was(endpoint: OtlpEndpoint, way: Way, par
 
 def test_workers_deliver_packed_batches_through_all_codes(road: Road, endpoint: OtlpEndpoint, way: Way) -> None:
     codes = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED)
-    endpoint.answers = in_turn([*[Status(code=code) for code in codes], Partial(rejected=2)])
+    endpoint.answers = in_turn([Partial(rejected=2), *[Status(code=code) for code in codes]])
     protocol, compression = way
     names = [f"r{n}" for n in range(400)]
     for n in range(0, 400, 40):

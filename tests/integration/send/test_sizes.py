@@ -20,13 +20,15 @@ RECORDS = [f"r{n}" for n in range(1200)]
 SMALL = 16 * 1024
 """Less than the first request may hold."""
 REFUSALS: dict[str, Answer] = {
-    **{str(status): Http(status=status, body=b"no") for status in (429, 503, 504, 524)},
+    **{str(status): Http(status=status, body=b"no") for status in (403, 404, 429, 500, 503, 504)},
     **{
         code.name: Status(code=code, details="no")
         for code in (
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             grpc.StatusCode.DEADLINE_EXCEEDED,
             grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.INTERNAL,
+            grpc.StatusCode.PERMISSION_DENIED,
         )
     },
 }
@@ -49,6 +51,18 @@ def test_a_size_that_never_passes_is_found_within_seconds(road: Road, name: str)
         road.closing.close()
         arrived = Counter(bodies_of(endpoint.log_records()))
     assert arrived == Counter(RECORDS)
+    assert workers.status().dead_letter_records == 0
+
+
+@pytest.mark.parametrize("name", ["403", "500", "INTERNAL"])
+def test_one_batch_with_nothing_to_compare_it_with_is_sent_in_pieces(road: Road, name: str) -> None:
+    with OtlpEndpoint(answers=above(SMALL, REFUSALS[name])) as endpoint:
+        road.put(batch_of(*RECORDS[:100], padding=200))
+        workers = road.start(endpoint, protocol=protocol_of(name), **SHIPPED)
+        eventually(lambda: road.held() == 0, within_seconds=10)
+        road.closing.close()
+        arrived = Counter(bodies_of(endpoint.log_records()))
+    assert arrived == Counter(RECORDS[:100])
     assert workers.status().dead_letter_records == 0
 
 

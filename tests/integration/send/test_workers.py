@@ -93,7 +93,7 @@ def test_bad_weather_is_waited_out(road: Road, endpoint: OtlpEndpoint, answer: A
     endpoint.answers = in_turn([answer] * 3)
     workers = road.start(endpoint)
     road.put(batch_of(*names(5)))
-    assert bodies_of(endpoint.wait_for_records(5, within=10)) == names(5)
+    assert sorted(bodies_of(endpoint.wait_for_records(5, within=10))) == names(5)
     eventually(lambda: workers.status().breaker.state is EndpointState.DELIVERING)
     assert workers.status().retries == 3
     assert ("DeliveryDelayed" in road.kinds()) is (answer is not INTERNAL)  # INTERNAL may be chance, or a record's
@@ -297,7 +297,7 @@ def test_credentials_that_are_taken_back_hold_everything(road: Road, endpoint: O
     for name in names(30):
         road.put(batch_of(name))
     eventually(lambda: workers.status().breaker.state is EndpointState.HELD)
-    assert endpoint.seen <= 1 + 2 + 1  # what was under way, and one more to see whether it is about the records
+    assert endpoint.seen <= 1 + 2 + 2  # what was under way, a smaller one and another, to see whether it is about these
     assert (road.held(), road.total(Account.REJECTED)) == (30, 0)
 
 

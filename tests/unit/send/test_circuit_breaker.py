@@ -74,7 +74,8 @@ THROTTLED = RetryLater(code="429", why="slow down")
 def test_a_smaller_probe_goes_at_once_and_lengthens_no_delay(outcome: RetryLater | Hold) -> None:
     clock = Clock()
     breaker = breaker_with(clock)
-    first = breaker.failed(permit(breaker), outcome, smaller=True)
+    assert breaker.failed(permit(breaker), outcome, smaller=True) is None
+    first = breaker.failed(permit(breaker), outcome)
     assert first is not None
     assert breaker.ask(within_seconds=0) is None
     clock.now += first
