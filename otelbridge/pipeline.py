@@ -372,8 +372,9 @@ class Pipeline:
     ) -> None:
         self._buffer = buffer
         self._roads = roads
-        self._floods = Floods(gate.flood, queue.notes(NOTE).values(), now=time.monotonic())
-        self._encoder = EventEncoder(gate, mapper, latest, self._floods, roads)
+        self.floods = Floods(gate.flood, queue.notes(NOTE).values(), now=time.monotonic())
+        """Changed by its thread only."""
+        self._encoder = EventEncoder(gate, mapper, latest, self.floods, roads)
         self._mapper = mapper
         self._queue = queue
         self._tell = tell
@@ -426,8 +427,8 @@ class Pipeline:
             if self._mapper.processes is not None and mapper.processes is None:
                 self._spans += self._mapper.processes.due(0, all_of_them=True)
             self._mapper = mapper
-            self._floods.change(gate.flood)
-            self._encoder = EventEncoder(gate, self._mapper, self._latest, self._floods, self._roads)
+            self.floods.change(gate.flood)
+            self._encoder = EventEncoder(gate, self._mapper, self._latest, self.floods, self._roads)
         turn = self._made or self._make(draining=draining)
         if turn.batches or turn.postings:
             postings = [Posting(*key, records) for key, records in turn.postings.items()]
@@ -467,7 +468,7 @@ class Pipeline:
         if self._roads is not None:
             self._roads.commit()
         if turn.staged is not None:
-            self._floods.commit(turn.staged, self._encoder.now)
+            self.floods.commit(turn.staged, self._encoder.now)
             for kind, window in turn.staged.closed.items():
                 self._tell(FloodSummarised(kind=str(kind), events=window.count))
         self.redacted += turn.findings.redacted
@@ -575,7 +576,7 @@ class Pipeline:
     def _summarise_floods(self, turn: Turn, *, close_all: bool) -> None:
         """Puts the events of floods aside, and stages the windows that count them."""
         floods = turn.findings.floods
-        if not floods and not self._floods.windows:
+        if not floods and not self.floods.windows:
             return
         for kind, flooded in floods.items():
             events = len(flooded.records)
@@ -596,7 +597,7 @@ class Pipeline:
                 )
             )
         windows = {kind: flooded.window for kind, flooded in floods.items()}
-        turn.staged = self._floods.stage(windows, self._encoder.now, close_all=close_all)
+        turn.staged = self.floods.stage(windows, self._encoder.now, close_all=close_all)
         turn.notes = turn.staged.notes()
 
     def _encode_own(self, gaps: Sequence[Gap], turn: Turn) -> None:

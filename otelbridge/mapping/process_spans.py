@@ -148,14 +148,13 @@ class ProcessSpans:
         seen = (place, program, pid, parent_pid, vpid, parent_vpid, happened, is_command and act.passed)
         tree = self.tree
         process = tree.note(tuple.__new__(Sighting, seen), now, encoded_resource)
-        command = resource if is_command else source
-        if command and (is_command or not process.command_line):
-            tree.set_command_line(process, command[: self._limit + 1])  # what is cut is to be told
+        command = (resource if is_command else process.command_line or source) or process.command_line
         if act.denial and not process.denied:
             process.denied = act.denial
         uid = encoded[-UID_BYTES:]
         touched = self._touched(resource) if resource and not is_command and self._keep_raw else b""
-        tree.add_event(process, uid, b"".join((act.event, _EVENT_TIME(0x09, happened), self._uid_head, uid, touched)))
+        event = b"".join((act.event, _EVENT_TIME(0x09, happened), self._uid_head, uid, touched))
+        tree.add_event(process, uid, event, command[: self._limit + 1])  # what is cut is to be told
         ids = b"".join((encoded, process.trace.of_record, process.span_id))
         return tuple.__new__(Record, (stream, encoded_resource, ids, unix_nano))
 

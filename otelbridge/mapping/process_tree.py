@@ -194,6 +194,8 @@ class ProcessTree(Generic[T]):
         """Both in the order in which they were last spoken of."""
         self._due: list[T] = []
         self._open_bytes = 0
+        self.spans = self.orphans = self.early = 0
+        """Spans made; those of them whose parent is unknown; those that were made early for want of room."""
 
     def __len__(self) -> int:
         """Processes that are not sent yet."""
@@ -233,21 +235,27 @@ class ProcessTree(Generic[T]):
         self._learn(process, seen, now)
         return process
 
-    def add_event(self, process: Process, uid: bytes, encoded: bytes) -> None:
-        """Adds an event to an open process; the same one again, or one too many, changes nothing."""
+    def add_event(self, process: Process, uid: bytes, encoded: bytes, command_line: str) -> None:
+        """Adds an event to an open process; the same one again, or one too many, changes nothing.
+
+        Args:
+            process: from `note`.
+            uid: the event's.
+            encoded: the event.
+            command_line: what the process was started with, as far as is known by now.
+        """
+        size = len(command_line) - len(process.command_line)
+        process.command_line = command_line
         events = process.events
         if uid in events:
-            return
-        if len(events) >= MAX_EVENTS:
+            pass
+        elif len(events) < MAX_EVENTS:
+            events[uid] = encoded
+            size += len(encoded)
+        else:
             process.dropped_events += 1
-            return
-        events[uid] = encoded
-        self._grow(process, len(encoded))
-
-    def set_command_line(self, process: Process, text: str) -> None:
-        """What the process was started with."""
-        self._grow(process, len(text) - len(process.command_line))
-        process.command_line = text
+        process.size += size
+        self._open_bytes += size
 
     def _grow(self, process: Process, size: int) -> None:
         process.size += size
@@ -352,9 +360,9 @@ class ProcessTree(Generic[T]):
                 process.parent_pid = parent_pid
             elif parent.key[1]:  # it has lost this one since
                 parent = None
-        self._touch(process, unix_nano, now)
-        if parent is not None:
-            self._touch(parent, unix_nano, now)
+        for one in (process, parent):
+            if one is not None and (one.touched != now or unix_nano > one.end):
+                self._touch(one, unix_nano, now)
 
     def _touch(self, process: Process, unix_nano: int, now: float) -> None:
         """It lived at that moment."""
@@ -375,7 +383,7 @@ class ProcessTree(Generic[T]):
         _, program, pid, parent_pid, _, vpid, unix_nano, _ = seen
         trace = process.trace
         parent = self._known.get((trace.id, parent_pid))
-        if parent_pid <= 0 or parent_pid == pid or (parent is not None and _descends(parent, process)):
+        if parent_pid <= 0 or parent_pid == pid or (parent and process.parent and _descends(parent, process)):
             return self._root(trace, unix_nano, now)
         executable = program.parent_executable
         image = hash(executable) if executable else 0
@@ -415,6 +423,7 @@ class ProcessTree(Generic[T]):
             oldest = next(iter(self._open))
             if not (all_of_them or self.crowded or oldest.touched <= quiet):
                 break
+            self.early += oldest.touched > quiet and not all_of_them
             self._close(oldest)
         while len(self._sent) > MAX_SENT:
             self._forget(self._sent.popitem(last=False)[0])
@@ -425,6 +434,8 @@ class ProcessTree(Generic[T]):
         del self._open[process]
         self._open_bytes -= process.size
         self._due.append(self.finish(process))
+        self.spans += 1
+        self.orphans += process.parent_unknown
         process.is_open = False
         process.events = {}
         process.executable = process.command_line = ""

@@ -10,12 +10,14 @@ import base64
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from otelbridge import __version__
 from otelbridge.event import Gap, Stream
 from otelbridge.feed.buffer import BUFFER_FULL
 from otelbridge.feed.model import SubscriptionStatus
+from otelbridge.gate.flood import Floods
+from otelbridge.mapping.process_tree import ProcessTree
 from otelbridge.mapping.recent_events import Noted
 from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.send.workers import SendStatus
@@ -163,6 +165,29 @@ class RoadsDocument(TypedDict):
     roads: list[RoadDocument]
 
 
+class FloodDocument(TypedDict):
+    """One kind of event that is being counted instead of sent."""
+
+    kind: str
+    events: int
+    """In the window that is open."""
+    first_unix_seconds: float
+
+
+class ProcessTracesDocument(TypedDict):
+    """Processes as spans. Counts are since the start; every span's end is estimated."""
+
+    processes: int
+    """That are no spans yet."""
+    remembered: int
+    """Whose span was made, and that may still be parents."""
+    spans: int
+    orphans: int
+    """Spans whose parent nobody has named."""
+    early: int
+    """Spans made before their process was quiet: the bound was reached."""
+
+
 class LedgerDocument(TypedDict):
     """The ledger."""
 
@@ -238,6 +263,12 @@ class StatusDocument(TypedDict, total=False):
     ledger: LedgerDocument
     roads: RoadsDocument
     """Not there unless `feed.roads` says so."""
+    coverage: list[CoverageDocument]
+    """Not there unless `telemetry.coverage` says so."""
+    floods: list[FloodDocument] | None
+    """Those with most events; `null` unless `gate.flood` says so, which may change."""
+    process_traces: ProcessTracesDocument | None
+    """`null` unless `mapping.process_traces` says so, which may change."""
     gaps: list[GapDocument]
     history: list[EntryDocument]
     certificates: list[CertificateDocument]
@@ -413,6 +444,8 @@ def sections(components: Components, *, settings: Callable[[], Json], life: Life
         "queue": lambda: _queue(components),
         "delivery": lambda: _delivery(components),
         "ledger": lambda: _ledger(components),
+        "floods": lambda: floods_document(components.pipeline.floods),
+        "process_traces": lambda: _process_traces(components),
         "gaps": lambda: [gap_document(gap) for gap in components.telemetry.history.gaps()],
         "history": lambda: [entry_document(entry) for entry in components.telemetry.history.entries()],
         "certificates": lambda: _certificates(components),
@@ -460,6 +493,31 @@ def roads_document(roads: Roads) -> RoadsDocument:
         }
 
     return {"waiting": roads.waiting, "shed": roads.shed, "roads": [road(upstream) for upstream in roads.upstreams]}
+
+
+SHOWN_FLOODS = 30
+
+
+def floods_document(floods: Floods) -> list[FloodDocument] | None:
+    """What is being counted instead of sent, most events first."""
+    if not floods.on:
+        return None
+    windows = [(kind, window) for kind, (_, window) in floods.windows.copy().items()]
+    return [
+        {"kind": str(kind), "events": window.count, "first_unix_seconds": window.first_unix_nano / NANOSECONDS}
+        for kind, window in sorted(windows, key=lambda one: -one[1].count)[:SHOWN_FLOODS]
+    ]
+
+
+def process_traces_document(tree: ProcessTree[Any]) -> ProcessTracesDocument:
+    """What is known of processes."""
+    return {
+        "processes": len(tree),
+        "remembered": tree.remembered(),
+        "spans": tree.spans,
+        "orphans": tree.orphans,
+        "early": tree.early,
+    }
 
 
 def events_after(components: Components) -> Events | None:
@@ -540,6 +598,11 @@ def _queue(components: Components) -> QueueDocument:
 
 def _delivery(components: Components) -> list[DeliveryDocument]:
     return [delivery_document(components.workers.status())]
+
+
+def _process_traces(components: Components) -> ProcessTracesDocument | None:
+    processes = components.mapper.processes
+    return process_traces_document(processes.tree) if processes is not None else None
 
 
 def _ledger(components: Components) -> LedgerDocument:

@@ -46,6 +46,7 @@ def test_the_status_document_has_the_parts_that_its_type_says(tmp_path: Path) ->
             "status.show_events=10",
             "telemetry.disabled=true",
             "feed.roads=true",
+            "telemetry.coverage=true",
             "feed.endpoints=a,b",
         ]
     }

@@ -80,8 +80,10 @@ function show(status) {
   for (const id of ["subscriptions", "ledger", "queue", "delivery", "gaps", "roads", "coverage", "history", "probes", "certificates", "settings"]) {
     draw(id, status);
   }
-  place("events-section").hidden = !(status.events ?? []).length;
-  draw("events", status);
+  for (const [id, shown] of [["floods", status.floods], ["process_traces", status.process_traces], ["events", (status.events ?? []).length]]) {
+    place(`${id}-section`).hidden = !shown;
+    draw(id, status);
+  }
   before = status;
 }
 

@@ -222,6 +222,25 @@ export function roads(document) {
   return [table("Roads", [["Road"], ["Compared", "number"], ["Missed"], ["Unknown", "number"], ["Mostly of"], ["Never brought"]], rows)];
 }
 
+export function floods(document) {
+  if (!document.floods?.length) return [none("None now.")];
+  const rows = document.floods.map((one) => [make("span", { class: "mono" }, one.kind), count(one.events), clock(one.first_unix_seconds)]);
+  return [table("Floods", [["Kind"], ["Events in this minute", "number"], ["Since"]], rows)];
+}
+
+export function process_traces(document) {
+  const p = document.process_traces ?? {};
+  return [
+    facts(
+      ["Processes that are no spans yet", count(p.processes)],
+      ["Remembered as parents", count(p.remembered)],
+      ["Spans", `${count(p.spans)}, their ends estimated`],
+      ["Whose parent is unknown", count(p.orphans)],
+      ["Sent early, as the bound was reached", badge(count(p.early), p.early ? "warn" : "good")],
+    ),
+  ];
+}
+
 export function settings(document) {
   const flat = [];
   const walk = (path, value) => {

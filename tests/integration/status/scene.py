@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.feed.model import StateChange, StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.feed.roads import Roads
+from otelbridge.gate.flood import Floods
+from otelbridge.mapping.process_tree import ProcessTree
 from otelbridge.queue.checkpoint import Account, Ledger, Posting
 from otelbridge.queue.model import Depth
 from otelbridge.send.circuit_breaker import BreakerState, EndpointState
@@ -48,6 +50,8 @@ class Scene:
     logs: int = 0
     last_event: int = 0
     roads: Roads | None = None
+    floods: Floods | None = None
+    tree: ProcessTree[None] | None = None
     events: list[d.EventDocument] = field(default_factory=list)
     timeline: list[StateChange] = field(default_factory=list)
     pulse: Pulse = field(default_factory=lambda: Pulse("reader alerts"))
@@ -253,6 +257,8 @@ class Scene:
             },
             "events": lambda: list(self.events),
             "roads": lambda: d.roads_document(self.roads) if self.roads else None,
+            "floods": lambda: d.floods_document(self.floods) if self.floods else None,
+            "process_traces": lambda: d.process_traces_document(self.tree) if self.tree is not None else None,
         }
 
 

@@ -13,6 +13,7 @@ from otelbridge.feed.roads import Loss, Roads
 from otelbridge.status.server import StatusServer
 from tests.integration.status.chromium import Page, find, open_page
 from tests.integration.status.scene import UPSTREAM, Scene, playing
+from tests.unit.status.test_document import flooded, orphaned
 from tests.waiting import eventually
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
@@ -199,6 +200,17 @@ def test_what_each_road_loses_is_shown_with_the_nodes_that_it_misses_most_of(sho
     text = " ".join(rows)
     assert "20,005 1,000, 5.00 % 12 n1 998, n2 2 none" in text
     assert "20,000 0, 0.00 % 5 none n2" in text
+
+
+def test_floods_and_process_traces_are_sections_only_where_they_are_on(shown: tuple[Scene, Page]) -> None:
+    scene, page = shown
+    eventually(lambda: "node-7" in page.text("#identity"))
+    sections = ("#floods-section", "#process_traces-section")
+    assert [page.text(section) for section in sections] == ["", ""]
+    scene.floods, scene.tree = flooded(), orphaned()
+    eventually(lambda: "alerts/p/shop/cart/File/denied" in page.text("#floods"), why="the flood is not shown")
+    shown_figures = " ".join(page.text("#process_traces").split())
+    assert "Spans 3, their ends estimated Whose parent is unknown 1" in shown_figures
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="no axe-core: `npm install --no-save --prefix tests axe-core@4.14.1`")

@@ -1,8 +1,50 @@
 from __future__ import annotations
 
+import pytest
+
 from otelbridge.event import Stream
+from otelbridge.gate.flood import Floods, Kind, Window
+from otelbridge.gate.settings import FloodSettings
+from otelbridge.mapping import process_tree
+from otelbridge.mapping.process_tree import Place, ProcessTree, Program, Sighting
 from otelbridge.queue.checkpoint import Account, Ledger, Posting
-from otelbridge.status.document import ledger_document, seconds
+from otelbridge.status.document import floods_document, ledger_document, process_traces_document, seconds
+
+
+def flooded() -> Floods:
+    """Floods of which two are counted."""
+    floods = Floods(FloodSettings(rate_per_second=1))
+    for policy, events in (("q", 3), ("p", 7)):
+        kind = Kind(Stream.ALERTS, policy, "shop", "cart", "File", "denied")
+        floods.windows[kind] = (0.0, Window(b"", events, first_unix_nano=2_000_000_000))
+    return floods
+
+
+def orphaned() -> ProcessTree[None]:
+    """A tree that has made three spans: of a process, of its parent, whose own nobody knows, and of the root."""
+    tree: ProcessTree[None] = ProcessTree(1, lambda _: None)
+    program = Program("0", "/bin/cat", "/bin/sh", "cat")
+    tree.note(Sighting(Place("c", "n", "id"), program, 10, 5, 0, 0, 1, is_exec=False), 0.0, b"")
+    tree.due(0.0, all_of_them=True)
+    return tree
+
+
+def test_floods_that_are_counted_are_shown_most_events_first() -> None:
+    assert floods_document(Floods(FloodSettings())) is None
+    assert floods_document(flooded()) == [
+        {"kind": f"alerts/{policy}/shop/cart/File/denied", "events": events, "first_unix_seconds": 2.0}
+        for policy, events in (("p", 7), ("q", 3))
+    ]
+
+
+def test_processes_are_shown_with_what_is_not_known_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = orphaned()
+    assert process_traces_document(tree) == {"processes": 0, "remembered": 3, "spans": 3, "orphans": 1, "early": 0}
+    monkeypatch.setattr(process_tree, "MAX_OPEN", 1)
+    program = Program("0", "/bin/cat", "/bin/sh", "cat")
+    tree.note(Sighting(Place("c", "n", "other"), program, 10, 5, 0, 0, 1, is_exec=False), 0.0, b"")
+    tree.due(0.0)
+    assert process_traces_document(tree) == {"processes": 1, "remembered": 5, "spans": 5, "orphans": 2, "early": 2}
 
 
 def test_the_ledger_is_shown_stream_by_stream_with_its_reasons() -> None:
