@@ -12,7 +12,6 @@ from operator import attrgetter
 from struct import Struct
 from typing import Any, NamedTuple
 
-from otelbridge import clamp
 from otelbridge.event import Stream, outcome_of
 from otelbridge.mapping.parts import UID_BYTES
 from otelbridge.mapping.process_tree import Kind, Place, Process, ProcessTree, Program, Sighting, Start
@@ -153,8 +152,8 @@ class ProcessSpans:
             process.denied = act.denial
         uid = encoded[-UID_BYTES:]
         touched = self._touched(resource) if resource and not is_command and self._keep_raw else b""
-        event = b"".join((act.event, _EVENT_TIME(0x09, happened), self._uid_head, uid, touched))
-        tree.add_event(process, uid, event, command[: self._limit + 1])  # what is cut is to be told
+        event = b"".join((_EVENT_TIME(0x09, happened), act.event, self._uid_head, uid, touched))
+        tree.add_event(process, uid, delimited(b"\x5a", event), command[: self._limit + 1])  # what is cut is to be told
         ids = b"".join((encoded, process.trace.of_record, process.span_id))
         return tuple.__new__(Record, (stream, encoded_resource, ids, unix_nano))
 
@@ -171,20 +170,13 @@ class ProcessSpans:
 
     def _span(self, process: Process) -> Record:
         """The span of a process, or of a trace's root."""
-        trace, (_, pid), parent = process.trace, process.key, process.parent_span_id
-        if pid:
-            known = len(process.executable) <= MAX_NAME_BYTES
-            file_name, name = (_named if known else _named.__wrapped__)(process.executable)
-            said = self._said(process, file_name)
-        else:
-            name, said = ROOTS[trace.kind]
-        start, end = clamp.unix_nano(process.start), clamp.unix_nano(process.end)
-        parts = [
-            trace.of_span, process.span_id, b"\x22\x08" + parent if parent else b"", name,
-            _TIMES(0x39, start, 0x41, end), said,
-        ]  # fmt: skip
-        for event in process.events.values():
-            parts += (b"\x5a", varint(len(event)), event)
+        trace, (_, pid), parent = process.trace, process.key, process.parent
+        parts = [trace.of_span, process.span_id, _TIMES(0x39, process.start, 0x41, process.end)]
+        if parent is not None:
+            above = process if process.continues else parent
+            parts += (b"\x22\x08", above.own_id)
+        parts += self._said(process, pid) if pid else ROOTS[trace.kind]
+        parts += process.events.values()
         if process.dropped_events:
             parts.append(b"\x60" + varint(process.dropped_events))
         if process.denied:
@@ -192,25 +184,29 @@ class ProcessSpans:
             parts.append(delimited(b"\x7a", why + ERROR))
         return tuple.__new__(Record, (Stream.SPANS, trace.resource, b"".join(parts), process.start))
 
-    def _said(self, process: Process, file_name: str) -> bytes:
-        """The attributes of a process' span."""
+    def _said(self, process: Process, pid: int) -> list[bytes]:
+        """The name of a process' span, and its attributes."""
+        executable, parent_pid, vpid = process.executable, process.parent_pid, process.vpid
+        file_name, name = (_named if len(executable) <= MAX_NAME_BYTES else _named.__wrapped__)(executable)
         cut: list[str] = []
         pairs: list[Attribute] = [
-            ("process.pid", process.key[1]),
-            ("process.parent_pid", max(process.parent_pid, 0) or ""),
-            ("process.vpid", max(process.vpid, 0) or ""),
-            ("process.executable.path", process.executable),
+            ("process.pid", pid),
+            ("process.parent_pid", parent_pid if parent_pid > 0 else ""),
+            ("process.vpid", vpid if vpid > 0 else ""),
+            ("process.executable.path", executable),
             ("process.executable.name", file_name),
             ("process.command_line", process.command_line),
         ]
-        said = self._attributes(SPAN_ATTRIBUTE, pairs, self._limit, cut) + STARTS[process.start_known]
-        if process.parent_unknown:
-            said += UNKNOWN_PARENT
+        said = [name, self._attributes(SPAN_ATTRIBUTE, pairs, self._limit, cut), STARTS[process.start_known]]
         if process.continues:
-            said += CONTINUED
+            said.append(CONTINUED)
+        elif process.is_orphan:
+            said.append(UNKNOWN_PARENT)
         if process.denied:
-            said += DENIED
-        return said + _of_span([("kubearmor.truncated", cut)]) if cut else said
+            said.append(DENIED)
+        if cut:
+            said.append(_of_span([("kubearmor.truncated", cut)]))
+        return said
 
 
 def _of_span(pairs: list[Attribute]) -> bytes:

@@ -128,20 +128,15 @@ class Process:
         self.executable = self.command_line = self.denied = ""
         """`denied` is what the first denial said."""
         self.events: dict[bytes, bytes] = {}
-        """By their ids, as they were added; the first ones."""
+        """By their ids, encoded as fields of the span; the first ones."""
         self.dropped_events = 0
         self.size = PROCESS_BYTES
         self.is_open = True
 
     @property
-    def parent_span_id(self) -> bytes:
-        """Of the span that its own one hangs below; empty for a root."""
-        return self.own_id if self.continues else self.parent.own_id if self.parent else b""
-
-    @property
-    def parent_unknown(self) -> bool:
-        """Whether its span hangs at the trace's root, and only for that."""
-        return self.parent is not None and self.parent.key[1] == 0 and not self.continues
+    def is_orphan(self) -> bool:
+        """Whether nobody has named its parent: it hangs at the trace's root."""
+        return self.parent is not None and self.parent.key[1] == 0
 
 
 class Trace:
@@ -435,7 +430,7 @@ class ProcessTree(Generic[T]):
         self._open_bytes -= process.size
         self._due.append(self.finish(process))
         self.spans += 1
-        self.orphans += process.parent_unknown
+        self.orphans += process.is_orphan and not process.continues
         process.is_open = False
         process.events = {}
         process.executable = process.command_line = ""
