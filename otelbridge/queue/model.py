@@ -216,8 +216,8 @@ class Depth:
     oldest_received_unix_nano: int | None
     by_stream: Mapping[Stream, int]
     """Records per stream."""
-    dead_letters: int = 0
-    dead_letter_bytes: int = 0
-    retained_bytes: int = 0
-    degraded: bool = False
+    dead_letters: int
+    dead_letter_bytes: int
+    retained_bytes: int
+    degraded: bool
     """The disk takes no writes just now."""

@@ -5,7 +5,8 @@
 Each component's tests run once, to note which of them reach which lines. Then N places are drawn by the seed,
 cosmic-ray changes one of them, and those tests that reach it run until the first that fails: the module's own first,
 then unit tests, then short ones. What survives is listed in mutants.json; `survivors.json` beside this file explains
-those that change nothing that can be observed. Works on copies of the tree: that is what a broken one may harm.
+those that change nothing that can be observed. Works on copies of the tree: that is what a broken one may harm. A run
+over some components keeps the results of the others, by the same seed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -47,6 +48,8 @@ and bounds, which a test would only repeat."""
 CONSTANT = re.compile(r"[A-Z][A-Z0-9_]* = [0-9_.]+( ?[-+*/]+ ?[0-9_.]+)+( *#.*)?")
 """A number that is written as a product or a sum: `32 * 1024 * 1024`."""
 BAR = 0.9
+ALSO = ("tests/unit/test_docs.py",)
+"""Tables of the walk are made into pages."""
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:randomly", "-p", "tests.mutants.reached")
 EVERYDAY = "not torture and not counted"
 
@@ -62,8 +65,8 @@ class Reached:
         """Those that reach a line, in the order in which they shall run."""
         by_line = self.lines.get(file, {})
         tests = {test for near in statement_at(Path(file), line) for test in by_line.get(str(near), [])}
-        if "" in tests:  # of the module itself: whoever uses anything of it
-            tests = {test for some in by_line.values() for test in some} - {""}
+        if "" in tests:  # of the module itself: whoever uses anything of it, or only its tables
+            tests = {test for some in by_line.values() for test in some} - {""} or set(self.seconds)
         own = f"test_{Path(file).stem}.py"
         return sorted(tests, key=lambda test: (own not in test, "/unit/" not in test, self.seconds[test]))
 
@@ -138,7 +141,7 @@ def reached(component: str) -> Reached:
     folders = [name for kind in ("unit", "integration") if (ROOT / (name := f"tests/{kind}/{component}")).is_dir()]
     file, began = Path(f"reached-{component}.json").resolve(), time.monotonic()
     subprocess.run(
-        [*PYTEST, "-m", EVERYDAY, *folders],
+        [*PYTEST, "-m", EVERYDAY, *folders, *ALSO],
         env={**os.environ, "MUTANTS_COMPONENT": component, "MUTANTS_REACHED": str(file)},
         stdout=subprocess.DEVNULL,
         check=False,  # what fails is left out
@@ -175,10 +178,8 @@ def drawn(component: str, known: Reached, each: int, seed: int) -> list[Change]:
     return [Change(component, one, known.tests(str(one.module_path), one.start_pos[0])) for one in some]
 
 
-def figures_of(changes: Sequence[Change], survivors: Iterable[Survivor | None], seed: int) -> dict[str, object]:
+def figures_of(tried: Counter[str], left: Sequence[Survivor], seed: int) -> dict[str, object]:
     """What is written."""
-    left = [one for one in survivors if one]
-    tried = Counter(change.component for change in changes)
     unexplained = Counter(one.component for one in left if not one.explained)
     return {
         "seed": seed,
@@ -189,6 +190,14 @@ def figures_of(changes: Sequence[Change], survivors: Iterable[Survivor | None], 
         "components": {name: {"tried": tried[name], "not_noticed": unexplained[name]} for name in tried},
         "survivors": [asdict(one) for one in left],
     }
+
+
+def others(results: Path, seed: int, components: Sequence[str]) -> tuple[Counter[str], list[Survivor]]:
+    """What earlier runs by the same seed have written of other components: how many they tried, and what survived."""
+    found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    rows = found.get("components", {}) if found.get("seed") == seed else {}
+    tried = Counter({name: row["tried"] for name, row in rows.items() if name not in components})
+    return tried, [Survivor(**one) for one in found.get("survivors", []) if one["component"] in tried]
 
 
 def main() -> int:
@@ -212,9 +221,12 @@ def main() -> int:
             for change in drawn(component, known, given.each, given.seed)
         ]
         survivors = list(pool.map(partial(judged, explained=explained), changes))
-    figures = figures_of(changes, survivors, given.seed)
+    tried, left = others(given.results, given.seed, given.components)
+    left += [one for one in survivors if one]
+    tried += Counter(change.component for change in changes)
+    figures = figures_of(tried, left, given.seed)
     given.results.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    for one in filter(None, survivors):
+    for one in left:
         print(f"{one.place}\n{one.change}\n  {one.explained or 'NOT EXPLAINED'}")
     print(f"{figures['tried']} changes, {figures['killed']} noticed, {figures['explained']} explained: "
           f"score {figures['score']:.0%}")  # fmt: skip

@@ -301,6 +301,23 @@ def test_what_was_synced_is_there_after_a_power_cut_under_a_writer(tmp_path: Pat
     cut_power_under_a_writer(tmp_path, synchronous, seed=1)
 
 
+@pytest.mark.parametrize(("synchronous", "said"), [("normal", True), ("full", False)])
+def test_a_power_cut_is_said_where_it_may_have_taken_something(tmp_path: Path, synchronous: str, said: bool) -> None:
+    live = tmp_path / "live"
+    queue = DurableQueue.open(
+        section_from(QueueSettings, {"directory": live, "synchronous": synchronous}),
+        tell=Told(),
+        record_gap=gaps_told_by(Told()),
+        boot="first",
+    )
+    put(queue, Stream.LOGS, [1])
+    cut = snapshot(live, tmp_path / "cut")
+    queue.close()
+    (cut / "queue.db-shm").unlink(missing_ok=True)
+    got, told = second_life(cut, synchronous)
+    assert (got, bool(told.of(GapEnded))) == ([1], said)
+
+
 def test_a_clean_end_is_not_taken_for_a_power_cut(tmp_path: Path) -> None:
     for boot in ("first", "second"):
         told = Told()

@@ -196,6 +196,10 @@ class Scene:
             memory_records=0,
             oldest_received_unix_nano=time.time_ns() - 42 * SECOND if self.held else None,
             by_stream={Stream.LOGS: self.held},
+            dead_letters=0,
+            dead_letter_bytes=0,
+            retained_bytes=0,
+            degraded=False,
         )
 
     def sections(self) -> dict[str, object]:

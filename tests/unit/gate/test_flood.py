@@ -75,6 +75,12 @@ def test_a_burst_passes_and_then_the_rate() -> None:
     assert [gate.passes(CURL, 200.0) for _ in range(6)] == [True] * 5 + [False], "the burst fills again, and no more"
 
 
+def test_a_burst_is_as_long_right_after_the_machine_has_started() -> None:
+    gate = floods(rate=0.1, burst=5)
+    assert [gate.passes(CURL, 0.0) for _ in range(6)] == [True] * 5 + [False]
+    assert not gate.passes(CURL, 1.0)
+
+
 def test_another_kind_is_not_touched_by_a_flood() -> None:
     gate = floods(rate=1, burst=1)
     for _ in range(50_000):

@@ -161,8 +161,9 @@ def test_one_that_holds_a_byte_more_than_it_says_is_damaged() -> None:
     held = packed(request)
     _, size, _ = HEADER.unpack_from(held)
     assert size == len(request)
-    with pytest.raises(DamagedRequest):
-        unpacked(HEADER.pack(MARK, size - 1, packing.checksum(request[:-1])) + held[HEADER.size :])
+    for checked in (request[:-1], request):
+        with pytest.raises(DamagedRequest):
+            unpacked(HEADER.pack(MARK, size - 1, packing.checksum(checked)) + held[HEADER.size :])
 
 
 def test_a_bomb_is_damaged_and_fills_no_memory() -> None:

@@ -72,6 +72,10 @@ def _depth(size: int) -> Depth:
         memory_records=0,
         oldest_received_unix_nano=None,
         by_stream={},
+        dead_letters=0,
+        dead_letter_bytes=0,
+        retained_bytes=0,
+        degraded=False,
     )
 
 

@@ -68,7 +68,18 @@ def subscription(state: SubscriptionState, *streams: StreamState, now: int, **mo
     )
 
 
-EMPTY = Depth(batches=0, records=0, bytes=0, memory_records=0, oldest_received_unix_nano=None, by_stream={})
+EMPTY = Depth(
+    batches=0,
+    records=0,
+    bytes=0,
+    memory_records=0,
+    oldest_received_unix_nano=None,
+    by_stream={},
+    dead_letters=0,
+    dead_letter_bytes=0,
+    retained_bytes=0,
+    degraded=False,
+)
 
 
 def metrics(status: SubscriptionStatus) -> dict[str, list[tuple[float, dict[str, object]]]]:
