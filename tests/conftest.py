@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.contract import (
 from tests.peers.bridge import BridgeProcess
 from tests.peers.collector import CollectorProcess
 from tests.peers.prometheus import PrometheusServer
+from tests.waiting import eventually
 
 # How long it takes to make an example says something about the machine's other work, not about the code.
 settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -106,6 +108,20 @@ def _contract(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         watch(*seen)
     yield
     assert not found
+
+
+GO_ON = ("Otel", "otelbridge-")
+"""How the names of threads begin that export, and would go on in the tests to come, and fail there."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    eventually(
+        lambda: not [one for one in threading.enumerate() if one.name.startswith(GO_ON) and one not in before],
+        why="every exporter that the test has begun is closed",
+    )
 
 
 @pytest.hookimpl(trylast=True)

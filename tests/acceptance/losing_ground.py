@@ -20,8 +20,8 @@ from tests.peers.small_disk import mounted
 from tests.waiting import eventually
 
 EVENTS_PER_SECOND = 1_000
-HELD = 2_000
-"""Two seconds of the load: the log repeats a line five times in ten seconds at most."""
+HELD_SECONDS = 2
+"""Of the load: the log repeats a line five times in ten seconds at most."""
 MEET_SECONDS = 15.0
 RECOVER_SECONDS = 15.0
 DISK_BYTES = 64 * 1024 * 1024
@@ -162,7 +162,7 @@ class Life:
     exit_code: int | None
 
 
-def lose_ground(place: Path, acts: dict[str, Act]) -> Life:
+def lose_ground(place: Path, acts: dict[str, Act], *, per_second: int = EVENTS_PER_SECOND) -> Life:
     """One life of a bridge through the acts, each while a backlog is held and more comes in."""
     with (
         mounted(place / "disk", DISK_BYTES) as disk,
@@ -182,8 +182,8 @@ def lose_ground(place: Path, acts: dict[str, Act]) -> Life:
         ) as bridge,
     ):
         bridge.wait_until_watching()
-        publisher = Publisher(relay, per_second=EVENTS_PER_SECOND)
-        stage = Stage(disk / "queue", bridge, endpoint, publisher)
+        publisher = Publisher(relay, per_second=per_second)
+        stage = Stage(disk / "queue", bridge, endpoint, publisher, HELD_SECONDS * per_second)
         survived = [stage.survive(name, act) for name, act in acts.items()]
         relay.wait_until_sent()
         bridge.wait_until_delivered()
@@ -211,13 +211,15 @@ class Stage:
     bridge: BridgeProcess
     endpoint: OtlpEndpoint
     publisher: Publisher
+    backlog: int
+    """Records."""
 
     def survive(self, name: str, act: Act) -> Survived:
         """A backlog is held and more comes in, the act is done and said, exports go on, it is cured and over."""
         self.bridge.wait_until_delivered()
         self.endpoint.stop()
-        self.publisher.publish(HELD)
-        eventually(lambda: self.bridge.held() >= HELD, why="a backlog is on disk")
+        self.publisher.publish(self.backlog)
+        eventually(lambda: self.bridge.held() >= self.backlog, why="a backlog is on disk")
         before = self.told()
         with self.publisher.going_on():
             with act(self.folder):
@@ -231,7 +233,7 @@ class Stage:
                 exported = self.endpoint.counts().records
                 self.endpoint.start()
                 eventually(
-                    lambda: self.endpoint.counts().records >= exported + HELD,
+                    lambda: self.endpoint.counts().records >= exported + self.backlog,
                     within_seconds=MEET_SECONDS,
                     why=f"{name}: exports go on",
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.events import stamp_time
 from otelbridge.simulator.upstream import Relay
 from otelbridge.telemetry.coverage import DAY_SECONDS, NOTE, Coverage, Kind, Subject
-from tests.peers.bridge import COMMAND, BridgeProcess, Json, running_bridge
+from tests.peers.bridge import BridgeProcess, Json, running_bridge
+from tests.unit.cli.invoking import Ended, invoke
 from tests.waiting import eventually
 
 POLICIES = {"items": [{"metadata": {"name": name}} for name in ("block-curl", "block-nothing")]}
@@ -31,9 +31,8 @@ def settings(relay: Relay, endpoint: OtlpEndpoint, **telemetry: Any) -> dict[str
     }
 
 
-def ask(bridge: BridgeProcess, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    argv = [str(COMMAND), "coverage", "--url", bridge.url(""), *arguments]
-    return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=30, check=False)
+def ask(bridge: BridgeProcess, *arguments: str, stdin: str = "") -> Ended:
+    return invoke("coverage", "--url", bridge.url(""), *arguments, stdin=stdin)
 
 
 def answers(bridge: BridgeProcess) -> dict[str, str]:
@@ -56,15 +55,15 @@ def test_it_tells_who_was_heard_of_which_policies_never_fired_and_who_was_not_he
         heard = {"node-1": "usual", "shop": "usual", "block-curl": "usual"}
         eventually(lambda: answers(bridge) == heard, why="the alert is noticed")
         said = ask(bridge, "--policies", "-", stdin=json.dumps(POLICIES))
-        assert said.returncode == 0, said.stderr
-        assert "policy block-nothing has never fired" in said.stdout
-        assert "policy block-curl has never fired" not in said.stdout
+        assert said.code == 0, said.talk
+        assert "policy block-nothing has never fired" in said.data
+        assert "policy block-curl has never fired" not in said.data
         assert bridge.stop() == 0
     with running_bridge(tmp_path, **settings(relay, endpoint)) as bridge:
         bridge.wait_until_watching()
         assert answers(bridge) == dict.fromkeys(heard, "never")
         said = ask(bridge, "--output", "json")
-        assert {one["answer"] for one in json.loads(said.stdout)["subjects"]} == {"never"}
+        assert {one["answer"] for one in said.json()["subjects"]} == {"never"}
 
 
 def test_a_namespace_that_is_silent_for_longer_than_usual_is_told_and_the_command_exits_with_one(
@@ -84,21 +83,21 @@ def test_a_namespace_that_is_silent_for_longer_than_usual_is_told_and_the_comman
         bridge.wait_until_watching()
         assert answers(bridge) == {"quiet": "silent"}
         said = ask(bridge)
-        assert said.returncode == 1
-        assert "silent for longer than usual" in said.stdout
+        assert said.code == 1
+        assert "silent for longer than usual" in said.data
         eventually(lambda: 'otelbridge_coverage_answer="silent"' in bridge.metrics(), why="the metric tells it")
 
 
 def test_what_cannot_be_asked_or_read_ends_in_a_sentence(relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path) -> None:
     with running_bridge(tmp_path, **settings(relay, endpoint, coverage=False)) as bridge:
         said = ask(bridge)
-        assert (said.returncode, "telemetry.coverage" in said.stderr) == (1, True)
+        assert (said.code, "telemetry.coverage" in said.talk) == (1, True)
     with running_bridge(tmp_path, **settings(relay, endpoint)) as bridge:
         for content, code in (("no JSON", 1), ("[]", 1), ('{"items": [{}]}', 1)):
             said = ask(bridge, "--policies", "-", stdin=content)
             assert (
-                said.returncode,
-                "kubectl get" in said.stderr or "JSON" in said.stderr or "list" in said.stderr,
+                said.code,
+                "kubectl get" in said.talk or "JSON" in said.talk or "list" in said.talk,
             ) == (code, True)
-        assert ask(bridge, "--policies", str(tmp_path / "none")).returncode == 3
-    assert ask(bridge).returncode == 3
+        assert ask(bridge, "--policies", str(tmp_path / "none")).code == 3
+    assert ask(bridge).code == 3

@@ -171,11 +171,10 @@ def judged(change: Change, explained: dict[str, str]) -> Survivor | None:
     return Survivor(change.component, place, operator, difference, explained.get(difference, ""))
 
 
-def drawn(component: str, known: Reached, each: int, seed: int) -> list[Change]:
+def drawn(component: str, each: int, seed: int) -> list[MutationSpec]:
     """So many of a component's changes, by chance."""
     found = candidates(component)
-    some = random.Random(f"{seed} {component}").sample(found, min(each, len(found)))
-    return [Change(component, one, known.tests(str(one.module_path), one.start_pos[0])) for one in some]
+    return random.Random(f"{seed} {component}").sample(found, min(each, len(found)))
 
 
 def figures_of(tried: Counter[str], left: Sequence[Survivor], seed: int) -> dict[str, object]:
@@ -215,10 +214,11 @@ def main() -> int:
         tempfile.TemporaryDirectory() as copies,
         ProcessPoolExecutor(given.workers, initializer=enter_copy, initargs=(copies,)) as pool,
     ):
+        mutations = {component: drawn(component, given.each, given.seed) for component in given.components}
         changes = [
-            change
-            for component, known in zip(given.components, pool.map(reached, given.components), strict=True)
-            for change in drawn(component, known, given.each, given.seed)
+            Change(component, one, known.tests(str(one.module_path), one.start_pos[0]))
+            for component, known in zip(mutations, pool.map(reached, mutations), strict=True)
+            for one in mutations[component]
         ]
         survivors = list(pool.map(partial(judged, explained=explained), changes))
     tried, left = others(given.results, given.seed, given.components)

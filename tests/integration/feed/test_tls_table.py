@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ class ChartPki:
         return cert, key
 
 
+@cache
+def operators() -> dict[str, OperatorCa]:
+    """Their keys take long to make."""
+    return {"old": OperatorCa(), "remade": OperatorCa()}
+
+
 class OperatorPki:
     """As KubeArmor's operator makes them: everything by one name."""
 
@@ -63,7 +70,7 @@ class OperatorPki:
     def __init__(self, folder: Path, *, names: bool = True) -> None:
         self.folder = folder
         self._names = names
-        self._own = {"old": OperatorCa(), "remade": OperatorCa()}
+        self._own = operators()
         self._foreign = trustme.CA(organization_name="somebody", organization_unit_name="else")
 
     def ca(self, authority: str) -> bytes:

@@ -30,7 +30,7 @@ PROTOCOLS = ["grpc", "http/protobuf"]
 def test_failures_by_chance_set_nothing_aside_and_hold_nothing_up(road: Road, protocol: str, share: float) -> None:
     with OtlpEndpoint() as endpoint:
         endpoint.answers = failing_by_chance(share, latency_seconds=0.005, seed=1)
-        load = Load(road, per_second=500, seconds=3)
+        load = Load(road, per_second=500, seconds=2)
         figures = load_beside(road, endpoint, load, protocol=protocol, drain_seconds=30)
         road.closing.close()
     assert figures["set_aside"] == 0, figures
@@ -53,7 +53,7 @@ def test_failures_by_chance_cost_their_share_of_the_throughput_and_little_more(t
 def test_a_lasting_share_of_bad_records_holds_no_good_ones_up(road: Road, protocol: str, one_bad_source: bool) -> None:
     with OtlpEndpoint(workers=40) as endpoint:
         endpoint.answers = refusing_bad_records(latency_seconds=0.02)
-        load = Load(road, per_second=200, seconds=4, bad_share=0.1, one_bad_source=one_bad_source)
+        load = Load(road, per_second=200, seconds=3, bad_share=0.1, one_bad_source=one_bad_source)
         figures = load_beside(road, endpoint, load, protocol=protocol, drain_seconds=30)
         road.closing.close()
     assert figures["good_in_time"] >= 0.8, figures  # type: ignore[operator]

@@ -193,7 +193,7 @@ def test_spans_and_metrics_go_out_by_http(backend: Backend, http_endpoint: str) 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_an_endpoint_that_is_away_neither_delays_the_end_nor_floods_the_log(protocol: str) -> None:
-    stderr = io.StringIO()
+    before, stderr = set(threading.enumerate()), io.StringIO()
     signal = {"endpoint": NOTHING_LISTENS, "protocol": protocol}
     telemetry = _open(stderr, traces=signal, metrics=signal, metrics_interval_seconds=0.05)
     for _ in range(50):
@@ -204,6 +204,9 @@ def test_an_endpoint_that_is_away_neither_delays_the_end_nor_floods_the_log(prot
     telemetry.close(1)
     assert time.monotonic() - began < 2
     assert sum("opentelemetry" in line for line in stderr.getvalue().splitlines()) < 20
+    eventually(
+        lambda: set(threading.enumerate()) <= before, within_seconds=30, why="what goes on trying ends by itself"
+    )
 
 
 def test_disabled_sends_nothing_and_metrics_say_so(backend: Backend, grpc_endpoint: str) -> None:

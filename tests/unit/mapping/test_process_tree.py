@@ -168,6 +168,13 @@ def test_forks_share_the_low_half_of_the_session_and_another_session_does_not() 
     assert len(set(traces)) == 3
 
 
+@pytest.mark.parametrize("exec_id", ["no", "-1", "1.5", "\u0663", "9" * 21])
+def test_an_exec_id_that_is_no_number_of_64_bits_is_none(exec_id: str) -> None:
+    traced = Traced()
+    made = [traced.note(*event(7, 1, "sh", 0, container="c", exec_id=one)) for one in ("0", exec_id)]
+    assert made[0].trace_id == made[1].trace_id
+
+
 def test_an_event_without_an_exec_id_belongs_to_its_process_session() -> None:
     traced = Traced()
     first = executed(11, 10, "sh", 0, exec_id=str(11 << 32 | 5), container="c")

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
@@ -91,6 +91,11 @@ def test_a_request_comes_out_as_it_went_in(request: bytes) -> None:
     assert is_whole(held)
 
 
+FEW = settings(max_examples=25)
+"""Each is some hundred kilobytes, and there are two encoders."""
+
+
+@FEW
 @given(st.lists(st.tuples(requests, st.booleans()), min_size=1, max_size=8))
 def test_joined_requests_are_one_request_and_one_gzip_member(parts: list[tuple[bytes, bool]]) -> None:
     held = joined([packed(request) if packs else request for request, packs in parts])
@@ -101,6 +106,7 @@ def test_joined_requests_are_one_request_and_one_gzip_member(parts: list[tuple[b
     assert only_member(gzip_member(held)) == whole
 
 
+@FEW
 @given(st.lists(st.lists(requests, min_size=1, max_size=3), min_size=1, max_size=3))
 def test_what_was_joined_can_be_joined_again(parts: list[list[bytes]]) -> None:
     held = joined([joined([packed(request) for request in some]) for some in parts])
@@ -214,12 +220,14 @@ def records_of(request: bytes) -> dict[str, list[str]]:
 nodes = st.sampled_from(["node-2", "node-1", "x" * 200, "y" * 20_000])
 
 
+@FEW
 @given(st.lists(st.tuples(nodes, st.text(max_size=300)), max_size=30))
 def test_it_holds_the_same_records_in_the_order_of_each_resource(records: Records) -> None:
     requests = [request_of(body, node=node) for node, body in records]
     assert records_of(merged(requests)) == records_of(b"".join(requests))
 
 
+@FEW
 @given(st.lists(st.tuples(nodes, st.text(max_size=10)), min_size=1, max_size=30))
 def test_each_resource_is_there_once_and_they_are_in_order(records: Records) -> None:
     logs = ExportLogsServiceRequest.FromString(merged([request_of(body, node=node) for node, body in records]))
