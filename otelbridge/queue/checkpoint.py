@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from otelbridge import clamp
-from otelbridge.event import Stream
+from otelbridge.event import STREAM_BY_RANK, Stream
 
 
 class Account(StrEnum):
@@ -85,13 +85,10 @@ class Ledger:
         Args:
             held: records in the bridge's hands, on disk and in memory, counted independently of the postings.
         """
-        away = set(Account) - {Account.RECEIVED}
-        return {
-            stream: self.total(stream, Account.RECEIVED)
-            - sum(self.total(stream, account) for account in away)
-            - held.get(stream, 0)
-            for stream in Stream
-        }
+        owed = {stream: -held.get(stream, 0) for stream in STREAM_BY_RANK}
+        for (stream, account, _), records in self._sums.items():
+            owed[stream] += records if account == Account.RECEIVED else -records
+        return owed
 
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each start of the machine

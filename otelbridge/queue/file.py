@@ -57,6 +57,7 @@ class QueueFile:
         self._reopen_due = False
         """The open file is not to be written any more; it is read as long as it can be."""
         self._synced_revision = 0
+        self._tidied_revision = -1
 
     # --- opening ---
 
@@ -226,21 +227,27 @@ class QueueFile:
 
     # --- upkeep ---
 
-    def tidy(self) -> None:
+    def tidy(self, revision: int) -> None:
         """Lays space by for a full disk, bounds the log, gives back what an outage took.
+
+        Where nothing was written since there was nothing to do, there is nothing to look at.
 
         Raises:
             sqlite3.Error: the disk does not take it.
         """
         self._reserve.lay()
-        self.bound_log()
+        if revision == self._tidied_revision:
+            return
+        bounded = self.bound_log()
         assert self.store is not None
         pages, unused = self.store.file_pages()
         if unused > max(SPARE_PAGES, pages // 2):
             self.store.give_back_space(GIVE_BACK_PAGES)
+        elif bounded:
+            self._tidied_revision = revision
 
-    def bound_log(self) -> None:
-        """Moves a log that is longer than it should ever be into the database.
+    def bound_log(self) -> bool:
+        """Moves a log that is longer than it should ever be into the database; True where it was not.
 
         SQLite does so by itself after some commits, and says nothing when the database takes no writes: the commits
         succeed, and the log grows by up to 15 MiB a second, until it has the whole disk.
@@ -251,6 +258,8 @@ class QueueFile:
         with contextlib.suppress(OSError):  # there is none, or the disk fails, which the next write says
             if too_long(self.log) and self.store is not None:
                 self.store.move_log()
+                return False
+        return True
 
     def sync(self, revision: int) -> None:
         """Brings the log to the platter if there are changes since; no lock of SQLite's is on it that this could drop.

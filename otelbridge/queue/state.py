@@ -344,7 +344,7 @@ class QueueState:
             self._renew()
             return
         try:
-            self.file.tidy()
+            self.file.tidy(self.checkpoint.revision)
         except sqlite3.Error as error:
             self.handle(error)
 

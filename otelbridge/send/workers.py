@@ -25,6 +25,8 @@ from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 BEAT_SECONDS = 1.0
 """The longest wait of a worker before it shows its pulse and looks at what was asked of it."""
+REST_SECONDS = 5.0
+"""Where there is no work: whatever comes, or is due, wakes it."""
 WAKE_SECONDS = 0.05
 """Between two calls that wake workers waiting for work, while they shall end."""
 
@@ -189,7 +191,7 @@ class Workers:
                 duration_sum_seconds=counts.duration_sum_seconds,
             )
 
-    def _turn(self, beat: Callable[[], None]) -> bool:
+    def _turn(self, beat: Callable[..., None]) -> bool:
         if self._stopping.is_set():
             return False
         self._backlog.observe()
@@ -200,7 +202,8 @@ class Workers:
                 self._backlog.end()
             if (idle and draining) or self._breaker.over:
                 return False  # a lease that comes back now is for the worker that had it
-            self._export.wait_for_work(BEAT_SECONDS)
+            beat(REST_SECONDS)
+            self._export.wait_for_work(REST_SECONDS)
             return True
         pause = self._backlog.wait_seconds()
         if pause:

@@ -43,9 +43,9 @@ class Pulse:
         self.fault = ""
         """The latest exception, in words."""
 
-    def beat(self) -> None:
-        """Called by the thread at least every few seconds, also while it waits."""
-        self._last = time.monotonic()
+    def beat(self, rest_seconds: float = 0.0) -> None:
+        """Called by the thread at least every few seconds, or before a wait of so long: until then it is well."""
+        self._last = time.monotonic() + rest_seconds
 
     def progress(self) -> None:
         """The thread has done a piece of its work: earlier faults are over."""
@@ -62,8 +62,8 @@ class Pulse:
         return self.faults_in_a_row >= FAULTS_TO_FAIL
 
     def age_seconds(self) -> float:
-        """Seconds since the last beat; 0 for a thread that may wait without end."""
-        return 0.0 if self._may_block else time.monotonic() - self._last
+        """Seconds since the last beat, or the end of the wait behind it; 0 for one that may wait without end."""
+        return 0.0 if self._may_block else max(0.0, time.monotonic() - self._last)
 
 
 def _in_words(error: Exception) -> str:

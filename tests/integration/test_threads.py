@@ -86,10 +86,10 @@ class Fault:
                 yield item
                 self._raise_if_due()
 
-        def noting_beat(pulse: Pulse) -> None:
+        def noting_beat(pulse: Pulse, rest_seconds: float = 0.0) -> None:
             if self.raised_at and not self.came_back_at and self._is_this_thread():
                 self.came_back_at = time.monotonic()
-            beat(pulse)
+            beat(pulse, rest_seconds)
 
         monkeypatch.setattr(holder, name, faulty_generator if self.function == MESSAGES else faulty)
         monkeypatch.setattr(Pulse, "beat", noting_beat)

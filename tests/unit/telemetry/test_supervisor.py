@@ -137,6 +137,14 @@ def test_only_a_thread_that_may_block_has_no_age() -> None:
     assert Pulse("t", may_block=True).age_seconds() == 0
 
 
+def test_a_thread_that_said_how_long_it_rests_is_well_until_then_and_no_longer() -> None:
+    pulse = Pulse("t")
+    pulse.beat(60)
+    assert pulse.age_seconds() == 0
+    pulse.beat(-60)
+    assert pulse.age_seconds() >= 60
+
+
 def test_a_thread_that_never_started_is_joined_at_once() -> None:
     assert SupervisedThread("t", lambda: False, tell=lambda _: None).join(10)
 
