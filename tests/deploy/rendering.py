@@ -49,7 +49,7 @@ def rendered(folder: Path) -> str:
 
 def documents(text: str) -> list[Document]:
     """The objects of a rendered text."""
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
 
 
 def main() -> None:

@@ -57,7 +57,9 @@ def upstream(kind: str) -> set[str]:
 
 
 def groups() -> list[Json]:
-    documents = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.yaml"))]
+    documents = [
+        yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader) for file in sorted(FOLDER.glob("*.yaml"))
+    ]
     return [group for document in documents for group in document.get("groups", ())]
 
 

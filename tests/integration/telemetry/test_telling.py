@@ -112,24 +112,27 @@ def test_telling_never_waits_for_a_stderr_that_nobody_reads() -> None:
     with os.fdopen(reading, "rb"), os.fdopen(writing, "w", encoding="utf-8") as stderr:
         telemetry = _open(stderr)
         longest = 0.0
-        for number in range(5_000):
-            began = time.monotonic()
-            telemetry.tell(example(e.BatchRefused, code=str(number), why="x" * 200))
-            longest = max(longest, time.monotonic() - began)
+        try:
+            for number in range(5_000):
+                began = time.monotonic()
+                telemetry.tell(example(e.BatchRefused, code=str(number), why="x" * 200))
+                longest = max(longest, time.monotonic() - began)
 
-        assert telemetry.settle(20)
-        assert longest < 1
-        assert b"otelbridge_telemetry_dropped_total 0.0" not in telemetry.prometheus()
-        began = time.monotonic()
-        telemetry.close(0.5)
-        assert time.monotonic() - began < 2
-        # Unblock the writer, which is a daemon, so that the pipe can be closed under it.
-        os.set_blocking(reading, False)
-        while telemetry._writer._thread.is_alive():
-            try:
-                os.read(reading, 1 << 16)
-            except BlockingIOError:
-                telemetry._writer._thread.join(0.01)
+            assert telemetry.settle(20)
+            assert longest < 1
+            assert b"otelbridge_telemetry_dropped_total 0.0" not in telemetry.prometheus()
+        finally:
+            began = time.monotonic()
+            telemetry.close(0.5)
+            closing = time.monotonic() - began
+            # Unblock the writer: closing the file waits for it, out of reach of any time limit.
+            os.set_blocking(reading, False)
+            while telemetry._writer._thread.is_alive():
+                try:
+                    os.read(reading, 1 << 16)
+                except BlockingIOError:
+                    telemetry._writer._thread.join(0.01)
+        assert closing < 2
 
 
 def test_many_threads_may_tell_at_once(telemetry: Telemetry) -> None:
