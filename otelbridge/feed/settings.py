@@ -16,12 +16,13 @@ DEFAULT_ENDPOINT = "localhost:32767"
 class FeedTlsSettings:
     """TLS towards KubeArmor. The files are read again whenever their content changes."""
 
-    enabled: bool = setting(default=False, description="Speak TLS. KubeArmor's own default is plaintext.")
+    enabled: bool = setting(default=False, description="Use TLS. KubeArmor's own default is plaintext.")
     ca_file: Path | None = setting(default=None, description="CA bundle (PEM) that the server is checked against.")
     cert_file: Path | None = setting(default=None, description="Client certificate (PEM), for mutual TLS.")
     key_file: Path | None = setting(default=None, description="Key of the client certificate (PEM).")
     server_name: str = setting(
-        default="", description="Name to expect in the server's certificate, where it is not the address dialled."
+        default="",
+        description="Name to expect in the server's certificate, where it is not the host in `feed.endpoints`.",
     )
 
 
@@ -33,10 +34,10 @@ class KeepaliveSettings:
         default=15,
         ge=10,
         le=3600,
-        description="Ping after so much silence. Below 10 s a relay (which pings every 5 s) would police us.",
+        description="Ping after this much silence. Below 10 s a relay (which pings every 5 s) would answer too_many_pings.",
     )
     timeout_seconds: float = setting(
-        default=5, ge=0.1, le=600, description="A ping unanswered for so long means a dead peer."
+        default=5, ge=0.1, le=600, description="A connection whose ping is unanswered for this long is closed."
     )
 
 
@@ -57,19 +58,19 @@ class RetrySettings:
     initial_seconds: float = setting(default=1, ge=0.01, le=3600, description="First step of the backoff.")
     max_seconds: float = setting(default=30, ge=0.01, le=3600, description="Last step of the backoff.")
     healthy_after_seconds: float = setting(
-        default=30, ge=0, le=86400, description="A stream that lived so long starts the backoff anew."
+        default=30, ge=0, le=86400, description="A stream that was open for this long resets the backoff."
     )
     operator_initial_seconds: float = setting(
-        default=30, ge=0.01, le=86400, description="First step where only an operator can cure the cause."
+        default=30, ge=0.01, le=86400, description="First step where an operator has to change something."
     )
     operator_max_seconds: float = setting(
-        default=300, ge=0.01, le=86400, description="Last step where only an operator can cure the cause."
+        default=300, ge=0.01, le=86400, description="Last step where an operator has to change something."
     )
     initial_spread_seconds: float = setting(
         default=0,
         ge=0,
         le=3600,
-        description="The first connect waits a random part of this, so that a DaemonSet does not dial in one second.",
+        description="The first connection attempt is delayed by a random part of this, so that a DaemonSet does not connect all at once.",
     )
 
 
@@ -88,10 +89,10 @@ class FeedSettings:
     )
     roads: bool = setting(
         default=False,
-        description="The endpoints are roads to the same events (two relays; a relay and nodes): each event is delivered once, and what a road lacks is counted as its loss.",
+        description="The endpoints carry the same events (two relays; a relay and nodes): each event is delivered once, and those that an endpoint does not bring are counted as its loss.",
     )
     roads_window_seconds: float = setting(
-        default=60, ge=1, le=600, description="So late a road may be behind another one, with `feed.roads`."
+        default=60, ge=1, le=600, description="How far one endpoint may lag behind another, with `feed.roads`."
     )
     streams: tuple[UpstreamStream, ...] = setting(
         default=(Stream.ALERTS, Stream.LOGS, Stream.MESSAGES),
@@ -107,19 +108,19 @@ class FeedSettings:
         default=16 * 1024 * 1024,
         ge=4 * 1024 * 1024,
         le=256 * 1024 * 1024,
-        description="Largest event taken; a larger one ends the stream, and it is opened again.",
+        description="Largest event accepted; a larger one ends its stream, which is reopened.",
     )
     buffer_max_events: int = setting(
         default=100_000,
         ge=1_000,
         le=10_000_000,
-        description="Events that may wait between a reader and the disk; more are dropped, counted and reported as a gap.",
+        description="Most events that wait between a reader and the disk; more are dropped, counted and reported as a gap.",
     )
     read_pause_seconds: float = setting(
         default=0.045,
         ge=0,
         le=0.1,
-        description="At 40 to 5,000 events/s a reader that has read everything reads on so much later, for several events at once, or after a quarter of `send.linger_seconds`, at least 0.025; 0 reads each as it comes.",
+        description="At 40 to 5,000 events/s a reader pauses for this long once it has read everything, or for a quarter of `send.linger_seconds` where that is less, at least 0.025, and then reads several events at once; 0 reads each as it comes.",
     )
     single_threaded_streams: bool = setting(
         default=True, description="Read streams with grpcio's cheaper (experimental) single-threaded mode."

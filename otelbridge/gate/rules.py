@@ -1,4 +1,4 @@
-"""Judges an event: the first rule that holds keeps or drops it, and what is kept is redacted."""
+"""Judges an event: the first rule that matches keeps or drops it, and what is kept is redacted."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class StreamRules:
         return None if verdict.keep else verdict.rule
 
     def verdict(self, message: Message) -> Verdict:
-        """What the first rule that holds says."""
+        """What the first rule that matches says."""
         for of_workload, of_rule, verdict in self.rules:
             if of_rule(message) and of_workload(message):
                 return verdict
@@ -193,7 +193,7 @@ class Gate:
         """Secrets blacked out so far, by kind."""
 
     def judge(self, stream: Stream, message: Message) -> Verdict:
-        """The first rule that holds decides; what is kept is redacted in place.
+        """The first rule that matches decides; what is kept is redacted in place.
 
         Args:
             stream: where the message came from.
@@ -207,7 +207,7 @@ class Gate:
         return Verdict(keep=True, rule=verdict.rule, redactions=found.secrets)
 
     def decide(self, stream: Stream, message: Message) -> Verdict:
-        """What the first rule that holds says."""
+        """What the first rule that matches says."""
         return self._streams[stream].verdict(message)
 
     def secrets(self, stream: Stream, message: Message) -> Redaction | None:

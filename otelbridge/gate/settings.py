@@ -15,10 +15,10 @@ REDACTABLE_FIELDS = (*COMMAND_FIELDS, "Cwd", "Message", "Labels", "Tags", "UserN
 
 @section
 class RuleSettings:
-    """One rule: all conditions given must hold; a condition holds when any of its patterns does. The first rule that holds decides."""
+    """One rule: it matches when all its conditions do, and a condition when any of its patterns does. The first rule that matches decides."""
 
     name: str = setting(min_length=1, description="Shown in the ledger and the metrics.")
-    action: Literal["keep", "drop"] = setting(description="What happens to an event that this rule holds for.")
+    action: Literal["keep", "drop"] = setting(description="What happens to an event that the rule matches.")
     stream: tuple[UpstreamStream, ...] = setting(default=(), description="alerts, logs, messages.")
     namespace: tuple[str, ...] = setting(default=(), description="Shell patterns, such as `kube-*`.")
     pod: tuple[str, ...] = setting(default=(), description="Shell patterns.")
@@ -29,14 +29,14 @@ class RuleSettings:
         default=(), description="KubeArmor's Action: Block, Audit, ... in any case; shell patterns."
     )
     outcome: tuple[Literal["allowed", "denied", "failed"], ...] = setting(
-        default=(), description="What really came of it."
+        default=(), description="What came of the operation."
     )
-    min_severity: int | None = setting(default=None, ge=1, le=10, description="Holds from this policy severity on.")
+    min_severity: int | None = setting(default=None, ge=1, le=10, description="Matches from this policy severity on.")
     max_severity: int | None = setting(
-        default=None, ge=1, le=10, description="Holds up to this policy severity; an event without one counts as 0."
+        default=None, ge=1, le=10, description="Matches up to this policy severity; an event without one counts as 0."
     )
     label: dict[str, str] = setting(
-        default_factory=dict, description="Pod labels: key to shell pattern; all must hold."
+        default_factory=dict, description="Pod labels: key to shell pattern; all must match."
     )
 
 
@@ -57,13 +57,13 @@ def _redactable(fields: tuple[str, ...]) -> None:
 
 @section
 class RedactSettings:
-    """One kind of secret to black out in command lines and arguments."""
+    """One kind of secret to redact in command lines and arguments."""
 
     name: str = setting(min_length=1, description="Shown in the metrics.")
     pattern: str = setting(
         min_length=1,
         check=_regular_expression,
-        description="A regular expression; where it has a group named `secret`, only that is blacked out.",
+        description="A regular expression; where it has a group named `secret`, only that is redacted.",
     )
     fields: tuple[str, ...] = setting(
         default=COMMAND_FIELDS, min_length=1, check=_redactable, description="KubeArmor fields to look into."
@@ -81,7 +81,7 @@ class FloodSettings:
         description="Events of one kind that go through each second; those beyond are counted into one summary per kind "
         "and minute, and kept by the flight recorder. 0: no limit.",
     )
-    burst: int = setting(default=100, ge=1, le=1_000_000, description="So many of a kind go through at once.")
+    burst: int = setting(default=100, ge=1, le=1_000_000, description="Events of one kind that go through at once.")
 
 
 @section
@@ -89,11 +89,11 @@ class GateSettings:
     """Rules, in order, redactions, and floods."""
 
     rules: tuple[RuleSettings, ...] = setting(
-        default=(), description="The first rule that holds decides; an event that none holds for is kept."
+        default=(), description="The first rule that matches decides; an event that no rule matches is kept."
     )
-    redact: tuple[RedactSettings, ...] = setting(default=(), description="Secrets to black out.")
+    redact: tuple[RedactSettings, ...] = setting(default=(), description="Secrets to redact.")
     redact_common_secrets: bool = setting(
         default=False,
-        description="Black out what looks like a password, token or key in a command line, by built-in patterns.",
+        description="Redact what looks like a password, token or key in a command line, by built-in patterns.",
     )
     flood: FloodSettings = setting(default=FloodSettings(), description="Floods: one kind of event over and over.")

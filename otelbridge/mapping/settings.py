@@ -31,7 +31,7 @@ class MappingSettings:
     )
     resource_granularity: Literal["container", "pod", "node"] = setting(
         default="container",
-        description="How much of the workload stands on the resource; the rest stands on the record.",
+        description="How much of the workload is on the resource; the rest is on the record.",
     )
     resource_attributes: dict[str, str] = setting(
         default_factory=dict, description="Added to every resource, such as `deployment.environment.name`."
@@ -40,12 +40,12 @@ class MappingSettings:
         default="workload",
         min_length=1,
         description="`service.name` of the records: `workload` takes each workload's own, and `kubearmor` for a node's "
-        "own events; any other text is the name of all.",
+        "own events; any other text is used for all.",
     )
     kubernetes: bool = setting(default=True, description="HostName is also the Kubernetes node's name.")
     body: Literal["text", "json", "map"] = setting(
         default="text",
-        description="One line for a human, the event as JSON text, or the event as a map (as the existing adapter sends it).",
+        description="One line for people, the event as JSON text, or the event as a map (as KubeArmor's otel-adapter sends it).",
     )
     keep_original: bool = setting(
         default=False,
@@ -82,15 +82,15 @@ class MappingSettings:
     )
     process_traces: bool = setting(
         default=False,
-        description="Also make a span of each process that events speak of, and give the records its ids; they go to `send.traces_endpoint`.",
+        description="Also make a span of each process that events mention, and give the records its ids; spans go to `send.traces_endpoint`.",
     )
     process_quiet_seconds: float = setting(
         default=10,
         ge=1,
         le=60,
-        description="A process becomes a span once no event has spoken of it for so long.",
+        description="A process becomes a span once no event has mentioned it for this long.",
     )
     native: bool = setting(
         default=True,
-        description="Encode usual events by compiled code, where it is installed; the records are the same, at a quarter of the cost.",
+        description="Encode common events with compiled code, where it is installed; the records are the same, at a quarter of the cost.",
     )

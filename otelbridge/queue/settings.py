@@ -33,11 +33,11 @@ class QueueSettings:
     )
     overflow: Literal["drop_oldest", "drop_newest", "logs_first"] = setting(
         default="logs_first",
-        description="What goes when the queue is full: the oldest, the newest, or logs (oldest first) before messages before alerts.",
+        description="What is dropped when the queue is full: the oldest, the newest, or logs (oldest first) before messages before alerts.",
     )
     synchronous: Literal["normal", "full"] = setting(
         default="normal",
-        description="`full` survives a power cut to the last record, at the price of one disk sync per batch.",
+        description="`full` loses no record in a power cut, at the cost of one disk sync per batch.",
     )
     order: Literal["in_order", "fresh_first"] = setting(
         default="in_order", description="After an outage: oldest first, or new records before the backlog."
@@ -46,7 +46,7 @@ class QueueSettings:
         default=32 * MIB,
         ge=MIB,
         le=4096 * MIB,
-        description="Most bytes that wait in memory while the disk does not take writes.",
+        description="Most bytes that wait in memory while the disk does not accept writes.",
     )
     dead_letter_max_bytes: int = setting(
         default=16 * MIB,
@@ -58,7 +58,7 @@ class QueueSettings:
         default=0,
         ge=0,
         le=10 * YEAR_SECONDS,
-        description="Flight recorder: delivered batches are kept so long for `queue replay`.",
+        description="Flight recorder: delivered batches are kept this long for `queue replay`.",
     )
     retain_max_bytes: int = setting(
         default=64 * MIB, ge=0, le=1024 * 1024 * MIB, description="Most bytes that the flight recorder keeps."

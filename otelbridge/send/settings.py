@@ -24,7 +24,7 @@ class SendSettings:
     )
     endpoint: str = setting(
         default="",
-        description="URL of the endpoint; empty means http://localhost:4317 for gRPC, http://localhost:4318/v1/logs for HTTP. Used as it is for HTTP.",
+        description="URL of the endpoint; empty means http://localhost:4317 for gRPC, http://localhost:4318/v1/logs for HTTP. For HTTP it is used unchanged.",
     )
     traces_endpoint: str = setting(
         default="",
@@ -51,26 +51,26 @@ class SendSettings:
         default=10,
         ge=0.1,
         le=45,
-        description="Deadline of one request; below the silence after which /livez takes a thread for dead.",
+        description="Deadline of one request; keep it below `status.livez_max_silence_seconds`.",
     )
     proxy: ProxySettings = setting(default_factory=ProxySettings)
     ca_file: Path | None = setting(default=None, description="CA bundle (PEM) that the endpoint is checked against.")
     cert_file: Path | None = setting(default=None, description="Client certificate (PEM), for mutual TLS.")
     key_file: Path | None = setting(default=None, description="Key of the client certificate (PEM).")
     server_name: str = setting(
-        default="", description="Name to expect in the endpoint's certificate, where it is not the one dialled."
+        default="", description="Name to expect in the endpoint's certificate, where it is not the endpoint's host."
     )
     max_request_bytes: int = setting(
         default=MIB, ge=16 * 1024, le=64 * MIB, description="Batches are joined up to this size (uncompressed)."
     )
     max_request_records: int = setting(
-        default=8192, ge=1, le=1_000_000, description="Batches are joined up to so many records."
+        default=8192, ge=1, le=1_000_000, description="Batches are joined up to this many records."
     )
     linger_seconds: float = setting(
         default=0.2,
         ge=0,
         le=60,
-        description="Longest time that records, which are on disk by then, wait for others to share a request with; 0 sends at once.",
+        description="Longest time that records, already on disk, wait for others to fill a request; 0 sends at once.",
     )
     alert_linger_seconds: float = setting(
         default=0.06, ge=0, le=60, description="The same for alerts and gaps; `linger_seconds` where that is less."
@@ -78,7 +78,7 @@ class SendSettings:
     concurrency: int = setting(default=2, ge=1, le=64, description="Requests in flight at once.")
     ordered: bool = setting(
         default=False,
-        description="One request in flight per stream, so that its records arrive in order; only a record that the endpoint fails at is overtaken.",
+        description="One request in flight per stream, so that its records arrive in order; only records that the endpoint refuses are overtaken.",
     )
     retry_initial_seconds: float = setting(
         default=1,
@@ -94,14 +94,14 @@ class SendSettings:
         default=30,
         ge=0.01,
         le=86400,
-        description="First delay after an answer that only an operator can cure.",
+        description="First delay after an answer that needs an operator.",
     )
     hold_max_seconds: float = setting(default=300, ge=0.01, le=86400, description="Longest of these delays.")
     replay_rate_factor: float = setting(
         default=4,
         ge=0,
         le=10_000,
-        description="After an outage the backlog is sent at most so many times as fast as new records arrive; 0 means without limit.",
+        description="After an outage the backlog is sent at most this many times as fast as new records arrive; 0 means without limit.",
     )
 
 

@@ -25,29 +25,29 @@ ENVIRONMENT_SEPARATOR = "__"
 
 @section
 class BridgeSettings:
-    """What concerns the bridge as a whole."""
+    """The bridge as a whole."""
 
     drain_seconds: float = setting(
         default=25,
         ge=0,
         le=86400,
-        description="On SIGTERM, deliver what is held for so long; what is left waits on disk for the next start. "
+        description="After SIGTERM, go on delivering for this long; the rest waits on disk for the next start. "
         "Kubernetes' grace period must be longer.",
     )
     under_way_max_bytes: int = setting(
         default=160 * 1024 * 1024,
         ge=16 * 1024 * 1024,
         le=16 * 1024 * 1024 * 1024,
-        description="Bytes in memory on their way: what gRPC reads ahead, events that wait for the disk or are being "
-        "encoded, batches while the disk takes no writes, requests. Beyond it an event of 64 KiB or more waits two "
-        "seconds for room; what finds none is dropped, counted and reported as a gap.",
+        description="Most bytes under way in memory: what gRPC reads ahead, events that wait to be encoded or written, "
+        "batches while the disk does not accept writes, requests. Beyond it an event of 64 KiB or more waits up to two "
+        "seconds for room; events that find none are dropped, counted and reported as a gap.",
     )
     reload_on_change: bool = setting(
         default=False,
-        description="Read the settings file again when its content changes (a ConfigMap's does). SIGHUP does so at any "
-        "time. `gate`, `mapping`, `send` and `telemetry` take effect, without losing a subscription or an event; the "
-        "log names what waits for a restart: the other sections, `telemetry.service_name`, "
-        "`telemetry.resource_attributes` and `telemetry.coverage`.",
+        description="Reload the settings file when its content changes (as a ConfigMap's does). SIGHUP always does so. "
+        "`gate`, `mapping`, `send` and `telemetry` take effect at once, without losing a subscription or an "
+        "event. The other sections, `telemetry.service_name`, `telemetry.resource_attributes` and "
+        "`telemetry.coverage` need a restart; the log names what has changed there.",
     )
 
 

@@ -28,15 +28,15 @@ class StatusSettings:
         default=0,
         ge=0,
         le=1000,
-        description="How many of the latest events the page shows: they may hold secrets, so none by default.",
+        description="How many of the latest events the page shows; they may contain secrets, so none by default.",
     )
     runbook_url: str = setting(
         default="",
-        description="Where docs/runbook.md can be read: the page links its sections. Empty: they are only named.",
+        description="Where docs/runbook.md is published, so that the page can link its sections. Empty: they are only named.",
     )
     livez_max_silence_seconds: float = setting(
-        default=60, ge=1, le=86400, description="A thread that has not turned for so long makes /livez fail."
+        default=60, ge=1, le=86400, description="A thread that makes no progress for this long fails /livez."
     )
     ready_grace_seconds: float = setting(
-        default=120, ge=0, le=7 * 86400, description="A subscription may be down so long before /readyz fails."
+        default=120, ge=0, le=7 * 86400, description="How long a subscription may be down before /readyz fails."
     )

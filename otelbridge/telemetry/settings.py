@@ -58,13 +58,13 @@ class TelemetrySettings:
         description="Time between metric exports. `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds).",
     )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
-        default="info", description="Least level of the bridge's own log lines. `OTEL_LOG_LEVEL`."
+        default="info", description="Lowest level of the bridge's own log lines. `OTEL_LOG_LEVEL`."
     )
-    log_format: Literal["text", "json"] = setting(default="text", description="How the log lines on stderr look.")
-    max_nodes: int = setting(default=1000, ge=0, le=1_000_000, description="Most nodes that get a series of their own.")
+    log_format: Literal["text", "json"] = setting(default="text", description="Format of the log lines on stderr.")
+    max_nodes: int = setting(default=1000, ge=0, le=1_000_000, description="Most nodes with series of their own.")
     coverage: bool = setting(
         default=False,
-        description="Learn the usual interval of each node, namespace and policy, for `otelbridge coverage`. Taken over at a restart.",
+        description="Learn the usual interval of each node, namespace and policy, for `otelbridge coverage`. Needs a restart.",
     )
     alert_policies: bool = setting(
         default=False, description="Add the policy's name to the metric `otelbridge.alerts`."
