@@ -29,7 +29,7 @@ from typing import (
 T = TypeVar("T")
 
 
-class Limits(NamedTuple):
+class SettingLimits(NamedTuple):
     """What a value must keep to beside its type."""
 
     ge: float | None = None
@@ -48,7 +48,7 @@ class Setting(NamedTuple):
     default: Any
     """MISSING where the field must be given."""
     description: str
-    limits: Limits = Limits()
+    limits: SettingLimits = SettingLimits()
 
 
 MISSING = dataclasses.MISSING
@@ -68,8 +68,8 @@ def setting(
     repr: bool = True,  # noqa: A002  # dataclasses' own word
     **limits: Any,
 ) -> Any:
-    """A field of a section; `limits` are those of Limits. Without a default it must be given."""
-    facts = {"description": description, "limits": Limits(**limits)}
+    """A field of a section; `limits` are those of SettingLimits. Without a default it must be given."""
+    facts = {"description": description, "limits": SettingLimits(**limits)}
     if default_factory is not MISSING:
         return dataclasses.field(default_factory=default_factory, repr=repr, metadata=facts)
     return dataclasses.field(default=default, repr=repr, metadata=facts)
@@ -103,7 +103,7 @@ def settings_of(model: type[Any]) -> Mapping[str, Setting]:
     return found
 
 
-class Fault(NamedTuple):
+class SettingFault(NamedTuple):
     """One thing wrong with a value."""
 
     at: str
@@ -115,14 +115,14 @@ class Fault(NamedTuple):
     """What stands there; None where there is nothing to show."""
 
 
-def checked(given: Setting, value: Any, faults: list[Fault], at: str = "") -> Any:
+def checked(given: Setting, value: Any, faults: list[SettingFault], at: str = "") -> Any:
     """The value in the setting's type. What is wrong with it is added to `faults`; then the result means nothing."""
     before = len(faults)
     found = _typed(given.type, value, faults, at)
     if len(faults) == before and found is not None:
         said = _beyond(given.limits, found)
         if said:
-            faults.append(Fault(at, *said, value))
+            faults.append(SettingFault(at, *said, value))
     return found
 
 
@@ -132,7 +132,7 @@ def section_from(model: type[T], values: Mapping[str, Any]) -> T:
     Raises:
         ValueError: names every fault.
     """
-    faults: list[Fault] = []
+    faults: list[SettingFault] = []
     found: T = _section(model, values, faults, "")
     if faults:
         raise ValueError("\n".join(f"{one.at.removeprefix('.')}: {one.wrong}. {one.cure}" for one in faults))
@@ -165,7 +165,7 @@ def without_none(kind: Any) -> tuple[Any, bool]:
     return kind, False
 
 
-def _typed(kind: Any, value: Any, faults: list[Fault], at: str) -> Any:
+def _typed(kind: Any, value: Any, faults: list[SettingFault], at: str) -> Any:
     kind, optional = without_none(kind)
     if optional and value is None:
         return None
@@ -179,7 +179,7 @@ def _typed(kind: Any, value: Any, faults: list[Fault], at: str) -> Any:
     return _scalar(kind, value, faults, at)
 
 
-def _scalar(kind: Any, value: Any, faults: list[Fault], at: str) -> Any:
+def _scalar(kind: Any, value: Any, faults: list[SettingFault], at: str) -> Any:
     if get_origin(kind) is Literal:
         for word in get_args(kind):
             if isinstance(value, str) and value == word:
@@ -190,27 +190,27 @@ def _scalar(kind: Any, value: Any, faults: list[Fault], at: str) -> Any:
         reader, wrong, cure = _KINDS[get_origin(kind) or kind]
         with suppress(ValueError, OverflowError):
             return reader(value)
-    faults.append(Fault(at, wrong, cure, value))
+    faults.append(SettingFault(at, wrong, cure, value))
     return None
 
 
-def _section(model: type[Any], value: Any, faults: list[Fault], at: str) -> Any:
+def _section(model: type[Any], value: Any, faults: list[SettingFault], at: str) -> Any:
     if isinstance(value, model):
         return value
     if not isinstance(value, Mapping):
-        faults.append(Fault(at, "is not a section", "Write its keys below it, each on its own line.", value))
+        faults.append(SettingFault(at, "is not a section", "Write its keys below it, each on its own line.", value))
         return None
     before, known, given = len(faults), settings_of(model), {}
     for name, one in known.items():
         if name in value:
             given[name] = checked(one, value[name], faults, f"{at}.{name}")
         elif one.default is MISSING:
-            faults.append(Fault(f"{at}.{name}", "is missing", "Add it."))
-    faults.extend(Fault(f"{at}.{name}", *unknown(str(name), known)) for name in value if name not in known)
+            faults.append(SettingFault(f"{at}.{name}", "is missing", "Add it."))
+    faults.extend(SettingFault(f"{at}.{name}", *unknown(str(name), known)) for name in value if name not in known)
     return model(**given) if len(faults) == before else None
 
 
-def _beyond(limits: Limits, value: Any) -> tuple[str, str] | None:
+def _beyond(limits: SettingLimits, value: Any) -> tuple[str, str] | None:
     """What is wrong with a value of the right type, and the cure."""
     ge, le, least, check = limits
     if ge is not None and not value >= ge:  # NaN is not

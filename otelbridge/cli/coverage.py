@@ -15,7 +15,7 @@ from otelbridge.cli.output import Exit, Output, age_in_words, fail, in_words, pr
 from otelbridge.cli.status_client import status_or_exit
 from otelbridge.status.document import CoverageDocument
 from otelbridge.status.settings import DEFAULT_STATUS_PORT
-from otelbridge.telemetry.coverage import Answer, Kind, policies_in
+from otelbridge.telemetry.coverage import CoverageAnswer, SubjectKind, policies_in
 
 EXAMPLES = (
     "otelbridge coverage --url http://127.0.0.1:32799",
@@ -24,10 +24,10 @@ EXAMPLES = (
 NANOSECONDS = 1_000_000_000
 MAX_POLICIES_BYTES = 64 * 1024 * 1024
 WORDS = {
-    Answer.USUAL: "as usual",
-    Answer.SILENT: "silent for longer than usual",
-    Answer.UNKNOWN: "blind meanwhile: unknown",
-    Answer.NEVER: "never since the start",
+    CoverageAnswer.USUAL: "as usual",
+    CoverageAnswer.SILENT: "silent for longer than usual",
+    CoverageAnswer.UNKNOWN: "blind meanwhile: unknown",
+    CoverageAnswer.NEVER: "never since the start",
 }
 
 
@@ -49,15 +49,17 @@ def coverage(
     """
     found = of_running_bridge(url)
     existing = _policies(policies) if policies else []
-    never = sorted(set(existing) - {one["name"] for one in found if one["kind"] == Kind.POLICY})
+    never = sorted(set(existing) - {one["name"] for one in found if one["kind"] == SubjectKind.POLICY})
     if output is Output.JSON:
         print_json({"subjects": found, "policies_that_never_fired": never})
     else:
-        rows = [(one["kind"], one["name"], WORDS[Answer(one["answer"])], _last(one), _usual(one)) for one in found]
+        rows = [
+            (one["kind"], one["name"], WORDS[CoverageAnswer(one["answer"])], _last(one), _usual(one)) for one in found
+        ]
         print_table(("kind", "name", "answer", "last heard of", "usual interval"), rows)
         for name in never:
             print(f"policy {name} has never fired, as far as this bridge knows")
-    if any(one["answer"] == Answer.SILENT for one in found):
+    if any(one["answer"] == CoverageAnswer.SILENT for one in found):
         raise typer.Exit(Exit.FAILED)
 
 
@@ -74,7 +76,9 @@ def of_running_bridge(url: str) -> list[CoverageDocument]:
 
 def _is_coverage(found: Any) -> TypeGuard[list[CoverageDocument]]:
     try:
-        return all(Kind(one["kind"]) and Answer(one["answer"]) and isinstance(one["name"], str) for one in found)
+        return all(
+            SubjectKind(one["kind"]) and CoverageAnswer(one["answer"]) and isinstance(one["name"], str) for one in found
+        )
     except (TypeError, KeyError, ValueError):
         return False
 

@@ -276,7 +276,7 @@ LINE_SECONDS = 1.0
 """Between two lines of figures, where nothing can be drawn."""
 
 
-class Screen(Protocol):
+class DemoScreen(Protocol):
     """Both of them. `announce` may be called from any thread."""
 
     def announce(self, text: str) -> None:
@@ -353,7 +353,7 @@ class DrawnScreen:
         return Group(road, *(Text(line, style="bold" if "Act " in line else "dim") for line in self._lines))
 
 
-def screen(*, colours: bool) -> Screen:
+def screen(*, colours: bool) -> DemoScreen:
     """The one that fits where stderr goes."""
     from rich.console import Console  # noqa: PLC0415  # only who draws pays for rich
 
@@ -405,7 +405,7 @@ def demo(
         raise typer.Exit(Exit.FAILED)
 
 
-def _played(stage: Stage, shown: Screen, until: threading.Event, act_seconds: float) -> str:
+def _played(stage: Stage, shown: DemoScreen, until: threading.Event, act_seconds: float) -> str:
     """Plays on a thread of its own while this one shows it; returns what went wrong, if anything."""
     over = threading.Event()
     trouble: list[str] = []

@@ -123,7 +123,7 @@ DeadLetterOption = Annotated[bool, typer.Option("--dead-letter", help="The numbe
 LimitOption = Annotated[int, typer.Option(min=1, help="Show at most so many.")]
 
 
-class Part(StrEnum):
+class QueuePart(StrEnum):
     """What a queue folder holds."""
 
     HELD = "held"
@@ -284,7 +284,7 @@ def _leave(verb: Verb, numbers: list[int] | None, directory: Path, *, everything
 
 def export(
     *,
-    part: Annotated[Part, typer.Option(help="Which part of the folder.")] = Part.HELD,
+    part: Annotated[QueuePart, typer.Option(help="Which part of the folder.")] = QueuePart.HELD,
     config: ConfigOption = None,
     sets: SetOption = None,
     queue_directory: QueueDirectoryOption = None,
@@ -301,18 +301,18 @@ def export(
                 say("One that is damaged is left out.")
 
 
-def _batches(found: Inspection, part: Part) -> Iterator[Batch | DeadLetter | Retained]:
+def _batches(found: Inspection, part: QueuePart) -> Iterator[Batch | DeadLetter | Retained]:
     match part:
-        case Part.HELD:
+        case QueuePart.HELD:
             for listed in found.batches():
                 batch = found.batch(listed.number)
                 if batch is None:
                     say(f"Batch {listed.number} is damaged, or has just been delivered; left out.")
                 else:
                     yield batch
-        case Part.DEAD_LETTERS:
+        case QueuePart.DEAD_LETTERS:
             yield from found.dead_letters()
-        case Part.RETAINED:
+        case QueuePart.RETAINED:
             yield from found.retained()
 
 

@@ -61,7 +61,7 @@ SETTLE_SECONDS = 0.2
 IDLE_SECONDS = 60.0
 
 
-class Reloading:
+class SettingsReloader:
     """Reads the settings again, on SIGHUP or when the file changes; what cannot be used changes nothing.
 
     Args:
@@ -138,7 +138,7 @@ def serve(*, config: str | Path | None = None, sets: Sequence[str] | None = None
         bridge.pulses.append(signals)
         spare_what_stays()
         let_reads_sleep()
-        reloading = Reloading(
+        reloading = SettingsReloader(
             lambda: load_given(config, sets, **flags),
             bridge,
             asked=asked,

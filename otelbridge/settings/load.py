@@ -14,7 +14,7 @@ from typing import Any
 
 from otelbridge.net.address import AddressError, parse_address
 from otelbridge.send.settings import DEFAULT_ENDPOINTS, LOGS_PATH, SendSettings
-from otelbridge.setting import Fault, checked, did_you_mean, settings_of, unknown
+from otelbridge.setting import SettingFault, checked, did_you_mean, settings_of, unknown
 from otelbridge.settings.checks import (
     Complaint,
     complaints,
@@ -281,7 +281,7 @@ def _read(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[tuple[str,
     good: dict[str, Given] = {}
     problems = []
     for path, one in given.items():
-        faults: list[Fault] = []
+        faults: list[SettingFault] = []
         if path in known:
             good[path] = replace(one, value=checked(known[path], one.value, faults))
         else:
@@ -292,11 +292,11 @@ def _read(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[tuple[str,
     return good, problems
 
 
-def _unknown(path: str) -> Fault:
+def _unknown(path: str) -> SettingFault:
     section, _, name = path.rpartition(".")
     while (model := section_at(section)) is None:
         section = section.rpartition(".")[0]
-    return Fault("", *unknown(name, settings_of(model)))
+    return SettingFault("", *unknown(name, settings_of(model)))
 
 
 def _cross_checked(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otelbridge.net.address import HIDDEN, without_credentials
-from otelbridge.setting import Fault
+from otelbridge.setting import SettingFault
 from otelbridge.telemetry.escape import escape
 
 _SECRET_NAME = re.compile(
@@ -121,7 +121,7 @@ _BYTES = {
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*")
 
 
-def problem_of(setting: str, fault: Fault, origin: str) -> Problem:
+def problem_of(setting: str, fault: SettingFault, origin: str) -> Problem:
     """A fault in the value of a setting, in the form that all problems are reported in."""
     path = setting + fault.at
     cure = _quantity_cure(setting, fault.value) or fault.cure

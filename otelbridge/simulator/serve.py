@@ -80,7 +80,7 @@ class Summary:
     """Events that each road has dropped by its share."""
 
 
-class Roads:
+class SimulatedRoads:
     """Relays that publish the same events, less what each is to drop.
 
     Args:
@@ -137,7 +137,7 @@ def serve(
         if proxied:
             proxy = stack.enter_context(TcpProxy(relay.endpoint, host=options.host, port=options.port))
         ready((proxy or relay).endpoint)
-        roads = Roads([relay, *_further(stack, options)], options.roads, options.seed)
+        roads = SimulatedRoads([relay, *_further(stack, options)], options.roads, options.seed)
         for further in roads.relays[1:]:
             ready(further.endpoint)
         number = options.nodes or (FAULTY_NODES if any(fault.needs_nodes for fault in options.faults) else 0)
@@ -172,7 +172,7 @@ def _further(stack: contextlib.ExitStack, options: SimulateOptions) -> list[Rela
 
 
 def _publish(
-    source: EventSource, roads: Roads, nodes: Nodes | None, options: SimulateOptions, until: threading.Event
+    source: EventSource, roads: SimulatedRoads, nodes: Nodes | None, options: SimulateOptions, until: threading.Event
 ) -> int:
     if options.wait_for_subscriber:
         heard = [(relay, stream) for relay in roads.relays for stream in options.streams]

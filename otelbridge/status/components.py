@@ -25,7 +25,7 @@ from otelbridge.send.sender import Sender
 from otelbridge.send.workers import Workers
 from otelbridge.status.answers import QueueGrowth
 from otelbridge.telemetry import names
-from otelbridge.telemetry.coverage import Answer, Coverage, Kind, Subject
+from otelbridge.telemetry.coverage import Coverage, CoverageAnswer, Subject, SubjectKind
 from otelbridge.telemetry.metrics import COUNTED, OWN, Instrument, InstrumentKind, Observed
 from otelbridge.telemetry.telemetry import Telemetry
 
@@ -185,12 +185,12 @@ def _alerts(components: Components) -> Observed:
 def heard_of(components: Components) -> dict[Subject, float]:
     """Of each node, namespace and policy, something that changes with every event of it."""
     nodes = components.feed.nodes_last_seen()
-    found: Counter[Subject] = Counter({Subject(Kind.NODE, node): seen for node, seen in nodes.items()})
+    found: Counter[Subject] = Counter({Subject(SubjectKind.NODE, node): seen for node, seen in nodes.items()})
     for workload, (_, _, _, policy), alerts in components.mapper.tally.alert_counts():
         if workload is not None and workload[0]:
-            found[Subject(Kind.NAMESPACE, workload[0])] += alerts
+            found[Subject(SubjectKind.NAMESPACE, workload[0])] += alerts
         if policy:
-            found[Subject(Kind.POLICY, policy)] += alerts
+            found[Subject(SubjectKind.POLICY, policy)] += alerts
     return dict(found)
 
 
@@ -201,8 +201,8 @@ def _covered(components: Components) -> Observed:
     found = Counter((report.subject.kind, report.answer) for report in reports)
     return [
         (found[kind, answer], {names.COVERAGE_KIND: kind.value, names.COVERAGE_ANSWER: answer.value})
-        for kind in Kind
-        for answer in Answer
+        for kind in SubjectKind
+        for answer in CoverageAnswer
     ]
 
 

@@ -28,7 +28,7 @@ MAX_NAME = 256
 NOTE = "coverage"
 
 
-class Kind(StrEnum):
+class SubjectKind(StrEnum):
     """What can be heard of."""
 
     NODE = "node"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
     POLICY = "policy"
 
 
-class Answer(StrEnum):
+class CoverageAnswer(StrEnum):
     """Is its silence good news?"""
 
     USUAL = "usual"
@@ -52,12 +52,12 @@ class Answer(StrEnum):
 class Subject(NamedTuple):
     """One node, namespace or policy."""
 
-    kind: Kind
+    kind: SubjectKind
     name: str
 
 
 @dataclass(slots=True)
-class Habit:
+class SubjectHistory:
     """What is known of one subject. Times are Unix seconds; `watched` ones are readings of the clock of watching."""
 
     first: float
@@ -92,7 +92,7 @@ class Report(NamedTuple):
     """The answer about one subject."""
 
     subject: Subject
-    answer: Answer
+    answer: CoverageAnswer
     last_unix_seconds: float
     usual_seconds: float | None
 
@@ -107,7 +107,7 @@ class Coverage:
 
     def __init__(self, note: str = "", *, now: float) -> None:
         self._lock = threading.Lock()
-        self._subjects: OrderedDict[Subject, Habit] = OrderedDict()
+        self._subjects: OrderedDict[Subject, SubjectHistory] = OrderedDict()
         """Least recently heard of first."""
         self._counts: dict[Subject, float] = {}
         """As of the last look: what has changed since then was heard of."""
@@ -162,27 +162,29 @@ class Coverage:
             if len(self._subjects) >= MAX_SUBJECTS:
                 self._subjects.popitem(last=False)
                 self.forgotten += 1
-            habit = self._subjects[subject] = Habit(now, now, self._watched)
+            habit = self._subjects[subject] = SubjectHistory(now, now, self._watched)
         habit.note(now, self._watched)
         self._subjects.move_to_end(subject)
 
-    def _answer(self, habit: Habit, now: float) -> Answer:
+    def _answer(self, habit: SubjectHistory, now: float) -> CoverageAnswer:
         usual = habit.usual_seconds(now)
         if usual is not None:
             limit = UNUSUAL_FACTOR * usual + GRACE_SECONDS
             if self._watched - habit.last_watched > limit:
-                return Answer.SILENT
+                return CoverageAnswer.SILENT
             if now - habit.last > limit:
-                return Answer.UNKNOWN
-        return Answer.USUAL if habit.heard else Answer.NEVER
+                return CoverageAnswer.UNKNOWN
+        return CoverageAnswer.USUAL if habit.heard else CoverageAnswer.NEVER
 
     def _read(self, note: str) -> None:
         try:
             tree = json.loads(note or "{}")
             self._watched = float(tree.get("watched", 0.0))
             for kind, name, first, last, watched, day, longest in tree.get("subjects", ()):
-                habit = Habit(float(first), float(last), float(watched), int(day), [float(one) for one in longest])
-                self._subjects[Subject(Kind(kind), str(name))] = habit
+                habit = SubjectHistory(
+                    float(first), float(last), float(watched), int(day), [float(one) for one in longest]
+                )
+                self._subjects[Subject(SubjectKind(kind), str(name))] = habit
         except (ValueError, TypeError, AttributeError, RecursionError):
             self._subjects.clear()  # it begins anew
 

@@ -14,13 +14,13 @@ from otelbridge.queue.settings import QueueSettings
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.events import stamp_time
 from otelbridge.simulator.upstream import Relay
-from otelbridge.telemetry.coverage import DAY_SECONDS, NOTE, Coverage, Kind, Subject
+from otelbridge.telemetry.coverage import DAY_SECONDS, NOTE, Coverage, Subject, SubjectKind
 from tests.peers.bridge import BridgeProcess, Json, running_bridge
 from tests.unit.cli.invoking import Ended, invoke
 from tests.waiting import eventually
 
 POLICIES = {"items": [{"metadata": {"name": name}} for name in ("block-curl", "block-nothing")]}
-QUIET = Subject(Kind.NAMESPACE, "quiet")
+QUIET = Subject(SubjectKind.NAMESPACE, "quiet")
 
 
 def settings(relay: Relay, endpoint: OtlpEndpoint, **telemetry: Any) -> dict[str, Json]:

@@ -19,7 +19,7 @@ import pytest
 
 import otelbridge
 from otelbridge.bridge import Bridge
-from otelbridge.cli.service import Reloading
+from otelbridge.cli.service import SettingsReloader
 from otelbridge.settings.load import Loaded, load
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
@@ -357,7 +357,9 @@ def test_the_thread_that_reads_the_settings_again_tries_again_after_a_fault(
     fault.arm()
     with road(tmp_path, fault, patch=monkeypatch) as under_load:
         asked = threading.Event()
-        reloading = Reloading(lambda: under_load.loaded, under_load.bridge, asked=asked, file=None, watched=False)
+        reloading = SettingsReloader(
+            lambda: under_load.loaded, under_load.bridge, asked=asked, file=None, watched=False
+        )
         reloading.start()
         asked.set()
         eventually(lambda: under_load.told("otelbridge.settings_reloaded"), within_seconds=BACK_SECONDS)

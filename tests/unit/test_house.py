@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -225,6 +226,15 @@ def test_our_classes_inherit_only_from_others() -> None:
         if base.rpartition(".")[2] in ours and base.partition(".")[0] not in sys.stdlib_module_names
     ]
     assert not places(heirs), "no inheritance between our own classes"
+
+
+SHARED_NAMES = {"Findings", "Kind", "Linger", "Overflow", "Place", "Verdict"}
+"""Names that classes of several components have; no further ones."""
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    names = Counter(node.name for path in modules() for node in tree(path).body if isinstance(node, ast.ClassDef))
+    assert {name for name, times in names.items() if times > 1 and not name.startswith("_")} == SHARED_NAMES
 
 
 def test_nothing_is_left_to_do_without_a_decision() -> None:

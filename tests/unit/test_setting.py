@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from otelbridge.setting import Fault, Setting, checked, section, section_from, setting
+from otelbridge.setting import Setting, SettingFault, checked, section, section_from, setting
 from otelbridge.settings.load import load
 
 WORD = Literal["keep", "drop"]
@@ -29,8 +29,8 @@ class Room:
     use: WORD = setting(default="keep", description="What for.")
 
 
-def faults_of(kind: Any, value: Any) -> list[Fault]:
-    faults: list[Fault] = []
+def faults_of(kind: Any, value: Any) -> list[SettingFault]:
+    faults: list[SettingFault] = []
     checked(Setting("x", kind, None, ""), value, faults)
     return faults
 
@@ -55,7 +55,7 @@ def faults_of(kind: Any, value: Any) -> list[Fault]:
     ],
 )
 def test_a_value_is_read_as_its_settings_type(kind: Any, value: Any, found: Any) -> None:
-    faults: list[Fault] = []
+    faults: list[SettingFault] = []
     taken = checked(Setting("x", kind, None, ""), value, faults)
     assert (taken, type(taken), faults) == (found, type(found), [])
 

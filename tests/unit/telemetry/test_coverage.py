@@ -13,15 +13,15 @@ from otelbridge.telemetry.coverage import (
     GRACE_SECONDS,
     MAX_SUBJECTS,
     UNUSUAL_FACTOR,
-    Answer,
     Coverage,
-    Kind,
+    CoverageAnswer,
     Report,
     Subject,
+    SubjectKind,
     policies_in,
 )
 
-NODE = Subject(Kind.NODE, "node-1")
+NODE = Subject(SubjectKind.NODE, "node-1")
 START = 20_000 * DAY_SECONDS
 STEP = 120.0
 """Seconds; the bridge looks each second."""
@@ -44,7 +44,7 @@ def test_a_silence_is_unusual_after_three_usual_intervals_and_five_minutes() -> 
     coverage = Coverage(now=START)
     now = heard_every(600, days=2, coverage=coverage)
     report = of(coverage, now)
-    assert report.answer is Answer.USUAL
+    assert report.answer is CoverageAnswer.USUAL
     assert report.usual_seconds == pytest.approx(600)
     limit = UNUSUAL_FACTOR * 600 + GRACE_SECONDS
     counts = {NODE: math.nan}
@@ -52,9 +52,9 @@ def test_a_silence_is_unusual_after_three_usual_intervals_and_five_minutes() -> 
     counts = dict.fromkeys([NODE], 0.0)
     coverage.observe(now, counts, blind=False)
     coverage.observe(now + limit - 1, counts, blind=False)
-    assert of(coverage, now + limit - 1).answer is Answer.USUAL
+    assert of(coverage, now + limit - 1).answer is CoverageAnswer.USUAL
     coverage.observe(now + limit + 1, counts, blind=False)
-    assert of(coverage, now + limit + 1).answer is Answer.SILENT
+    assert of(coverage, now + limit + 1).answer is CoverageAnswer.SILENT
 
 
 def test_a_silence_in_which_the_bridge_was_blind_says_nothing() -> None:
@@ -63,9 +63,11 @@ def test_a_silence_in_which_the_bridge_was_blind_says_nothing() -> None:
     quiet = {NODE: 0.0}
     coverage.observe(now, quiet, blind=False)
     coverage.observe(now + 10_000, quiet, blind=True)
-    assert of(coverage, now + 10_000).answer is Answer.UNKNOWN
+    assert of(coverage, now + 10_000).answer is CoverageAnswer.UNKNOWN
     coverage.observe(now + 13_000, quiet, blind=False)
-    assert of(coverage, now + 13_000).answer is Answer.SILENT, "3,000 watched seconds are too many by themselves"
+    assert of(coverage, now + 13_000).answer is CoverageAnswer.SILENT, (
+        "3,000 watched seconds are too many by themselves"
+    )
 
 
 def test_what_is_new_has_no_usual_interval_yet() -> None:
@@ -73,7 +75,7 @@ def test_what_is_new_has_no_usual_interval_yet() -> None:
     now = heard_every(60, days=0.9, coverage=coverage)
     coverage.observe(now + 30_000, {NODE: 0.0}, blind=False)
     assert of(coverage, now).usual_seconds is None
-    assert of(coverage, now).answer is Answer.USUAL
+    assert of(coverage, now).answer is CoverageAnswer.USUAL
 
 
 def test_one_outage_does_not_make_long_silences_usual() -> None:
@@ -88,10 +90,10 @@ def test_a_restart_keeps_what_was_learnt_and_asks_to_be_heard_again() -> None:
     now = heard_every(600, days=2, coverage=coverage)
     later = Coverage(coverage.note(), now=now + 60)
     report = of(later, now + 60)
-    assert report.answer is Answer.NEVER
+    assert report.answer is CoverageAnswer.NEVER
     assert report.usual_seconds == pytest.approx(600)
     later.observe(now + 61, {NODE: 1.0}, blind=False)
-    assert of(later, now + 61).answer is Answer.USUAL
+    assert of(later, now + 61).answer is CoverageAnswer.USUAL
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_a_note_that_nobody_wrote_begins_anew(note: str) -> None:
 def test_memory_is_bounded_and_what_was_silent_longest_goes() -> None:
     coverage = Coverage(now=START)
     for number in range(MAX_SUBJECTS + 10):
-        coverage.observe(START + number, {Subject(Kind.NAMESPACE, f"n{number}"): 1}, blind=False)
+        coverage.observe(START + number, {Subject(SubjectKind.NAMESPACE, f"n{number}"): 1}, blind=False)
     names = {report.subject.name for report in coverage.reports(START)}
     assert len(names) == MAX_SUBJECTS
     assert "n0" not in names
@@ -116,7 +118,7 @@ def test_a_clock_that_is_set_makes_nothing_silent() -> None:
     coverage.observe(0.0, {NODE: 1.0}, blind=False)
     coverage.observe(START, {NODE: 1.0}, blind=False)
     coverage.observe(START - 500, {NODE: 1.0}, blind=False)
-    assert of(coverage, START).answer is not Answer.SILENT
+    assert of(coverage, START).answer is not CoverageAnswer.SILENT
 
 
 def test_policies_are_read_from_what_kubectl_prints() -> None:
@@ -160,7 +162,7 @@ def test_in_a_simulated_week_there_is_no_false_alarm_and_a_dead_node_is_told_in_
                 heard += 1
                 coming = next(times, math.inf)
             coverage.observe(now, {NODE: heard} if heard else {}, blind=False)
-            silent = bool(heard) and of(coverage, now).answer is Answer.SILENT
+            silent = bool(heard) and of(coverage, now).answer is CoverageAnswer.SILENT
             if silent and not alarmed and now > START + 2 * DAY_SECONDS:
                 false_alarms += 1
             alarmed = silent
@@ -170,6 +172,6 @@ def test_in_a_simulated_week_there_is_no_false_alarm_and_a_dead_node_is_told_in_
         while now < deadline:
             now = min(now + 3600, deadline)
             coverage.observe(now, {NODE: heard}, blind=False)
-        found += of(coverage, deadline).answer is Answer.SILENT
+        found += of(coverage, deadline).answer is CoverageAnswer.SILENT
     assert false_alarms <= nodes
     assert found >= 0.99 * nodes
