@@ -17,7 +17,9 @@ class DeadlineExceededError(TimeoutError):
     """The call did not return in time; its thread ends whenever the call does."""
 
 
-def run_with_deadline(function: Callable[[], T], *, name: str, timeout_seconds: float, stopping: threading.Event) -> T:
+def run_with_deadline(
+    function: Callable[[], T], *, name: str, timeout_seconds: float, stopping: threading.Event | None = None
+) -> T:
     """Runs a function on a thread of its own, because nothing in Python can interrupt getaddrinfo.
 
     Raises:
@@ -34,7 +36,7 @@ def run_with_deadline(function: Callable[[], T], *, name: str, timeout_seconds: 
 
     threading.Thread(target=run, name=name, daemon=True).start()
     deadline = time.monotonic() + timeout_seconds
-    while not stopping.is_set():
+    while stopping is None or not stopping.is_set():
         try:
             result, error = results.get(timeout=max(0.0, min(SLICE_SECONDS, deadline - time.monotonic())))
         except queue.Empty:

@@ -39,8 +39,8 @@ def header_fault(name: str, value: str) -> HeaderFault | None:
         return HeaderFault(f"sets {name!r}, which the protocol sets itself", "Leave it out.")
     if not value.isascii() or not value.isprintable():
         return HeaderFault(
-            f"the value of {name} holds a line break or a character outside ASCII",
-            "Correct it; a trailing line break often comes with a secret read from a file.",
+            f"the value of {name!r} holds a line break or a character outside ASCII",
+            "Correct it; a trailing line break often comes with a value read from a file.",
         )
     return None
 

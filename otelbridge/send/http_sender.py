@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import queue
 import socket
 import ssl
 import threading
@@ -24,6 +23,8 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util.connection import is_connection_dropped
 
+from otelbridge.net.address import resolve_by_system
+from otelbridge.net.deadline import DeadlineExceededError, run_with_deadline
 from otelbridge.net.proxy import Proxy, connect_through, proxy_for
 from otelbridge.net.tls_files import ReloadedTlsFiles, TlsFiles, client_context
 from otelbridge.queue.model import Hold, Outcome, RetryLater
@@ -307,29 +308,14 @@ def _dialled(host: str, port: int, deadline: float) -> socket.socket:
     raise failure
 
 
-def _resolved(host: str, port: int, deadline: float) -> list[str]:
-    """The addresses of a host, by the deadline: the system's own look-up takes as long as it likes.
-
-    A look-up that is late ends on a thread of its own; the backoff keeps them few.
-    """
-    answers: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            answers.put(error)
-        else:
-            answers.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
-
-    threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
+def _resolved(host: str, port: int, deadline: float) -> tuple[str, ...]:
+    """The addresses of a host, by the deadline; a look-up that is late ends on its own thread."""
     try:
-        answer = answers.get(timeout=_left(deadline))
-    except queue.Empty:
+        return run_with_deadline(
+            lambda: resolve_by_system(host, port), name=f"resolve {host}", timeout_seconds=_left(deadline)
+        )
+    except DeadlineExceededError:
         raise TimeoutError(f"the name {host} was not resolved in time") from None
-    if isinstance(answer, OSError):
-        raise answer
-    return answer
 
 
 def _left(deadline: float) -> float:

@@ -14,6 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO
 from otelbridge import __version__
 from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, sentence
 from otelbridge.mapping.request import SCHEMA_URL, SCOPE_NAME
+from otelbridge.net.address import resolve_by_system
 from otelbridge.net.files import TlsFileError
 from otelbridge.net.handshake import HandshakeError, certificate_in_words, greet, server_certificate
 from otelbridge.net.proxy import Proxy, connect_through, proxy_for
@@ -90,13 +91,12 @@ def _way(target: Target, settings: SendSettings, examination: Examination) -> No
 
 def _resolved(target: Target) -> list[str]:
     try:
-        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        return list(resolve_by_system(target.host, target.port))
     except OSError as error:
         raise StepError(
             f"The name {target.host} does not resolve: {error.strerror or error}.",
             "Check the host in send.endpoint; within a cluster it is service.namespace.",
         ) from None
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _connected(target: Target, addresses: list[str], proxy: Proxy | None, *, tunnel: bool) -> socket.socket:

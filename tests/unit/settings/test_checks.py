@@ -41,7 +41,7 @@ from tests.unit.settings.loading import loaded, problems
         ("send: {endpoint: 'http://c/v1/metrics/?a=b', protocol: http/protobuf}", "send.endpoint", "something else"),
         ("send: {endpoint: 'http://c:1', headers: {authorization: hunter2}}", "send.endpoint", "is not encrypted"),
         ("send: {headers: {'a b': c}}", "send.headers", "'a b' is not a header's name"),
-        ('send: {headers: {x: "a\\n"}}', "send.headers", "the value of x holds a line break"),
+        ('send: {headers: {x: "a\\n"}}', "send.headers", "the value of 'x' holds a line break"),
         ("send: {headers: {content-type: c}}", "send.headers", "which the protocol sets itself"),
         ("send: {endpoint: 'http://c:1', headers: {x-session: hunter2}}", "send.endpoint", "is not encrypted"),
         ("telemetry: {traces: {endpoint: 'c'}}", "telemetry.traces.endpoint", "has no port"),
