@@ -89,23 +89,14 @@ class UpstreamReader:
         self._stream, self._settings, self._events, self._stop, self._say = stream, settings, events, stop, say
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
-        self._thread = threading.Thread(target=self._run, name=f"tail-{stream}-{upstream}", daemon=True)
-
-    def start(self) -> None:
-        """Begins to read."""
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether more may come."""
-        return self._thread.is_alive()
+        self.thread = threading.Thread(target=self._run, name=f"tail-{stream}-{upstream}", daemon=True)
 
     def close(self) -> None:
         """Ends the call, by its channel, and the thread; the stop event must be set."""
         with self._lock:
             if self._channel is not None:
                 self._channel.close()
-        self._thread.join(JOIN_SECONDS)
+        self.thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
         ever_connected, step, said = False, 0, ""
@@ -183,20 +174,11 @@ class BridgeReader:
         self._address = document_address(url, EVENTS_PATH)
         self._streams, self._events, self._stop, self._say = streams, events, stop, say
         self.never_connected = False
-        self._thread = threading.Thread(target=self._run, name="tail-bridge", daemon=True)
-
-    def start(self) -> None:
-        """Begins to ask."""
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether more may come."""
-        return self._thread.is_alive()
+        self.thread = threading.Thread(target=self._run, name="tail-bridge", daemon=True)
 
     def close(self) -> None:
         """Ends the thread; the stop event must be set."""
-        self._thread.join(BRIDGE_JOIN_SECONDS)
+        self.thread.join(BRIDGE_JOIN_SECONDS)
 
     def _run(self) -> None:
         seen, connected, away = 0, False, False
@@ -329,9 +311,7 @@ class _Reader(Protocol):
     def never_connected(self) -> bool: ...
 
     @property
-    def alive(self) -> bool: ...
-
-    def start(self) -> None: ...
+    def thread(self) -> threading.Thread: ...
 
     def close(self) -> None: ...
 
@@ -459,11 +439,11 @@ def _show(
         print_json_line if output is TailOutput.JSON else printer(one_line=output is TailOutput.LINE, colours=colours)
     )
     for reader in readers:
-        reader.start()
+        reader.thread.start()
     shown = 0
     try:
         while not stop.is_set() and (limit is None or shown < limit):
-            if not any(reader.alive for reader in readers) and events.empty():
+            if not any(reader.thread.is_alive() for reader in readers) and events.empty():
                 break
             try:
                 stream, body = events.get(timeout=POLL_SECONDS)
