@@ -103,7 +103,8 @@ class Export:
         """
         most, without = 1 if probing else self._parallel, self._streams_out
         with self._lock:
-            self._unaccepted.release_too_large()
+            if self._apart.suspects:
+                self._unaccepted.release_too_large()
             suspects: list[Lease] = []
             if self._apart.due and not (probing and self._context.queue.has_work()):
                 suspects = self._apart.taken(most, without=without)
