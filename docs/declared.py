@@ -186,7 +186,7 @@ ATTRIBUTES: tuple[Declared, ...] = (
     Declared("otelbridge.gap.start", _S, "When a blind stretch began.", "2026-07-25T17:20:00.123456Z"),
     Declared("otelbridge.gap.end", _S, "When it ended.", "2026-07-25T17:20:12.623456Z"),
     Declared("otelbridge.gap.duration", _D, "Its seconds.", 12.5),
-    Declared("otelbridge.gap.cause", _S, "Why: `disconnect`, `heartbeat_loss`, `throttled`, `overflow`, `restart`, `corruption`, `stall`, `node_silent`.", "disconnect"),
+    Declared("otelbridge.gap.cause", _S, "Why: `disconnect`, `heartbeat_loss`, `throttled`, `overflow`, `restart`, `corruption`, `stall`, `pause`, `node_silent`.", "disconnect"),
     Declared("otelbridge.gap.stream", _S, "The stream that could not be seen, or `all`.", "alerts"),
     Declared("otelbridge.gap.suspected", _B, "True where nothing proves that events were missed.", "true"),
     Declared("otelbridge.gap.covered_by", _S, "Another road to the same events that was watched all the time (feed.roads).", "kubearmor-b:32767"),

@@ -91,6 +91,8 @@ class GapCause(StrEnum):
     """Records that were held on disk could not be read back."""
     STALL = "stall"
     """The upstream answered late although the connection stayed: its nodes may have dropped events meanwhile."""
+    PAUSE = "pause"
+    """The bridge itself stood still: a suspended machine, a frozen container."""
     NODE_SILENT = "node_silent"
     """One node behind the upstream fell silent, against its habit."""
 

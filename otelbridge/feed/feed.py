@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from otelbridge.event import Gap, RecordGap, Stream
+from otelbridge.event import Gap, GapCause, RecordGap, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.model import StreamState, SubscriptionStatus
 from otelbridge.feed.nodes import NodeRoster
@@ -163,7 +163,7 @@ class Feed:
             return
         if gap.stream is not None:
             self._nodes.excuse(gap)
-            if self._settings.roads:
+            if self._settings.roads and gap.cause is not GapCause.PAUSE:  # which all roads have at once
                 gap = self._covered(gap)
         self._record_gap(gap)
 

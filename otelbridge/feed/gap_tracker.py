@@ -190,10 +190,13 @@ class GapTracker:
             open_gap, open_gap.started, now, f"{open_gap.detail}; it goes on, and how long another record will say"
         )
 
-    def suspect(self, started_unix_nano: int, ended_unix_nano: int, received: int, detail: str) -> Gap | None:
-        """The record of a stretch in which the upstream stood still; None while the stream is blind anyway.
+    def suspect(
+        self, cause: GapCause, started_unix_nano: int, ended_unix_nano: int, received: int, detail: str
+    ) -> Gap | None:
+        """The record of a stretch in which somebody stood still; None while the stream is blind anyway.
 
         Args:
+            cause: who.
             started_unix_nano: the last sign of life before it.
             ended_unix_nano: when its nodes can be expected to be heard again.
             received: events that came in this time all the same.
@@ -206,7 +209,7 @@ class GapTracker:
         return Gap(
             stream=self._stream,
             upstream=self._upstream,
-            cause=GapCause.STALL,
+            cause=cause,
             started_unix_nano=started.unix_nano,
             ended_unix_nano=ended.unix_nano,
             estimated_records=None if expected is None else max(0, expected - received),

@@ -36,8 +36,10 @@ from otelbridge.telemetry.supervisor import Pulse
 
 LATE_SECONDS = 0.8
 """An answer that took so much longer than others was held up: health checks are answered within milliseconds."""
-USUAL_ANSWERS = 3
-"""The quickest of so many says what is usual on this line: one stall after another is none of them."""
+USUAL_ANSWERS = 300
+"""The quickest of so many, a quarter of an hour at least, says what is usual on this line: a relay may stutter."""
+OWN_PAUSE_SECONDS = 4.5
+"""Of the subscription's thread, which turns every second."""
 STALL_SECONDS = 4.5
 """Shorter stalls lose nothing: nodes drop a relay that leaves their ping unanswered 6 s after the last sign of life."""
 NODES_DROP_SECONDS = 6.0
@@ -59,6 +61,7 @@ class Stall(NamedTuple):
     ended: int
     """The first one after; later where nodes can have dropped the relay, which then has to go back to them."""
     detail: str
+    cause: GapCause = GapCause.STALL
 
 
 def stall_until(started: int, answered: int) -> Stall:
@@ -77,7 +80,8 @@ def after_silence(answered: int) -> Stall:
 
 def own_pause(seconds: float, now: int) -> Stall:
     """What a pause of the bridge's own means: what it is sent meanwhile seems to come at its end, and not all comes."""
-    return Stall(now - int(seconds * NANOSECONDS), now, f"The bridge itself stood still for {seconds:.1f} s.")
+    detail = f"The bridge itself stood still for {seconds:.1f} s."
+    return Stall(now - int(seconds * NANOSECONDS), now, detail, GapCause.PAUSE)
 
 
 class StallDetector:
@@ -252,7 +256,7 @@ class Monitor:
             message = self.connection.next_message(self._next_timer() - time.monotonic())
             self._pulse.beat()
             now, before, turned = time.monotonic(), turned, time.clock_gettime(ELAPSED_CLOCK)
-            if turned - before >= STALL_SECONDS:  # with timers of a second
+            if turned - before >= OWN_PAUSE_SECONDS:
                 self._record_stall(own_pause(turned - before, time.time_ns()), self.connection.events)
             if isinstance(message, StreamEnd):
                 self._note(message)
@@ -354,7 +358,8 @@ class Monitor:
         events = self.connection.events
         for stream, watch in self.connection.watches.items():
             received = events[stream] - events_before.get(stream, 0)
-            self._record(watch.gaps.suspect(stall.started - IN_FLIGHT_NANOS, stall.ended, received, stall.detail))
+            started = stall.started - IN_FLIGHT_NANOS
+            self._record(watch.gaps.suspect(stall.cause, started, stall.ended, received, stall.detail))
 
     # --- what answers mean ---
 

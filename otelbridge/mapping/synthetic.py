@@ -37,7 +37,8 @@ _WORDS = {
     "overflow": "events came faster than the bridge could take them",
     "restart": "the bridge was not running",
     "corruption": "records held on disk could not be read back",
-    "stall": "the upstream, or the bridge itself, stood still for a while",
+    "stall": "the upstream stood still for a while",
+    "pause": "the bridge itself stood still for a while",
     "node_silent": "the node fell silent, against its habit",
 }
 

@@ -217,12 +217,12 @@ def test_a_suspected_stretch_is_told_unless_the_stream_is_blind_anyway() -> None
     blind = watched()
     blind.rate.observe(0, 0)
     blind.rate.observe(100, 10)
-    gap = blind.suspect(10 * SECOND, 25 * SECOND, 30, "late")
+    gap = blind.suspect(GapCause.STALL, 10 * SECOND, 25 * SECOND, 30, "late")
     assert gap is not None
     assert (gap.cause, gap.suspected, gap.estimated_records) == (GapCause.STALL, True, 120)
     assert blind.since_unix_nano is None, "it goes on to be watched"
     blind.lose(30 * SECOND, GapCause.DISCONNECT, "")
-    assert blind.suspect(30 * SECOND, 35 * SECOND, 0, "late") is None
+    assert blind.suspect(GapCause.STALL, 30 * SECOND, 35 * SECOND, 0, "late") is None
 
 
 def test_the_rate_follows_what_the_stream_does_now() -> None:

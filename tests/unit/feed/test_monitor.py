@@ -95,6 +95,14 @@ def test_a_line_that_always_takes_long_is_none_that_stands_still() -> None:
     assert detector.answered(nanos(600), nanos(608)) == stall_until(nanos(586), nanos(608))
 
 
+def test_a_relay_that_stutters_for_minutes_is_not_taken_for_a_slow_line() -> None:
+    detector = StallDetector(nanos(0))
+    detector.answered(nanos(0), nanos(0.01))
+    for began in range(10, 610, 6):  # it stands still for 5 s, lives for one, and so on
+        detector.look(nanos(began))
+        assert detector.answered(nanos(began + 3), nanos(began + 5)) is not None
+
+
 @pytest.mark.parametrize(
     ("pause", "quiet"), [*((pause, 0) for pause in (0.05, 0.5, 1.0, 4.0, 20.0, 60.0)), (50_000.0, 290), (50_000.0, 600)]
 )
