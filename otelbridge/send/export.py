@@ -142,8 +142,7 @@ class Export:
             if self._is_cut(lease):
                 lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records, without=without)
             if lease is not None:
-                age_seconds = (context.wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9
-                context.backlog.charge(lease.records, age_seconds=age_seconds)
+                context.backlog.charge(lease.records, age_seconds=context.age_seconds(lease))
         except Exception as fault:
             self._give_back_after_fault([lease] if lease is not None else [], fault)
             raise
@@ -219,7 +218,7 @@ class Export:
             self._apart.forget(leases)
             for lease in leases:
                 with contextlib.suppress(ValueError):  # it was settled before the fault
-                    self._context.queue.settle(lease, outcome)
+                    self._unaccepted.put_back(lease, outcome)
 
     def _start(self, round_: Round, sent: SimpleQueue[_Sent]) -> None:
         """Sends what there is: one request on this thread, or several small ones on others, together a full one."""
@@ -369,7 +368,7 @@ class Export:
                 message=outcome.message,
                 request_bytes=job.request_bytes,
                 seconds=seconds,
-                age_seconds=max(0.0, (context.wall_clock_nano() - job.lease.oldest_received_unix_nano) / 1e9),
+                age_seconds=max(0.0, context.age_seconds(job.lease)),
             )
         )
         if round_.unproven or self._apart.unproven:

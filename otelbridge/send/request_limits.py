@@ -269,6 +269,10 @@ class BacklogLimiter:
             if self._active and age_seconds > OLD_SECONDS:
                 self._tokens = self._filled() - records
 
+    def returned(self, records: int, *, age_seconds: float) -> None:
+        """A lease comes back without having been sent for good: it will be charged when it is taken again."""
+        self.charge(-records, age_seconds=age_seconds)
+
     def _filled(self) -> float:
         """With the lock held: the tokens now, negative while more went out than was allowed."""
         now = self._clock()

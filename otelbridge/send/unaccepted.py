@@ -55,6 +55,10 @@ class ExportContext:
     clock: Callable[[], float] = time.monotonic
     wall_clock_nano: Callable[[], int] = time.time_ns
 
+    def age_seconds(self, lease: Lease) -> float:
+        """Of its oldest record."""
+        return (self.wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9
+
 
 @dataclass(slots=True)
 class Part:
@@ -165,7 +169,7 @@ class Unaccepted:
         for lease in [one for one in self.apart.suspects if one.records > 1 and self.size.share_of(one) > 1]:
             self.apart.forget([lease])
             self.suspects.dismiss(lease.batch_ids[0])
-            self._context.queue.settle(lease, RetryLater(code="", why=""))
+            self.put_back(lease, RetryLater(code="", why=""))
 
     def set_suspected_apart(self, round_: Round) -> None:
         """The records of suspected sources are sent in small groups, those of all others together."""
@@ -265,7 +269,7 @@ class Unaccepted:
             else:
                 round_.unproven.append((lease, refusal))
         for doubtful, _ in self.apart.unproven:  # refused before something was mended, perhaps: they get another try
-            self._context.queue.settle(doubtful, RetryLater(code="", why=""))
+            self.put_back(doubtful, RetryLater(code="", why=""))
         self.apart.unproven.clear()
 
     def without_witness(self, round_: Round) -> None:
@@ -424,10 +428,15 @@ class Unaccepted:
         return parts
 
     def give_back(self, lease: Lease, outcome: RetryLater | Hold) -> None:
-        """Puts it back into the queue."""
-        self._context.queue.settle(lease, outcome)
+        """Puts what was sent in vain back into the queue."""
+        self.put_back(lease, outcome)
         with self._context.counts.counting() as counts:
             counts.retries += 1
+
+    def put_back(self, lease: Lease, outcome: RetryLater | Hold) -> None:
+        """Ends a lease without having delivered it."""
+        self._context.queue.settle(lease, outcome)
+        self._context.backlog.returned(lease.records, age_seconds=self._context.age_seconds(lease))
 
     def tell_failure(self, failure: RetryLater | Hold, lease: Lease, delay: float) -> None:
         """The endpoint is delayed or held now, because of this lease."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +30,8 @@ class Road:
 
     def __init__(self, directory: Path, *, linger: LingerLimits = NO_LINGER) -> None:
         self.told: list[Event] = []
+        self.wall_clock_nano: Callable[[], int] = time.time_ns
+        """By which workers know how old a record is."""
         self.closing = ExitStack()
         self.queue = DurableQueue.open(
             QueueSettings(directory=directory),
@@ -50,7 +53,7 @@ class Road:
         } | settings
         checked = section_from(SendSettings, chosen)
         sender = open_sender(checked, version="test")
-        workers = Workers(self.queue, sender, checked, self.told.append)
+        workers = Workers(self.queue, sender, checked, self.told.append, wall_clock_nano=self.wall_clock_nano)
         self.closing.callback(workers.close)
         workers.start()
         return workers

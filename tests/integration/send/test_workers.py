@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -113,6 +114,16 @@ def test_the_delay_that_a_server_asks_for_is_kept(road: Road, endpoint: OtlpEndp
     endpoint.wait_for_records(1, within=10)
     assert 1 <= moments[1] - moments[0] < 1.3
     assert next(t.delay_seconds for t in road.told if isinstance(t, DeliveryDelayed)) == pytest.approx(1, rel=0.1)
+
+
+def test_what_comes_back_is_charged_to_the_backlog_once(road: Road, endpoint: OtlpEndpoint) -> None:
+    turns = itertools.cycle([UNAVAILABLE, OK])
+    endpoint.answers = lambda _: next(turns)
+    for n in range(36):
+        road.put(batch_of(*names(250, f"{n}-")))
+    road.wall_clock_nano = lambda: time.time_ns() + 3600 * 10**9
+    road.start(endpoint, concurrency=1, max_request_records=500)
+    eventually(lambda: road.held() == 0, within_seconds=6, why="fewer than what may go at once")
 
 
 def test_wrong_credentials_hold_everything_and_lose_nothing(road: Road, endpoint: OtlpEndpoint) -> None:
