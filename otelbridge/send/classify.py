@@ -287,7 +287,12 @@ IGNORED_SOME = re.compile(r"\bignored:?\s+(\d{1,9})\s+(?:out\s+)?of\s+(\d{1,9})"
 NO_ANSWER = frozenset({"InvalidHeader", "LineTooLong", "UnknownProtocol", "HTTPException", "DecodeError"})
 """Answers that no server of OTLP sends: more of the same would come of trying again, and perhaps copies."""
 
-PERHAPS_ITS_CONTENT = frozenset({"200", "403", "404", "405", "406", "451", "501", "PERMISSION_DENIED"})
+MISCOUNTED = "PARTIAL_SUCCESS"
+COUNTS_WRONG = (
+    "ask who runs the endpoint: its partial success counts more records than it was sent, so nobody can tell which "
+    "of them it has stored"
+)
+PERHAPS_ITS_CONTENT = frozenset({MISCOUNTED, "200", "403", "404", "405", "406", "451", "501", "PERMISSION_DENIED"})
 """What a firewall for web applications answers to a record whose text it takes for an attack: it may be about one."""
 
 
@@ -396,6 +401,14 @@ def of_response(response: bytes | None) -> Outcome:
     """
     answer = None if response is None else _protobuf_answer(response, newer=True)
     return _accepted(answer) if answer is not None else Hold(code="OK", why=NO_ANSWER_OF_OURS, cure=NOT_OTLP)
+
+
+def counted(outcome: Outcome, records: int) -> Outcome:
+    """The outcome of a request of so many records: a count that cannot be true says of none what became of it."""
+    if not isinstance(outcome, Accepted) or outcome.rejected <= records:
+        return outcome
+    why = f"it says that it rejected {outcome.rejected} of {records} records: {outcome.message}"
+    return Hold(code=MISCOUNTED, why=_short(why), cure=COUNTS_WRONG)
 
 
 def retry_delay_seconds(status_details: bytes) -> float | None:

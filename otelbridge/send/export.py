@@ -23,7 +23,7 @@ from otelbridge.event import Stream
 from otelbridge.queue.model import Accepted, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.queue.packing import DamagedRequest, joined
 from otelbridge.send.circuit_breaker import Permit
-from otelbridge.send.classify import PERHAPS_ITS_CONTENT
+from otelbridge.send.classify import MISCOUNTED, PERHAPS_ITS_CONTENT, counted
 from otelbridge.send.request_limits import Limits
 from otelbridge.send.unaccepted import DAMAGED, FREE_REFUSALS, ExportContext, Job, Round, Unaccepted
 from otelbridge.telemetry.events import BatchAccepted, DeliveryResumed
@@ -35,8 +35,8 @@ SEARCH_RECORDS = 2048
 PAUSE_SHARE = 0.1
 """Of a failed request's duration, waited before the next one while failures may be chance."""
 MAX_PAUSE_SECONDS = 1.0
-TIMEOUT_CODES = frozenset({"DEADLINE_EXCEEDED", "timeout", "504", "524", "598"})
-"""It may have stored what it did not answer to in time."""
+TIMEOUT_CODES = frozenset({"DEADLINE_EXCEEDED", "timeout", "504", "524", "598", MISCOUNTED})
+"""It may have stored what it did not answer to in time, or not in a way that can be true."""
 
 
 class _Sent(NamedTuple):
@@ -280,7 +280,7 @@ class Export:
         began = context.clock()
         outcome: Outcome | Exception
         try:
-            outcome = context.sender.send(job.request, records=job.records)
+            outcome = counted(context.sender.send(job.request, records=job.records), job.records)
         except DamagedRequest as damage:  # narrowed down to its batch, and set aside, as if the endpoint had said so
             outcome = Refused(code=DAMAGED, why=str(damage))
         except Exception as fault:  # noqa: BLE001  # raised again by the worker that waits for it
@@ -333,8 +333,7 @@ class Export:
                 unaccepted.give_back(job.lease, outcome)
 
     def _accept(self, job: Job, outcome: Accepted, seconds: float, round_: Round) -> None:
-        context, number, part = self._context, job.lease.batch_ids[0], job.part
-        rejected = min(outcome.rejected, job.records)  # an endpoint may claim to have rejected more than it was sent
+        context, number, part, rejected = self._context, job.lease.batch_ids[0], job.part, outcome.rejected
         if part is None:
             context.queue.settle(job.lease, outcome)
             context.backlog.departed(job.records)

@@ -6,7 +6,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -79,14 +79,31 @@ def test_partial_success_is_counted_and_not_sent_again(road: Road, endpoint: Otl
     assert (road.total(Account.DELIVERED), road.total(Account.REJECTED)) == (7, 3)
 
 
-def test_an_endpoint_cannot_reject_more_than_it_was_sent(road: Road, endpoint: OtlpEndpoint) -> None:
-    endpoint.answers = in_turn([Partial(rejected=30, message="no thanks")])
-    workers = road.start(endpoint)
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_who_rejects_more_than_was_sent_has_said_nothing_that_can_be_counted(road: Road, protocol: str) -> None:
+    endpoint = road.closing.enter_context(OtlpEndpoint(answers=lambda _: Partial(rejected=30, message="no thanks")))
+    workers = road.start(endpoint, protocol=protocol)
     road.put(batch_of(*names(10)))
+    eventually(lambda: workers.status().breaker.state is EndpointState.HELD)
+    assert "rejected 30 of" in workers.status().breaker.why
+    assert "partial success" in workers.status().breaker.cure
+    assert (road.held(), road.total(Account.DELIVERED), road.total(Account.REJECTED)) == (10, 0, 0)
+    endpoint.answers = lambda _: OK
     eventually(lambda: road.held() == 0)
-    assert (road.total(Account.DELIVERED), road.total(Account.REJECTED)) == (0, 10)
-    eventually(lambda: workers.status().rejected_records)
-    assert (workers.status().delivered_records, workers.status().rejected_records) == (0, 10)
+    assert (road.total(Account.DELIVERED), road.total(Account.REJECTED)) == (10, 0)
+
+
+def test_a_count_that_cannot_be_true_holds_up_no_other_records(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.answers = poison("poison", Partial(rejected=30))
+    workers = road.start(endpoint, hold_initial_seconds=600, hold_max_seconds=600)
+    road.put(batch_of("welcome"))
+    eventually(lambda: road.held() == 0)
+    road.put(batch_of("poison"))
+    eventually(lambda: workers.status().breaker.state is EndpointState.HELD)
+    for name in names(5):
+        road.put(batch_of(name))
+        eventually(lambda: road.held() == 1)
+    assert road.total(Account.DELIVERED) == 6
 
 
 @pytest.mark.parametrize("answer", [UNAVAILABLE, Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED), INTERNAL])
@@ -117,7 +134,7 @@ def test_the_delay_that_a_server_asks_for_is_kept(road: Road, endpoint: OtlpEndp
 
 
 def test_what_comes_back_is_charged_to_the_backlog_once(road: Road, endpoint: OtlpEndpoint) -> None:
-    turns = itertools.cycle([UNAVAILABLE, OK])
+    turns: Iterator[Answer] = itertools.cycle((UNAVAILABLE, OK))
     endpoint.answers = lambda _: next(turns)
     for n in range(36):
         road.put(batch_of(*names(250, f"{n}-")))

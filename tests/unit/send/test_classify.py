@@ -496,3 +496,11 @@ def test_an_absurd_retry_info_is_brought_within_bounds(seconds: float) -> None:
 def test_the_documentation_has_a_row_for_each_answer() -> None:
     rows = [*classify.GRPC_MEANINGS, *classify.HTTP_MEANINGS, *classify.HTTP_CLASSES, *classify.WORDS]
     assert tables.answers().count("\n") == len(rows) + 4
+
+
+@pytest.mark.parametrize(("rejected", "records", "is_true"), [(0, 3, True), (3, 3, True), (4, 3, False), (1, 0, False)])
+def test_a_count_of_more_than_was_sent_says_of_none_what_became_of_it(
+    rejected: int, records: int, is_true: bool
+) -> None:
+    outcome = classify.counted(Accepted(rejected=rejected), records)
+    assert isinstance(outcome, Accepted if is_true else Hold)
