@@ -488,6 +488,8 @@ class Buffer:
             if writer.dropped != writer.reported
             and (at_once or writer.first_drop_unix_nano <= now - OVERFLOW_SPELL_NANOSECONDS)
         ]
+        if not ended and not due:
+            return []
         overflows = [overflow for writer in [*ended, *due] if (overflow := writer.take_overflow())]
         return overflows + [oversized for writer in ended if (oversized := writer.take_oversized(now))]
 

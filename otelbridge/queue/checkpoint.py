@@ -222,13 +222,18 @@ class Checkpoint:
         return _sealed(
             f'{{"revision":{self.revision},"next_sequence":{self.next_sequence},"ledger":[{ledger}],'
             f'"floor":{{{floor}}},"empty_at":{{{empty_at}}},"written":[{self.written[0]},{self.written[1]}],'
-            f'"offset":{self.offset_nano},"boot":{json.dumps(self.boot)},"unsynced":{int(self.unsynced)}}}'
+            f'"offset":{self.offset_nano},"boot":{_quoted(self.boot)},"unsynced":{int(self.unsynced)}}}'
         )
 
 
 @lru_cache(maxsize=1024)  # more than an operator has rules
 def _posting_head(stream: Stream, account: Account, reason: str) -> str:
     return json.dumps([stream, account, reason])[:-1] + ","
+
+
+@lru_cache(maxsize=4)
+def _quoted(text: str) -> str:
+    return json.dumps(text)
 
 
 def read_page(page: bytes | None) -> Checkpoint | None:
