@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from otelbridge.event import Stream, labels_of
-from otelbridge.gate.rules import KEEP, Gate, Verdict
+from otelbridge.gate.rules import KEEP, Gate, Verdict, workload_conditions
 from otelbridge.gate.settings import GateSettings, RuleSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.setting import section_from
@@ -126,6 +126,11 @@ def test_a_field_that_a_stream_lacks_reads_as_empty() -> None:
     assert not drops({"min_severity": 1}, pb.Log(), Stream.LOGS)
     assert not drops({"namespace": ("shop",)}, pb.Message(), Stream.MESSAGES)
     assert drops({"namespace": ("",), "operation": ("File",)}, pb.Log(Operation="File"), Stream.LOGS)
+
+
+def test_a_condition_on_a_field_that_a_message_lacks_holds_for_the_empty_text_only() -> None:
+    asked = [section_from(RuleSettings, {"name": "r", "action": "drop", "namespace": (one,)}) for one in ("", "shop")]
+    assert [workload_conditions(rule, frozenset())(pb.Message()) for rule in asked] == [True, False]
 
 
 def test_answers_are_remembered_rightly() -> None:
