@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -191,12 +191,15 @@ def figures_of(tried: Counter[str], left: Sequence[Survivor], seed: int) -> dict
     }
 
 
-def others(results: Path, seed: int, components: Sequence[str]) -> tuple[Counter[str], list[Survivor]]:
+def others(
+    results: Path, seed: int, components: Sequence[str], explained: dict[str, str]
+) -> tuple[Counter[str], list[Survivor]]:
     """What earlier runs by the same seed have written of other components: how many they tried, and what survived."""
     found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     rows = found.get("components", {}) if found.get("seed") == seed else {}
     tried = Counter({name: row["tried"] for name, row in rows.items() if name not in components})
-    return tried, [Survivor(**one) for one in found.get("survivors", []) if one["component"] in tried]
+    left = [Survivor(**one) for one in found.get("survivors", []) if one["component"] in tried]
+    return tried, [replace(one, explained=explained.get(one.change, "")) for one in left]
 
 
 def main() -> int:
@@ -221,7 +224,7 @@ def main() -> int:
             for one in mutations[component]
         ]
         survivors = list(pool.map(partial(judged, explained=explained), changes))
-    tried, left = others(given.results, given.seed, given.components)
+    tried, left = others(given.results, given.seed, given.components, explained)
     left += [one for one in survivors if one]
     tried += Counter(change.component for change in changes)
     figures = figures_of(tried, left, given.seed)
