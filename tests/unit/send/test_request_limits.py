@@ -12,6 +12,7 @@ from otelbridge.send.request_limits import (
     FIRST_SHARE,
     FREE_RECORDS,
     MIN_RECORDS_PER_SECOND,
+    SMALL_REQUESTS,
     BacklogLimiter,
     Limits,
     RequestSize,
@@ -174,6 +175,19 @@ def test_one_record_can_be_no_smaller() -> None:
     before = size.limits()
     assert not any(size.failed(100_000, 1, timed_out=False) for _ in range(20))
     assert size.limits() == before
+
+
+@pytest.mark.parametrize(
+    ("requests", "failures", "expected"),
+    [(SMALL_REQUESTS, 0, 0), (SMALL_REQUESTS, 1, 0), (SMALL_REQUESTS - 1, 1, 3), (SMALL_REQUESTS - 1, 30, 64)],
+)
+def test_the_more_small_requests_fail_the_more_failures_in_a_row_are_chance(
+    requests: int, failures: int, expected: int
+) -> None:
+    size = RequestSize(SendSettings())
+    for number in range(requests):
+        size._count_small(0, failed=number < failures)
+    assert size._failures_by_chance() == expected
 
 
 def test_an_outage_says_nothing_about_size() -> None:
