@@ -1,4 +1,4 @@
-"""What options cost: twenty rules, floods that are counted, a second road: each beside a bridge without, by turns."""
+"""What options cost: twenty rules, counted floods, a second road, process traces: each beside a bridge without."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from statistics import median
 
+from benchmarks import process_traces
 from benchmarks.bridges import GRPC_GZIP, Bridge
 from benchmarks.corpus import Corpus
 from benchmarks.measurements.bench import STEADY_RATE, Bench, Facts
@@ -32,6 +33,9 @@ OPTIONS: dict[str, Bridge] = {
     ),
     TWO_ROADS: replace(GRPC_GZIP, name=TWO_ROADS, two_roads=True),
 }
+TRACES = {"process traces: sessions": "sessions", "process traces: a process per event": "generated"}
+"""Their events tell of processes, so they come from the simulator, at a rate that it reaches."""
+TRACES_RATE = 5_000
 POLL_SECONDS = 0.2
 
 
@@ -47,22 +51,30 @@ def measure(bench: Bench) -> Facts:
         for turn in range(bench.pick(quick=3, full=9)):
             for name in list(roads) if turn % 2 else reversed(roads):
                 costs[name].append(carry(roads[name], rate, round(rate * seconds)))
-    ratios = {
-        name: sorted(cost / plain for cost, plain in zip(each, costs[PLAIN], strict=True))
-        for name, each in costs.items()
-    }
+    pairs = {name: list(zip(costs[PLAIN], each, strict=True)) for name, each in costs.items()}
+    traces_seconds, rounds = bench.pick(quick=4.0, full=10.0), bench.pick(quick=1, full=5)
+    for name, source in TRACES.items():
+        pairs[name] = process_traces.compared(source, rate=TRACES_RATE, seconds=traces_seconds, rounds=rounds)
     return {
         "per_second": rate,
-        "rows": [
-            {
-                "option": name,
-                "cpu_us_per_event": round(median(costs[name]), 1),
-                "ratio": round(median(each), 2),
-                "least": round(each[0], 2),
-                "most": round(each[-1], 2),
-            }
-            for name, each in ratios.items()
-        ],
+        "rows": [row(name, costs_of_both) for name, costs_of_both in pairs.items()],
+    }
+
+
+def row(name: str, costs: list[tuple[float, float]]) -> Facts:
+    """Of one option.
+
+    Args:
+        name: of the option.
+        costs: microseconds per event without it and with it, of each round.
+    """
+    ratios = sorted(cost / plain for plain, cost in costs)
+    return {
+        "option": name,
+        "cpu_us_per_event": round(median(cost for _, cost in costs), 1),
+        "ratio": round(median(ratios), 2),
+        "least": round(ratios[0], 2),
+        "most": round(ratios[-1], 2),
     }
 
 
