@@ -35,6 +35,8 @@ SPAN_ATTRIBUTE = b"\x4a"  # Span.attributes = 9
 EVENT_ATTRIBUTE = b"\x1a"  # Span.Event.attributes = 3
 _TIMES = Struct("<BQBQ").pack  # Span.start_time_unix_nano = 7 and .end_time_unix_nano = 8, each after its tag
 _EVENT_TIME = Struct("<BQ").pack  # Span.Event.time_unix_nano = 1
+EVENT_BYTES = 9 + UID_BYTES
+"""Of the time and the id of a Span.Event."""
 ERROR = b"\x18\x02"  # Status.code = 3
 MAX_NAME_BYTES = 128
 MAX_TOUCHED_BYTES = 256
@@ -152,8 +154,9 @@ class ProcessSpans:
             process.denied = act.denial
         uid = encoded[-UID_BYTES:]
         touched = self._touched(resource) if resource and not is_command and self._keep_raw else b""
-        event = b"".join((_EVENT_TIME(0x09, happened), act.event, self._uid_head, uid, touched))
-        tree.add_event(process, uid, delimited(b"\x5a", event), command[: self._limit + 1])  # what is cut is to be told
+        size = varint(EVENT_BYTES + len(act.event) + len(self._uid_head) + len(touched))
+        event = b"".join((b"\x5a", size, _EVENT_TIME(0x09, happened), act.event, self._uid_head, uid, touched))
+        tree.add_event(process, uid, event, command[: self._limit + 1])  # what is cut is to be told
         ids = b"".join((encoded, process.trace.of_record, process.span_id))
         return tuple.__new__(Record, (stream, encoded_resource, ids, unix_nano))
 

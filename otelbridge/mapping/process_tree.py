@@ -10,8 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
 from hashlib import blake2b
-from struct import Struct
 from typing import Generic, NamedTuple, TypeVar
+
+from otelbridge.mapping.wire import UINT64
 
 SECOND = 1_000_000_000
 LONGEST_SECONDS = 60.0
@@ -32,7 +33,7 @@ TASK_NAME_CHARS = 15
 """The kernel keeps no more of a task's name."""
 TWIN_NANOS = 2 * SECOND
 """An exec comes twice, in an alert and in a log, or blocked and seen."""
-_NUMBERS = {count: Struct(f"<{count}Q").pack for count in (2, 3)}
+FNV_PRIME = 0x100_0000_01B3
 HOUR_NANOS = 3600 * SECOND
 LOW_HALF = 0xFFFF_FFFF
 
@@ -142,12 +143,12 @@ class Process:
 class Trace:
     """One trace, found again by what it is about."""
 
-    __slots__ = ("_digest", "id", "kind", "leader", "of_record", "of_span", "resource")
+    __slots__ = ("_basis", "id", "kind", "leader", "of_record", "of_span", "resource")
 
     def __init__(self, kind: Kind, *about: str) -> None:
         self.kind = kind
         self.id = blake2b("\0".join((kind, *about)).encode(), digest_size=16).digest()
-        self._digest = blake2b(self.id, digest_size=8).copy  # a copy costs a third of one made from arguments
+        self._basis = int.from_bytes(self.id[:8], "little")
         self.of_record = b"\x4a\x10" + self.id + b"\x52\x08"
         """What stands before a span's id in a record of it: LogRecord.trace_id = 9, and .span_id = 10."""
         self.of_span = b"\x0a\x10" + self.id + b"\x12\x08"
@@ -158,10 +159,14 @@ class Trace:
         """The encoded Resource, as the last event has it."""
 
     def span_id(self, *numbers: int) -> bytes:
-        """Of a process: a digest of its pid, and of times that tell it from others."""
-        digest = self._digest()
-        digest.update(_NUMBERS[len(numbers)](*numbers))
-        return digest.digest()
+        """Of a process: a hash of its pid, and of times that tell it from others.
+
+        FNV-1a, fed with numbers instead of bytes: one to one for pids, and a third of the cost of a digest.
+        """
+        hashed = self._basis
+        for number in numbers:
+            hashed = (hashed ^ number) * FNV_PRIME & UINT64
+        return hashed.to_bytes(8, "little")
 
 
 T = TypeVar("T")
@@ -221,8 +226,8 @@ class ProcessTree(Generic[T]):
         if process is not None and _is_another(process, seen):
             process = self._reused(process, seen, now)
         if process is None:
-            process = self._add(trace, seen, 0, now)
-        elif not process.is_open:
+            return self._add(trace, seen, 0, now)
+        if not process.is_open:
             self._resume(process, seen.unix_nano, now)
         elif now - process.opened >= LONGEST_SECONDS:
             self._close(process)
@@ -294,16 +299,30 @@ class ProcessTree(Generic[T]):
         return trace
 
     def _add(self, trace: Trace, seen: Sighting, birth: int, now: float) -> Process:
-        process = self._opened(Process(trace, seen.pid, birth, seen.unix_nano, now))
+        """A process that is spoken of for the first time: what `_learn` does of any, in fewer steps."""
+        place, program, pid, parent_pid, vpid, parent_vpid, unix_nano, is_exec = seen
+        process = Process(trace, pid, birth, unix_nano, now)
+        if program.executable:
+            process.executable, process.image = program.executable, hash(program.executable)
+            process.size += len(program.executable)
+        process.start_known, process.executed = (Start.EXEC, unix_nano) if is_exec else (Start.FIRST_EVENT, 0)
+        process.vpid, process.parent_pid = vpid, parent_pid
+        self._opened(process)
         if trace.kind is Kind.EXEC_SESSION:
-            process.scope = (seen.place, seen.pid)
+            process.scope = (place, pid)
             self._sessions[process.scope] = process
+        parent = self._known.get((trace.id, parent_pid))
+        is_old = parent is not None and parent.is_open and parent.start <= unix_nano and parent.vpid == parent_vpid
+        if parent is None or parent is process or not is_old or not parent.executable:  # there may be news of it
+            parent = self._parent(process, seen, now)
+        process.parent = parent
+        self._touch(parent, unix_nano, now)
         return process
 
     def _opened(self, process: Process) -> Process:
         self._known[process.key] = process
         self._open[process] = None
-        self._open_bytes += PROCESS_BYTES
+        self._open_bytes += process.size
         return process
 
     def _resume(self, process: Process, unix_nano: int, now: float) -> None:
