@@ -59,17 +59,17 @@ def unknown_fields(body: bytes, known: Mapping[int, int]) -> list[str]:
         tag, at = _varint(body, at)
         number, wire_type = tag >> 3, tag & 7
         if wire_type == _GROUP:
-            group_start = at if depth == 0 else group_start
+            group_start = at if not depth else group_start
             depth += 1
         elif wire_type == _END:
             depth -= 1
-            if depth == 0:
+            if not depth:
                 found.append(f"{number}=0x{body[group_start:before].hex()}")
         else:
             value, start, at = _content(body, at, wire_type)
             if at > end:
                 raise DecodeError(BROKEN_OFF)
-            if depth == 0 and known.get(number) != wire_type:
+            if not depth and known.get(number) != wire_type:
                 found.append(f"{number}={_shown(wire_type, value, body[start:at])}")
     return found
 
