@@ -70,7 +70,7 @@ def _flooded(folder: Path, command: Sequence[str], seconds: float) -> dict[str, 
                     eventually(partial(_has_gaps, endpoint, too_large), within_seconds=60)
                     bridge.wait_until_watching()
             bridge.wait_until_delivered(within_seconds=60)
-            gaps = gap_records(endpoint.log_records())
+            gaps = _gaps(endpoint)
             return {
                 "rounds": rounds,
                 "too_large": too_large,
@@ -82,7 +82,12 @@ def _flooded(folder: Path, command: Sequence[str], seconds: float) -> dict[str, 
 
 
 def _has_gaps(endpoint: OtlpEndpoint, number: int) -> bool:
-    return len(gap_records(endpoint.log_records())) >= number
+    return len(_gaps(endpoint)) >= number
+
+
+def _gaps(endpoint: OtlpEndpoint) -> list[dict[str, object]]:
+    """Those that are sure: on a busy machine a health check may take so long that a stall is suspected."""
+    return [gap for gap in gap_records(endpoint.log_records()) if "otelbridge.gap.suspected" not in gap]
 
 
 def _publish(relay: Relay, bridge: BridgeProcess) -> None:

@@ -18,6 +18,8 @@ from otelbridge.queue.model import QueueInUse, QueueUnusable
 PRIMARY_CODE = 0xFF
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """A full disk, a quota that is used up, a limit on the size of files."""
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR})
+"""A permission, a link or a folder in the place of a file: it stays so until somebody changes it."""
 PROBE_BYTES = 8192
 RESERVE_BYTES = 8 * 1024 * 1024  # what a log can hold: the checkpoint's 4 MiB, and a large transaction on top
 LEAST_FREE_BYTES = 2 * RESERVE_BYTES  # on a disk that is nearly full, the space serves better as space
@@ -160,7 +162,7 @@ class Folder:
             if self._folder is None:
                 self.trace_unix_nano = max(map(_changed_unix_nano, self.path.glob("queue.*")), default=0)
             self._folder = self._locked(self._folder, self.path, os.O_RDONLY | os.O_DIRECTORY)
-            self._lock = self._locked(self._lock, self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+            self._lock = self._lock_file()
         except BlockingIOError as error:
             raise QueueInUse(self.path, _pid_in(self.path) or None) from error
         except OSError as error:
@@ -169,6 +171,17 @@ class Folder:
         with contextlib.suppress(OSError):  # a full disk: the lock holds all the same, only its owner can't be named
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _lock_file(self) -> int:
+        lock = self.path / LOCK_FILE
+        try:
+            return self._locked(self._lock, lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno in FORBIDDEN or isinstance(error, BlockingIOError):
+                raise
+            with contextlib.suppress(FileNotFoundError):  # a disk that takes no writes: the lock needs none
+                return self._locked(self._lock, lock, os.O_RDONLY | os.O_NOFOLLOW)
+            raise
 
     def _locked(self, held: int | None, path: Path, flags: int) -> int:
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)

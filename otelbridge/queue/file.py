@@ -10,8 +10,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from otelbridge.event import Stream
-from otelbridge.queue.disk import DATABASE_ENDINGS, DiskError, Folder, Reserve, disk_error_of, has_space, sentence
-from otelbridge.queue.recovery import rebuild, salvage
+from otelbridge.queue.disk import (
+    DATABASE_ENDINGS,
+    FORBIDDEN,
+    DiskError,
+    Folder,
+    Reserve,
+    disk_error_of,
+    has_space,
+    sentence,
+)
+from otelbridge.queue.recovery import finish_swap, put_in_place, rebuild, salvage
 from otelbridge.queue.store import (
     CHECKPOINT_PAGES,
     FRAME_HEADER_BYTES,
@@ -22,6 +31,7 @@ from otelbridge.queue.store import (
     QUEUE_FILE,
     Store,
     read_alone,
+    read_store,
 )
 from otelbridge.telemetry.events import QueueDegraded, QueueRecovered, QueueSalvaged, Tell
 
@@ -69,6 +79,7 @@ class QueueFile:
         """
         if self.store is not None and self.store.alone:
             self.close()
+        finish_swap(self.path)
         for _ in range(SALVAGES_IN_A_ROW):
             try:
                 store = self._checked(self._make_store)
@@ -93,24 +104,29 @@ class QueueFile:
                 raise
             return self.open(floor)
 
-    def has_space(self) -> bool:
-        """Whether a new file can be made and written.
-
-        Raises:
-            OSError: it cannot, for another reason than space.
-        """
-        return has_space(self._probe)
+    def is_forbidden(self) -> bool:
+        """Whether nothing can be written for a reason that only an operator can change; any other may pass."""
+        try:
+            has_space(self._probe)
+            with contextlib.suppress(FileNotFoundError):  # no connection is open, whose locks closing it would drop
+                os.close(os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
+        except OSError as error:
+            return error.errno in FORBIDDEN
+        return False
 
     def open_to_read(self) -> None:
         """Opens the file to read it only, if at least that can be done."""
-        with contextlib.suppress(sqlite3.Error, OSError):
-            self.store = self._checked(read_alone)
+        for read in (read_alone, read_store):  # a disk that is read-only takes no lock for the first
+            if self.store is None:
+                with contextlib.suppress(sqlite3.Error, OSError):
+                    self.store = self._checked(read)
+                    self.store.alone = True
 
     def _checked(self, make_store: MakeStore) -> Store:
         store = make_store(self.path)
         try:
             store.page()
-            store.sums()
+            store.sums_by_stream()
         except sqlite3.Error:
             store.close()
             raise
@@ -197,9 +213,11 @@ class QueueFile:
         if not has_space(self._probe):
             self._reserve.release()
         if self.error is DiskError.GONE:
-            store, self.store = self.store, None
             self.uncounted = True
-            if store is None or not rebuild(self.path, store):
+            if self.store is not None and rebuild(self.path, self.store):
+                self.close()  # before the new one is in place: it deletes the log that lies there
+                put_in_place(self.path)
+            elif not finish_swap(self.path):
                 self.salvage(floor)
             self.error = DiskError.TROUBLE
         return True

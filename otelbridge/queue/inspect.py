@@ -80,7 +80,7 @@ class Inspection:
 
     def held(self) -> dict[Stream, int]:
         """Records held per stream, counted row by row."""
-        return {stream: records for stream, (_, records, _) in self._store.sums().items()}
+        return {stream: records for stream, (_, records, _) in self._store.sums_by_stream().items()}
 
     def batches(self) -> Iterator[Listed]:
         """What is held, stream by stream, oldest first."""

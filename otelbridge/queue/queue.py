@@ -145,8 +145,8 @@ class DurableQueue:
         """
         queue_clock = QueueClock(clock, elapsed, boot_id() if boot is None else boot)
         queue = cls(settings, tell=tell, record_gap=record_gap, linger=linger, clock=queue_clock, connect=connect)
-        queue._folder.acquire()
         try:
+            queue._folder.acquire()
             with queue._changing:
                 queue._start()
         except BaseException:

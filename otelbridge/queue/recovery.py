@@ -40,6 +40,7 @@ INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)  # by serial type
 SERIAL_ZERO, SERIAL_ONE, FIRST_BLOB = 8, 9, 12
 COLUMNS = 5
 MORE_FOLLOWS = 0x80
+NEW = ".new"
 MAX_SET_ASIDE = 2  # broken files that are kept for a human; older ones go
 CHUNK_BYTES = 4 * 1024 * 1024
 
@@ -196,7 +197,7 @@ def salvage(path: Path, make_store: Callable[[Path], Store], floor: Mapping[Stre
     Raises:
         sqlite3.Error, OSError: the new file can't be written; the old one is as it was.
     """
-    new_path = path.with_suffix(".new")
+    new_path = path.with_suffix(NEW)
     remove(new_path)
     seen: set[int] = set()
     records = 0
@@ -207,47 +208,54 @@ def salvage(path: Path, make_store: Callable[[Path], Store], floor: Mapping[Stre
             records += sum(batch.records for batch in chunk.values())
         _keep_others(path, new)
         new.move_log()
-    finally:
+    except BaseException:
         new.close()
-    aside = put_in_place(new_path, path)
+        with contextlib.suppress(OSError):
+            remove(new_path)
+        raise
+    new.close()
+    aside = put_in_place(path)
     return Salvaged(set_aside=aside, batches=len(seen), records=records)
 
 
 def rebuild(path: Path, store: Store) -> bool:
     """Makes a new file of one that is open, though it is not at its path any more; False if it can't be read.
 
-    Args:
-        path: where it was.
-        store: it; closed, whatever comes of it, once the copy is made.
-
     Raises:
-        sqlite3.Error, OSError: the new file can't be written.
+        sqlite3.Error, OSError: the new file can't be written; the open one can be read on.
     """
-    new_path = path.with_suffix(".new")
+    new_path = path.with_suffix(NEW)
     remove(new_path)
     try:
         store.copy_to(new_path)
     except sqlite3.Error as error:
-        if disk_error_of(error) is DiskError.FULL:
-            raise
-        return False
-    finally:
-        store.close()  # before the new one is in place, for it deletes the log that lies there
-    put_in_place(new_path, path)
+        remove(new_path)
+        if disk_error_of(error) is not DiskError.FULL and store.quick_check():
+            return False
+        raise
     return True
 
 
-def put_in_place(new_path: Path, path: Path) -> Path:
+def put_in_place(path: Path) -> Path:
     """Sets aside what lies at the path, if anything does, and puts the new file there; returns where the old one is."""
     aside = path.with_name(f"{path.name}.corrupt-{time.time_ns() // 1_000_000}")
-    # The log first: a new log beside the old file would be worse than the old file without its log.
-    for ending in ("-wal", ""):
+    # The database first: where it is gone and a new one is there, `finish_swap` does what is left.
+    for ending in ("", "-wal"):
         with contextlib.suppress(FileNotFoundError):
             Path(f"{path}{ending}").replace(f"{aside}{ending}")
-    remove(path)
-    new_path.replace(path)
+    finish_swap(path)
     forget_oldest(path)
     return aside
+
+
+def finish_swap(path: Path) -> bool:
+    """Puts the new file in place, if the old one was set aside, and then the disk failed or the process was killed."""
+    new_path = path.with_suffix(NEW)
+    due = new_path.exists() and not path.exists()
+    if due:
+        remove(path)  # what is left of the old one
+        new_path.replace(path)
+    return due
 
 
 def remove(path: Path) -> None:

@@ -7,7 +7,8 @@ for what the disk does.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from otelbridge.event import UPSTREAM_STREAMS, RecordGap, Stream
@@ -23,23 +24,18 @@ from otelbridge.queue.checkpoint import (
     read_note,
     read_page,
 )
-from otelbridge.queue.disk import (
-    PRIMARY_CODE,
-    DiskError,
-    Folder,
-    disk_error_of,
-)
+from otelbridge.queue.disk import DiskError, Folder, disk_error_of
 from otelbridge.queue.file import MakeStore, QueueFile
 from otelbridge.queue.memory import Leases, MemoryStore, ReadCache, StreamCounts, measure
 from otelbridge.queue.model import Batch, Change, QueueInUse, QueueUnusable, Row, Span
 from otelbridge.queue.recovery import corruption_gap, record_lost_history, restore_from_memory
-from otelbridge.queue.store import Store, row_id, span_of, stream_of
+from otelbridge.queue.store import Store, Sums, row_id, span_of, stream_of
 from otelbridge.telemetry.events import RecordsShed, Tell
 
+SECOND_NANOS = 1_000_000_000
+SEQUENCES_A_SECOND = 256
+"""Since 1970, where a file that cannot be read hides how far an earlier life has come: it has not come so far."""
 FLUSH_BYTES = 1024 * 1024  # one transaction of the recovery: short enough not to hold up a put
-PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
-"""Errors that a start survives, in memory, as it does any where there is no space: the disk may recover; a missing
-permission will not."""
 
 
 class QueueState:
@@ -65,6 +61,8 @@ class QueueState:
         self._folder = folder
         self._tell, self._record_gap = tell, record_gap
         self._note_due = False
+        self._unread: list[Posting] | None = None
+        """What the ledger said at a start at which the file could not be read, until it is; None once it was."""
         self._lost_until: int | None = None
         """When the file that is being counted anew was written last; None for a file of this life."""
 
@@ -73,28 +71,39 @@ class QueueState:
     def open(self) -> None:
         """Opens the file of an earlier life, or makes one; a damaged one is salvaged.
 
-        Where it can't be opened for writing just now, it is read, if that can be done, and what comes waits in memory.
+        Where nothing can be written just now, it is read, if that can be done, and what comes waits in memory.
 
         Raises:
-            sqlite3.Error: the file can't be opened or made, and that will not pass by itself.
-            OSError: the same.
+            sqlite3.Error, OSError: the file can't be opened or made for want of a permission.
         """
         copied, note = self.checkpoint_file.read()
         self._adopt(copied or Checkpoint())
         try:
-            store = self._adapt_to(self.file.open_with_reserve(self.checkpoint.floor))
-            self._take_over(store, copied, note)
+            self._take_over(self._adapt_to(self.file.open_with_reserve(self.checkpoint.floor)), copied, note)
             self.flush()
-        except sqlite3.Error as error:
-            passing = getattr(error, "sqlite_errorcode", -1) & PRIMARY_CODE in PASSING
-            if not passing and self.file.has_space():
+        except (sqlite3.Error, OSError) as error:
+            if self.file.is_forbidden():
                 raise
             self.file.degrade(error)
             self.file.open_to_read()
             if self.file.store is not None:
-                self._take_over(self.file.store, copied, note)
-                for stream, sums in self.file.store.sums().items():
-                    self.counts.put(stream, *sums)
+                with self._reading():
+                    self._take_over(self.file.store, copied, note)
+        if self.file.store is None:
+            self._unread = self.checkpoint.ledger.postings()
+            beyond = self.clock.now() // SECOND_NANOS * SEQUENCES_A_SECOND
+            self.checkpoint.next_sequence = max(self.checkpoint.next_sequence, beyond)
+        elif self.file.error is not None:
+            with self._reading():
+                self._count_unwritten(self.file.store)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Closes a file that cannot even be read; it is tried again."""
+        try:
+            yield
+        except sqlite3.Error:
+            self.shut()
 
     def _take_over(self, store: Store, copied: Checkpoint | None, note: str) -> None:
         """Goes on from what an earlier life left in the database and in the file beside it."""
@@ -118,6 +127,20 @@ class QueueState:
                 now_unix_nano=self.clock.last.unix_nano,
                 record_gap=self._record_gap,
             )
+
+    def _join_earlier(self, store: Store, since: Iterable[Posting]) -> None:
+        """Takes an earlier life over that could not be read at the start, with what was done since."""
+        own = self.checkpoint
+        self._take_over(store, *self.checkpoint_file.read())
+        for posting in since:
+            own.ledger.post(posting._replace(records=-posting.records))
+        self.checkpoint.ledger.post_all(own.ledger.postings())
+        self.checkpoint.revision = max(own.revision, self.checkpoint.revision)
+        self.checkpoint.next_sequence = max(own.next_sequence, self.checkpoint.next_sequence)
+        for stream in Stream:
+            for row in self.memory.measures(span_of(stream)):
+                self.counts.add(stream, row)
+        self._unread = None
 
     def _adopt(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint; what should be there by its ledger counts as held until it is counted."""
@@ -232,19 +255,25 @@ class QueueState:
             return False
         try:
             self.file.salvage(self.checkpoint.floor)
-            self._adapt_to(self.file.open(self.checkpoint.floor))
+            self._open_again()
             self._flush()
         except (sqlite3.Error, OSError) as failure:
             self.file.degrade(failure)
             return False
         return True
 
+    def _open_again(self) -> None:
+        store = self.file.open(self.checkpoint.floor)
+        if self._unread is not None:
+            self._join_earlier(store, self._unread)
+        self._adapt_to(store)
+
     def recover(self) -> bool:
         """Tries the disk again, a piece at a time; True when more can be done at once."""
         try:
             if self.file.prepare(self.checkpoint.floor):
                 self.checkpoint_file.close()
-                self._adapt_to(self.file.open(self.checkpoint.floor))
+                self._open_again()
                 self.file.reopened()
             self.file.bound_log()
             done = self._flush_some()
@@ -292,17 +321,27 @@ class QueueState:
     def _recount(self) -> None:
         """Counts what is really there; what is missing is lost, and told as a gap."""
         assert self.file.store is not None
+        self._count(self.file.store.sums_by_stream())
+        self.file.uncounted = False
+        self._lost_until = None
+        self.checkpoint.revision += 1
+        self._apply(Change())
+
+    def _count_unwritten(self, store: Store) -> None:
+        """The same at a start that cannot write, so that what is there can be leased; without what is settled."""
+        found = {}
+        for stream in Stream:
+            batches, records, size = zip(*map(store.sums, self.leases.gaps(stream)), strict=True)
+            found[stream] = (sum(batches), sum(records), sum(size))
+        self._count(found)
+
+    def _count(self, found: Mapping[Stream, Sums]) -> None:
         owed = dict(self.counts.records)
-        found = self.file.store.sums()
         for stream in Stream:
             self.counts.put(stream, *found[stream])
             for row in self.memory.measures(span_of(stream)):
                 self.counts.add(stream, row)
             self._post_lost(stream, owed[stream] - self.counts.records[stream])
-        self.file.uncounted = False
-        self._lost_until = None
-        self.checkpoint.revision += 1
-        self._apply(Change())
 
     def _post_lost(self, stream: Stream, lost: int) -> None:
         """Makes the ledger balance after a recount: `lost` records are missing, or came back if it is negative."""
@@ -323,7 +362,7 @@ class QueueState:
     def _renew(self) -> None:
         """Gives the file of a full disk up if nothing in it is owed, kept or leased; `recover` makes the next one."""
         store = self.file.store
-        if store is None or self.file.error is not DiskError.FULL or self.leases.open():
+        if store is None or self.file.uncounted or self.file.error is not DiskError.FULL or self.leases.open():
             return
         if sum(self.counts.batches.values()) > len(self.memory) or self.pending.dead_letters:
             return

@@ -127,7 +127,11 @@ def _damage(error: UnicodeDecodeError) -> sqlite3.DataError:
     return sqlite3.DataError(said)
 
 
-def _integers(row: tuple[object, ...]) -> tuple[int, int, int]:
+Sums = tuple[int, int, int]
+"""Batches, records, bytes."""
+
+
+def _integers(row: tuple[object, ...]) -> Sums:
     """The row, if it holds what we write there."""
     first, second, third = row
     if isinstance(first, int) and isinstance(second, int) and isinstance(third, int):
@@ -145,10 +149,10 @@ def _measured(row: tuple[int, object, object, object, object]) -> Row:
 class Store:
     """The open file. Not thread-safe."""
 
-    def __init__(self, connection: sqlite3.Connection, *, synchronous: Synchronous, alone: bool = False) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, synchronous: Synchronous) -> None:
         self._connection = connection
         self._synchronous = synchronous
-        self.alone = alone
+        self.alone = False
         """No other connection can be opened beside this one."""
 
     def close(self) -> None:
@@ -294,18 +298,20 @@ class Store:
                     batch = None
             yield row_id, batch
 
-    def sums(self) -> dict[Stream, tuple[int, int, int]]:
-        """Batches, records and bytes per stream, counted row by row."""
+    def sums(self, span: Span) -> Sums:
+        """Batches, records and bytes in a span of one stream's ids, counted row by row."""
         # One query per stream: a GROUP BY would carry every request through SQLite's sorter.
-        found = {}
-        for stream in STREAM_BY_RANK:
-            sums = self._connection.execute(
+        return _integers(
+            self._connection.execute(
                 "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(request)), 0)"
                 " FROM batches WHERE id BETWEEN ? AND ?",
-                span_of(stream),
+                span,
             ).fetchone()
-            found[stream] = _integers(sums)
-        return found
+        )
+
+    def sums_by_stream(self) -> dict[Stream, Sums]:
+        """The same of all that is there."""
+        return {stream: self.sums(span_of(stream)) for stream in STREAM_BY_RANK}
 
     def last_sequence(self) -> int:
         """The highest place in the order of arrival that any row has."""
@@ -469,4 +475,4 @@ def read_alone(path: Path) -> Store:
         factory=QueueConnection,
     )
     connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # the log's index is then kept in this process's memory
-    return Store(connection, synchronous="normal", alone=True)
+    return Store(connection, synchronous="normal")

@@ -20,14 +20,15 @@
 enum { RULES = 16, FOLDER_BYTES = 256, ENDING_BYTES = 40 };
 enum { WAL_FRAME_HEADER_BYTES = 24, TORN_FROM_BYTES = 1024 };
 
-enum op { NONE, CREATE, WRITE, COMMIT, SYNC, GROW, DELETE };
+enum op { NONE, CREATE, WRITE, COMMIT, SYNC, GROW, DELETE, OPEN, READ };
 
 struct rule {
     int32_t op;    /* NONE: not in force */
     int32_t error; /* 0: late only */
     int32_t delay_milliseconds;
-    int32_t unused;
+    int32_t times; /* so many calls; 0: all */
     int64_t hits;
+    int64_t spared; /* calls before */
     char ending[ENDING_BYTES]; /* of the file's name; empty for every file */
 };
 
@@ -66,7 +67,10 @@ static int fault(enum op op, const char *path) {
         if (__atomic_load_n(&rule->op, __ATOMIC_ACQUIRE) != (int32_t)op || !ends_with(path, rule->ending)) {
             continue;
         }
-        __atomic_add_fetch(&rule->hits, 1, __ATOMIC_RELAXED);
+        int64_t after = __atomic_add_fetch(&rule->hits, 1, __ATOMIC_RELAXED) - rule->spared;
+        if (after <= 0 || (rule->times && after > rule->times)) {
+            continue;
+        }
         struct timespec delay = {rule->delay_milliseconds / 1000, rule->delay_milliseconds % 1000 * 1000000L};
         nanosleep(&delay, NULL);
         if (rule->error) {
@@ -154,6 +158,21 @@ ssize_t write(int file, const void *bytes, size_t count) {
     WRITE_WITH(fault_of_write(file, bytes, count), count, REAL(write)(file, bytes, count));
 }
 
+ssize_t pread(int file, void *bytes, size_t count, off_t at) {
+    FAIL_WITH(fault_of(READ, file));
+    return REAL(pread)(file, bytes, count, at);
+}
+
+ssize_t pread64(int file, void *bytes, size_t count, off64_t at) {
+    FAIL_WITH(fault_of(READ, file));
+    return REAL(pread64)(file, bytes, count, at);
+}
+
+ssize_t read(int file, void *bytes, size_t count) {
+    FAIL_WITH(fault_of(READ, file));
+    return REAL(read)(file, bytes, count);
+}
+
 /* What a power cut would leave for certain: each file as it was when it was last synced. */
 static void keep_on_platter(int file) {
     char from[PATH_MAX], to[FOLDER_BYTES + NAME_MAX + 2], draft[sizeof to + 16], bytes[1 << 16];
@@ -231,9 +250,8 @@ int rename(const char *from, const char *to) {
         va_end(rest);                                       \
     }
 
-/* Only a file that is not there yet is made. */
 static int fault_of_open(const char *path, int flags) {
-    return (flags & O_CREAT) && access(path, F_OK) != 0 ? fault(CREATE, path) : 0;
+    return fault((flags & O_CREAT) && access(path, F_OK) != 0 ? CREATE : OPEN, path);
 }
 
 int open(const char *path, int flags, ...) {

@@ -21,7 +21,7 @@ from tests.peers.presence import required
 SOURCE = Path(__file__).with_name("faulty_disk.c")
 RULES = 16
 FOLDER_BYTES = 256
-RULE = struct.Struct("=iiiiq40s")
+RULE = struct.Struct("=iiiiqq40s")
 HITS_OFFSET = 16
 VARIABLE = "FAULTY_DISK"
 
@@ -39,6 +39,13 @@ class Operation(IntEnum):
     """Setting a file's size, reserving space."""
     DELETE = 6
     """Removing or renaming a file."""
+    OPEN = 7
+    """Opening a file that is there."""
+    READ = 8
+
+
+WRITING = tuple(operation for operation in Operation if operation < Operation.OPEN)
+"""All that changes something."""
 
 
 class FaultyDisk:
@@ -59,9 +66,16 @@ class FaultyDisk:
         control = work / "faulty_disk.control"
         folders = [os.fsencode(folder.resolve()), os.fsencode(platter.resolve()) if platter else b""]
         control.write_bytes(b"".join(name.ljust(FOLDER_BYTES, b"\0") for name in folders) + bytes(RULES * RULE.size))
-        with control.open("r+b") as file:
-            self._control = mmap.mmap(file.fileno(), 0)
+        self._control = _mapped(control)
         self.env: Mapping[str, str] = {"LD_PRELOAD": str(library), VARIABLE: str(control)}
+
+    @classmethod
+    def of_this_process(cls) -> FaultyDisk:
+        """The layer that this process was started on."""
+        disk = cls.__new__(cls)
+        disk.env = {}
+        disk._control = _mapped(Path(os.environ[VARIABLE]))
+        return disk
 
     def close(self) -> None:
         """Gives up the mapping; the process keeps its own."""
@@ -74,15 +88,22 @@ class FaultyDisk:
             yield fault
 
     @contextmanager
-    def failing(self, *operations: Operation, error: int, ending: str = "") -> Iterator[list[Fault]]:
+    def failing(
+        self, *operations: Operation, error: int, ending: str = "", spared: int = 0, times: int = 0
+    ) -> Iterator[list[Fault]]:
         """While the context lasts, such calls fail.
 
         Args:
             operations: which.
-            error: a number of `errno`; a large write that fails with ENOSPC is done in part.
+            error: a number of `errno`; a large write that fails with ENOSPC is done in part. 0: they are counted only.
             ending: of the names of the files; all of the folder by default.
+            spared: so many calls of each operation go well before.
+            times: so many calls of each fail; 0 for all.
         """
-        faults = [self._put(operation, error=error, milliseconds=0, ending=ending) for operation in operations]
+        faults = [
+            self._put(operation, error=error, milliseconds=0, ending=ending, spared=spared, times=times)
+            for operation in operations
+        ]
         try:
             yield faults
         finally:
@@ -97,21 +118,36 @@ class FaultyDisk:
         finally:
             fault.end()
 
-    def _put(self, operation: Operation, *, error: int, milliseconds: int, ending: str) -> Fault:
+    def _put(
+        self,
+        operation: Operation,
+        *,
+        error: int,
+        milliseconds: int,
+        ending: str,
+        spared: int = 0,
+        times: int = 0,
+    ) -> Fault:
         for offset in range(2 * FOLDER_BYTES, len(self._control), RULE.size):
             if RULE.unpack_from(self._control, offset)[0] == 0:
                 # The operation last: it is what puts the rule in force.
-                RULE.pack_into(self._control, offset, 0, error, milliseconds, 0, 0, ending.encode())
+                RULE.pack_into(self._control, offset, 0, error, milliseconds, times, 0, spared, ending.encode())
                 struct.pack_into("=i", self._control, offset, operation)
-                return Fault(self._control, offset)
+                return Fault(self._control, offset, operation)
         raise AssertionError(f"no more than {RULES} rules at once")
+
+
+def _mapped(control: Path) -> mmap.mmap:
+    with control.open("r+b") as file:
+        return mmap.mmap(file.fileno(), 0)
 
 
 class Fault:
     """A rule that is in force."""
 
-    def __init__(self, control: mmap.mmap, offset: int) -> None:
+    def __init__(self, control: mmap.mmap, offset: int, operation: Operation) -> None:
         self._control, self._offset = control, offset
+        self.operation = operation
 
     @property
     def hits(self) -> int:

@@ -23,6 +23,8 @@ DEEDS = {
     Operation.SYNC: "os.fdatasync(file)",
     Operation.GROW: "os.posix_fallocate(file, 0, 8192)",
     Operation.DELETE: "os.unlink(f'{folder}/file')",
+    Operation.OPEN: "os.open(f'{folder}/file', os.O_RDONLY)",
+    Operation.READ: "os.pread(file, 1, 0)",
 }
 
 CHILD = """
@@ -100,3 +102,10 @@ def test_other_files_and_other_folders_are_spared(disk: FaultyDisk, ask: Callabl
         assert "disk I/O error" in ask(DEEDS[Operation.COMMIT])
     with disk.failing(*Operation, error=errno.EIO):
         assert ask(f"os.open({str(tmp_path / 'elsewhere' / 'made')!r}, os.O_CREAT | os.O_WRONLY)").isdigit()
+
+
+def test_calls_before_and_after_those_that_shall_fail_are_spared(disk: FaultyDisk, ask: Callable[[str], str]) -> None:
+    with disk.failing(Operation.WRITE, error=errno.EIO, spared=2, times=1) as (fault,):
+        answers = [ask(DEEDS[Operation.WRITE]) for _ in range(4)]
+        assert [answer == "1" for answer in answers] == [True, True, False, True]
+        assert fault.hits == len(answers)

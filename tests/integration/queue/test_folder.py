@@ -311,7 +311,7 @@ def bind_mounted_read_only(place: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", "-l", str(place)], check=True)  # a queue may have been opened in it
 
 
 FORBIDDEN = """
@@ -518,3 +518,29 @@ def test_a_new_folder_is_no_gap(tmp_path: Path) -> None:
         told = Told()
         open_queue(folder, told).close()
         assert not told.of(GapEnded)
+
+
+def test_a_start_in_a_folder_that_was_made_read_only_delivers_what_is_there(tmp_path: Path) -> None:
+    folder, killed = tmp_path / "queue", tmp_path / "killed"
+    queue = open_queue(folder)
+    for n in range(20):
+        put(queue, Stream.LOGS, [n])
+    queue.settle(take(queue, max_records=5), Accepted())
+    shutil.copytree(folder, killed)
+    queue.close()
+    with bind_mounted_read_only(killed):
+        told = Told()
+        queue = open_queue(killed, told)
+        assert told.of(QueueDegraded)
+        put(queue, Stream.LOGS, [20])
+        assert drain(queue) == list(range(5, 21))
+        assert_balanced(queue)
+        with pytest.raises(QueueInUse):
+            open_queue(killed)
+    eventually(lambda: not queue.depth().degraded, why="it can be written again")
+    assert_balanced(queue)
+    queue.close()
+    queue = open_queue(killed)
+    assert drain(queue) == []
+    assert_balanced(queue)
+    queue.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -18,8 +19,10 @@ from otelbridge.queue.model import Accepted, Batch
 from tests.acceptance.pairs import in_pairs
 from tests.acceptance.seeds import fresh_seed, rounds
 from tests.integration.queue.damage import DAMAGES, damage_file, judge_start
+from tests.integration.queue.faulty_lives import LIVES
 from tests.integration.queue.oracle import assert_balanced, open_queue
 from tests.integration.queue.test_durability import Sink, cut_power, cut_power_under_a_writer
+from tests.integration.queue.test_faulty_lives import lives
 from tests.integration.queue.test_recovery import kept
 from tests.torture_report import record
 
@@ -31,6 +34,9 @@ POWER_CUTS = 200
 DAMAGE_RUNS = 2_000
 SLOWEST_START_SECONDS = 2.0
 MOST_RESIDENT_MIB = 100
+FAULTY_PLACES = 40
+"""Of each operation in a life; of most there are no more."""
+FAULTY_ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENOMEM)
 FILES = ("queue.db", "queue.db-wal", "queue.checkpoint")
 
 
@@ -177,3 +183,12 @@ def test_a_full_backlog_costs_no_memory_and_opens_at_once(tmp_path: Path, batch_
     passed = grown < MOST_RESIDENT_MIB and opened < SLOWEST_START_SECONDS
     record(f"queue: 512 MiB held in batches of {batch_bytes} bytes", figures, passed=passed)
     assert passed, figures
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_any_call_may_fail_at_any_place_of_a_life(tmp_path: Path, life: str) -> None:
+    with lives(tmp_path) as on_a_faulty_disk:
+        wrong = on_a_faulty_disk.wrong(life, FAULTY_PLACES, FAULTY_ERRORS)
+        lived = on_a_faulty_disk.lived
+    record(f"queue: a call fails, {life}", {"lives": lived, "wrong": wrong}, not wrong)
+    assert not wrong
