@@ -1,9 +1,10 @@
 """The status server: waitress behind a loop of our own, which keeps slow and hostile clients from delaying a probe.
 
 waitress parses and answers; what it leaves open is how long a client may take to send its request, and what happens
-when all connections or threads are taken. Our loop closes, after every turn, what took too long, and at the limit the
-oldest connections that wait for their clients; each probe has a thread that answers nothing else; and a connection is
-closed with its first answer, so that nobody can ask for a thousand at once (docs/decisions/status-server.md).
+when all connections or threads are taken. Our loop takes all that connect at once, and gives waitress those that have
+sent something. It closes, after every turn, what took too long, and at the limit the oldest connections that wait for
+their clients; each probe has a thread that answers nothing else; and a connection is closed with its first answer, so
+that nobody can ask for a thousand at once (docs/decisions/status-server.md).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +48,11 @@ TURN_SECONDS = 0.5
 """Longest turn of the loop while somebody is connected; a request or an answer ends it at once."""
 IDLE_TURN_SECONDS = 1.0
 """While nobody is; a connection ends it at once."""
-BACKLOG = 1024
-ACCEPTS_PER_TURN = 32
+BACKLOG = 4096
+"""Of connections that were not taken yet; where it is full, the kernel lets a client try again a second later."""
+LARGEST_ANSWER_BYTES = 2**31 - 1
+"""Kept in memory: beyond its own bound waitress writes answers to files, for which a container may have no place."""
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,51 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         if rest and not self.requests:
             taken = super().received(rest[:MAX_BODY_READ_BYTES])
         return taken
+
+
+class _Silent:
+    """A connection that has sent nothing yet. Most of a crowd never do, and no probe waits behind them."""
+
+    __slots__ = ("_address", "_owner", "over", "since", "socket")
+    accepting = False
+
+    def __init__(self, owner: StatusServer, connection: socket.socket, address: Any, since: float) -> None:
+        self._owner, self.socket, self._address, self.since = owner, connection, address, since
+        self.over = False
+        """It is a channel by now, or closed."""
+
+    def readable(self) -> bool:
+        """Called by waitress, as all below."""
+        return True
+
+    def writable(self) -> bool:
+        """Nothing is to be sent."""
+        return False
+
+    def handle_read_event(self) -> None:
+        """It has sent something, or has gone."""
+        self.over = True
+        self._owner.make_channel(self.socket, self._address, self.since).handle_read_event()
+
+    def handle_expt_event(self) -> None:
+        """It has sent what no client of HTTP does."""
+        self.handle_close()
+
+    def handle_close(self) -> None:
+        """Closes it, if it is not a channel."""
+        if not self.over:
+            self.over = True
+            self._owner.forget(self.socket.fileno())
+            self.socket.close()
+
+    def dismiss(self) -> None:
+        """Closes it, unless it has sent something that was not seen yet."""
+        if not self.over:
+            try:
+                has_sent = bool(self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            except OSError:
+                has_sent = False
+            (self.handle_read_event if has_sent else self.handle_close)()
 
 
 class _Dispatcher:
@@ -151,8 +202,10 @@ class StatusServer:
         self._thread = SupervisedThread("otelbridge-status", self._turn, tell=tell)
         self.pulse = self._thread.pulse
         self._map: dict[int, object] = {}
+        self._silent: deque[_Silent] = deque()
+        """Connections that have sent nothing yet, oldest first; some are closed, or channels, since."""
         self._active: dict[HTTPChannel, float] = {}
-        """Connections, and when they last had a complete request in hand (or came in), monotonic."""
+        """Channels, and when they last had a complete request in hand (or came in), monotonic."""
         self.port = 0
         """The port listened on, after `start`."""
 
@@ -172,12 +225,15 @@ class StatusServer:
             _dispatcher=self._dispatcher,
             ident="",
             # Never reached: our loop makes room first. waitress would stop accepting, probes too.
-            connection_limit=CROWD * 2,
+            connection_limit=CROWD * 4,
+            backlog=BACKLOG,
+            outbuf_overflow=LARGEST_ANSWER_BYTES,
             max_request_header_size=MAX_HEADER_BYTES,
             max_request_body_size=MAX_BODY_BYTES,
             log_socket_errors=False,
         )
-        self._server.channel_class = _Channel
+        self._server.handle_accept = self._accept
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._thread.start()
 
     def close(self) -> None:
@@ -188,32 +244,69 @@ class StatusServer:
         self._server.pull_trigger()
         self._thread.join()
         self._dispatcher.shutdown()
+        for silent in self._silent:
+            silent.handle_close()
         wasyncore.close_all(self._map, ignore_all=True)
+        os.close(self._spare)
 
     def _turn(self) -> bool:
         wasyncore.loop(
-            timeout=TURN_SECONDS if self._active else IDLE_TURN_SECONDS, use_poll=True, map=self._map, count=1
+            timeout=TURN_SECONDS if self._active or self._silent else IDLE_TURN_SECONDS,
+            use_poll=True,
+            map=self._map,
+            count=1,
         )
-        for _ in range(ACCEPTS_PER_TURN):  # waitress takes one a turn: a probe would wait behind a crowd
-            before = len(self._server.active_channels)
-            self._server.handle_accept()
-            if len(self._server.active_channels) == before:
-                break
         self._make_room(time.monotonic())
         return not self._stopping.is_set()
 
+    def _accept(self) -> None:
+        """Takes all that have connected, a probe may be behind them; called by waitress where it would take one."""
+        now, server = time.monotonic(), self._server
+        for _ in range(BACKLOG):
+            try:
+                connection, address = server.socket.accept()
+            except OSError as error:
+                if error.errno in NO_DESCRIPTORS:
+                    self._accept_in_vain()
+                return
+            silent = self._map[connection.fileno()] = _Silent(self, connection, address, now)
+            self._silent.append(silent)
+            if len(self._silent) > CROWD:
+                self._silent.popleft().dismiss()
+
+    def _accept_in_vain(self) -> None:
+        """No descriptor is left: the oldest silent connection gives its own, or the next one is closed unheard."""
+        if self._silent:
+            self._silent.popleft().handle_close()
+            return
+        os.close(self._spare)
+        with suppress(OSError):
+            self._server.socket.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def make_channel(self, connection: socket.socket, address: Any, since: float) -> HTTPChannel:
+        """Hands a connection that has sent something to waitress."""
+        with suppress(OSError):  # it has gone, which the channel finds too
+            self._server.set_socket_options(connection)
+        channel = _Channel(self._server, connection, address, self._server.adj, map=self._map)
+        self._active[channel] = since
+        return channel
+
+    def forget(self, descriptor: int) -> None:
+        """A silent connection is closed."""
+        self._map.pop(descriptor, None)
+
     def _make_room(self, now: float) -> None:
-        known = self._active.keys()
         channels = list(self._server.active_channels.values())
         self._active = {channel: now if channel.requests else self._active.get(channel, now) for channel in channels}
-        waiting = sorted(
-            (since, id(channel), channel) for channel, since in self._active.items() if not channel.requests
-        )
-        for place, (since, _, channel) in enumerate(waiting):
-            left = len(channels) - place
+        self._silent = deque(silent for silent in self._silent if not silent.over)
+        waiting = [(since, id(one), one.handle_close) for one, since in self._active.items() if not one.requests]
+        waiting += [(one.since, id(one), one.dismiss) for one in self._silent]
+        for place, (since, _, close) in enumerate(sorted(waiting)):
+            left = len(channels) + len(self._silent) - place
             limit = CLIENT_SECONDS if left <= MAX_CONNECTIONS else CHANCE_SECONDS if left <= CROWD else 0.0
-            if now - since > limit and channel in known:  # what came in this turn was not read yet
-                channel.handle_close()
+            if now - since > limit:
+                close()
 
 
 CURES = {

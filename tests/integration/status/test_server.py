@@ -3,11 +3,12 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -37,6 +38,9 @@ WORST_SECONDS = 1.0
 SLOW_CLIENTS = 200
 GREEDY_CLIENTS = 64
 CONNECTS = 10_000
+SILENT_CLIENTS = 600
+FEW_TURNS = 8
+"""Taking the connections, reading the request, sending the answer: each is a turn, with what others do in between."""
 LARGE_DOCUMENT_BYTES = 8 * 1024 * 1024
 """More than the buffers of a socket hold."""
 
@@ -241,6 +245,91 @@ def test_ten_thousand_connects_do_not_delay_a_probe(server: StatusServer) -> Non
         while connecting.poll() is None:
             assert _probe_seconds(server) < WORST_SECONDS
     assert connecting.returncode == 0
+
+
+def test_a_probe_behind_a_crowd_that_says_nothing_is_answered_in_the_next_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, go_on, turns = StatusServer._turn, threading.Event(), 0
+
+    def counted(server: StatusServer) -> bool:
+        nonlocal turns
+        assert go_on.wait(10)
+        turns += 1
+        return whole(server)
+
+    monkeypatch.setattr(StatusServer, "_turn", counted)
+    server = _server()
+    server.start()
+    try:
+        with ExitStack() as held:
+            for _ in range(SILENT_CLIENTS):
+                held.enter_context(_connect(server))
+            probe = held.enter_context(_connect(server))
+            probe.sendall(b"GET /livez HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n")
+            go_on.set()
+            assert probe.recv(64).startswith(b"HTTP/1.1 200 OK")
+            assert turns <= FEW_TURNS
+    finally:
+        go_on.set()
+        server.close()
+
+
+FEW_DESCRIPTORS = """
+import os, resource, sys
+from tests.integration.status.test_server import _server
+server = _server()
+server.start()
+used = max(map(int, os.listdir("/proc/self/fd")))
+resource.setrlimit(resource.RLIMIT_NOFILE, (used + 12, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+print(server.port, flush=True)
+sys.stdin.read()
+server.close()
+"""
+
+
+def test_clients_that_take_every_descriptor_take_none_from_a_probe() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FEW_DESCRIPTORS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        port = int(child.stdout.readline())
+        with ExitStack() as held:
+            for _ in range(SLOW_CLIENTS):
+                held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            for _ in range(PROBES):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5) as answer:
+                    assert answer.status == 200
+        child.communicate("")
+    assert child.returncode == 0
+
+
+def test_a_large_answer_needs_no_place_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    server = _server(version="1" * LARGE_DOCUMENT_BYTES)
+    server.start()
+    try:
+        began = time.monotonic()
+        answer = _answer_to(server, b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert len(answer) > LARGE_DOCUMENT_BYTES
+        assert time.monotonic() - began < CLIENT_SECONDS, "it was hung up on, as waitress was in trouble"
+    finally:
+        server.close()
+
+
+def test_a_client_that_has_closed_its_half_is_answered(server: StatusServer) -> None:
+    with _connect(server) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(64).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_urgent_data_closes_one_connection_and_no_more(server: StatusServer) -> None:
+    with _connect(server) as client:
+        client.send(b"!", socket.MSG_OOB)
+        with suppress(ConnectionResetError):  # what it sent was not read
+            assert client.recv(64) == b""
+    _probes_are_quick(server)
 
 
 def test_a_probe_that_waits_for_the_disk_keeps_no_other_from_answering() -> None:
