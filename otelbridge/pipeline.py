@@ -76,7 +76,7 @@ class Findings:
         first, before = self.damaged.get((stream, upstream, how), (why, 0))
         self.damaged[stream, upstream, how] = (first, before + events)
 
-    def drop(self, stream: Stream, upstream: str, fault: Exception) -> None:
+    def drop(self, stream: Stream, upstream: str, fault: BaseException) -> None:
         """Counts an event, or a gap, of which no record can be made."""
         self.dropped[stream] += 1
         self.note_damage(stream, upstream, "dropped", f"a fault of the bridge: {fault!r}")
@@ -129,11 +129,11 @@ class EventEncoder:
                 if mapped is not None:
                     return mapped if self._is_plain else self._looked_at(event, mapped, received_unix_nano)
             return self._by_reference(event, received_unix_nano)
-        except Exception as fault:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
+        except BaseException as fault:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
             raw = Decoded(Alert(), "raw", f"a fault of the bridge: {fault!r}", body=body)
             try:
                 return self._as_bytes(event, received_unix_nano, raw)
-            except Exception as another:  # noqa: BLE001 - nothing is left to be tried
+            except BaseException as another:  # noqa: BLE001 - nothing is left to be tried
                 self.findings.drop(stream, event.upstream, another)
                 return None
 
@@ -223,7 +223,7 @@ class EventEncoder:
         event_uid = self._mapper.uid(stream, raw)
         try:
             shown = raw._replace(body=self._gate.without_secrets(raw.body[:SEARCHED_RAW_BYTES]))
-        except Exception as fault:  # noqa: BLE001 - bytes that nobody has read may hold what must not be shown
+        except BaseException as fault:  # noqa: BLE001 - bytes that nobody has read may hold what must not be shown
             shown = raw._replace(why=f"a fault of the bridge: {fault!r}", body=b"")
         record = self._mapper.map(stream, shown, received_unix_nano, event_uid)
         self.findings.note_damage(stream, upstream, "raw", raw.why)
@@ -542,7 +542,7 @@ class Pipeline:
         oldest = batch.oldest_received_unix_nano
         try:
             turn.batches.append(self._packed(batch.stream, batch.records, oldest))
-        except Exception as fault:  # noqa: BLE001 - as for a single event
+        except BaseException as fault:  # noqa: BLE001 - as for a single event
             if len(batch.records) == 1:
                 turn.findings.drop(batch.stream, "", fault)
                 return
@@ -592,7 +592,7 @@ class Pipeline:
             turn.postings[kind.stream, Account.SUMMARISED, ""] += events
             try:
                 request = packed(self._mapper.assemble(flooded.records))
-            except Exception as fault:  # noqa: BLE001 - the record of the flood counts them all the same
+            except BaseException as fault:  # noqa: BLE001 - the record of the flood counts them all the same
                 turn.findings.note_damage(kind.stream, "", "not kept", f"a fault of the bridge: {fault!r}", events)
                 continue
             turn.aside.append(
@@ -619,13 +619,13 @@ class Pipeline:
             now = time.time_ns()
             try:
                 batch.add(self._mapper.flood(window.flood(kind), observed_unix_nano=now), now)
-            except Exception as fault:  # noqa: BLE001 - as for a single event
+            except BaseException as fault:  # noqa: BLE001 - as for a single event
                 turn.findings.drop(Stream.GAPS, "", fault)
         for gap in gaps:
             now = time.time_ns()  # a throttled container's gap ends in the future: it is observed now all the same
             try:
                 batch.add(self._mapper.gap(gap, observed_unix_nano=now), now)
-            except Exception as fault:  # noqa: BLE001 - as for a single event
+            except BaseException as fault:  # noqa: BLE001 - as for a single event
                 turn.findings.drop(Stream.GAPS, gap.upstream, fault)
         turn.postings[Stream.GAPS, Account.RECEIVED, ""] += len(gaps) + len(floods)
         if batch.records:

@@ -131,7 +131,7 @@ class Heartbeat:
         def read(done: grpc.Future) -> None:
             try:
                 answered(self._read(done, method, nonce, started, probe=probe))
-            except Exception as fault:  # noqa: BLE001 - gRPC would say nothing, and somebody waits for an answer
+            except BaseException as fault:  # noqa: BLE001 - gRPC would say nothing, and somebody waits for an answer
                 why = f"a fault of the bridge: {fault!r}"
                 answered(self._answer(method, started, code=grpc.StatusCode.UNKNOWN, why=why, probe=probe))
 
@@ -276,7 +276,7 @@ class StreamReader:
             return False
         try:
             code, details = self._read_to_the_end()
-        except Exception as error:
+        except BaseException as error:
             # grpcio has raised ValueError and UsageError on calls of a channel that was closed.
             if not self.asked_to_end:
                 raise

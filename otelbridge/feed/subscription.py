@@ -313,7 +313,7 @@ class Subscription:
             old.hand_over(new)
             why = "the server said GOAWAY" if is_going_away else "renewed with new certificates"
             self._close(old, "OK", why, planned=True)
-        except Exception:
+        except BaseException:
             new.connection.close()  # `_recover` closes the old one
             raise
         return new

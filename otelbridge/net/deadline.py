@@ -24,14 +24,14 @@ def run_with_deadline(
 
     Raises:
         DeadlineExceededError: no result within the deadline, or before the stop.
-        Exception: whatever the function raised.
+        BaseException: whatever the function raised.
     """
-    results: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             results.put((function(), None))
-        except Exception as error:  # noqa: BLE001 it is raised again by the one who waits
+        except BaseException as error:  # noqa: BLE001 it is raised again by the one who waits
             results.put((None, error))
 
     threading.Thread(target=run, name=name, daemon=True).start()

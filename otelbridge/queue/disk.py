@@ -69,7 +69,7 @@ def disk_error_of(error: sqlite3.Error) -> DiskError:
     return BY_CODE.get(code & PRIMARY_CODE, DiskError.TROUBLE)
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: BaseException) -> str:
     """The error with SQLite's own name for it, for a human."""
     name = getattr(error, "sqlite_errorname", "")
     return f"{error} ({name})" if name else str(error)

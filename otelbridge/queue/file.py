@@ -159,7 +159,7 @@ class QueueFile:
         """Whether the disk does not take what is written, or will not for long."""
         return self.full or self.error is not None
 
-    def degrade(self, error: Exception) -> None:
+    def degrade(self, error: BaseException) -> None:
         """Nothing is written from now on, until `recovered`."""
         kind = disk_error_of(error) if isinstance(error, sqlite3.Error) else DiskError.TROUBLE
         self._degrade(kind, sentence(error))

@@ -179,7 +179,7 @@ class QueueState:
             return False
         try:
             self._apply(change)
-        except Exception as error:  # noqa: BLE001 - whatever it is: nobody else has the change
+        except BaseException as error:  # noqa: BLE001 - whatever it is: nobody else has the change
             self._wait(change)
             self.memory.doubts.update(change.inserts)
             return self.handle(error)
@@ -248,7 +248,7 @@ class QueueState:
 
     # --- errors ---
 
-    def handle(self, error: Exception) -> bool:
+    def handle(self, error: BaseException) -> bool:
         """Deals with an error of the disk, or of ours; True when all is on disk now, in a new file."""
         if not isinstance(error, sqlite3.Error) or disk_error_of(error) is not DiskError.DAMAGE:
             self.file.degrade(error)

@@ -43,7 +43,7 @@ class _Sent(NamedTuple):
     """What came of one."""
 
     job: Job
-    outcome: Outcome | Exception
+    outcome: Outcome | BaseException
     seconds: float
 
 
@@ -143,7 +143,7 @@ class Export:
                 lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records, without=without)
             if lease is not None:
                 context.backlog.charge(lease.records, age_seconds=context.age_seconds(lease))
-        except Exception as fault:
+        except BaseException as fault:
             self._give_back_after_fault([lease] if lease is not None else [], fault)
             raise
         return lease
@@ -167,7 +167,7 @@ class Export:
                 leases = self._take(probing=permit.probe)
                 streams = [lease.stream for lease in leases] if self._context.settings.ordered else []
                 self._streams_out.extend(streams)
-        except Exception:
+        except BaseException:
             self._context.breaker.unused(permit)
             raise
         if not leases:  # another worker was quicker
@@ -190,7 +190,7 @@ class Export:
                 self._answered(sent.get(), round_)
             with self._lock:
                 self._end(round_)
-        except Exception as fault:
+        except BaseException as fault:
             while round_.in_flight:
                 round_.in_flight.remove(sent.get().job)
             self._give_back_after_fault(round_.leases(), fault)
@@ -212,7 +212,7 @@ class Export:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _give_back_after_fault(self, leases: list[Lease], fault: Exception) -> None:
+    def _give_back_after_fault(self, leases: list[Lease], fault: BaseException) -> None:
         outcome = RetryLater(code="INTERNAL", why=f"a fault of the bridge: {fault!r}")
         with self._lock:
             self._apart.forget(leases)
@@ -270,7 +270,7 @@ class Export:
     def _send_beside(self, job: Job, sent: SimpleQueue[_Sent]) -> None:
         try:
             sent.put(self._sent(job))
-        except Exception as fault:  # noqa: BLE001  # raised again by the worker that waits for it
+        except BaseException as fault:  # noqa: BLE001  # raised again by the worker that waits for it
             sent.put(_Sent(job, fault, 0.0))
 
     def _sent(self, job: Job) -> _Sent:
@@ -278,12 +278,12 @@ class Export:
         with context.counts.counting() as counts:
             counts.in_flight += 1
         began = context.clock()
-        outcome: Outcome | Exception
+        outcome: Outcome | BaseException
         try:
             outcome = counted(context.sender.send(job.request, records=job.records), job.records)
         except DamagedRequest as damage:  # narrowed down to its batch, and set aside, as if the endpoint had said so
             outcome = Refused(code=DAMAGED, why=str(damage))
-        except Exception as fault:  # noqa: BLE001  # raised again by the worker that waits for it
+        except BaseException as fault:  # noqa: BLE001  # raised again by the worker that waits for it
             outcome = fault
         seconds = context.clock() - began
         with context.counts.counting() as counts:
@@ -297,7 +297,7 @@ class Export:
         """What follows from the answer to a request, for its records and for the round."""
         job, outcome, seconds = sent
         round_.in_flight.remove(job)
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             if job.part is None:
                 round_.pending.append(job.lease)
             raise outcome

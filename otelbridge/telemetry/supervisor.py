@@ -51,7 +51,7 @@ class Pulse:
         """The thread has done a piece of its work: earlier faults are over."""
         self.faults_in_a_row = 0
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """The thread has met a fault."""
         self.faults_in_a_row += 1
         self.fault = _in_words(error)
@@ -66,8 +66,18 @@ class Pulse:
         return 0.0 if self._may_block else max(0.0, time.monotonic() - self._last)
 
 
-def _in_words(error: Exception) -> str:
-    return without_credentials(f"{type(error).__name__}: {error}")
+def _in_words(error: BaseException) -> str:
+    try:
+        return without_credentials(f"{type(error).__name__}: {error}")
+    except BaseException:  # noqa: BLE001  # no memory is left, or the error is one in itself
+        return type(error).__name__
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return without_credentials("".join(traceback.format_exception(error)).rstrip())
+    except BaseException:  # noqa: BLE001  # as above
+        return _in_words(error)
 
 
 class SupervisedThread:
@@ -134,32 +144,34 @@ class SupervisedThread:
             try:
                 if not self._turn():
                     return
-            # The boundary of every thread: what gets here is a fault of ours, and must not end the thread.
-            except Exception as error:  # noqa: BLE001
+            # The boundary of every thread: what gets here is a fault of ours, and must not end the thread. Whatever it
+            # is: a library's `sys.exit` would end it without a word.
+            except BaseException as error:  # noqa: BLE001
                 self._note(error)
                 self._joined.wait(pause_seconds(self.pulse.faults_in_a_row))
             else:
                 self.pulse.progress()
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: BaseException) -> None:
         self.pulse.failed(error)
         self._tell_of(error)
         if self._give_back is not None:
             try:
                 self._give_back()
-            except Exception as another:  # noqa: BLE001 - as above
+            except BaseException as another:  # noqa: BLE001 - as above
                 self._tell_of(another)
 
-    def _tell_of(self, error: Exception) -> None:
-        text = without_credentials("".join(traceback.format_exception(error)).rstrip())
+    def _tell_of(self, error: BaseException) -> None:
+        text = _traceback_of(error)
         known, self._last_traceback = text == self._last_traceback, text
-        failed = ThreadFailed(
-            thread=self._thread.name,
-            error=_in_words(error),
-            in_a_row=self.pulse.faults_in_a_row,
-            traceback="" if known else text,
-        )
         try:
-            self._tell(failed)
-        except Exception as unheard:  # noqa: BLE001 - as above; /livez shows it, if nobody else
+            self._tell(
+                ThreadFailed(
+                    thread=self._thread.name,
+                    error=_in_words(error),
+                    in_a_row=self.pulse.faults_in_a_row,
+                    traceback="" if known else text,
+                )
+            )
+        except BaseException as unheard:  # noqa: BLE001 - as above; /livez shows it, if nobody else
             self.pulse.fault = f"{_in_words(error)}; nobody could be told: {_in_words(unheard)}"

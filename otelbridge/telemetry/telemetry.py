@@ -265,7 +265,7 @@ class Telemetry:
         """The boundary of the thread: an event that cannot be handled is said, and the next one has its turn."""
         try:
             handle(unix_nano, event)
-        except Exception as error:  # noqa: BLE001 - see above
+        except BaseException as error:  # noqa: BLE001 - see above
             self._dropped += 1
             self._writer.write(f"{type(event).__name__} could not be told: {error!r}")
 

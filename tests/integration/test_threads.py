@@ -20,6 +20,7 @@ import pytest
 import otelbridge
 from otelbridge.bridge import Bridge
 from otelbridge.cli.service import SettingsReloader
+from otelbridge.feed.model import SubscriptionState
 from otelbridge.settings.load import Loaded, load
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
@@ -37,8 +38,8 @@ BACK_SECONDS = 1.0
 MESSAGES = "feed.connection:messages"
 
 
-class InjectedError(Exception):
-    """What nobody expects."""
+class InjectedError(BaseException):
+    """What nobody expects, and what is no Exception, as a library's `sys.exit` or a panic of compiled code is none."""
 
 
 FOREIGN = ("_run", "waitress")
@@ -62,6 +63,7 @@ class Fault:
     thread: str
     """The first word of the name of the thread in which it raises."""
     times: int = 1
+    error: type[BaseException] = InjectedError
     raised_at: list[float] = field(default_factory=list)
     came_back_at: float = 0.0
     _armed: threading.Event = field(default_factory=threading.Event)
@@ -102,7 +104,7 @@ class Fault:
             self.came_back_at = time.monotonic()
         if self._armed.is_set() and self._is_this_thread() and len(self.raised_at) < self.times:
             self.raised_at.append(time.monotonic())
-            raise InjectedError(self.function)
+            raise self.error(self.function)
 
 
 @dataclass
@@ -226,7 +228,7 @@ def test_a_thread_that_meets_a_fault_is_back_within_a_second_and_nothing_is_lost
         eventually(lambda: len(under_load.publisher.published) > published + EVENTS_PER_SECOND // 4)
     (failed,) = under_load.failures(thread)
     assert failed.fields["error"] == f"InjectedError: {function}"
-    assert "raise InjectedError" in str(failed.fields["traceback"])
+    assert "raise self.error" in str(failed.fields["traceback"])
     records = under_load.endpoint.log_records()
     upstreams = under_load.bridge._settings.feed.endpoints
     assert missing_without_a_gap(under_load.publisher, records, upstreams=upstreams) == []
@@ -294,6 +296,32 @@ def test_a_thread_that_follows_a_name_subscribes_to_what_it_found_before_the_fau
     assert fault.raised_at
 
 
+def test_a_feed_that_gets_no_thread_is_back_once_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC's own threads are counted in: closing a channel waits for a call whose end nobody was there to take."""
+    start, refused = threading.Thread.start, threading.Event()
+    refusals: list[str] = []
+
+    def refusing(thread: threading.Thread) -> None:
+        if refused.is_set() and threading.current_thread().name.startswith("feed"):
+            refusals.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refusing)
+    with road(tmp_path, patch=monkeypatch) as under_load:
+        eventually(lambda: under_load.endpoint.counts().records > EVENTS_PER_SECOND // 4)
+        refused.set()
+        (subscription,) = under_load.bridge.components.feed._subscriptions.values()
+        eventually(lambda: subscription.status().state is SubscriptionState.WAITING and len(refusals) > 1)
+        refused.clear()
+        eventually(lambda: subscription.status().state is SubscriptionState.WATCHING, why="it is watched again")
+        published = len(under_load.publisher.published)
+        eventually(lambda: len(under_load.publisher.published) > published + EVENTS_PER_SECOND // 4)
+    records = under_load.endpoint.log_records()
+    upstreams = under_load.bridge._settings.feed.endpoints
+    assert missing_without_a_gap(under_load.publisher, records, upstreams=upstreams) == []
+
+
 CALLED_BACK = [("_run", "feed.connection:Heartbeat._read"), ("waitress", "status.app:StatusApp._answer")]
 
 
@@ -301,7 +329,8 @@ CALLED_BACK = [("_run", "feed.connection:Heartbeat._read"), ("waitress", "status
 def test_what_a_library_calls_in_its_own_thread_may_fail_and_is_called_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread: str, function: str
 ) -> None:
-    fault = Fault(function, thread)
+    # Of anything but an Exception waitress closes the connection no sooner than we do.
+    fault = Fault(function, thread, error=RuntimeError if thread == "waitress" else InjectedError)
     with road(tmp_path, fault, patch=monkeypatch) as under_load:
         eventually(lambda: under_load.endpoint.counts().records > EVENTS_PER_SECOND // 4)
         fault.arm()

@@ -3,6 +3,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from otelbridge.telemetry.events import Event, ThreadFailed
 from otelbridge.telemetry.supervisor import (
     FAULTS_TO_FAIL,
@@ -19,13 +21,13 @@ GO_ON, DONE = "go on", "done"
 class Script:
     """Turns that do what a list says: raise it, go on, or be done."""
 
-    def __init__(self, *steps: Exception | str) -> None:
+    def __init__(self, *steps: BaseException | str) -> None:
         self._steps = iter(steps)
         self.told: list[Event] = []
 
     def turn(self) -> bool:
         step = next(self._steps)
-        if isinstance(step, Exception):
+        if isinstance(step, BaseException):
             raise step
         return step == GO_ON
 
@@ -53,6 +55,30 @@ def test_a_fault_is_told_with_its_traceback_and_the_thread_goes_on() -> None:
     (failed,) = script.failed
     assert (failed.thread, failed.error, failed.in_a_row) == ("carrier relay:1", "KeyError: 'a'", 1)
     assert "in turn\n    raise step" in failed.traceback
+
+
+class UnspeakableError(BaseException):
+    """Cannot be put into words."""
+
+    def __str__(self) -> str:
+        raise MemoryError
+
+
+@pytest.mark.parametrize(
+    "fault", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), MemoryError(), RecursionError()]
+)
+def test_nothing_that_can_be_raised_ends_a_thread(fault: BaseException) -> None:
+    script = Script(GO_ON, fault, DONE)
+    thread = supervised(script)
+    eventually(lambda: not thread.is_alive())
+    assert [failed.error.partition(":")[0] for failed in script.failed] == [type(fault).__name__]
+
+
+def test_a_fault_that_cannot_be_put_into_words_is_told_by_its_name() -> None:
+    script = Script(UnspeakableError(), DONE)
+    thread = supervised(script)
+    eventually(lambda: not thread.is_alive())
+    assert [failed.error for failed in script.failed] == ["UnspeakableError"]
 
 
 def test_a_traceback_that_was_told_is_not_told_again() -> None:
