@@ -14,6 +14,7 @@ from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.unit.cli.invoking import Ended, invoke
+from tests.waiting import eventually
 
 ALERTS = (
     pb.Alert(NamespaceName="shop", PodName="web-1", Action="Audit", Severity="3", Operation="File", Resource="/etc/a"),
@@ -143,7 +144,10 @@ def test_a_relay_that_restarts_is_found_again_though_its_streams_were_quiet() ->
 
     def restart() -> None:
         first.wait_for_subscribers(streams=[Stream.ALERTS])
-        first.stop()
+        eventually(
+            lambda: any(call.method == "HealthCheck" for call in first.calls), why="it knows that it was connected"
+        )
+        first.stop(grace_seconds=0.5)  # the check's answer arrives before
         with Relay(port=int(first.endpoint.rpartition(":")[2])) as second:
             second.wait_for_subscribers(streams=[Stream.ALERTS])
             second.publish(Stream.ALERTS, ALERTS[0])
