@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import grpc
 import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
-from otelbridge.feed import gap_tracker, monitor
+from otelbridge.feed import gap_tracker, monitor, subscription
 from otelbridge.feed.gap_tracker import NANOSECONDS
 from otelbridge.feed.model import StreamState, SubscriptionState
 from otelbridge.feed.status_codes import ErrorClass, classify
@@ -110,6 +111,18 @@ def test_a_lost_connection_is_made_again_and_the_gap_between_is_recorded(relay: 
         assert ended.status_code == "UNAVAILABLE"
         assert ended.events["alerts"] == 10
         assert not ended.planned
+
+
+def test_a_clock_that_is_set_back_before_a_loss_makes_the_loss_no_longer(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(settings_for(relay.endpoint)) as run:
+        run.until_watching()
+        an_hour_ago = SimpleNamespace(monotonic=time.monotonic, time_ns=lambda: time.time_ns() - 3600 * NANOSECONDS)
+        monkeypatch.setattr(subscription, "time", an_hour_ago)
+        relay.kill()
+        run.until_lost()
+        assert [told.seconds for told in run.of(LossDetected)] == [0]
 
 
 def test_a_planned_restart_of_the_relay_is_ridden_out(relay: Relay) -> None:
