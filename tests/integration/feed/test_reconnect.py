@@ -231,6 +231,20 @@ def test_when_no_stream_can_be_had_the_whole_subscription_holds(relay: Relay, co
         assert status.next_attempt_in_seconds > 10
 
 
+def test_streams_that_end_together_for_different_reasons_are_told_with_their_own(relay: Relay) -> None:
+    codes = {
+        Stream.ALERTS: grpc.StatusCode.PERMISSION_DENIED,
+        Stream.LOGS: grpc.StatusCode.UNAVAILABLE,
+        Stream.MESSAGES: grpc.StatusCode.UNIMPLEMENTED,
+    }
+    relay.manners = Manners(openings={stream: Ending(code=code, details="no") for stream, code in codes.items()})
+    with running(settings_for(relay.endpoint)) as run:
+        eventually(lambda: {told.stream for told in run.of(StreamLost)} == set(codes))
+        assert {(told.stream, told.error_class) for told in run.of(StreamLost)} == {
+            (stream, classify(code, "no").error_class.value) for stream, code in codes.items()
+        }
+
+
 def test_a_stream_that_the_server_does_not_have_is_on_record_once(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
