@@ -455,8 +455,7 @@ class Pipeline:
             received = self._events[0].received_unix_nano if self._events else time.time_ns()
             self._roads.begin(self._encoder.now - max(0, time.time_ns() - received) / NANOSECONDS)
         self._encode_events(turn)
-        if self._overflows:
-            self._count_overflows(turn)
+        self._count_overflows(turn)
         if self._roads is not None:
             self._roads.note([*left_gaps, *turn.gaps], time.time_ns())
         self._summarise_floods(turn, close_all=draining)
