@@ -258,6 +258,7 @@ class Bridge:
             instance_id=self.life.instance_id,
             stderr=sys.stderr,
             lent=lent_headers(settings.send, settings.telemetry),
+            proxies=settings.send.proxy,
         )
         self.tell: Tell = self._telemetry.tell if observer is None else both(self._telemetry.tell, observer)
         """Tells of something that happened, as every component does."""
@@ -339,7 +340,7 @@ class Bridge:
             exporters = None
             if resend or after.telemetry != before.telemetry:
                 lent = lent_headers(after.send, after.telemetry)
-                exporters = self._telemetry.open_exporters(after.telemetry, lent)
+                exporters = self._telemetry.open_exporters(after.telemetry, lent, after.send.proxy)
             sender = open_sender(after.send, version=__version__) if resend else None
             carries_spans = components.trace_workers is not None
             spans_sender = None

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TextIO, TypeVar
+from urllib.parse import urlsplit
 
 import grpc
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
@@ -31,6 +32,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 
 from otelbridge.net.files import read_bounded
+from otelbridge.net.proxy import Proxy, ProxySettings, grpc_options, proxy_for
 from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.metrics import views
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
@@ -145,6 +147,8 @@ class ReloadingMetricExporter(MetricExporter):
         return self.reloading.exporter.force_flush(timeout_millis)
 
 
+NO_PROXIES = ProxySettings()
+SCHEME_PORTS = {"http": 80, "https": 443}
 DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
 DEFAULT_HTTP_ENDPOINT = "http://localhost:4318"
 
@@ -161,7 +165,12 @@ def addressed(signal: SignalSettings, path: str) -> SignalSettings:
 
 
 def span_exporter(
-    signal: SignalSettings, *, place: str, console: TextIO, headers: Headers = no_headers
+    signal: SignalSettings,
+    *,
+    place: str,
+    console: TextIO,
+    headers: Headers = no_headers,
+    proxies: ProxySettings = NO_PROXIES,
 ) -> ReloadingSpanExporter | None:
     """The exporter of spans, None for `none`.
 
@@ -170,6 +179,7 @@ def span_exporter(
         place: where, for errors.
         console: where the console's exporter writes.
         headers: further headers, asked before each export.
+        proxies: as the events' own sender goes by them.
 
     Raises:
         ValueError: a certificate or key cannot be read; the message names `place` and the file.
@@ -192,12 +202,17 @@ def span_exporter(
             make, arguments = by_http.OTLPSpanExporter, _http
     files = (signal.ca_file, signal.cert_file, signal.key_file)
     return ReloadingSpanExporter(
-        Reloading(lambda lent: make(**arguments(signal, place, lent)), headers=headers, files=files)
+        Reloading(lambda lent: make(**arguments(signal, place, lent, proxies)), headers=headers, files=files)
     )
 
 
 def metric_exporter(
-    signal: SignalSettings, *, place: str, console: TextIO, headers: Headers = no_headers
+    signal: SignalSettings,
+    *,
+    place: str,
+    console: TextIO,
+    headers: Headers = no_headers,
+    proxies: ProxySettings = NO_PROXIES,
 ) -> ReloadingMetricExporter | None:
     """The exporter of metrics, None for `none`; the arguments are those of `span_exporter`.
 
@@ -221,11 +236,20 @@ def metric_exporter(
             make, arguments = by_http.OTLPMetricExporter, _http
     files = (signal.ca_file, signal.cert_file, signal.key_file)
     return ReloadingMetricExporter(
-        Reloading(lambda lent: make(**arguments(signal, place, lent)), headers=headers, files=files)
+        Reloading(lambda lent: make(**arguments(signal, place, lent, proxies)), headers=headers, files=files)
     )
 
 
-def _grpc(signal: SignalSettings, place: str, lent: Mapping[str, str]) -> dict[str, Any]:
+def _proxy(signal: SignalSettings, proxies: ProxySettings) -> Proxy | None:
+    """The one between us and the endpoint, by the rules that the events' sender goes by."""
+    scheme, separator, _ = signal.endpoint.partition("://")
+    parts = urlsplit(signal.endpoint if separator else f"//{signal.endpoint}")
+    tls = scheme == "https" if separator else not signal.insecure
+    port = parts.port or SCHEME_PORTS["https" if tls else "http"]
+    return proxy_for(parts.hostname or "", port, proxies, tls=tls)
+
+
+def _grpc(signal: SignalSettings, place: str, lent: Mapping[str, str], proxies: ProxySettings) -> dict[str, Any]:
     scheme = signal.endpoint.partition("://")[0]
     insecure = {"http": True, "https": False}.get(scheme, bool(signal.insecure))
     credentials = None
@@ -241,17 +265,24 @@ def _grpc(signal: SignalSettings, place: str, lent: Mapping[str, str]) -> dict[s
         "credentials": credentials,
         "headers": {name.lower(): value for name, value in signal.headers.items()} | dict(lent),
         "timeout": signal.timeout_seconds,
+        "channel_options": tuple(grpc_options(_proxy(signal, proxies)).items()),
         "compression": grpc.Compression.Gzip if signal.compression == "gzip" else grpc.Compression.NoCompression,
     }
 
 
-def _http(signal: SignalSettings, place: str, lent: Mapping[str, str]) -> dict[str, Any]:
+def _http(signal: SignalSettings, place: str, lent: Mapping[str, str], proxies: ProxySettings) -> dict[str, Any]:
+    import requests  # noqa: PLC0415 - as above
     from opentelemetry.exporter.otlp.proto.http import Compression  # noqa: PLC0415 - as above
 
     files = {"certificate_file": "ca_file", "client_key_file": "key_file", "client_certificate_file": "cert_file"}
     for name in files.values():
         _read(getattr(signal, name), f"{place}.{name}")  # the exporter itself would only fail at its first request
+    session = requests.Session()
+    session.trust_env = False  # the variables are in the settings already, and are read there by all of their forms
+    if proxy := _proxy(signal, proxies):
+        session.proxies = dict.fromkeys(SCHEME_PORTS, proxy.url)
     return {
+        "session": session,
         "endpoint": signal.endpoint,
         "headers": {name.lower(): value for name, value in signal.headers.items()} | dict(lent),
         "timeout": signal.timeout_seconds,
@@ -282,13 +313,16 @@ class Exporters(NamedTuple):
     metrics: ReloadingMetricExporter | None
 
 
-def open_exporters(settings: TelemetrySettings, *, console: TextIO, lent: Mapping[str, Headers]) -> Exporters:
+def open_exporters(
+    settings: TelemetrySettings, *, console: TextIO, lent: Mapping[str, Headers], proxies: ProxySettings = NO_PROXIES
+) -> Exporters:
     """Opens them.
 
     Args:
         settings: what the operator said.
         console: where the `console` exporters write.
         lent: further headers, for `traces` and `metrics`.
+        proxies: as the events' own sender goes by them.
 
     Raises:
         ValueError: a certificate or key cannot be read.
@@ -299,8 +333,16 @@ def open_exporters(settings: TelemetrySettings, *, console: TextIO, lent: Mappin
     metrics = addressed(settings.metrics, "/v1/metrics")
     return Exporters(
         settings,
-        span_exporter(traces, place="telemetry.traces", console=console, headers=lent.get("traces", no_headers)),
-        metric_exporter(metrics, place="telemetry.metrics", console=console, headers=lent.get("metrics", no_headers)),
+        span_exporter(
+            traces, place="telemetry.traces", console=console, headers=lent.get("traces", no_headers), proxies=proxies
+        ),
+        metric_exporter(
+            metrics,
+            place="telemetry.metrics",
+            console=console,
+            headers=lent.get("metrics", no_headers),
+            proxies=proxies,
+        ),
     )
 
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Generic, TextIO, TypeVar
 
 from otelbridge.event import Gap
+from otelbridge.net.proxy import ProxySettings
 from otelbridge.telemetry.events import BatchAccepted, Event, EventsEncoded, GapEnded
-from otelbridge.telemetry.exporters import Exporters, Headers, Providers, open_exporters
+from otelbridge.telemetry.exporters import NO_PROXIES, Exporters, Headers, Providers, open_exporters
 from otelbridge.telemetry.exposition import PullReader
 from otelbridge.telemetry.log import FORMATS, Level, Libraries, Limit, Line, LineWriter, level_of, line_of, timestamp
 from otelbridge.telemetry.metrics import OWN, Instrument, Instruments, Reading, of_process
@@ -132,6 +133,7 @@ class Telemetry:
         instance_id: `service.instance.id`.
         stderr: where log lines go.
         lent: headers of the events' endpoint, for `traces` and `metrics` where they go there too.
+        proxies: those of the events' sender.
 
     Raises:
         ValueError: a certificate or key cannot be read; names the setting and the file.
@@ -145,11 +147,12 @@ class Telemetry:
         instance_id: str,
         stderr: TextIO,
         lent: Mapping[str, Headers] | None = None,
+        proxies: ProxySettings = NO_PROXIES,
     ) -> None:
         self._pull = PullReader()
         self._stderr = stderr
         self._providers = Providers(
-            self.open_exporters(settings, lent or {}),
+            self.open_exporters(settings, lent or {}, proxies),
             identity={"service.version": version, "service.instance.id": instance_id},
             pull=self._pull,
             tell=self.tell,
@@ -177,13 +180,15 @@ class Telemetry:
         self._format = FORMATS[settings.log_format]
         self._frequent = FREQUENT if self._level > Level.DEBUG else frozenset()  # who reads along wants them at once
 
-    def open_exporters(self, settings: TelemetrySettings, lent: Mapping[str, Headers]) -> Exporters:
+    def open_exporters(
+        self, settings: TelemetrySettings, lent: Mapping[str, Headers], proxies: ProxySettings
+    ) -> Exporters:
         """The exporters for `change`; nothing uses them yet.
 
         Raises:
             ValueError: a certificate or key cannot be read; names the setting and the file.
         """
-        return open_exporters(settings, console=self._stderr, lent=lent)
+        return open_exporters(settings, console=self._stderr, lent=lent, proxies=proxies)
 
     def change(self, settings: TelemetrySettings, exporters: Exporters | None) -> None:
         """Goes by other settings from now on; the resource stays as it is.

@@ -5,22 +5,30 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExportResult
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from otelbridge.cli.doctor.endpoint import examine_endpoint
 from otelbridge.cli.doctor.report import Mark
 from otelbridge.event import Stream
+from otelbridge.net.proxy import ProxySettings
 from otelbridge.queue.model import Accepted, Hold, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
+from otelbridge.telemetry.exporters import metric_exporter, span_exporter
+from otelbridge.telemetry.settings import SignalSettings
 from tests.integration.feed.running import running, settings_for
 from tests.peers.connect_proxy import ConnectProxy, connect_proxy
 from tests.unit.cli.invoking import invoke
@@ -182,3 +190,49 @@ def test_a_proxy_that_drips_its_answer_has_no_longer_than_the_request() -> None:
     assert isinstance(outcome, RetryLater)
     assert proxy in outcome.why
     assert took < 3
+
+
+def exported(protocol: str, address: str, url: str) -> None:
+    """A span and a metric, by the bridge's own exporters."""
+    proxies = section_from(ProxySettings, {"http": url})
+    settings = {
+        signal: section_from(
+            SignalSettings,
+            {"protocol": protocol, "endpoint": address.replace("/v1/logs", f"/v1/{signal}"), "timeout_seconds": 5},
+        )
+        for signal in ("traces", "metrics")
+    }
+    span = TracerProvider(shutdown_on_exit=False).get_tracer("tests").start_span("a span")
+    span.end()
+    spans = span_exporter(settings["traces"], place="traces", console=sys.stderr, proxies=proxies)
+    assert spans is not None
+    assert spans.export([cast("ReadableSpan", span)]) is SpanExportResult.SUCCESS
+    spans.shutdown()
+    reader = InMemoryMetricReader()
+    MeterProvider([reader], shutdown_on_exit=False).get_meter("tests").create_counter("a.counter").add(1)
+    metrics = metric_exporter(settings["metrics"], place="metrics", console=sys.stderr, proxies=proxies)
+    data = reader.get_metrics_data()
+    assert metrics is not None
+    assert data is not None
+    assert metrics.export(data) is MetricExportResult.SUCCESS
+    metrics.shutdown()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_bridges_own_signals_go_through_the_proxy_of_the_settings(
+    proxy: ConnectProxy, endpoint: OtlpEndpoint, protocol: str
+) -> None:
+    exported(protocol, far(endpoint, protocol), proxy.url.replace("//", "//me:secret@"))
+    assert {authorization for _, authorization in proxy.asked} == {"Basic bWU6c2VjcmV0"}
+    assert (len(endpoint.spans()), len(endpoint.metrics())) == (1, 1)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_bridges_own_signals_need_no_proxy_where_the_events_need_none(
+    proxy: ConnectProxy, endpoint: OtlpEndpoint, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):  # what the libraries would read by themselves
+        monkeypatch.setenv(name, proxy.url)
+    exported(protocol, near(endpoint, protocol), proxy.url)
+    assert proxy.asked == []
+    assert (len(endpoint.spans()), len(endpoint.metrics())) == (1, 1)
