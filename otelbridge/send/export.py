@@ -15,6 +15,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import RLock
 from typing import NamedTuple
@@ -319,8 +320,10 @@ class Export:
         round_.smaller |= self._size.failed(
             job.request_bytes, job.records, timed_out=code in TIMEOUT_CODES, at_first=firewall
         )
-        if isinstance(outcome, RetryLater) and outcome.perhaps_its_own_fault:
-            unaccepted.stumble(job, outcome, round_)
+        if isinstance(outcome, RetryLater) and (
+            outcome.perhaps_its_own_fault or unaccepted.may_never_pass(job, outcome)
+        ):
+            unaccepted.stumble(job, replace(outcome, perhaps_its_own_fault=True), round_)
         elif firewall and unaccepted.others_pass(job, round_):
             unaccepted.stumble(job, RetryLater(code=code, why=outcome.why, perhaps_its_own_fault=True), round_)
         elif firewall and unaccepted.accepted_once and job.part is None:

@@ -88,6 +88,10 @@ class RequestSize:
         limits = self.limits()
         return max(lease.request_bytes / limits.max_bytes, lease.records / limits.max_records)
 
+    def is_unproven(self, request_bytes: int, records: int) -> bool:
+        """Whether nothing as large has been accepted yet."""
+        return self._size_of(request_bytes, records) > self._largest_accepted
+
     def accepted(self, request_bytes: int, records: int, seconds: float) -> None:
         """A request was accepted."""
         size = self._size_of(request_bytes, records)

@@ -5,6 +5,7 @@
 | too large, refused; several records | searched for the bad ones: parts are sent at once (`bad_records.Search`) |
 | too large, refused; one record | set aside, if that is no chance and others are accepted; else tried again later |
 | perhaps its own fault | kept apart, tried between others until accepted, split or convicted (`bad_records.Suspects`) |
+| a failure, twice; one record, larger than all that was accepted | the same |
 """
 
 from __future__ import annotations
@@ -327,6 +328,14 @@ class Unaccepted:
         if job.part is not None:
             return round_.accepted > 0
         return job.lease.batch_ids[0] in self.suspects.trials and not round_.permit.probe
+
+    def may_never_pass(self, job: Job, outcome: RetryLater) -> bool:
+        """Whether it is one record, larger than all that was accepted, and may be too large, whatever is said of it."""
+        lease = job.lease
+        if job.part is not None or job.records > 1 or not self.accepted_once or outcome.after_seconds is not None:
+            return False
+        again = lease.tries > 0 and self.size.is_unproven(job.request_bytes, job.records)
+        return again or lease.batch_ids[0] in self.suspects.trials
 
     def put_apart(self, lease: Lease) -> None:
         """It failed, and nobody knows yet whether that is its fault."""

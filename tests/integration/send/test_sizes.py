@@ -66,6 +66,23 @@ def test_one_batch_with_nothing_to_compare_it_with_is_sent_in_pieces(road: Road,
     assert workers.status().dead_letter_records == 0
 
 
+@pytest.mark.parametrize("name", REFUSALS)
+def test_one_record_that_is_too_large_holds_up_no_others(road: Road, name: str) -> None:
+    with OtlpEndpoint(answers=above(SMALL, REFUSALS[name])) as endpoint:
+        workers = road.start(endpoint, protocol=protocol_of(name), **SHIPPED)
+        road.put(batch_of("welcome"))
+        eventually(lambda: road.held() == 0)
+        road.put(batch_of("large", padding=2 * SMALL))
+        for n in range(20):
+            road.put(batch_of(f"r{n}"))
+            eventually(lambda: road.held() <= 1, within_seconds=10)
+        eventually(lambda: road.held() == 0, within_seconds=10)
+        road.closing.close()
+        arrived = bodies_of(endpoint.log_records())
+    assert Counter(arrived) == Counter(["welcome", *(f"r{n}" for n in range(20))])
+    assert workers.status().dead_letter_records == 1
+
+
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_who_asks_for_time_gets_it_whatever_the_size(road: Road, protocol: str) -> None:
     moments: list[float] = []
