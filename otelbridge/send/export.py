@@ -391,6 +391,7 @@ class Export:
             away_seconds, permit = context.breaker.accepted(permit)
             if away_seconds:
                 context.backlog.begin()
+                self._unaccepted.said_of_spans = None
                 context.tell(DeliveryResumed(endpoint=self._endpoint, away_seconds=round(away_seconds, 3)))
         failure = round_.failure or (None if round_.accepted else round_.stumbled)
         if failure is None or round_.failed is None:

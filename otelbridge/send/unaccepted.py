@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from otelbridge.event import Stream
 from otelbridge.net.backoff import Random
 from otelbridge.queue.model import Accepted, Batch, Hold, Lease, Refused, RetryLater, TooLarge
 from otelbridge.queue.packing import joined, packed, unpacked
@@ -143,6 +144,8 @@ class Unaccepted:
         self.apart = Apart(context.settings, clock=context.clock, random=context.random)
         self.accepted_once = False
         self.free_refusals = FREE_REFUSALS
+        self.said_of_spans: tuple[str, str] | None = None
+        """Why spans are held, as it was told: an endpoint for records only would be a complaint without end."""
         self.single_batches = 0
         """So many of the next leases are of one batch each: one of them is damaged."""
 
@@ -448,7 +451,11 @@ class Unaccepted:
         self._context.backlog.returned(lease.records, age_seconds=self._context.age_seconds(lease))
 
     def tell_failure(self, failure: RetryLater | Hold, lease: Lease, delay: float) -> None:
-        """The endpoint is delayed or held now, because of this lease."""
+        """The endpoint is delayed or held now, because of this lease. Why it takes no spans is told once."""
+        if isinstance(failure, Hold) and lease.stream is Stream.SPANS:
+            said, self.said_of_spans = self.said_of_spans, (failure.code, failure.cure)
+            if said == self.said_of_spans:
+                return
         event = DeliveryHeld if isinstance(failure, Hold) else DeliveryDelayed
         why = f"{failure.why}; {failure.cure}" if isinstance(failure, Hold) else failure.why
         self._context.tell(

@@ -12,10 +12,15 @@ from pathlib import Path
 import grpc
 import pytest
 
-from otelbridge.event import Stream
+from otelbridge.event import Signal, Stream
 from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.model import Accepted
+from otelbridge.queue.queue import QueueOfSignal
 from otelbridge.send.circuit_breaker import EndpointState, SendCounts
+from otelbridge.send.sender import open_traces_sender
+from otelbridge.send.settings import SendSettings
+from otelbridge.send.workers import Workers
+from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import (
     OK,
@@ -499,3 +504,27 @@ def test_ordered_keeps_one_request_in_flight_per_stream_and_the_records_in_their
     assert most[0] == 1
     for stream in ("alert", "log"):
         assert [body for body in bodies if body.startswith(stream)] == [f"{stream}{n:02}" for n in range(60)]
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_an_endpoint_for_records_only_holds_up_none_and_is_complained_of_once(
+    road: Road, endpoint: OtlpEndpoint, protocol: str
+) -> None:
+    unknown = Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown service TraceService")
+    endpoint.answers = lambda request: unknown if request.signal == "traces" else OK
+    address = endpoint.grpc_endpoint if protocol == "grpc" else f"{endpoint.http_endpoint}/v1/logs"
+    settings = section_from(
+        SendSettings,
+        {"protocol": protocol, "endpoint": address, "hold_initial_seconds": 0.05, "hold_max_seconds": 0.05},
+    )
+    queue = QueueOfSignal(road.queue, Signal.TRACES)
+    spans = Workers(queue, open_traces_sender(settings, version="test"), settings, road.told.append)
+    road.closing.callback(spans.close)
+    road.put(batch_of("span", stream=Stream.SPANS), *[batch_of(name) for name in names(20)])
+    road.start(endpoint, protocol=protocol)
+    spans.start()
+    endpoint.wait_for_records(20, within=10)
+    eventually(lambda: spans.status().requests >= 5)
+    (held,) = [told for told in road.told if isinstance(told, DeliveryHeld)]
+    assert "send.traces_endpoint" in held.why
+    assert "send.traces_endpoint" in spans.status().breaker.cure
