@@ -139,6 +139,8 @@ NO_GRPC_THERE = frozenset({404, 405, 415, 426, 464})
 """Statuses that mean over gRPC that a server of HTTP speaks there."""
 USER_OF_URL = re.compile(r"//[^/?#]*@")
 PROTOBUF = frozenset({"application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf"})
+GRPC_KIND = "application/grpc"
+"""How gRPC's own types of content begin: what it answers to is not OTLP over HTTP."""
 PARTIAL_SUCCESS = frozenset({"partialSuccess", "partial_success"})
 NO_ANSWER_OF_OURS = "the answer is no ExportLogsServiceResponse"
 TEXT = re.compile(rb"[\t\n\r\x20-\xff]+")
@@ -341,6 +343,9 @@ def of_http(status: int, headers: Mapping[str, str], body: bytes | None, *, now:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     meaning = HTTP_MEANINGS.get(status) or HTTP_CLASSES.get(status // 100, Meaning.SUSPECT)
     code = str(status)
+    if meaning is Meaning.ACCEPTED and (kind.startswith(GRPC_KIND) or "grpc-status" in headers):
+        said = f"{headers.get('grpc-status', 'none')} {headers.get('grpc-message', '')}"
+        return Hold(code=code, why=_short(f"answers as gRPC does, with grpc-status {said}"), cure=USE_GRPC)
     if meaning is Meaning.ACCEPTED:
         newer = kind in PROTOBUF and "content-encoding" not in headers
         answer = _answer_of(body, newer=newer)
@@ -356,9 +361,9 @@ def of_http(status: int, headers: Mapping[str, str], body: bytes | None, *, now:
         cure = REDIRECT_CURE
         if "location" in headers:
             why = f"redirects to {USER_OF_URL.sub('//', headers['location']).partition('?')[0]}"
-    said = _said(code, why)
-    if said is not None:
-        meaning, cure = said.meaning, said.cure
+    words = _said(code, why)
+    if words is not None:
+        meaning, cure = words.meaning, words.cure
     return _stored_the_rest(meaning, why) or _outcome(meaning, code, why, retry_after_seconds(headers, now=now), cure)
 
 

@@ -297,6 +297,16 @@ ZOO: Mapping[str, Kind] = {
             over_http=Raw(answer=_sized(JSON_HEAD, b'{"error":"no such index"}'), taken=False),
         ),
     ),
+    "grpc-status": Kind(
+        "200 with the status of gRPC in its head, as a server of gRPC may answer to HTTP; over gRPC the same status",
+        _by_protocol(
+            over_grpc=Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown method Export"),
+            over_http=Raw(
+                answer=_sized(b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 12\r\n", b""),
+                taken=False,
+            ),
+        ),
+    ),
     # A yes in an unusual shape.
     "close": Kind("a body that ends with the connection", _raw(PROTOBUF_HEAD + b"Connection: close\r\n\r\n")),
     "http10": Kind("HTTP/1.0", _raw(b"HTTP/1.0 200 OK\r\nContent-Type: application/x-protobuf\r\n\r\n")),

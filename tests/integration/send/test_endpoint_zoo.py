@@ -52,6 +52,7 @@ ROWS: dict[str, Row] = {
     "blank": Row("held", NOT_OTLP),
     "cut-gzip": Row("held", NOT_OTLP),
     "json-error": Row("held", NOT_OTLP),
+    "grpc-status": Row("held", "send.protocol to grpc"),
     "close": Row(),
     "http10": Row(),
     "chunked": Row(),
@@ -87,6 +88,7 @@ CURE_OVER_GRPC = {
     "page": "LogsService",
     "blank": "LogsService",
     "json-error": "over gRPC",
+    "grpc-status": "over gRPC",
     "wants-https": "http/protobuf",
     "redirects": "http/protobuf",
 }
