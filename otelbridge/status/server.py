@@ -84,6 +84,8 @@ def _refuse(channel: HTTPChannel, request: Any) -> Any:
 
 def _answer_once(channel: HTTPChannel, request: Any) -> Any:
     request.headers["CONNECTION"] = "close"
+    if request.proxy_netloc:  # a whole URL was asked for: its host counts (RFC 9112, 3.2.2)
+        request.headers["HOST"] = request.proxy_netloc
     return WSGITask(channel, request)
 
 

@@ -18,7 +18,7 @@ from tests.integration.queue.faulty_lives import LIVES
 from tests.peers.faulty_disk import FaultyDisk, Operation
 
 PLACES = 2
-"""Of each operation, evenly spread over a life; torture tries every one, and more errors."""
+"""Of each operation, evenly spread over a life; torture tries every one, more errors, and once."""
 ERRORS = (errno.EIO, errno.ENOSPC)
 EVERYTHING = "everything that writes"
 
@@ -39,16 +39,18 @@ class Lives:
         self._child.stdin.flush()
         return json.loads(self._child.stdout.readline())
 
-    def wrong(self, life: str, places: int, errors: Iterable[int]) -> list[tuple[str, str, str, str]]:
+    def wrong(
+        self, life: str, places: int, errors: Iterable[int], *, lasting: Iterable[bool] = (True,)
+    ) -> list[tuple[str, str, str, str]]:
         """All that went wrong with a fault at so many places of each operation."""
         found = []
         for operation, calls in {EVERYTHING: 1, **self.live(life, "", 0, 0, 0)}.items():
             for spared in range(0, calls, max(1, calls // places)):
                 for error in errors:
-                    for times in (1, 0):
-                        if why := self.live(life, operation, error, spared, times):
+                    for for_good in lasting:
+                        if why := self.live(life, operation, error, spared, 0 if for_good else 1):
                             at = f"{operation} {spared + 1} of {calls}"
-                            found.append((at, errno.errorcode[error], "once" if times else "from then on", why))
+                            found.append((at, errno.errorcode[error], "from then on" if for_good else "once", why))
         return found
 
 

@@ -118,6 +118,8 @@ def test_what_is_served_is_served_over_a_real_socket(server: StatusServer) -> No
             b"431 Request Header Fields Too Large",
         ),
         (b"no request at all\r\n\r\n", b"400 Bad Request"),
+        (b"GET http://evil.example/status HTTP/1.1\r\nHost: localhost\r\n\r\n", b"421 Misdirected Request"),
+        (b"GET http://localhost/status HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"200 OK"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", b"501 Not Implemented"),
     ],
     ids=lambda value: value.decode()[:40].split("\r")[0],

@@ -188,7 +188,7 @@ def test_a_full_backlog_costs_no_memory_and_opens_at_once(tmp_path: Path, batch_
 @pytest.mark.parametrize("life", LIVES)
 def test_any_call_may_fail_at_any_place_of_a_life(tmp_path: Path, life: str) -> None:
     with lives(tmp_path) as on_a_faulty_disk:
-        wrong = on_a_faulty_disk.wrong(life, FAULTY_PLACES, FAULTY_ERRORS)
+        wrong = on_a_faulty_disk.wrong(life, FAULTY_PLACES, FAULTY_ERRORS, lasting=(False, True))
         lived = on_a_faulty_disk.lived
     record(f"queue: a call fails, {life}", {"lives": lived, "wrong": wrong}, not wrong)
     assert not wrong
