@@ -28,7 +28,7 @@ from otelbridge.event import RawEvent, Stream
 from otelbridge.feed.buffer import Buffer, ByteBudget
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings
-from otelbridge.mapping.fastpath_cache import COMPILED, CompiledMap, Screen
+from otelbridge.mapping.fastpath_cache import COMPILED, Compiled, Screen
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pipeline import GapSink, Pipeline
@@ -69,9 +69,9 @@ def fixed_input(count: int) -> list[RawEvent]:
 class WarmMapper(Mapper):
     """Gives each of the walk's pipelines the same fast path: a bridge has one pipeline, for as long as it runs."""
 
-    _made: dict[Stream, CompiledMap] | None = None
+    _made: dict[Stream, Compiled] | None = None
 
-    def compiled(self, screens: Mapping[Stream, Screen] | None = None) -> dict[Stream, CompiledMap]:
+    def compiled(self, screens: Mapping[Stream, Screen] | None = None) -> dict[Stream, Compiled]:
         """What the first call made."""
         if self._made is None:
             self._made = super().compiled(screens)

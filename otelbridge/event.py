@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
 
 
 class Signal(StrEnum):
@@ -156,6 +157,40 @@ class Flood:
 RecordGap = Callable[[Gap], None]
 """Where a component leaves a gap that it has found, to become a record; from any thread, never raises, never blocks."""
 
+
+MAX_NAME = 256
+"""Characters of each part of a kind."""
+
+
+class Kind(NamedTuple):
+    """What makes two events "the same again"."""
+
+    stream: Stream
+    policy: str
+    namespace: str
+    workload: str
+    """The pod's controller, or the pod, or the node of an event outside of pods."""
+    operation: str
+    outcome: str
+
+    def __str__(self) -> str:
+        return "/".join(part or "-" for part in self)
+
+
+def kind_of(stream: Stream, message: Any) -> Kind:
+    """The kind of an event.
+
+    Args:
+        stream: alerts or logs.
+        message: its Alert or Log.
+    """
+    owner, pod, host, namespace, operation, result = _PARTS(message)
+    policy = message.PolicyName if stream is Stream.ALERTS else ""
+    texts = (policy, namespace, owner or pod or host, operation, outcome_of(result))
+    return Kind(stream, *[text[:MAX_NAME] for text in texts])
+
+
+_PARTS = attrgetter("Owner.Name", "PodName", "HostName", "NamespaceName", "Operation", "Result")
 
 MAX_SEVERITY = 10
 _OUTCOMES = {

@@ -11,18 +11,21 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby, repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from otelbridge import clamp
-from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RawEvent, Stream
+from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RawEvent, Stream, kind_of
 from otelbridge.feed.buffer import BUFFER_FULL, OVERSIZED, Buffer, Overflow
-from otelbridge.gate.flood import NOTE, Floods, Kind, Staged, Window, kind_of
+from otelbridge.gate.flood import NOTE, Floods, Staged
+from otelbridge.gate.originals import pack_originals
 from otelbridge.gate.rules import Gate
 from otelbridge.mapping.decode import Decoded, decode
+from otelbridge.mapping.fastpath_cache import sift
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.parts import UID_BYTES
 from otelbridge.mapping.recent_events import RecentEvents
@@ -45,15 +48,6 @@ none_yet: Callable[[], defaultdict[Any, int]] = partial(defaultdict, int)
 
 
 @dataclass(slots=True)
-class Flooded:
-    """Events of one kind that are counted instead of sent."""
-
-    window: Window
-    records: list[Record] = field(default_factory=list)
-    oldest_received_unix_nano: int = 0
-
-
-@dataclass(slots=True)
 class Findings:
     """What was found in the events of one turn, beside their records."""
 
@@ -68,8 +62,6 @@ class Findings:
     throttled: list[Gap] = field(default_factory=list)
     redacted: int = 0
     """Events in which a secret was blacked out."""
-    floods: dict[Kind, Flooded] = field(default_factory=dict)
-    """Events beyond the rate of their kind."""
 
     def note_damage(self, stream: Stream, upstream: str, how: str, why: str, events: int = 1) -> None:
         """Counts events that did not parse as they should."""
@@ -102,12 +94,13 @@ class EventEncoder:
         self._roads = roads
         self._latest = latest
         self._floods = floods or Floods(gate.flood)
-        self.now = 0.0
-        """Monotonic seconds at the turn's begin."""
         # A rule asks for little, and its answers are kept with the parts; redaction has to read every text.
-        self._fastpath = {} if gate.redacts else mapper.compiled(gate.screens)
+        self._compiled = {} if gate.redacts else mapper.compiled(gate.screens)
+        self._fastpath = {stream: compiled.map for stream, compiled in self._compiled.items()}
         self._processes = mapper.processes
         self._is_plain = not self._floods.on and self._processes is None and latest is None and roads is None
+        self.sifts = self._floods.on and bool(self._compiled) and roads is None
+        """Whether events are sifted before they are mapped; roads tell copies by their ids, so after it."""
         self.findings = Findings()
 
     @property
@@ -115,8 +108,28 @@ class EventEncoder:
         """Whether usual events take it."""
         return bool(self._fastpath)
 
-    def encode(self, event: RawEvent) -> Record | None:
-        """The event's record; None where a rule drops it, or where not even a raw record can be made. Never raises."""
+    def sift(self, events: list[RawEvent], *, mapped: bool = False) -> Iterator[list[tuple[RawEvent, bool]]]:
+        """Counts usual events of floods; the others, each with whether it has been found to pass.
+
+        In pieces: a piece is to be encoded before the next one is asked for.
+        """
+        for compiled in self._compiled.values():
+            compiled.attend(self._floods)
+        at = 0
+        while at < len(events):
+            left, at = sift(self._compiled, events, at, mapped=mapped)
+            yield left
+
+    def encode(self, event: RawEvent, passes: bool = False) -> Record | None:
+        """The event's record. Never raises.
+
+        Args:
+            event: as it was received.
+            passes: it is of no flood, `sift` has found.
+
+        Returns:
+            None where a rule drops it, where it is counted instead, or where not even a raw record can be made.
+        """
         stream, body, received_unix_nano, _ = event
         if not 0 <= received_unix_nano <= clamp.MAX_UNIX_NANO:
             received_unix_nano = clamp.unix_nano(received_unix_nano)
@@ -127,8 +140,8 @@ class EventEncoder:
                     self.findings.filtered[stream, mapped] += 1
                     return None
                 if mapped is not None:
-                    return mapped if self._is_plain else self._looked_at(event, mapped, received_unix_nano)
-            return self._by_reference(event, received_unix_nano)
+                    return mapped if self._is_plain else self._looked_at(event, mapped, received_unix_nano, passes)
+            return self._by_reference(event, received_unix_nano, passes)
         except BaseException as fault:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
             raw = Decoded(Alert(), "raw", f"a fault of the bridge: {fault!r}", body=body)
             try:
@@ -137,22 +150,27 @@ class EventEncoder:
                 self.findings.drop(stream, event.upstream, another)
                 return None
 
-    def _looked_at(self, event: RawEvent, record: Record, received_unix_nano: int) -> Record | None:
+    def _looked_at(self, event: RawEvent, record: Record, received_unix_nano: int, passes: bool) -> Record | None:
         """What options make of a record of the fast path."""
         stream, body, _, _ = event
-        if self._roads is not None and self._is_double(event, record.encoded[-UID_BYTES:]):
-            return None
-        if self._latest is not None:
-            self._latest.note(stream, received_unix_nano, body, record.encoded)
-        if self._floods.on:
-            parse = _parse_alert if stream is Stream.ALERTS else _parse_log
-            if self._is_flooded(parse(body), record, received_unix_nano):
+        if self._roads is not None:
+            if self._is_double(event, record.encoded[-UID_BYTES:]):
                 return None
+            if self._floods.on:
+                (left,) = self.sift([event], mapped=True)
+                if not left:
+                    return None
+                passes = left[0][1]
+        if self._floods.on and not passes:
+            parse = _parse_alert if stream is Stream.ALERTS else _parse_log
+            if self._is_flooded(event, parse(body), record, received_unix_nano):
+                return None
+        self._note(event, received_unix_nano, body, record)
         if self._processes is None:
             return record
-        return self._processes.with_ids(self._processes.told, record, self.now)
+        return self._processes.with_ids(self._processes.told, record, self._floods.now)
 
-    def _by_reference(self, event: RawEvent, received_unix_nano: int) -> Record | None:
+    def _by_reference(self, event: RawEvent, received_unix_nano: int, passes: bool) -> Record | None:
         stream, body, _, upstream = event
         decoded = decode(stream, body)
         if decoded.how == "raw":
@@ -177,12 +195,19 @@ class EventEncoder:
         self.findings.redacted += bool(event_uid)
         if stream is Stream.ALERTS:
             self._note_throttling(decoded, event)
-        if self._latest is not None:
-            passed = message.SerializeToString() if event_uid else body
-            self._latest.note(stream, received_unix_nano, passed, record.encoded)
-        if stream is Stream.MESSAGES:
+        is_message = stream is Stream.MESSAGES
+        judged = passes or is_message or not self._floods.on
+        if not judged and self._is_flooded(event, message, record, received_unix_nano, event_uid):
+            return None
+        self._note(event, received_unix_nano, message.SerializeToString() if event_uid else body, record)
+        if self._processes is None or is_message:
             return record
-        return self._unless_flooded(message, record, received_unix_nano)
+        return self._processes.with_ids(self._processes.read(stream, message), record, self._floods.now)
+
+    def _note(self, event: RawEvent, received_unix_nano: int, passed: bytes, record: Record) -> None:
+        """Shows the event to whoever looks at the latest ones."""
+        if self._latest is not None:
+            self._latest.note(event.stream, received_unix_nano, passed, record.encoded)
 
     def _is_double(self, event: RawEvent, uid: bytes, *, raw: bool = False) -> bool:
         """Whether another road has brought the event that was just mapped; then it is counted as such."""
@@ -195,26 +220,23 @@ class EventEncoder:
             tally.uncount_alert()
         return True
 
-    def _unless_flooded(self, message: Any, record: Record, received_unix_nano: int) -> Record | None:
-        """The record, with its span's ids where there are spans; or None where it is beyond the rate of its kind."""
-        if self._floods.on and self._is_flooded(message, record, received_unix_nano):
-            return None
-        if self._processes is None:
-            return record
-        return self._processes.with_ids(self._processes.read(record.stream, message), record, self.now)
+    def _is_flooded(
+        self, event: RawEvent, message: Any, record: Record, received_unix_nano: int, event_uid: bytes = b""
+    ) -> bool:
+        """Whether an event is beyond the rate of its kind.
 
-    def _is_flooded(self, message: Any, record: Record, received_unix_nano: int) -> bool:
-        """Whether an event is beyond the rate of its kind; then it is counted and put aside, and on no span."""
-        kind = kind_of(record.stream, message)
-        if self._floods.passes(kind, self.now):
+        Then it is counted and put aside as it was received, or redacted, and is on no span.
+        """
+        stream, body, _, upstream = event
+        flow = self._floods.flow(kind_of(stream, message))
+        if self._floods.passes(flow):
             return False
-        flooded = self.findings.floods.get(kind)
-        if flooded is None:
-            sample = b"" if kind in self._floods.windows else sample_of(message)
-            flooded = Flooded(Window(sample), oldest_received_unix_nano=received_unix_nano)
-            self.findings.floods[kind] = flooded
-        flooded.window.add(record.time_unix_nano or received_unix_nano, message.ProcessName, message.Resource)
-        flooded.records.append(record)
+        happened = record.time_unix_nano or received_unix_nano
+        if not flow.number:
+            self._floods.open(flow, sample_of(message), happened)
+        kept = RawEvent(stream, message.SerializeToString() if event_uid else body, received_unix_nano, upstream)
+        process, resource = message.ProcessName, message.Resource
+        self._floods.count(flow, kept, happened, process=process, resource=resource, uid=event_uid)
         return True
 
     def _as_bytes(self, event: RawEvent, received_unix_nano: int, raw: Decoded) -> Record | None:
@@ -256,6 +278,7 @@ class EventEncoder:
         )
 
 
+_UPSTREAM, _UNJUDGED = itemgetter(3), repeat(False)  # noqa: FBT003 - without end
 TAKE_EVENTS = 2048
 """Most events of one turn: large enough that a commit is cheap per event, small enough that the readers, who need the
 interpreter lock too, are not kept from it for longer than some milliseconds."""
@@ -276,6 +299,10 @@ SEARCHED_RAW_BYTES = MAX_RAW_BYTES + (64 << 10)
 
 FAULT_REASON = "bridge_fault"
 """Not even the event's bytes could be made into a record."""
+COUNTED_SECONDS = 0.1
+"""For so long events that were only counted wait for a transaction, which costs as much as hundreds of them."""
+COUNTED_EVENTS = 1024
+"""So many may wait, each of 8 KiB at most."""
 SPANS_EVERY_SECONDS = 1.0
 """Not each turn: a batch costs as much as some hundred spans."""
 MAX_HEARD = 10_000
@@ -377,7 +404,7 @@ class Pipeline:
     ) -> None:
         self._buffer = buffer
         self._roads = roads
-        self.floods = Floods(gate.flood, queue.notes(NOTE).values(), now=time.monotonic())
+        self.floods = Floods(gate.flood, queue.notes(NOTE), now=time.monotonic())
         """Changed by its thread only."""
         self._encoder = EventEncoder(gate, mapper, latest, self.floods, roads)
         self._mapper = mapper
@@ -385,9 +412,11 @@ class Pipeline:
         self._tell = tell
         self._events: list[RawEvent] = []
         self._overflows: list[Overflow] = []
+        self._counted = 0
+        """So many of them are of floods, and counted."""
         self._spans_at = 0.0
         self._spans: list[Record] = []
-        """All three are taken, and not yet in the queue."""
+        """All of this is taken, and not yet in the queue."""
         self._made: Turn | None = None
         """Encoded, and perhaps not yet in the queue: where the queue raises, it is told of the same turn again."""
         self._gaps = gaps
@@ -435,6 +464,8 @@ class Pipeline:
             self.floods.change(gate.flood)
             self._encoder = EventEncoder(gate, self._mapper, self._latest, self.floods, self._roads)
         turn = self._made or self._make(draining=draining)
+        if turn is None:
+            return True
         if turn.batches or turn.postings:
             postings = [Posting(*key, records) for key, records in turn.postings.items()]
             self._queue.put(turn.batches, postings, aside=turn.aside, notes=turn.notes, turn=turn.key)
@@ -443,18 +474,25 @@ class Pipeline:
         self._finish(turn)
         return not done
 
-    def _make(self, *, draining: bool) -> Turn:
-        """Takes what waits, and encodes it."""
-        if not self._events:
-            self._events = self._buffer.take(TAKE_EVENTS, 0.0 if draining else IDLE_SECONDS)
+    def _make(self, *, draining: bool) -> Turn | None:
+        """Takes what waits, and encodes it; None where it was counted only, and the next turn writes that down too."""
+        counted, self._counted = self._counted, 0
+        if len(self._events) == counted:
+            idle = COUNTED_SECONDS if counted else IDLE_SECONDS
+            self._events += self._buffer.take(TAKE_EVENTS, 0.0 if draining else idle)
         self._overflows += self._buffer.take_overflow(at_once=draining)
         left_gaps = self._gaps.waiting()
         turn = Turn(Findings(), left_gaps=len(left_gaps))
-        self._encoder.now = time.monotonic()
+        if not counted:
+            self.floods.begin(time.monotonic())
         if self._roads is not None:
             received = self._events[0].received_unix_nano if self._events else time.time_ns()
-            self._roads.begin(self._encoder.now - max(0, time.time_ns() - received) / NANOSECONDS)
-        self._encode_events(turn)
+            self._roads.begin(self.floods.now - max(0, time.time_ns() - received) / NANOSECONDS)
+        self._encode_events(self._events[counted:], turn)
+        if not (draining or left_gaps or self._overflows or turn.batches or self._roads) and self._may_wait(turn):
+            self._counted = len(self._events)
+            return None
+        self._count_events(turn)
         self._count_overflows(turn)
         if self._roads is not None:
             self._roads.note([*left_gaps, *turn.gaps], time.time_ns())
@@ -466,6 +504,15 @@ class Pipeline:
         self._made = turn
         return turn
 
+    def _may_wait(self, turn: Turn) -> bool:
+        """Whether there is nothing new but events of floods, and not for long."""
+        return (
+            bool(self.floods.touched)
+            and turn.findings == Findings()
+            and len(self._events) < COUNTED_EVENTS
+            and time.monotonic() - self.floods.now < COUNTED_SECONDS
+        )
+
     def _finish(self, turn: Turn) -> None:
         """The queue has everything: lets go of what was taken, and tells what was found."""
         overflows, self._overflows, self._events, self._spans = self._overflows, [], [], []
@@ -473,9 +520,9 @@ class Pipeline:
         if self._roads is not None:
             self._roads.commit()
         if turn.staged is not None:
-            self.floods.commit(turn.staged, self._encoder.now)
-            for kind, window in turn.staged.closed.items():
-                self._tell(FloodSummarised(kind=str(kind), events=window.count))
+            for flow in turn.staged.closed:
+                self._tell(FloodSummarised(kind=str(flow.kind), events=flow.total + flow.events))
+            self.floods.commit(turn.staged)
         self.redacted += turn.findings.redacted
         for encoded in turn.encoded:
             self._tell(encoded)
@@ -490,16 +537,13 @@ class Pipeline:
 
     # --- events ---
 
-    def _encode_events(self, turn: Turn) -> None:
+    def _encode_events(self, events: Sequence[RawEvent], turn: Turn) -> None:
         self._encoder.findings = turn.findings
         open_batches: dict[Stream, OpenBatch] = {}
-        encode, heard_through = self._encoder.encode, ""
-        for event in chain.from_iterable(self._pieces(self._events)):
-            stream, _, received_unix_nano, upstream = event
-            if upstream is not heard_through:
-                self._note_nodes(heard_through)
-                heard_through = upstream
-            record = encode(event)
+        encode = self._encoder.encode
+        for event, passes in chain.from_iterable(self._runs(events)):
+            stream, _, received_unix_nano, _ = event
+            record = encode(event, passes)
             if record is None:
                 continue
             batch = open_batches.get(stream)
@@ -508,9 +552,10 @@ class Pipeline:
             batch.add(record, received_unix_nano)
             if batch.bytes >= BATCH_TARGET_BYTES:
                 self._close(open_batches.pop(stream), turn)
-        self._note_nodes(heard_through)
         for batch in open_batches.values():
             self._close(batch, turn)
+
+    def _count_events(self, turn: Turn) -> None:
         received = none_yet()
         for event in self._events:
             received[event[0]] += 1
@@ -521,6 +566,16 @@ class Pipeline:
         for stream, count in turn.findings.doubled.items():
             turn.postings[stream, Account.DOUBLED, ""] += count
         turn.gaps += turn.findings.throttled
+
+    def _runs(self, events: Sequence[RawEvent]) -> Iterator[Iterable[tuple[RawEvent, bool]]]:
+        """The events in pieces that came through one upstream, without those of floods as far as they are usual."""
+        for piece in self._pieces(events):
+            for upstream, run in groupby(piece, _UPSTREAM):
+                if self._encoder.sifts:
+                    yield from self._encoder.sift(list(run))
+                else:
+                    yield zip(run, _UNJUDGED, strict=False)
+                self._note_nodes(upstream)
 
     def _note_nodes(self, upstream: str) -> None:
         """Takes from the mapper which nodes the events since the last call are of; they came through one upstream."""
@@ -583,41 +638,42 @@ class Pipeline:
 
     def _summarise_floods(self, turn: Turn, *, close_all: bool) -> None:
         """Puts the events of floods aside, and stages the windows that count them."""
-        floods = turn.findings.floods
-        if not floods and not self.floods.windows:
+        floods = self.floods
+        if not floods.touched and not floods.windows:
             return
-        for kind, flooded in floods.items():
-            events = len(flooded.records)
-            turn.postings[kind.stream, Account.SUMMARISED, ""] += events
-            try:
-                request = packed(self._mapper.assemble(flooded.records))
-            except BaseException as fault:  # noqa: BLE001 - the record of the flood counts them all the same
-                turn.findings.note_damage(kind.stream, "", "not kept", f"a fault of the bridge: {fault!r}", events)
+        for flow in floods.touched:
+            turn.postings[flow.kind.stream, Account.SUMMARISED, ""] += flow.events
+        for stream, events in floods.kept.items():
+            if not events:
                 continue
+            try:
+                block = packed(pack_originals(events, floods.uids[stream]))
+            except BaseException as fault:  # noqa: BLE001 - the record of the flood counts them all the same
+                turn.findings.note_damage(stream, "", "not kept", f"a fault of the bridge: {fault!r}", len(events))
+                continue
+            oldest = clamp.unix_nano(events[0].received_unix_nano)
             turn.aside.append(
                 Retained(
-                    stream=kind.stream,
-                    request=request,
-                    records=events,
-                    oldest_received_unix_nano=clamp.unix_nano(flooded.oldest_received_unix_nano),
+                    stream=stream,
+                    request=block,
+                    records=len(events),
+                    oldest_received_unix_nano=oldest,
                     delivered_unix_nano=0,
-                    kind=str(kind),
                 )
             )
-        windows = {kind: flooded.window for kind, flooded in floods.items()}
-        turn.staged = self.floods.stage(windows, self._encoder.now, close_all=close_all)
-        turn.notes = turn.staged.notes()
+        turn.staged = floods.stage(close_all=close_all)
+        turn.notes = turn.staged.notes
 
     def _encode_own(self, gaps: Sequence[Gap], turn: Turn) -> None:
         """Makes the bridge's own records, of gaps and of floods."""
-        floods = turn.staged.closed if turn.staged is not None else {}
+        floods = turn.staged.closed if turn.staged is not None else []
         if not gaps and not floods:
             return
         batch = OpenBatch(Stream.GAPS)
-        for kind, window in floods.items():
+        for flow in floods:
             now = time.time_ns()
             try:
-                batch.add(self._mapper.flood(window.flood(kind), observed_unix_nano=now), now)
+                batch.add(self._mapper.flood(flow.flood(), observed_unix_nano=now), now)
             except BaseException as fault:  # noqa: BLE001 - as for a single event
                 turn.findings.drop(Stream.GAPS, "", fault)
         for gap in gaps:
@@ -634,7 +690,7 @@ class Pipeline:
 
     def _encode_spans(self, turn: Turn, *, all_of_them: bool) -> None:
         """The processes that are complete become spans, or all of them: the bridge stops."""
-        processes, now = self._mapper.processes, self._encoder.now
+        processes, now = self._mapper.processes, self.floods.now
         if processes is not None and (
             all_of_them or now - self._spans_at >= SPANS_EVERY_SECONDS or processes.tree.crowded
         ):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import platform
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -31,11 +32,15 @@ from otelbridge.cli.output import (
     say,
     size_in_words,
 )
-from otelbridge.event import STREAMS
+from otelbridge.event import STREAMS, Stream, kind_of
+from otelbridge.gate.originals import UnknownLayout, are_originals, read_originals
+from otelbridge.mapping.decode import decode
+from otelbridge.mapping.mapper import Mapper, Record
+from otelbridge.mapping.settings import MappingSettings
 from otelbridge.queue.dead_letters import Verb, leave
 from otelbridge.queue.inspect import Inspection, inspect
 from otelbridge.queue.model import Accepted, Batch, DeadLetter, QueueUnusable, Retained, RetryLater
-from otelbridge.queue.packing import is_whole
+from otelbridge.queue.packing import DamagedRequest, is_whole, unpacked
 from otelbridge.send.console_sender import to_document, to_line
 from otelbridge.send.sender import Sender, open_sender
 
@@ -64,8 +69,8 @@ def replay(
 ) -> None:
     """Send delivered batches again.
 
-    Those that were retained (queue.retain_seconds), to this or another endpoint; those of floods, which were counted
-    only, too. Records keep their log.record.uid.
+    Those that were retained (queue.retain_seconds), to this or another endpoint; events of floods, which were counted
+    only, too: they are mapped now, by these settings. Records keep their log.record.uid.
     """
     loaded = load_or_exit(config, sets, quiet=True, queue_directory=queue_directory, endpoint=to, protocol=protocol)
     try:
@@ -80,9 +85,7 @@ def replay(
         fail(f"The settings cannot be used: {error}", Exit.WRONG_USAGE)
     try:
         with opened(loaded.settings.queue.directory) as found:
-            for kept in found.retained(begin, end):
-                if kind is not None and not (kept.kind and fnmatchcase(kept.kind, kind)):
-                    continue
+            for kept in as_requests(found.retained(begin, end), loaded.settings.mapping, kind):
                 records += _send(sender, kept)
                 batches += 1
     finally:
@@ -91,6 +94,43 @@ def replay(
     if not batches:
         what = "of that kind and time" if kind else "of that time"
         say(f"The flight recorder kept nothing {what}; queue.retain_seconds says how long it keeps.")
+
+
+REPLAY_BYTES = 768 * 1024
+"""A request of events that are mapped now is complete when its records have grown to this."""
+
+
+def as_requests(retained: Iterable[Retained], settings: MappingSettings, kind: str | None = None) -> Iterator[Retained]:
+    """What the flight recorder kept, with requests in place of the events of floods.
+
+    Args:
+        retained: some; events that were laid out by another version are left out, and told.
+        settings: for events of floods, which are mapped now.
+        kind: a shell pattern: only events of floods, and of these kinds.
+    """
+    mapper = Mapper(settings, version=__version__, instance=platform.node())
+    records: dict[Stream, list[Record]] = {}
+    kept = None
+    for kept in retained:
+        mapped = records.setdefault(kept.stream, [])
+        try:
+            content = unpacked(kept.request)
+            if not are_originals(content):
+                if kind is None:
+                    yield kept
+                continue
+            for original in read_originals(content):
+                decoded = decode(kept.stream, original.body)
+                if kind is None or fnmatchcase(str(kind_of(kept.stream, decoded.message)), kind):
+                    mapped.append(mapper.map(kept.stream, decoded, original.received_unix_nano, original.uid))
+        except (DamagedRequest, UnknownLayout) as error:
+            say(f"A batch of {kept.records} records is damaged, or of another version; left out: {error}.")
+        if sum(len(record.encoded) for record in mapped) >= REPLAY_BYTES:
+            yield replace(kept, request=mapper.assemble(mapped), records=len(mapped))
+            mapped.clear()
+    for stream, mapped in records.items():
+        if mapped and kept is not None:
+            yield replace(kept, stream=stream, request=mapper.assemble(mapped), records=len(mapped))
 
 
 def _send(sender: Sender, kept: Retained) -> int:
@@ -293,15 +333,16 @@ def export(
 
     What is held, refused or retained, one request per line. Nothing is taken out.
     """
-    with opened(_directory(config, sets, queue_directory)) as found:
-        for held in _batches(found, part):
+    loaded = load_or_exit(config, sets, check_files=False, quiet=True, queue_directory=queue_directory)
+    with opened(loaded.settings.queue.directory) as found:
+        for held in _batches(found, part, loaded.settings.mapping):
             if is_whole(held.request):
                 print(to_line(held.request, STREAMS[held.stream].signal))
             else:
                 say("One that is damaged is left out.")
 
 
-def _batches(found: Inspection, part: QueuePart) -> Iterator[Batch | DeadLetter | Retained]:
+def _batches(found: Inspection, part: QueuePart, settings: MappingSettings) -> Iterator[Batch | DeadLetter | Retained]:
     match part:
         case QueuePart.HELD:
             for listed in found.batches():
@@ -313,7 +354,7 @@ def _batches(found: Inspection, part: QueuePart) -> Iterator[Batch | DeadLetter 
         case QueuePart.DEAD_LETTERS:
             yield from found.dead_letters()
         case QueuePart.RETAINED:
-            yield from found.retained()
+            yield from as_requests(found.retained(), settings)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Floods: of each kind of event so many a second pass, the rest is counted into one summary per kind and minute.
 
 A kind is what a person would call "the same alert again": stream, policy, workload, operation and outcome. What a
-summary says is kept as a `Window`, which can be written down and read again, so that a kill loses no count.
+summary says is written down with each turn, and read again, so that a kill loses no count. The compiled fast path
+reads and writes these attributes for usual events (`FastPath.judge`); everything here does the same for the others.
 """
 
 from __future__ import annotations
@@ -10,189 +11,91 @@ import base64
 import binascii
 import json
 import struct
-from collections import OrderedDict
+import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from otelbridge.event import Flood, Stream, outcome_of
+from otelbridge.event import Flood, Kind, RawEvent, Stream
 from otelbridge.gate.settings import FloodSettings
 
 NOTE = "flood:"
-"""How the keys of notes begin."""
+"""How the keys of notes begin; the rest is a kind, or `COUNTS`."""
+COUNTS = "counts"
 WINDOW_SECONDS = 60.0
+SKETCH_SECONDS = 5.0
+"""So often at most what was met is written down, again and again while it changes; the counts are with each turn."""
 MAX_KINDS = 4096
-"""Kinds whose rate is remembered, 1 MiB; a kind that was forgotten begins with a full burst again."""
+"""Kinds whose rate is remembered, 2 MiB; a kind that was forgotten begins with a full burst again."""
 MAX_WINDOWS = 512
-"""Kinds that are summarised at a time, 4 MiB; events of further ones pass."""
-MAX_NAME = 256
-"""Characters of each part of a kind."""
+"""Kinds that are summarised at a time, 13 MiB; events of further ones pass."""
 HASHES = 128
 """Kept of each window's processes and resources; the estimate beyond them is off by 9 % (1 / sqrt(HASHES - 2))."""
+SPARE = 32
+"""So many more at a time, so that they are not sorted for each."""
 EXAMPLES = 5
 MAX_EXAMPLE = 256
-HASH_BYTES = 8
 _HASH = struct.Struct(">Q")
 _LARGEST = 1 << 64
+_MASK = _LARGEST - 1
+_ODD = 0x9E3779B97F4A7C15
 
 
-class Kind(NamedTuple):
-    """What makes two events "the same again"."""
-
-    stream: Stream
-    policy: str
-    namespace: str
-    workload: str
-    """The pod's controller, or the pod, or the node of an event outside of pods."""
-    operation: str
-    outcome: str
-
-    def __str__(self) -> str:
-        return "/".join(part or "-" for part in self)
-
-
-def kind_of(stream: Stream, message: Any) -> Kind:
-    """The kind of an event.
-
-    Args:
-        stream: alerts or logs.
-        message: its Alert or Log.
-    """
-    owner, pod, host, namespace, operation, result = _PARTS(message)
-    policy = message.PolicyName if stream is Stream.ALERTS else ""
-    texts = (policy, namespace, owner or pod or host, operation, outcome_of(result))
-    return Kind(stream, *[text[:MAX_NAME] for text in texts])
-
-
-_PARTS = attrgetter("Owner.Name", "PodName", "HostName", "NamespaceName", "Operation", "Result")
+def hash_of(raw: bytes) -> int:
+    """64 bits, the same in every life: the CRC-32 of the bytes and of the bytes backwards, mixed."""
+    number = zlib.crc32(raw) << 32 | zlib.crc32(raw[::-1])
+    for _ in range(2):
+        number = (number ^ number >> 32) * _ODD & _MASK
+    return number ^ number >> 32
 
 
 class Distinct:
     """How many different texts were met, in bounded space: the k smallest hashes (Bar-Yossef and others, 2002).
 
-    Exact up to `HASHES` texts, an estimate beyond.
+    Exact below `HASHES` texts, an estimate beyond. To meet a text twice changes nothing.
     """
 
-    __slots__ = ("_bound", "_hashes", "_met", "_written", "examples")
+    __slots__ = ("bound", "changed", "examples", "hashes")
 
     def __init__(self, hashes: Iterable[int] = (), examples: Iterable[str] = ()) -> None:
-        self._hashes = set(hashes)
-        self._bound = max(self._hashes) if len(self._hashes) >= HASHES else _LARGEST
-        """Hashes from here on say nothing new."""
-        self._met: set[str] = set()
-        """Texts that need not be hashed again."""
-        self._written = ""
+        self.hashes = set(hashes)
+        self.bound = max(self.hashes) if len(self.hashes) >= HASHES else _MASK
+        """Larger hashes say nothing new."""
+        self.changed = True
+        """Since it was written down."""
         self.examples = list(examples)
         """The first few."""
 
-    def copy(self) -> Distinct:
-        """One that can be changed without this one."""
-        copied = Distinct((), self.examples)
-        copied._hashes, copied._bound, copied._written = self._hashes.copy(), self._bound, self._written
-        return copied
-
     def add(self, text: str) -> None:
         """Takes a text; empty ones say nothing."""
-        if text in self._met or not text:
-            return
-        if len(self._met) < HASHES:
-            self._met.add(text)
-        self._take((_hash(text),), (text[:MAX_EXAMPLE],))
+        if text and (number := hash_of(text.encode(errors="surrogatepass"))) not in self.hashes:
+            self.take(number, text)
 
-    def merge(self, other: Distinct) -> None:
-        """Takes what another one has met."""
-        self._take(other._hashes, other.examples)
-
-    def _take(self, hashes: Iterable[int], examples: Iterable[str]) -> None:
-        for number in hashes:
-            if number < self._bound and number not in self._hashes:
-                self._hashes.add(number)
-                self._written = ""
-                if len(self._hashes) > HASHES:
-                    self._hashes.discard(max(self._hashes))
-                if len(self._hashes) == HASHES:
-                    self._bound = max(self._hashes)
+    def take(self, number: int, text: str) -> None:
+        """Takes a text whose hash is not among those that are kept."""
         if len(self.examples) < EXAMPLES:
-            fresh = dict.fromkeys(example for example in examples if example not in self.examples)
-            self.examples = [*self.examples, *fresh][:EXAMPLES]
+            self.examples.append(text[:MAX_EXAMPLE])
+        if number <= self.bound:
+            self.changed = True
+            self.hashes.add(number)
+            if len(self.hashes) == HASHES + SPARE:
+                self._smallest()
 
     def estimate(self) -> int:
         """How many different texts; exact where there were few."""
-        few = len(self._hashes) < HASHES
-        return len(self._hashes) if few else round((HASHES - 1) * _LARGEST / max(self._bound, 1))
+        hashes = self._smallest()
+        return len(hashes) if len(hashes) < HASHES else round((HASHES - 1) * _LARGEST / max(self.bound, 1))
 
-    def written(self) -> str:
-        """As JSON; made anew only where something has changed."""
-        if not self._written:
-            packed = b"".join(map(_HASH.pack, sorted(self._hashes)))
-            self._written = json.dumps([base64.b64encode(packed).decode(), self.examples])
-        return self._written
+    def written(self) -> list[Any]:
+        """As JSON has it."""
+        packed = b"".join(map(_HASH.pack, self._smallest()))
+        return [base64.b64encode(packed).decode(), self.examples]
 
-
-def _hash(text: str) -> int:
-    digest = blake2b(text.encode(errors="surrogatepass"), digest_size=HASH_BYTES).digest()
-    return int.from_bytes(digest, "big")
-
-
-@dataclass(slots=True)
-class Window:
-    """What is known of the events of one kind that did not pass."""
-
-    sample: bytes
-    """Encoded message with the workload and the rule of the first one; empty for a kind whose window is open."""
-    count: int = 0
-    first_unix_nano: int = 0
-    last_unix_nano: int = 0
-    processes: Distinct = field(default_factory=Distinct)
-    """Executables."""
-    resources: Distinct = field(default_factory=Distinct)
-    """Files, or peers of the network, by the kind's operation."""
-
-    def add(self, unix_nano: int, process: str, resource: str) -> None:
-        """Counts one event.
-
-        Args:
-            unix_nano: when it happened, or was received.
-            process: the executable.
-            resource: KubeArmor's Resource.
-        """
-        self._count(1, unix_nano, unix_nano)
-        self.processes.add(process)
-        self.resources.add(resource)
-
-    def merge(self, later: Window) -> None:
-        """Counts what another window has counted."""
-        self._count(later.count, later.first_unix_nano, later.last_unix_nano)
-        self.processes.merge(later.processes)
-        self.resources.merge(later.resources)
-
-    def _count(self, events: int, first: int, last: int) -> None:
-        self.first_unix_nano = min(self.first_unix_nano, first) if self.count else first
-        self.last_unix_nano = max(self.last_unix_nano, last)
-        self.count += events
-
-    def flood(self, kind: Kind) -> Flood:
-        """The window as what becomes a record."""
-        return Flood(
-            stream=kind.stream,
-            kind=str(kind),
-            sample=self.sample,
-            events=self.count,
-            started_unix_nano=self.first_unix_nano,
-            ended_unix_nano=self.last_unix_nano,
-            processes=self.processes.estimate(),
-            process_examples=tuple(self.processes.examples),
-            resources=self.resources.estimate(),
-            resource_examples=tuple(self.resources.examples),
-        )
-
-    def note(self, kind: Kind) -> str:
-        """The window as text: JSON, put together by hand, as it is made for each turn."""
-        head = json.dumps([list(kind), base64.b64encode(self.sample).decode()])
-        counts = f"[{self.count},{self.first_unix_nano},{self.last_unix_nano}]"
-        return f"[{head},{counts},{self.processes.written()},{self.resources.written()}]"
+    def _smallest(self) -> list[int]:
+        hashes = sorted(self.hashes)[:HASHES]
+        if len(hashes) == HASHES:
+            self.hashes, self.bound = set(hashes), hashes[-1]
+        return hashes
 
 
 def _read(written: Any) -> Distinct:
@@ -200,97 +103,261 @@ def _read(written: Any) -> Distinct:
     return Distinct([number for (number,) in _HASH.iter_unpack(packed)], examples)
 
 
-def read_note(note: str) -> tuple[Kind, Window] | None:
-    """The other way round; None where it is not what was written."""
+NOTHING = Distinct()
+"""Where no window is open."""
+
+
+class FloodWindow:
+    """One kind: when the next event of it may pass, and what is known of those that did not (its window)."""
+
+    __slots__ = (
+        "due", "events", "first", "kind", "last", "number", "opened", "processes", "resources", "sample", "total",
+        "written",
+    )  # fmt: skip
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.due = 0.0
+        """Monotonic seconds (the theoretical arrival time of the generic cell rate algorithm, ITU-T I.371)."""
+        self.close()
+
+    def close(self) -> None:
+        """Without a window."""
+        self.opened = 0.0
+        """Monotonic seconds."""
+        self.number = 0
+        """Tells the window from others; 0 where there is none."""
+        self.sample = b""
+        """Encoded message with the workload and the rule of the first one."""
+        self.total = 0
+        """Events that were counted in earlier turns."""
+        self.events = 0
+        """Those of this turn, which count once the turn is in the queue."""
+        self.first = self.last = 0
+        """Unix time in nanoseconds of the earliest and the latest one."""
+        self.processes = NOTHING
+        """Executables."""
+        self.resources = NOTHING
+        """Files, or peers of the network, by the kind's operation."""
+        self.written = 0.0
+        """When the note was written last, in monotonic seconds."""
+
+    def flood(self) -> Flood:
+        """The window as what becomes a record."""
+        return Flood(
+            stream=self.kind.stream,
+            kind=str(self.kind),
+            sample=self.sample,
+            events=self.total + self.events,
+            started_unix_nano=self.first,
+            ended_unix_nano=self.last,
+            processes=self.processes.estimate(),
+            process_examples=tuple(self.processes.examples),
+            resources=self.resources.estimate(),
+            resource_examples=tuple(self.resources.examples),
+        )
+
+    def counts(self) -> str:
+        """What is written down with each turn."""
+        return f"[{self.number},{self.total + self.events},{self.first},{self.last}]"
+
+    def note(self) -> str:
+        """Everything else, with the counts of now."""
+        sample = base64.b64encode(self.sample).decode()
+        return (
+            f"[{json.dumps([list(self.kind), sample])},{self.counts()},"
+            f"{json.dumps(self.processes.written())},{json.dumps(self.resources.written())}]"
+        )
+
+
+def read_note(note: str, counts: Mapping[int, tuple[int, ...]], now: float) -> FloodWindow | None:
+    """The flow of a note, with later counts where there are some; None where it is not what was written."""
     try:
-        (names, sample), counts, processes, resources = json.loads(note)
+        (names, sample), (number, *counted), processes, resources = json.loads(note)
         stream, *texts = names
-        count, first, last = map(int, counts)
-        window = Window(base64.b64decode(sample), count, first, last, _read(processes), _read(resources))
-        return Kind(Stream(stream), *texts), window
+        flow = FloodWindow(Kind(Stream(stream), *texts))
+        flow.number, flow.opened, flow.sample = int(number), now, base64.b64decode(sample)
+        flow.total, flow.first, flow.last = counts.get(flow.number) or map(int, counted)
+        flow.processes, flow.resources = _read(processes), _read(resources)
     except (ValueError, TypeError, KeyError, IndexError, struct.error, binascii.Error):
         return None
+    return flow
+
+
+def read_counts(note: str) -> dict[int, tuple[int, ...]]:
+    """By the window's number: events, and when the first and the last were; empty where it is not what was written."""
+    try:
+        return {int(number): (int(events), int(first), int(last)) for number, events, first, last in json.loads(note)}
+    except (ValueError, TypeError):
+        return {}
 
 
 class Staged(NamedTuple):
-    """Windows as they will stand once they are written down."""
+    """What stands once the turn is in the queue."""
 
-    open: dict[Kind, Window]
-    """Those that have changed."""
-    closed: dict[Kind, Window]
-    """Those that become records."""
-
-    def notes(self) -> dict[str, str]:
-        """What is to be written down: the open ones, and nothing in place of the closed ones."""
-        written = {NOTE + str(kind): window.note(kind) for kind, window in self.open.items()}
-        return written | {NOTE + str(kind): "" for kind in self.closed}
+    closed: list[FloodWindow]
+    """Those whose window becomes a record."""
+    written: list[FloodWindow]
+    """Those that are written down, not their counts only."""
+    notes: dict[str, str]
+    """To be written down; an empty one is deleted."""
 
 
 class Floods:
     """Which events pass, and the windows of those that do not. Used by one thread.
 
-    What one turn counts is in windows of its own; `stage` says what would stand then, `commit` makes it so: a turn that
-    fails in between is repeated, and counts once.
+    What one turn counts stands apart; `stage` says what would be then, `commit` makes it so: a turn that fails in
+    between is repeated, and counts once.
     """
 
-    def __init__(self, settings: FloodSettings, notes: Iterable[str] = (), *, now: float = 0.0) -> None:
+    def __init__(self, settings: FloodSettings, notes: Mapping[str, str] | None = None, *, now: float = 0.0) -> None:
         """Begins with the windows that an earlier life left.
 
         Args:
             settings: rate and burst.
-            notes: what `Window.note` wrote.
+            notes: what `stage` wrote, by key.
             now: monotonic seconds.
         """
-        self.windows: dict[Kind, tuple[float, Window]] = {}
-        """Those that are open, with the monotonic time of their opening."""
-        self._passing: OrderedDict[Kind, float] = OrderedDict()
-        for kind, window in filter(None, map(read_note, notes)):
-            self.windows[kind] = (now, window)
+        self.now = now
+        """Monotonic seconds at the turn's begin."""
+        self.windows: dict[Kind, FloodWindow] = {}
+        """Those that are open, the oldest first."""
+        self.touched: list[FloodWindow] = []
+        """Those that this turn has counted events of."""
+        self.kept: dict[Stream, list[RawEvent]] = {Stream.ALERTS: [], Stream.LOGS: []}
+        """The events that this turn has counted, as the flight recorder keeps them."""
+        self.uids: dict[Stream, dict[int, bytes]] = {Stream.ALERTS: {}, Stream.LOGS: {}}
+        """The ids of those that were changed since they were received, by their place."""
+        self.generation = 0
+        """Another one once flows were forgotten."""
+        self._flows: dict[Kind, FloodWindow] = {}
+        self._numbered = 0
+        written = dict(notes or {})
+        counts = read_counts(written.pop(NOTE + COUNTS, ""))
+        for flow in filter(None, [read_note(note, counts, now) for note in written.values()]):
+            self.windows[flow.kind] = self._flows[flow.kind] = flow
+            self._numbered = max(self._numbered, flow.number)
         self.change(settings)
 
     def change(self, settings: FloodSettings) -> None:
         """Goes by these settings from now on."""
         self.on = settings.rate_per_second > 0
-        self._interval = 1 / settings.rate_per_second if self.on else 0.0
-        self._tolerance = (settings.burst - 1) * self._interval
-        self._passing.clear()
+        self.interval = 1 / settings.rate_per_second if self.on else 0.0
+        self.tolerance = (settings.burst - 0.999) * self.interval  # not 1: sums of floats are off by their last bit
+        for flow in self._flows.values():
+            flow.due = 0.0
 
-    def passes(self, kind: Kind, now: float) -> bool:
-        """Whether one more event of the kind goes through as it is (the generic cell rate algorithm, ITU-T I.371)."""
-        expected = max(self._passing.get(kind, now), now)
-        if expected - now > self._tolerance:
-            return kind not in self.windows and len(self.windows) >= MAX_WINDOWS
-        self._passing[kind] = expected + self._interval
-        self._passing.move_to_end(kind)
-        if len(self._passing) > MAX_KINDS:
-            self._passing.popitem(last=False)
+    def begin(self, now: float) -> None:
+        """A turn begins, perhaps for the second time: what it counted before, if anything, was not counted."""
+        self.now = now
+        for flow in self.touched:
+            if not flow.total:
+                del self.windows[flow.kind]
+                flow.close()
+            flow.events = 0
+        self._end()
+
+    def _end(self) -> None:
+        self.touched.clear()
+        for stream, kept in self.kept.items():
+            kept.clear()
+            self.uids[stream].clear()
+
+    @property
+    def full(self) -> bool:
+        """Whether no further window can be opened."""
+        return len(self.windows) >= MAX_WINDOWS
+
+    def flow(self, kind: Kind) -> FloodWindow:
+        """What is known of a kind."""
+        flow = self._flows.get(kind)
+        if flow is None:
+            if len(self._flows) >= MAX_KINDS:
+                self._forget()
+            flow = self._flows[kind] = FloodWindow(kind)
+        return flow
+
+    def meet(self, stream: Stream, where: str, what: str) -> FloodWindow:
+        """The same for the fast path, which remembers it, for as long as the generation is the same."""
+        namespace, _, workload = where.partition("\0")
+        policy, operation, outcome = what.split("\0")
+        return self.flow(Kind(stream, policy, namespace, workload, operation, outcome))
+
+    def _forget(self) -> None:
+        """Forgets kinds without a window, first those that may burst again anyway."""
+        idle = sorted((flow for flow in self._flows.values() if not flow.number), key=attrgetter("due"))
+        for flow in idle[: MAX_KINDS // 4]:
+            del self._flows[flow.kind]
+        self.generation += 1
+
+    def passes(self, flow: FloodWindow) -> bool:
+        """Whether one more event of the kind goes through as it is."""
+        due = max(flow.due, self.now)
+        if due - self.now > self.tolerance:
+            return not flow.number and self.full
+        flow.due = due + self.interval
         return True
 
-    def stage(self, counted: Mapping[Kind, Window], now: float, *, close_all: bool = False) -> Staged:
-        """What stands once this turn's windows are counted in; nothing is changed before `commit`.
+    def open(self, flow: FloodWindow, sample: bytes, unix_nano: int) -> None:
+        """Opens a window, for an event that happened at that time."""
+        self._numbered += 1
+        flow.number, flow.opened, flow.sample = self._numbered, self.now, sample
+        flow.first = flow.last = unix_nano
+        flow.processes, flow.resources = Distinct(), Distinct()
+        self.windows[flow.kind] = flow
+
+    def count(
+        self, flow: FloodWindow, event: RawEvent, unix_nano: int, *, process: str, resource: str, uid: bytes
+    ) -> None:
+        """Counts an event that does not pass; its window is open.
 
         Args:
-            counted: of this turn.
-            now: monotonic seconds.
+            flow: of its kind.
+            event: as it is to be kept.
+            unix_nano: when it happened, or was received.
+            process: the executable.
+            resource: KubeArmor's Resource.
+            uid: its id, where it was changed since it was received.
+        """
+        if not flow.events:
+            self.touched.append(flow)
+        flow.events += 1
+        flow.first, flow.last = min(flow.first, unix_nano), max(flow.last, unix_nano)
+        flow.processes.add(process)
+        flow.resources.add(resource)
+        kept = self.kept[event.stream]
+        if uid:
+            self.uids[event.stream][len(kept)] = uid
+        kept.append(event)
+
+    def stage(self, *, close_all: bool = False) -> Staged:
+        """What stands once this turn is counted in; nothing is changed before `commit`.
+
+        Args:
             close_all: at the end of a life.
         """
-        staged = Staged({}, {})
-        for kind in {**self.windows, **counted}:
-            opened, window = self.windows.get(kind, (now, None))
-            added = counted.get(kind)
-            whole = window or Window(added.sample if added else b"")
-            if added:
-                whole = replace(whole, processes=whole.processes.copy(), resources=whole.resources.copy())
-                whole.merge(added)
-            if close_all or not self.on or now - opened >= WINDOW_SECONDS:
-                staged.closed[kind] = whole
-            elif added:
-                staged.open[kind] = whole
-        return staged
+        due = self.now - WINDOW_SECONDS
+        closed = [flow for flow in self.windows.values() if close_all or not self.on or flow.opened <= due]
+        open_flows = [flow for flow in self.windows.values() if flow not in closed] if closed else self.windows.values()
+        written = [flow for flow in open_flows if flow.events and self._is_due(flow)]
+        notes = {NOTE + str(flow.kind): "" for flow in closed}
+        notes |= {NOTE + str(flow.kind): flow.note() for flow in written}
+        notes[NOTE + COUNTS] = f"[{','.join([flow.counts() for flow in open_flows])}]" if open_flows else ""
+        return Staged(closed, written, notes)
 
-    def commit(self, staged: Staged, now: float) -> None:
-        """Makes it so: closed windows are gone, the others stand as staged."""
-        for kind in staged.closed:
-            self.windows.pop(kind, None)
-        for kind, window in staged.open.items():
-            self.windows[kind] = (self.windows[kind][0] if kind in self.windows else now, window)
+    def _is_due(self, flow: FloodWindow) -> bool:
+        changed = flow.processes.changed or flow.resources.changed
+        return not flow.written or (changed and self.now - flow.written >= SKETCH_SECONDS)
+
+    def commit(self, staged: Staged) -> None:
+        """Makes it so: what was closed is gone, the others stand as staged."""
+        for flow in self.touched:
+            flow.total += flow.events
+            flow.events = 0
+        for flow in staged.closed:
+            del self.windows[flow.kind]
+            flow.close()
+        for flow in staged.written:
+            flow.written = self.now
+            flow.processes.changed = flow.resources.changed = False
+        self._end()

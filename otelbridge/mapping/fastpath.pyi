@@ -1,6 +1,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from otelbridge.event import RawEvent, Stream
 from otelbridge.mapping.request import Record
 
 SLOT_OF_FIELD: Mapping[str, int]
@@ -20,3 +21,8 @@ class Entry:
 class FastPath:
     def __init__(self, cache: Any) -> None: ...
     def map(self, body: bytes, received_unix_nano: int) -> Record | str | None: ...
+    def attend(self, floods: Any) -> None: ...
+
+def sift(
+    paths: Mapping[Stream, Any], events: list[RawEvent], start: int = 0, mapped: bool = False
+) -> tuple[list[tuple[RawEvent, bool]], int]: ...

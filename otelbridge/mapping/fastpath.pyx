@@ -18,8 +18,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
 from otelbridge.mapping.fastpath_wire cimport (
-    Slice, begins, digits, find, find_word, is_ipv4, printable, put, put_int, put_slice, put_text, put_uid, put_varint, same,
-    to_bytes, to_text,
+    Slice, begins, digits, find, find_word, hash_of, is_entry, is_ipv4, mixed, printable, put, put_int, put_slice, put_text, put_uid,
+    put_varint, same, to_bytes, to_text,
 )
 
 cdef enum:
@@ -70,6 +70,14 @@ SLOT_BIT = SLOT
 TEMPLATE_ROLE_NUMBER = TEMPLATE_ROLE
 
 
+cdef enum:
+    # What is said of an event where floods are counted.
+    OPEN, PASSES, COUNTED
+    PLACES = 1024  # for entries of each group
+    PAIRS = 16384  # of a workload and a rule
+    COUNTED_BYTES = 8192  # of an event
+
+
 cdef class Template:
     """A kind of Network event that differs in one word, see `details.py`."""
 
@@ -89,7 +97,10 @@ cdef class Entry:
 
     cdef public int weight
     cdef bytes attributes, digest, resource, where, head, before, after, by_executable, by_parent, parent, operation, what
-    cdef str node
+    cdef str node, place, executable
+    cdef uint64_t executable_hash
+    cdef bytes key  # where floods are counted: of its group of fields
+    cdef uint64_t number
     cdef object workload, counts, kind, known, held, told
     cdef Template template
     cdef int role
@@ -99,14 +110,17 @@ cdef class Entry:
         self, int weight=0, *, bytes attributes=None, bytes digest=None, bytes resource=None, bytes where=None,
         str node=None, workload=None, bytes head=None, bytes before=None, bytes after=None, bytes operation=None,
         bint network=False, counts=None, kind=None, bytes by_executable=None, bytes by_parent=None, bytes parent=None,
-        Template template=None, held=0, int role=OTHER_ROLE, known=None, bytes what=b"", told=None,
+        Template template=None, held=0, int role=OTHER_ROLE, known=None, bytes what=b"", told=None, str place="",
+        str executable="",
     ):
         self.weight, self.attributes, self.digest, self.resource = weight, attributes, digest, resource
         self.where, self.node, self.workload, self.head = where, node, workload, head
         self.before, self.after, self.operation, self.network = before, after, operation, network
         self.counts, self.kind, self.by_executable, self.by_parent = counts, kind, by_executable, by_parent
         self.parent, self.template, self.held, self.role = parent, template, held, role
-        self.known, self.what, self.told = known, what, told
+        self.known, self.what, self.told, self.place, self.executable = known, what, told, place, executable
+        raw = executable.encode()
+        self.executable_hash = hash_of(Slice(<const uint8_t*>PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw)))
 
 
 cdef class FastPath:
@@ -143,6 +157,12 @@ cdef class FastPath:
     cdef bytes salt, uid_head, root, source_key, parent_key, remote_host
     cdef list number_keys
     cdef Py_ssize_t max_value, max_body
+    # Of a turn with floods.
+    cdef object floods
+    cdef list kept, touched, places, memos
+    cdef dict flows
+    cdef long generation, numbered
+    cdef double now, interval, tolerance
 
     def __cinit__(self):
         self.out = NULL
@@ -171,6 +191,8 @@ cdef class FastPath:
         self.number_keys, self.resource_keys = cache.number_keys, cache.resource_keys
         self.max_value, self.max_body = cache.max_value_bytes, cache.max_body_bytes
         self.second, self.second_unix, self.second_unix_nano = b"", 0, 0
+        self.places, self.memos = [[None] * PLACES for _ in range(3)], [cache.workloads, cache.rules, cache.processes]
+        self.flows, self.generation, self.numbered = {}, 0, 0
         self.parts = self.identity_number_count = self.identity_text_count = 0
         for part in cache.order:
             self.order[self.parts] = part
@@ -224,6 +246,104 @@ cdef class FastPath:
                 if dropped_by is not None:
                     return dropped_by
         return self._write(workload, rule, process, detail, unix_nano, received_unix_nano)
+
+    # --- floods ---
+
+    def attend(self, floods):
+        """Judges by these floods from now on; to be called before each `sift`."""
+        self.floods, self.touched, self.kept = floods, floods.touched, floods.kept[self.stream]
+        self.now, self.interval, self.tolerance = floods.now, floods.interval, floods.tolerance
+        if self.generation != floods.generation or len(self.flows) > PAIRS:
+            self.flows, self.generation = {}, floods.generation
+
+    cdef int _judge(self, event, bint mapped) except -1:
+        """Counts an event of a flood; what it has not looked at enough to say is for others to judge.
+
+        The event is read as `map` does, as far as to know that it is usual, and nothing of it is mapped.
+        """
+        cdef Entry workload, rule, process
+        cdef bytes body = event[1]
+        cdef uint64_t unix_nano, number
+        cdef int64_t received = event[2]
+        cdef double due
+        cdef int place
+        if received < 0 or PyBytes_GET_SIZE(body) > COUNTED_BYTES:
+            return OPEN
+        if not self._walk(<const uint8_t*>PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)):
+            return OPEN
+        if not (printable(self.texts[SOURCE]) and printable(self.texts[RESOURCE]) and printable(self.texts[DATA])):
+            return OPEN
+        unix_nano = self._unix_nano()
+        if unix_nano == 0:
+            return OPEN
+        for place in range(self.entry_count):
+            if not is_entry(self.entries[place]):
+                return OPEN
+        rule, workload, process = self._known(1, body), self._known(0, body), self._known(2, body)
+        if not (rule.weight and workload.weight and process.weight):
+            return OPEN
+        if self.screen is not None:
+            held = workload.held & rule.held
+            if held and self._verdict(held) is not None:
+                return OPEN
+        flow = self.flows.get(workload.number << 32 | rule.number)
+        if flow is None:
+            flow = self.floods.meet(self.stream, workload.place, rule.place)
+            self.flows[workload.number << 32 | rule.number] = flow
+        due = flow.due
+        if due < self.now:
+            due = self.now
+        if due - self.now <= self.tolerance:
+            flow.due = due + self.interval
+            return PASSES
+        if not flow.number:
+            if self.floods.full:
+                return PASSES
+            self.floods.open(flow, self.cache.sample(body), unix_nano)
+        self.kept.append(event)
+        if not flow.events:
+            self.touched.append(flow)
+        flow.events += 1
+        if unix_nano < <uint64_t>flow.first:
+            flow.first = unix_nano
+        if unix_nano > <uint64_t>flow.last:
+            flow.last = unix_nano
+        if process.executable:
+            number, distinct = process.executable_hash, flow.processes
+            if number <= <uint64_t>distinct.bound and number not in <set>distinct.hashes:
+                distinct.take(number, process.executable)
+        if self.texts[RESOURCE].size:
+            number, distinct = hash_of(self.texts[RESOURCE]), flow.resources
+            if number <= <uint64_t>distinct.bound and number not in <set>distinct.hashes:
+                distinct.take(number, to_bytes(self.texts[RESOURCE]).decode("ascii"))
+        if not mapped:
+            self.nodes[workload.node] = received
+            if self.is_alerts:
+                if workload.workload in rule.counts:
+                    rule.counts[workload.workload] += 1
+                else:
+                    self.tally.count_alert(workload.workload, rule.kind)
+        return COUNTED
+
+    cdef Entry _known(self, int group, bytes body):
+        """The entry of a group of fields of the event that was walked, by their bytes."""
+        cdef uint64_t place = mixed(self.keys[group], self.key_sizes[group]) & PLACES - 1
+        cdef Entry found = self.places[group][place]
+        if (
+            found is not None
+            and PyBytes_GET_SIZE(found.key) == self.key_sizes[group]
+            and memcmp(PyBytes_AS_STRING(found.key), self.keys[group], self.key_sizes[group]) == 0
+        ):
+            return found
+        key = PyBytes_FromStringAndSize(<char*>self.keys[group], self.key_sizes[group])
+        memo = self.memos[group]
+        found = memo.recall(key) or memo.learn(key, body)
+        if found.weight:
+            if found.key is None:
+                self.numbered += 1
+                found.key, found.number = key, self.numbered
+            self.places[group][place] = found
+        return found
 
     cdef object _verdict(self, object held):
         """The name of the rule that drops an event for which these rules hold, or None; rules are bits."""
@@ -579,3 +699,34 @@ cdef class FastPath:
             elif slot == UID and self.numbers[HOST_PID]:
                 at = put(at, self.root)
         return at
+
+
+def sift(dict paths not None, list events not None, Py_ssize_t start=0, bint mapped=False):
+    """Counts events of floods, up to the first one that it leaves to others to judge: in their order it matters.
+
+    Args:
+        paths: the fast path of each stream; all attend to the same floods.
+        events: some, in their order.
+        start: the place of the first one.
+        mapped: they have been mapped before, so nodes and alerts are counted already.
+
+    Returns:
+        Those that are not counted, each with whether it has been found to pass; and the place at which to go on.
+    """
+    cdef FastPath path
+    cdef list left = []
+    cdef int said = PASSES
+    while start < len(events) and said != OPEN:
+        event = events[start]
+        start += 1
+        path = paths.get(event[0])
+        if path is None:
+            left.append((event, False))
+            continue
+        try:
+            said = path._judge(event, mapped)
+        except BaseException:  # whoever judges it next meets the fault too, and says so
+            said = OPEN
+        if said != COUNTED:
+            left.append((event, said == PASSES))
+    return left, start

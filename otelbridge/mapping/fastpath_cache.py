@@ -8,12 +8,12 @@ that the reference has to look at itself; that is not kept.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from google.protobuf.message import Message
 
-from otelbridge.event import Stream
+from otelbridge.event import RawEvent, Stream, kind_of
 from otelbridge.mapping.decode import Event, decode
 from otelbridge.mapping.details import NETWORK, REMOTE_HOST, TEMPLATES, Template, find
 from otelbridge.mapping.fields import FIELDS, Group
@@ -42,6 +42,7 @@ from otelbridge.mapping.record_plan import (
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import THROTTLING_OPERATION
+from otelbridge.mapping.synthetic import sample_of
 from otelbridge.mapping.wire import RECORD_ATTRIBUTE, attributes, delimited
 
 try:
@@ -54,8 +55,23 @@ else:
 ALSO_IN = {"Enforcer": Group.PROCESS}
 """A part may depend on a field of another group."""
 
-CompiledMap = Callable[[bytes, int], "Record | str | None"]
-"""Encoded event and time of receipt in; its record out, the name of the rule that drops it, or None: it is unusual."""
+
+class Compiled(Protocol):
+    """The fast path of one stream. Those of several streams sift together: `fastpath.sift`."""
+
+    def map(self, body: bytes, received_unix_nano: int) -> Record | str | None:
+        """The event's record, the name of the rule that drops it, or None: it is unusual."""
+
+    def attend(self, floods: Any) -> None:
+        """Judges by these floods from now on."""
+
+
+def sift(
+    paths: Mapping[Stream, Compiled], events: list[RawEvent], start: int = 0, *, mapped: bool = False
+) -> tuple[list[tuple[RawEvent, bool]], int]:
+    """Counts usual events of floods; see `fastpath.sift`."""
+    return fastpath.sift(paths, events, start, mapped)
+
 
 TemplateKeyBytes = tuple[int, bytes, bytes]
 """The template's place in TEMPLATES, and Data and Resource with the stand-in, as in `TemplateKey`."""
@@ -119,6 +135,10 @@ class FastpathCache:
             return None
         return instant.second_unix
 
+    def sample(self, body: bytes) -> bytes:
+        """What a flood's record says of the events that it stands for, from a usual one."""
+        return sample_of(self._usual(body))
+
     def _read_plan(self) -> None:
         """The plan of the record in the fast path's terms."""
         self.order = [fastpath.PARTS[part] for part in ORDER if part in fastpath.PARTS]
@@ -142,6 +162,7 @@ class FastpathCache:
             digest=part.digest, node=part.node, workload=part.workload,
             held=self.screen.workload(message) if self.screen else 0,
             told=self.tracing.place(message) if self.tracing else None,
+            place="\0".join(kind_of(self.stream, message)[2:4]),
         )  # fmt: skip
 
     def _rule(self, key: bytes, body: bytes) -> Any:
@@ -151,11 +172,13 @@ class FastpathCache:
         part = self._parts.make_rule(self._parts.rule.fetch(message))
         if self._was_cut(part.weight):
             return self._unusual
+        _, policy, _, _, operation, outcome = kind_of(self.stream, message)
         return fastpath.Entry(
             part.weight + len(key), head=part.head, attributes=part.attributes, before=part.before, after=part.after,
             digest=part.digest, operation=part.operation.encode(), network=part.operation == NETWORK,
             counts=part.counts, kind=part.kind, held=self.screen.rule(message) if self.screen else 0,
             told=self.tracing.act(self.stream, message) if self.tracing else None,
+            place=f"{policy}\0{operation}\0{outcome}",
         )  # fmt: skip
 
     def _process(self, key: bytes, body: bytes) -> Any:
@@ -167,7 +190,7 @@ class FastpathCache:
             return self._unusual
         return fastpath.Entry(
             part.weight + len(key), attributes=part.attributes, digest=part.digest, parent=part.parent.encode(),
-            by_executable=part.by_executable, by_parent=part.by_parent,
+            by_executable=part.by_executable, by_parent=part.by_parent, executable=message.ProcessName,
             told=self.tracing.program(message) if self.tracing else None,
         )  # fmt: skip
 
@@ -232,14 +255,12 @@ def compiled_mapping(
     *,
     screen: Screen | None = None,
     tracing: ProcessSpans | None = None,
-) -> CompiledMap | None:
-    """The fast path's `map`; None where it was not compiled, or the settings ask for something that it cannot do."""
+) -> Compiled | None:
+    """The fast path; None where it was not compiled, or the settings ask for something that it cannot do."""
     able = sys.byteorder == "little" and settings.body == "text" and settings.keep_raw and not settings.keep_original
     if not (COMPILED and settings.native and able):
         return None
-    cache = FastpathCache(encoder, settings, kind, tally, screen=screen, tracing=tracing)
-    found: CompiledMap = fastpath.FastPath(cache).map
-    return found
+    return fastpath.FastPath(FastpathCache(encoder, settings, kind, tally, screen=screen, tracing=tracing))
 
 
 def _compiled_template(number: int, template: Template) -> Any:

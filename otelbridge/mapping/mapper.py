@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from otelbridge.event import Flood, Gap, Stream
 from otelbridge.mapping.decode import KINDS, Decoded, Event
-from otelbridge.mapping.fastpath_cache import CompiledMap, Screen, compiled_mapping
+from otelbridge.mapping.fastpath_cache import Compiled, Screen, compiled_mapping
 from otelbridge.mapping.model import MappingCounts
 from otelbridge.mapping.process_spans import ProcessSpans
 from otelbridge.mapping.record_encoder import RecordEncoder
@@ -76,16 +76,15 @@ class Mapper:
         self._encoders: dict[Stream, Encoder] = {encoder.stream: encoder for encoder in self._of_operations}
         self._encoders[Stream.MESSAGES] = MessageEncoder(settings, self.tally)
 
-    def compiled(self, screens: Mapping[Stream, Screen] | None = None) -> dict[Stream, CompiledMap]:
-        """The fast path of each stream that has one: encoded event and time of receipt in, its record out.
+    def compiled(self, screens: Mapping[Stream, Screen] | None = None) -> dict[Stream, Compiled]:
+        """The fast path of each stream that has one.
 
-        It gives None where `map` has to look at the event, and the name of the rule that drops it, where one does.
         Empty where it was not compiled, or the settings ask for something that it cannot do.
 
         Args:
             screens: the rules of a stream, where it has some.
         """
-        made: dict[Stream, CompiledMap] = {}
+        made: dict[Stream, Compiled] = {}
         for encoder in self._of_operations:
             screen = screens.get(encoder.stream) if screens else None
             mapping = compiled_mapping(

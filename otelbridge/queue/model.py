@@ -156,16 +156,15 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retained:
-    """A batch that was delivered, or that a flood's summary stands for, kept by the flight recorder."""
+    """A batch that was delivered, or events that a flood's record stands for, kept by the flight recorder."""
 
     stream: Stream
     request: bytes
+    """Or a block of originals (gate/originals.py), packed like a request."""
     records: int
     oldest_received_unix_nano: int
     delivered_unix_nano: int
     """Or when it was put aside."""
-    kind: str = ""
-    """Of the flood that it belongs to; empty for what was delivered."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -73,6 +73,7 @@ QUEUE_FILE = "queue.db"
 Connect = Callable[[Path], sqlite3.Connection]
 APPLICATION_ID = 0x6F74656C  # "otel": `file queue.db` and salvage tell it by that
 SCHEMA_VERSION = 3
+"""Before 3 the flight recorder held nothing but requests."""
 PAGE_BYTES = 8192
 """Measured (docs/decisions/queue.md): 4 KiB wastes half of the space at 2 KB a batch, 16 KiB costs CPU."""
 CACHE_KIB = 4096  # the part of the file that stays in memory, whatever the backlog
@@ -98,10 +99,9 @@ CREATE TABLE dead_letters (
   refused INTEGER NOT NULL, code TEXT NOT NULL, why TEXT NOT NULL, request BLOB NOT NULL);
 CREATE TABLE retained (
   id INTEGER PRIMARY KEY, stream TEXT NOT NULL, records INTEGER NOT NULL, oldest INTEGER NOT NULL,
-  delivered INTEGER NOT NULL, request BLOB NOT NULL, kind TEXT NOT NULL DEFAULT '');
+  delivered INTEGER NOT NULL, request BLOB NOT NULL);
 CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-FROM_VERSION_2 = "ALTER TABLE retained ADD COLUMN kind TEXT NOT NULL DEFAULT '';"
 
 
 class QueueConnection(sqlite3.Connection):
@@ -189,14 +189,13 @@ class Store:
                 )
         for kept in change.retained:
             execute(
-                "INSERT INTO retained (stream, records, oldest, delivered, request, kind) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO retained (stream, records, oldest, delivered, request) VALUES (?, ?, ?, ?, ?)",
                 (
                     kept.stream,
                     kept.records,
                     kept.oldest_received_unix_nano,
                     kept.delivered_unix_nano,
                     kept.request,
-                    kept.kind,
                 ),
             )
         for span in change.deletes:
@@ -345,11 +344,11 @@ class Store:
     def retained(self, since_unix_nano: int, until_unix_nano: int, *, after: int = 0) -> Iterator[tuple[int, Retained]]:
         """Delivered batches that were received in a stretch of time, in the order of delivery."""
         for row in self._connection.execute(
-            "SELECT id, stream, records, oldest, delivered, request, kind FROM retained"
+            "SELECT id, stream, records, oldest, delivered, request FROM retained"
             " WHERE id > ? AND oldest BETWEEN ? AND ? ORDER BY id",
             (after, since_unix_nano, until_unix_nano),
         ):
-            number, stream, records, oldest, delivered, request, kind = row
+            number, stream, records, oldest, delivered, request = row
             yield (
                 number,
                 Retained(
@@ -358,7 +357,6 @@ class Store:
                     records=records,
                     oldest_received_unix_nano=oldest,
                     delivered_unix_nano=delivered,
-                    kind=kind,
                 ),
             )
 
@@ -437,7 +435,7 @@ def open_store(
                 f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
             )
         elif version == SCHEMA_VERSION - 1:
-            connection.executescript(f"BEGIN IMMEDIATE; {FROM_VERSION_2} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+            execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise sqlite3.DataError(  # noqa: TRY301  # it is damage like any other
                 f"schema version {version}, not {SCHEMA_VERSION}"

@@ -502,10 +502,10 @@ def floods_document(floods: Floods) -> list[FloodDocument] | None:
     """What is being counted instead of sent, most events first."""
     if not floods.on:
         return None
-    windows = [(kind, window) for kind, (_, window) in floods.windows.copy().items()]
+    counted = [(flow.total, flow.first, str(kind)) for kind, flow in floods.windows.copy().items() if flow.total]
     return [
-        {"kind": str(kind), "events": window.count, "first_unix_seconds": window.first_unix_nano / NANOSECONDS}
-        for kind, window in sorted(windows, key=lambda one: -one[1].count)[:SHOWN_FLOODS]
+        {"kind": kind, "events": events, "first_unix_seconds": first / NANOSECONDS}
+        for events, first, kind in sorted(counted, reverse=True)[:SHOWN_FLOODS]
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tests.buffers import OpenBuffer
 from tests.records import gaps_told_by
 
 DROP_THE_SHOP = GateSettings(rules=(RuleSettings(name="no shop", action="drop", namespace=("shop",)),))
+FLOOD = GateSettings(flood=FloodSettings(rate_per_second=0.001, burst=1))
 EVENTS_OF_THE_SMALLEST_BUFFER = 1000
 MIB = 1024 * 1024
 
@@ -185,34 +186,46 @@ def test_a_fault_that_leaves_nothing_to_send_is_counted_and_harms_no_other_event
     assert [(told.how, told.events) for told in walk.told if isinstance(told, EventDamaged)] == [("dropped", 1)]
 
 
-class UnpackableMapper(Mapper):
-    """Has a bug in putting requests together that one record finds."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        assemble = self.assemble
-
-        def assembled(records: list[Record]) -> bytes:
-            if any(b"unlucky" in record.encoded for record in records):
-                raise KeyError("unlucky")
-            return assemble(records)
-
-        self.assemble = assembled
-
-
-def test_a_fault_in_keeping_a_flood_is_told_and_costs_no_count(walk: Walk) -> None:
-    walk.mapper = UnpackableMapper
-    flood = GateSettings(flood=FloodSettings(rate_per_second=0.001, burst=1))
+def test_a_fault_in_keeping_a_flood_is_told_and_costs_no_count(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otelbridge.pipeline.pack_originals", raising(KeyError("unlucky")))
     verbatim, summary = sorted(
-        walk.carry(log(PodName="p"), log(PodName="p", Source="unlucky"), log(PodName="p"), gate=flood),
+        walk.carry(log(PodName="p"), log(PodName="p"), log(PodName="p"), gate=FLOOD),
         key=lambda record: record.event_name,
     )
     assert (verbatim.event_name, summary.event_name) == ("kubearmor.telemetry.other", "otelbridge.flood")
     assert attributes(summary.attributes)["otelbridge.flood.events"] == 2
     assert walk.account(Stream.LOGS, Account.SUMMARISED) == 2
-    assert walk.queue.ledger().residue(walk.queue.held())[Stream.LOGS] == 0
     (told,) = [told for told in walk.told if isinstance(told, EventDamaged)]
     assert (told.how, told.events, told.why) == ("not kept", 2, "a fault of the bridge: KeyError('unlucky')")
+
+
+def raising(fault: Exception) -> Callable[..., Any]:
+    def fail(*_: object) -> None:
+        raise fault
+
+    return fail
+
+
+@pytest.mark.parametrize("step", ["_count_events", "_summarise_floods", "_encode_own"])
+def test_a_turn_with_a_flood_that_fails_in_the_middle_counts_once(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    whole: Callable[..., None] = getattr(Pipeline, step)
+    faults = [OSError("once"), MemoryError("and once more")]
+
+    def faulty(pipeline: Pipeline, *args: Any, **kwargs: Any) -> None:
+        whole(pipeline, *args, **kwargs)
+        if faults:
+            raise faults.pop()
+
+    monkeypatch.setattr(Pipeline, step, faulty)
+    records = walk.carry(*[log(PodName="p", Resource=str(number)) for number in range(50)], gate=FLOOD)
+    (summary,) = [attributes(one.attributes) for one in records if one.event_name == "otelbridge.flood"]
+    assert not faults
+    assert len(records) - 1 + int(str(summary["otelbridge.flood.events"])) == 50
+    assert summary["otelbridge.flood.resources"] == summary["otelbridge.flood.events"]
+    assert walk.account(Stream.LOGS, Account.RECEIVED) == 50
+    assert walk.account(Stream.LOGS, Account.SUMMARISED) == summary["otelbridge.flood.events"]
 
 
 def test_a_gap_of_which_no_record_can_be_made_is_counted_and_harms_no_other(

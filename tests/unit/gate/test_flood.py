@@ -7,38 +7,65 @@ import random
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from otelbridge.event import Stream
+from otelbridge.event import Kind, RawEvent, Stream, kind_of
 from otelbridge.gate.flood import (
+    COUNTS,
     EXAMPLES,
     HASHES,
     MAX_KINDS,
     MAX_WINDOWS,
     NOTE,
+    SKETCH_SECONDS,
     WINDOW_SECONDS,
     Distinct,
     Floods,
-    Kind,
-    Staged,
-    Window,
-    kind_of,
-    read_note,
+    FloodWindow,
 )
 from otelbridge.gate.settings import FloodSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 
 CURL = Kind(Stream.ALERTS, "block-curl", "shop", "web", "Process", "denied")
 CAT = CURL._replace(policy="block-cat")
+EVENT = RawEvent(Stream.ALERTS, b"event", 1, "relay")
 
 
-def window(count: int = 1, *, process: str = "/bin/curl", first: int = 1_000) -> Window:
-    made = Window(b"sample")
-    for number in range(count):
-        made.add(first + number, process, f"/file-{number}")
-    return made
+class Turns:
+    """Floods, turn by turn."""
 
+    def __init__(self, rate: float = 10, burst: int = 5, *, notes: dict[str, str] | None = None) -> None:
+        self.settings = FloodSettings(rate_per_second=rate, burst=burst)
+        self.notes = dict(notes or {})
+        self.floods = Floods(self.settings, self.notes)
 
-def floods(rate: float = 10, burst: int = 5, *, notes: tuple[str, ...] = ()) -> Floods:
-    return Floods(FloodSettings(rate_per_second=rate, burst=burst), notes)
+    def passes(self, kind: Kind, now: float) -> bool:
+        self.floods.begin(now)
+        return self.floods.passes(self.floods.flow(kind))
+
+    def begin(self, now: float, kinds: dict[Kind, int], *, first: int = 1_000) -> None:
+        """A turn that counts so many events of some kinds, and is not yet in the queue."""
+        self.floods.begin(now)
+        for kind, events in kinds.items():
+            flow = self.floods.flow(kind)
+            for number in range(events):
+                if not flow.number:
+                    self.floods.open(flow, b"sample", first)
+                at, resource = first + number, f"/file-{number}"
+                self.floods.count(flow, EVENT, at, process="/bin/curl", resource=resource, uid=b"")
+
+    def end(self, *, close_all: bool = False) -> dict[Kind, int]:
+        """The turn is in the queue; returns the events of the windows that were closed."""
+        staged = self.floods.stage(close_all=close_all)
+        self.notes = {key: note for key, note in (self.notes | staged.notes).items() if note}
+        closed = {flow.kind: flow.flood().events for flow in staged.closed}
+        self.floods.commit(staged)
+        return closed
+
+    def turn(self, now: float, kinds: dict[Kind, int], *, close_all: bool = False) -> dict[Kind, int]:
+        self.begin(now, kinds)
+        return self.end(close_all=close_all)
+
+    def window(self, kind: Kind) -> FloodWindow:
+        return self.floods.windows[kind]
 
 
 def test_the_kind_of_an_alert_is_policy_workload_operation_and_outcome() -> None:
@@ -69,91 +96,114 @@ def test_a_workload_without_an_owner_is_its_pod_or_its_node(fields: dict[str, st
 
 
 def test_a_burst_passes_and_then_the_rate() -> None:
-    gate = floods(rate=10, burst=5)
-    assert [gate.passes(CURL, 100.0) for _ in range(7)] == [True] * 5 + [False] * 2
-    assert [gate.passes(CURL, 100.1), gate.passes(CURL, 100.1)] == [True, False]
-    assert [gate.passes(CURL, 200.0) for _ in range(6)] == [True] * 5 + [False], "the burst fills again, and no more"
+    turns = Turns(rate=10, burst=5)
+    assert [turns.passes(CURL, 100.0) for _ in range(7)] == [True] * 5 + [False] * 2
+    assert [turns.passes(CURL, 100.1), turns.passes(CURL, 100.1)] == [True, False]
+    assert [turns.passes(CURL, 200.0) for _ in range(6)] == [True] * 5 + [False], "the burst fills again, and no more"
 
 
-def test_a_burst_is_as_long_right_after_the_machine_has_started() -> None:
-    gate = floods(rate=0.1, burst=5)
-    assert [gate.passes(CURL, 0.0) for _ in range(6)] == [True] * 5 + [False]
-    assert not gate.passes(CURL, 1.0)
+@pytest.mark.parametrize("now", [0.0, 0.1, 2_901.123_456, 1_234_567.891])
+@pytest.mark.parametrize("rate", [0.001, 3, 1_000])
+def test_the_whole_burst_passes_at_any_time_of_day(now: float, rate: float) -> None:
+    turns = Turns(rate=rate, burst=7)
+    assert [turns.passes(CURL, now) for _ in range(8)] == [True] * 7 + [False]
+    turns.turn(now, {CURL: 2})
+    turns.turn(now, {CURL: 2})
+    assert turns.window(CURL).total == 4
 
 
 def test_another_kind_is_not_touched_by_a_flood() -> None:
-    gate = floods(rate=1, burst=1)
+    turns = Turns(rate=1, burst=1)
     for _ in range(50_000):
-        gate.passes(CURL, 100.0)
-    assert gate.passes(CAT, 100.0)
+        turns.passes(CURL, 100.0)
+    assert turns.passes(CAT, 100.0)
 
 
-def test_a_clock_that_stands_still_or_many_kinds_take_no_more_memory_than_is_said() -> None:
-    gate = floods()
+def test_many_kinds_take_no_more_memory_than_is_said() -> None:
+    turns = Turns()
+    turns.turn(100.0, {CURL: 3})
     for number in range(MAX_KINDS + 100):
-        assert gate.passes(CURL._replace(policy=str(number)), 100.0)
-    assert len(gate._passing) == MAX_KINDS
+        assert turns.passes(CURL._replace(policy=str(number)), 100.0)
+    assert len(turns.floods._flows) <= MAX_KINDS
+    assert turns.floods.flow(CURL) is turns.window(CURL), "what is counted is not forgotten"
+    assert turns.floods.generation
 
 
 def test_events_of_further_kinds_pass_while_as_many_are_counted_as_can_be() -> None:
-    gate = floods(rate=1, burst=1)
+    turns = Turns(rate=1, burst=1)
     kinds = [CURL._replace(policy=str(number)) for number in range(MAX_WINDOWS)]
-    gate.commit(gate.stage({kind: window() for kind in kinds[:-1]}, 10.0), 10.0)
-    assert not all(gate.passes(CAT, 10.0) for _ in range(10)), "there is a place left"
-    gate.commit(gate.stage({kinds[-1]: window()}, 10.0), 10.0)
-    assert all(gate.passes(CAT, 10.0) for _ in range(10))
-    assert not all(gate.passes(kinds[0], 10.0) for _ in range(10))
+    turns.turn(10.0, dict.fromkeys(kinds[:-1], 1))
+    assert not all(turns.passes(CAT, 10.0) for _ in range(10)), "there is a place left"
+    turns.turn(10.0, {kinds[-1]: 1})
+    assert all(turns.passes(CAT, 10.0) for _ in range(10))
+    assert not all(turns.passes(kinds[0], 10.0) for _ in range(10))
 
 
-def test_what_was_staged_counts_only_once_committed() -> None:
-    gate = floods()
-    for _ in range(3):  # a turn that is repeated
-        staged = gate.stage({CURL: window(7)}, 10.0)
-        assert staged.open[CURL].count == 7
-    gate.commit(staged, 10.0)
-    staged = gate.stage({CURL: window(2, first=9_000)}, 11.0)
-    gate.commit(staged, 11.0)
-    closed = gate.stage({}, 10.0 + WINDOW_SECONDS).closed[CURL]
-    assert (closed.count, closed.first_unix_nano, closed.last_unix_nano) == (9, 1_000, 9_001)
-    assert (closed.processes.estimate(), closed.resources.estimate()) == (1, 7)
+def test_a_turn_that_is_repeated_counts_once() -> None:
+    turns = Turns()
+    for _ in range(3):
+        turns.begin(10.0, {CURL: 7, CAT: 1})
+        turns.floods.stage()
+    turns.begin(10.0, {CURL: 7})
+    assert turns.end() == {}
+    assert list(turns.floods.windows) == [CURL]
+    turns.begin(11.0, {CURL: 2}, first=9_000)
+    turns.end()
+    flood = turns.window(CURL).flood()
+    assert (flood.events, flood.started_unix_nano, flood.ended_unix_nano) == (9, 1_000, 9_001)
+    assert (flood.processes, flood.resources) == (1, 7)
 
 
 def test_a_window_closes_after_its_minute_with_all_that_came_until_then() -> None:
-    gate = floods()
-    gate.commit(gate.stage({CURL: window(3)}, 10.0), 10.0)
-    assert not gate.stage({CURL: window(1)}, 10.0 + WINDOW_SECONDS - 0.1).closed
-    staged = gate.stage({CURL: window(1)}, 10.0 + WINDOW_SECONDS)
-    assert (staged.open, staged.closed[CURL].count) == ({}, 4)
-    gate.commit(staged, 10.0 + WINDOW_SECONDS)
-    assert len(gate.windows) == 0
-    assert not gate.stage({}, 1_000.0).closed
+    turns = Turns()
+    assert not turns.turn(10.0, {CURL: 3})
+    assert not turns.turn(10.0 + WINDOW_SECONDS - 0.1, {CURL: 1})
+    assert turns.turn(10.0 + WINDOW_SECONDS, {CURL: 1}) == {CURL: 5}
+    assert turns.notes == {}
+    assert not turns.turn(1_000.0, {})
 
 
 def test_every_window_closes_at_the_end_and_when_the_limit_is_taken_away() -> None:
-    gate = floods()
-    gate.commit(gate.stage({CURL: window(3), CAT: window(2)}, 10.0), 10.0)
-    assert set(gate.stage({}, 10.0, close_all=True).closed) == {CURL, CAT}
-    gate.change(FloodSettings())
-    assert set(gate.stage({}, 10.0).closed) == {CURL, CAT}
+    turns = Turns()
+    turns.turn(10.0, {CURL: 3, CAT: 2})
+    turns.begin(10.0, {})
+    assert {flow.kind for flow in turns.floods.stage(close_all=True).closed} == {CURL, CAT}
+    turns.floods.change(FloodSettings())
+    assert turns.end() == {CURL: 3, CAT: 2}
 
 
-def test_what_is_written_down_is_read_again() -> None:
-    before = window(1_000)
-    note = before.note(CURL)
-    gate = floods(notes=(note, "", "{}", "[]", "no JSON", note.replace("alerts", "salerts")))
-    assert len(gate.windows) == 1
-    after = gate.stage({}, 10.0, close_all=True).closed[CURL]
-    assert (after.count, after.sample, after.resources.examples) == (1_000, b"sample", before.resources.examples)
-    assert after.resources.estimate() == before.resources.estimate()
-    assert len(note) < 4_096
+def test_the_next_life_goes_on_with_each_count() -> None:
+    before = Turns()
+    before.turn(10.0, {CURL: 1_000, CAT: 1})
+    before.turn(10.1, {CURL: 5})
+    after = Turns(notes={**before.notes, "flood:a": "", "flood:b": "{}", "flood:c": "[]", "flood:d": "no JSON"})
+    assert len(after.floods.windows) == 2
+    was, now = before.window(CURL).flood(), after.window(CURL).flood()
+    assert (was.events, now.events) == (1_005, 1_005)
+    assert now == was
+    assert after.turn(10.0, {CURL: 1, CAT: 1}, close_all=True) == {CURL: 1_006, CAT: 2}
+    after.turn(20.0, {CURL: 1})
+    assert after.window(CURL).number > 2
 
 
-def test_open_windows_are_written_down_and_closed_ones_forgotten() -> None:
-    notes = Staged(open={CURL: window(3)}, closed={CAT: window(2)}).notes()
-    assert notes.pop(f"{NOTE}{CAT}") == ""
-    (read,) = map(read_note, notes.values())
-    assert read is not None
-    assert (list(notes), read[0], read[1].count) == ([f"{NOTE}{CURL}"], CURL, 3)
+@pytest.mark.parametrize("counts", ["", "{}", "[[]]", "[[1]]", "nonsense"])
+def test_where_the_counts_are_damaged_those_of_the_windows_opening_stand(counts: str) -> None:
+    before = Turns()
+    before.turn(10.0, {CURL: 2})
+    before.turn(10.1, {CURL: 5})
+    assert Turns(notes={**before.notes, NOTE + COUNTS: counts}).window(CURL).total == 2
+
+
+def test_what_was_met_is_written_down_now_and_then_and_counts_each_time() -> None:
+    turns = Turns()
+    turns.turn(10.0, {CURL: 1})
+    note = turns.notes[f"{NOTE}{CURL}"]
+    turns.turn(10.1, {CURL: 100})
+    assert turns.notes[f"{NOTE}{CURL}"] == note
+    assert Turns(notes=turns.notes).window(CURL).total == 101
+    turns.turn(10.0 + SKETCH_SECONDS, {CURL: 1})
+    assert Turns(notes=turns.notes).window(CURL).resources.estimate() == 100
+    assert max(map(len, turns.notes.values())) < 4_096
 
 
 def test_distinct_texts_are_counted_exactly_while_few_and_estimated_when_many() -> None:
@@ -175,19 +225,8 @@ def test_distinct_texts_are_counted_exactly_while_few_and_estimated_when_many() 
     assert max(map(abs, errors)) < 0.4
 
 
-def test_windows_that_are_merged_estimate_as_one_that_saw_everything() -> None:
-    whole, parts = Distinct(), Distinct()
-    for start in range(0, 3_000, 100):
-        part = Distinct()
-        for number in range(start, start + 200):
-            whole.add(str(number))
-            part.add(str(number))
-        parts.merge(part)
-    assert parts.estimate() == whole.estimate()
-
-
 def test_a_text_that_is_no_unicode_is_counted_too() -> None:
     odd = Distinct()
     odd.add("\udcff")
     assert odd.estimate() == 1
-    assert read_note(Window(b"", processes=odd).note(CURL)) is not None
+    assert odd.written()[1] == ["\udcff"]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.event import UPSTREAM_STREAMS, Stream
-from otelbridge.gate.flood import kind_of
+from otelbridge.event import UPSTREAM_STREAMS, Stream, kind_of
 from otelbridge.simulator.sources import GENERATED, SAMPLES, EventSource, SourceError
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.event import Stream
-from otelbridge.gate.flood import Floods, Kind, Window
+from otelbridge.event import Kind, RawEvent, Stream
+from otelbridge.gate.flood import Floods
 from otelbridge.gate.settings import FloodSettings
 from otelbridge.mapping import process_tree
 from otelbridge.mapping.process_tree import Place, ProcessTree, Program, Sighting
@@ -16,7 +16,11 @@ def flooded() -> Floods:
     floods = Floods(FloodSettings(rate_per_second=1))
     for policy, events in (("q", 3), ("p", 7)):
         kind = Kind(Stream.ALERTS, policy, "shop", "cart", "File", "denied")
-        floods.windows[kind] = (0.0, Window(b"", events, first_unix_nano=2_000_000_000))
+        flow, event = floods.flow(kind), RawEvent(Stream.ALERTS, b"", 0, "relay")
+        floods.open(flow, b"", 2_000_000_000)
+        for _ in range(events):
+            floods.count(flow, event, 2_000_000_000, process="/bin/cat", resource="/etc/shadow", uid=b"")
+    floods.commit(floods.stage())
     return floods
 
 
