@@ -202,13 +202,18 @@ def test_what_each_road_loses_is_shown_with_the_nodes_that_it_misses_most_of(sho
     assert "20,000 0, 0.00 % 5 none n2" in text
 
 
+def _is_hidden(page: Page, selector: str) -> bool:
+    return bool(page.evaluate(f"document.querySelector({json.dumps(selector)}).hidden"))
+
+
 def test_floods_and_process_traces_are_sections_only_where_they_are_on(shown: tuple[Scene, Page]) -> None:
     scene, page = shown
     eventually(lambda: "node-7" in page.text("#identity"))
     sections = ("#floods-section", "#process_traces-section")
-    assert [page.text(section) for section in sections] == ["", ""]
+    assert [_is_hidden(page, section) for section in sections] == [True, True]
     scene.floods, scene.tree = flooded(), orphaned()
     eventually(lambda: "alerts/p/shop/cart/File/denied" in page.text("#floods"), why="the flood is not shown")
+    assert [_is_hidden(page, section) for section in sections] == [False, False]
     shown_figures = " ".join(page.text("#process_traces").split())
     assert "Spans 3, their ends estimated Whose parent is unknown 1" in shown_figures
 
