@@ -33,8 +33,9 @@ from otelbridge.telemetry.supervisor import SupervisedThread
 MAX_CONNECTIONS = 32
 """Beyond it the oldest connections that wait for their clients are closed, but not before each had its chance."""
 CHANCE_SECONDS = 0.2
-CROWD = 128
-"""Beyond it the oldest are closed even so: file descriptors are finite."""
+CROWD = 512
+"""Beyond it the oldest are closed even so: file descriptors are finite, often 1,024. At ten thousand connects a second
+a client has 50 ms to send its request."""
 MAX_HEADER_BYTES = 8 * 1024
 MAX_BODY_BYTES = 1
 """waitress wants a positive number; no request here has a body."""
