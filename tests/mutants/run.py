@@ -17,6 +17,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,8 @@ EACH = 20
 SEED = 20_261_129
 WORKERS = 2
 TIMEOUT_SECONDS = 1800
+MOST_BYTES = 8 << 30
+"""Of a process: a loop that a change has made endless may fill a list."""
 LEAVE_OUT = ("ReplaceBinaryOperator_BitOr", "Decorator", "NumberReplacer")
 """`|` stands in annotations, which nothing evaluates; a lost decorator fails at import; numbers are measured findings
 and bounds, which a test would only repeat."""
@@ -123,7 +126,8 @@ def candidates(component: str) -> list[MutationSpec]:
 
 
 def enter_copy(parent: str) -> None:
-    """Moves this process into a copy of its own: what git tracks, and the compiled fast path."""
+    """Moves this process into a copy of its own: what git tracks, and the compiled fast path. Bounds its memory."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     folder = Path(tempfile.mkdtemp(dir=parent))
     tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
     compiled = [str(path.relative_to(ROOT)) for path in (ROOT / "otelbridge" / "mapping").glob("*.so")]
