@@ -30,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "otelbridge"
 WALK_THREADS = ("read", "encoder", "send-")
 SETTLE_SECONDS = 1.5
+"""Longer than the linger."""
+IDLE_SECONDS = 6.0
+"""Longer than anything sleeps that looks for work by itself."""
 
 
 class Entered:
@@ -77,7 +80,7 @@ def walk() -> dict[str, Any]:
         try:
             bridge.start()
             relay.wait_for_subscribers(streams=[Stream.ALERTS])
-            idle = _functions(entered, lambda: None)
+            idle = _functions(entered, lambda: None, IDLE_SECONDS)
             for pod in ("a-1", "b-2"):
                 alert = pb.Alert(
                     PodName=pod, NamespaceName="shop", PolicyName="no-shell", Operation="Process", Action="Block",
@@ -98,11 +101,11 @@ def walk() -> dict[str, Any]:
     return found
 
 
-def _functions(entered: Entered, act: Any) -> set[tuple[str, str]]:
+def _functions(entered: Entered, act: Any, seconds: float = SETTLE_SECONDS) -> set[tuple[str, str]]:
     entered.functions = set()
     entered.recording = True
     act()
-    threading.Event().wait(SETTLE_SECONDS)  # longer than the linger; nothing else happens meanwhile
+    threading.Event().wait(seconds)  # nothing else happens meanwhile
     entered.recording = False
     return entered.functions
 

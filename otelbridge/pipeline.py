@@ -579,7 +579,7 @@ class Pipeline:
 
     def _note_nodes(self, upstream: str) -> None:
         """Takes from the mapper which nodes the events since the last call are of; they came through one upstream."""
-        if nodes := self._mapper.take_nodes():
+        if nodes := self._mapper.tally.take_nodes():
             self._heard.append((upstream, nodes))
 
     def _pieces(self, events: Sequence[RawEvent]) -> Iterator[Sequence[RawEvent]]:

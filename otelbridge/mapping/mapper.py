@@ -143,13 +143,6 @@ class Mapper:
         """When the event happened, or 0 where it does not tell."""
         return self._of_operations[0].instant.unix_nano(message.UpdatedTime, message.Timestamp)
 
-    def take_nodes(self) -> dict[str, int]:
-        """The nodes of the events since the last call, each with its last receipt (Unix time in nanoseconds)."""
-        nodes = self.tally.nodes.copy()
-        self.tally.nodes.clear()
-        nodes.pop("", None)
-        return nodes
-
 
 def _marks(decoded: Decoded) -> str:
     """What tells the event from one that holds the same texts."""

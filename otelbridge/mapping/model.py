@@ -198,6 +198,13 @@ class MappingCounts:
         ]
         return apart + [AlertCount(None, kind, count) for kind, count in self.overflow.copy().items()]
 
+    def take_nodes(self) -> dict[str, int]:
+        """The nodes of the events since the last call, each with its last receipt (Unix time in nanoseconds)."""
+        nodes = self.nodes.copy()
+        self.nodes.clear()
+        nodes.pop("", None)
+        return nodes
+
     def admit_node(self, node: str) -> str:
         """The node's name, with room made for it: of too many nodes, the one silent longest is forgotten."""
         if node not in self.nodes and len(self.nodes) >= MAX_NODES:

@@ -143,7 +143,7 @@ class Export:
             if self._is_cut(lease):
                 lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records, without=without)
             if lease is not None:
-                context.backlog.charge(lease.records, age_seconds=context.age_seconds(lease))
+                context.backlog.charge(lease.records, lease.oldest_received_unix_nano)
         except BaseException as fault:
             self._give_back_after_fault([lease] if lease is not None else [], fault)
             raise
@@ -370,7 +370,7 @@ class Export:
                 message=outcome.message,
                 request_bytes=job.request_bytes,
                 seconds=seconds,
-                age_seconds=max(0.0, context.age_seconds(job.lease)),
+                age_seconds=max(0, context.wall_clock_nano() - job.lease.oldest_received_unix_nano) / 1e9,
             )
         )
         if round_.unproven or self._apart.unproven:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -183,7 +184,7 @@ def _level(size: float) -> int:
     return math.floor(math.log2(max(size, LEAST_SHARE)))
 
 
-OLD_SECONDS = 10.0
+OLD_NANOS = 10_000_000_000
 """A record that waited longer belongs to the backlog."""
 FREE_RECORDS = 10_000
 """What may go at once: a short outage needs no pacing."""
@@ -202,10 +203,18 @@ class BacklogLimiter:
         factor: how many times as fast as new records arrive; 0 sets no limit.
         held: records in the queue now, leased ones included.
         clock: monotonic seconds.
+        wall_clock_nano: the time of day.
     """
 
-    def __init__(self, factor: float, *, held: Callable[[], int], clock: Callable[[], float]) -> None:
-        self._factor, self._held, self._clock = factor, held, clock
+    def __init__(
+        self,
+        factor: float,
+        *,
+        held: Callable[[], int],
+        clock: Callable[[], float],
+        wall_clock_nano: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._factor, self._held, self._clock, self._wall_clock_nano = factor, held, clock, wall_clock_nano
         self._lock = threading.Lock()
         self._departed = 0
         self._samples: deque[tuple[float, int]] = deque()
@@ -267,15 +276,15 @@ class BacklogLimiter:
                 return 0.0
             return max(0.0, -self._filled() / self._rate())
 
-    def charge(self, records: int, *, age_seconds: float) -> None:
-        """A lease was taken whose oldest record is so old."""
+    def charge(self, records: int, oldest_received_unix_nano: int) -> None:
+        """A lease was taken; only one whose oldest record is old counts."""
         with self._lock:
-            if self._active and age_seconds > OLD_SECONDS:
+            if self._active and self._wall_clock_nano() - oldest_received_unix_nano > OLD_NANOS:
                 self._tokens = self._filled() - records
 
-    def returned(self, records: int, *, age_seconds: float) -> None:
+    def returned(self, records: int, oldest_received_unix_nano: int) -> None:
         """A lease comes back without having been sent for good: it will be charged when it is taken again."""
-        self.charge(-records, age_seconds=age_seconds)
+        self.charge(-records, oldest_received_unix_nano)
 
     def _filled(self) -> float:
         """With the lock held: the tokens now, negative while more went out than was allowed."""

@@ -57,10 +57,6 @@ class ExportContext:
     clock: Callable[[], float] = time.monotonic
     wall_clock_nano: Callable[[], int] = time.time_ns
 
-    def age_seconds(self, lease: Lease) -> float:
-        """Of its oldest record."""
-        return (self.wall_clock_nano() - lease.oldest_received_unix_nano) / 1e9
-
 
 @dataclass(slots=True)
 class Part:
@@ -448,7 +444,7 @@ class Unaccepted:
     def put_back(self, lease: Lease, outcome: RetryLater | Hold) -> None:
         """Ends a lease without having delivered it."""
         self._context.queue.settle(lease, outcome)
-        self._context.backlog.returned(lease.records, age_seconds=self._context.age_seconds(lease))
+        self._context.backlog.returned(lease.records, lease.oldest_received_unix_nano)
 
     def tell_failure(self, failure: RetryLater | Hold, lease: Lease, delay: float) -> None:
         """The endpoint is delayed or held now, because of this lease. Why it takes no spans is told once."""

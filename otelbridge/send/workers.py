@@ -97,7 +97,10 @@ class Workers:
         self._queue, self._sender = queue, sender
         self._breaker = CircuitBreaker(settings, clock=clock, random=random, wall_clock_nano=wall_clock_nano)
         self._backlog = BacklogLimiter(
-            settings.replay_rate_factor, held=lambda: sum(queue.held().values()), clock=clock
+            settings.replay_rate_factor,
+            held=lambda: sum(queue.held().values()),
+            clock=clock,
+            wall_clock_nano=wall_clock_nano,
         )
         self._counts = counts or SendCounts()
         self._export = Export(

@@ -184,8 +184,8 @@ def test_nodes_are_noted_with_the_time_of_receipt() -> None:
     mapper = Mapper(MappingSettings(), version="1")
     for node, received in (("a", 5), ("b", 6), ("a", 9), ("", 7)):
         mapper.map(Stream.LOGS, decode(Stream.LOGS, log(HostName=node).SerializeToString()), received)
-    assert mapper.take_nodes() == {"a": 9, "b": 6}
-    assert mapper.take_nodes() == {}, "each is taken once"
+    assert mapper.tally.take_nodes() == {"a": 9, "b": 6}
+    assert mapper.tally.take_nodes() == {}, "each is taken once"
 
 
 def test_of_too_many_nodes_the_one_silent_longest_is_forgotten() -> None:
