@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otelbridge.event import Stream
 from otelbridge.queue.model import Lease, Refused
-from otelbridge.send.apart import MAX_APART, Apart
+from otelbridge.send.apart import IDLE_TRIES, MAX_APART, Apart
 from otelbridge.send.settings import SendSettings
 
 
@@ -52,11 +52,11 @@ def test_suspects_are_due_when_others_have_been_tried_each_once() -> None:
 def test_while_nothing_else_is_sent_tries_become_rarer_until_something_is_accepted() -> None:
     clock, waits = Clock(), []
     apart = apart_with(clock)
-    for _ in range(6):
+    for _ in range(6 * IDLE_TRIES):
         apart.suspects.append(lease_of(1))
         assert apart.taken_while_idle(1) == [lease_of(1)]
         waits.append(apart.wait_seconds())
-    assert waits == [0.0625, 0.125, 0.25, 0.5, 1, 2]
+    assert waits == [seconds for seconds in (0.0625, 0.125, 0.25, 0.5, 1, 2) for _ in range(IDLE_TRIES)]
     apart.idle_step = 0
     apart.unproven.append((lease_of(2), Refused(code="400", why="")))
     assert apart.taken_while_idle(1) == [lease_of(2)]
