@@ -162,7 +162,7 @@ MAX_NAME = 256
 """Characters of each part of a kind."""
 
 
-class Kind(NamedTuple):
+class EventKind(NamedTuple):
     """What makes two events "the same again"."""
 
     stream: Stream
@@ -177,7 +177,7 @@ class Kind(NamedTuple):
         return "/".join(part or "-" for part in self)
 
 
-def kind_of(stream: Stream, message: Any) -> Kind:
+def kind_of(stream: Stream, message: Any) -> EventKind:
     """The kind of an event.
 
     Args:
@@ -187,7 +187,7 @@ def kind_of(stream: Stream, message: Any) -> Kind:
     owner, pod, host, namespace, operation, result = _PARTS(message)
     policy = message.PolicyName if stream is Stream.ALERTS else ""
     texts = (policy, namespace, owner or pod or host, operation, outcome_of(result))
-    return Kind(stream, *[text[:MAX_NAME] for text in texts])
+    return EventKind(stream, *[text[:MAX_NAME] for text in texts])
 
 
 _PARTS = attrgetter("Owner.Name", "PodName", "HostName", "NamespaceName", "Operation", "Result")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from otelbridge import clamp
 from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RawEvent, Stream, kind_of
-from otelbridge.feed.buffer import BUFFER_FULL, OVERSIZED, Buffer, Overflow
+from otelbridge.feed.buffer import BUFFER_FULL, OVERSIZED, Buffer, DroppedEvents
 from otelbridge.gate.flood import NOTE, Floods, Staged
 from otelbridge.gate.originals import pack_originals
 from otelbridge.gate.rules import Gate
@@ -411,7 +411,7 @@ class Pipeline:
         self._queue = queue
         self._tell = tell
         self._events: list[RawEvent] = []
-        self._overflows: list[Overflow] = []
+        self._overflows: list[DroppedEvents] = []
         self._counted = 0
         """So many of them are of floods, and counted."""
         self._spans_at = 0.0

@@ -304,7 +304,7 @@ class TailOutput(StrEnum):
     JSON = "json"
 
 
-class _Reader(Protocol):
+class _TailReader(Protocol):
     """Puts events on the queue, in a thread of its own."""
 
     @property
@@ -407,7 +407,9 @@ def _filter(settings: Settings, conditions: dict[str, Any]) -> Gate:
     return Gate(replace(settings.gate, rules=rules))
 
 
-def _readers(settings: Settings, from_bridge: str | None, events: Events, stop: threading.Event) -> Sequence[_Reader]:
+def _readers(
+    settings: Settings, from_bridge: str | None, events: Events, stop: threading.Event
+) -> Sequence[_TailReader]:
     """One per stream of each KubeArmor, or one for the bridge; wrong settings end the command."""
     wanted = [stream for stream in UPSTREAM_STREAMS if stream in settings.feed.streams]
     try:

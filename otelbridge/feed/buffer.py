@@ -37,10 +37,11 @@ def gather_seconds(events_per_second: float) -> float:
     return min(max(for_events, GATHER_MIN_SECONDS + events_per_second * GATHER_SECONDS_PER_RATE), GATHER_MAX_SECONDS)
 
 
-class Linger:
-    """Sans clock: every call is given the time, in monotonic seconds. The encoder's, but for `hand_over`.
+class TurnSchedule:
+    """When the encoder takes events next. Times are monotonic seconds, given by the caller.
 
-    An event after a quiet moment is not kept waiting: the moment of the next turn has passed then.
+    Used by the encoder's thread, but for `hand_over`. An event after a quiet moment is not kept waiting: the time of
+    the next turn has passed then.
     """
 
     def __init__(self) -> None:
@@ -146,7 +147,7 @@ OVERFLOW_SPELL_NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overflow:
+class DroppedEvents:
     """Events that one reader received, or could not take, and that went no further; since the last look."""
 
     stream: Stream
@@ -256,12 +257,12 @@ class BufferWriter:
         self.events += 1
         self.oversized += 1
 
-    def take_oversized(self, unix_nano: int) -> Overflow | None:
+    def take_oversized(self, unix_nano: int) -> DroppedEvents | None:
         """The event that was too large, once the reader has ended. For the encoder only."""
         events, self.oversized = self.oversized, 0
         return self._overflow(OVERSIZED, events, unix_nano, unix_nano) if events else None
 
-    def take_overflow(self) -> Overflow | None:
+    def take_overflow(self) -> DroppedEvents | None:
         """What was dropped since the last call, or None. For the encoder only."""
         # The start is taken before the count: a drop in between is counted now, and only dates a later report.
         first, self.first_drop_unix_nano = self.first_drop_unix_nano, 0
@@ -271,8 +272,8 @@ class BufferWriter:
         self.reported += events
         return self._overflow(BUFFER_FULL, events, first or last, last)
 
-    def _overflow(self, reason: str, events: int, first: int, last: int) -> Overflow:
-        return Overflow(
+    def _overflow(self, reason: str, events: int, first: int, last: int) -> DroppedEvents:
+        return DroppedEvents(
             stream=self.stream,
             upstream=self.upstream,
             reason=reason,
@@ -337,7 +338,7 @@ class Buffer:
         self._woken = False
         self._taken_bytes = 0
         self._done_bytes = 0
-        self._pace = Linger()
+        self._schedule = TurnSchedule()
         self._burst_seconds_left = BURST_SECONDS
         self._writers = _Writers((), 0)
         self._ending: list[BufferWriter] = []
@@ -371,7 +372,7 @@ class Buffer:
 
     def hand_over(self, pause_seconds: float) -> bool:
         """Ends the encoder's wait for more events, as a reader pauses; False so soon after a turn."""
-        due = self._pace.hand_over(pause_seconds, time.monotonic())
+        due = self._schedule.hand_over(pause_seconds, time.monotonic())
         if due:
             self._awake.set()
         return due
@@ -396,7 +397,7 @@ class Buffer:
                     self.room_made.notify_all()
         if not waiting:
             self._burst_seconds_left = BURST_SECONDS
-        if waiting or self._pace.expects_events:
+        if waiting or self._schedule.expects_events:
             gathered = self._gather(max_events, timeout_seconds)
             if not waiting:
                 self._sleep(timeout_seconds - gathered)
@@ -413,7 +414,7 @@ class Buffer:
             taken_bytes = self._put_surplus_back(events)
         self._taken_bytes += taken_bytes
         if events:
-            self._pace.took(len(events), time.monotonic())
+            self._schedule.took(len(events), time.monotonic())
         return events
 
     def _put_surplus_back(self, events: list[RawEvent]) -> int:
@@ -428,11 +429,11 @@ class Buffer:
 
     def _gather(self, max_events: int, most_seconds: float) -> float:
         """Waits until the next turn is due; returns for how long."""
-        early = min(self._pace.early_seconds(time.monotonic()), most_seconds)
+        early = min(self._schedule.early_seconds(time.monotonic()), most_seconds)
         if early <= 0 or self._woken or len(self._waiting) >= max_events:
             return 0.0
         self._awake.clear()
-        if self._pace.handed_over:
+        if self._schedule.handed_over:
             return 0.0
         self._awake.wait(early)  # an event does not end this one, because `sleeping` is off; `hand_over` and `wake` do
         return early
@@ -471,7 +472,7 @@ class Buffer:
         self._woken = True
         self._awake.set()
 
-    def take_overflow(self, *, at_once: bool = False) -> list[Overflow]:
+    def take_overflow(self, *, at_once: bool = False) -> list[DroppedEvents]:
         """What was lost since it was last handed out, one per writer and reason; for the encoder, which posts it.
 
         Args:

@@ -18,7 +18,7 @@ from otelbridge.feed.channel import open_channel, proxy_of
 from otelbridge.feed.connection import Connection, Heartbeat
 from otelbridge.feed.model import ConnectionLostError, IllegalMoveError, Record, failed_step, misconfigured
 from otelbridge.feed.monitor import Monitor
-from otelbridge.feed.preflight import Findings, port_answers, preflight
+from otelbridge.feed.preflight import PreflightResult, port_answers, preflight
 from otelbridge.feed.settings import FeedSettings, FeedTlsSettings
 from otelbridge.feed.status_codes import TOO_MANY_PINGS, ErrorClass
 from otelbridge.feed.stream import StreamWatch
@@ -377,7 +377,7 @@ class Connector:
         self._recheck_at = time.monotonic() + RECHECK_SECONDS
         return replace(loss, step=findings.failed_step, details=findings.advice, error_class=ErrorClass.CONFIGURATION)
 
-    def _walk(self) -> Findings | None:
+    def _walk(self) -> PreflightResult | None:
         try:
             return run_with_deadline(
                 lambda: preflight(

@@ -279,7 +279,7 @@ class SilentNode:
 
 
 @dataclass(slots=True)
-class _Node:
+class _NodeHabit:
     name: str
     habit: Habit
     joining: Joining = field(default_factory=Joining)
@@ -297,7 +297,7 @@ class NodeRoster:
         self.max_nodes = max_nodes
         """Changed by a reload."""
         self._lock = threading.Lock()
-        self._nodes: OrderedDict[tuple[str, str], _Node] = OrderedDict()
+        self._nodes: OrderedDict[tuple[str, str], _NodeHabit] = OrderedDict()
         """By upstream and name; least recently heard first."""
         self._full_names: dict[tuple[str, str], set[str]] = {}
         """By upstream and first label: the names with a dot that begin with it."""
@@ -356,7 +356,7 @@ class NodeRoster:
         return gaps
 
     @staticmethod
-    def _last_words(upstream: str, node: _Node, now_unix_nano: int, detail: str) -> list[Gap]:
+    def _last_words(upstream: str, node: _NodeHabit, now_unix_nano: int, detail: str) -> list[Gap]:
         absence = node.habit.last_absence()
         known = [absence and node.joining.add(absence), node.joining.rest()]
         gaps = [_gap(upstream, node, absence) for absence in known if absence]
@@ -382,7 +382,7 @@ class NodeRoster:
         node = self._nodes.get(key)
         if node is None:
             self._make_room()
-            self._nodes[key] = _Node(key[1], Habit(unix_nano, floor_seconds=SILENT_MIN_SECONDS))
+            self._nodes[key] = _NodeHabit(key[1], Habit(unix_nano, floor_seconds=SILENT_MIN_SECONDS))
         elif unix_nano > node.habit.last_unix_nano:
             node.habit.heard(unix_nano)
             node.told = False
@@ -404,7 +404,7 @@ class NodeRoster:
                 self._nodes[upstream, name] = short
         return upstream, name
 
-    def _silent(self, now_unix_nano: int) -> list[tuple[tuple[str, str], _Node]]:
+    def _silent(self, now_unix_nano: int) -> list[tuple[tuple[str, str], _NodeHabit]]:
         return [(key, node) for key, node in self._nodes.items() if node.habit.unusual(now_unix_nano)]
 
     def _make_room(self) -> None:
@@ -422,11 +422,11 @@ class NodeRoster:
                 del self._full_names[label]
 
 
-def _as_silent(key: tuple[str, str], node: _Node) -> SilentNode:
+def _as_silent(key: tuple[str, str], node: _NodeHabit) -> SilentNode:
     return SilentNode(upstream=key[0], node=key[1], last_event_unix_nano=node.habit.last_unix_nano)
 
 
-def _gap(upstream: str, node: _Node, absence: Absence, detail: str = "") -> Gap:
+def _gap(upstream: str, node: _NodeHabit, absence: Absence, detail: str = "") -> Gap:
     if absence.number > 1:
         detail = f"It was away {absence.number} times in this stretch."
     return Gap(

@@ -141,7 +141,7 @@ _IS_IT_KUBEARMOR = "is it really KubeArmor that listens there? Its port is 32767
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class PreflightResult:
     """How far one got."""
 
     steps: tuple[ConnectStep, ...]
@@ -187,7 +187,7 @@ def preflight(
     timeout_seconds: float,
     resolve: Resolve = resolve_by_system,
     proxy: Proxy | None = None,
-) -> Findings:
+) -> PreflightResult:
     """Walks the way to an upstream: resolves the name, connects, shakes hands, exchanges HTTP/2 settings.
 
     Blocks for up to `timeout_seconds` per step, and for DNS as long as that takes. Never raises for what it finds.
@@ -233,9 +233,9 @@ class _Walk:
         self._socket: socket.socket | None = None
         self.certificate = b""
 
-    def findings(self, steps: Sequence[ConnectStep], *, cure: str = "", configuration: bool = False) -> Findings:
+    def findings(self, steps: Sequence[ConnectStep], *, cure: str = "", configuration: bool = False) -> PreflightResult:
         resolved = len(steps) > 1 or not steps[0].error
-        return Findings(
+        return PreflightResult(
             steps=tuple(steps),
             addresses=self._found if resolved else (),
             connected_to=self._connected_to,

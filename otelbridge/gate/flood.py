@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from otelbridge.event import Flood, Kind, RawEvent, Stream
+from otelbridge.event import EventKind, Flood, RawEvent, Stream
 from otelbridge.gate.settings import FloodSettings
 
 NOTE = "flood:"
@@ -115,7 +115,7 @@ class FloodWindow:
         "written",
     )  # fmt: skip
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: EventKind) -> None:
         self.kind = kind
         self.due = 0.0
         """Monotonic seconds (the theoretical arrival time of the generic cell rate algorithm, ITU-T I.371)."""
@@ -175,7 +175,7 @@ def read_note(note: str, counts: Mapping[int, tuple[int, ...]], now: float) -> F
     try:
         (names, sample), (number, *counted), processes, resources = json.loads(note)
         stream, *texts = names
-        flow = FloodWindow(Kind(Stream(stream), *texts))
+        flow = FloodWindow(EventKind(Stream(stream), *texts))
         flow.number, flow.opened, flow.sample = int(number), now, base64.b64decode(sample)
         flow.total, flow.first, flow.last = counts.get(flow.number) or map(int, counted)
         flow.processes, flow.resources = _read(processes), _read(resources)
@@ -220,7 +220,7 @@ class Floods:
         """
         self.now = now
         """Monotonic seconds at the turn's begin."""
-        self.windows: dict[Kind, FloodWindow] = {}
+        self.windows: dict[EventKind, FloodWindow] = {}
         """Those that are open, the oldest first."""
         self.touched: list[FloodWindow] = []
         """Those that this turn has counted events of."""
@@ -230,7 +230,7 @@ class Floods:
         """The ids of those that were changed since they were received, by their place."""
         self.generation = 0
         """Another one once flows were forgotten."""
-        self._flows: dict[Kind, FloodWindow] = {}
+        self._flows: dict[EventKind, FloodWindow] = {}
         self._numbered = 0
         written = dict(notes or {})
         counts = read_counts(written.pop(NOTE + COUNTS, ""))
@@ -268,7 +268,7 @@ class Floods:
         """Whether no further window can be opened."""
         return len(self.windows) >= MAX_WINDOWS
 
-    def flow(self, kind: Kind) -> FloodWindow:
+    def flow(self, kind: EventKind) -> FloodWindow:
         """What is known of a kind."""
         flow = self._flows.get(kind)
         if flow is None:
@@ -281,7 +281,7 @@ class Floods:
         """The same for the fast path, which remembers it, for as long as the generation is the same."""
         namespace, _, workload = where.partition("\0")
         policy, operation, outcome = what.split("\0")
-        return self.flow(Kind(stream, policy, namespace, workload, operation, outcome))
+        return self.flow(EventKind(stream, policy, namespace, workload, operation, outcome))
 
     def _forget(self) -> None:
         """Forgets kinds without a window, first those that may burst again anyway."""

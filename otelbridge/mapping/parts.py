@@ -56,7 +56,7 @@ from otelbridge.mapping.wire import (
     one_line,
     record_head,
 )
-from otelbridge.mapping.workload import place
+from otelbridge.mapping.workload import workload_attributes
 
 Fetch = Callable[[Any], tuple[Any, ...]]
 
@@ -229,7 +229,7 @@ class Parts:
         values = Values(zip(self.workload.names, key, strict=True))
         settings = self._settings
         cut_before = len(self._cut)
-        node, pod, container, service, workload, labels, labels_left_out = place(values, settings)
+        node, pod, container, service, workload, labels, labels_left_out = workload_attributes(values, settings)
         on_resource, on_record = {
             "node": (node, pod + container),
             "pod": (node + pod, container),

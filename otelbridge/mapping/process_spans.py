@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from otelbridge.event import Stream, outcome_of
 from otelbridge.mapping.parts import UID_BYTES
-from otelbridge.mapping.process_tree import Kind, Place, Process, ProcessTree, Program, Sighting, Start
+from otelbridge.mapping.process_tree import Place, Process, ProcessTree, Program, Sighting, Start, TraceKind
 from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT, THROTTLING_OPERATION
@@ -42,7 +42,7 @@ MAX_NAME_BYTES = 128
 MAX_TOUCHED_BYTES = 256
 """Of what an event touched; its record has it whole."""
 MAX_ACTS = 2048
-ROOT_NAMES = {Kind.EXEC_SESSION: "exec session", Kind.CONTAINER: "container", Kind.HOST: "host"}
+ROOT_NAMES = {TraceKind.EXEC_SESSION: "exec session", TraceKind.CONTAINER: "container", TraceKind.HOST: "host"}
 UNKNOWN_NAME = "unknown"
 TRACING = "syscall=SYS_PTRACE"
 """A Process event that executes nothing."""

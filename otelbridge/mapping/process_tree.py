@@ -38,7 +38,7 @@ HOUR_NANOS = 3600 * SECOND
 LOW_HALF = 0xFFFF_FFFF
 
 
-class Kind(StrEnum):
+class TraceKind(StrEnum):
     """What a trace is about; its root says so."""
 
     EXEC_SESSION = "exec_session"
@@ -145,7 +145,7 @@ class Trace:
 
     __slots__ = ("_basis", "id", "kind", "leader", "of_record", "of_span", "resource")
 
-    def __init__(self, kind: Kind, *about: str) -> None:
+    def __init__(self, kind: TraceKind, *about: str) -> None:
         self.kind = kind
         self.id = blake2b("\0".join((kind, *about)).encode(), digest_size=16).digest()
         self._basis = int.from_bytes(self.id[:8], "little")
@@ -267,13 +267,13 @@ class ProcessTree(Generic[T]):
         if not place.container_id:
             hour = str(seen.unix_nano // HOUR_NANOS)
             return self._traces.get((place, hour)) or self._new_trace(
-                (place, hour), Kind.HOST, place.cluster, place.node, hour
+                (place, hour), TraceKind.HOST, place.cluster, place.node, hour
             )
         if exec_id and exec_id != "0" and exec_id.isascii() and exec_id.isdigit() and len(exec_id) <= 20:  # noqa: PLR2004  # digits of a uint64
             return self._session(place, exec_id, seen.pid)
         if not exec_id and (process := self._sessions.get((place, seen.pid))):
             return process.trace
-        return self._traces.get(place) or self._new_trace(place, Kind.CONTAINER, *place, "")
+        return self._traces.get(place) or self._new_trace(place, TraceKind.CONTAINER, *place, "")
 
     def _session(self, place: Place, exec_id: str, pid: int) -> Trace:
         """The trace of an exec session: a forked process keeps the low half of the id, and has its own pid above it."""
@@ -286,13 +286,13 @@ class ProcessTree(Generic[T]):
                 return known
             if trace is None or trace.leader:
                 about = whole if trace else low
-                trace = self._new_trace(about, Kind.EXEC_SESSION, *place, about[1])
+                trace = self._new_trace(about, TraceKind.EXEC_SESSION, *place, about[1])
                 self._traces[low] = trace
             trace.leader = exec_id
             self._traces[whole] = trace
-        return trace or self._new_trace(low, Kind.EXEC_SESSION, *place, low[1])
+        return trace or self._new_trace(low, TraceKind.EXEC_SESSION, *place, low[1])
 
-    def _new_trace(self, key: object, kind: Kind, *about: str) -> Trace:
+    def _new_trace(self, key: object, kind: TraceKind, *about: str) -> Trace:
         while len(self._traces) >= MAX_TRACES:
             self._traces.popitem(last=False)  # it is found again by its id
         trace = self._traces[key] = Trace(kind, *about)
@@ -308,7 +308,7 @@ class ProcessTree(Generic[T]):
         process.start_known, process.executed = (Start.EXEC, unix_nano) if is_exec else (Start.FIRST_EVENT, 0)
         process.vpid, process.parent_pid = vpid, parent_pid
         self._opened(process)
-        if trace.kind is Kind.EXEC_SESSION:
+        if trace.kind is TraceKind.EXEC_SESSION:
             process.scope = (place, pid)
             self._sessions[process.scope] = process
         parent = self._known.get((trace.id, parent_pid))

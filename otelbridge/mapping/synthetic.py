@@ -21,7 +21,7 @@ from otelbridge.mapping.severity import (
     severity_table,
 )
 from otelbridge.mapping.wire import RESOURCE_ATTRIBUTE, Attribute, Value, attributes, clip, log_record, one_line
-from otelbridge.mapping.workload import place
+from otelbridge.mapping.workload import workload_attributes
 from otelbridge.pb import kubearmor_pb2 as pb
 
 GAP_EVENT = "otelbridge.gap"
@@ -49,7 +49,7 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
     seconds = max(0.0, (ended - started) / _SECOND)
     start, end = iso(started), iso(ended)
     values = Values(HostName=gap.node, NamespaceName=gap.namespace, PodName=gap.pod, ContainerName=gap.container)
-    where = place(values, settings)
+    where = workload_attributes(values, settings)
     cut: list[str] = []
     identity = [str(value) for value in (
         gap.stream_name, gap.upstream, gap.cause, gap.started_unix_nano, gap.ended_unix_nano, gap.lost_records,
@@ -105,7 +105,7 @@ def flood_record(flood: Flood, settings: MappingSettings, observed_unix_nano: in
     of_rule = shape(type(message), FIELDS, Group.RULE)
     of_workload = shape(type(message), FIELDS, Group.WORKLOAD)
     values = Values(zip(of_rule.names, of_rule.fetch(message), strict=True))
-    where = place(Values(zip(of_workload.names, of_workload.fetch(message), strict=True)), settings)
+    where = workload_attributes(Values(zip(of_workload.names, of_workload.fetch(message), strict=True)), settings)
     is_alert = flood.stream is Stream.ALERTS
     ruling = rule_on_alert(values, mitre=settings.mitre_techniques) if is_alert else rule_on_log(values)
     cut: list[str] = []
@@ -167,7 +167,7 @@ def raw_record(
         limit_bytes=settings.max_value_bytes,
         cut=cut,
     )
-    where = place(Values(), settings)
+    where = workload_attributes(Values(), settings)
     return Record(stream, _resource(settings, [*where.service, *where.node]), encoded, 0), truncated
 
 

@@ -104,7 +104,7 @@ SENSOR = "kubearmor"
 """The service of what happened outside of all containers."""
 
 
-class Place(NamedTuple):
+class WorkloadAttributes(NamedTuple):
     """Attributes by level. How many levels stand on the resource is the operator's choice."""
 
     node: list[Attribute]
@@ -134,8 +134,8 @@ KUBERNETES = Keys("k8s.cluster.name", "k8s.namespace.name", "k8s.pod.name", "k8s
 MACHINE = Keys("kubearmor.cluster.name", "kubearmor.namespace", "kubearmor.pod", "container.name", "container.label.")
 
 
-def place(values: Values, settings: MappingSettings) -> Place:
-    """The attributes of the place where an event happened."""
+def workload_attributes(values: Values, settings: MappingSettings) -> WorkloadAttributes:
+    """The attributes of the workload, or the node, that an event is about."""
     keys = KUBERNETES if settings.kubernetes else MACHINE
     given = values["ContainerName"]
     docker = _DOCKER_NAME.fullmatch(given) if settings.kubernetes else None
@@ -168,7 +168,7 @@ def place(values: Values, settings: MappingSettings) -> Place:
     ]
     service = _service(values, labels, settings, (namespace, pod, container))
     workload = (namespace, values["Owner.Name"] or pod or container)
-    return Place(on_node, on_pod, on_container, service, workload, labels, left_out)
+    return WorkloadAttributes(on_node, on_pod, on_container, service, workload, labels, left_out)
 
 
 def _label_attributes(labels: Mapping[str, str], settings: MappingSettings, prefix: str) -> tuple[list[Attribute], int]:

@@ -55,7 +55,7 @@ def _piece(descriptor: int, deadline: float) -> bytes:
                 raise OSError(errno.ETIMEDOUT, f"it brings nothing for {MOST_SECONDS:g} s") from None
 
 
-class Place(NamedTuple):
+class SettingFile(NamedTuple):
     """A file, and the setting that names it."""
 
     setting: str
@@ -68,7 +68,7 @@ class Place(NamedTuple):
 class TlsFileError(ValueError):
     """A file cannot be used: its place, what is wrong, and the cure."""
 
-    def __init__(self, place: Place, wrong: str, cure: str) -> None:
+    def __init__(self, place: SettingFile, wrong: str, cure: str) -> None:
         super().__init__(f"{place}: {wrong}: {cure}")
         self.place, self.wrong, self.cure = place, wrong, cure
 

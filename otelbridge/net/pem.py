@@ -8,12 +8,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from otelbridge.net.files import Place, TlsFileError, Validity
+from otelbridge.net.files import SettingFile, TlsFileError, Validity
 
 PUBLIC_KEY_FORM = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def validity_of(pem: bytes, place: Place, *, bundle: bool) -> Validity:
+def validity_of(pem: bytes, place: SettingFile, *, bundle: bool) -> Validity:
     """Of the first certificate; of a CA bundle: of the last to expire, for the old one may stay after a rotation.
 
     Raises:
@@ -24,7 +24,7 @@ def validity_of(pem: bytes, place: Place, *, bundle: bool) -> Validity:
     return Validity(chosen.not_valid_before_utc, chosen.not_valid_after_utc)
 
 
-def certificates_in(pem: bytes, place: Place) -> list[x509.Certificate]:
+def certificates_in(pem: bytes, place: SettingFile) -> list[x509.Certificate]:
     """The certificates of a PEM file, at least one.
 
     Raises:
@@ -54,7 +54,7 @@ def ca_orders(bundle: bytes) -> Iterator[bytes]:
         yield b"".join(one.public_bytes(Encoding.PEM) for one in (first, *rest))
 
 
-def check_pair(cert_pem: bytes, cert_place: Place, key_pem: bytes, place: Place) -> None:
+def check_pair(cert_pem: bytes, cert_place: SettingFile, key_pem: bytes, place: SettingFile) -> None:
     """That a key is the certificate's own.
 
     Raises:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from otelbridge.net.files import Place, TlsFileError, Validity, WatchedFiles, read_bounded
+from otelbridge.net.files import SettingFile, TlsFileError, Validity, WatchedFiles, read_bounded
 
 if TYPE_CHECKING:
     import ssl
@@ -46,7 +46,7 @@ class TlsFiles:
     key: bytes | None = field(default=None, repr=False)
     cert_path: Path | None = None
     key_path: Path | None = None
-    validities: tuple[tuple[Place, Validity], ...] = field(default=(), repr=False)
+    validities: tuple[tuple[SettingFile, Validity], ...] = field(default=(), repr=False)
     """Of the client certificate and of the CA bundle, by its place."""
 
     @property
@@ -233,5 +233,5 @@ def _check_names(settings: TlsFileSettings, section: str) -> None:
         raise TlsFileError(place, f"is given without {other}", f"set {section}.{other} too; the two belong together")
 
 
-def _place(settings: TlsFileSettings, section: str, name: str) -> Place:
-    return Place(f"{section}.{name}", getattr(settings, name))
+def _place(settings: TlsFileSettings, section: str, name: str) -> SettingFile:
+    return SettingFile(f"{section}.{name}", getattr(settings, name))

@@ -53,7 +53,7 @@ class _Arrivals:
 
 
 class Linger:
-    """Sans clock: times are monotonic seconds, given by the caller. Not thread-safe."""
+    """When each stream's free batches are due. Times are monotonic seconds, given by the caller. Not thread-safe."""
 
     def __init__(self, limits: LingerLimits) -> None:
         self._limits = limits

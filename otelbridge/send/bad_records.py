@@ -454,7 +454,7 @@ ALTERNATIONS_TO_SPLIT = 2
 ALTERNATIONS_TO_CONVICT = 10
 
 
-class Verdict(StrEnum):
+class FailureAction(StrEnum):
     """What to do with a request that failed."""
 
     TRY_AGAIN = "try again"
@@ -499,15 +499,15 @@ class Suspects:
         """Puts a part of a suspect on a trial of its own."""
         self.trials.setdefault(number, _Trial())
 
-    def failed(self, number: int, *, records: int) -> Verdict:
+    def failed(self, number: int, *, records: int) -> FailureAction:
         """A request failed in a way that may be its own fault."""
         if number not in self.trials:
             self._another(passed=False)
         trial = self.trials.setdefault(number, _Trial())
         trial.awaits_another = True
         if records > 1:
-            return Verdict.SPLIT if trial.alternations >= ALTERNATIONS_TO_SPLIT else Verdict.TRY_AGAIN
-        return Verdict.CONVICT if trial.alternations >= ALTERNATIONS_TO_CONVICT else Verdict.TRY_AGAIN
+            return FailureAction.SPLIT if trial.alternations >= ALTERNATIONS_TO_SPLIT else FailureAction.TRY_AGAIN
+        return FailureAction.CONVICT if trial.alternations >= ALTERNATIONS_TO_CONVICT else FailureAction.TRY_AGAIN
 
     def passed(self, number: int) -> None:
         """A request was accepted."""

@@ -23,7 +23,7 @@ from otelbridge.queue.model import Accepted, Batch, Hold, Lease, Refused, RetryL
 from otelbridge.queue.packing import joined, packed, unpacked
 from otelbridge.queue.queue import LeasingQueue
 from otelbridge.send.apart import MAX_APART, Apart
-from otelbridge.send.bad_records import BadSources, Contents, Group, Refusals, Search, Suspects, Verdict, halves
+from otelbridge.send.bad_records import BadSources, Contents, FailureAction, Group, Refusals, Search, Suspects, halves
 from otelbridge.send.circuit_breaker import CircuitBreaker, Permit, SendCounts
 from otelbridge.send.request_limits import BacklogLimiter, RequestSize
 from otelbridge.send.sender import Sender
@@ -406,12 +406,12 @@ class Unaccepted:
             job.part.search.failed(job.group)
             return
         match self.suspects.failed(number, records=lease.records):
-            case Verdict.SPLIT if parts := self._halves(lease, outcome):
+            case FailureAction.SPLIT if parts := self._halves(lease, outcome):
                 self.suspects.dismiss(number)
                 for part in parts:
                     self.suspects.accuse(part.batch_ids[0])
                 self.apart.add_due(parts)
-            case Verdict.CONVICT:
+            case FailureAction.CONVICT:
                 self.learn(job, bad=True)
                 self._set_aside(lease, Refused(code=outcome.code, why=f"fails while others pass: {outcome.why}"))
             case _ if fresh and not self.apart.has_room(lease):

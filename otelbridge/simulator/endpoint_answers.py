@@ -182,7 +182,7 @@ JSON_PARTIAL = b'{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"one
 PAGE = b"<html><body>Welcome</body></html>"
 
 
-class Kind(NamedTuple):
+class Behaviour(NamedTuple):
     """One way to answer."""
 
     description: str
@@ -266,38 +266,38 @@ def _slow_by_size(request: Request) -> Answer:
     return Hang(seconds=total * 0.01)
 
 
-ZOO: Mapping[str, Kind] = {
-    "ok": Kind("takes everything", _always(OK)),
+ZOO: Mapping[str, Behaviour] = {
+    "ok": Behaviour("takes everything", _always(OK)),
     # A yes that is none.
-    "page": Kind(
+    "page": Behaviour(
         "200 with a web page, as a wrong path meets; over gRPC a method that is not there",
         _by_protocol(
             over_grpc=Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown service LogsService"),
             over_http=Raw(answer=_sized(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n", PAGE), taken=False),
         ),
     ),
-    "blank": Kind(
+    "blank": Behaviour(
         "200 with a body of white space; over gRPC a method that is not there",
         _by_protocol(
             over_grpc=Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown service LogsService"),
             over_http=Raw(answer=_sized(PROTOBUF_HEAD, b"\r\n"), taken=False),
         ),
     ),
-    "cut-gzip": Kind(
+    "cut-gzip": Behaviour(
         "200 with a compressed body that breaks off; over gRPC an encoding that is not known",
         _by_protocol(
             over_grpc=Status(code=grpc.StatusCode.INTERNAL, details="Error parsing 'grpc-encoding' metadata"),
             over_http=Raw(answer=_sized(GZIP_HEAD, gzip.compress(JSON_PARTIAL)[:-9]), taken=False),
         ),
     ),
-    "json-error": Kind(
+    "json-error": Behaviour(
         "200 with an error in JSON; over gRPC UNIMPLEMENTED",
         _by_protocol(
             over_grpc=Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown method Export"),
             over_http=Raw(answer=_sized(JSON_HEAD, b'{"error":"no such index"}'), taken=False),
         ),
     ),
-    "grpc-status": Kind(
+    "grpc-status": Behaviour(
         "200 with the status of gRPC in its head, as a server of gRPC may answer to HTTP; over gRPC the same status",
         _by_protocol(
             over_grpc=Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown method Export"),
@@ -308,25 +308,25 @@ ZOO: Mapping[str, Kind] = {
         ),
     ),
     # A yes in an unusual shape.
-    "close": Kind("a body that ends with the connection", _raw(PROTOBUF_HEAD + b"Connection: close\r\n\r\n")),
-    "http10": Kind("HTTP/1.0", _raw(b"HTTP/1.0 200 OK\r\nContent-Type: application/x-protobuf\r\n\r\n")),
-    "chunked": Kind("a chunked answer", _raw(PROTOBUF_HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
-    "no-content": Kind("204", _raw(b"HTTP/1.1 204 No Content\r\n\r\n")),
-    "interim": Kind(
+    "close": Behaviour("a body that ends with the connection", _raw(PROTOBUF_HEAD + b"Connection: close\r\n\r\n")),
+    "http10": Behaviour("HTTP/1.0", _raw(b"HTTP/1.0 200 OK\r\nContent-Type: application/x-protobuf\r\n\r\n")),
+    "chunked": Behaviour("a chunked answer", _raw(PROTOBUF_HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
+    "no-content": Behaviour("204", _raw(b"HTTP/1.1 204 No Content\r\n\r\n")),
+    "interim": Behaviour(
         "100, 102 and 103 before the answer",
         _raw(
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
             b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + _sized(PROTOBUF_HEAD, b"")
         ),
     ),
-    "json-partial": Kind(
+    "json-partial": Behaviour(
         "rejects one record of each request, said in JSON",
         _by_protocol(
             over_grpc=Partial(rejected=1, message="one was bad"),
             over_http=Raw(answer=_sized(JSON_HEAD, JSON_PARTIAL), rejected=1),
         ),
     ),
-    "gzip-partial": Kind(
+    "gzip-partial": Behaviour(
         "the same, compressed",
         _by_protocol(
             over_grpc=Partial(rejected=1, message="one was bad"),
@@ -334,26 +334,26 @@ ZOO: Mapping[str, Kind] = {
         ),
     ),
     # A no that is about us.
-    "wants-https": Kind(
+    "wants-https": Behaviour(
         "400 to plain HTTP, as a port for HTTPS answers; over gRPC the words of a server of HTTP/1",
         _by_protocol(
             over_grpc=Status(code=grpc.StatusCode.UNAVAILABLE, details="Trying to connect an http1.x server"),
             over_http=Http(status=400, body=b"The plain HTTP request was sent to HTTPS port"),
         ),
     ),
-    "no-gzip": Kind("cannot read compressed requests", lambda: _if_compressed),
-    "refuses-all": Kind(
+    "no-gzip": Behaviour("cannot read compressed requests", lambda: _if_compressed),
+    "refuses-all": Behaviour(
         "takes nothing at all, and says that the records are bad",
         _always(Status(code=grpc.StatusCode.INVALID_ARGUMENT, details="invalid tenant")),
     ),
-    "redirects": Kind(
+    "redirects": Behaviour(
         "302 to a login page; over gRPC what C-core makes of it",
         _by_protocol(
             over_grpc=Status(code=grpc.StatusCode.UNKNOWN, details="Received http2 header with status: 302"),
             over_http=Http(status=302, headers={"Location": "https://user:secret@login.example/?next=logs"}),
         ),
     ),
-    "head-too-large": Kind(
+    "head-too-large": Behaviour(
         "400, as nginx answers a head that is too large for it; over gRPC what C-core says of it",
         _by_protocol(
             over_grpc=Status(
@@ -363,57 +363,57 @@ ZOO: Mapping[str, Kind] = {
             over_http=Http(status=400, body=b"<center>Request Header Or Cookie Too Large</center>"),
         ),
     ),
-    "unauthorized": Kind("401, UNAUTHENTICATED", _always(Status(code=grpc.StatusCode.UNAUTHENTICATED))),
+    "unauthorized": Behaviour("401, UNAUTHENTICATED", _always(Status(code=grpc.StatusCode.UNAUTHENTICATED))),
     # A size that can never pass.
-    "too-large-tonic": Kind(
+    "too-large-tonic": Behaviour(
         "too large above 64 KiB, in the words of Rust's tonic",
         _if_large(Status(code=grpc.StatusCode.OUT_OF_RANGE, details="Error, decoded message length too large")),
     ),
-    "too-large-java": Kind(
+    "too-large-java": Behaviour(
         "too large above 64 KiB, in the words of Java",
         _if_large(
             Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="gRPC message exceeds maximum size 65536: 70000")
         ),
     ),
-    "too-large-nginx": Kind(
+    "too-large-nginx": Behaviour(
         "413 above 64 KiB", _if_large(Http(status=413, body=b"<html>413 Request Entity Too Large</html>"))
     ),
-    "resets-large": Kind("resets the connection above 64 KiB", _if_large(Reset())),
-    "busy-when-large": Kind(
+    "resets-large": Behaviour("resets the connection above 64 KiB", _if_large(Reset())),
+    "busy-when-large": Behaviour(
         "503, UNAVAILABLE above 64 KiB", _if_large(Status(code=grpc.StatusCode.UNAVAILABLE, details="upstream reset"))
     ),
-    "throttles-large": Kind(
+    "throttles-large": Behaviour(
         "429, RESOURCE_EXHAUSTED above 16 KiB, as a rate limit whose burst is smaller than the request",
         _if_large(
             Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="rate limit exceeded"), limit_bytes=SMALL_BYTES
         ),
     ),
-    "times-out-large": Kind(
+    "times-out-large": Behaviour(
         "504, DEADLINE_EXCEEDED above 16 KiB",
         _if_large(Status(code=grpc.StatusCode.DEADLINE_EXCEEDED, details="timed out"), limit_bytes=SMALL_BYTES),
     ),
-    "fails-large": Kind(
+    "fails-large": Behaviour(
         "500, INTERNAL above 16 KiB",
         _if_large(Status(code=grpc.StatusCode.INTERNAL, details="oops"), limit_bytes=SMALL_BYTES),
     ),
-    "forbids-large": Kind(
+    "forbids-large": Behaviour(
         "403, PERMISSION_DENIED above 16 KiB, as firewalls answer what is too large for them to look into",
         _if_large(Status(code=grpc.StatusCode.PERMISSION_DENIED, details="forbidden"), limit_bytes=SMALL_BYTES),
     ),
-    "slow-by-size": Kind("needs 10 ms a record", lambda: _slow_by_size),
+    "slow-by-size": Behaviour("needs 10 ms a record", lambda: _slow_by_size),
     # Failures by chance, and records that are bad for good.
-    "flaky-20": Kind("500, INTERNAL to 20 % of the requests, whatever they hold", _by_chance(0.2)),
-    "flaky-50": Kind("to half of them", _by_chance(0.5)),
-    "flaky-85": Kind("to 85 %", _by_chance(0.85)),
-    "flaky-refusals": Kind(
+    "flaky-20": Behaviour("500, INTERNAL to 20 % of the requests, whatever they hold", _by_chance(0.2)),
+    "flaky-50": Behaviour("to half of them", _by_chance(0.5)),
+    "flaky-85": Behaviour("to 85 %", _by_chance(0.85)),
+    "flaky-refusals": Behaviour(
         "refuses half of the requests, whatever they hold, as one misconfigured backend of two does",
         _by_chance(0.5, Status(code=grpc.StatusCode.INVALID_ARGUMENT, details="bad request")),
     ),
-    "flaky-unavailable": Kind(
+    "flaky-unavailable": Behaviour(
         "503, UNAVAILABLE to half of the requests", _by_chance(0.5, Status(code=grpc.StatusCode.UNAVAILABLE))
     ),
-    "bad-sources": Kind("refuses each request that holds a record of one source in ten", lambda: _refuse_bad),
-    "ignores-bad": Kind("says how many records of such sources it ignored, and takes the rest", lambda: _ignore_bad),
+    "bad-sources": Behaviour("refuses each request that holds a record of one source in ten", lambda: _refuse_bad),
+    "ignores-bad": Behaviour("ignores records of such sources, says how many, and takes the rest", lambda: _ignore_bad),
 }
 
 

@@ -90,7 +90,7 @@ def _answer_once(channel: HTTPChannel, request: Any) -> Any:
     return WSGITask(channel, request)
 
 
-class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+class _SingleRequestChannel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """A connection that is asked once: what is sent behind the first request is not even parsed."""
 
     error_task_class = staticmethod(_refuse)
@@ -291,7 +291,7 @@ class StatusServer:
         """Hands a connection that has sent something to waitress."""
         with suppress(OSError):  # it has gone, which the channel finds too
             self._server.set_socket_options(connection)
-        channel = _Channel(self._server, connection, address, self._server.adj, map=self._map)
+        channel = _SingleRequestChannel(self._server, connection, address, self._server.adj, map=self._map)
         self._active[channel] = since
         return channel
 

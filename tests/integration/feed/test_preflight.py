@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.feed.model import SubscriptionState
-from otelbridge.feed.preflight import Findings, preflight
+from otelbridge.feed.preflight import PreflightResult, preflight
 from otelbridge.feed.settings import FeedTlsSettings
 from otelbridge.net.address import parse_address
 from otelbridge.setting import section_from
@@ -22,7 +22,7 @@ from tests.integration.feed.running import running, settings_for
 PLAIN = FeedTlsSettings()
 
 
-def walk(endpoint: str, tls: FeedTlsSettings = PLAIN, *, timeout_seconds: float = 2) -> Findings:
+def walk(endpoint: str, tls: FeedTlsSettings = PLAIN, *, timeout_seconds: float = 2) -> PreflightResult:
     return preflight(parse_address(endpoint), tls, timeout_seconds=timeout_seconds)
 
 

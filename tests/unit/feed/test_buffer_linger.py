@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.feed.buffer import Linger, gather_seconds
+from otelbridge.feed.buffer import TurnSchedule, gather_seconds
 
 
 @pytest.mark.parametrize(
@@ -14,20 +14,20 @@ def test_turns_are_as_far_apart_as_the_rate_deserves(events_per_second: float, m
 
 
 def test_a_first_event_and_one_after_a_quiet_moment_go_at_once() -> None:
-    pace = Linger()
+    pace = TurnSchedule()
     assert pace.early_seconds(1000.0) <= 0
     pace.took(1, 1000.0)
     assert pace.early_seconds(1000.1) <= 0
 
 
 def test_a_second_event_waits_until_others_may_have_come() -> None:
-    pace = Linger()
+    pace = TurnSchedule()
     pace.took(1, 1000.0)
     assert pace.early_seconds(1000.01) == pytest.approx(0.005)
 
 
 def test_a_steady_rate_keeps_a_steady_pace() -> None:
-    pace, now, turns = Linger(), 1000.0, []
+    pace, now, turns = TurnSchedule(), 1000.0, []
     for _ in range(20):
         wait = max(0.001, pace.early_seconds(now))
         now += wait
@@ -37,7 +37,7 @@ def test_a_steady_rate_keeps_a_steady_pace() -> None:
 
 
 def test_after_a_hand_over_a_turn_waits_for_the_next_one_until_the_pause_is_long_over() -> None:
-    pace = Linger()
+    pace = TurnSchedule()
     assert pace.hand_over(0.025, 1000.0)
     pace.took(10, 1000.0)
     assert not pace.handed_over
@@ -47,7 +47,7 @@ def test_after_a_hand_over_a_turn_waits_for_the_next_one_until_the_pause_is_long
 
 
 def test_readers_that_pause_one_after_the_other_make_one_turn() -> None:
-    pace = Linger()
+    pace = TurnSchedule()
     assert pace.hand_over(0.025, 1000.0)
     pace.took(10, 1000.0)
     assert not pace.hand_over(0.025, 1000.002)

@@ -7,7 +7,7 @@ import random
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from otelbridge.event import Kind, RawEvent, Stream, kind_of
+from otelbridge.event import EventKind, RawEvent, Stream, kind_of
 from otelbridge.gate.flood import (
     COUNTS,
     EXAMPLES,
@@ -24,7 +24,7 @@ from otelbridge.gate.flood import (
 from otelbridge.gate.settings import FloodSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 
-CURL = Kind(Stream.ALERTS, "block-curl", "shop", "web", "Process", "denied")
+CURL = EventKind(Stream.ALERTS, "block-curl", "shop", "web", "Process", "denied")
 CAT = CURL._replace(policy="block-cat")
 EVENT = RawEvent(Stream.ALERTS, b"event", 1, "relay")
 
@@ -37,11 +37,11 @@ class Turns:
         self.notes = dict(notes or {})
         self.floods = Floods(self.settings, self.notes)
 
-    def passes(self, kind: Kind, now: float) -> bool:
+    def passes(self, kind: EventKind, now: float) -> bool:
         self.floods.begin(now)
         return self.floods.passes(self.floods.flow(kind))
 
-    def begin(self, now: float, kinds: dict[Kind, int], *, first: int = 1_000) -> None:
+    def begin(self, now: float, kinds: dict[EventKind, int], *, first: int = 1_000) -> None:
         """A turn that counts so many events of some kinds, and is not yet in the queue."""
         self.floods.begin(now)
         for kind, events in kinds.items():
@@ -52,7 +52,7 @@ class Turns:
                 at, resource = first + number, f"/file-{number}"
                 self.floods.count(flow, EVENT, at, process="/bin/curl", resource=resource, uid=b"")
 
-    def end(self, *, close_all: bool = False) -> dict[Kind, int]:
+    def end(self, *, close_all: bool = False) -> dict[EventKind, int]:
         """The turn is in the queue; returns the events of the windows that were closed."""
         staged = self.floods.stage(close_all=close_all)
         self.notes = {key: note for key, note in (self.notes | staged.notes).items() if note}
@@ -60,11 +60,11 @@ class Turns:
         self.floods.commit(staged)
         return closed
 
-    def turn(self, now: float, kinds: dict[Kind, int], *, close_all: bool = False) -> dict[Kind, int]:
+    def turn(self, now: float, kinds: dict[EventKind, int], *, close_all: bool = False) -> dict[EventKind, int]:
         self.begin(now, kinds)
         return self.end(close_all=close_all)
 
-    def window(self, kind: Kind) -> FloodWindow:
+    def window(self, kind: EventKind) -> FloodWindow:
         return self.floods.windows[kind]
 
 

@@ -21,11 +21,11 @@ from otelbridge.send.bad_records import (
     MAX_SOURCES,
     BadSources,
     Contents,
+    FailureAction,
     Group,
     Refusals,
     Search,
     Suspects,
-    Verdict,
     halves,
 )
 from tests.records import request_of
@@ -119,7 +119,7 @@ SUSPECT = 1
 OTHERS = range(1000, 10**9)
 
 
-def alternate(suspects: Suspects, times: int, *, records: int) -> Verdict:
+def alternate(suspects: Suspects, times: int, *, records: int) -> FailureAction:
     others = iter(OTHERS)
     for _ in range(times):
         suspects.failed(SUSPECT, records=records)
@@ -128,21 +128,21 @@ def alternate(suspects: Suspects, times: int, *, records: int) -> Verdict:
 
 
 def test_one_record_is_convicted_after_ten_alternations_and_no_earlier() -> None:
-    assert alternate(Suspects(), ALTERNATIONS_TO_CONVICT - 1, records=1) is Verdict.TRY_AGAIN
-    assert alternate(Suspects(), ALTERNATIONS_TO_CONVICT, records=1) is Verdict.CONVICT
+    assert alternate(Suspects(), ALTERNATIONS_TO_CONVICT - 1, records=1) is FailureAction.TRY_AGAIN
+    assert alternate(Suspects(), ALTERNATIONS_TO_CONVICT, records=1) is FailureAction.CONVICT
 
 
 def test_several_records_are_split_sooner_and_never_convicted() -> None:
-    assert alternate(Suspects(), ALTERNATIONS_TO_SPLIT - 1, records=2) is Verdict.TRY_AGAIN
-    assert alternate(Suspects(), 100, records=2) is Verdict.SPLIT
+    assert alternate(Suspects(), ALTERNATIONS_TO_SPLIT - 1, records=2) is FailureAction.TRY_AGAIN
+    assert alternate(Suspects(), 100, records=2) is FailureAction.SPLIT
 
 
 def test_failing_alone_convicts_nobody() -> None:
     suspects = Suspects()
-    assert {suspects.failed(SUSPECT, records=1) for _ in range(1000)} == {Verdict.TRY_AGAIN}
+    assert {suspects.failed(SUSPECT, records=1) for _ in range(1000)} == {FailureAction.TRY_AGAIN}
     for n in range(1000):  # others pass, but it was not tried in between
         suspects.passed(OTHERS[n])
-    assert suspects.failed(SUSPECT, records=1) is Verdict.TRY_AGAIN
+    assert suspects.failed(SUSPECT, records=1) is FailureAction.TRY_AGAIN
 
 
 def test_another_first_try_that_fails_begins_the_count_anew() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.event import Kind, RawEvent, Stream
+from otelbridge.event import EventKind, RawEvent, Stream
 from otelbridge.gate.flood import Floods
 from otelbridge.gate.settings import FloodSettings
 from otelbridge.mapping import process_tree
@@ -15,7 +15,7 @@ def flooded() -> Floods:
     """Floods of which two are counted."""
     floods = Floods(FloodSettings(rate_per_second=1))
     for policy, events in (("q", 3), ("p", 7)):
-        kind = Kind(Stream.ALERTS, policy, "shop", "cart", "File", "denied")
+        kind = EventKind(Stream.ALERTS, policy, "shop", "cart", "File", "denied")
         flow, event = floods.flow(kind), RawEvent(Stream.ALERTS, b"", 0, "relay")
         floods.open(flow, b"", 2_000_000_000)
         for _ in range(events):
