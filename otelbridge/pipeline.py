@@ -303,6 +303,8 @@ COUNTED_SECONDS = 0.1
 """For so long events that were only counted wait for a transaction, which costs as much as hundreds of them."""
 COUNTED_EVENTS = 1024
 """So many may wait, each of 8 KiB at most."""
+FLOODED_SHARE = 0.9
+"""Where so much of a turn is only counted, readers pause at rates at which they would otherwise read on."""
 SPANS_EVERY_SECONDS = 1.0
 """Not each turn: a batch costs as much as some hundred spans."""
 MAX_HEARD = 10_000
@@ -489,6 +491,7 @@ class Pipeline:
             received = self._events[0].received_unix_nano if self._events else time.time_ns()
             self._roads.begin(self.floods.now - max(0, time.time_ns() - received) / NANOSECONDS)
         self._encode_events(self._events[counted:], turn)
+        self._buffer.flooded = 0 < FLOODED_SHARE * len(self._events) <= sum(map(len, self.floods.kept.values()))
         if not (draining or left_gaps or self._overflows or turn.batches or self._roads) and self._may_wait(turn):
             self._counted = len(self._events)
             return None

@@ -215,6 +215,11 @@ class BufferWriter:
             buffer.rouse()
         return True
 
+    @property
+    def flooded(self) -> bool:
+        """Whether nearly all events are only counted."""
+        return self._buffer.flooded
+
     def hand_over(self, pause_seconds: float) -> None:
         """Its reader has read everything, and pauses for so long: what it has brought need not wait for more."""
         self._buffer.hand_over(pause_seconds)
@@ -333,6 +338,8 @@ class Buffer:
         """So many turns are."""
         self.sleeping = False
         """The encoder waits for a first event. A plain flag: setting an Event for every event would cost 1 us each."""
+        self.flooded = False
+        """Nearly all events of the last turn were only counted. The encoder's."""
         self._waiting: deque[RawEvent] = deque()
         self._awake = Alarm()
         self._woken = False

@@ -256,7 +256,7 @@ class StreamReader:
 
     def _pause(self, pause: ReadPause, now_unix_nano: int) -> bool:
         """Hands over and pauses; False where it should read on."""
-        seconds = pause.seconds(now_unix_nano, self.writer.events)
+        seconds = pause.seconds(now_unix_nano, self.writer.events, flooded=self.writer.flooded)
         if not seconds or not self._connection_pause.begin(self.writer.stream, pause.rate):
             return False
         try:

@@ -27,6 +27,8 @@ LEAST_EVENTS_PER_SECOND = 40
 """Below, a pause gathers hardly an event, and ends with one more wake-up."""
 MOST_EVENTS_PER_SECOND = 5_000
 """Above, events come several at a time anyway, and a wait may be one for a busy interpreter instead of for an event."""
+MOST_COUNTED_PER_SECOND = 20_000
+"""The same in a flood of which nearly all is only counted: nobody waits for it, and it leaves the interpreter idle."""
 WINDOW_NANOS = 1_000_000_000
 WAKE_NANOS = 3_000_000
 """After a pause, what gRPC's threads may take to wake and bring the first event: that wait is none for an event."""
@@ -64,19 +66,21 @@ class ReadPause:
         self._events_then = 0
         self._last_rate = 0.0
 
-    def seconds(self, now_unix_nano: int, events: int) -> float:
+    def seconds(self, now_unix_nano: int, events: int, *, flooded: bool = False) -> float:
         """Asked by a reader that has read everything; 0 for reading on.
 
         Args:
             now_unix_nano: the time.
             events: how many it has read since it began.
+            flooded: nearly all of them are only counted.
         """
         elapsed, read = now_unix_nano - self._since_unix_nano, events - self._events_then
         if not 0 <= elapsed < WINDOW_NANOS:
             self._last_rate = max(0.0, read * WINDOW_NANOS / elapsed)
             self._since_unix_nano, self._events_then, read = now_unix_nano, events, 0
         self.rate = max(self._last_rate, read)
-        return self._pause_seconds if LEAST_EVENTS_PER_SECOND <= self.rate <= MOST_EVENTS_PER_SECOND else 0.0
+        most = MOST_COUNTED_PER_SECOND if flooded else MOST_EVENTS_PER_SECOND
+        return self._pause_seconds if LEAST_EVENTS_PER_SECOND <= self.rate <= most else 0.0
 
 
 class ConnectionPause:

@@ -199,6 +199,23 @@ def test_a_fault_in_keeping_a_flood_is_told_and_costs_no_count(walk: Walk, monke
     assert (told.how, told.events, told.why) == ("not kept", 2, "a fault of the bridge: KeyError('unlucky')")
 
 
+@pytest.mark.parametrize(("rare", "flooded"), [(0, True), (4, False)])
+def test_readers_are_told_of_a_flood_of_which_nearly_all_is_only_counted(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch, rare: int, flooded: bool
+) -> None:
+    finish: Callable[..., None] = Pipeline._finish
+    found: list[bool] = []
+
+    def look(*args: Any) -> None:
+        found.append(walk.buffer.flooded)
+        finish(*args)
+
+    monkeypatch.setattr(Pipeline, "_finish", look)
+    events = [log(PodName="p") for _ in range(20)] + [log(PodName=f"rare {number}") for number in range(rare)]
+    walk.carry(*events, gate=FLOOD)
+    assert (found[0], found[-1]) == (flooded, False)
+
+
 def raising(fault: Exception) -> Callable[..., Any]:
     def fail(*_: object) -> None:
         raise fault

@@ -16,10 +16,10 @@ PAUSE_SECONDS = 0.025
 BEGAN = 1_700_000_000 * SECOND
 
 
-def pauses_at(rate: int, *, seconds: int = 3) -> list[float]:
+def pauses_at(rate: int, *, seconds: int = 3, flooded: bool = False) -> list[float]:
     """What a reader is told that has read everything after each of evenly spaced events; of the last second."""
     pause = ReadPause(PAUSE_SECONDS)
-    said = [pause.seconds(BEGAN + n * SECOND // rate, n + 1) for n in range(rate * seconds)]
+    said = [pause.seconds(BEGAN + n * SECOND // rate, n + 1, flooded=flooded) for n in range(rate * seconds)]
     return said[-rate:]
 
 
@@ -31,6 +31,11 @@ def test_a_reader_pauses_at_the_rates_of_a_node(rate: int) -> None:
 @pytest.mark.parametrize("rate", [1, 20, 10_000, 30_000])
 def test_it_reads_on_where_a_pause_gathers_nothing_or_every_moment_counts(rate: int) -> None:
     assert set(pauses_at(rate)) == {0.0}
+
+
+@pytest.mark.parametrize(("rate", "pause"), [(20, 0.0), (2_000, PAUSE_SECONDS), (10_000, PAUSE_SECONDS), (30_000, 0.0)])
+def test_in_a_flood_that_is_only_counted_it_pauses_at_higher_rates_too(rate: int, pause: float) -> None:
+    assert set(pauses_at(rate, flooded=True)) == {pause}
 
 
 @pytest.mark.parametrize(
