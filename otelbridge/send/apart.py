@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection
 
@@ -16,6 +17,8 @@ MAX_APART = 64
 """Leases kept apart at most, of either kind."""
 IDLE_STEPS_BELOW = 4
 """Suspects that nothing else is sent beside are tried at a sixteenth of the first backoff, then ever more rarely."""
+OTHERS_TIMES = 4
+"""A suspect was refused with a delay: so many times as long are others sent without it, as each try delays them too."""
 IDLE_TRIES = 4
 """At each of these steps: where 85 % of all answers are failures by chance, eleven in a row are nothing unusual."""
 
@@ -40,6 +43,10 @@ class Apart:
         """Tries in a row while nothing else was sent."""
         self._idle_until = 0.0
         """When nothing else is to be sent, all of these wait for this moment."""
+        self._rest_until = -math.inf
+        """No suspect is due before, whatever else is sent."""
+        self.first = False
+        """A suspect is tried once more before all others, as soon as the delay that it was told is over."""
 
     @property
     def leases(self) -> list[Lease]:
@@ -48,7 +55,29 @@ class Apart:
 
     def wait_seconds(self) -> float:
         """Until the next try while nothing else is sent."""
-        return max(0.0, self._idle_until - self._clock())
+        until = self._idle_until if self.unproven else max(self._idle_until, self._rest_until)
+        return max(0.0, until - self._clock())
+
+    @property
+    def resting(self) -> bool:
+        """Whether no suspect is to be tried yet, whatever else is sent."""
+        return self._clock() < self._rest_until
+
+    def refused_with_delay(self, lease: Lease, delay_seconds: float, *, waited: bool) -> None:
+        """Keeps a suspect that was told to wait: it is tried once more when it has; then others are, for longer.
+
+        Args:
+            lease: the suspect.
+            delay_seconds: that the endpoint asks for.
+            waited: nothing was sent for as long as it had asked for, before this try.
+        """
+        self.suspects.append(lease)
+        self.due.clear()
+        self.first = not waited
+        if waited:
+            self._rest_until = self._clock() + delay_seconds * (1 + OTHERS_TIMES)
+        else:
+            self.due.append(lease)
 
     def has_room(self, lease: Lease) -> bool:
         """Whether another suspect may be kept."""
@@ -62,11 +91,14 @@ class Apart:
 
     def call(self, *, but: Lease | None = None) -> None:
         """Others have been tried: all suspects are due, except one that is under way no more."""
+        if self.resting:
+            return
         self.due.extend(suspect for suspect in self.suspects if suspect is not but and suspect not in self.due)
 
     def taken(self, most: int, *, without: Collection[Stream] = ()) -> list[Lease]:
         """So many suspects that are due, which are no longer kept here; none of the streams left out."""
-        leases = [lease for lease in self.due if lease.stream not in without][:most]
+        leases = [lease for lease in self.due if lease.stream not in without][: 1 if self.first else most]
+        self.first = False
         for lease in leases:
             self.due.remove(lease)
             self.suspects.remove(lease)
@@ -81,7 +113,8 @@ class Apart:
             random=self._random,
         )
         self.idle_step += 1
-        self.due.extend(self.suspects)
+        if not self.resting:
+            self.due.extend(self.suspects)
         if self.due:
             return self.taken(most, without=without)
         taken = [lease for lease, _ in self.unproven if lease.stream not in without]
@@ -90,7 +123,7 @@ class Apart:
 
     def hurry(self) -> None:
         """The next try is now."""
-        self._idle_until = 0.0
+        self._idle_until, self._rest_until = 0.0, -math.inf
 
     def forget(self, leases: Collection[Lease]) -> None:
         """They are kept here no longer."""

@@ -499,15 +499,22 @@ class Suspects:
         """Puts a part of a suspect on a trial of its own."""
         self.trials.setdefault(number, _Trial())
 
-    def failed(self, number: int, *, records: int) -> FailureAction:
-        """A request failed in a way that may be its own fault."""
+    def failed(self, number: int, *, records: int, waited: bool = True) -> FailureAction:
+        """A request failed in a way that may be its own fault.
+
+        Args:
+            number: of its first batch.
+            records: how many it holds.
+            waited: it was not sent sooner than the endpoint had asked for: else it fails for that, perhaps.
+        """
         if number not in self.trials:
             self._another(passed=False)
         trial = self.trials.setdefault(number, _Trial())
-        trial.awaits_another = True
+        trial.awaits_another = waited
         if records > 1:
             return FailureAction.SPLIT if trial.alternations >= ALTERNATIONS_TO_SPLIT else FailureAction.TRY_AGAIN
-        return FailureAction.CONVICT if trial.alternations >= ALTERNATIONS_TO_CONVICT else FailureAction.TRY_AGAIN
+        guilty = waited and trial.alternations >= ALTERNATIONS_TO_CONVICT
+        return FailureAction.CONVICT if guilty else FailureAction.TRY_AGAIN
 
     def passed(self, number: int) -> None:
         """A request was accepted."""

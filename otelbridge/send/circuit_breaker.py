@@ -203,7 +203,9 @@ class CircuitBreaker:
             delay = self._hold_seconds() if isinstance(outcome, Hold) else self._retry_seconds(outcome)
             self._step += 1
             self._enter(EndpointState.HELD if held else EndpointState.DELAYED, outcome, delay)
-            self._others_may_try = suspected and (isinstance(outcome, Hold) or outcome.perhaps_its_own_fault)
+            asked = isinstance(outcome, RetryLater) and outcome.after_seconds
+            perhaps_its_own_fault = isinstance(outcome, Hold) or outcome.perhaps_its_own_fault
+            self._others_may_try = suspected and perhaps_its_own_fault and not asked
             return delay
 
     def _may_be_chance(self, outcome: RetryLater) -> bool:

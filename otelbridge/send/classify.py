@@ -512,14 +512,23 @@ def _unknown(answer: ExportLogsServiceResponse) -> Iterator[tuple[Message, int]]
 
 
 def _json_answer(body: bytes) -> ExportLogsServiceResponse | None:
-    """As in protobuf's JSON; keys that are not known are a newer OTLP's only beside those that are."""
+    """As in protobuf's JSON; keys that are not known are a newer OTLP's only beside those that are.
+
+    The answer to spans differs in the name of its count alone, and in protobuf in nothing.
+    """
     from google.protobuf import json_format  # noqa: PLC0415 - for OTLP/HTTP only
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse  # noqa: PLC0415
 
     try:
         known = not PARTIAL_SUCCESS.isdisjoint(json.loads(body))
-        return json_format.Parse(body, ExportLogsServiceResponse(), ignore_unknown_fields=known)
+        answer = json_format.Parse(body, ExportLogsServiceResponse(), ignore_unknown_fields=known)
+        spans = json_format.Parse(body, ExportTraceServiceResponse(), ignore_unknown_fields=known).partial_success
     except (ValueError, RecursionError, json_format.Error):
         return None
+    if spans.rejected_spans:
+        partial = answer.partial_success
+        partial.rejected_log_records = max(partial.rejected_log_records, spans.rejected_spans)
+    return answer
 
 
 def _status_message(body: bytes, kind: str) -> str:

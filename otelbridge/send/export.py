@@ -107,7 +107,7 @@ class Export:
             if self._apart.suspects:
                 self._unaccepted.release_too_large()
             suspects: list[Lease] = []
-            if self._apart.due and not (probing and self._context.queue.has_work()):
+            if self._apart.due and not (probing and self._context.queue.has_work() and not self._apart.first):
                 suspects = self._apart.taken(most, without=without)
             if not suspects and (lease := self._next_fresh()) is not None:
                 return [lease]
@@ -125,7 +125,7 @@ class Export:
             if not self._apart.suspects and not self._apart.unproven:
                 return False
             unpaced = any(not self._suspects.alternations(lease.batch_ids[0]) for lease in self._apart.suspects)
-            return unpaced or not self._apart.wait_seconds()
+            return (unpaced and not self._apart.resting) or not self._apart.wait_seconds()
 
     def _next_fresh(self) -> Lease | None:
         limits, context = self._size.limits(), self._context
@@ -320,9 +320,7 @@ class Export:
         round_.smaller |= self._size.failed(
             job.request_bytes, job.records, timed_out=code in TIMEOUT_CODES, at_first=firewall
         )
-        if isinstance(outcome, RetryLater) and (
-            outcome.perhaps_its_own_fault or unaccepted.may_never_pass(job, outcome)
-        ):
+        if isinstance(outcome, RetryLater) and (outcome.perhaps_its_own_fault or unaccepted.may_never_pass(job)):
             unaccepted.stumble(job, replace(outcome, perhaps_its_own_fault=True), round_)
         elif firewall and unaccepted.others_pass(job, round_):
             unaccepted.stumble(job, RetryLater(code=code, why=outcome.why, perhaps_its_own_fault=True), round_)
@@ -393,7 +391,8 @@ class Export:
                 context.backlog.begin()
                 self._unaccepted.said_of_spans = None
                 context.tell(DeliveryResumed(endpoint=self._endpoint, away_seconds=round(away_seconds, 3)))
-        failure = round_.failure or (None if round_.accepted else round_.stumbled)
+        stumbled = round_.stumbled
+        failure = round_.failure or (stumbled if stumbled and (stumbled.after_seconds or not round_.accepted) else None)
         if failure is None or round_.failed is None:
             context.breaker.unused(permit)
             return

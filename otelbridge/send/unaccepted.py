@@ -328,10 +328,10 @@ class Unaccepted:
             return round_.accepted > 0
         return job.lease.batch_ids[0] in self.suspects.trials and not round_.permit.probe
 
-    def may_never_pass(self, job: Job, outcome: RetryLater) -> bool:
+    def may_never_pass(self, job: Job) -> bool:
         """Whether it is one record, larger than all that was accepted, and may be too large, whatever is said of it."""
         lease = job.lease
-        if job.part is not None or job.records > 1 or not self.accepted_once or outcome.after_seconds is not None:
+        if job.part is not None or job.records > 1 or not self.accepted_once:
             return False
         again = lease.tries > 0 and self.size.is_unproven(job.request_bytes, job.records)
         return again or lease.batch_ids[0] in self.suspects.trials
@@ -397,15 +397,16 @@ class Unaccepted:
         """The endpoint failed, by chance or at this request: what the trial says is done."""
         lease, number = job.lease, job.lease.batch_ids[0]
         fresh = number not in self.suspects.trials
-        if not self.suspects.alternations(number):
+        if outcome.after_seconds or not self.suspects.alternations(number):
             round_.stumbled, round_.failed = outcome, lease
         if job.part is not None:
             round_.stumbles += 1
-            if round_.stumbles >= STUMBLES_TO_GIVE_UP:
+            if outcome.after_seconds or round_.stumbles >= STUMBLES_TO_GIVE_UP:
                 round_.failure = outcome
             job.part.search.failed(job.group)
             return
-        match self.suspects.failed(number, records=lease.records):
+        waited = round_.permit.probe or not outcome.after_seconds
+        match self.suspects.failed(number, records=lease.records, waited=waited):
             case FailureAction.SPLIT if parts := self._halves(lease, outcome):
                 self.suspects.dismiss(number)
                 for part in parts:
@@ -418,7 +419,10 @@ class Unaccepted:
                 self.suspects.dismiss(number)
                 self.give_back(lease, outcome)
             case _:
-                self.apart.suspects.append(lease)
+                if outcome.after_seconds:
+                    self.apart.refused_with_delay(lease, outcome.after_seconds, waited=waited)
+                else:
+                    self.apart.suspects.append(lease)
                 with self._context.counts.counting() as counts:
                     counts.retries += 1
         if fresh:

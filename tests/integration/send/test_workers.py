@@ -528,3 +528,25 @@ def test_an_endpoint_for_records_only_holds_up_none_and_is_complained_of_once(
     (held,) = [told for told in road.told if isinstance(told, DeliveryHeld)]
     assert "send.traces_endpoint" in held.why
     assert "send.traces_endpoint" in spans.status().breaker.cure
+
+
+@pytest.mark.parametrize("count", ['"rejectedSpans":"1"', '"rejectedSpans":1', '"rejected_spans":"1"'])
+def test_spans_that_a_partial_success_in_json_rejects_are_counted(
+    road: Road, endpoint: OtlpEndpoint, count: str
+) -> None:
+    key = "partial_success" if "_" in count else "partialSuccess"
+    body = f'{{"{key}":{{{count}}}}}'.encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    endpoint.answers = lambda _: Raw(answer=head + body, taken=False)
+    settings = section_from(
+        SendSettings, {"protocol": "http/protobuf", "endpoint": f"{endpoint.http_endpoint}/v1/logs", "concurrency": 1}
+    )
+    queue = QueueOfSignal(road.queue, Signal.TRACES)
+    spans = Workers(queue, open_traces_sender(settings, version="test"), settings, road.told.append)
+    road.closing.callback(spans.close)
+    road.put(batch_of("a", "b", stream=Stream.SPANS))
+    spans.start()
+    eventually(lambda: road.held() == 0)
+    assert road.total(Account.REJECTED, Stream.SPANS) == 1
+    assert road.total(Account.DELIVERED, Stream.SPANS) == 1
+    eventually(lambda: spans.status().rejected_records == 1)

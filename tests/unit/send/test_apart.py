@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otelbridge.event import Stream
 from otelbridge.queue.model import Lease, Refused
-from otelbridge.send.apart import IDLE_TRIES, MAX_APART, Apart
+from otelbridge.send.apart import IDLE_TRIES, MAX_APART, OTHERS_TIMES, Apart
 from otelbridge.send.settings import SendSettings
 
 
@@ -79,3 +79,29 @@ def test_what_is_given_back_is_forgotten() -> None:
     assert apart.leases == leases
     apart.forget(leases[1:])
     assert (apart.leases, list(apart.due)) == (leases[:1], leases[:1])
+
+
+def test_a_suspect_that_was_told_to_wait_is_tried_once_more_first_and_then_rests_while_others_are_sent() -> None:
+    clock = Clock()
+    apart, told, other = apart_with(clock), lease_of(1), lease_of(2)
+    apart.add_due([other])
+    apart.refused_with_delay(told, 2.0, waited=False)
+    first = [apart.first]
+    assert apart.taken(9) == [told]
+    apart.refused_with_delay(told, 2.0, waited=True)
+    first.append(apart.first)
+    assert first == [True, False]
+    apart.call()
+    assert apart.taken(9) == []
+    assert apart.wait_seconds() == 2.0 * (1 + OTHERS_TIMES)
+    clock.now += apart.wait_seconds()
+    apart.call()
+    assert apart.taken(9) == [other, told]
+
+
+def test_who_drains_waits_for_no_suspect() -> None:
+    apart = apart_with(Clock())
+    apart.refused_with_delay(lease_of(1), 60.0, waited=True)
+    apart.hurry()
+    assert apart.wait_seconds() == 0
+    assert apart.taken_while_idle(9) == [lease_of(1)]

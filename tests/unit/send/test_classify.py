@@ -285,6 +285,18 @@ PROTOBUF, JSON = "application/x-protobuf", "application/json"
         (JSON, b'{"partialSuccess":{"rejectedLogRecords":3,"errorMessage":""},"newer":1}', 3),
         (JSON, b'{"partialSuccess":null}', 0),
         (JSON, b'{"partial_success":{"rejected_log_records":3},"newer":1}', 3),
+        *[
+            (JSON, b'{"%b":{"%b":%b,"%b":""}}' % (partial, count, three, message), 3)
+            for partial, counts, message in (
+                (b"partialSuccess", (b"rejectedLogRecords", b"rejectedSpans"), b"errorMessage"),
+                (b"partial_success", (b"rejected_log_records", b"rejected_spans"), b"error_message"),
+            )
+            for count in counts
+            for three in (b"3", b'"3"', b"3.0", b"3e0")
+        ],
+        (JSON, b'{"partialSuccess":{"rejectedSpans":null}}', 0),
+        (JSON, b'{"partialSuccess":{"rejectedSpans":-3}}', 0),
+        (JSON, b'{"partialSuccess":{"rejectedLogRecords":"0","rejectedSpans":"3"}}', 3),
         ("application/protobuf", PARTIAL.SerializeToString() + b"\x12\x01x", 3),
     ],
 )
@@ -305,6 +317,9 @@ def test_a_yes_is_an_otlp_answer_in_either_coding(status: int, kind: str, body: 
         (JSON, b"null"),
         (JSON, b'{"partialSuccess":'),
         (JSON, b'{"partialSuccess":7}'),
+        (JSON, b'{"partialSuccess":{"rejectedSpans":"many"}}'),
+        (JSON, b'{"partialSuccess":{"rejectedLogRecords":1.5}}'),
+        (JSON, b'{"partialSuccess":{"rejectedSpans":99999999999999999999}}'),
         (JSON, b"[" * 100_000),
         (JSON, b'{"partialSuccess":' * 50_000),
         (PROTOBUF, b"\xff"),
