@@ -213,7 +213,7 @@ class Depth:
     memory_records: int
     """Of those, in memory only, because the disk does not take writes."""
     oldest_received_unix_nano: int | None
-    by_stream: Mapping[Stream, int]
+    streams: Mapping[Stream, int]
     """Records per stream."""
     dead_letters: int
     dead_letter_bytes: int

@@ -334,7 +334,7 @@ class DurableQueue:
                 bytes=counts.total_bytes(),
                 memory_records=self._state.memory.records,
                 oldest_received_unix_nano=self._state.oldest_received_unix_nano(),
-                by_stream=dict(counts.records),
+                streams=dict(counts.records),
                 dead_letters=dead_letters.dead_letters,
                 dead_letter_bytes=dead_letters.dead_letter_bytes,
                 retained_bytes=dead_letters.retained_bytes,

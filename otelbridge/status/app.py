@@ -89,9 +89,10 @@ ASSETS: Mapping[str, Asset] = {
     "/icon.svg": _read("icon.svg", "image/svg+xml"),
 }
 
-Section = Callable[[], Json]
+Section = Callable[[], object]
+"""Gives what `escape_json` takes."""
 Probe = Callable[[], ProbeResult]
-Events = Callable[[int], Json]
+Events = Callable[[int], object]
 """The latest events after the one of a number, for /events."""
 Answer = tuple[str, str, bytes]
 """Status line, content type, body."""
@@ -218,7 +219,7 @@ def _as_json(result: ProbeResult) -> Json:
     }
 
 
-def _section(section: Section) -> Json:
+def _section(section: Section) -> object:
     """A section's value; one that fails says so in its place, and the others are shown all the same."""
     try:
         return section()

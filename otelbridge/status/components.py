@@ -120,8 +120,8 @@ def _sanitized(components: Components) -> Observed:
 
 
 def _held(components: Components) -> Observed:
-    by_stream = components.queue.depth().by_stream
-    return [(records, {names.STREAM: stream.value}) for stream, records in by_stream.items()]
+    held = components.queue.depth().streams
+    return [(records, {names.STREAM: stream.value}) for stream, records in held.items()]
 
 
 def _accounts(components: Components) -> Observed:

@@ -1,7 +1,9 @@
-"""The status document, /status: its shape, and how each part of it is made from the components' own state.
+"""The status document, /status: how each part of it is made from the components' own state.
 
-Times are Unix seconds as floating-point numbers (JavaScript has no 64-bit integers), ages and delays are seconds,
-`null` is "never" or "not known". Every key of the document is optional for a reader: another version has others.
+Where a part is a state that its component declares as a dataclass, the part has that class's fields, which stand and
+are explained there. Times are Unix seconds as floating-point numbers (JavaScript has no 64-bit integers), ages and
+delays are seconds, `null` is "never" or "not known". Every key of the document is optional for a reader: another
+version has others. `now_unix_seconds` and `probes` are put in by the server itself.
 """
 
 from __future__ import annotations
@@ -9,23 +11,21 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from otelbridge import __version__
 from otelbridge.event import Gap, Stream
 from otelbridge.feed.buffer import BUFFER_FULL
-from otelbridge.feed.model import SubscriptionStatus
 from otelbridge.gate.flood import Floods
 from otelbridge.mapping.process_tree import ProcessTree
-from otelbridge.mapping.recent_events import Noted
 from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.send.workers import SendStatus
 from otelbridge.status.answers import AnswerDocument, answers
 from otelbridge.status.app import Events, Section
 from otelbridge.status.components import Components, certificates_in_use
 from otelbridge.telemetry.coverage import Report
-from otelbridge.telemetry.escape import Json, escape_json
+from otelbridge.telemetry.escape import Json
 from otelbridge.telemetry.log import Level
 from otelbridge.telemetry.telemetry import Entry
 
@@ -34,101 +34,35 @@ if TYPE_CHECKING:
 
 NANOSECONDS = 1_000_000_000
 OVERFLOWED = (Account.DROPPED, BUFFER_FULL)
+SHOWN_FLOODS = 30
+BY_REASON = frozenset({Account.DROPPED, Account.FILTERED})
+"""Accounts that are told apart by reason or rule."""
 
-
-class StreamDocument(TypedDict):
-    """One stream of a subscription."""
-
-    state: str
-    events: int
-    last_event_unix_seconds: float | None
-    error: str
-
-
-class ChangeDocument(TypedDict):
-    """A subscription entered a state."""
-
-    unix_seconds: float
-    state: str
-    why: str
-
-
-class SubscriptionDocument(TypedDict):
-    """One upstream."""
-
-    upstream: str
-    state: str
-    since_unix_seconds: float
-    blind_since_unix_seconds: float | None
-    attempts: int
-    attempts_in_a_row: int
-    next_attempt_in_seconds: float | None
-    last_error: str
-    error_class: str
-    heartbeat: str
-    """How the upstream is asked whether it lives."""
-    last_heartbeat_unix_seconds: float | None
-    nodes_seen: int
-    silent_nodes: list[str]
-    """Those of them that are silent against their habit."""
-    unheard_since_unix_seconds: float | None
-    """Since when it is connected without having heard any node."""
-    streams: dict[str, StreamDocument]
-    timeline: list[ChangeDocument]
-
-
-class BufferDocument(TypedDict):
-    """What waits between the readers and the encoder, and the account of all bytes under way."""
-
-    events: int
-    max_events: int
-    under_way_bytes: int
-    under_way_max_bytes: int
-    dropped: int
-
-
-class QueueDocument(TypedDict):
-    """What waits on disk."""
-
-    path: str
-    records: int
-    bytes: int
-    max_bytes: int
-    oldest_age_seconds: float | None
-    degraded: bool
-    memory_records: int
-    dead_letters: int
-    streams: dict[str, int]
-
-
-class DeliveryDocument(TypedDict):
-    """One endpoint."""
-
-    endpoint: str
-    state: str
-    since_unix_seconds: float
-    requests: int
-    records: int
-    rejected: int
-    delay_seconds: float
-    last_accepted_unix_seconds: float | None
-    code: str
-    why: str
-    cure: str
+Document = dict[str, Any]
+"""What `escape_json` takes: texts, numbers, None, and lists and mappings of them."""
 
 
 class AccountsDocument(TypedDict):
-    """One stream's side of the ledger."""
+    """One stream's side of the ledger: records."""
 
     received: int
     delivered: int
     rejected: int
     dropped: dict[str, int]
+    """By reason."""
     filtered: dict[str, int]
+    """By rule."""
     summarised: int
     doubled: int
     held: int
     residue: int
+
+
+class LedgerDocument(TypedDict):
+    """The ledger."""
+
+    balanced: bool
+    streams: dict[str, AccountsDocument]
 
 
 class CoverageDocument(TypedDict):
@@ -141,227 +75,56 @@ class CoverageDocument(TypedDict):
     usual_seconds: float | None
 
 
-class RoadDocument(TypedDict):
-    """What one of several roads to the same events has lost."""
-
-    upstream: str
-    compared: int
-    """Events that another road has brought while this one was watched."""
-    missed: int
-    unknown: int
-    """Events that others have brought while it was blind, or its ids had to be shed."""
-    nodes: dict[str, int]
-    """Those that it has missed events of, and how many."""
-    never_brought: list[str]
-    """Nodes that only other roads bring events of."""
-
-
-class RoadsDocument(TypedDict):
-    """The roads."""
-
-    waiting: int
-    """Ids that not all roads have brought as often."""
-    shed: int
-    roads: list[RoadDocument]
-
-
-class FloodDocument(TypedDict):
-    """One kind of event that is being counted instead of sent."""
-
-    kind: str
-    events: int
-    """In the window that is open."""
-    first_unix_seconds: float
-
-
-class ProcessTracesDocument(TypedDict):
-    """Processes as spans. Counts are since the start; every span's end is estimated."""
-
-    processes: int
-    """That are no spans yet."""
-    remembered: int
-    """Whose span was made, and that may still be parents."""
-    spans: int
-    orphans: int
-    """Spans whose parent nobody has named."""
-    early: int
-    """Spans made before their process was quiet: the bound was reached."""
-
-
-class LedgerDocument(TypedDict):
-    """The ledger."""
-
-    balanced: bool
-    streams: dict[str, AccountsDocument]
-
-
-class GapDocument(TypedDict):
-    """A gap that is over."""
-
-    stream: str
-    upstream: str
-    cause: str
-    suspected: bool
-    node: str
-    started_unix_seconds: float
-    ended_unix_seconds: float
-    attempts: int
-    lost_records: int | None
-    estimated_records: int | None
-    covered_by: str
-    """Another road to the same events that was watched all the time."""
-    detail: str
-
-
-class EntryDocument(TypedDict):
-    """A log line."""
-
-    unix_seconds: float
-    level: str
-    event: str
-    sentence: str
-    fields: Json
-    more: int
-
-
-class CertificateDocument(TypedDict):
-    """A certificate in use."""
-
-    server: str
-    use: str
-    expires_unix_seconds: float
-
-
-class EventDocument(TypedDict):
-    """One of the latest events, where the operator asked for them."""
-
-    number: int  # in the order of arrival, from 1 on in each life of the bridge
-    unix_seconds: float
-    stream: str
-    text: str
-
-
-class StatusDocument(TypedDict, total=False):
-    """Everything. `now_unix_seconds` and `probes` are put in by the server itself."""
-
-    now_unix_seconds: float
-    answers: list[AnswerDocument]
-    """Am I seeing, is it arriving, was anything missed: worst first."""
-    version: str
-    instance: str
-    node: str
-    pod: str
-    """Where the manifests say so; empty elsewhere."""
-    runbook_url: str
-    started_unix_seconds: float
-    state: str
-    """`starting`, `running`, `draining` or `stopped`."""
-    subscriptions: list[SubscriptionDocument]
-    buffer: BufferDocument
-    queue: QueueDocument
-    delivery: list[DeliveryDocument]
-    ledger: LedgerDocument
-    roads: RoadsDocument
-    """Not there unless `feed.roads` says so."""
-    coverage: list[CoverageDocument]
-    """Not there unless `telemetry.coverage` says so."""
-    floods: list[FloodDocument] | None
-    """Those with most events; `null` unless `gate.flood` says so, which may change."""
-    process_traces: ProcessTracesDocument | None
-    """`null` unless `mapping.process_traces` says so, which may change."""
-    gaps: list[GapDocument]
-    history: list[EntryDocument]
-    certificates: list[CertificateDocument]
-    settings: Mapping[str, Json]
-    """As the operator wrote them, secrets hidden."""
-    events: list[EventDocument]
-    """Not there unless `status.show_events` says so."""
-    probes: Mapping[str, Json]
-
-
 def seconds(unix_nano: int | None) -> float | None:
     """Nanoseconds as seconds; 0 and None are "never"."""
     return unix_nano / NANOSECONDS if unix_nano else None
 
 
-def gap_document(gap: Gap) -> GapDocument:
-    """A gap as the page shows it."""
-    return {
-        "stream": gap.stream_name,
-        "upstream": gap.upstream,
-        "cause": gap.cause.value,
-        "suspected": gap.suspected,
-        "node": gap.node,
-        "started_unix_seconds": gap.started_unix_nano / NANOSECONDS,
-        "ended_unix_seconds": gap.ended_unix_nano / NANOSECONDS,
-        "attempts": gap.attempts,
-        "lost_records": gap.lost_records,
-        "estimated_records": gap.estimated_records,
-        "covered_by": gap.covered_by,
-        "detail": gap.detail,
-    }
+def shown(state: Any) -> Any:
+    """A dataclass as a document of its fields, nested ones too; `x_unix_nano` becomes `x_unix_seconds`."""
+    match state:
+        case Mapping():
+            return {str(key): shown(inner) for key, inner in state.items()}
+        case list() | tuple():
+            return [shown(inner) for inner in state]
+        case _ if not is_dataclass(state):
+            return state
+    document = {}
+    for name in (field.name for field in fields(state)):
+        value = getattr(state, name)
+        if name.endswith("unix_nano"):
+            document[f"{name.removesuffix('nano')}seconds"] = seconds(value)
+        else:
+            document[name] = shown(value)
+    return document
 
 
-def entry_document(entry: Entry) -> EntryDocument:
-    """A log line as the page shows it."""
+def gap_document(gap: Gap) -> Document:
+    """A gap that is over, and its stream's name, or `all`."""
+    return {**shown(gap), "stream": gap.stream_name}
+
+
+def entry_document(entry: Entry) -> Document:
+    """A log line, and for how many more of the same reason it stands."""
+    line = entry.line
     return {
-        "unix_seconds": entry.unix_nano / NANOSECONDS,
-        "level": Level(entry.line.level).name.lower(),
-        "event": entry.line.event,
-        "sentence": entry.line.sentence,
-        "fields": escape_json(entry.line.fields),
+        "unix_seconds": seconds(entry.unix_nano),
+        "level": Level(line.level).name.lower(),
+        "event": line.event,
+        "sentence": line.sentence,
+        "fields": line.fields,
         "more": entry.more,
     }
 
 
-def subscription_document(status: SubscriptionStatus) -> SubscriptionDocument:
-    """A subscription as the page shows it."""
+def delivery_document(status: SendStatus) -> Document:
+    """The endpoint: the circuit breaker's state, and what was sent."""
     return {
-        "upstream": status.upstream,
-        "state": status.state.value,
-        "since_unix_seconds": status.since_unix_nano / NANOSECONDS,
-        "blind_since_unix_seconds": seconds(status.blind_since_unix_nano),
-        "attempts": status.attempts,
-        "attempts_in_a_row": status.attempts_in_a_row,
-        "next_attempt_in_seconds": status.next_attempt_in_seconds,
-        "last_error": status.last_error,
-        "error_class": status.error_class,
-        "heartbeat": status.heartbeat_method,
-        "last_heartbeat_unix_seconds": seconds(status.last_heartbeat_unix_nano),
-        "nodes_seen": status.nodes_seen,
-        "silent_nodes": list(status.silent_nodes),
-        "unheard_since_unix_seconds": seconds(status.unheard_since_unix_nano),
-        "streams": {
-            name.value: {
-                "state": stream.state.value,
-                "events": stream.events,
-                "last_event_unix_seconds": seconds(stream.last_event_unix_nano),
-                "error": stream.error,
-            }
-            for name, stream in status.streams.items()
-        },
-        "timeline": [
-            {"unix_seconds": change.unix_nano / NANOSECONDS, "state": change.state, "why": change.why}
-            for change in status.timeline
-        ],
-    }
-
-
-def delivery_document(status: SendStatus) -> DeliveryDocument:
-    """The endpoint as the page shows it."""
-    breaker = status.breaker
-    return {
+        **shown(status.breaker),
         "endpoint": status.endpoint,
-        "state": breaker.state.value,
-        "since_unix_seconds": breaker.since_unix_nano / NANOSECONDS,
         "requests": status.requests,
         "records": status.delivered_records,
         "rejected": status.rejected_records + status.dead_letter_records,
-        "delay_seconds": breaker.delay_seconds,
-        "last_accepted_unix_seconds": seconds(breaker.last_accepted_unix_nano),
-        "code": breaker.code,
-        "why": breaker.why,
-        "cure": breaker.cure,
     }
 
 
@@ -375,37 +138,15 @@ def ledger_document(
         held: records in the bridge's hands.
         residue: from `Ledger.residue`.
     """
-    streams: dict[str, AccountsDocument] = {
-        stream.value: {
-            "received": 0,
-            "delivered": 0,
-            "rejected": 0,
-            "dropped": {},
-            "filtered": {},
-            "summarised": 0,
-            "doubled": 0,
-            "held": held.get(stream, 0),
-            "residue": residue.get(stream, 0),
-        }
-        for stream in Stream
-    }
+    streams: dict[str, Any] = {}
+    for stream in Stream:
+        accounts: Document = {account.value: {} if account in BY_REASON else 0 for account in Account}
+        streams[stream.value] = {**accounts, "held": held.get(stream, 0), "residue": residue.get(stream, 0)}
     for stream, account, reason, records in postings:
-        accounts = streams[stream.value]
-        match account:
-            case Account.RECEIVED:
-                accounts["received"] += records
-            case Account.DELIVERED:
-                accounts["delivered"] += records
-            case Account.REJECTED:
-                accounts["rejected"] += records
-            case Account.DROPPED:
-                accounts["dropped"][reason] = accounts["dropped"].get(reason, 0) + records
-            case Account.FILTERED:
-                accounts["filtered"][reason] = accounts["filtered"].get(reason, 0) + records
-            case Account.SUMMARISED:
-                accounts["summarised"] += records
-            case Account.DOUBLED:
-                accounts["doubled"] += records
+        sums, key = streams[stream.value], account.value
+        if account in BY_REASON:
+            sums, key = sums[key], reason
+        sums[key] = sums.get(key, 0) + records
     return {"balanced": not any(residue.values()), "streams": streams}
 
 
@@ -427,40 +168,49 @@ def sections(components: Components, *, settings: Callable[[], Json], life: Life
 
     Args:
         components: the bridge's.
-        settings: gives those in force, secrets hidden.
+        settings: gives those in force, as the operator wrote them, secrets hidden.
         life: which one it is.
     """
-    made: Mapping[str, Callable[[], object]] = {
-        "answers": lambda: _answers(components, life),
+    c = components
+    made: dict[str, Section] = {
+        "answers": lambda: _answers(c, life),
         "version": lambda: __version__,
         "instance": lambda: life.instance_id,
         "node": lambda: life.node,
         "pod": lambda: life.pod,
         "runbook_url": lambda: life.runbook_url,
-        "started_unix_seconds": lambda: life.started_unix_nano / NANOSECONDS,
+        "started_unix_seconds": lambda: seconds(life.started_unix_nano),
         "state": lambda: life.phase,
-        "subscriptions": lambda: _subscriptions(components),
-        "buffer": lambda: _buffer(components),
-        "queue": lambda: _queue(components),
-        "delivery": lambda: _delivery(components),
-        "ledger": lambda: _ledger(components),
-        "floods": lambda: floods_document(components.pipeline.floods),
-        "process_traces": lambda: _process_traces(components),
-        "gaps": lambda: [gap_document(gap) for gap in components.telemetry.history.gaps()],
-        "history": lambda: [entry_document(entry) for entry in components.telemetry.history.entries()],
-        "certificates": lambda: _certificates(components),
+        "subscriptions": lambda: shown(c.feed.subscriptions()),
+        "buffer": lambda: _buffer(c),
+        "queue": lambda: _queue(c),
+        "delivery": lambda: [delivery_document(c.workers.status())],
+        "ledger": lambda: _ledger(c),
+        "floods": lambda: floods_document(c.pipeline.floods),
+        "process_traces": lambda: process_traces_document(p.tree) if (p := c.mapper.processes) is not None else None,
+        "gaps": lambda: [gap_document(gap) for gap in c.telemetry.history.gaps()],
+        "history": lambda: [entry_document(entry) for entry in c.telemetry.history.entries()],
+        "certificates": lambda: [
+            {"server": server, "use": use, "expires_unix_seconds": expires}
+            for server, use, expires in certificates_in_use(c)
+        ],
         "settings": settings,
     }
-    if components.coverage is not None:
-        coverage = components.coverage
-        made = {**made, "coverage": lambda: coverage_document(coverage.reports(time.time()))}
-    if components.roads is not None:
-        roads = components.roads
-        made = {**made, "roads": lambda: roads_document(roads)}
-    if components.recent_events is not None:
-        latest = components.recent_events
-        made = {**made, "events": lambda: [event_document(noted) for noted in latest.after(0)]}
-    return cast("Mapping[str, Section]", made)  # typed dictionaries are JSON, which the type checker cannot see
+    if (coverage := c.coverage) is not None:
+        made["coverage"] = lambda: coverage_document(coverage.reports(time.time()))
+    if (roads := c.roads) is not None:
+        made["roads"] = lambda: roads_document(roads)
+    if (latest := c.recent_events) is not None:
+        made["events"] = lambda: [
+            {
+                "number": noted.number,
+                "unix_seconds": seconds(noted.received_unix_nano),
+                "stream": noted.stream.value,
+                "text": noted.text(),
+            }
+            for noted in latest.after(0)
+        ]
+    return made
 
 
 def coverage_document(reports: Iterable[Report]) -> list[CoverageDocument]:
@@ -477,11 +227,11 @@ def coverage_document(reports: Iterable[Report]) -> list[CoverageDocument]:
     ]
 
 
-def roads_document(roads: Roads) -> RoadsDocument:
-    """What each road has lost."""
+def roads_document(roads: Roads) -> Document:
+    """What each of several roads to the same events has lost; the figures are those of `Loss`, all nodes together."""
     losses = roads.losses.copy()
 
-    def road(upstream: str) -> RoadDocument:
+    def road(upstream: str) -> Document:
         mine = {node: loss for (of, node), loss in losses.items() if of == upstream}
         return {
             "upstream": upstream,
@@ -495,22 +245,19 @@ def roads_document(roads: Roads) -> RoadsDocument:
     return {"waiting": roads.waiting, "shed": roads.shed, "roads": [road(upstream) for upstream in roads.upstreams]}
 
 
-SHOWN_FLOODS = 30
-
-
-def floods_document(floods: Floods) -> list[FloodDocument] | None:
-    """What is being counted instead of sent, most events first."""
+def floods_document(floods: Floods) -> list[Document] | None:
+    """Kinds of events that are being counted instead of sent, those with most events first; None while none may be."""
     if not floods.on:
         return None
     counted = [(flow.total, flow.first, str(kind)) for kind, flow in floods.windows.copy().items() if flow.total]
     return [
-        {"kind": kind, "events": events, "first_unix_seconds": first / NANOSECONDS}
+        {"kind": kind, "events": events, "first_unix_seconds": seconds(first)}
         for events, first, kind in sorted(counted, reverse=True)[:SHOWN_FLOODS]
     ]
 
 
-def process_traces_document(tree: ProcessTree[Any]) -> ProcessTracesDocument:
-    """What is known of processes."""
+def process_traces_document(tree: ProcessTree[Any]) -> dict[str, int]:
+    """Processes as spans: how many wait to become one, are remembered as parents, and were made since the start."""
     return {
         "processes": len(tree),
         "remembered": tree.remembered(),
@@ -521,35 +268,27 @@ def process_traces_document(tree: ProcessTree[Any]) -> ProcessTracesDocument:
 
 
 def events_after(components: Components) -> Events | None:
-    """What /events answers from; None when the operator does not want events to be seen."""
+    """What /events answers from: events as KubeArmor would have sent them, had they been redacted there.
+
+    None when the operator does not want events to be seen.
+    """
     latest = components.recent_events
     if latest is None:
         return None
 
-    def answer(number: int) -> Json:
-        return {"latest": latest.count, "events": [encoded_event(noted) for noted in latest.after(number)]}
+    def answer(number: int) -> Document:
+        events = [
+            {
+                "number": noted.number,
+                "stream": noted.stream.value,
+                "event": base64.b64encode(noted.event).decode("ascii"),
+                "parses": noted.parses,
+            }
+            for noted in latest.after(number)
+        ]
+        return {"latest": latest.count, "events": events}
 
     return answer
-
-
-def event_document(noted: Noted) -> EventDocument:
-    """An event as the page shows it."""
-    return {
-        "number": noted.number,
-        "unix_seconds": noted.received_unix_nano / NANOSECONDS,
-        "stream": noted.stream.value,
-        "text": noted.text(),
-    }
-
-
-def encoded_event(noted: Noted) -> Json:
-    """An event as /events hands it on: as KubeArmor would have sent it, had it been redacted there."""
-    event = base64.b64encode(noted.event).decode("ascii")
-    return {"number": noted.number, "stream": noted.stream.value, "event": event, "parses": noted.parses}
-
-
-def _subscriptions(components: Components) -> list[SubscriptionDocument]:
-    return [subscription_document(status) for status in components.feed.subscriptions()]
 
 
 def _answers(components: Components, life: Life) -> list[AnswerDocument]:
@@ -568,7 +307,7 @@ def _answers(components: Components, life: Life) -> list[AnswerDocument]:
     )
 
 
-def _buffer(components: Components) -> BufferDocument:
+def _buffer(components: Components) -> Document:
     buffer = components.buffer
     dropped = [p.records for p in components.queue.ledger().postings() if (p.account, p.reason) == OVERFLOWED]
     return {
@@ -580,38 +319,17 @@ def _buffer(components: Components) -> BufferDocument:
     }
 
 
-def _queue(components: Components) -> QueueDocument:
+def _queue(components: Components) -> Document:
     depth = components.queue.depth()
     oldest = depth.oldest_received_unix_nano
     return {
+        **shown(depth),
         "path": str(components.queue.path),
-        "records": depth.records,
-        "bytes": depth.bytes,
         "max_bytes": components.queue_max_bytes,
         "oldest_age_seconds": None if oldest is None else max(0.0, (time.time_ns() - oldest) / NANOSECONDS),
-        "degraded": depth.degraded,
-        "memory_records": depth.memory_records,
-        "dead_letters": depth.dead_letters,
-        "streams": {stream.value: records for stream, records in depth.by_stream.items()},
     }
-
-
-def _delivery(components: Components) -> list[DeliveryDocument]:
-    return [delivery_document(components.workers.status())]
-
-
-def _process_traces(components: Components) -> ProcessTracesDocument | None:
-    processes = components.mapper.processes
-    return process_traces_document(processes.tree) if processes is not None else None
 
 
 def _ledger(components: Components) -> LedgerDocument:
     ledger, held = components.queue.balance()
     return ledger_document(ledger.postings(), held=held, residue=ledger.residue(held))
-
-
-def _certificates(components: Components) -> list[CertificateDocument]:
-    return [
-        {"server": server, "use": use, "expires_unix_seconds": expires}
-        for server, use, expires in certificates_in_use(components)
-    ]

@@ -52,7 +52,7 @@ class Scene:
     roads: Roads | None = None
     floods: Floods | None = None
     tree: ProcessTree[None] | None = None
-    events: list[d.EventDocument] = field(default_factory=list)
+    events: list[d.Document] = field(default_factory=list)
     timeline: list[StateChange] = field(default_factory=list)
     pulse: Pulse = field(default_factory=lambda: Pulse("reader alerts"))
     started: float = field(default_factory=time.time)
@@ -195,7 +195,7 @@ class Scene:
             bytes=self.held * 450 + 4096,
             memory_records=0,
             oldest_received_unix_nano=time.time_ns() - 42 * SECOND if self.held else None,
-            by_stream={Stream.LOGS: self.held},
+            streams={Stream.LOGS: self.held},
             dead_letters=0,
             dead_letter_bytes=0,
             retained_bytes=0,
@@ -207,7 +207,7 @@ class Scene:
         history = self.telemetry.history
         held = {Stream.LOGS: self.held}
 
-        def queue() -> d.QueueDocument:
+        def queue() -> d.Document:
             depth = self.depth()
             return {
                 "path": "/var/lib/otelbridge/queue.db",
@@ -230,7 +230,7 @@ class Scene:
             "instance": lambda: "3f0c1a52",
             "started_unix_seconds": lambda: self.started,
             "state": lambda: "running",
-            "subscriptions": lambda: [d.subscription_document(self.subscription())],
+            "subscriptions": lambda: d.shown([self.subscription()]),
             "buffer": lambda: {"events": 0, "bytes": 0, "max_events": 100_000, "max_bytes": 1 << 26, "dropped": 0},
             "queue": queue,
             "delivery": lambda: [d.delivery_document(self.send())],

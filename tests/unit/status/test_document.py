@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 
 from otelbridge.event import EventKind, RawEvent, Stream
+from otelbridge.feed.model import StateChange, SubscriptionState
 from otelbridge.gate.flood import Floods
 from otelbridge.gate.settings import FloodSettings
 from otelbridge.mapping import process_tree
 from otelbridge.mapping.process_tree import Place, ProcessTree, Program, Sighting
 from otelbridge.queue.checkpoint import Account, Ledger, Posting
-from otelbridge.status.document import floods_document, ledger_document, process_traces_document, seconds
+from otelbridge.status.document import floods_document, ledger_document, process_traces_document, seconds, shown
 
 
 def flooded() -> Floods:
@@ -65,10 +66,10 @@ def test_the_ledger_is_shown_stream_by_stream_with_its_reasons() -> None:
     )
     held = {Stream.LOGS: 1}
 
-    shown = ledger_document(ledger.postings(), held=held, residue=ledger.residue(held))
+    document = ledger_document(ledger.postings(), held=held, residue=ledger.residue(held))
 
-    assert shown["balanced"]
-    assert shown["streams"]["logs"] == {
+    assert document["balanced"]
+    assert document["streams"]["logs"] == {
         "received": 18,
         "delivered": 4,
         "rejected": 1,
@@ -79,16 +80,21 @@ def test_the_ledger_is_shown_stream_by_stream_with_its_reasons() -> None:
         "held": 1,
         "residue": 0,
     }
-    assert set(shown["streams"]) == {stream.value for stream in Stream}
+    assert set(document["streams"]) == {stream.value for stream in Stream}
 
 
 def test_a_missing_record_is_seen() -> None:
     ledger = Ledger([Posting(Stream.ALERTS, Account.RECEIVED, "", 1)])
 
-    shown = ledger_document(ledger.postings(), held={}, residue=ledger.residue({}))
+    document = ledger_document(ledger.postings(), held={}, residue=ledger.residue({}))
 
-    assert not shown["balanced"]
-    assert shown["streams"]["alerts"]["residue"] == 1
+    assert not document["balanced"]
+    assert document["streams"]["alerts"]["residue"] == 1
+
+
+def test_a_state_is_shown_by_its_fields_with_times_in_seconds() -> None:
+    change = StateChange(1_500_000_000, SubscriptionState.WATCHING, "")
+    assert shown({Stream.LOGS: [change]}) == {"logs": [{"unix_seconds": 1.5, "state": "watching", "why": ""}]}
 
 
 def test_never_has_no_time() -> None:

@@ -71,7 +71,7 @@ def _depth(size: int) -> Depth:
         bytes=size,
         memory_records=0,
         oldest_received_unix_nano=None,
-        by_stream={},
+        streams={},
         dead_letters=0,
         dead_letter_bytes=0,
         retained_bytes=0,

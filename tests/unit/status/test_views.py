@@ -15,7 +15,7 @@ from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, 
 from otelbridge.queue.model import Depth
 from otelbridge.status.answers import missed, seeing
 from otelbridge.status.components import OBSERVED, Components
-from otelbridge.status.document import subscription_document
+from otelbridge.status.document import shown
 from otelbridge.status.probes import readyz
 
 SECOND = 1_000_000_000
@@ -74,7 +74,7 @@ EMPTY = Depth(
     bytes=0,
     memory_records=0,
     oldest_received_unix_nano=None,
-    by_stream={},
+    streams={},
     dead_letters=0,
     dead_letter_bytes=0,
     retained_bytes=0,
@@ -116,7 +116,7 @@ def test_whatever_state_the_streams_are_in_all_views_agree(
     assert [a["kubearmor.stream"] for value, a in seen["otelbridge.source.stream.active"] if not value] == blind
     assert [a["otelbridge.state"] for value, a in seen["otelbridge.source.state"] if value] == [state.value]
 
-    document = subscription_document(status)
+    document = shown(status)
     assert (document["blind_since_unix_seconds"] is not None) is bool(blind)
     assert {name: one["state"] for name, one in document["streams"].items()} == dict(zip(STREAMS, streams, strict=True))
 
@@ -151,7 +151,7 @@ def test_a_connection_on_which_no_node_has_been_heard_is_said_in_every_view() ->
     status = subscription(SubscriptionState.WATCHING, StreamState.WATCHING, StreamState.WATCHING, now=now, **quiet)
 
     assert metrics(status)["otelbridge.source.unheard.time"][0][0] >= BLIND_SECONDS
-    assert subscription_document(status)["unheard_since_unix_seconds"] is not None
+    assert shown(status)["unheard_since_unix_seconds"] is not None
     answer = seeing([status])
     assert (answer["mood"], answer["word"]) == ("warn", "no node heard")
     probe = readyz([status], EMPTY, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
