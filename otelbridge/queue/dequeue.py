@@ -207,6 +207,8 @@ class Dequeue:
         self._state = state
         self._dead_letters = dead_letters
         self.linger = Linger(linger)
+        self.left_out: set[Stream] = set()
+        """Streams of which nothing is due for now."""
         self._arrivals: deque[tuple[int, int]] = deque()
         """Moments, and the first sequence that arrived from then on."""
 
@@ -223,7 +225,7 @@ class Dequeue:
         """When something of a signal that is free is due (monotonic); infinity when, by the counts, all is leased."""
         due, streams = math.inf, STREAMS_OF[signal]
         for stream in self._state.free_streams():
-            if stream in streams:
+            if stream in streams and stream not in self.left_out:
                 due = min(due, self.linger.due_at(stream))
         return due
 
@@ -232,7 +234,7 @@ class Dequeue:
     def lease(self, *, max_bytes: int, max_records: int, without: Collection[Stream] = ()) -> Lease | None:
         """The next lease; None when nothing is due but for the streams left out, or nothing can be read."""
         now = time.monotonic()
-        left_out = {*without, *(stream for stream in Stream if self.linger.due_at(stream) > now)}
+        left_out = {*without, *self.left_out, *(stream for stream in Stream if self.linger.due_at(stream) > now)}
         lease = self._next(max_bytes, max_records, left_out)
         if lease is not None:
             rest = lease.stream in self._state.free_streams()

@@ -240,18 +240,27 @@ class DurableQueue:
         in_memory = state.memory.bytes + size - self._settings.memory_max_bytes
         return max(excess, in_memory), in_memory > 0
 
-    def take(
-        self, *, max_bytes: int, max_records: int, without: Collection[Stream] = (), signal: Signal = Signal.LOGS
-    ) -> Lease | None:
+    def take(self, *, max_bytes: int, max_records: int, signal: Signal = Signal.LOGS) -> Lease | None:
         """Leases the next batches of one stream of a signal, joined; None when nothing is free but what is left out.
 
         A batch larger than the limits is leased alone. A lease is out until it is settled, replaced or dead-lettered.
         """
         with self._changing:
             others = [stream for stream, facts in STREAMS.items() if facts.signal is not signal]
-            lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records, without=(*without, *others))
+            lease = self._dequeue.lease(max_bytes=max_bytes, max_records=max_records, without=others)
             self._work_signals[signal].taken(anything=lease is not None)
             return lease
+
+    def leave_out(self, streams: Collection[Stream]) -> None:
+        """Nothing of these is free to be taken, whatever comes, until they are let in."""
+        with self._lock:
+            self._dequeue.left_out.update(streams)
+
+    def let_in(self, streams: Collection[Stream]) -> None:
+        """Ends `leave_out` for some streams."""
+        with self._lock:
+            self._dequeue.left_out.difference_update(streams)
+            self._notify()
 
     def change_linger(self, limits: LingerLimits) -> None:
         """Lets requests wait by these limits from now on."""
@@ -469,6 +478,7 @@ class QueueOfSignal:
         self._signal = signal
         self._queue = queue
         self.wake, self.lift_linger = queue.wake, queue.lift_linger
+        self.leave_out, self.let_in = queue.leave_out, queue.let_in
         self.settle, self.dead_letter, self.replace = queue.settle, queue.dead_letter, queue.replace
         self.has_work = partial(queue.has_work, signal)
         self.wait_for_work = partial(queue.wait_for_work, signal=signal)

@@ -53,6 +53,10 @@ class Apart:
         """All of them."""
         return [*self.suspects, *(lease for lease, _ in self.unproven)]
 
+    def has_any(self, *, without: Collection[Stream]) -> bool:
+        """Whether anything is kept, but of the streams left out."""
+        return any(lease.stream not in without for lease in self.leases)
+
     def wait_seconds(self) -> float:
         """Until the next try while nothing else is sent."""
         until = self._idle_until if self.unproven else max(self._idle_until, self._rest_until)

@@ -60,7 +60,8 @@ class Export:
         self._unaccepted = Unaccepted(context, parallel=self._parallel)
         self._size, self._apart = self._unaccepted.size, self._unaccepted.apart
         self._suspects, self._sources = self._unaccepted.suspects, self._unaccepted.sources
-        self._streams_out: list[Stream] = []
+        self._streams_out: set[Stream] = set()
+        """Where records are to arrive in order, the streams of which a request is under way."""
         self._pool: ThreadPoolExecutor | None = None
 
     # --- taking ---
@@ -87,7 +88,7 @@ class Export:
     def wait_for_work(self, timeout_seconds: float) -> None:
         """Waits until there may be something to send."""
         with self._lock:
-            if self._apart.suspects or self._apart.unproven:
+            if self._apart.has_any(without=self._streams_out):
                 timeout_seconds = min(timeout_seconds, self._apart.wait_seconds())
         self._context.queue.wait_for_work(timeout_seconds)
 
@@ -119,29 +120,30 @@ class Export:
 
     def _suspects_are_due(self) -> bool:
         with self._lock:
-            if self._apart.due:
+            apart, out = self._apart, self._streams_out
+            if any(lease.stream not in out for lease in apart.due):
                 return True
             # Whatever failed while nothing else passed is paced by the circuit breaker.
-            if not self._apart.suspects and not self._apart.unproven:
+            if not apart.has_any(without=out):
                 return False
-            unpaced = any(not self._suspects.alternations(lease.batch_ids[0]) for lease in self._apart.suspects)
-            return (unpaced and not self._apart.resting) or not self._apart.wait_seconds()
+            suspects = [lease for lease in apart.suspects if lease.stream not in out]
+            unpaced = any(not self._suspects.alternations(lease.batch_ids[0]) for lease in suspects)
+            return (unpaced and not apart.resting) or not apart.wait_seconds()
 
     def _next_fresh(self) -> Lease | None:
         limits, context = self._size.limits(), self._context
         if self._sources.tallies:  # it will be sent in groups
             limits = Limits(self._full.max_bytes, min(self._full.max_records, SEARCH_RECORDS))
         records = context.backlog.max_records(limits.max_records)
-        without = tuple(self._streams_out)
         if self._unaccepted.single_batches:
             self._unaccepted.single_batches -= 1
-            return context.queue.take(max_bytes=1, max_records=1, without=without)
-        lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records, without=without)
+            return context.queue.take(max_bytes=1, max_records=1)
+        lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records)
         if lease is None:
             return None
         try:
             if self._is_cut(lease):
-                lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records, without=without)
+                lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records)
             if lease is not None:
                 context.backlog.charge(lease.records, lease.oldest_received_unix_nano)
         except BaseException as fault:
@@ -166,8 +168,10 @@ class Export:
         try:
             with self._lock:  # also around the streams: no other worker may take of one in between
                 leases = self._take(probing=permit.probe)
-                streams = [lease.stream for lease in leases] if self._context.settings.ordered else []
-                self._streams_out.extend(streams)
+                streams = {lease.stream for lease in leases} if self._context.settings.ordered else set()
+                if streams:
+                    self._streams_out |= streams
+                    self._context.queue.leave_out(streams)
         except BaseException:
             self._context.breaker.unused(permit)
             raise
@@ -198,9 +202,10 @@ class Export:
             self._context.breaker.unused(permit)
             raise
         finally:
-            with self._lock:
-                for stream in streams:
-                    self._streams_out.remove(stream)
+            if streams:
+                with self._lock:
+                    self._streams_out -= streams
+                    self._context.queue.let_in(streams)
         return round_.pause_seconds
 
     def give_back_all(self) -> None:

@@ -179,10 +179,15 @@ def test_a_stream_that_is_left_out_is_not_lent(tmp_path: Path) -> None:
     queue = open_queue(tmp_path)
     put(queue, Stream.LOGS, [1])
     put(queue, Stream.ALERTS, [2])
-    lease = queue.take(max_bytes=1000, max_records=10, without={Stream.LOGS})
+    queue.leave_out({Stream.LOGS})
+    lease = queue.take(max_bytes=1000, max_records=10)
     assert lease is not None
     assert lease.stream is Stream.ALERTS
-    assert queue.take(max_bytes=1000, max_records=10, without=set(Stream)) is None
+    assert queue.take(max_bytes=1000, max_records=10) is None
+    assert not queue.has_work()
+    queue.let_in({Stream.LOGS})
+    assert queue.has_work()
+    assert queue.take(max_bytes=1000, max_records=10) is not None
     queue.settle(lease, LATER)
     queue.close()
 

@@ -506,6 +506,26 @@ def test_ordered_keeps_one_request_in_flight_per_stream_and_the_records_in_their
         assert [body for body in bodies if body.startswith(stream)] == [f"{stream}{n:02}" for n in range(60)]
 
 
+def test_ordered_sends_a_backlog_of_one_stream_without_a_pause(road: Road, endpoint: OtlpEndpoint) -> None:
+    for n in range(100):
+        road.put(batch_of(f"alert{n:02}"))
+    road.start(endpoint, ordered=True, concurrency=4, max_request_records=1)
+    eventually(lambda: road.held() == 0, within_seconds=10)
+    assert bodies_of(endpoint.log_records()) == [f"alert{n:02}" for n in range(100)]
+
+
+def test_workers_rest_while_the_stream_they_would_send_of_is_under_way(road: Road, endpoint: OtlpEndpoint) -> None:
+    endpoint.answers = in_turn([Hang(seconds=2)])
+    for n in range(3):
+        road.put(batch_of(f"alert{n}"))
+    workers = road.start(endpoint, ordered=True, concurrency=4, max_request_records=1)
+    eventually(lambda: workers.status().in_flight)
+    before = time.process_time()
+    eventually(lambda: workers.status().accepted_requests, within_seconds=5)
+    assert time.process_time() - before < 0.5
+    eventually(lambda: road.held() == 0)
+
+
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_an_endpoint_for_records_only_holds_up_none_and_is_complained_of_once(
     road: Road, endpoint: OtlpEndpoint, protocol: str

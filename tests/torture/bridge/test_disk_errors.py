@@ -11,6 +11,7 @@ import pytest
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.acceptance.seeds import fresh_seed, rounds
+from tests.acceptance.size_limit import Limited, live_under_a_limit
 from tests.acceptance.test_full_disk import DISK_BYTES, fill_under_load
 from tests.acceptance.weathering import EIO, FULL, MIB, Endured, Fault, weather
 from tests.peers.small_disk import mounted
@@ -90,3 +91,26 @@ def test_a_real_disk_that_fills_up(tmp_path: Path) -> None:
             },
             passed,
         )
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+def test_limits_on_the_size_of_files(tmp_path: Path) -> None:
+    first_seed = fresh_seed()
+    seen: list[Limited] = []
+    bad: dict[int, str] = {}
+    for seed in range(first_seed, first_seed + rounds(ROUNDS)):
+        try:
+            seen.append(live_under_a_limit(tmp_path / str(seed), seed))
+        except AssertionError as fault:
+            bad[seed] = str(fault)
+    figures: dict[str, object] = {
+        "first_seed": first_seed,
+        "rounds": len(seen),
+        "published": sum(one.published for one in seen),
+        "slowest_delivered_seconds": max((one.delivered_seconds for one in seen), default=None),
+        "slowest_recovered_seconds": max((one.recovered_seconds for one in seen), default=None),
+        "bad_seeds": bad,
+    }
+    record("bridge: files that may not grow", figures, passed=not bad)
+    assert not bad, bad
