@@ -240,6 +240,9 @@ WORDS: tuple[Words, ...] = (
         Meaning.HOLD,
         PROXY_REFUSES,
     ),
+    # C-core, of a request (a server) or of an answer (a client): then the record may have been stored.
+    _words(r"Decompression failed", "INTERNAL", Meaning.SUSPECT),
+    _words(r"Decompressed message larger than max", "RESOURCE_EXHAUSTED", Meaning.RETRY),
     # The words of grpc-go, grpc-java, C-core, tonic and .NET all hold one of these.
     # A record's own text may hold "gzip" as well (a process of that name), so it takes more than that beside a 400.
     _words(r"gzip|compress|encoding", "415 UNIMPLEMENTED", Meaning.HOLD, NO_COMPRESSION),
@@ -252,13 +255,24 @@ WORDS: tuple[Words, ...] = (
         NO_COMPRESSION,
     ),
     # C-core, of an answer that it cannot read: what became of the request is not known.
-    _words(r"Error parsing '\S+' metadata|Compression bit set", "INTERNAL UNKNOWN", Meaning.HOLD, NOT_OTLP),
+    _words(
+        r"Error parsing '\S+' metadata|Compression bit set|CLIENT: Received message larger than max",
+        "INTERNAL UNKNOWN RESOURCE_EXHAUSTED",
+        Meaning.HOLD,
+        NOT_OTLP,
+    ),
     # C-core, towards a server of HTTP/1, and towards a web server of HTTP/2.
     _words(r"http1\.x server|HTTP/1\.", "UNAVAILABLE UNKNOWN INTERNAL UNIMPLEMENTED", Meaning.HOLD, USE_HTTP),
+    # A page in place of a status, a proxy that knows no trailers, and one that asks for HTTP/1.1.
     _words(
-        r"Data frame with END_STREAM flag", "UNKNOWN INTERNAL", Meaning.HOLD, USE_HTTP
-    ),  # a page instead of a status
+        r"Data frame with END_STREAM flag|^No status received|RST_STREAM with error code 13\b",
+        "UNKNOWN INTERNAL UNAVAILABLE",
+        Meaning.HOLD,
+        USE_HTTP,
+    ),
+    _words(r"RST_STREAM with error code 12\b", "PERMISSION_DENIED", Meaning.HOLD, USE_HTTPS),
     _words(r"Expected SETTINGS frame", "UNAVAILABLE", Meaning.HOLD, NOT_GRPC_IN_THE_CLEAR),
+    _words(r"Failed parsing HTTP/2", "UNKNOWN INTERNAL", Meaning.HOLD, NOT_OTLP),
     # C-core, when it is TLS that failed.
     *(
         _words(
@@ -269,9 +283,8 @@ WORDS: tuple[Words, ...] = (
         )
         for fault in TLS_FAULTS
     ),
-    # "CLIENT:" is C-core on an *answer* larger than we accept: a smaller request would not help.
     _words(
-        r"(?<!CLIENT: received message )larger than max|too large|exceeds (the )?maximum|message size",
+        r"larger than max|too large|exceeds (the )?maximum|message size",
         "RESOURCE_EXHAUSTED OUT_OF_RANGE",
         Meaning.TOO_LARGE,
     ),

@@ -22,6 +22,7 @@ from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.telemetry.events import Event
 from tests.integration.send.endpoint_process import EndpointProcess
+from tests.integration.send.http2_server import Http2Server
 from tests.records import gaps_told_by
 
 
@@ -41,7 +42,9 @@ class Road:
         )
         self.closing.callback(self.queue.close)
 
-    def start(self, endpoint: OtlpEndpoint | EndpointProcess, *, protocol: str = "grpc", **settings: object) -> Workers:
+    def start(
+        self, endpoint: OtlpEndpoint | EndpointProcess | Http2Server, *, protocol: str = "grpc", **settings: object
+    ) -> Workers:
         chosen: dict[str, object] = {
             "protocol": protocol,
             "endpoint": endpoint.grpc_endpoint if protocol == "grpc" else f"{endpoint.http_endpoint}/v1/logs",
