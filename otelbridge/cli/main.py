@@ -7,12 +7,13 @@ import sys
 import traceback
 
 from otelbridge.cli.output import Exit, abandon_output, flush_output, say
-from otelbridge.cli.process import import_without_openssl, limit_heaps, no_collection
+from otelbridge.cli.process import import_without_openssl, limit_heaps, no_collection, open_standard_streams
 from otelbridge.settings.environment import set_up_grpc
 
 
 def main() -> None:
     """Runs the command line and exits."""
+    open_standard_streams()
     set_up_grpc()
     limit_heaps()  # before a library starts a thread
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""Sets up the process: its signals, few heaps, a garbage collector that skips what stays, and gRPC reads that sleep.
+"""Sets up the process: standard streams, signals, few heaps, a collector that skips what stays, gRPC reads that sleep.
 
 SIGTERM and SIGINT set an event, a later one of them ends the process as `kill -9` would; SIGHUP calls a function.
 docs/decisions/memory.md has the figures on memory.
@@ -23,6 +23,17 @@ from types import FrameType
 from otelbridge.cli.output import Exit
 from otelbridge.telemetry.events import Event, ThreadFailed
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
+
+STANDARD_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+
+
+def open_standard_streams() -> None:
+    """Gives what we were started without `/dev/null`, or the next file or socket gets its number, and gRPC's log."""
+    for descriptor, (name, mode) in enumerate(STANDARD_STREAMS):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+            setattr(sys, name, open(descriptor, mode))  # noqa: SIM115, PTH123 - for as long as we live
+
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME_REQUEST_SECONDS = 0.2

@@ -61,6 +61,8 @@ class Address:
 def parse_address(text: str) -> Address:
     """Reads `host`, `host:port`, `[v6]:port`, `[v6]` or a bare IPv6 address; the port is 32767 where none is given.
 
+    `v6:port` is read too where it can be nothing else (a port of five digits): a DaemonSet's `${env:HOST_IP}:32767`.
+
     Raises:
         AddressError: it is none of these.
     """
@@ -70,7 +72,9 @@ def parse_address(text: str) -> Address:
     host, port_text = _split(value)
     if not host:
         raise AddressError("names no host", _FORMS)
-    if ":" in host and _ip_version(host) is None:
+    if ":" in host and _ip_version(host) is not None:
+        host = str(ipaddress.ip_address(host))  # one address, one spelling
+    elif ":" in host:
         raise AddressError("is neither a host with a port nor an IPv6 address", _FORMS)
     if _ip_version(host) is None and not _HOST_NAME.match(host):
         raise AddressError("holds characters that no host name has", _FORMS)
@@ -87,10 +91,12 @@ def _split(value: str) -> tuple[str, str | None]:
         if not closed or (rest and not rest.startswith(":")) or _ip_version(host) != 6:  # noqa: PLR2004 the IP version
             raise AddressError("is not an IPv6 address in brackets", _FORMS)
         return host, rest[1:] if rest else None
-    if value.count(":") > 1:
+    host, colon, port = value.rpartition(":")
+    if not colon or _ip_version(value) is not None:
         return value, None
-    host, colon, port = value.partition(":")
-    return host, port if colon else None
+    if ":" in host and _ip_version(host) is None:
+        return value, None
+    return host, port
 
 
 def _ip_version(host: str) -> int | None:

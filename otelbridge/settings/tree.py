@@ -7,6 +7,7 @@ Text comes from a variable, a flag or a `${env:...}`. Lists are JSON (`["a", "b"
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_origin
 
@@ -115,6 +116,10 @@ def built(values: Mapping[str, Any], model: type[Any] = Settings, prefix: str = 
     )
 
 
+_BRACKETED_ADDRESS = re.compile(r"\[[0-9A-Fa-f]*:")
+"""How `[fd00::1]:32767` begins, and no JSON does."""
+
+
 def from_text(kind: Any, text: str) -> Any:
     """The text in the shape of a setting's type.
 
@@ -127,7 +132,8 @@ def from_text(kind: Any, text: str) -> Any:
         return None
     shape = get_origin(kind)
     if shape is tuple:
-        return _json(text) if stripped.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
+        is_json = stripped.startswith("[") and not _BRACKETED_ADDRESS.match(stripped)
+        return _json(text) if is_json else [part.strip() for part in text.split(",") if part.strip()]
     if shape is dict:
         return _json(text) if stripped.startswith("{") else pairs(text)
     return text

@@ -174,3 +174,15 @@ def test_simulate_refuses_what_it_does_not_know() -> None:
     ):
         assert invoke("simulate", *wrong).code == 2
     assert run("simulate", "--port", "0", "--source", "/nowhere").returncode == 3
+
+
+def test_without_standard_streams_no_file_or_socket_takes_their_place(tmp_path: Path) -> None:
+    command = 'exec "$@" 0<&- 1>&- 2>&-'
+    words = ("run", "--queue-directory", str(tmp_path), "--status-port", "0", "--set", "telemetry.disabled=true")
+    with subprocess.Popen(["sh", "-c", command, "sh", COMMAND, *words]) as bridge:
+        try:
+            eventually((tmp_path / "queue.db").exists, why="the queue is open", within_seconds=30)
+            opened = {os.readlink(f"/proc/{bridge.pid}/fd/{number}") for number in range(3)}
+        finally:
+            bridge.terminate()
+    assert (opened, bridge.returncode) == ({os.devnull}, 0)

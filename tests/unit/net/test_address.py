@@ -16,6 +16,10 @@ from otelbridge.net.address import AddressError, parse_address, without_credenti
         ("[fd00::1]:99", "[fd00::1]:99", "ipv6:[fd00::1]:99"),
         ("[fd00::1]", "[fd00::1]:32767", "ipv6:[fd00::1]:32767"),
         ("fd00::1", "[fd00::1]:32767", "ipv6:[fd00::1]:32767"),
+        ("FD00:0:0::1", "[fd00::1]:32767", "ipv6:[fd00::1]:32767"),
+        ("fd00::1:32767", "[fd00::1]:32767", "ipv6:[fd00::1]:32767"),
+        ("fd00:1:2:3:4:5:6:7:99", "[fd00:1:2:3:4:5:6:7]:99", None),
+        ("fd00::1:99", "[fd00::1:99]:32767", None),  # an address of its own
         ("  relay:1 ", "relay:1", "dns:///relay:1"),
     ],
 )
@@ -40,6 +44,7 @@ def test_every_way_of_writing_an_address_is_understood(text: str, shown: str, ta
         ("[kubearmor]:1", "not an IPv6 address in brackets"),
         ("[fd00::1]1", "not an IPv6 address in brackets"),
         ("a:b:c", "neither a host with a port nor an IPv6 address"),
+        ("fd00::1:65536", "a number from 1 to 65535"),
         ("kube armor", "characters that no host name has"),
         ("unix:/run/x.sock", "a number from 1 to 65535"),
         ("-relay", "characters that no host name has"),

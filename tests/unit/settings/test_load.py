@@ -52,6 +52,18 @@ def test_lists_come_as_json_or_with_commas(text: str) -> None:
     assert loaded(environment={"OTELBRIDGE_FEED__ENDPOINTS": text}).settings.feed.endpoints == ("a:32767", "b:32767")
 
 
+@pytest.mark.parametrize("text", ["[fd00::1]:1,[fd00::2]", " [fd00::1]:1 , fd00::2", '["[fd00::1]:1", "[fd00::2]:32767"]'])
+def test_an_ipv6_address_in_brackets_is_no_json(text: str) -> None:
+    found = loaded(environment={"OTELBRIDGE_FEED__ENDPOINTS": text})
+    assert found.settings.feed.endpoints == ("[fd00::1]:1", "[fd00::2]:32767")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7", "fd00::7"])
+def test_a_nodes_address_and_a_port_are_an_upstream_whatever_its_family(address: str, tmp_path: Path) -> None:
+    found = loaded('feed: {endpoints: ["${env:HOST_IP}:32767"]}', {"HOST_IP": address}, folder=tmp_path)
+    assert found.settings.feed.endpoints == (f"[{address}]:32767" if ":" in address else f"{address}:32767",)
+
+
 @pytest.mark.parametrize("text", ["a=1,b=2=3", '{"a": "1", "b": "2=3"}'])
 def test_maps_come_as_json_or_as_pairs(text: str) -> None:
     found = loaded(environment={"OTELBRIDGE_MAPPING__RESOURCE_ATTRIBUTES": text})
