@@ -31,7 +31,7 @@ def open_standard_streams() -> None:
     """Gives what we were started without `/dev/null`, or the next file or socket gets its number, and gRPC's log."""
     for descriptor, (name, mode) in enumerate(STANDARD_STREAMS):
         if getattr(sys, name) is None:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
             setattr(sys, name, open(descriptor, mode))  # noqa: SIM115, PTH123 - for as long as we live
 
 

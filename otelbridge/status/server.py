@@ -320,10 +320,15 @@ CURES = {
 ANY_CURE = "set status.port or status.host"
 
 
+EVERYWHERE, EVERYWHERE_IPV4 = "::", "0.0.0.0"  # noqa: S104 - where an operator says so
+
+
 def _listen(host: str, port: int) -> socket.socket:
+    if host == EVERYWHERE and not socket.has_dualstack_ipv6():  # a kernel without IPv6 still has IPv4
+        host = EVERYWHERE_IPV4
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::")
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == EVERYWHERE)
     except OSError as error:
         # `create_server` adds the address to the system's words.
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror

@@ -14,7 +14,8 @@ class StatusSettings:
 
     enabled: bool = setting(default=True, description="Serve probes, metrics and status at all.")
     host: str = setting(
-        default="127.0.0.1", description="Address to listen on; in Kubernetes `0.0.0.0`, so that the kubelet can probe."
+        default="127.0.0.1",
+        description="Address to listen on; in Kubernetes `::`, every address of either family, so that the kubelet can probe.",
     )
     port: int = setting(
         default=DEFAULT_STATUS_PORT, ge=0, le=65535, description="Port to listen on; 0 takes a free one."

@@ -140,7 +140,7 @@ def test_the_probes_ask_the_status_server(overlay: str) -> None:
     for probe, path in paths.items():
         assert container(overlay)[probe]["httpGet"] == {"path": path, "port": "status"}
     settings = yaml.safe_load(settings_file(overlay))
-    assert settings["status"]["host"] == "0.0.0.0", "the kubelet could not reach it"
+    assert settings["status"]["host"] == "::", "the kubelet of an IPv6 cluster could not reach it"
 
 
 def test_a_bridge_that_recovers_a_full_queue_has_two_minutes_to_start(overlay: str) -> None:

@@ -182,7 +182,7 @@ def test_without_standard_streams_no_file_or_socket_takes_their_place(tmp_path: 
     with subprocess.Popen(["sh", "-c", command, "sh", COMMAND, *words]) as bridge:
         try:
             eventually((tmp_path / "queue.db").exists, why="the queue is open", within_seconds=30)
-            opened = {os.readlink(f"/proc/{bridge.pid}/fd/{number}") for number in range(3)}
+            opened = {str(Path(f"/proc/{bridge.pid}/fd/{number}").readlink()) for number in range(3)}
         finally:
             bridge.terminate()
     assert (opened, bridge.returncode) == ({os.devnull}, 0)

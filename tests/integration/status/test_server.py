@@ -161,6 +161,19 @@ def test_an_ipv6_address_is_listened_on() -> None:
     opened.close()
 
 
+@pytest.mark.parametrize(("kernel_has_ipv6", "answering"), [(True, ["127.0.0.1", "[::1]"]), (False, ["127.0.0.1"])])
+def test_every_address_is_listened_on_as_far_as_the_kernel_has_them(
+    kernel_has_ipv6: bool, answering: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: kernel_has_ipv6)
+    opened = _server(host="::")
+    opened.start()
+    for address in answering:
+        with urllib.request.urlopen(f"http://{address}:{opened.port}/livez", timeout=5) as answer:
+            assert answer.status == 200
+    opened.close()
+
+
 def test_closing_frees_the_port_and_ends_every_thread() -> None:
     before = {thread.ident for thread in threading.enumerate()}
     opened = _server()

@@ -52,7 +52,9 @@ def test_lists_come_as_json_or_with_commas(text: str) -> None:
     assert loaded(environment={"OTELBRIDGE_FEED__ENDPOINTS": text}).settings.feed.endpoints == ("a:32767", "b:32767")
 
 
-@pytest.mark.parametrize("text", ["[fd00::1]:1,[fd00::2]", " [fd00::1]:1 , fd00::2", '["[fd00::1]:1", "[fd00::2]:32767"]'])
+@pytest.mark.parametrize(
+    "text", ["[fd00::1]:1,[fd00::2]", " [fd00::1]:1 , fd00::2", '["[fd00::1]:1", "[fd00::2]:32767"]']
+)
 def test_an_ipv6_address_in_brackets_is_no_json(text: str) -> None:
     found = loaded(environment={"OTELBRIDGE_FEED__ENDPOINTS": text})
     assert found.settings.feed.endpoints == ("[fd00::1]:1", "[fd00::2]:32767")
