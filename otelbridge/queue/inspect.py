@@ -15,6 +15,7 @@ from pathlib import Path
 from otelbridge import clamp
 from otelbridge.event import STREAM_BY_RANK, Stream
 from otelbridge.queue.checkpoint import Checkpoint, Ledger, read_page
+from otelbridge.queue.dead_letters import MAX_NUMBER
 from otelbridge.queue.disk import owner_of, sentence
 from otelbridge.queue.model import Batch, DeadLetter, QueueUnusable, Retained, Row, Span
 from otelbridge.queue.packing import is_whole
@@ -97,7 +98,8 @@ class Inspection:
 
     def batch(self, number: int) -> Batch | None:
         """One batch with its bytes; None when it is not held any more, or is damaged."""
-        return next((batch for _, batch in self._store.batches(Span(number, number))), None)
+        spans = [Span(number, number)] if 0 <= number < MAX_NUMBER else []  # SQLite knows no other
+        return next((batch for span in spans for _, batch in self._store.batches(span)), None)
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """What the endpoint refused for good, oldest first."""
