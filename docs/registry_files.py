@@ -10,9 +10,9 @@ import yaml
 
 from docs.declared import ATTRIBUTES, PROCESS_SPAN_KEYS, SPAN_EVENTS, SPANS, Declared, Type
 from otelbridge.cli.doctor.endpoint import TEST_EVENT
-from otelbridge.mapping.request import SCHEMA_URL
 from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
 from otelbridge.mapping.synthetic import FLOOD_EVENT, GAP_EVENT
+from otelbridge.mapping.wire import SCHEMA_URL
 from otelbridge.status.components import INSTRUMENTS
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.metrics import InstrumentKind

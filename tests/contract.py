@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs.declared import PROCESS_EVENT_KEYS, PROCESS_SPAN_KEYS, SPAN_EVENTS, SPANS, Type
 from docs.registry_files import EVENT_NAMES, TYPES
 from k8s.dashboards.queries import prometheus_label, prometheus_name
-from otelbridge.mapping.request import SCOPE_NAME
+from otelbridge.mapping.wire import SCOPE_NAME
 from otelbridge.status.components import INSTRUMENTS
 from otelbridge.telemetry.metrics import InstrumentKind
 from otelbridge.telemetry.names import OVERFLOW, SCOPE

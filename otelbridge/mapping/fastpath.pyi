@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.mapping.request import Record
+from otelbridge.mapping.wire import Record
 
 SLOT_OF_FIELD: Mapping[str, int]
 ROLES: Mapping[str, int]

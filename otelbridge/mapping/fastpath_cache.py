@@ -39,11 +39,10 @@ from otelbridge.mapping.record_plan import (
     RESOURCE_KEYS,
     SOURCE_KEY,
 )
-from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.mapping.synthetic import sample_of
-from otelbridge.mapping.wire import RECORD_ATTRIBUTE, attributes, delimited
+from otelbridge.mapping.wire import RECORD_ATTRIBUTE, Record, attributes, delimited
 
 try:
     from otelbridge.mapping import fastpath

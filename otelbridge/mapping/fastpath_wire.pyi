@@ -1,7 +1,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from otelbridge.mapping.request import Record
+from otelbridge.mapping.wire import Record
 
 def attributes(
     tag: bytes, pairs: Iterable[tuple[str, Any]], limit_bytes: int, cut: list[str], other: Callable[..., bytes]

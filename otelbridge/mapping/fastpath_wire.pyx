@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Encodes attributes and whole requests: what `wire.attributes` and `request.assemble` do, compiled.
+"""Encodes attributes and whole requests: what `wire.attributes` and `wire.assemble` do, compiled.
 
 An event in which everything is new has some forty attributes, and they were a third of what it cost. A cluster of
 thousands of pods gives nearly each record of a batch a resource of its own, and each resource costs as much as a record:

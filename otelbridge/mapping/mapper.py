@@ -11,10 +11,9 @@ from otelbridge.mapping.fastpath_cache import Compiled, Screen, compiled_mapping
 from otelbridge.mapping.model import MappingCounts
 from otelbridge.mapping.process_spans import ProcessSpans
 from otelbridge.mapping.record_encoder import RecordEncoder
-from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.synthetic import MessageEncoder, flood_record, gap_record, raw_record, raw_uid
-from otelbridge.mapping.wire import Attribute
+from otelbridge.mapping.wire import Attribute, Record, assembler
 from otelbridge.pb import kubearmor_pb2 as pb
 
 __all__ = ["Mapper", "Record"]

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 from otelbridge.event import Stream, outcome_of
 from otelbridge.mapping.parts import UID_BYTES
 from otelbridge.mapping.process_tree import Place, Process, ProcessTree, Program, Sighting, Start, TraceKind
-from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT, THROTTLING_OPERATION
 from otelbridge.mapping.wire import (
     MAX_RARE_BYTES,
     Attribute,
+    Record,
     attributes,
     attributes_encoder,
     clip,

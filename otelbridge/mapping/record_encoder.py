@@ -50,7 +50,6 @@ from otelbridge.mapping.record_plan import (
     RESOURCE_KEYS,
     SOURCE_KEY,
 )
-from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import (
     BODY,
@@ -59,6 +58,7 @@ from otelbridge.mapping.wire import (
     UINT64,
     Attribute,
     Heads,
+    Record,
     any_value,
     attributes,
     body_heads,

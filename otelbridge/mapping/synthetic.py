@@ -10,7 +10,6 @@ from otelbridge.mapping.decode import KINDS, Decoded, Event, as_json, as_map
 from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS, Group
 from otelbridge.mapping.model import Instant, MappingCounts, Memo, Values, WorkloadPart
 from otelbridge.mapping.parts import Key, Parts, digest_of, shape, uid
-from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import (
     MESSAGE_EVENT,
@@ -20,7 +19,7 @@ from otelbridge.mapping.severity import (
     rule_on_log,
     severity_table,
 )
-from otelbridge.mapping.wire import RESOURCE_ATTRIBUTE, Attribute, Value, attributes, clip, log_record, one_line
+from otelbridge.mapping.wire import RESOURCE_ATTRIBUTE, Attribute, Record, Value, attributes, clip, log_record, one_line
 from otelbridge.mapping.workload import workload_attributes
 from otelbridge.pb import kubearmor_pb2 as pb
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TextIO, TypeVar
 from urllib.parse import urlsplit
@@ -184,26 +185,12 @@ def span_exporter(
     Raises:
         ValueError: a certificate or key cannot be read; the message names `place` and the file.
     """
-    match signal.exporter, signal.protocol:
-        case "none", _:
-            return None
-        case "console", _:
-            printer = ConsoleSpanExporter(out=console, formatter=lambda span: span.to_json(indent=None) + "\n")
-            return ReloadingSpanExporter(Reloading(lambda _: printer, headers=no_headers, files=()))
-        # Each is imported where it is used: it is memory that only those should pay who use it.
-        case _, "grpc":
-            from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as by_grpc  # noqa: PLC0415
-
-            make: Callable[..., SpanExporter] = by_grpc.OTLPSpanExporter
-            arguments = _grpc
-        case _:
-            from opentelemetry.exporter.otlp.proto.http import trace_exporter as by_http  # noqa: PLC0415
-
-            make, arguments = by_http.OTLPSpanExporter, _http
-    files = (signal.ca_file, signal.cert_file, signal.key_file)
-    return ReloadingSpanExporter(
-        Reloading(lambda lent: make(**arguments(signal, place, lent, proxies)), headers=headers, files=files)
-    )
+    if signal.exporter == "none":
+        return None
+    if signal.exporter == "console":
+        printer = ConsoleSpanExporter(out=console, formatter=lambda span: span.to_json(indent=None) + "\n")
+        return ReloadingSpanExporter(Reloading(lambda _: printer, headers=no_headers, files=()))
+    return ReloadingSpanExporter(_otlp(signal, "trace", place, headers, proxies))
 
 
 def metric_exporter(
@@ -214,30 +201,22 @@ def metric_exporter(
     headers: Headers = no_headers,
     proxies: ProxySettings = NO_PROXIES,
 ) -> ReloadingMetricExporter | None:
-    """The exporter of metrics, None for `none`; the arguments are those of `span_exporter`.
+    """The exporter of metrics, None for `none`; arguments and errors are those of `span_exporter`."""
+    if signal.exporter == "none":
+        return None
+    if signal.exporter == "console":
+        printer = ConsoleMetricExporter(out=console, formatter=lambda data: data.to_json(indent=None) + "\n")
+        return ReloadingMetricExporter(Reloading(lambda _: printer, headers=no_headers, files=()))
+    return ReloadingMetricExporter(_otlp(signal, "metric", place, headers, proxies))
 
-    Raises:
-        ValueError: a certificate or key cannot be read; the message names `place` and the file.
-    """
-    match signal.exporter, signal.protocol:
-        case "none", _:
-            return None
-        case "console", _:
-            printer = ConsoleMetricExporter(out=console, formatter=lambda data: data.to_json(indent=None) + "\n")
-            return ReloadingMetricExporter(Reloading(lambda _: printer, headers=no_headers, files=()))
-        case _, "grpc":
-            from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as by_grpc  # noqa: PLC0415 - as above
 
-            make: Callable[..., MetricExporter] = by_grpc.OTLPMetricExporter
-            arguments = _grpc
-        case _:
-            from opentelemetry.exporter.otlp.proto.http import metric_exporter as by_http  # noqa: PLC0415 - as above
-
-            make, arguments = by_http.OTLPMetricExporter, _http
+def _otlp(signal: SignalSettings, kind: str, place: str, headers: Headers, proxies: ProxySettings) -> Reloading[Any]:
+    protocol, arguments = ("grpc", _grpc) if signal.protocol == "grpc" else ("http", _http)
+    # Imported only where it is used: it takes memory.
+    module = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{kind}_exporter")
+    make = module.OTLPSpanExporter if kind == "trace" else module.OTLPMetricExporter
     files = (signal.ca_file, signal.cert_file, signal.key_file)
-    return ReloadingMetricExporter(
-        Reloading(lambda lent: make(**arguments(signal, place, lent, proxies)), headers=headers, files=files)
-    )
+    return Reloading(lambda lent: make(**arguments(signal, place, lent, proxies)), headers=headers, files=files)
 
 
 def _proxy(signal: SignalSettings, proxies: ProxySettings) -> Proxy | None:

@@ -19,7 +19,7 @@ import yaml
 from opentelemetry.semconv.schemas import Schemas
 
 from docs.registry_files import BY_SPECIFICATION
-from otelbridge.mapping.request import SCHEMA_URL
+from otelbridge.mapping.wire import SCHEMA_URL
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "registry"
 Json = dict[str, Any]

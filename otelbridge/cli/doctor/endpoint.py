@@ -13,7 +13,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO
 
 from otelbridge import __version__
 from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, sentence
-from otelbridge.mapping.request import SCHEMA_URL, SCOPE_NAME
+from otelbridge.mapping.wire import SCHEMA_URL, SCOPE_NAME
 from otelbridge.net.address import resolve_by_system
 from otelbridge.net.files import TlsFileError
 from otelbridge.net.handshake import HandshakeError, certificate_in_words, greet, server_certificate

@@ -16,8 +16,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from otelbridge.event import Stream
 from otelbridge.mapping.decode import Event, decode
 from otelbridge.mapping.mapper import Mapper
-from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.wire import Record
 from otelbridge.pb import kubearmor_pb2 as pb
 from tests.contract import breaches, record_breaches
 

@@ -18,9 +18,8 @@ from otelbridge.mapping.fastpath_cache import COMPILED
 from otelbridge.mapping.fields import FIELDS, Group
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.recent_events import RecentEvents
-from otelbridge.mapping.request import assembler
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.wire import varint
+from otelbridge.mapping.wire import assembler, varint
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.pipeline import EventEncoder
 from otelbridge.simulator.events import stamp_time

@@ -16,8 +16,8 @@ from otelbridge.mapping import process_tree
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.process_spans import ProcessSpans
-from otelbridge.mapping.request import Record
 from otelbridge.mapping.settings import MappingSettings
+from otelbridge.mapping.wire import Record
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.events import stamp_time
 from tests.contract import process_span_breaches

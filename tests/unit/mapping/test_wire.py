@@ -16,11 +16,12 @@ from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.model import MappingCounts
 from otelbridge.mapping.record_encoder import RecordEncoder
-from otelbridge.mapping.request import Record, assembler
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import (
     RECORD_ATTRIBUTE,
+    Record,
     any_value,
+    assembler,
     attributes,
     body_heads,
     clip,
