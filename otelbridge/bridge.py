@@ -64,7 +64,7 @@ ROUND_SECONDS = 1.0
 
 
 class Housekeeper:
-    """Owns the thread `housekeeper`."""
+    """A thread that, once a second, notes what is watched, looks for silent nodes, and checks the ledger."""
 
     def __init__(self, components: Components, tell: Tell) -> None:
         self._components = components
@@ -92,7 +92,7 @@ class Housekeeper:
         if self._stop.wait(ROUND_SECONDS):
             return False
         self._note_what_is_watched()
-        self._call_the_roll()
+        self._look_at_nodes()
         if self._components.coverage is not None:
             self._observe_coverage(self._components.coverage)
         self._check_the_balance()
@@ -110,7 +110,7 @@ class Housekeeper:
         if watched:
             self._components.queue.checkpoint_watching(watched)
 
-    def _call_the_roll(self) -> None:
+    def _look_at_nodes(self) -> None:
         for upstream, nodes in self._components.pipeline.take_heard():
             self._components.feed.heard(upstream, nodes)
         self._components.feed.look_at_nodes()
@@ -217,7 +217,7 @@ TELEMETRY_CLOSE_SECONDS = 3.0
 
 
 def both(tell: Tell, observer: Tell) -> Tell:
-    """Tells an observer too."""
+    """Tells an event to two receivers, one after the other."""
 
     def told(event: Event) -> None:
         tell(event)

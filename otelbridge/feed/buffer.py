@@ -142,7 +142,7 @@ read without this, with it up to 25."""
 BUFFER_FULL = "buffer_full"
 OVERSIZED = "oversized"
 
-OVERFLOW_SPELL_NANOSECONDS = 1_000_000_000
+OVERFLOW_GATHER_NANOSECONDS = 1_000_000_000
 """Drops of one writer are gathered for a second before they are handed out."""
 
 
@@ -494,7 +494,7 @@ class Buffer:
             writer
             for writer in writers
             if writer.dropped != writer.reported
-            and (at_once or writer.first_drop_unix_nano <= now - OVERFLOW_SPELL_NANOSECONDS)
+            and (at_once or writer.first_drop_unix_nano <= now - OVERFLOW_GATHER_NANOSECONDS)
         ]
         if not ended and not due:
             return []

@@ -165,9 +165,9 @@ def start_health_check(channel: grpc.Channel, timeout_seconds: float) -> grpc.Fu
 
 
 def make_sure_of_a_thread() -> None:
-    """Before a call whose end gRPC takes on a thread of its own, which it starts after the call.
+    """Checks that a thread can be started, for calls whose end gRPC handles on a thread that it starts after the call.
 
-    Where there is none, nobody takes that end, and closing the channel waits for it without an end.
+    If that start fails, nobody handles the end, and closing the channel waits for it for ever.
 
     Raises:
         RuntimeError: no thread is to be had.

@@ -70,7 +70,7 @@ class HealthStatus(StrEnum):
 
 
 def judge(misses: int, *, silent: bool) -> HealthStatus:
-    """One miss makes suspect, two make dead - and one is enough after a silence.
+    """One failed health check makes a connection suspect, two make it dead; after a silence one is enough.
 
     Args:
         misses: health checks in a row that failed.
@@ -432,7 +432,7 @@ class Connection:
         return end
 
     def pulses(self) -> list[Pulse]:
-        """Those of its readers. From any thread."""
+        """The signs of life of its readers. From any thread."""
         return [reader.pulse for reader in list(self._readers.values())]
 
     def reads(self, stream: Stream) -> bool:

@@ -18,7 +18,7 @@ from otelbridge.feed.channel import open_channel, proxy_of
 from otelbridge.feed.connection import Connection, Heartbeat
 from otelbridge.feed.model import ConnectionLostError, IllegalMoveError, Record, failed_step, misconfigured
 from otelbridge.feed.monitor import Monitor
-from otelbridge.feed.preflight import PreflightResult, port_answers, preflight
+from otelbridge.feed.preflight import PreflightResult, port_answers, preflight, route_to_kubearmor
 from otelbridge.feed.settings import FeedSettings, FeedTlsSettings
 from otelbridge.feed.status_codes import TOO_MANY_PINGS, ErrorClass
 from otelbridge.feed.stream import StreamWatch
@@ -153,7 +153,7 @@ KEEPALIVE_LONGEST_SECONDS = 330.0
 
 
 class Connector:
-    """Makes connections to one upstream, and remembers between them what the next one has to know."""
+    """Makes connections to one upstream; keepalive rate, health check method and CA order last from one to the next."""
 
     def __init__(
         self,
@@ -351,13 +351,13 @@ class Connector:
     # --- what follows from a failure ---
 
     def heed(self, details: str) -> None:
-        """Takes a connection's end to heart: a server that polices pings is pinged half as often from now on."""
+        """Halves the rate of keepalive pings if the connection was ended for too many of them."""
         if TOO_MANY_PINGS in details and self.keepalive_seconds < KEEPALIVE_LONGEST_SECONDS:
             self.keepalive_seconds = min(2 * self.keepalive_seconds, KEEPALIVE_LONGEST_SECONDS)
             self._tell(KeepaliveStretched(upstream=str(self._address), seconds=self.keepalive_seconds))
 
     def _consult(self, loss: ConnectionLostError, steps: list[ConnectStep]) -> ConnectionLostError:
-        """The loss, or a better one: after a few UNAVAILABLE the way is walked by hand to name the step that fails."""
+        """The loss, explained: after a few UNAVAILABLE a preflight finds the step that fails, and its cure."""
         if fault_in(loss.details) is CA_REMADE and self.renewal.try_next_ca():
             return replace(loss, error_class=ErrorClass.TRANSIENT)  # the bundle has another CA of that name
         self._recheck_at = time.monotonic() + RECHECK_SECONDS if loss.error_class is ErrorClass.CONFIGURATION else None
@@ -381,11 +381,9 @@ class Connector:
         try:
             return run_with_deadline(
                 lambda: preflight(
-                    self._address,
-                    self._settings.tls,
+                    route_to_kubearmor(self._address, self._settings.tls, self._proxy),
                     timeout_seconds=PREFLIGHT_STEP_SECONDS,
                     resolve=self._resolve,
-                    proxy=self._proxy,
                 ),
                 name=f"preflight {self._address}",
                 timeout_seconds=PREFLIGHT_SECONDS,

@@ -286,7 +286,7 @@ class Monitor:
         return min(timers)
 
     def hand_over(self, new: Monitor) -> None:
-        """Another connection takes over: what ended on this one before that one was watched was not seen by either."""
+        """Another connection takes over: streams that ended here before it was confirmed become gaps."""
         taken_over = new.connection.last_answer_unix_nano
         while (message := self.connection.next_message(0)) is not None:
             if not isinstance(message, StreamEnd) or message.ended_unix_nano >= taken_over:

@@ -256,7 +256,7 @@ class Habit:
 
     @property
     def _near_limit(self) -> float:
-        """Of a silence that goes on from the upstream's own gap: likely the relay has not found the node again yet."""
+        """The limit for a silence that began in the upstream's own gap: the relay may not have found the node yet."""
         return max(NEAR_MIN_SECONDS, NEAR_FACTOR * self._longest[-1])
 
     def _begin_run(self, unix_nano: int) -> None:

@@ -15,12 +15,12 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 from otelbridge.feed.settings import FeedTlsSettings
-from otelbridge.net.address import Address, Resolve, resolve_by_system
+from otelbridge.net.address import Address, Resolve, is_ip, resolve_by_system
 from otelbridge.net.files import TlsFileError
 from otelbridge.net.proxy import Proxy, connect_through
 from otelbridge.net.tls_faults import (
@@ -38,7 +38,7 @@ from otelbridge.net.tls_faults import (
     is_http2_answer,
     speaks_tls,
 )
-from otelbridge.net.tls_files import read_usable
+from otelbridge.net.tls_files import TlsFileSettings, read_usable
 from otelbridge.telemetry.events import ConnectStep
 
 LOOK_SECONDS = 1.0
@@ -127,17 +127,51 @@ def port_answers(ip: str, port: int, *, speaks_first: bool) -> bool:
 TLS_ALERT = 0x15
 """First byte of what a TLS server answers to plaintext with."""
 
-_NAME = (
-    "check the name in feed.endpoints: within the cluster the relay is kubearmor.<namespace>:32767 "
-    "(kubectl get service --all-namespaces | grep kubearmor)"
-)
-_PORT = (
-    "check host and port in feed.endpoints (KubeArmor's is 32767), that KubeArmor runs, and that no NetworkPolicy "
-    "is in the way"
-)
+PROXY_LOGIN = "HTTP/1.1 407"
 _ITS_LOG = "look at its log (kubectl logs deployment/kubearmor-relay, or the kubearmor pod of the node)"
 _BEHIND_IT = "see that KubeArmor runs behind it, and is reached by it in HTTP/2"
 _IS_IT_KUBEARMOR = "is it really KubeArmor that listens there? Its port is 32767"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a preflight goes, by which settings, and the cures of steps that know no better."""
+
+    host: str
+    port: int
+    tls: TlsFileSettings | None
+    """None: plaintext."""
+    name: str
+    """What the server's certificate has to be for."""
+    section: str
+    """The settings' own, for the words of an error: `feed.tls`."""
+    proxy: Proxy | None = None
+    tunnel: bool = True
+    """Whether a proxy is asked to connect; one of HTTP takes plaintext requests themselves."""
+    alpn: str = "h2"
+    steps: tuple[str, ...]
+    """Those to take, of `resolve`, `connect`, `tls`, `http2` (KubeArmor's) and `plaintext` (whether TLS is spoken)."""
+    name_cure: str
+    port_cure: str
+    log_cure: str
+
+
+def route_to_kubearmor(address: Address, tls: FeedTlsSettings, proxy: Proxy | None = None) -> Route:
+    """The way to an upstream."""
+    return Route(
+        host=address.host,
+        port=address.port,
+        tls=tls if tls.enabled else None,
+        name=tls.server_name or address.host,
+        section="feed.tls",
+        proxy=proxy,
+        steps=("resolve", "connect", "tls", "http2") if tls.enabled else ("resolve", "connect", "http2"),
+        name_cure="check the name in feed.endpoints: within the cluster the relay is kubearmor.<namespace>:32767 "
+        "(kubectl get service --all-namespaces | grep kubearmor)",
+        port_cure="check host and port in feed.endpoints (KubeArmor's is 32767), that KubeArmor runs, and that no "
+        "NetworkPolicy is in the way",
+        log_cure=_ITS_LOG,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +184,6 @@ class PreflightResult:
     """What the name resolved to; the address itself where none had to be looked up."""
     connected_to: str = ""
     """The one of them that took the connection."""
-    certificate: bytes = b""
-    """The server's, in DER form, where a handshake succeeded."""
     cure: str = ""
     """What to do about the error."""
     configuration: bool = False
@@ -180,66 +212,61 @@ class _StepError(Exception):
         self.configuration = configuration
 
 
-def preflight(
-    address: Address,
-    tls: FeedTlsSettings,
-    *,
-    timeout_seconds: float,
-    resolve: Resolve = resolve_by_system,
-    proxy: Proxy | None = None,
-) -> PreflightResult:
-    """Walks the way to an upstream: resolves the name, connects, shakes hands, exchanges HTTP/2 settings.
+def preflight(route: Route, *, timeout_seconds: float, resolve: Resolve = resolve_by_system) -> PreflightResult:
+    """Takes the steps of a route, up to the first that fails.
 
     Blocks for up to `timeout_seconds` per step, and for DNS as long as that takes. Never raises for what it finds.
     """
-    walk = _Walk(address, tls, timeout_seconds, resolve, proxy)
+    walk = _Walk(route, timeout_seconds, resolve)
     steps: list[ConnectStep] = []
-    ways: list[tuple[str, Callable[[], None]]] = [("resolve", walk.resolve_name), ("connect", walk.connect)]
-    if tls.enabled:
-        ways.append(("tls", walk.shake_hands))
-    ways.append(("http2", walk.speak_http2))
     try:
-        for name, take in ways:
+        for name in route.steps:
             step = ConnectStep(name=name, started_unix_nano=time.time_ns(), ended_unix_nano=0)
             try:
-                take()
+                walk.steps[name]()
             except _StepError as error:
                 steps.append(replace(step, ended_unix_nano=time.time_ns(), error=str(error)))
-                return walk.findings(steps, cure=error.cure, configuration=error.configuration)
+                return walk.result(steps, cure=error.cure, configuration=error.configuration)
             steps.append(replace(step, ended_unix_nano=time.time_ns()))
     finally:
         walk.close()
-    return walk.findings(steps)
+    return walk.result(steps)
+
+
+def dial(route: Route, ip: str, timeout_seconds: float) -> socket.socket:
+    """A connection to one address of a route, or to its proxy; raises OSError."""
+    proxy = route.proxy
+    if proxy is None:
+        return socket.create_connection((ip, route.port), timeout_seconds)
+    if not route.tunnel:
+        return socket.create_connection((proxy.host, proxy.port), timeout_seconds)
+    return connect_through(proxy, route.host, route.port, lambda *at: socket.create_connection(at, timeout_seconds))
 
 
 class _Walk:
     """The socket on its way."""
 
-    def __init__(
-        self,
-        address: Address,
-        tls: FeedTlsSettings,
-        timeout_seconds: float,
-        resolve: Resolve,
-        proxy: Proxy | None,
-    ) -> None:
-        self._address = address
-        self._tls = tls
+    def __init__(self, route: Route, timeout_seconds: float, resolve: Resolve) -> None:
+        self._route = route
         self._timeout = timeout_seconds
-        self._proxy = proxy
         self._resolve = resolve
-        self._found: tuple[str, ...] = (address.host,)
+        self._found: tuple[str, ...] = (route.host,)
         self._connected_to = ""
         self._socket: socket.socket | None = None
-        self.certificate = b""
+        self.steps: Mapping[str, Callable[[], None]] = {
+            "resolve": self._resolve_name,
+            "connect": self._connect,
+            "tls": self._shake_hands,
+            "plaintext": self._expect_plaintext,
+            "http2": self._speak_http2,
+        }
 
-    def findings(self, steps: Sequence[ConnectStep], *, cure: str = "", configuration: bool = False) -> PreflightResult:
+    def result(self, steps: Sequence[ConnectStep], *, cure: str = "", configuration: bool = False) -> PreflightResult:
         resolved = len(steps) > 1 or not steps[0].error
         return PreflightResult(
             steps=tuple(steps),
             addresses=self._found if resolved else (),
             connected_to=self._connected_to,
-            certificate=self.certificate,
             cure=cure,
             configuration=configuration,
         )
@@ -248,69 +275,71 @@ class _Walk:
         if self._socket is not None:
             self._socket.close()
 
-    def resolve_name(self) -> None:
-        if self._address.is_ip or self._proxy is not None:  # the proxy looks the name up
+    def _resolve_name(self) -> None:
+        route = self._route
+        if is_ip(route.host) or route.proxy is not None:  # the proxy looks the name up
             return
         try:
-            self._found = self._resolve(self._address.host, self._address.port)
+            self._found = self._resolve(route.host, route.port)
         except OSError as error:
-            text = f"the name {self._address.host} does not resolve: {error.strerror or error}"
-            raise _StepError(text, _NAME, configuration=False) from error
+            text = f"the name {route.host} does not resolve: {error.strerror or error}"
+            raise _StepError(text, route.name_cure, configuration=False) from error
 
-    def connect(self) -> None:
-        if self._proxy is not None:
-            self._connect_through(self._proxy)
-            return
-        failures = []
+    def _connect(self) -> None:
+        route, failures = self._route, []
         for ip in self._found:
             try:
-                self._socket = socket.create_connection((ip, self._address.port), self._timeout)
+                self._socket = dial(route, ip, self._timeout)
             except OSError as error:
-                failures.append(f"{ip} port {self._address.port}: {error.strerror or error}")
+                failures.append(f"{ip} port {route.port}: {error.strerror or error}")
             else:
-                self._connected_to = ip
+                self._connected_to = ip if route.proxy is None else str(route.proxy)
                 return
-        raise _StepError("; ".join(failures), _PORT, configuration=False)
+        if route.proxy is None:
+            raise _StepError("; ".join(failures), route.port_cure, configuration=False)
+        said = failures[0].partition(": ")[2]
+        mend = "put user and password into the URL of" if PROXY_LOGIN in said else "correct"
+        setting = f"{route.section.partition('.')[0]}.proxy"
+        cure = f"{mend} {setting} (HTTP_PROXY, HTTPS_PROXY), or name {route.host} in NO_PROXY"
+        raise _StepError(f"no connection through the proxy {route.proxy}: {said}", cure, configuration=False)
 
-    def _connect_through(self, proxy: Proxy) -> None:
-        host, port = self._address.host, self._address.port
+    def _shake_hands(self) -> None:
+        from otelbridge.net import handshake  # noqa: PLC0415 - with cryptography: for TLS only
+
+        route = self._route
+        assert route.tls is not None, "a step of routes with TLS"
         try:
-            self._socket = connect_through(proxy, host, port, lambda *at: socket.create_connection(at, self._timeout))
-        except OSError as error:
-            text = f"no connection through the proxy {proxy}: {error.strerror or error}"
-            cure = f"correct feed.proxy (HTTP_PROXY, HTTPS_PROXY), or name {host} in NO_PROXY"
-            raise _StepError(text, cure, configuration=False) from None
-        self._connected_to = str(proxy)
-
-    def shake_hands(self) -> None:
-        from otelbridge.net.handshake import HandshakeError, shake_hands  # noqa: PLC0415 - with cryptography: for TLS only
-
-        try:
-            files = read_usable(self._tls, "feed.tls")
+            files = read_usable(route.tls, route.section)
+            shaken = handshake.shake_hands(
+                self._take_socket, files, name=route.name, section=route.section, alpn=route.alpn
+            )
+            self._socket = shaken
+            if "http2" not in route.steps:  # which hears it otherwise
+                handshake.hear_refusal(shaken, route.section)
         except TlsFileError as error:
             raise _StepError(f"{error.place}: {error.wrong}", error.cure, configuration=True) from None
-        name = self._tls.server_name or self._address.host
-        try:
-            shaken = shake_hands(self._take_socket, files, name=name, section="feed.tls", alpn="h2")
-        except HandshakeError as error:
+        except handshake.HandshakeError as error:
             raise _StepError(str(error), error.cure, configuration=True) from None
         except TimeoutError:
             text = f"the server is connected but does not shake hands within {self._timeout:g} s"
-            raise _StepError(text, f"it looks frozen: {_ITS_LOG}", configuration=False) from None
+            raise _StepError(text, f"it looks frozen: {route.log_cure}", configuration=False) from None
         except OSError as error:
             text = f"the handshake was broken off: {error.strerror or error}"
-            raise _StepError(text, _ITS_LOG, configuration=False) from None
-        self._socket = shaken
-        self.certificate = shaken.getpeercert(binary_form=True) or b""
-        if shaken.selected_alpn_protocol() != "h2":
-            raise _StepError(*in_words(NO_HTTP2, "feed.tls"), configuration=True)
+            raise _StepError(text, route.log_cure, configuration=False) from None
+        if route.alpn and shaken.selected_alpn_protocol() != route.alpn:
+            raise _StepError(*in_words(NO_HTTP2, route.section), configuration=True)
+
+    def _expect_plaintext(self) -> None:
+        if speaks_tls(self._dial_again):
+            wrong, cure = in_words(TLS_SEEN, self._route.section)
+            raise _StepError(f"{wrong}, and the settings ask for plaintext", cure, configuration=True)
 
     def _take_socket(self) -> socket.socket:
         """The connection; a new one where the first was used up."""
         if self._socket is None:
-            self.connect()
+            self._connect()
         taken, self._socket = self._socket, None
-        assert taken is not None, "connect raises or connects"
+        assert taken is not None, "it raises or connects"
         return taken
 
     def _dial_again(self) -> socket.socket:
@@ -322,7 +351,7 @@ class _Walk:
         """What broke a connection; `closed` where it was reset, or TLS was ended without a word."""
         if isinstance(error, ConnectionError):
             return closed
-        if not self._tls.enabled:
+        if self._route.tls is None:
             return error.strerror or str(error)
         import ssl  # noqa: PLC0415 - with OpenSSL: for TLS only
 
@@ -332,10 +361,10 @@ class _Walk:
             return error.strerror or str(error)
         # TLS 1.3: a client certificate is refused after the handshake, and shows at the first read.
         reason = error.reason or str(error)
-        wrong, cure = in_words(fault_in(reason) or HANDSHAKE_FAILED, "feed.tls")
+        wrong, cure = in_words(fault_in(reason) or HANDSHAKE_FAILED, self._route.section)
         raise _StepError(f"{wrong} ({reason})", cure, configuration=True) from None
 
-    def speak_http2(self) -> None:
+    def _speak_http2(self) -> None:
         assert self._socket is not None, "connect comes before"
         head, broken = b"", "the server closed the connection"
         try:
@@ -343,7 +372,7 @@ class _Walk:
             head = self._socket.recv(HTTP1_STATUS_BYTES)
         except TimeoutError:
             text = f"the server is connected but sends no HTTP/2 settings within {self._timeout:g} s"
-            raise _StepError(text, f"it looks frozen: {_ITS_LOG}", configuration=False) from None
+            raise _StepError(text, f"it looks frozen: {self._route.log_cure}", configuration=False) from None
         except OSError as error:
             broken = self._broken(error, broken)
         if is_http2_answer(head):
@@ -351,13 +380,13 @@ class _Walk:
         if head.startswith(b"HTTP/1") and (status := gateway_status(head)):
             raise _StepError(f"a proxy answers with HTTP status {status}", _BEHIND_IT, configuration=False)
         if head.startswith(b"HTTP/1"):
-            raise _StepError(*in_words(HTTP1, "feed.tls"), configuration=True)
-        if not self._tls.enabled and (head[:1] == bytes([TLS_ALERT]) or speaks_tls(self._dial_again)):
-            raise _StepError(*in_words(TLS_SEEN, "feed.tls"), configuration=True)
+            raise _StepError(*in_words(HTTP1, self._route.section), configuration=True)
+        if self._route.tls is None and (head[:1] == bytes([TLS_ALERT]) or speaks_tls(self._dial_again)):
+            raise _StepError(*in_words(TLS_SEEN, self._route.section), configuration=True)
         if head:
             raise _StepError("what the server sends is not HTTP/2", _IS_IT_KUBEARMOR, configuration=False)
-        if self._tls.enabled:
-            fault = WANTS_A_CERTIFICATE if self._tls.cert_file is None else REFUSES_OUR_CERTIFICATE
-            wrong, cure = in_words(fault, "feed.tls")
+        if self._route.tls is not None:
+            fault = WANTS_A_CERTIFICATE if self._route.tls.cert_file is None else REFUSES_OUR_CERTIFICATE
+            wrong, cure = in_words(fault, self._route.section)
             raise _StepError(f"{broken} after the handshake: perhaps {wrong}", cure, configuration=True)
         raise _StepError(broken, _IS_IT_KUBEARMOR, configuration=False)

@@ -56,7 +56,7 @@ def pause_beside(linger_seconds: float, longest_seconds: float) -> float:
 
 
 class ReadPause:
-    """One per reader: whether it pauses. Sans clock: a clock of Unix nanoseconds that is set does no harm."""
+    """Whether one reader pauses. Times are Unix nanoseconds, given by the caller; a clock that is set does no harm."""
 
     def __init__(self, pause_seconds: float) -> None:
         self.rate = 0.0

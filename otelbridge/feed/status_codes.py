@@ -102,6 +102,6 @@ def gap_cause(code: StatusCode, details: str) -> GapCause:
 
 
 def gentlest(classes: list[ErrorClass]) -> ErrorClass:
-    """Of several ends, the class that is tried again soonest: one stream worth retrying is worth a connection."""
+    """The most retryable class of several ends: the connection is tried again as soon as any stream deserves it."""
     order = list(ErrorClass)
     return min(classes, key=order.index, default=ErrorClass.TRANSIENT)

@@ -65,7 +65,7 @@ arrives. Events of that second come twice: at least once is the promise."""
 
 
 class Subscription:
-    """Everything about one upstream. `start` and `stop` are for its owner, `status` for anyone."""
+    """The subscription to one upstream. `start`, `stop` and `join` are for its owner, the rest for any thread."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Works out what is remembered between events: for each group of fields, its encoded attributes and its words."""
+"""Encodes what repeats between events: for each group of fields, its attributes and its words for the body."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ _TECHNIQUE = re.compile(r"(?<![A-Za-z0-9])T\d{4}(?:\.\d{3})?(?![A-Za-z0-9.])")
 
 
 class Ruling(NamedTuple):
-    """What the fields of the group `rule` come to."""
+    """Severity, event name and attributes that follow from the fields of the group `rule`."""
 
     attributes: list[Attribute]
     situation: Situation

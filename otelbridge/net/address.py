@@ -49,7 +49,7 @@ class Address:
     @property
     def is_ip(self) -> bool:
         """Whether the host is an IP address, so that nothing is left to resolve."""
-        return _ip_version(self.host) is not None
+        return is_ip(self.host)
 
     @property
     def target(self) -> str:
@@ -97,6 +97,11 @@ def _split(value: str) -> tuple[str, str | None]:
     if ":" in host and _ip_version(host) is None:
         return value, None
     return host, port
+
+
+def is_ip(host: str) -> bool:
+    """Whether a host is an IP address, without brackets, so that nothing is left to resolve."""
+    return _ip_version(host) is not None
 
 
 def _ip_version(host: str) -> int | None:

@@ -40,7 +40,7 @@ QUICK_TRIES = 3
 
 
 class Backoff:
-    """Where on two backoffs of waits, a fast and a slow one, somebody stands who tries again and again.
+    """The steps of two exponential backoffs: a fast one for what passes by itself, a slow one for what needs a cure.
 
     Args:
         fast: first and longest step, in seconds, of what passes by itself.
@@ -49,7 +49,7 @@ class Backoff:
     """
 
     def __init__(self, *, fast: tuple[float, float], slow: tuple[float, float], random: Random) -> None:
-        self._ladders = {False: fast, True: slow}
+        self._bounds = {False: fast, True: slow}
         self._random = random
         self._steps = {False: 0, True: 0}
         self._quick = 0
@@ -65,11 +65,11 @@ class Backoff:
         if healthy:
             self._steps, self._quick = {False: 0, True: 0}, 0
             if not slow:
-                return self._random() * self._ladders[False][0]
+                return self._random() * self._bounds[False][0]
         if quick and self._quick < QUICK_TRIES:
             self._quick += 1
             return QUICK_SECONDS * (0.5 + self._random() / 2)
         step = self._steps[slow]
         self._steps[slow] += 1
-        initial, longest = self._ladders[slow]
+        initial, longest = self._bounds[slow]
         return equal_jitter_seconds(step, initial=initial, longest=longest, random=self._random)

@@ -89,24 +89,32 @@ def shake_hands(
     raise HandshakeError(fault, section)
 
 
-def greet(connect: Callable[[], socket.socket], files: TlsFiles, *, name: str, section: str, alpn: str = "") -> bytes:
-    """A handshake as `shake_hands` makes it, and what a server says only after it; returns the server's certificate.
+def greet(connect: Callable[[], socket.socket], files: TlsFiles, *, name: str, section: str, alpn: str = "") -> None:
+    """Makes a handshake as `shake_hands` does, hears what a server says only after it, and closes the connection.
 
     Raises:
         HandshakeError, OSError: as `shake_hands`; also where the server speaks another protocol, or refuses ours.
     """
     with shake_hands(connect, files, name=name, section=section, alpn=alpn) as shaken:
-        encoded = shaken.getpeercert(binary_form=True) or b""
         if alpn and shaken.selected_alpn_protocol() != alpn:
             raise HandshakeError(NO_HTTP2, section)
-        shaken.settimeout(ALERT_SECONDS)
-        try:
-            with contextlib.suppress(TimeoutError):  # silence: it waits for a request, as it should
-                shaken.recv(1)
-        except ssl.SSLError as error:
-            reason = error.reason or str(error)
-            raise HandshakeError(fault_in(reason) or HANDSHAKE_FAILED, section, said=reason) from None
-    return encoded
+        hear_refusal(shaken, section)
+
+
+def hear_refusal(shaken: ssl.SSLSocket, section: str) -> None:
+    """Listens for what a server of TLS 1.3 says only after the handshake: that it does not accept the client.
+
+    Raises:
+        HandshakeError: it does not.
+        OSError: it breaks off.
+    """
+    shaken.settimeout(ALERT_SECONDS)
+    try:
+        with contextlib.suppress(TimeoutError):  # silence: it waits for a request, as it should
+            shaken.recv(1)
+    except ssl.SSLError as error:
+        reason = error.reason or str(error)
+        raise HandshakeError(fault_in(reason) or HANDSHAKE_FAILED, section, said=reason) from None
 
 
 def _plaintext(connect: Callable[[], socket.socket], *, is_http2: bool) -> TlsFault | None:

@@ -104,7 +104,7 @@ def read_digest(settings: TlsFileSettings) -> str:
 def checked(
     settings: TlsFileSettings, section: str, ca: bytes | None, cert: bytes | None, key: bytes | None
 ) -> TlsFiles:
-    """The contents, checked.
+    """Checks contents that were read already.
 
     Raises:
         TlsFileError: as `read_tls_files`.

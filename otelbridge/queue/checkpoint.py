@@ -1,4 +1,4 @@
-"""What the queue remembers beside its batches: ledger, floors, its own time; written with each change, and copied."""
+"""The checkpoint: the ledger, what was settled and the queue's clock, written with each change and copied to a file."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class QueueClock:
         return now - age if 0 <= age <= LONGEST_WAIT_NANOS else now
 
     def unix_nano_of(self, queue_time: int) -> int:
-        """By the machine's clock as it is set now; for whoever looks."""
+        """A time of the queue by the machine's clock as it is set now, to be shown."""
         self.now()
         return clamp.unix_nano(queue_time + self.offset_nano)
 
@@ -269,7 +269,7 @@ def note_of(watched: Watched) -> str:
 
 
 def read_note(note: str | None) -> dict[tuple[str, Stream], int]:
-    """The other way round; empty when there is no note, or it is damaged."""
+    """Reads what `note_of` wrote; empty when there is no note, or it is damaged."""
     try:
         return {(str(upstream), Stream(stream)): int(until) for upstream, stream, until in json.loads(note or "[]")}
     except (ValueError, TypeError):

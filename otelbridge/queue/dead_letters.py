@@ -153,7 +153,7 @@ class DeadLetters:
                 self.retained_bytes += len(kept.request)
 
     def trim(self) -> bool:
-        """Forgets retained batches beyond age and bound, and counts anew in a new file; True when there may be more."""
+        """Deletes retained batches beyond age and bound, and recounts in a new file; True when there may be more."""
         store = self._state.file.store
         if store is None or self._state.file.error is not None:
             return False

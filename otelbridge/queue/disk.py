@@ -103,7 +103,7 @@ class Reserve:
         self._path = path
 
     def lay(self) -> None:
-        """Lays the space by, unless it is there already or the disk is nearly full."""
+        """Reserves the space, unless it is reserved already or the disk is nearly full."""
         try:
             if self._path.exists():
                 return
@@ -199,7 +199,7 @@ class Folder:
         return descriptor
 
     def sign_of_life(self) -> None:
-        """Dates the lock file: should all else be gone at the next start, it tells until when a bridge lived."""
+        """Updates the lock file's time: if all else is gone at the next start, it tells until when a bridge ran."""
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 os.utime(self._lock)

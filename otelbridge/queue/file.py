@@ -96,7 +96,7 @@ class QueueFile:
         return store
 
     def open_with_reserve(self, floor: Floor) -> Store:
-        """Opens the file, with the space that is laid by where the disk is too full for SQLite to do so."""
+        """Opens the file; uses the reserved space where the disk is too full for SQLite to open it."""
         try:
             return self.open(floor)
         except sqlite3.Error:
@@ -280,7 +280,7 @@ class QueueFile:
         return True
 
     def sync(self, revision: int) -> None:
-        """Brings the log to the platter if there are changes since; no lock of SQLite's is on it that this could drop.
+        """Syncs the log to disk if it has changed since; SQLite has no lock on it that closing it could drop.
 
         Raises:
             OSError: the disk did not take it.

@@ -38,7 +38,7 @@ class StreamCounts:
         return gone
 
     def put(self, stream: Stream, batches: int, records: int, size: int) -> None:
-        """What a recount found."""
+        """Replaces a stream's counts by those of a recount."""
         self.batches[stream], self.records[stream], self.bytes[stream] = batches, records, size
 
     def total_bytes(self) -> int:
@@ -86,7 +86,7 @@ class MemoryStore:
         self.records += batch.records
 
     def remove(self, span: Span) -> list[Batch]:
-        """Lets go of all batches in a span."""
+        """Forgets all batches in a span."""
         order = self._order[stream_of(span.first)]
         start, end = bisect.bisect_left(order, span.first), bisect.bisect_right(order, span.last)
         gone = [self._batches.pop(batch_id) for batch_id in order[start:end]]
@@ -248,12 +248,12 @@ class Leases:
         self._leased[stream].remove(span)
 
     def open(self) -> list[OpenLease]:
-        """All that is out."""
+        """All open leases."""
         return list(self._open.values())
 
     @property
     def batches(self) -> dict[Stream, int]:
-        """How many batches are out, per stream that any is out of."""
+        """Leased batches per stream."""
         out: dict[Stream, int] = {}
         for open_lease in self._open.values():
             stream = open_lease.lease.stream
@@ -267,7 +267,7 @@ class Leases:
         bisect.insort(self._settled[stream], span)
 
     def join(self, stream: Stream, gap: Span) -> None:
-        """No row is in a gap: where what is settled lies at both of its ends, it becomes one span."""
+        """Joins the settled spans at both ends of a gap that turned out to have no rows."""
         settled = self._settled[stream]
         after = bisect.bisect_left(settled, Span(gap.last + 1, 0))
         if not 0 < after < len(settled):

@@ -444,7 +444,7 @@ class DurableQueue:
         return False
 
     def sync(self) -> None:
-        """Brings to the platter what was written since the last call, where commits do not. A put goes on meanwhile."""
+        """Syncs to disk what was written since the last call, where commits do not. A put goes on meanwhile."""
         state = self._state
         try:
             if self._settings.synchronous == "normal" and not self._closed:

@@ -133,7 +133,7 @@ def _tls_files(section: str, tls: Any) -> Iterator[Complaint]:
 
 
 def date_notes(settings: Settings) -> Iterator[str]:
-    """Certificates that are out of date: no reason not to start, as they are read again; but the first to know."""
+    """Notes on certificates that are out of date. The bridge starts all the same: it reads renewed files by itself."""
     seen = set[Path | None]()
     for section in _TLS_SECTIONS:
         try:
@@ -266,7 +266,7 @@ def _endpoints(settings: Settings) -> Iterator[Complaint]:
             yield Complaint(paths=paths, value=endpoint, wrong=wrong, cure=f"Write {_PATHS[section]} in its place.")
 
 
-def _ladders(settings: Settings) -> Iterator[Complaint]:
+def _backoffs(settings: Settings) -> Iterator[Complaint]:
     for low, high in _LADDERS:
         if value_at(settings, low) > value_at(settings, high):
             yield Complaint(
@@ -370,7 +370,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Complaint]], ...] = (
     _proxies,
     _addresses,
     _endpoints,
-    _ladders,
+    _backoffs,
     _credentials_in_plaintext,
     _headers,
     _rules,

@@ -219,7 +219,7 @@ def about(seconds: float) -> str:
 
 
 def _curable(status: SubscriptionStatus) -> bool:
-    """Whether an operator is awaited."""
+    """Whether it waits for an operator."""
     holding = SubscriptionState.HOLDING.value
     return status.state.value == holding or any(stream.state.value == holding for stream in status.streams.values())
 

@@ -58,7 +58,7 @@ class Subject(NamedTuple):
 
 @dataclass(slots=True)
 class SubjectHistory:
-    """What is known of one subject. Times are Unix seconds; `watched` ones are readings of the clock of watching."""
+    """What is known of one subject. Times are Unix seconds; `watched` ones leave out when the bridge was blind."""
 
     first: float
     last: float
@@ -143,7 +143,7 @@ class Coverage:
             ]
 
     def note(self) -> str:
-        """What the next life has to know."""
+        """What is written down for the next start."""
         with self._lock:
             return json.dumps(
                 {

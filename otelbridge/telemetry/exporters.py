@@ -420,7 +420,7 @@ class Providers:
 
     @property
     def pulse(self) -> Pulse:
-        """Of the thread that exports metrics."""
+        """The sign of life of the thread that exports metrics."""
         return self._push.pulse
 
     def flush(self, timeout_seconds: float) -> bool:

@@ -353,7 +353,7 @@ class _Window(Generic[T]):
 
 
 class Limit(Generic[T]):
-    """Sans clock: every call is given the time, in monotonic seconds. Used by one thread."""
+    """Limits repeated lines, per reason and window. Times are monotonic seconds, given by the caller. One thread's."""
 
     def __init__(self, *, window_seconds: float = WINDOW_SECONDS, max_reasons: int = MAX_REASONS) -> None:
         self._window_seconds = window_seconds

@@ -107,7 +107,7 @@ OWN = (
 
 
 class Count(NamedTuple):
-    """So much for one instrument: added to a counter, recorded by a histogram."""
+    """A value for one instrument: added by a counter, recorded by a histogram."""
 
     instrument: str
     amount: float

@@ -247,7 +247,7 @@ class Telemetry:
         self._writer.close(max(0.0, deadline - time.monotonic()))
 
     def pulses(self) -> list[Pulse]:
-        """Those of its threads."""
+        """The signs of life of its threads."""
         return [self._thread.pulse, self._writer.pulse, self._providers.pulse]
 
     def _turn(self) -> bool:

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable
 from http import HTTPStatus
 
-from cryptography import x509
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO
 
 from otelbridge import __version__
-from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, sentence
+from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, examine_route, sentence
+from otelbridge.feed.preflight import Route
 from otelbridge.mapping.wire import SCHEMA_URL, SCOPE_NAME
-from otelbridge.net.address import resolve_by_system
-from otelbridge.net.files import TlsFileError
-from otelbridge.net.handshake import HandshakeError, certificate_in_words, greet, server_certificate
-from otelbridge.net.proxy import Proxy, connect_through, proxy_for
-from otelbridge.net.tls_faults import TLS_SEEN, in_words, speaks_tls
-from otelbridge.net.tls_files import read_tls_files
+from otelbridge.net.proxy import proxy_for
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings, Target, send_target
 
-STEP_SECONDS = 5.0
+STEPS = {
+    "resolve": Step.ENDPOINT_DNS,
+    "connect": Step.ENDPOINT_TCP,
+    "tls": Step.ENDPOINT_TLS,
+    "plaintext": Step.ENDPOINT_TLS,
+}
 HTTP_CODES = frozenset(str(int(status)) for status in HTTPStatus)
 CREDENTIAL_CODES = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "401", "403", "407"})
-PROXY_LOGIN = "HTTP/1.1 407"
-PUT_LOGIN = "Put user and password of the proxy into its URL (send.proxy, HTTP_PROXY, HTTPS_PROXY)"
-CORRECT_PROXY = "Correct send.proxy (HTTP_PROXY, HTTPS_PROXY)"
 TEST_EVENT = "otelbridge.doctor"
 TEST_BODY = "otelbridge doctor: a test record, nothing has happened."
 
@@ -43,107 +38,32 @@ def examine_endpoint(settings: SendSettings, *, send_test_record: bool) -> list[
         return examination.findings
     target = send_target(settings)
     examination = Examination(target.url)
-    _way(target, settings, examination)
+    examine_route(_route(target, settings), examination, STEPS, silent=("plaintext",))
     if send_test_record and not examination.broken_off():
         _test_record(settings, examination)
     return examination.findings
 
 
-def _way(target: Target, settings: SendSettings, examination: Examination) -> None:
-    addresses: list[str] = []
+def _route(target: Target, settings: SendSettings) -> Route:
+    """The way to the endpoint; plaintext requests of HTTP are given to a proxy as they are, so there is no tunnel."""
     proxy = proxy_for(target.host, target.port, settings.proxy, tls=target.tls)
     tunnel = target.tls or settings.protocol == "grpc"
-
-    def connect() -> socket.socket:
-        return _connected(target, addresses, proxy, tunnel=tunnel)
-
-    with examination.step(Step.ENDPOINT_DNS) as step:
-        addresses = [] if proxy else _resolved(target)
-        step.finding = (
-            f"The proxy {proxy} looks {target.host} up."
-            if proxy
-            else f"{target.host} is an address: there is no name to look up."
-            if addresses == [target.host]
-            else f"{target.host} is {', '.join(addresses)}."
-        )
-    if examination.broken_off():
-        return
-    plain: socket.socket | None = None
-    try:
-        with examination.step(Step.ENDPOINT_TCP) as step:
-            plain = connect()
-            through = f" through the proxy {proxy}" if proxy else ""
-            step.finding = (
-                f"Connected to {plain.getpeername()[0] if not proxy else target.host} port {target.port}{through}."
-            )
-        if plain is not None and not target.tls and (tunnel or proxy is None) and speaks_tls(connect):
-            with examination.step(Step.ENDPOINT_TLS):
-                wrong, cure = in_words(TLS_SEEN, "send")
-                raise StepError(sentence(f"{wrong}, and send.endpoint asks for plaintext"), sentence(cure))
-        if plain is not None and target.tls:
-            with examination.step(Step.ENDPOINT_TLS) as step:
-                dialled = [plain]
-                step.finding = _shaken(lambda: dialled.pop() if dialled else connect(), target, settings)
-    finally:
-        if plain is not None:
-            plain.close()
-
-
-def _resolved(target: Target) -> list[str]:
-    try:
-        return list(resolve_by_system(target.host, target.port))
-    except OSError as error:
-        raise StepError(
-            f"The name {target.host} does not resolve: {error.strerror or error}.",
-            "Check the host in send.endpoint; within a cluster it is service.namespace.",
-        ) from None
-
-
-def _connected(target: Target, addresses: list[str], proxy: Proxy | None, *, tunnel: bool) -> socket.socket:
-    """A connection to the target; or to the proxy, where it is given the requests themselves instead of a tunnel."""
-    if proxy is not None:
-        try:
-            if not tunnel:
-                return socket.create_connection((proxy.host, proxy.port), STEP_SECONDS)
-            return connect_through(
-                proxy, target.host, target.port, lambda *at: socket.create_connection(at, STEP_SECONDS)
-            )
-        except OSError as error:
-            wants_login = PROXY_LOGIN in str(error)
-            raise StepError(
-                f"No connection through the proxy {proxy}: {error.strerror or error}.",
-                f"{PUT_LOGIN if wants_login else CORRECT_PROXY}, or name {target.host} in NO_PROXY.",
-            ) from None
-    failures = []
-    for address in addresses:
-        try:
-            return socket.create_connection((address, target.port), STEP_SECONDS)
-        except OSError as error:
-            failures.append(f"{address} port {target.port}: {error.strerror or error}")
-    raise StepError(
-        f"No connection: {'; '.join(failures)}.",
-        "Check host and port in send.endpoint (4317 for gRPC, 4318 for HTTP), that the endpoint runs, and that no "
-        "NetworkPolicy is in the way.",
+    last = ("tls",) if target.tls else ("plaintext",) if tunnel or proxy is None else ()
+    return Route(
+        host=target.host,
+        port=target.port,
+        tls=settings if target.tls else None,
+        name=settings.server_name or target.host,
+        section="send",
+        proxy=proxy,
+        tunnel=tunnel,
+        alpn="h2" if settings.protocol == "grpc" else "",
+        steps=("resolve", "connect", *last),
+        name_cure="check the host in send.endpoint; within a cluster it is service.namespace",
+        port_cure="check host and port in send.endpoint (4317 for gRPC, 4318 for HTTP), that the endpoint runs, and "
+        "that no NetworkPolicy is in the way",
+        log_cure="look at the endpoint's own log",
     )
-
-
-def _shaken(connect: Callable[[], socket.socket], target: Target, settings: SendSettings) -> str:
-    """Makes the handshake; what the server shows, in a sentence."""
-    name = settings.server_name or target.host
-    try:
-        files = read_tls_files(settings, "send")
-        if old := files.out_of_date():
-            raise StepError(sentence(old), "Renew the file; the bridge reads it again by itself.")
-        alpn = "h2" if settings.protocol == "grpc" else ""
-        encoded = greet(connect, files, name=name, section="send", alpn=alpn)
-    except TlsFileError as error:
-        raise StepError(sentence(f"{error.place}: {error.wrong}"), sentence(error.cure)) from None
-    except HandshakeError as error:
-        shown = server_certificate(connect, name=name)
-        raise StepError(f"TLS failed: {error}. {shown}".rstrip(), sentence(error.cure)) from None
-    except OSError as error:
-        raise StepError(f"TLS failed: {error.strerror or error}.", "Look at the endpoint's own log.") from None
-    return certificate_in_words(x509.load_der_x509_certificate(encoded)) if encoded else "As it should."
 
 
 def _test_record(settings: SendSettings, examination: Examination) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import grpc
 
 from otelbridge import __version__
-from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, sentence
+from otelbridge.cli.doctor.report import STEP_SECONDS, Examination, Finding, Mark, Step, StepError, examine_route
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.feed.channel import (
     WatchCall,
@@ -23,15 +22,12 @@ from otelbridge.feed.channel import (
     start_nonce_check,
     start_watch,
 )
-from otelbridge.feed.preflight import preflight
+from otelbridge.feed.preflight import route_to_kubearmor
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.mapping.decode import decode
-from otelbridge.net.address import Address, parse_address
-from otelbridge.net.handshake import server_certificate
+from otelbridge.net.address import parse_address
 from otelbridge.net.tls_files import read_usable
 
-NANOSECONDS = 1_000_000_000
-STEP_SECONDS = 5.0
 SETTLE_SECONDS = 1.0
 """A subscription that lives so long was accepted: both servers refuse at once. Less, where `--wait` is less."""
 NONCE = 20_26
@@ -61,7 +57,8 @@ def examine_kubearmor(upstream: str, settings: FeedSettings, *, event_seconds: f
     """Takes the steps to one upstream, as far as they go."""
     address = parse_address(upstream)
     examination = Examination(upstream)
-    _way(address, settings, examination)
+    route = route_to_kubearmor(address, settings.tls, proxy_of(address, settings))
+    examine_route(route, examination, STEPS, silent=("http2",))  # KubeArmor's own answer says more
     if examination.broken_off():
         return examination.findings
     channel = open_channel(
@@ -79,38 +76,6 @@ def examine_kubearmor(upstream: str, settings: FeedSettings, *, event_seconds: f
     finally:
         channel.close()
     return examination.findings
-
-
-def _way(address: Address, settings: FeedSettings, examination: Examination) -> None:
-    """The steps that gRPC hides behind UNAVAILABLE, one by one."""
-    proxy = proxy_of(address, settings)
-    found = preflight(address, settings.tls, timeout_seconds=STEP_SECONDS, proxy=proxy)
-    said = {
-        Step.KUBEARMOR_DNS: f"{address.host} is {', '.join(found.addresses)}.",
-        Step.KUBEARMOR_TCP: f"Connected to {found.connected_to} port {address.port}.",
-    }
-    if address.is_ip:
-        said[Step.KUBEARMOR_DNS] = f"{address.host} is an address: there is no name to look up."
-    if proxy is not None:
-        said[Step.KUBEARMOR_DNS] = f"The proxy {proxy} looks {address.host} up."
-        said[Step.KUBEARMOR_TCP] = f"Connected to {address.host} port {address.port} through the proxy {proxy}."
-    elif settings.tls.enabled and found.connected_to:
-        name = settings.tls.server_name or address.host
-        said[Step.KUBEARMOR_TLS] = server_certificate(
-            lambda: socket.create_connection((found.connected_to, address.port), STEP_SECONDS), name=name
-        )
-    for taken in found.steps:
-        step = STEPS[taken.name]
-        if step is Step.KUBEARMOR_ANSWERS and not taken.error:
-            continue  # KubeArmor's own answer says more than its HTTP/2 settings
-        context = said.get(step, "") if step is Step.KUBEARMOR_TLS else ""
-        examination.add(
-            step,
-            Mark.FAILED if taken.error else Mark.OK,
-            seconds=(taken.ended_unix_nano - taken.started_unix_nano) / NANOSECONDS,
-            finding=f"{sentence(taken.error)} {context}".strip() if taken.error else said.get(step, "As it should."),
-            cure=sentence(found.cure) if taken.error else "",
-        )
 
 
 def _health(channel: grpc.Channel) -> tuple[str, Mark]:

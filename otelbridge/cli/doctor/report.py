@@ -1,14 +1,21 @@
-"""Defines what a step of `doctor` finds, and the exit code of each kind of failure."""
+"""The steps of `doctor` and what they find, the exit code of each failure, and the steps that lead to a server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
 
 from otelbridge.cli.output import Exit
+from otelbridge.feed.preflight import Route, dial, preflight
+from otelbridge.net.address import is_ip
+from otelbridge.net.handshake import server_certificate
+
+NANOSECONDS = 1_000_000_000
+STEP_SECONDS = 5.0
+"""For each step to a server."""
 
 
 class Step(StrEnum):
@@ -115,6 +122,44 @@ class Examination:
     def broken_off(self) -> bool:
         """Whether a step failed: those behind it stand on it."""
         return any(finding.mark is Mark.FAILED for finding in self.findings)
+
+
+def examine_route(
+    route: Route, examination: Examination, steps: Mapping[str, Step], *, silent: Collection[str]
+) -> None:
+    """Takes the steps to a server, which gRPC hides behind UNAVAILABLE, one by one.
+
+    Args:
+        route: the way to it.
+        examination: what is found is added to it.
+        steps: the step of doctor's that each of the route's is.
+        silent: steps of the route that are said only if they fail.
+    """
+    found = preflight(route, timeout_seconds=STEP_SECONDS)
+    host, proxy, through = route.host, route.proxy, f" through the proxy {route.proxy}" if route.proxy else ""
+    said = {
+        "resolve": f"{host} is {', '.join(found.addresses)}.",
+        "connect": f"Connected to {host if proxy else found.connected_to} port {route.port}{through}.",
+    }
+    if proxy is not None:
+        said["resolve"] = f"The proxy {proxy} looks {host} up."
+    elif is_ip(host):
+        said["resolve"] = f"{host} is an address: there is no name to look up."
+    if route.tls is not None and found.connected_to:
+        said["tls"] = server_certificate(lambda: dial(route, found.connected_to, STEP_SECONDS), name=route.name)
+    for taken in found.steps:
+        if taken.name in silent and not taken.error:
+            continue
+        finding = said.get(taken.name) or "As it should."
+        if taken.error:
+            finding = f"{sentence(taken.error)} {said.get('tls', '') if taken.name == 'tls' else ''}".strip()
+        examination.add(
+            steps[taken.name],
+            Mark.FAILED if taken.error else Mark.OK,
+            seconds=(taken.ended_unix_nano - taken.started_unix_nano) / NANOSECONDS,
+            finding=finding,
+            cure=sentence(found.cure) if taken.error else "",
+        )
 
 
 def exit_code(findings: list[Finding]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.feed.model import SubscriptionState
-from otelbridge.feed.preflight import PreflightResult, preflight
+from otelbridge.feed.preflight import PreflightResult, preflight, route_to_kubearmor
 from otelbridge.feed.settings import FeedTlsSettings
 from otelbridge.net.address import parse_address
 from otelbridge.setting import section_from
@@ -23,7 +23,7 @@ PLAIN = FeedTlsSettings()
 
 
 def walk(endpoint: str, tls: FeedTlsSettings = PLAIN, *, timeout_seconds: float = 2) -> PreflightResult:
-    return preflight(parse_address(endpoint), tls, timeout_seconds=timeout_seconds)
+    return preflight(route_to_kubearmor(parse_address(endpoint), tls), timeout_seconds=timeout_seconds)
 
 
 @contextmanager
@@ -65,7 +65,9 @@ def test_a_name_without_an_address_fails_at_the_first_step() -> None:
     def no_name(_host: str, _port: int) -> tuple[str, ...]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    findings = preflight(parse_address("nowhere.invalid"), PLAIN, timeout_seconds=2, resolve=no_name)
+    findings = preflight(
+        route_to_kubearmor(parse_address("nowhere.invalid"), PLAIN), timeout_seconds=2, resolve=no_name
+    )
     assert findings.failed_step == "resolve"
     assert findings.error == "the name nowhere.invalid does not resolve: Name or service not known"
     assert not findings.configuration, "names appear"
