@@ -85,7 +85,7 @@ class Outcome:
 
 
 class Stage:
-    """Everything is running between entering and leaving. `played` may be called once, by any thread."""
+    """Simulator, bridge and endpoint, running between entering and leaving."""
 
     def __init__(self, directory: Path, *, observer: Callable[[Event], None], per_second: float) -> None:
         self._directory = directory

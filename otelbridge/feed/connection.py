@@ -337,14 +337,14 @@ class StreamReader:
 
 
 GOING_SECONDS = 0.5
-"""Calls that have not ended so long after a GOAWAY may live on until a proxy's patience is over."""
+"""Calls that have not ended so long after a GOAWAY may live on until a proxy's time-out."""
 
 JOIN_SECONDS = 5.0
 """A cancelled read ends within milliseconds (measured); this is the point at which we stop believing it will."""
 
 
 class Connection:
-    """Used by its subscription's thread; readers and gRPC's threads reach it through its mailbox only."""
+    """An open channel with its Watch calls. Used by one thread; readers and gRPC put into its mailbox."""
 
     def __init__(
         self,

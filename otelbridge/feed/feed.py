@@ -254,7 +254,7 @@ class Membership:
 
 
 class NameFollower:
-    """Owns a thread that asks again and again. A name that does not resolve changes nothing."""
+    """Resolves one name again and again, on its own thread. A name that does not resolve changes nothing."""
 
     def __init__(
         self,

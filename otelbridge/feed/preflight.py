@@ -55,7 +55,7 @@ Answers = Callable[[], bool]
 
 
 class LookLimit:
-    """Shared by all subscriptions of a bridge: one look a second. Times are monotonic."""
+    """Allows all subscriptions of a bridge together one look a second. Times are monotonic."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -71,7 +71,7 @@ class LookLimit:
 
 
 class PortWatch:
-    """One outage of one upstream. Times are monotonic.
+    """Watches the port of one upstream during one outage. Times are monotonic.
 
     Args:
         now: when the outage began.
@@ -176,7 +176,7 @@ def route_to_kubearmor(address: Address, tls: FeedTlsSettings, proxy: Proxy | No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightResult:
-    """How far one got."""
+    """What a preflight found."""
 
     steps: tuple[ConnectStep, ...]
     """Those that were taken; the last one carries the error, if any."""
@@ -244,7 +244,7 @@ def dial(route: Route, ip: str, timeout_seconds: float) -> socket.socket:
 
 
 class _Walk:
-    """The socket on its way."""
+    """The steps, on one socket."""
 
     def __init__(self, route: Route, timeout_seconds: float, resolve: Resolve) -> None:
         self._route = route

@@ -61,7 +61,7 @@ Sight = tuple[_Node, int, int, int, bool]
 
 
 class Roads:
-    """Used by the encoder's thread; `losses`, `shed` and `waiting` may be read by any.
+    """Lets the first copy of each event pass. Used by the encoder's thread; any may read `losses`, `shed`, `waiting`.
 
     Args:
         upstreams: the roads, as events name them.

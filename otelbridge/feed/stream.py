@@ -31,7 +31,7 @@ BAD_FILTER_DETAILS = "the server ends this stream with OK at once, again and aga
 
 
 class StreamWatch:
-    """Moved by the subscription's own thread; read by any."""
+    """The state of one stream of a subscription. Changed by the subscription's thread, read by any."""
 
     def __init__(
         self, stream: Stream, upstream: str, settings: FeedSettings, random: Random, *, watched_until: int | None

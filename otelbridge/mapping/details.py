@@ -215,7 +215,7 @@ _DEVICE_KEYS = {
 
 
 class Detail(NamedTuple):
-    """What Data comes to."""
+    """What Data says by itself: attributes, the role of the Resource, and its `key=value` pairs."""
 
     attributes: list[Attribute]
     role: str
@@ -398,7 +398,7 @@ class Found(NamedTuple):
 
 
 class TemplateFacts(NamedTuple):
-    """What all events of a template with the same rest come to."""
+    """The attributes that all events of a template with the same rest share."""
 
     attributes: list[Attribute]
     """All but the word's and the raw text's."""
@@ -421,7 +421,7 @@ def find(data: str, resource: str) -> Found | None:
 
 
 def facts(key: TemplateKey) -> TemplateFacts:
-    """What the rest comes to."""
+    """The attributes of the rest, without the word that differs."""
     template, data, resource = key
     seen = detail(NETWORK, data)
     pairs = [

@@ -32,7 +32,7 @@ class Values(dict[str, Any]):
 
 
 class Weighed(Protocol):
-    """Something that knows about how many bytes it and its key take; 0 means that it is not worth keeping."""
+    """A cache entry: about how many bytes it and its key take; 0 where it is not worth keeping."""
 
     @property
     def weight(self) -> int:
@@ -47,7 +47,7 @@ ROOM_FOR_ALL = 8  # this part of a memo's entries is for whatever comes
 
 
 class Memo(Generic[K, V]):
-    """Two generations: a full young one becomes the old one, and what is asked for again moves back to the young.
+    """A bounded cache of two generations: a full young one becomes the old one, and a hit there moves back.
 
     An LRU would move an entry at every hit; this costs one dictionary look-up per hit. `recall(key) or learn(key)` is
     how to ask. Bounded both in entries and in bytes, because keys are texts that an attacker can choose. Once an eighth
@@ -68,7 +68,7 @@ class Memo(Generic[K, V]):
         self.recall: Callable[[K], V | None] = self._young.get  # bound to a dictionary that is never replaced
 
     def learn(self, key: K, *context: Any) -> V:
-        """What `make` makes of the key (and of a context that follows from it), or made of it not too long ago."""
+        """The value from the old generation, or what `make` makes of the key and a context that follows from it."""
         value = self._old.pop(key, None)
         if value is None:
             value = self._make(key, *context)

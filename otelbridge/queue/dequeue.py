@@ -94,7 +94,7 @@ class Linger:
 
 
 class WorkSignal:
-    """One per queue. Whoever calls anything but `wait` and `wake` holds the queue's lock.
+    """Wakes one worker when there is work. Whoever calls anything but `wait` and `wake` holds the queue's lock.
 
     Args:
         lock: the queue's.

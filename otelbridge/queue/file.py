@@ -46,7 +46,7 @@ LONGEST_LOG_PAGES = CHECKPOINT_PAGES + 64
 
 
 class QueueFile:
-    """Not thread-safe: the queue's lock guards it, but for `sync`, which one thread calls."""
+    """The open file and its log. The queue's lock guards it, but for `sync`, which one thread calls."""
 
     def __init__(self, folder: Folder, make_store: MakeStore, tell: Tell) -> None:
         self.path = folder.path / QUEUE_FILE

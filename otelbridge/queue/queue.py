@@ -81,7 +81,7 @@ class _Changing:
 
 
 class DurableQueue:
-    """One per process. Thread-safe. Made by `open`, given up by `close`."""
+    """Holds batches until they are settled. Thread-safe; one per process, made by `open`, given up by `close`."""
 
     def __init__(
         self,

@@ -105,7 +105,7 @@ CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 
 class QueueConnection(sqlite3.Connection):
-    """Raises sqlite3.DataError where the module's own raises UnicodeDecodeError."""
+    """A connection that raises sqlite3.DataError where the module's own raises UnicodeDecodeError."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """As in sqlite3."""

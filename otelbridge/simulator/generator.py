@@ -1,4 +1,4 @@
-"""Generates, from a seed, an endless stream of events like those of a busy cluster; flatters no cache.
+"""Generates, from a seed, an endless stream of events in which as much is new as in a busy cluster.
 
 Every event has its own PIDs, and its own path, arguments or peer; pods, images and labels repeat as in a cluster.
 """

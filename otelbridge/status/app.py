@@ -150,7 +150,7 @@ class StatusApp:
         return self._show(path, query) if known_host else _WRONG_HOST
 
     def _show(self, path: str, query: str) -> Answer:
-        """What tells of the cluster, so it is answered only under a name that cannot be rebound."""
+        """Answers what tells of the cluster, which is why names that DNS can rebind get no answer."""
         if path == "/metrics":
             return "200 OK", METRICS_TYPE, self._metrics()
         if not self._page:

@@ -37,7 +37,7 @@ NANOSECONDS = 1_000_000_000
 
 @dataclass(slots=True, kw_only=True)
 class Components:
-    """In the order in which an event walks through them; a reload replaces mapper, workers and sender."""
+    """All components, in the order of an event's path; a reload replaces mapper, workers and sender."""
 
     feed: Feed
     buffer: Buffer

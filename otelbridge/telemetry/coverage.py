@@ -98,7 +98,7 @@ class Report(NamedTuple):
 
 
 class Coverage:
-    """Thread-safe. `observe` is called about once a second.
+    """Learns usual intervals, and answers which silence is unusual. Thread-safe; `observe` is called once a second.
 
     Args:
         note: what `Coverage.note` wrote in an earlier life.

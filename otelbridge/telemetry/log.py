@@ -447,7 +447,7 @@ def _ending(message: str) -> str:
 
 
 class Libraries:
-    """Listens from construction until `close`; loggers are the process's, so what was there before is put back."""
+    """Makes events of what libraries log, until `close`, which puts back the handlers that were there before."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """Filled by any thread, emptied by one; bounded.
+    """A bounded queue of events: any thread puts, one takes.
 
     Args:
         max_items: beyond it an item is not taken.
@@ -80,7 +80,7 @@ class Entry:
 
 
 class History:
-    """Filled by the telemetry thread, read by the status server's."""
+    """The latest log lines and gaps. Filled by the telemetry thread, read by the status server's."""
 
     def __init__(self, length: int = HISTORY_LENGTH) -> None:
         self._lock = threading.Lock()
