@@ -9,7 +9,7 @@
 | accepted, but a larger one would need more than half of the deadline | stays; falls where time grows with size |
 | too large | half of what was sent, remembered |
 | failed twice in a row, or as often as small requests do by chance | one small request, as a probe; then a quarter |
-| failed once, as firewalls answer | the same, once |
+| failed once, as firewalls answer; or grown towards a size that is known to fail | the same, once |
 | ... the probe was accepted | half of what failed is the ceiling, remembered; grows up to it |
 | the deadline passed | a quarter: the endpoint may have stored what it was sent, so little is left in doubt |
 
@@ -38,6 +38,8 @@ FAILURES_UNTIL_PROBE = 2
 CHANCE = 1e-4
 """More failures are needed where small requests fail as well: as many as chance brings less often than this."""
 MAX_CHANCE_FAILURES = 64
+SENT_BEFORE = 8
+"""Requests that may be under way when the limit falls."""
 SMALL_REQUESTS = 32
 """Older ones weigh half."""
 FIRST_STEPS = 4
@@ -76,6 +78,8 @@ class RequestSize:
         """In a row, since the limit was last changed."""
         self._smallest_failed = math.inf
         """Of all failures in a row."""
+        self._sent_before = 0
+        """Failures of larger requests that may have been under way when the limit fell: they say nothing new."""
         self._small_requests = self._small_failures = 0.0
         """Whose size is nobody's trouble: how often chance lets a request fail."""
         self._level_seconds: dict[int, float] = {}
@@ -124,16 +128,20 @@ class RequestSize:
             at_first: the first of several failures is enough to try a smaller one, unless small ones fail by chance.
         """
         size, before = self._size_of(request_bytes, records), self._share
-        at_first = at_first and self._smallest_failed == math.inf
+        as_before = self._blamed is not None and size > self._ceiling
+        enough = 1 if (at_first or as_before) and self._smallest_failed == math.inf else FAILURES_UNTIL_PROBE
         self._smallest_failed = min(self._smallest_failed, size)
         self._failures += 1
         self._count_small(size, failed=not timed_out)
         if timed_out:
             self._share = max(LEAST_SHARE, min(before, size / 4))
-        elif records > 1 and self._failures >= max(1 if at_first else FAILURES_UNTIL_PROBE, self._failures_by_chance()):
+        elif records > 1 and self._failures >= max(enough, self._failures_by_chance()):
             self._failures = 0
             self._share = max(LEAST_SHARE, min(before, self._first, size / 4))
-        return not timed_out and self._share < before
+        fell = self._share < before
+        late = not (fell or at_first) and records > 1 and size > self._share and self._sent_before > 0
+        self._sent_before = SENT_BEFORE if fell else self._sent_before - late
+        return not timed_out and (fell or late)
 
     def _count_small(self, size: float, *, failed: bool) -> None:
         sound = self._first if self._blamed is None else max(self._first, self._ceiling)

@@ -12,6 +12,7 @@ from otelbridge.send.request_limits import (
     FIRST_SHARE,
     FREE_RECORDS,
     MIN_RECORDS_PER_SECOND,
+    SENT_BEFORE,
     SMALL_REQUESTS,
     BacklogLimiter,
     Limits,
@@ -168,6 +169,30 @@ def test_one_failure_alone_says_nothing_about_size() -> None:
     assert size.limits() == first
     size.accepted(*first, 0.01)
     assert size.limits().max_records == 2 * first.max_records
+
+
+def test_what_was_under_way_when_the_limit_fell_says_nothing_new_a_few_times() -> None:
+    size = RequestSize(SendSettings())
+    large = (32 * 1024, 256)
+    assert [size.failed(*large, timed_out=False) for _ in range(2)] == [False, True]
+    limits = size.limits()
+    assert [size.failed(*large, timed_out=False) for _ in range(SENT_BEFORE)] == [True] * SENT_BEFORE
+    assert size.limits() == limits
+    assert not size.failed(*large, timed_out=False), "it is not cut, then, and has to wait like any other"
+    assert not size.failed(32 * 1024, 1, timed_out=False), "no smaller request can tell about one record"
+
+
+def test_a_size_that_is_known_to_fail_is_given_up_at_its_next_failure() -> None:
+    endpoint = Endpoint(lambda number: 0.02 if number <= 1000 else None)
+    size, known = deliver(endpoint, 20_000), 0
+    for _ in range(50):
+        records = size.limits().max_records
+        if records <= 1000:
+            size.accepted(records * RECORD_BYTES, records, 0.02)
+        else:
+            known += 1
+            assert size.failed(records * RECORD_BYTES, records, timed_out=False)
+    assert known
 
 
 def test_one_record_can_be_no_smaller() -> None:
