@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, groupby, repeat
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,8 @@ class EventEncoder:
         self._is_plain = not self._floods.on and self._processes is None and latest is None and roads is None
         self.sifts = self._floods.on and bool(self._compiled) and roads is None
         """Whether events are sifted before they are mapped; roads tell copies by their ids, so after it."""
+        self._open: RawEvent | None = None
+        """The event that `sift` leaves to others to judge."""
         self.findings = Findings()
 
     @property
@@ -108,8 +110,8 @@ class EventEncoder:
         """Whether usual events take it."""
         return bool(self._fastpath)
 
-    def sift(self, events: list[RawEvent], *, mapped: bool = False) -> Iterator[list[tuple[RawEvent, bool]]]:
-        """Counts usual events of floods; the others, each with whether it has been found to pass.
+    def sift(self, events: list[RawEvent], *, mapped: bool = False) -> Iterator[list[RawEvent]]:
+        """Counts usual events of floods, and leaves the others.
 
         In pieces: a piece is to be encoded before the next one is asked for.
         """
@@ -117,18 +119,14 @@ class EventEncoder:
             compiled.attend(self._floods)
         at = 0
         while at < len(events):
-            left, at = sift(self._compiled, events, at, mapped=mapped)
+            left, is_open, at = sift(self._compiled, events, at, mapped=mapped)
+            self._open = left[-1] if is_open else None
             yield left
 
-    def encode(self, event: RawEvent, passes: bool = False) -> Record | None:
-        """The event's record. Never raises.
+    def encode(self, event: RawEvent) -> Record | None:
+        """The event's record; None where a rule drops it, it is counted instead, or no record can be made.
 
-        Args:
-            event: as it was received.
-            passes: it is of no flood, `sift` has found.
-
-        Returns:
-            None where a rule drops it, where it is counted instead, or where not even a raw record can be made.
+        Never raises.
         """
         stream, body, received_unix_nano, _ = event
         if not 0 <= received_unix_nano <= clamp.MAX_UNIX_NANO:
@@ -140,8 +138,8 @@ class EventEncoder:
                     self.findings.filtered[stream, mapped] += 1
                     return None
                 if mapped is not None:
-                    return mapped if self._is_plain else self._looked_at(event, mapped, received_unix_nano, passes)
-            return self._by_reference(event, received_unix_nano, passes)
+                    return mapped if self._is_plain else self._looked_at(event, mapped, received_unix_nano)
+            return self._by_reference(event, received_unix_nano)
         except BaseException as fault:  # noqa: BLE001 - a fault of ours in one event must not end the road for all others
             raw = Decoded(Alert(), "raw", f"a fault of the bridge: {fault!r}", body=body)
             try:
@@ -150,18 +148,15 @@ class EventEncoder:
                 self.findings.drop(stream, event.upstream, another)
                 return None
 
-    def _looked_at(self, event: RawEvent, record: Record, received_unix_nano: int, passes: bool) -> Record | None:
+    def _looked_at(self, event: RawEvent, record: Record, received_unix_nano: int) -> Record | None:
         """What options make of a record of the fast path."""
         stream, body, _, _ = event
         if self._roads is not None:
             if self._is_double(event, record.encoded[-UID_BYTES:]):
                 return None
-            if self._floods.on:
-                (left,) = self.sift([event], mapped=True)
-                if not left:
-                    return None
-                passes = left[0][1]
-        if self._floods.on and not passes:
+            if self._floods.on and not any(self.sift([event], mapped=True)):
+                return None
+        if event is self._open:
             parse = _parse_alert if stream is Stream.ALERTS else _parse_log
             if self._is_flooded(event, parse(body), record, received_unix_nano):
                 return None
@@ -170,7 +165,7 @@ class EventEncoder:
             return record
         return self._processes.with_ids(self._processes.told, record, self._floods.now)
 
-    def _by_reference(self, event: RawEvent, received_unix_nano: int, passes: bool) -> Record | None:
+    def _by_reference(self, event: RawEvent, received_unix_nano: int) -> Record | None:
         stream, body, _, upstream = event
         decoded = decode(stream, body)
         if decoded.how == "raw":
@@ -195,8 +190,10 @@ class EventEncoder:
         self.findings.redacted += bool(event_uid)
         if stream is Stream.ALERTS:
             self._note_throttling(decoded, event)
+        if self._is_plain:
+            return record
         is_message = stream is Stream.MESSAGES
-        judged = passes or is_message or not self._floods.on
+        judged = is_message or not self._floods.on or (self.sifts and event is not self._open)
         if not judged and self._is_flooded(event, message, record, received_unix_nano, event_uid):
             return None
         self._note(event, received_unix_nano, message.SerializeToString() if event_uid else body, record)
@@ -278,7 +275,7 @@ class EventEncoder:
         )
 
 
-_UPSTREAM, _UNJUDGED = itemgetter(3), repeat(False)  # noqa: FBT003 - without end
+_UPSTREAM = itemgetter(3)
 TAKE_EVENTS = 2048
 """Most events of one turn: large enough that a commit is cheap per event, small enough that the readers, who need the
 interpreter lock too, are not kept from it for longer than some milliseconds."""
@@ -544,9 +541,9 @@ class Pipeline:
         self._encoder.findings = turn.findings
         open_batches: dict[Stream, OpenBatch] = {}
         encode = self._encoder.encode
-        for event, passes in chain.from_iterable(self._runs(events)):
+        for event in chain.from_iterable(self._runs(events)):
             stream, _, received_unix_nano, _ = event
-            record = encode(event, passes)
+            record = encode(event)
             if record is None:
                 continue
             batch = open_batches.get(stream)
@@ -570,27 +567,21 @@ class Pipeline:
             turn.postings[stream, Account.DOUBLED, ""] += count
         turn.gaps += turn.findings.throttled
 
-    def _runs(self, events: Sequence[RawEvent]) -> Iterator[Iterable[tuple[RawEvent, bool]]]:
-        """The events in pieces that came through one upstream, without those of floods as far as they are usual."""
-        for piece in self._pieces(events):
-            for upstream, run in groupby(piece, _UPSTREAM):
-                if self._encoder.sifts:
-                    yield from self._encoder.sift(list(run))
-                else:
-                    yield zip(run, _UNJUDGED, strict=False)
-                self._note_nodes(upstream)
+    def _runs(self, events: Sequence[RawEvent]) -> Iterator[Iterable[RawEvent]]:
+        """The events in pieces that came through one upstream, without those of floods as far as they are usual.
 
-    def _note_nodes(self, upstream: str) -> None:
-        """Takes from the mapper which nodes the events since the last call are of; they came through one upstream."""
-        if nodes := self._mapper.tally.take_nodes():
-            self._heard.append((upstream, nodes))
-
-    def _pieces(self, events: Sequence[RawEvent]) -> Iterator[Sequence[RawEvent]]:
-        """The events in pieces, with a moment between two pieces in which readers can read."""
+        After YIELD_EVENTS there is a moment in which readers can read.
+        """
         for start in range(0, len(events), YIELD_EVENTS):
             if start:
                 self._buffer.let_readers_in()
-            yield events[start : start + YIELD_EVENTS]
+            for upstream, run in groupby(events[start : start + YIELD_EVENTS], _UPSTREAM):
+                if self._encoder.sifts:
+                    yield from self._encoder.sift(list(run))
+                else:
+                    yield run
+                if nodes := self._mapper.tally.take_nodes():
+                    self._heard.append((upstream, nodes))
 
     def _close(self, batch: OpenBatch, turn: Turn) -> None:
         """Encodes and packs a batch; where that fails, each record by itself, so that one of them harms no other."""

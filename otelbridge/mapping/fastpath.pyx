@@ -711,7 +711,7 @@ def sift(dict paths not None, list events not None, Py_ssize_t start=0, bint map
         mapped: they have been mapped before, so nodes and alerts are counted already.
 
     Returns:
-        Those that are not counted, each with whether it has been found to pass; and the place at which to go on.
+        Those that are not counted, whether the last of them is such a one, and the place at which to go on.
     """
     cdef FastPath path
     cdef list left = []
@@ -721,12 +721,12 @@ def sift(dict paths not None, list events not None, Py_ssize_t start=0, bint map
         start += 1
         path = paths.get(event[0])
         if path is None:
-            left.append((event, False))
+            left.append(event)
             continue
         try:
             said = path._judge(event, mapped)
         except BaseException:  # whoever judges it next meets the fault too, and says so
             said = OPEN
         if said != COUNTED:
-            left.append((event, said == PASSES))
-    return left, start
+            left.append(event)
+    return left, said == OPEN, start

@@ -67,7 +67,7 @@ class Compiled(Protocol):
 
 def sift(
     paths: Mapping[Stream, Compiled], events: list[RawEvent], start: int = 0, *, mapped: bool = False
-) -> tuple[list[tuple[RawEvent, bool]], int]:
+) -> tuple[list[RawEvent], bool, int]:
     """Counts usual events of floods; see `fastpath.sift`."""
     return fastpath.sift(paths, events, start, mapped)
 

@@ -40,10 +40,10 @@ class Side:
     def turn(self, events: Sequence[RawEvent], now: float) -> list[Record]:
         self.floods.begin(now)
         self.encoder.findings = self.findings = Findings()
-        pieces = self.encoder.sift(list(events)) if self.encoder.sifts else [[(event, False) for event in events]]
+        pieces = self.encoder.sift(list(events)) if self.encoder.sifts else [events]
         records, self.sifted = [], len(events)
-        for event, passes in chain.from_iterable(pieces):
-            records.append(self.encoder.encode(event, passes))
+        for event in chain.from_iterable(pieces):
+            records.append(self.encoder.encode(event))
             self.sifted -= 1
         return [record for record in records if record is not None]
 
