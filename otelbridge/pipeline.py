@@ -190,8 +190,13 @@ class EventEncoder:
         self.findings.redacted += bool(event_uid)
         if stream is Stream.ALERTS:
             self._note_throttling(decoded, event)
-        if self._is_plain:
-            return record
+        return record if self._is_plain else self._with_options(event, message, record, received_unix_nano, event_uid)
+
+    def _with_options(
+        self, event: RawEvent, message: Any, record: Record, received_unix_nano: int, event_uid: bytes
+    ) -> Record | None:
+        """What options make of a record of the reference."""
+        stream, body, _, _ = event
         is_message = stream is Stream.MESSAGES
         judged = is_message or not self._floods.on or (self.sifts and event is not self._open)
         if not judged and self._is_flooded(event, message, record, received_unix_nano, event_uid):

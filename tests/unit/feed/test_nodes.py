@@ -369,3 +369,13 @@ def test_four_and_a_half_times_the_third_longest_silence_of_late_is_unusual() ->
     last = steady(habit, start=1, seconds=400, every=10)
     assert not habit.unusual(round((last + 42) * NANOSECONDS))
     assert habit.unusual(round((last + 46) * NANOSECONDS))
+
+
+@pytest.mark.parametrize("pauses", [1, 2])
+def test_next_to_a_gap_twice_the_third_longest_silence_of_late_is_unusual(pauses: int) -> None:
+    habit, last = new(), 0.0
+    for _ in range(pauses):
+        last = steady(habit, start=last + 4, seconds=40, every=1)
+    habit.excuse(round(last * NANOSECONDS), round((last + 10) * NANOSECONDS))
+    assert not habit.unusual(round((last + 11.8) * NANOSECONDS))
+    assert habit.unusual(round((last + 12.2) * NANOSECONDS)), "two longer pauses are no habit"
