@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from otelbridge import clamp
 from otelbridge.event import STREAM_BY_RANK, Stream
@@ -237,11 +237,15 @@ def _quoted(text: str) -> str:
 
 
 def read_page(page: bytes | None) -> Checkpoint | None:
-    """The checkpoint in a page; None when it is missing or not what was written."""
+    """The checkpoint in a page; None when it is missing, not what was written, or has words of a later version."""
     text = _unsealed(page or b"")
-    if text is None:
+    try:
+        return None if text is None else _checkpoint(json.loads(text))
+    except (KeyError, TypeError, ValueError):  # whole, but of a later version: an older one was installed again
         return None
-    tree = json.loads(text)
+
+
+def _checkpoint(tree: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(
         revision=tree["revision"],
         next_sequence=tree["next_sequence"],

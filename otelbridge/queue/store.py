@@ -68,6 +68,8 @@ def piece_ids(free: Span, pieces: int) -> list[int]:
     return [free.first + step * n for n in range(pieces)]
 
 
+STREAM_NAMES = frozenset(Stream)
+"""Rows of another stream are a later version's, and are passed over."""
 Synchronous = Literal["normal", "full"]
 QUEUE_FILE = "queue.db"
 Connect = Callable[[Path], sqlite3.Connection]
@@ -326,6 +328,8 @@ class Store:
         """The dead letters, oldest first."""
         for row in self._connection.execute("SELECT * FROM dead_letters WHERE id > ? ORDER BY id", (after,)):
             number, stream, records, oldest, refused, code, why, request = row
+            if stream not in STREAM_NAMES:
+                continue
             yield DeadLetter(
                 id=number,
                 stream=Stream(stream),
@@ -349,6 +353,8 @@ class Store:
             (after, since_unix_nano, until_unix_nano),
         ):
             number, stream, records, oldest, delivered, request = row
+            if stream not in STREAM_NAMES:
+                continue
             yield (
                 number,
                 Retained(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,15 @@ def test_a_page_with_any_byte_changed_is_not_believed() -> None:
     assert read_page(page[:-1]) is None
     assert read_page(b"") is None
     assert read_page(None) is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [('"logs"', '"profiles"'), ('"received"', '"sampled"'), ('"boot"', '"booted"')]
+)
+def test_a_whole_page_of_a_later_version_is_no_error(ours: str, theirs: str) -> None:
+    content = checkpoint().page()[4:].decode().replace(ours, theirs).encode()
+    assert theirs.encode() in content
+    assert read_page(zlib.crc32(content).to_bytes(4, "big") + content) is None
 
 
 def test_the_copy_gives_back_the_last_page_and_note_though_earlier_ones_were_longer(tmp_path: Path) -> None:

@@ -126,3 +126,17 @@ def test_the_file_grows_to_its_bound_and_no_further(tmp_path: Path) -> None:
     assert full.value.sqlite_errorname == "SQLITE_FULL"
     store.close()
     assert path.stat().st_size <= 1 << 20
+
+
+def test_rows_of_a_stream_that_only_a_later_version_knows_are_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "queue.db"
+    open_store(file, max_file_bytes=2**26).close()
+    with sqlite3.connect(file) as later:
+        for number, stream in enumerate(("profiles", "alerts"), start=1):
+            later.execute("INSERT INTO dead_letters VALUES (?, ?, 1, 1, 1, 'c', 'w', x'0a')", (number, stream))
+            later.execute("INSERT INTO retained VALUES (?, ?, 1, 1, 1, x'0a')", (number, stream))
+    later.close()
+    store = open_store(file, max_file_bytes=2**26)
+    assert [letter.id for letter in store.dead_letters()] == [2]
+    assert [number for number, _ in store.retained(0, 2)] == [2]
+    store.close()
