@@ -8,13 +8,13 @@ import traceback
 
 from otelbridge.cli.output import Exit, abandon_output, flush_output, say
 from otelbridge.cli.process import import_without_openssl, limit_heaps, no_collection, open_standard_streams
-from otelbridge.settings.environment import set_up_grpc
+from otelbridge.settings.environment import set_up_libraries
 
 
 def main() -> None:
     """Runs the command line and exits."""
     open_standard_streams()
-    set_up_grpc()
+    set_up_libraries()
     limit_heaps()  # before a library starts a thread
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from otelbridge.net.address import without_values
 from otelbridge.net.files import WatchedFiles
 from otelbridge.queue.model import Hold
 from otelbridge.send.settings import SendSettings, SendSettingsError, Target, parse_target
@@ -48,10 +49,6 @@ def header_fault(name: str, value: str) -> HeaderFault | None:
 def carries_credentials(name: str) -> bool:
     """Whether a header of that name is something to log in with; `x-scope-orgid` and the like are not."""
     return _CREDENTIAL_NAME.search(name.lower()) is not None
-
-
-MIN_HIDDEN_CHARS = 4
-"""Shorter values are not blacked out in texts: every second word would match."""
 
 
 class Credentials:
@@ -111,11 +108,7 @@ class Credentials:
 
     def hide(self, text: str) -> str:
         """The text without any of the values: an endpoint may echo what it was sent."""
-        secrets = [part for value in self._headers.values() for part in (value, value.partition(" ")[2])]
-        for secret in sorted(secrets, key=len, reverse=True):
-            if len(secret) >= MIN_HIDDEN_CHARS:
-                text = text.replace(secret, "[hidden]")
-        return text
+        return without_values(text, self._headers.values())
 
     def _read(self, *, doubted: bool) -> Mapping[str, str]:
         headers = dict(self._fixed)

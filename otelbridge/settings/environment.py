@@ -32,11 +32,13 @@ def environment() -> Mapping[str, str]:
     return dict(os.environ)
 
 
-def set_up_grpc() -> None:
+def set_up_libraries() -> None:
     """Sets what grpc takes from the environment only, each variable unless the operator has set it.
 
-    Must be called before grpc is imported: it reads them then.
+    Must be called before the libraries are imported: they read their variables then, and OpenTelemetry answers a
+    context that is not installed with a traceback. There is but the one that it uses anyway.
     """
+    os.environ.pop("OTEL_PYTHON_CONTEXT", None)
     for variable, value in GRPC_VARIABLES.items():
         os.environ.setdefault(variable, value)
 
@@ -186,6 +188,21 @@ def _ratio(value: str) -> float:
     if not 0 <= ratio <= 1:
         raise ValueError("is not a number from 0 to 1")
     return ratio
+
+
+def _installed(group: str, *also: str) -> Callable[[str], str]:
+    """A reader for names of entry points, separated by commas."""
+
+    def read(value: str) -> str:
+        from importlib.metadata import entry_points  # noqa: PLC0415 - with all of email: for this variable only
+
+        known = {*entry_points(group=group).names, *also}
+        unknown = [name for part in value.split(",") if (name := part.strip()) not in known]
+        if unknown:
+            raise ValueError(f"names {unknown[0]!r}, which is not installed")
+        return value
+
+    return read
 
 
 def _one_of(words: Mapping[str, str]) -> Callable[[str], str]:
@@ -339,6 +356,7 @@ SDK_VARIABLES: tuple[StandardVariable, ...] = tuple(
         ("OTEL_TRACES_SAMPLER", _one_of(_same(*_SAMPLERS, *_SAMPLERS_BY_PARENT)), "Which own traces are kept."),
         ("OTEL_TRACES_SAMPLER_ARG", _ratio, "The share of traces that is kept, 0 to 1."),
         ("OTEL_METRICS_EXEMPLAR_FILTER", _one_of(_same("always_on", "always_off", "trace_based")), "Which measurements of the bridge's own metrics carry exemplars."),
+        ("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", _installed("opentelemetry_resource_detector", "*"), "What adds to the bridge's own resource."),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", _one_of(_same("cumulative", "delta", "lowmemory")), "Temporality of the bridge's own metrics."),
         ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", _one_of(_same("explicit_bucket_histogram", "base2_exponential_bucket_histogram")), "How the bridge's own histograms are aggregated."),
     )
@@ -355,7 +373,7 @@ def otel_environment(variables: Mapping[str, str]) -> Layer:
     layer = Layer()
     for row in (*STANDARD_VARIABLES, *SDK_VARIABLES):
         text = variables.get(row.name, "")
-        if text.strip():
+        if text.strip() or (text and not row.paths):  # the SDK takes blanks for a value
             _read_row(layer, row, text)
     waiting, sent = (variables.get(f"OTEL_BSP_MAX_{of}", "") for of in ("QUEUE_SIZE", "EXPORT_BATCH_SIZE"))
     if not layer.problems and int(sent.strip() or SDK_BATCH_SIZE) > int(waiting.strip() or SDK_QUEUE_SIZE):

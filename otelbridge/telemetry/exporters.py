@@ -66,7 +66,9 @@ class Reloading(Generic[T]):
         self.made_of = self._look()
         self._idle = False
         self._replaced: list[T] = []
-        self.exporter: T = make(headers())
+        self.lent: Mapping[str, str] = headers()
+        """What the exporter was made with."""
+        self.exporter: T = make(self.lent)
 
     def replace(self, other: Self | None) -> None:
         """Uses the other's exporter from the next time on, or none at all."""
@@ -75,6 +77,7 @@ class Reloading(Generic[T]):
             if other is not None:
                 self._replaced.append(self.exporter)
                 self.exporter, self.made_of, self.source = other.exporter, other.made_of, other.source
+                self.lent = other.lent
 
     def current(self) -> T | None:
         """The exporter, made anew if it has to be; the present one while the files cannot be used.
@@ -86,7 +89,8 @@ class Reloading(Generic[T]):
             if made_of is not None and made_of != self.made_of:
                 make, headers, _ = self.source
                 with suppress(ValueError):
-                    new = make(headers())
+                    self.lent = headers()
+                    new = make(self.lent)
                     self._replaced.append(self.exporter)
                     self.exporter, self.made_of = new, made_of
             replaced, self._replaced = self._replaced, []
@@ -290,6 +294,12 @@ class Exporters(NamedTuple):
     settings: TelemetrySettings
     spans: ReloadingSpanExporter | None
     metrics: ReloadingMetricExporter | None
+
+    def secrets(self) -> list[str]:
+        """The values of all headers that they send."""
+        given = [signal.headers for signal in (self.settings.traces, self.settings.metrics)]
+        lent = [exporter.reloading.lent for exporter in (self.spans, self.metrics) if exporter is not None]
+        return [value for headers in (*given, *lent) for value in headers.values()]
 
 
 def open_exporters(

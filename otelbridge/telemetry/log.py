@@ -7,14 +7,14 @@ import logging
 import queue
 import re
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, Generic, TextIO, TypeVar
 
 from otelbridge.event import Gap, Stream
-from otelbridge.net.address import without_credentials
+from otelbridge.net.address import without_credentials, without_values
 from otelbridge.telemetry import events as e
 from otelbridge.telemetry.escape import escape, escape_json
 from otelbridge.telemetry.events import LibrarySpoke, Tell
@@ -407,9 +407,10 @@ MAX_EXPORTER_WARNINGS = 256
 
 
 class _Listener(logging.Handler):
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, secrets: Callable[[], Iterable[str]]) -> None:
         super().__init__(level=logging.WARNING)
         self._tell = tell
+        self._secrets = secrets
         self._said: set[tuple[str, str]] = set()
         """Warnings of exporters already told: an endpoint that takes logs only causes one with every export."""
 
@@ -422,7 +423,7 @@ class _Listener(logging.Handler):
             message = str(record.msg)
         if record.exc_info and record.exc_info[1] is not None:
             message += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
-        message = without_credentials(message)
+        message = without_values(without_credentials(message), self._secrets())
         if record.name.startswith(EXPORTERS):
             warning = (record.name, str(record.msg))
             if warning in self._said or len(self._said) >= MAX_EXPORTER_WARNINGS:
@@ -447,12 +448,17 @@ def _ending(message: str) -> str:
 
 
 class Libraries:
-    """Makes events of what libraries log, until `close`, which puts back the handlers that were there before."""
+    """Makes events of what libraries log, until `close`, which puts back the handlers that were there before.
 
-    def __init__(self, tell: Tell) -> None:
+    Args:
+        tell: hears what libraries say.
+        secrets: headers' values, which an endpoint may echo: asked for each time.
+    """
+
+    def __init__(self, tell: Tell, *, secrets: Callable[[], Iterable[str]]) -> None:
         self._tell = tell
         self._hook_before, threading.excepthook = threading.excepthook, self._thread_died
-        self._listener = _Listener(tell)
+        self._listener = _Listener(tell, secrets)
         self._before = {name: logging.getLogger(name).propagate for name in LIBRARIES}
         for name in LIBRARIES:
             logger = logging.getLogger(name)

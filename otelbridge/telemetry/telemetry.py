@@ -151,8 +151,9 @@ class Telemetry:
     ) -> None:
         self._pull = PullReader()
         self._stderr = stderr
+        self._exporters = self.open_exporters(settings, lent or {}, proxies)
         self._providers = Providers(
-            self.open_exporters(settings, lent or {}, proxies),
+            self._exporters,
             identity={"service.version": version, "service.instance.id": instance_id},
             pull=self._pull,
             tell=self.tell,
@@ -170,7 +171,7 @@ class Telemetry:
         own = {**of_process(), "otelbridge.telemetry.dropped": lambda: [(self._dropped + self._writer.dropped, {})]}
         for instrument in OWN:
             self.observe(instrument, own[instrument.name])
-        self._libraries = Libraries(self.tell)
+        self._libraries = Libraries(self.tell, secrets=self._secrets)
         self._thread = SupervisedThread("otelbridge-telemetry", self._turn, tell=self.tell)
         self._thread.start()
 
@@ -179,6 +180,9 @@ class Telemetry:
         self._level = LEVELS[settings.log_level]
         self._format = FORMATS[settings.log_format]
         self._frequent = FREQUENT if self._level > Level.DEBUG else frozenset()  # who reads along wants them at once
+
+    def _secrets(self) -> list[str]:
+        return self._exporters.secrets()
 
     def open_exporters(
         self, settings: TelemetrySettings, lent: Mapping[str, Headers], proxies: ProxySettings
@@ -199,6 +203,7 @@ class Telemetry:
         """
         self._apply(settings)
         if exporters is not None:
+            self._exporters = exporters
             self._providers.use(exporters)
 
     def tell(self, event: Event) -> None:

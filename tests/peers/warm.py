@@ -158,9 +158,9 @@ def _serve() -> None:
     sys.path[0] = str(ROOT)
     from otelbridge.__main__ import main  # noqa: PLC0415 - only in this process
     from otelbridge.cli.process import import_without_openssl  # noqa: PLC0415
-    from otelbridge.settings.environment import set_up_grpc  # noqa: PLC0415
+    from otelbridge.settings.environment import set_up_libraries  # noqa: PLC0415
 
-    set_up_grpc()
+    set_up_libraries()
     import_without_openssl("hashlib", "grpc")
     import otelbridge.cli.main  # noqa: PLC0415
     import otelbridge.cli.service  # noqa: F401, PLC0415

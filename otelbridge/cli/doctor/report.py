@@ -10,7 +10,7 @@ from time import monotonic
 
 from otelbridge.cli.output import Exit
 from otelbridge.feed.preflight import Route, dial, preflight
-from otelbridge.net.address import is_ip
+from otelbridge.net.address import is_ip, without_credentials
 from otelbridge.net.handshake import server_certificate
 
 NANOSECONDS = 1_000_000_000
@@ -114,9 +114,10 @@ class Examination:
         self.add(step, taken.mark, seconds=monotonic() - began, finding=taken.finding, cure=taken.cure)
 
     def add(self, step: Step, mark: Mark, *, seconds: float, finding: str, cure: str = "") -> None:
-        """Writes down a finding."""
+        """Writes down a finding, without what URLs in it hold of secrets."""
+        subject, finding, cure = map(without_credentials, (self._subject, finding, cure))
         self.findings.append(
-            Finding(step=step, subject=self._subject, mark=mark, seconds=seconds, finding=finding, cure=cure)
+            Finding(step=step, subject=subject, mark=mark, seconds=seconds, finding=finding, cure=cure)
         )
 
     def broken_off(self) -> bool:

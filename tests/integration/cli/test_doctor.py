@@ -262,6 +262,14 @@ def test_of_a_web_page_the_text_is_shown(tmp_path: Path) -> None:
     assert said.startswith("It answers 404 Not Found: Not Found nginx. Check the path")
 
 
+def test_what_an_endpoints_url_holds_of_secrets_is_not_shown(tmp_path: Path) -> None:
+    with Relay() as relay, OtlpEndpoint(answers=[Http(status=404)]) as strict:
+        url = f"{strict.http_endpoint}/v1/logs?key=s3cret"
+        _, findings = examine("send.protocol=http/protobuf", upstream=relay.endpoint, endpoint=url, queue=tmp_path)
+    assert "/v1/logs?key=(secret)" in findings[0]["finding"]
+    assert "s3cret" not in str(findings)
+
+
 def test_a_wrong_path_is_found(tmp_path: Path) -> None:
     with Relay() as relay, OtlpEndpoint(answers=[Http(status=404)]) as strict:
         code, findings = examine(

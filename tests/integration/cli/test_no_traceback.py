@@ -187,3 +187,10 @@ def test_a_closed_stdin_is_said() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 3
     assert done.stderr == "stdin cannot be read: it is closed\n"
+
+
+def test_a_context_that_is_not_installed_is_left_out() -> None:
+    result = ended("run", "--set", "queue.max_bytes=-1", OTEL_PYTHON_CONTEXT="x")
+    assert_in_words(result)
+    assert b"context" not in result.stderr
+    assert result.returncode == 2

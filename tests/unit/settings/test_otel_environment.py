@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.settings.environment import STANDARD_VARIABLES
+from otelbridge.settings.environment import SDK_VARIABLES, STANDARD_VARIABLES
 from otelbridge.settings.tree import leaves, value_at
 from tests.unit.settings.loading import loaded, problems
 
@@ -131,6 +131,8 @@ def test_foreign_variables_are_other_programs_business() -> None:
         ({"OTEL_TRACES_SAMPLER": "sometimes"}, "OTEL_TRACES_SAMPLER"),
         ({"OTEL_TRACES_SAMPLER_ARG": "2"}, "OTEL_TRACES_SAMPLER_ARG"),
         ({"OTEL_METRICS_EXEMPLAR_FILTER": "x"}, "OTEL_METRICS_EXEMPLAR_FILTER"),
+        ({"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel,\x1b[31m"}, "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS"),
+        *(({row.name: " "}, row.name) for row in SDK_VARIABLES),
     ],
 )
 def test_what_the_sdk_would_answer_with_a_traceback_is_refused_first(variables: dict[str, str], path: str) -> None:
@@ -139,3 +141,4 @@ def test_what_the_sdk_would_answer_with_a_traceback_is_refused_first(variables: 
 
 def test_what_the_sdk_can_use_is_left_to_it() -> None:
     loaded(environment={"OTEL_BSP_MAX_QUEUE_SIZE": "5000", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": " 5000 "})
+    loaded(environment={"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "*, otel"})

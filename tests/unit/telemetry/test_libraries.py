@@ -10,12 +10,12 @@ from otelbridge.telemetry.log import Libraries
 
 def test_an_exporter_that_complains_with_every_export_is_told_once_with_the_setting_that_ends_it() -> None:
     told: list[Event] = []
-    libraries = Libraries(told.append)
+    libraries = Libraries(told.append, secrets=lambda: ["Bearer s3cret-token"])
     try:
         exporter = logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter")
         for number in range(5):
             exporter.error("Failed to export %s to %s, error code: %s", "metrics", "collector:4317", number)
-        logging.getLogger("urllib3.connectionpool").warning("something else")
+        logging.getLogger("urllib3.connectionpool").warning("something else, which echoes s3cret-token")
     finally:
         libraries.close()
     complaint, other = told
@@ -23,3 +23,4 @@ def test_an_exporter_that_complains_with_every_export_is_told_once_with_the_sett
     assert "telemetry.metrics.exporter: none" in complaint.message
     assert complaint.level == "warning"
     assert isinstance(other, LibrarySpoke)
+    assert other.message == "something else, which echoes [hidden]"
