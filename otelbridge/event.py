@@ -33,6 +33,9 @@ UpstreamStream = Literal[Stream.ALERTS, Stream.LOGS, Stream.MESSAGES]
 UPSTREAM_STREAMS = (Stream.ALERTS, Stream.LOGS, Stream.MESSAGES)
 
 
+NANOSECONDS = 1_000_000_000
+"""Of a second."""
+
 LOG_SERVICE = "feeder.LogService"
 
 

@@ -19,7 +19,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from otelbridge import clamp
-from otelbridge.event import UPSTREAM_STREAMS, Gap, GapCause, RawEvent, Stream, kind_of
+from otelbridge.event import NANOSECONDS, UPSTREAM_STREAMS, Gap, GapCause, RawEvent, Stream, kind_of
 from otelbridge.feed.buffer import BUFFER_FULL, OVERSIZED, Buffer, DroppedEvents
 from otelbridge.gate.flood import NOTE, Floods, Staged
 from otelbridge.gate.originals import pack_originals
@@ -290,7 +290,6 @@ BATCH_TARGET_BYTES = 768 * 1024
 """A batch is closed when its records have grown to this; with their resources they fill the default request."""
 LAG_SAMPLES = 16
 """So many events of a batch are measured."""
-NANOSECONDS = 1_000_000_000
 IDLE_SECONDS = 1.0
 """Longest wait for an event, so that the thread's pulse beats and gaps go out on a quiet night."""
 DRAIN_JOIN_SECONDS = 30.0

@@ -13,6 +13,7 @@ import typer
 from otelbridge.cli.options import OutputOption
 from otelbridge.cli.output import Exit, Output, age_in_words, fail, in_words, print_json, print_table
 from otelbridge.cli.status_client import status_or_exit
+from otelbridge.event import NANOSECONDS
 from otelbridge.status.document import CoverageDocument
 from otelbridge.status.settings import DEFAULT_STATUS_PORT
 from otelbridge.telemetry.coverage import CoverageAnswer, SubjectKind, policies_in
@@ -21,7 +22,6 @@ EXAMPLES = (
     "otelbridge coverage --url http://127.0.0.1:32799",
     "kubectl get ksp,csp,hsp -A -o json | otelbridge coverage --policies -",
 )
-NANOSECONDS = 1_000_000_000
 MAX_POLICIES_BYTES = 64 * 1024 * 1024
 WORDS = {
     CoverageAnswer.USUAL: "as usual",

@@ -19,7 +19,7 @@ from otelbridge.cli.ledger import of_queue, print_ledger
 from otelbridge.cli.options import OutputOption
 from otelbridge.cli.output import Exit, Output, fail, print_json, say
 from otelbridge.cli.process import stop_on_signals
-from otelbridge.event import UPSTREAM_STREAMS, Stream
+from otelbridge.event import NANOSECONDS, UPSTREAM_STREAMS, Stream
 from otelbridge.queue.checkpoint import Account
 from otelbridge.settings.environment import colours_wanted, environment
 from otelbridge.settings.load import Loaded, load
@@ -183,8 +183,6 @@ def _settings(directory: Path, relay: str, endpoint: str) -> Loaded:
     )
     return load(environment={}, flags={"--set": sets})
 
-
-NANOSECONDS = 1_000_000_000
 
 Announce = Callable[[str], None]
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NoReturn
 
+from otelbridge.event import NANOSECONDS
 from otelbridge.telemetry.escape import escape
 
 
@@ -95,7 +96,6 @@ def abandon_output() -> None:
     os.close(devnull)
 
 
-NANOSECONDS = 1_000_000_000
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 MINUTE, HOUR, DAY = 60, 3600, 86400

@@ -20,7 +20,6 @@ from otelbridge import __version__
 from otelbridge.cli.loading import load_or_exit
 from otelbridge.cli.options import ConfigOption, OutputOption, QueueDirectoryOption, SetOption
 from otelbridge.cli.output import (
-    NANOSECONDS,
     Exit,
     Output,
     age_in_words,
@@ -32,7 +31,7 @@ from otelbridge.cli.output import (
     say,
     size_in_words,
 )
-from otelbridge.event import STREAMS, Stream, kind_of
+from otelbridge.event import NANOSECONDS, STREAMS, Stream, kind_of
 from otelbridge.gate.originals import UnknownLayout, are_originals, read_originals
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper, Record

@@ -17,12 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from otelbridge.event import Gap, GapCause, Stream
+from otelbridge.event import NANOSECONDS, Gap, GapCause, Stream
 
 RATE_MEMORY_SECONDS = 60.0
 """The time constant of the mean that estimates what a gap swallowed: outlasts a burst, and still is of the hour."""
 
-NANOSECONDS = 1_000_000_000
 
 IN_FLIGHT_NANOS = 250_000_000
 """What an event may take from its node to us: of a relay that was killed, events were lost that were up to 46 ms older

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from otelbridge.event import GapCause, Stream
+from otelbridge.event import NANOSECONDS, GapCause, Stream
 from otelbridge.feed.connection import Answer, Connection, HealthStatus, judge
 from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, NODES_RETURN_SECONDS
 from otelbridge.feed.model import ConnectionLostError, Record, StreamEnd, StreamState, failed_step
@@ -47,7 +47,6 @@ PROBE_SECONDS = 3.0
 """After so long without a sign of life a health check is sent ahead of time: a stall of 5 s holds it up for one.
 However long the silence is: what ends it may be what the upstream stands still over."""
 
-NANOSECONDS = 1_000_000_000
 
 ELAPSED_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """It goes on while the machine is suspended, and nobody sets it."""

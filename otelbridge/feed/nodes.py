@@ -17,10 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from otelbridge.event import Gap, GapCause
+from otelbridge.event import NANOSECONDS, Gap, GapCause
 from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
-
-NANOSECONDS = 1_000_000_000
 
 UNUSUAL_FACTOR = 4.5
 """A silence is unusual when it is so many times the third longest of the run."""

@@ -16,7 +16,7 @@ import grpc
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from tenacity.wait import wait_base
 
-from otelbridge.event import GapCause, Stream
+from otelbridge.event import NANOSECONDS, GapCause, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.connector import Connector
 from otelbridge.feed.model import (
@@ -51,7 +51,6 @@ from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 PULSE_SECONDS = 1.0
 PROGRESS_SECONDS = 10.0
 """A connection that is watched for so long has made up for earlier faults of the bridge."""
-NANOSECONDS = 1_000_000_000
 
 STEADY_SECONDS = 2.0
 """A connection that lived so long before the server closed it is worth coming back for as soon as the port answers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from otelbridge import clamp
-from otelbridge.event import STREAMS, Flood, Gap, Stream
+from otelbridge.event import NANOSECONDS, STREAMS, Flood, Gap, Stream
 from otelbridge.mapping.decode import KINDS, Decoded, Event, as_json, as_map
 from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS, Group
 from otelbridge.mapping.model import Instant, MappingCounts, Memo, Values, WorkloadPart
@@ -27,7 +27,6 @@ GAP_EVENT = "otelbridge.gap"
 FLOOD_EVENT = "otelbridge.flood"
 _GENERAL_FIELDS = {field.name.split(".")[0] for field in FIELDS if field.group in (Group.WORKLOAD, Group.RULE)}
 MAX_RAW_BYTES = 1 << 20  # a quarter of the 4 MiB that a Collector takes by default
-_SECOND = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WORDS = {
     "disconnect": "the connection was lost",
@@ -45,7 +44,7 @@ _WORDS = {
 def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> Record:
     """The record of a gap; its time is the gap's start."""
     started, ended = clamp.unix_nano(gap.started_unix_nano), clamp.unix_nano(gap.ended_unix_nano)
-    seconds = max(0.0, (ended - started) / _SECOND)
+    seconds = max(0.0, (ended - started) / NANOSECONDS)
     start, end = iso(started), iso(ended)
     values = Values(HostName=gap.node, NamespaceName=gap.namespace, PodName=gap.pod, ContainerName=gap.container)
     where = workload_attributes(values, settings)
@@ -123,7 +122,7 @@ def flood_record(flood: Flood, settings: MappingSettings, observed_unix_nano: in
         ("otelbridge.flood.resource_examples", list(flood.resource_examples)),
         ("log.record.uid", uid(digest_of([(value, "") for value in identity])).decode()),
     ]
-    seconds = (ended - started) / _SECOND
+    seconds = (ended - started) / NANOSECONDS
     body = (
         f"{flood.events} {flood.stream} of one kind in {seconds:.0f} s, counted instead of sent: {flood.kind}; "
         f"{flood.processes} executables ({', '.join(flood.process_examples)}), "

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from otelbridge.event import UPSTREAM_STREAMS, RecordGap, Stream
+from otelbridge.event import NANOSECONDS, UPSTREAM_STREAMS, RecordGap, Stream
 from otelbridge.queue.checkpoint import (
     WATCHING,
     Account,
@@ -32,7 +32,6 @@ from otelbridge.queue.recovery import corruption_gap, record_lost_history, resto
 from otelbridge.queue.store import Store, Sums, row_id, span_of, stream_of
 from otelbridge.telemetry.events import RecordsShed, Tell
 
-SECOND_NANOS = 1_000_000_000
 SEQUENCES_A_SECOND = 256
 """Since 1970, where a file that cannot be read hides how far an earlier life has come: it has not come so far."""
 FLUSH_BYTES = 1024 * 1024  # one transaction of the recovery: short enough not to hold up a put
@@ -91,7 +90,7 @@ class QueueState:
                     self._take_over(self.file.store, copied, note)
         if self.file.store is None:
             self._unread = self.checkpoint.ledger.postings()
-            beyond = self.clock.now() // SECOND_NANOS * SEQUENCES_A_SECOND
+            beyond = self.clock.now() // NANOSECONDS * SEQUENCES_A_SECOND
             self.checkpoint.next_sequence = max(self.checkpoint.next_sequence, beyond)
         elif self.file.error is not None:
             with self._reading():

@@ -12,13 +12,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypedDict
 
-from otelbridge.event import Gap, Stream
+from otelbridge.event import NANOSECONDS, Gap, Stream
 from otelbridge.feed.model import SubscriptionState, SubscriptionStatus
 from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.model import Depth
 from otelbridge.send.circuit_breaker import BreakerState, EndpointState
 
-NANOSECONDS = 1_000_000_000
 MOODS = ("bad", "warn", "past", "good")
 """Worst first."""
 GROWTH_SECONDS = 60.0

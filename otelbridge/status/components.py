@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from otelbridge.event import NANOSECONDS
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.feed import Feed
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
@@ -31,8 +32,6 @@ from otelbridge.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from otelbridge.feed.roads import Loss, Roads
-
-NANOSECONDS = 1_000_000_000
 
 
 @dataclass(slots=True, kw_only=True)

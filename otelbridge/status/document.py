@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from otelbridge import __version__
-from otelbridge.event import Gap, Stream
+from otelbridge.event import NANOSECONDS, Gap, Stream
 from otelbridge.feed.buffer import BUFFER_FULL
 from otelbridge.gate.flood import Floods
 from otelbridge.mapping.process_tree import ProcessTree
@@ -32,7 +32,6 @@ from otelbridge.telemetry.telemetry import Entry
 if TYPE_CHECKING:
     from otelbridge.feed.roads import Roads
 
-NANOSECONDS = 1_000_000_000
 OVERFLOWED = (Account.DROPPED, BUFFER_FULL)
 SHOWN_FLOODS = 30
 BY_REASON = frozenset({Account.DROPPED, Account.FILTERED})

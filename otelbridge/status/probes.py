@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from otelbridge.event import NANOSECONDS
 from otelbridge.feed.model import StreamState, SubscriptionState, SubscriptionStatus
 from otelbridge.queue.model import Depth
 from otelbridge.telemetry.supervisor import Pulse
@@ -18,7 +19,6 @@ from otelbridge.telemetry.supervisor import Pulse
 QUEUE_FULL_SHARE = 0.9
 """A queue filled so far is about to drop records."""
 ENDING = frozenset({SubscriptionState.DRAINING, SubscriptionState.CLOSED})
-NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,13 +24,11 @@ from opentelemetry.metrics import (
 )
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
-from otelbridge.event import GapCause
+from otelbridge.event import NANOSECONDS, GapCause
 from otelbridge.telemetry import events as e
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.escape import escape
 from otelbridge.telemetry.events import Event
-
-NANOSECONDS = 1_000_000_000
 
 
 class InstrumentKind(StrEnum):

@@ -9,11 +9,11 @@ from enum import StrEnum
 from time import monotonic
 
 from otelbridge.cli.output import Exit
+from otelbridge.event import NANOSECONDS
 from otelbridge.feed.preflight import Route, dial, preflight
 from otelbridge.net.address import is_ip, without_credentials
 from otelbridge.net.handshake import server_certificate
 
-NANOSECONDS = 1_000_000_000
 STEP_SECONDS = 5.0
 """For each step to a server."""
 

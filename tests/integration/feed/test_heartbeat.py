@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from otelbridge.event import LOG_SERVICE, STREAMS, UPSTREAM_STREAMS, GapCause, Stream
-from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, NANOSECONDS
+from otelbridge.event import LOG_SERVICE, NANOSECONDS, STREAMS, UPSTREAM_STREAMS, GapCause, Stream
+from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
 from otelbridge.simulator.manners import Ending, HealthAnswer, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from otelbridge.simulator.upstream import Relay

@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
+from otelbridge.event import NANOSECONDS, UPSTREAM_STREAMS, GapCause, Stream
 from otelbridge.feed import gap_tracker, monitor, subscription
-from otelbridge.feed.gap_tracker import NANOSECONDS
 from otelbridge.feed.model import StreamState, SubscriptionState
 from otelbridge.feed.status_codes import ErrorClass, classify
 from otelbridge.simulator.manners import Ending, Manners

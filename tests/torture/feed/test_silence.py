@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from otelbridge.event import Stream
-from otelbridge.feed.gap_tracker import NANOSECONDS
+from otelbridge.event import NANOSECONDS, Stream
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from tests.integration.simulator.watching import Watch, channel_to
 from tests.peers.netns import SERVER_ADDRESS, network_pair

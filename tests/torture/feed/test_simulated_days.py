@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from otelbridge.feed.nodes import NANOSECONDS
+from otelbridge.event import NANOSECONDS
 from tests.acceptance.seeds import fresh_seed, rounds
 from tests.torture_report import record
 from tests.unit.feed.test_nodes import DAY, NIGHTS, flapping, poisson, records, uncovered

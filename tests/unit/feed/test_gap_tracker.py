@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.event import GapCause, Stream
-from otelbridge.feed.gap_tracker import NANOSECONDS, GapTracker, Rate
+from otelbridge.event import NANOSECONDS, GapCause, Stream
+from otelbridge.feed.gap_tracker import GapTracker, Rate
 
 SECOND = NANOSECONDS
 

@@ -4,8 +4,9 @@ from random import Random
 
 import pytest
 
+from otelbridge.event import NANOSECONDS
 from otelbridge.feed.gap_tracker import NODES_RETURN_SECONDS
-from otelbridge.feed.monitor import NANOSECONDS, StallDetector, stall_until
+from otelbridge.feed.monitor import StallDetector, stall_until
 
 START = 1_000.0
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from otelbridge.event import Gap, GapCause, Stream
+from otelbridge.event import NANOSECONDS, Gap, GapCause, Stream
 from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
-from otelbridge.feed.nodes import FORGET_SECONDS, NANOSECONDS, Habit, NodeRoster
+from otelbridge.feed.nodes import FORGET_SECONDS, Habit, NodeRoster
 
 RELAY = "relay:1"
 
