@@ -58,6 +58,8 @@ RESOURCE = b"\x0a"
 """The tag of ExportLogsServiceRequest.resource_logs and of ResourceLogs.resource: number 1, length-delimited."""
 LOW_BITS, MORE = 0x7F, 0x80
 """Of a byte of a varint."""
+MAX_SHIFT = 63
+"""Of the last byte of a varint of 64 bits."""
 
 
 def joined_crc(first: int, second: int, second_bytes: int) -> int:
@@ -188,7 +190,7 @@ def merged(requests: Sequence[bytes]) -> bytes:
     parts: list[bytes] = []
     for resource, rests in sorted(groups.items()):
         size = len(resource) + sum(map(len, rests))
-        parts += (RESOURCE, _varint(size), resource, *rests)
+        parts += (RESOURCE, varint(size), resource, *rests)
     return b"".join(parts)
 
 
@@ -200,9 +202,9 @@ def _sort_in(request: bytes, groups: dict[bytes, list[bytes]]) -> None:
     """
     at, end = 0, len(request)
     while at < end:
-        size, start = _read_varint(request, at + 1)
+        size, start = read_varint(request, at + 1)
         stop = start + size
-        resource_size, resource_start = _read_varint(request, start + 1)
+        resource_size, resource_start = read_varint(request, start + 1)
         rest = resource_start + resource_size
         if request[at] != RESOURCE[0] or request[start] != RESOURCE[0] or not rest <= stop <= end:
             raise ValueError("another layout")
@@ -210,19 +212,26 @@ def _sort_in(request: bytes, groups: dict[bytes, list[bytes]]) -> None:
         at = stop
 
 
-def _read_varint(request: bytes, at: int) -> tuple[int, int]:
-    """The number, and where what follows it begins."""
-    byte = request[at]
+def read_varint(message: bytes, at: int) -> tuple[int, int]:
+    """The number in base 128 at a place, and where what follows it begins.
+
+    Raises:
+        IndexError, ValueError: there is none: the message ends before, or it is longer than any.
+    """
+    byte = message[at]
     number, shift = byte & LOW_BITS, 7
     while byte & MORE:
+        if shift > MAX_SHIFT:
+            raise ValueError(f"no number before byte {at}")
         at += 1
-        byte = request[at]
+        byte = message[at]
         number |= (byte & LOW_BITS) << shift
         shift += 7
     return number, at + 1
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A non-negative number in base 128, as protobuf has it."""
     encoded = bytearray()
     while number > LOW_BITS:
         encoded.append(number & LOW_BITS | MORE)

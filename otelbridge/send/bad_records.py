@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from otelbridge.queue.packing import read_varint, varint
+
 RESOURCE_LOGS = 1
 SCOPE_LOGS = 2
 LOG_RECORDS = 2
 """Field numbers: ExportLogsServiceRequest.resource_logs, ResourceLogs.scope_logs, ScopeLogs.log_records."""
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
-MAX_VARINT_BYTES = 10
 
 Group = tuple[int, ...]
 """Records that are sent together, by their numbers in the request."""
@@ -120,16 +121,18 @@ def _fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
     position = 0
     while position < len(message):
         start = position
-        tag, position = _varint(message, position)
+        try:
+            tag, value = read_varint(message, position)
+            length, after = read_varint(message, value) if tag & 7 in {VARINT, LENGTH_DELIMITED} else (0, value)
+        except IndexError:
+            raise ValueError(f"the field at byte {start} is cut off") from None
         number, wire_type = tag >> 3, tag & 7
         if wire_type == LENGTH_DELIMITED:
-            length, position = _varint(message, position)
-            value, position = position, position + length
+            value, position = after, after + length
         elif wire_type == VARINT:
-            value = position
-            _, position = _varint(message, position)
+            position = after
         elif wire_type in FIXED_BYTES:
-            value, position = position, position + FIXED_BYTES[wire_type]
+            position = value + FIXED_BYTES[wire_type]
         else:
             raise ValueError(f"wire type {wire_type} at byte {start}")
         if position > len(message):
@@ -137,27 +140,8 @@ def _fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
         yield number, start, value, position
 
 
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(MAX_VARINT_BYTES):
-        if position >= len(message):
-            break
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << (7 * shift)
-        if byte < 0x80:  # noqa: PLR2004  # the bit that says there is more
-            return value, position
-    raise ValueError(f"no number at byte {position}")
-
-
 def _field(number: int, value: bytes) -> bytes:
-    header = bytearray([number << 3 | LENGTH_DELIMITED])
-    length = len(value)
-    while length > 0x7F:  # noqa: PLR2004  # seven bits a byte
-        header.append(length & 0x7F | 0x80)
-        length >>= 7
-    header.append(length)
-    return bytes(header) + value
+    return bytes([number << 3 | LENGTH_DELIMITED]) + varint(len(value)) + value
 
 
 HALF_PASS = math.log(2)
