@@ -88,7 +88,7 @@ class GapCause(StrEnum):
     THROTTLED = "throttled"
     """KubeArmor itself stopped reporting alerts for a container."""
     OVERFLOW = "overflow"
-    """Events arrived faster than the bridge could take them to disk."""
+    """Events arrived faster than the bridge could take them to disk; suspected, where it kept the upstream waiting."""
     RESTART = "restart"
     """The bridge itself was not running."""
     CORRUPTION = "corruption"

@@ -79,10 +79,27 @@ type server struct {
 	slots       int
 
 	dropped, fullest atomic.Int64
+	drops            []drops
 
 	address string
 	ping    time.Duration
 	grpc    *grpc.Server
+}
+
+// drops are events that found no room, within moments of one another: first, last (Unix nanoseconds) and number.
+type drops [3]int64
+
+const momentNanos = 50_000_000
+
+func (s *server) drop() {
+	s.dropped.Add(1)
+	now := time.Now().UnixNano()
+	if last := len(s.drops) - 1; last >= 0 && now-s.drops[last][1] < momentNanos {
+		s.drops[last][1] = now
+		s.drops[last][2]++
+		return
+	}
+	s.drops = append(s.drops, drops{now, now, 1})
 }
 
 // road is a server that gets every event, less what it is to lose, and perhaps later than others do.
@@ -172,7 +189,7 @@ func (s *server) publish(stream string, event raw) {
 				s.fullest.Store(n)
 			}
 		default:
-			s.dropped.Add(1)
+			s.drop()
 		}
 	}
 	s.mu.Unlock()
@@ -244,6 +261,7 @@ func run(p phase, roads []*road, corpus []corpusEvent, sequence int64) map[strin
 	lost, droppedEach := make([]int64, len(roads)), make([]int64, len(roads))
 	for place, r := range roads {
 		r.fullest.Store(0)
+		r.drops = nil
 		droppedEach[place] = -r.dropped.Load()
 		lost[place] = -r.lost
 	}
@@ -272,7 +290,7 @@ func run(p phase, roads []*road, corpus []corpusEvent, sequence int64) map[strin
 	}
 	return map[string]any{
 		"published": p.count, "dropped": dropped, "fullest": fullest, "seconds": time.Since(began).Seconds(),
-		"lost": lost, "lost_by_all": lostByAll, "dropped_each": droppedEach,
+		"lost": lost, "lost_by_all": lostByAll, "dropped_each": droppedEach, "drops": roads[0].drops,
 	}
 }
 

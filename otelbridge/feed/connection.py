@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +23,7 @@ from otelbridge.event import GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import Buffer, BufferWriter
 from otelbridge.feed.channel import WatchCall, is_idle, release, start_health_check, start_nonce_check, start_watch
 from otelbridge.feed.model import StreamEnd
+from otelbridge.feed.overload import LOOK_BYTES, Overload, OverloadDetector, arrived_at
 from otelbridge.feed.read_pause import WAITED_NANOS, WAKE_NANOS, ConnectionPause, ReadPause
 from otelbridge.feed.status_codes import gap_cause
 from otelbridge.feed.stream import StreamWatch
@@ -226,6 +228,7 @@ class StreamReader:
         pause: ConnectionPause,
         *,
         read_pause_seconds: float = 0.0,
+        look: Callable[[], object] = int,
     ) -> None:
         self.writer = writer
         self.asked_to_end = False
@@ -237,6 +240,8 @@ class StreamReader:
         self._in_hand: RawEvent | None = None
         self._connection_pause = pause
         self._read_pause_seconds = read_pause_seconds
+        self._look = look
+        """Called each time that `LOOK_BYTES` were read."""
         self._pauses_end = threading.Lock()
         self._pauses_end.acquire()
         name = f"read {writer.stream} {writer.upstream}"
@@ -316,7 +321,8 @@ class StreamReader:
     def _read(self) -> None:
         # The hot loop: about 1 us per event beside what grpcio takes.
         stream, upstream = self.writer.stream, self.writer.upstream
-        offer, time_ns = self.writer.offer, time.time_ns
+        writer, offer, time_ns = self.writer, self.writer.offer, time.time_ns
+        look_at_bytes = writer.bytes
         pause, read_on_at = ReadPause(self._read_pause_seconds), time_ns()
         if self._in_hand is not None:
             offer(self._in_hand)
@@ -329,6 +335,9 @@ class StreamReader:
                 offer(event)
                 event = None
                 del body  # it would be kept until the next one has come
+                if writer.bytes >= look_at_bytes:
+                    look_at_bytes = writer.bytes + LOOK_BYTES
+                    self._look()
                 waited, read_on_at = now - read_on_at, now
                 if waited > WAITED_NANOS and self._pause(pause, now):
                     read_on_at = time_ns() + WAKE_NANOS
@@ -357,6 +366,7 @@ class Connection:
         connection_id: str,
         peer: Address,
         read_pause_seconds: float,
+        tls: bool,
         tell: Tell,
     ) -> None:
         self.id = connection_id
@@ -376,6 +386,10 @@ class Connection:
         self._mailbox: queue.SimpleQueue[tuple[StreamReader, StreamEnd] | Answer | None] = queue.SimpleQueue()
         self._readers: dict[Stream, StreamReader] = {}
         self._past_events: dict[Stream, int] = {}
+        self._past_bytes = 0
+        self._overload = OverloadDetector(buffer.budget.window_bytes, tls=tls)
+        self._overloads: deque[Overload] = deque()
+        self._one_looks = threading.Lock()  # the others need not wait for it
 
     def open_stream(self, stream: Stream) -> None:
         """Starts a Watch call and its reader."""
@@ -390,6 +404,7 @@ class Connection:
             self._tell,
             self._pause,
             read_pause_seconds=self._read_pause_seconds,
+            look=self.look_for_overload,
         )
         self._readers[stream] = reader
         watch.attach(writer)
@@ -458,6 +473,30 @@ class Connection:
         """When the last event was received on any stream of the subscription; 0 before the first."""
         return max((watch.last_event_unix_nano for watch in self.watches.values()), default=0)
 
+    def look_for_overload(self) -> None:
+        """Looks whether the upstream can send. From any thread."""
+        if not self._one_looks.acquire(blocking=False):
+            return
+        try:
+            read_bytes = self._past_bytes + sum(reader.writer.bytes for reader in list(self._readers.values()))
+            arrived = arrived_at(self._pause.sockets())
+            found = self._overload.look(time.time_ns(), time.process_time_ns(), arrived, read_bytes, self.events)
+            self._overloads.extend(found)
+        finally:
+            self._one_looks.release()
+
+    def overloads(self, *, over: bool = False) -> Iterator[Overload]:
+        """Those that were found since the last call.
+
+        Args:
+            over: also what may go on: the connection does not.
+        """
+        if over:
+            with self._one_looks:
+                self._overloads.extend(self._overload.end())
+        while self._overloads:
+            yield self._overloads.popleft()
+
     def close(self) -> None:
         """Closes the channel, which ends the calls at once, and waits for the readers.
 
@@ -478,5 +517,6 @@ class Connection:
             del self._readers[stream]
         reader.join(JOIN_SECONDS)
         self._past_events[stream] = self._past_events.get(stream, 0) + reader.writer.events
+        self._past_bytes += reader.writer.bytes
         self._buffer.close_writer(reader.writer)
         self.watches[stream].detach(reader.writer)

@@ -286,6 +286,7 @@ class Connector:
             connection_id=connection_id,
             peer=address if self._proxy is None else Address(host=self._proxy.host, port=self._proxy.port),
             read_pause_seconds=settings.read_pause_seconds,
+            tls=settings.tls.enabled,
             tell=self._tell,
         )
         monitor = Monitor(

@@ -163,7 +163,7 @@ class Feed:
             return
         if gap.stream is not None:
             self._nodes.excuse(gap)
-            if self._settings.roads and gap.cause is not GapCause.PAUSE:  # which all roads have at once
+            if self._settings.roads and gap.cause not in {GapCause.PAUSE, GapCause.OVERFLOW}:  # of all roads at once
                 gap = self._covered(gap)
         self._record_gap(gap)
 

@@ -22,6 +22,7 @@ from otelbridge.event import NANOSECONDS, GapCause, Stream
 from otelbridge.feed.connection import Answer, Connection, HealthStatus, judge
 from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, NODES_RETURN_SECONDS
 from otelbridge.feed.model import ConnectionLostError, Record, StreamEnd, StreamState, failed_step
+from otelbridge.feed.overload import SLOTS
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import ErrorClass, gentlest
 from otelbridge.feed.stream import StreamWatch, is_healthy
@@ -137,6 +138,8 @@ class StallDetector:
 def _latest(now: int, *moments: int) -> int:
     return max((moment for moment in moments if moment <= now), default=0)
 
+
+TOO_SLOW = "The bridge read more slowly than events came; what its upstream cannot send, and has no room for, it drops."
 
 FAILED_PAUSE_SECONDS = 2.0
 """After a health check that failed by a status: a load balancer that changes its backend fails some."""
@@ -268,6 +271,7 @@ class Monitor:
                 self._tick_at = now + TICK_SECONDS
                 self.connection.look_for_goaway()
                 self._look_for_stall()
+                self.look_for_overload()
                 for watch in self.connection.watches.values():
                     self._look_at(watch)
                 if not look():
@@ -352,6 +356,20 @@ class Monitor:
         stall = self._detector.answered(asked, answer.unix_nano)
         if stall is not None:
             self._record_stall(stall, self._events_when_probed if answer.probe else self._events_when_asked)
+
+    def look_for_overload(self, *, over: bool = False) -> None:
+        """Puts on record where the bridge was too slow. A stream that brought less than its slots hold had room.
+
+        Args:
+            over: the connection is about to be closed.
+        """
+        self.connection.look_for_overload()
+        for overload in self.connection.overloads(over=over):
+            for stream, events in self.connection.events.items():
+                received = events - overload.events_before.get(stream, 0)
+                if received >= SLOTS:
+                    gaps = self.connection.watches[stream].gaps
+                    self._record(gaps.suspect(GapCause.OVERFLOW, overload.started, overload.ended, received, TOO_SLOW))
 
     def _record_stall(self, stall: Stall, events_before: Mapping[Stream, int]) -> None:
         events = self.connection.events

@@ -110,9 +110,7 @@ class ConnectionPause:
             self._rates[reader] = (rate, now)
             if any(other > rate and now - said < RATE_SECONDS for other, said in self._rates.values()):
                 return False
-            if self._sockets is None:
-                self._sockets = connected_to(self._peer)
-            if any(_unread_bytes(one) >= BACKLOG_BYTES for one in self._sockets):
+            if any(_unread_bytes(one) >= BACKLOG_BYTES for one in self._found()):
                 return False
             self._wake_for(GULP_BYTES)
             return True
@@ -121,6 +119,16 @@ class ConnectionPause:
         """It reads on: from here on whatever comes wakes gRPC."""
         with self._lock:
             self._wake_for(1)
+
+    def sockets(self) -> list[socket.socket]:
+        """Duplicates of the connection's sockets."""
+        with self._lock:
+            return self._found()
+
+    def _found(self) -> list[socket.socket]:
+        if self._sockets is None:
+            self._sockets = connected_to(self._peer)
+        return self._sockets
 
     def close(self) -> None:
         """The connection is closed."""

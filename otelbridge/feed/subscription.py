@@ -260,6 +260,7 @@ class Subscription:
 
     def _close(self, monitor: Monitor, status_code: str, detail: str, *, planned: bool) -> None:
         connection = monitor.connection
+        monitor.look_for_overload(over=True)
         connection.close()
         if self._monitor is monitor:
             self._monitor = None

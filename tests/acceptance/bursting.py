@@ -85,7 +85,7 @@ class SlowEndpoint:
                 with self._lock:
                     for record in per_scope.log_records:
                         if record.event_name == "otelbridge.gap":
-                            lost = attributes(record.attributes)["otelbridge.gap.lost_records"]
+                            lost = attributes(record.attributes).get("otelbridge.gap.lost_records", 0)
                             self.lost_by_gap_records += int(str(lost))
                         else:
                             self.events += 1

@@ -1,0 +1,271 @@
+"""Tells from the socket that the upstream could not send for so long that its slots were full: the bridge was too slow.
+
+KubeArmor drops without a word what does not fit into 1,000 slots a stream, and they fill while it cannot send: because
+HTTP/2's window is used up (its events wait for a reader that is slower than they come), or the socket's is (gRPC's own
+threads had no processor). The kernel counts what has come, the readers count what they have read, and what lies in
+between waits. That is looked at where 64 KiB were read, so at the latest when a bridge that had stood still goes on.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from otelbridge.event import Stream
+
+LOOK_BYTES = 64 * 1024
+"""A reader looks once it has read so much: 10 us in 70 events."""
+SLOTS = 1_000
+"""Of KubeArmor's, for each client and stream."""
+FRAME_BYTES = 14
+"""Of HTTP/2 and gRPC around an event."""
+FULL_SHARE = 0.7
+"""Of the window: gRPC opens it again by some MiB at a time."""
+USED_UP_SHARE = 0.9
+"""Of what the socket takes."""
+OFF_NANOS = 100_000_000
+"""Whoever comes back after so long may find that the socket was full."""
+SOCKETS_TAKE = 6
+"""So many times what slots hold came in a pause before any was dropped: on loopback, sockets took 3,000 events."""
+STANDSTILL_SHARE = 0.1
+"""Less than this of what used to come means that it could not be sent."""
+SPAN_NANOS = 30_000_000
+"""Over so long what comes is compared."""
+SETTLE_NANOS = 1_000_000_000
+"""After a stall; what had waited in the upstream's slots and socket has come then, and its usual rate is known."""
+GOES_ON_NANOS = 10_000_000_000
+"""An overload that lasts is told in pieces."""
+PEAK_NANOS = 1_000_000_000
+EVEN_SHARE = 0.04
+"""What waited most in one second and in the next is the same where the window holds it."""
+EDGE_NANOS = 500_000_000
+"""Looks are some tenths of a second apart while the bridge is stopped again and again: so much more is told of."""
+RATE_NANOS = 250_000_000
+"""The shortest stretch of which a rate is taken."""
+DRIFT_NANOS = 1_000_000_000
+"""The least that waited in so long was no event, where it is no more than overhead."""
+OVERHEAD_BYTES = 4096
+"""Of pings, in such a stretch."""
+OVERHEAD_SHARE = 0.002
+TLS_OVERHEAD_SHARE = 0.035
+"""Of what came, at most: a reader that is slower by less than that is not told from it."""
+
+TCP_INFO_BYTES = 256
+BYTES_RECEIVED = struct.Struct("@128xQ")
+WINDOW = struct.Struct("@232xI")
+"""Since Linux 6.2: what the peer may send."""
+
+
+class Arrived(NamedTuple):
+    """What the kernel says of a connection."""
+
+    total_bytes: int
+    room_bytes: int
+    """What the peer might still send; 0 for unknown."""
+
+
+def arrived_at(sockets: Iterable[socket.socket]) -> Arrived:
+    """The sum over some sockets."""
+    total = room = 0
+    for one in sockets:
+        try:
+            info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+        except OSError:  # gRPC has closed it
+            continue
+        if len(info) >= BYTES_RECEIVED.size:
+            total += BYTES_RECEIVED.unpack_from(info)[0]
+        if len(info) >= WINDOW.size:
+            room += WINDOW.unpack_from(info)[0]
+    return Arrived(total, room)
+
+
+class Overload(NamedTuple):
+    """A stretch in which the upstream can have dropped events. Unix time in nanoseconds."""
+
+    started: int
+    ended: int
+    events_before: Mapping[Stream, int]
+    """Per stream, what had been read when it began."""
+
+
+class _Look(NamedTuple):
+    unix_nano: int
+    cpu_nano: int
+    arrived: int
+    room: int
+    unread: int
+    events: Mapping[Stream, int]
+
+
+_NOTHING = _Look(0, 0, 0, 0, 0, {})
+
+
+@dataclass(slots=True)
+class _Stall:
+    """A stretch in which the upstream had to wait, as far as it is known."""
+
+    began: _Look
+    """The last look before."""
+    until: _Look
+    rate: float = 0.0
+    """What used to come, at most."""
+    blocked_nanos: int = 0
+    """How long the upstream could not send."""
+    gush_bytes: int = 0
+    """What came at once when it could."""
+
+
+class OverloadDetector:
+    """One per connection, for one thread at a time. Sans clock and sockets: a look is given what it needs.
+
+    Args:
+        window_bytes: HTTP/2's, of a stream.
+        tls: whether the connection speaks it.
+    """
+
+    def __init__(self, window_bytes: int, *, tls: bool) -> None:
+        self._overhead_share = TLS_OVERHEAD_SHARE if tls else OVERHEAD_SHARE
+        self._full_bytes = window_bytes * FULL_SHARE
+        self._last: _Look | None = None
+        self._never_read = 0
+        """Bytes that came and are no events'."""
+        self._least_unread = (0, 0, 0)
+        """When it was begun to look for it, what had come by then, and how much it is."""
+        self._rate = 0.0
+        """Bytes a nanosecond, of the last second in which the window was not used up."""
+        self._rate_from = (_NOTHING, _NOTHING)
+        self._span_from = self._not_full = _NOTHING
+        self._peak_from, self._peak, self._peak_before = _NOTHING, 0, 0
+        self._stands_still = False
+        self._window_stall: _Stall | None = None
+        self._socket_stall: _Stall | None = None
+        self._slots_bytes = 0.0
+
+    def look(
+        self, unix_nano: int, cpu_nano: int, arrived: Arrived, read_bytes: int, events: Mapping[Stream, int]
+    ) -> list[Overload]:
+        """Takes in how it stands; returns overloads that are over, or go on for long.
+
+        Args:
+            unix_nano: the time.
+            cpu_nano: the processor time that the bridge has had.
+            arrived: what the kernel says.
+            read_bytes: of the events read on this connection.
+            events: per stream, how many they are.
+        """
+        number = sum(events.values())
+        read = read_bytes + number * FRAME_BYTES
+        self._slots_bytes = SLOTS * read / max(number, 1)
+        unread = self._unread(unix_nano, arrived.total_bytes, arrived.total_bytes - read)
+        before = self._last
+        now = self._last = _Look(unix_nano, cpu_nano, arrived.total_bytes, arrived.room_bytes, unread, events)
+        if before is None or unix_nano < before.unix_nano:  # the clock was set
+            self._rate_from, self._span_from, self._not_full, self._peak_from = (now, now), now, now, now
+            self._window_stall = self._socket_stall = None
+            return []
+        self._look_at_socket(before, now)
+        if unix_nano - self._span_from.unix_nano >= SPAN_NANOS:
+            self._look_at_window(self._span_from, now)
+            self._span_from = now
+        return self._due(now)
+
+    def end(self) -> list[Overload]:
+        """The connection is over: what is not told yet."""
+        return self._due(None)
+
+    def _due(self, now: _Look | None) -> list[Overload]:
+        told = []
+        if (stall := self._window_stall) and _is_due(stall, now):
+            self._window_stall, self._not_full = None, stall.until
+            # What slots held comes once the window is open again: where less came, everything had been sent.
+            if (now is None or stall.gush_bytes >= self._slots_bytes / 2) and self._fills(stall, 1):
+                told.append(_told(stall))
+        if (stall := self._socket_stall) and _is_due(stall, now):
+            self._socket_stall = None
+            if self._fills(stall, SOCKETS_TAKE):
+                told.append(_told(stall))
+        return told
+
+    def _unread(self, now: int, arrived: int, more: int) -> int:
+        since, arrived_then, least = self._least_unread
+        if not 0 <= now - since < DRIFT_NANOS:
+            overhead = OVERHEAD_BYTES + self._overhead_share * (arrived - arrived_then)
+            if self._never_read < least <= self._never_read + overhead:
+                self._never_read = least
+            since, arrived_then, least = now, arrived, more
+        self._least_unread = since, arrived_then, min(least, more)
+        self._never_read = min(self._never_read, more) if self._last else more
+        return more - self._never_read
+
+    def _look_at_socket(self, before: _Look, now: _Look) -> None:
+        """After a pause of the bridge's, whether as much has come as the kernel takes, and slots hold."""
+        came, elapsed = now.arrived - before.arrived, now.unix_nano - before.unix_nano
+        off_nanos = elapsed - (now.cpu_nano - before.cpu_nano)
+        if off_nanos >= OFF_NANOS and came >= self._slots_bytes and 0 < before.room * USED_UP_SHARE <= came:
+            stall = self._socket_stall = self._socket_stall or _Stall(before, now)
+            stall.until, stall.blocked_nanos = now, max(stall.blocked_nanos, off_nanos)
+            stall.rate = max(stall.rate, self._rate)
+
+    def _look_at_window(self, before: _Look, now: _Look) -> None:
+        """Whether nothing came although events used to, while as many wait here as the window lets in.
+
+        After a pause of the bridge's, whether less came than used to, by what slots hold: the window was used up in it.
+        """
+        came, elapsed = now.arrived - before.arrived, now.unix_nano - before.unix_nano
+        full = max(before.unread, now.unread) >= self._full_bytes
+        if not full:
+            self._not_full = now
+        expected = self._rate * elapsed
+        was_off = elapsed - (now.cpu_nano - before.cpu_nano) >= OFF_NANOS
+        lacks = came < expected * STANDSTILL_SHARE or (was_off and expected - came >= self._slots_bytes)
+        stood_still, self._stands_still = self._stands_still, full and lacks
+        if self._stands_still:
+            self._window_stall = self._window_stall or _Stall(self._not_full, now, self._rate)
+            self._window_stall.blocked_nanos += elapsed
+            self._rate_from = now, now
+        if stall := self._window_stall:
+            if self._stands_still or stood_still:
+                stall.until = now
+            if before.unread >= self._full_bytes / 2:
+                stall.gush_bytes = max(stall.gush_bytes, came)
+        self._look_at_peaks(now)
+        self._note_rate(now)
+
+    def _look_at_peaks(self, now: _Look) -> None:
+        """A reader that is a little too slow has its upstream stand still for moments only, but as much waits."""
+        self._peak = max(self._peak, now.unread)
+        came, elapsed = now.arrived - self._peak_from.arrived, now.unix_nano - self._peak_from.unix_nano
+        if elapsed < PEAK_NANOS:
+            return
+        before, peak = self._peak_before, self._peak
+        self._peak_before, self._peak, self._peak_from = peak, 0, now
+        even = abs(peak - before) <= self._full_bytes * EVEN_SHARE and min(peak, before) >= self._full_bytes
+        if even and came >= self._slots_bytes / 2:
+            stall = self._window_stall = self._window_stall or _Stall(self._not_full, now, self._rate)
+            stall.until = now
+            stall.blocked_nanos, stall.gush_bytes = stall.blocked_nanos + elapsed, max(stall.gush_bytes, came)
+
+    def _note_rate(self, now: _Look) -> None:
+        older, newer = self._rate_from
+        if (elapsed := now.unix_nano - older.unix_nano) >= RATE_NANOS:
+            self._rate = (now.arrived - older.arrived) / elapsed
+        if now.unix_nano - newer.unix_nano >= 2 * RATE_NANOS:
+            self._rate_from = newer, now
+
+    def _fills(self, stall: _Stall, times: float) -> bool:
+        """Whether so many times the slots' events came in the time, if they came as they do beside it."""
+        return max(stall.rate, self._rate) * stall.blocked_nanos >= times * self._slots_bytes
+
+
+def _is_due(stall: _Stall, now: _Look | None) -> bool:
+    if now is None:
+        return True
+    settled = now.unix_nano - stall.until.unix_nano >= SETTLE_NANOS
+    return settled or now.unix_nano - stall.began.unix_nano >= GOES_ON_NANOS
+
+
+def _told(stall: _Stall) -> Overload:
+    return Overload(stall.began.unix_nano - EDGE_NANOS, stall.until.unix_nano + EDGE_NANOS, stall.began.events)

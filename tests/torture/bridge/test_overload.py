@@ -1,0 +1,85 @@
+"""A bridge that is short of CPU: what its upstream drops meanwhile, without a word, is within gap records."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from tests.acceptance.bursting import upstream_in_go
+from tests.oracle import gap_records, unix_nano
+from tests.peers.bridge import FRESH, BridgeProcess, running_bridge
+from tests.torture_report import record
+
+SECONDS = 6
+KUBEARMORS_OWN = "throttled"
+"""The corpus has such alerts, too."""
+STARVED_UPSTREAM_EVENTS = 3_000
+"""On a busy machine the upstream's own threads come late as well: moments with fewer drops are its own."""
+
+
+@contextmanager
+def on_and_off(bridge: BridgeProcess, on_seconds: float, off_seconds: float) -> Iterator[None]:
+    """A share of a processor, as a quota of the kernel's would leave; all of it where it is never off."""
+    over = threading.Event()
+
+    def alternate() -> None:
+        while off_seconds and not over.is_set():
+            bridge.process.send(signal.SIGSTOP)
+            time.sleep(off_seconds)
+            bridge.process.send(signal.SIGCONT)
+            over.wait(on_seconds)
+
+    thread = threading.Thread(target=alternate, name="quota")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("per_second", "on_seconds", "off_seconds"),
+    [(30_000, 1, 0), (5_000, 0.01, 0.09), (30_000, 0.01, 0.09), (30_000, 0.05, 0.25), (60_000, 0.05, 0.1)],
+)
+def test_what_the_upstream_of_a_starved_bridge_drops_is_suspected(
+    tmp_path: Path, per_second: int, on_seconds: float, off_seconds: float
+) -> None:
+    with (
+        upstream_in_go(tmp_path) as upstream,
+        OtlpEndpoint() as endpoint,
+        running_bridge(
+            tmp_path / "bridge",
+            FRESH,
+            feed={"endpoints": [upstream.hear()["endpoint"]], "streams": ["alerts"]},
+            send={"endpoint": endpoint.grpc_endpoint, "replay_rate_factor": 0},
+        ) as bridge,
+    ):
+        bridge.wait_until_watching()
+        upstream.hear()
+        with on_and_off(bridge, on_seconds, off_seconds):
+            said = upstream.ask(f"{per_second} {per_second * SECONDS}", within_seconds=SECONDS * 5)
+        time.sleep(5)  # the last of it is told a second after it is over, at the next tick
+        bridge.wait_until_delivered(within_seconds=120)
+        gaps = [
+            (unix_nano(gap["otelbridge.gap.start"]), unix_nano(gap["otelbridge.gap.end"]))
+            for gap in gap_records(endpoint.log_records())
+            if gap["otelbridge.gap.cause"] != KUBEARMORS_OWN
+        ]
+    drops = said["drops"] or []
+    outside = [
+        events for first, last, events in drops if not any(start <= first and last <= end for start, end in gaps)
+    ]
+    passed = sum(outside) < STARVED_UPSTREAM_EVENTS and (bool(gaps) or not drops) and (bool(drops) or not gaps)
+    figures = {"dropped": said["dropped"], "outside": outside, "gaps": len(gaps), "fullest": said["fullest"]}
+    record(f"bridge: {per_second}/s, {on_seconds} s on, {off_seconds} s off", figures, passed)
+    assert passed, figures
