@@ -24,14 +24,18 @@ from otelbridge.cli.output import Exit
 from otelbridge.telemetry.events import Event, ThreadFailed
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
-STANDARD_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+STANDARD_STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
 
 
 def open_standard_streams() -> None:
-    """Gives what we were started without `/dev/null`, or the next file or socket gets its number, and gRPC's log."""
-    for descriptor, (name, mode) in enumerate(STANDARD_STREAMS):
+    """Gives `/dev/null` the number of each that we were started without.
+
+    Or the next file or socket gets it, and what gRPC has to say. Writing to stdout fails as before: no record that is
+    printed there counts as delivered.
+    """
+    for descriptor, (name, mode, flags) in enumerate(STANDARD_STREAMS):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, flags)  # gets the lowest number that is free
             setattr(sys, name, open(descriptor, mode))  # noqa: SIM115, PTH123 - for as long as we live
 
 

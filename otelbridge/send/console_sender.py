@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import select
 import threading
+import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from functools import cache
+from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otelbridge.event import Signal
-from otelbridge.queue.model import Accepted, Hold, Outcome
+from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater
 from otelbridge.queue.packing import unpacked
 
+LOOK_MS = 200
+"""How long a line waits for its reader before it looks whether it still should."""
 ID_FIELDS = ("traceId", "spanId", "parentSpanId")
 """Protobuf's JSON has bytes as base64; OTLP has these as hexadecimal."""
 
@@ -49,12 +55,60 @@ def to_line(request: bytes, signal: Signal = Signal.LOGS) -> str:
     return json.dumps(to_document(request, signal), separators=(",", ":"))
 
 
-class ConsoleSender:
-    """Writes to a text stream that somebody else opened and will close."""
+class LineOutput:
+    """Writes whole lines to a file descriptor for several threads, none of which waits for its reader for ever.
 
-    def __init__(self, stream: TextIO, signal: Signal = Signal.LOGS) -> None:
-        self._stream, self._signal = stream, signal
+    A line that could not be written whole is ended before the next one begins.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._lock = threading.Lock()
+        self._rest = memoryview(b"")
+
+    def write(self, line: bytes, *, timeout_seconds: float, stop: threading.Event) -> bool:
+        """Whether all of it was taken before the timeout, and before `stop` was set.
+
+        Raises:
+            OSError: nobody can read it any more, or the disk is full.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        if not self._lock.acquire(timeout=timeout_seconds):
+            return False
+        try:
+            if not self._written(deadline, stop):
+                return False
+            self._rest = memoryview(line)
+            return self._written(deadline, stop)
+        finally:
+            if len(self._rest) == len(line):  # none of it is out
+                self._rest = memoryview(b"")
+            self._lock.release()
+
+    def _written(self, deadline: float, stop: threading.Event) -> bool:
+        poller = select.poll()
+        poller.register(self._descriptor, select.POLLOUT)
+        while self._rest:
+            if poller.poll(LOOK_MS):
+                # A pipe that can be written takes so much at once.
+                self._rest = self._rest[os.write(self._descriptor, self._rest[: select.PIPE_BUF]) :]
+            elif stop.is_set() or time.monotonic() >= deadline:
+                return False
+        return True
+
+
+@cache
+def line_output(descriptor: int) -> LineOutput:
+    """The one through which all write to it."""
+    return LineOutput(descriptor)
+
+
+class ConsoleSender:
+    """Writes to a file descriptor that somebody else opened and will close."""
+
+    def __init__(self, descriptor: int, *, timeout_seconds: float, signal: Signal = Signal.LOGS) -> None:
+        self._output, self._timeout_seconds, self._signal = line_output(descriptor), timeout_seconds, signal
+        self._closed = threading.Event()
 
     @property
     def endpoint(self) -> str:
@@ -67,19 +121,19 @@ class ConsoleSender:
         return None
 
     def send(self, request: bytes, *, records: int) -> Outcome:  # noqa: ARG002  # part of the contract
-        """Accepted once the line is flushed."""
-        line = to_line(request, self._signal) + "\n"
+        """Accepted once the line is written."""
+        line = f"{to_line(request, self._signal)}\n".encode()
         try:
-            with self._lock:
-                self._stream.write(line)
-                self._stream.flush()
-        except (OSError, ValueError) as error:  # ValueError: the stream is closed
+            if self._output.write(line, timeout_seconds=self._timeout_seconds, stop=self._closed):
+                return Accepted()
+        except OSError as error:
             return Hold(code="stdout", why=str(error), cure="restart the bridge with its stdout open")
-        return Accepted()
+        return RetryLater(code="stdout", why="whoever reads stdout has stopped reading")
 
     def renewed(self) -> bool:
         """Never: there are no files."""
         return False
 
     def close(self) -> None:
-        """Nothing: the stream is not ours."""
+        """Waits for the reader no longer; the descriptor is not ours."""
+        self._closed.set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -164,6 +163,9 @@ def open_traces_sender(settings: SendSettings, *, version: str) -> Sender:
     return AdvisedSender(open_sender(for_traces(settings), version=version, signal=Signal.TRACES), _about_traces)
 
 
+STDOUT = 1
+
+
 def open_sender(settings: SendSettings, *, version: str, signal: Signal = Signal.LOGS) -> Sender:
     """A sender for the protocol of the settings; it connects when it first sends.
 
@@ -189,4 +191,4 @@ def open_sender(settings: SendSettings, *, version: str, signal: Signal = Signal
         case "console":
             from otelbridge.send.console_sender import ConsoleSender  # noqa: PLC0415
 
-            return ConsoleSender(sys.stdout, signal)
+            return ConsoleSender(STDOUT, timeout_seconds=settings.timeout_seconds, signal=signal)

@@ -186,3 +186,19 @@ def test_without_standard_streams_no_file_or_socket_takes_their_place(tmp_path: 
         finally:
             bridge.terminate()
     assert (opened, bridge.returncode) == ({os.devnull}, 0)
+
+
+def test_records_printed_to_a_stdout_that_is_closed_are_held(tmp_path: Path) -> None:
+    words = ("--protocol", "console", "--status-port", "0", "--set", "bridge.drain_seconds=1")
+    with Relay() as relay:
+        command = ("run", "--kubearmor", relay.endpoint, "--queue-directory", str(tmp_path), *words)
+        with subprocess.Popen(["sh", "-c", 'exec "$@" >&-', "sh", COMMAND, *command]) as bridge:
+            try:
+                relay.wait_for_subscribers()
+                relay.publish(Stream.ALERTS, pb.Alert(PodName="a"))
+                bridge.terminate()
+                bridge.wait(60)
+            finally:
+                bridge.kill()
+    ledger = invoke("ledger", "--queue-directory", str(tmp_path), "--output", "json").json()
+    assert ledger["streams"]["alerts"]["held"] == 1

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
+import pytest
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelbridge.queue.model import Accepted, Hold
-from otelbridge.send.console_sender import ConsoleSender, to_document
+from otelbridge.queue.model import Accepted, Hold, RetryLater
+from otelbridge.send.console_sender import ConsoleSender, line_output, to_document
 from tests.records import request_of
 
 
@@ -47,19 +51,56 @@ def test_without_ids_the_document_is_protobufs_own_json() -> None:
     assert parsed == ExportLogsServiceRequest.FromString(request)
 
 
-def test_each_request_is_one_ascii_line() -> None:
-    stream = io.StringIO()
-    sender = ConsoleSender(stream)
+def sender_to(descriptor: int, *, timeout_seconds: float = 10) -> ConsoleSender:
+    return ConsoleSender(descriptor, timeout_seconds=timeout_seconds)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    line_output.cache_clear()
+    yield ends
+    for end in ends:
+        with suppress(OSError):
+            os.close(end)
+
+
+def test_each_request_is_one_ascii_line(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    sender = sender_to(writing)
     assert sender.send(rich_request().SerializeToString(), records=1) == Accepted()
     assert sender.send(request_of("b"), records=1) == Accepted()
-    first, second = stream.getvalue().splitlines()
+    first, second = os.read(reading, 65536).splitlines()
     assert first.isascii()
-    assert "\x1b" not in first
+    assert b"\x1b" not in first
     assert json.loads(second)["resourceLogs"]
     assert sender.endpoint == "console"
 
 
-def test_a_closed_stream_holds() -> None:
-    stream = io.StringIO()
-    stream.close()
-    assert isinstance(ConsoleSender(stream).send(request_of("a"), records=1), Hold)
+def test_a_stream_that_nobody_can_read_holds(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    os.close(reading)
+    assert isinstance(sender_to(writing).send(request_of("a"), records=1), Hold)
+    os.close(writing)
+    assert isinstance(sender_to(writing).send(request_of("a"), records=1), Hold)
+
+
+def test_a_reader_that_stands_still_is_waited_for_until_the_timeout_and_gets_whole_lines(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    sender = sender_to(writing, timeout_seconds=0.3)
+    large = request_of("a" * 100_000)  # more than the pipe holds
+    assert isinstance(sender.send(large, records=1), RetryLater)
+    with ThreadPoolExecutor() as pool, os.fdopen(reading, "rb", closefd=False) as lines:
+        answer = pool.submit(sender_to(writing).send, request_of("b"), records=1)
+        first, second = lines.readline(), lines.readline()
+        assert answer.result() == Accepted()
+    assert json.loads(first) == to_document(large)
+    assert json.loads(second) == to_document(request_of("b"))
+
+
+def test_closing_ends_the_waiting_for_a_reader(pipe: tuple[int, int]) -> None:
+    sender = sender_to(pipe[1], timeout_seconds=60)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(sender.send, request_of("a" * 100_000), records=1)
+        sender.close()
+        assert isinstance(answer.result(timeout=10), RetryLater)
