@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -280,7 +280,7 @@ class EventEncoder:
         )
 
 
-_UPSTREAM = itemgetter(3)
+_STREAM, _UPSTREAM = itemgetter(0), itemgetter(3)
 TAKE_EVENTS = 2048
 """Most events of one turn: large enough that a commit is cheap per event, small enough that the readers, who need the
 interpreter lock too, are not kept from it for longer than some milliseconds."""
@@ -304,8 +304,8 @@ COUNTED_SECONDS = 0.1
 """For so long events that were only counted wait for a transaction, which costs as much as hundreds of them."""
 COUNTED_EVENTS = 1024
 """So many may wait, each of 8 KiB at most."""
-FLOODED_SHARE = 0.9
-"""Where so much of a turn is only counted, readers pause at rates at which they would otherwise read on."""
+MOST_PASSED = 0.1
+"""Where no more of a turn with a flood passes, readers pause at rates at which they would otherwise read on."""
 SPANS_EVERY_SECONDS = 1.0
 """Not each turn: a batch costs as much as some hundred spans."""
 MAX_HEARD = 10_000
@@ -492,7 +492,8 @@ class Pipeline:
             received = self._events[0].received_unix_nano if self._events else time.time_ns()
             self._roads.begin(self.floods.now - max(0, time.time_ns() - received) / NANOSECONDS)
         self._encode_events(self._events[counted:], turn)
-        self._buffer.flooded = 0 < FLOODED_SHARE * len(self._events) <= sum(map(len, self.floods.kept.values()))
+        passed = sum([batch.records for batch in turn.batches])
+        self._buffer.flooded = bool(self.floods.touched) and passed <= MOST_PASSED * (len(self._events) - counted)
         if not (draining or left_gaps or self._overflows or turn.batches or self._roads) and self._may_wait(turn):
             self._counted = len(self._events)
             return None
@@ -560,10 +561,7 @@ class Pipeline:
             self._close(batch, turn)
 
     def _count_events(self, turn: Turn) -> None:
-        received = none_yet()
-        for event in self._events:
-            received[event[0]] += 1
-        for stream, count in received.items():
+        for stream, count in Counter(map(_STREAM, self._events)).items():
             turn.postings[stream, Account.RECEIVED, ""] += count
         for (stream, rule), count in turn.findings.filtered.items():
             turn.postings[stream, Account.FILTERED, rule] += count
@@ -639,17 +637,16 @@ class Pipeline:
         floods = self.floods
         if not floods.touched and not floods.windows:
             return
+        floods.gather()
         for flow in floods.touched:
             turn.postings[flow.kind.stream, Account.SUMMARISED, ""] += flow.events
-        for stream, events in floods.kept.items():
-            if not events:
-                continue
+        for stream, events, uids in floods.originals():
             try:
-                block = packed(pack_originals(events, floods.uids[stream]))
+                block = packed(pack_originals(events, uids))
             except BaseException as fault:  # noqa: BLE001 - the record of the flood counts them all the same
                 turn.findings.note_damage(stream, "", "not kept", f"a fault of the bridge: {fault!r}", len(events))
                 continue
-            oldest = clamp.unix_nano(events[0].received_unix_nano)
+            oldest = clamp.unix_nano(self._events[0].received_unix_nano)
             turn.aside.append(
                 Retained(
                     stream=stream,

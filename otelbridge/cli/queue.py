@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,7 +119,7 @@ def as_requests(retained: Iterable[Retained], settings: MappingSettings, kind: s
                 if kind is None:
                     yield kept
                 continue
-            for original in read_originals(content):
+            for original in sorted(read_originals(content), key=attrgetter("received_unix_nano")):
                 decoded = decode(kept.stream, original.body)
                 if kind is None or fnmatchcase(str(kind_of(kept.stream, decoded.message)), kind):
                     mapped.append(mapper.map(kept.stream, decoded, original.received_unix_nano, original.uid))

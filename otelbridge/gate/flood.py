@@ -11,10 +11,10 @@ import base64
 import binascii
 import json
 import struct
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from otelbridge.event import EventKind, Flood, RawEvent, Stream
 from otelbridge.gate.settings import FloodSettings
@@ -28,10 +28,10 @@ SKETCH_SECONDS = 5.0
 MAX_KINDS = 4096
 """Kinds whose rate is remembered, 2 MiB; a kind that was forgotten begins with a full burst again."""
 MAX_WINDOWS = 512
-"""Kinds that are summarised at a time, 13 MiB; events of further ones pass."""
+"""Kinds that are summarised at a time, 16 MiB; events of further ones pass."""
 HASHES = 128
 """Kept of each window's processes and resources; the estimate beyond them is off by 9 % (1 / sqrt(HASHES - 2))."""
-SPARE = 32
+SPARE = 96
 """So many more at a time, so that they are not sorted for each."""
 EXAMPLES = 5
 MAX_EXAMPLE = 256
@@ -42,10 +42,14 @@ _ODD = 0x9E3779B97F4A7C15
 
 
 def hash_of(raw: bytes) -> int:
-    """64 bits, the same in every life: the CRC-32 of the bytes and of the bytes backwards, mixed."""
-    number = zlib.crc32(raw) << 32 | zlib.crc32(raw[::-1])
-    for _ in range(2):
-        number = (number ^ number >> 32) * _ODD & _MASK
+    """64 bits, the same in every life, of which few texts share one: eight bytes at a time, multiplied and mixed."""
+    words = memoryview(raw + bytes(8 - len(raw) % 8)).cast("Q")  # the last one is never whole
+    number = len(raw)
+    for word in words[:-1]:
+        number = (number ^ word) * _ODD & _MASK
+        number ^= number >> 29
+    number = (number ^ words[-1]) * _ODD & _MASK
+    number = (number ^ number >> 32) * _ODD & _MASK
     return number ^ number >> 32
 
 
@@ -111,12 +115,14 @@ class FloodWindow:
     """One kind: when the next event of it may pass, and what is known of those that did not (its window)."""
 
     __slots__ = (
-        "due", "events", "first", "kind", "last", "number", "opened", "processes", "resources", "sample", "total",
-        "written",
+        "due", "events", "first", "kept", "kind", "last", "number", "opened", "processes", "resources", "sample",
+        "total", "written",
     )  # fmt: skip
 
     def __init__(self, kind: EventKind) -> None:
         self.kind = kind
+        self.kept: list[RawEvent] = []
+        """Events of this turn as they were received, for the flight recorder."""
         self.due = 0.0
         """Monotonic seconds (the theoretical arrival time of the generic cell rate algorithm, ITU-T I.371)."""
         self.close()
@@ -157,15 +163,15 @@ class FloodWindow:
             resource_examples=tuple(self.resources.examples),
         )
 
-    def counts(self) -> str:
+    def counts(self) -> tuple[int, int, int, int]:
         """What is written down with each turn."""
-        return f"[{self.number},{self.total + self.events},{self.first},{self.last}]"
+        return self.number, self.total + self.events, self.first, self.last
 
     def note(self) -> str:
         """Everything else, with the counts of now."""
         sample = base64.b64encode(self.sample).decode()
         return (
-            f"[{json.dumps([list(self.kind), sample])},{self.counts()},"
+            f"[{json.dumps([list(self.kind), sample])},{json.dumps(self.counts())},"
             f"{json.dumps(self.processes.written())},{json.dumps(self.resources.written())}]"
         )
 
@@ -190,6 +196,13 @@ def read_counts(note: str) -> dict[int, tuple[int, ...]]:
         return {int(number): (int(events), int(first), int(last)) for number, events, first, last in json.loads(note)}
     except (ValueError, TypeError):
         return {}
+
+
+class Sifted(Protocol):
+    """Counts of the fast path."""
+
+    def give(self) -> None:
+        """Gives them to their window."""
 
 
 class Staged(NamedTuple):
@@ -224,10 +237,11 @@ class Floods:
         """Those that are open, the oldest first."""
         self.touched: list[FloodWindow] = []
         """Those that this turn has counted events of."""
-        self.kept: dict[Stream, list[RawEvent]] = {Stream.ALERTS: [], Stream.LOGS: []}
-        """The events that this turn has counted, as the flight recorder keeps them."""
-        self.uids: dict[Stream, dict[int, bytes]] = {Stream.ALERTS: {}, Stream.LOGS: {}}
-        """The ids of those that were changed since they were received, by their place."""
+        self._changed: dict[Stream, list[tuple[RawEvent, bytes]]] = {Stream.ALERTS: [], Stream.LOGS: []}
+        """Events that this turn has counted, but that were changed since they were received; each with its id."""
+        self.turn = 0
+        self.sifted: list[Sifted] = []
+        """What the fast path has counted in this turn, and the windows do not know yet."""
         self.generation = 0
         """Another one once flows were forgotten."""
         self._flows: dict[EventKind, FloodWindow] = {}
@@ -250,6 +264,8 @@ class Floods:
     def begin(self, now: float) -> None:
         """A turn begins, perhaps for the second time: what it counted before, if anything, was not counted."""
         self.now = now
+        self.turn += 1
+        self.sifted.clear()
         for flow in self.touched:
             if not flow.total:
                 del self.windows[flow.kind]
@@ -258,10 +274,29 @@ class Floods:
         self._end()
 
     def _end(self) -> None:
+        for flow in self.touched:
+            flow.kept.clear()
         self.touched.clear()
-        for stream, kept in self.kept.items():
-            kept.clear()
-            self.uids[stream].clear()
+        for changed in self._changed.values():
+            changed.clear()
+
+    def gather(self) -> None:
+        """From here on the windows know what the fast path has counted."""
+        for count in self.sifted:
+            count.give()
+        self.sifted.clear()
+
+    def originals(self) -> Iterator[tuple[Stream, list[RawEvent], dict[int, bytes]]]:
+        """The events that this turn has counted, by stream: those of a kind beside one another, as they compress best.
+
+        With the ids of those that were changed since they were received, by their place.
+        """
+        for stream, changed in self._changed.items():
+            kept = [flow.kept for flow in self.touched if flow.kind.stream is stream]
+            events = [*chain.from_iterable(kept), *[event for event, _ in changed]]
+            if events:
+                first = len(events) - len(changed)
+                yield stream, events, {first + place: uid for place, (_, uid) in enumerate(changed)}
 
     @property
     def full(self) -> bool:
@@ -325,10 +360,10 @@ class Floods:
         flow.first, flow.last = min(flow.first, unix_nano), max(flow.last, unix_nano)
         flow.processes.add(process)
         flow.resources.add(resource)
-        kept = self.kept[event.stream]
         if uid:
-            self.uids[event.stream][len(kept)] = uid
-        kept.append(event)
+            self._changed[event.stream].append((event, uid))
+        else:
+            flow.kept.append(event)
 
     def stage(self, *, close_all: bool = False) -> Staged:
         """What stands once this turn is counted in; nothing is changed before `commit`.
@@ -336,18 +371,26 @@ class Floods:
         Args:
             close_all: at the end of a life.
         """
-        due = self.now - WINDOW_SECONDS
-        closed = [flow for flow in self.windows.values() if close_all or not self.on or flow.opened <= due]
-        open_flows = [flow for flow in self.windows.values() if flow not in closed] if closed else self.windows.values()
-        written = [flow for flow in open_flows if flow.events and self._is_due(flow)]
-        notes = {NOTE + str(flow.kind): "" for flow in closed}
-        notes |= {NOTE + str(flow.kind): flow.note() for flow in written}
-        notes[NOTE + COUNTS] = f"[{','.join([flow.counts() for flow in open_flows])}]" if open_flows else ""
+        self.gather()
+        due, note_due = self.now - WINDOW_SECONDS, max(0.0, self.now - SKETCH_SECONDS)
+        closed: list[FloodWindow] = []
+        written: list[FloodWindow] = []
+        counts = []
+        notes = {}
+        for flow in self.windows.values():
+            if close_all or not self.on or flow.opened <= due:
+                closed.append(flow)
+                notes[NOTE + str(flow.kind)] = ""
+                continue
+            events = flow.events
+            counts.append((flow.number, flow.total + events, flow.first, flow.last))
+            if not events or flow.written > note_due:
+                continue
+            if not flow.written or flow.processes.changed or flow.resources.changed:
+                written.append(flow)
+                notes[NOTE + str(flow.kind)] = flow.note()
+        notes[NOTE + COUNTS] = json.dumps(counts) if counts else ""
         return Staged(closed, written, notes)
-
-    def _is_due(self, flow: FloodWindow) -> bool:
-        changed = flow.processes.changed or flow.resources.changed
-        return not flow.written or (changed and self.now - flow.written >= SKETCH_SECONDS)
 
     def commit(self, staged: Staged) -> None:
         """Makes it so: what was closed is gone, the others stand as staged."""

@@ -73,7 +73,7 @@ TEMPLATE_ROLE_NUMBER = TEMPLATE_ROLE
 cdef enum:
     # What is said of an event where floods are counted.
     OPEN, PASSES, COUNTED
-    PLACES = 1024  # for entries of each group
+    PLACES = 8192  # for entries of each group
     PAIRS = 16384  # of a workload and a rule
     COUNTED_BYTES = 8192  # of an event
 
@@ -123,6 +123,42 @@ cdef class Entry:
         self.executable_hash = hash_of(Slice(<const uint8_t*>PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw)))
 
 
+cdef class FloodCount:
+    """What a turn counts of one workload's events of one rule, until it is given to their kind's window."""
+
+    cdef Entry workload, rule, process  # the process is the latest one
+    cdef object flow
+    cdef list kept
+    cdef set processes, resources
+    cdef uint64_t process_bound, resource_bound, resource, first, last
+    cdef long turn, events
+
+    cdef int begin(self, long turn, uint64_t unix_nano) except -1:
+        """At the first event that this turn counts: the others will be counted too, as a turn's time stands still."""
+        self.kept, self.process, self.resource = self.flow.kept, None, 0
+        self.events = -1  # the window has it already
+        self.first = self.last = unix_nano
+        self.look()
+        self.turn = turn
+        return 0
+
+    cdef int look(self) except -1:
+        """Takes over what the sketches know."""
+        processes, resources = self.flow.processes, self.flow.resources
+        self.processes, self.process_bound = processes.hashes, processes.bound
+        self.resources, self.resource_bound = resources.hashes, resources.bound
+        return 0
+
+    def give(self):
+        """Gives it to the window."""
+        flow, events, self.events, self.turn = self.flow, self.events, 0, 0
+        flow.events += events
+        if self.first < <uint64_t>flow.first:
+            flow.first = self.first
+        if self.last > <uint64_t>flow.last:
+            flow.last = self.last
+
+
 cdef class FastPath:
     """One stream's fast path. Not thread-safe: it belongs to the encoder's thread."""
 
@@ -159,9 +195,9 @@ cdef class FastPath:
     cdef Py_ssize_t max_value, max_body
     # Of a turn with floods.
     cdef object floods
-    cdef list kept, touched, places, memos
+    cdef list touched, sifted, places, memos, pairs
     cdef dict flows
-    cdef long generation, numbered
+    cdef long generation, numbered, turn
     cdef double now, interval, tolerance
 
     def __cinit__(self):
@@ -192,7 +228,7 @@ cdef class FastPath:
         self.max_value, self.max_body = cache.max_value_bytes, cache.max_body_bytes
         self.second, self.second_unix, self.second_unix_nano = b"", 0, 0
         self.places, self.memos = [[None] * PLACES for _ in range(3)], [cache.workloads, cache.rules, cache.processes]
-        self.flows, self.generation, self.numbered = {}, 0, 0
+        self.flows, self.pairs, self.generation, self.numbered = {}, [None] * PLACES, 0, 0
         self.parts = self.identity_number_count = self.identity_text_count = 0
         for part in cache.order:
             self.order[self.parts] = part
@@ -251,17 +287,18 @@ cdef class FastPath:
 
     def attend(self, floods):
         """Judges by these floods from now on; to be called before each `sift`."""
-        self.floods, self.touched, self.kept = floods, floods.touched, floods.kept[self.stream]
+        self.floods, self.touched, self.sifted, self.turn = floods, floods.touched, floods.sifted, floods.turn
         self.now, self.interval, self.tolerance = floods.now, floods.interval, floods.tolerance
         if self.generation != floods.generation or len(self.flows) > PAIRS:
-            self.flows, self.generation = {}, floods.generation
+            self.flows, self.pairs, self.generation = {}, [None] * PLACES, floods.generation
 
-    cdef int _judge(self, event, bint mapped) except -1:
+    cdef int _judge(self, tuple event, bint mapped) except -1:
         """Counts an event of a flood; what it has not looked at enough to say is for others to judge.
 
         The event is read as `map` does, as far as to know that it is usual, and nothing of it is mapped.
         """
         cdef Entry workload, rule, process
+        cdef FloodCount count
         cdef bytes body = event[1]
         cdef uint64_t unix_nano, number
         cdef int64_t received = event[2]
@@ -286,36 +323,43 @@ cdef class FastPath:
             held = workload.held & rule.held
             if held and self._verdict(held) is not None:
                 return OPEN
-        flow = self.flows.get(workload.number << 32 | rule.number)
-        if flow is None:
-            flow = self.floods.meet(self.stream, workload.place, rule.place)
-            self.flows[workload.number << 32 | rule.number] = flow
-        due = flow.due
-        if due < self.now:
-            due = self.now
-        if due - self.now <= self.tolerance:
-            flow.due = due + self.interval
-            return PASSES
-        if not flow.number:
-            if self.floods.full:
+        count = self._count_of(workload, rule)
+        if count.turn != self.turn:
+            flow = count.flow
+            due = flow.due
+            if due < self.now:
+                due = self.now
+            if due - self.now <= self.tolerance:
+                flow.due = due + self.interval
                 return PASSES
-            self.floods.open(flow, self.cache.sample(body), unix_nano)
-        self.kept.append(event)
-        if not flow.events:
-            self.touched.append(flow)
-        flow.events += 1
-        if unix_nano < <uint64_t>flow.first:
-            flow.first = unix_nano
-        if unix_nano > <uint64_t>flow.last:
-            flow.last = unix_nano
-        if process.executable:
-            number, distinct = process.executable_hash, flow.processes
-            if number <= <uint64_t>distinct.bound and number not in <set>distinct.hashes:
-                distinct.take(number, process.executable)
+            if not flow.number:
+                if self.floods.full:
+                    return PASSES
+                self.floods.open(flow, self.cache.sample(body), unix_nano)
+            if not flow.events:
+                self.touched.append(flow)
+            flow.events += 1
+            self.sifted.append(count)
+            count.begin(self.turn, unix_nano)
+        if process is not count.process:
+            number = process.executable_hash
+            if process.executable and number <= count.process_bound and number not in count.processes:
+                count.flow.processes.take(number, process.executable)
+                count.look()
+            count.process = process
         if self.texts[RESOURCE].size:
-            number, distinct = hash_of(self.texts[RESOURCE]), flow.resources
-            if number <= <uint64_t>distinct.bound and number not in <set>distinct.hashes:
-                distinct.take(number, to_bytes(self.texts[RESOURCE]).decode("ascii"))
+            number = hash_of(self.texts[RESOURCE])
+            if number != count.resource:
+                if number <= count.resource_bound and number not in count.resources:
+                    count.flow.resources.take(number, to_bytes(self.texts[RESOURCE]).decode("ascii"))
+                    count.look()
+                count.resource = number
+        count.kept.append(event)
+        count.events += 1
+        if unix_nano < count.first:
+            count.first = unix_nano
+        if unix_nano > count.last:
+            count.last = unix_nano
         if not mapped:
             self.nodes[workload.node] = received
             if self.is_alerts:
@@ -324,6 +368,22 @@ cdef class FastPath:
                 else:
                     self.tally.count_alert(workload.workload, rule.kind)
         return COUNTED
+
+    cdef FloodCount _count_of(self, Entry workload, Entry rule):
+        """What counts their events."""
+        cdef uint64_t pair = workload.number << 32 | rule.number
+        cdef uint64_t place = (pair * <uint64_t>0x9E3779B97F4A7C15 >> 32) & PLACES - 1
+        cdef FloodCount count = self.pairs[place]
+        if count is not None and count.workload is workload and count.rule is rule:
+            return count
+        count = self.flows.get(pair)
+        if count is None:
+            count = FloodCount()
+            count.workload, count.rule = workload, rule
+            count.flow = self.floods.meet(self.stream, workload.place, rule.place)
+            self.flows[pair] = count
+        self.pairs[place] = count
+        return count
 
     cdef Entry _known(self, int group, bytes body):
         """The entry of a group of fields of the event that was walked, by their bytes."""
@@ -363,8 +423,10 @@ cdef class FastPath:
         cdef const uint8_t* end = at + size
         cdef const uint8_t* start
         cdef uint64_t number, value
-        cdef int use, slot, group, shift, wire_type
-        cdef Py_ssize_t taken
+        cdef int use, slot, shift, wire_type
+        cdef int run_use = 0
+        cdef const uint8_t* run = at
+        cdef Py_ssize_t run_size = 0
         self.present = 0
         self.entry_count = 0
         self.key_sizes[0] = self.key_sizes[1] = self.key_sizes[2] = 0
@@ -389,9 +451,14 @@ cdef class FastPath:
             use = self.table[number]
             if use == UNKNOWN or (wire_type != 0 and wire_type != 2):
                 return False
-            value = 0
-            shift = 0
-            while True:
+            if at < end and at[0] <= 0x7F:
+                value = at[0]
+                at += 1
+                shift = -1
+            else:
+                value = 0
+                shift = 0
+            while shift >= 0:
                 if at >= end or shift >= 7 * VARINT_BYTES:
                     return False
                 value |= <uint64_t>(at[0] & 0x7F) << shift if shift < 64 else 0
@@ -404,13 +471,12 @@ cdef class FastPath:
                     return False
                 at += value
             if use < SLOT:
-                taken = at - start
-                for group in range(3):
-                    if use & 1 << group:
-                        if self.key_sizes[group] + taken > KEY_BYTES:
-                            return False
-                        memcpy(self.keys[group] + self.key_sizes[group], start, taken)
-                        self.key_sizes[group] += taken
+                if use == run_use and start == run + run_size:
+                    run_size = at - run
+                    continue
+                if not self._keep(run_use, run, run_size):
+                    return False
+                run_use, run, run_size = use, start, at - start
                 continue
             slot = use - SLOT
             if slot < NUMBERS:
@@ -432,6 +498,17 @@ cdef class FastPath:
                 self.texts[slot].start = at - value
                 self.texts[slot].size = value
             self.present |= 1 << slot
+        return self._keep(run_use, run, run_size)
+
+    cdef inline bint _keep(self, int use, const uint8_t* run, Py_ssize_t size) noexcept:
+        """Adds fields that follow one another to the keys of their groups; False where they are too large."""
+        cdef int group
+        for group in range(3):
+            if use & 1 << group:
+                if self.key_sizes[group] + size > KEY_BYTES:
+                    return False
+                memcpy(self.keys[group] + self.key_sizes[group], run, size)
+                self.key_sizes[group] += size
         return True
 
     cdef uint64_t _unix_nano(self) except? 0:
@@ -719,12 +796,12 @@ def sift(dict paths not None, list events not None, Py_ssize_t start=0, bint map
     while start < len(events) and said != OPEN:
         event = events[start]
         start += 1
-        path = paths.get(event[0])
+        path = paths.get((<tuple>event)[0])
         if path is None:
             left.append(event)
             continue
         try:
-            said = path._judge(event, mapped)
+            said = path._judge(<tuple>event, mapped)
         except BaseException:  # whoever judges it next meets the fault too, and says so
             said = OPEN
         if said != COUNTED:

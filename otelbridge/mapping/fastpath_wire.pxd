@@ -11,15 +11,6 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 
-cdef extern from *:
-    """
-    static const uint32_t NIBBLES[16] = {
-        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
-    """
-    const uint32_t[16] NIBBLES
-
-
 cdef struct Slice:
     const uint8_t* start
     Py_ssize_t size
@@ -87,25 +78,30 @@ cdef inline uint8_t* put_int(uint8_t* to, bytes name, uint64_t number) noexcept:
 
 
 cdef inline bint printable(Slice text) noexcept nogil:
-    cdef Py_ssize_t at
-    for at in range(text.size):
-        if text.start[at] < 0x20 or text.start[at] > 0x7E:
-            return False
-    return True
+    cdef Py_ssize_t at = 0
+    cdef uint64_t word, odd = 0
+    while at + 8 <= text.size:  # a byte's highest bit is set where it is too large, or 0x7F, or less than a blank
+        memcpy(&word, text.start + at, 8)
+        odd |= word | word + <uint64_t>0x0101010101010101 | word - <uint64_t>0x2020202020202020
+        at += 8
+    while at < text.size:
+        odd |= 0x80 if text.start[at] < 0x20 or text.start[at] > 0x7E else 0
+        at += 1
+    return odd & <uint64_t>0x8080808080808080 == 0
 
 
 cdef inline bint is_entry(Slice entry) noexcept nogil:
     """Whether it is the entry of a map from text to text as Go and C++ write it: ASCII, two lengths of one byte."""
     cdef Py_ssize_t at, key
+    cdef uint8_t odd = 0
     if entry.size < 4 or entry.start[0] != 0x0A:
         return False
     key = entry.start[1]
     if key > entry.size - 4 or entry.start[2 + key] != 0x12 or entry.start[3 + key] != entry.size - 4 - key:
         return False
     for at in range(entry.size):
-        if entry.start[at] > 0x7F:
-            return False
-    return True
+        odd |= entry.start[at]
+    return odd <= 0x7F
 
 
 cdef inline uint64_t mixed(const uint8_t* at, Py_ssize_t size) noexcept nogil:
@@ -123,25 +119,10 @@ cdef inline uint64_t mixed(const uint8_t* at, Py_ssize_t size) noexcept nogil:
     return number ^ number >> 32
 
 
-cdef inline uint32_t crc_step(uint32_t crc, uint8_t byte) noexcept nogil:
-    """CRC-32, four bits at a time."""
-    crc ^= byte
-    crc = crc >> 4 ^ NIBBLES[crc & 15]
-    return crc >> 4 ^ NIBBLES[crc & 15]
-
-
 cdef inline uint64_t hash_of(Slice text) noexcept nogil:
     """`flood.hash_of`."""
-    cdef uint32_t forth = 0xFFFFFFFF, back = 0xFFFFFFFF
-    cdef uint64_t number
-    cdef Py_ssize_t at
-    cdef int round
-    for at in range(text.size):
-        forth = crc_step(forth, text.start[at])
-        back = crc_step(back, text.start[text.size - 1 - at])
-    number = <uint64_t>(~forth) << 32 | <uint32_t>~back
-    for round in range(2):
-        number = (number ^ number >> 32) * <uint64_t>0x9E3779B97F4A7C15
+    cdef uint64_t number = mixed(text.start, text.size)
+    number *= <uint64_t>0x9E3779B97F4A7C15
     return number ^ number >> 32
 
 

@@ -30,7 +30,8 @@ def test_rare_alerts_go_through_and_verbatim_plus_counted_is_what_was_received_t
     one = found.summaries[0]
     assert one["otelbridge.flood.processes"] == 6
     assert len(one["otelbridge.flood.process_examples"]) == 5
-    assert 0.6 < one["otelbridge.flood.resources"] / one["otelbridge.flood.events"] < 1.4
+    # A kill may cost what was met within 5 s before it, here the first half; the rest is off by some sigmas of 9 %.
+    assert 0.5 * 0.75 < one["otelbridge.flood.resources"] / one["otelbridge.flood.events"] < 1.25
     assert one["security_rule.name"] == one["otelbridge.flood.kind"].split("/")[1]
     assert one["kubearmor.outcome"] == "denied"
 

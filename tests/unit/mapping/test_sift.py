@@ -45,13 +45,14 @@ class Side:
         for event in chain.from_iterable(pieces):
             records.append(self.encoder.encode(event))
             self.sifted -= 1
+        self.floods.gather()
         return [record for record in records if record is not None]
 
     def told(self) -> dict[str, Any]:
         tally = self.mapper.tally
         return {
             "findings": self.findings,
-            "kept": self.floods.kept,
+            "kept": list(self.floods.originals()),
             "windows": {kind: _window(flow) for kind, flow in self.floods.windows.items()},
             "nodes": tally.nodes,
             "alerts": tally.alert_counts(),
