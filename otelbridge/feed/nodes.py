@@ -299,8 +299,6 @@ class NodeRoster:
         """By upstream and name; least recently heard first."""
         self._full_names: dict[tuple[str, str], set[str]] = {}
         """By upstream and first label: the names with a dot that begin with it."""
-        self.forgotten = 0
-        """Nodes that had to make room: no longer zero means that the bound is too small for this cluster."""
 
     def heard(self, upstream: str, seen: Mapping[str, int]) -> None:
         """Nodes sent events through this upstream.
@@ -408,7 +406,6 @@ class NodeRoster:
     def _make_room(self) -> None:
         while len(self._nodes) >= self.max_nodes:
             self._forget(next(iter(self._nodes)))
-            self.forgotten += 1
 
     def _forget(self, key: tuple[str, str]) -> None:
         del self._nodes[key]

@@ -111,7 +111,6 @@ class Mapper:
             record, truncated = raw_record(decoded, stream, self._settings, received_unix_nano, event_uid)
             tally.truncated += truncated
             return record
-        tally.lenient += how == "lenient"
         tally.sanitized += how == "lenient" or sanitized
         tally.unknown_fields += len(unknown)
         rare: list[Attribute] = [

@@ -145,8 +145,6 @@ class MappingCounts:
         """Events with texts that had to be mended: not UTF-8, or zero bytes in them."""
         self.unknown_fields = 0
         """Fields of a newer KubeArmor, carried as they are."""
-        self.lenient = 0
-        """Events decoded leniently."""
         self.raw = 0
         """Events that travel as bytes."""
         self.alerts: dict[AlertKind, dict[Workload, int]] = {}

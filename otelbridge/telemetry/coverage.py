@@ -114,7 +114,6 @@ class Coverage:
         self._watched = 0.0
         """Seconds in which everything was watched, in this life and earlier ones."""
         self._observed = now
-        self.forgotten = 0
         self._read(note)
 
     def observe(self, now: float, counts: Mapping[Subject, float], *, blind: bool) -> None:
@@ -161,7 +160,6 @@ class Coverage:
         if habit is None:
             if len(self._subjects) >= MAX_SUBJECTS:
                 self._subjects.popitem(last=False)
-                self.forgotten += 1
             habit = self._subjects[subject] = SubjectHistory(now, now, self._watched)
         habit.note(now, self._watched)
         self._subjects.move_to_end(subject)
