@@ -106,7 +106,7 @@ def _write(line: str) -> None:
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
-    """There has to be a handler for the number to be written."""
+    """Does nothing: without a handler, the signal's number would not be written to the wake-up descriptor."""
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -194,6 +194,6 @@ def let_reads_sleep() -> None:
 
 
 def spare_what_stays() -> None:
-    """Takes all that lives now out of the garbage collector's sight, and makes its full rounds rare."""
+    """Excludes all present objects from garbage collection, and makes full collections rare."""
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, YOUNG_ROUNDS, MIDDLE_ROUNDS)

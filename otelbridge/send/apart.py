@@ -24,7 +24,7 @@ IDLE_TRIES = 4
 
 
 class Apart:
-    """What failed or was refused, and nobody knows yet whether that is its own fault.
+    """Leases that failed or were refused, while it is not known whether their records are to blame.
 
     Args:
         settings: the backoff while nothing else is sent, and how large a full request is.

@@ -106,7 +106,7 @@ def _scope(body: bytes) -> _Scope:
 
 
 def _split_off(message: bytes, number: int) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """What is not in field `number`, and that field's occurrences: each with tag and length, and its value alone."""
+    """A message without field `number`, and that field's occurrences: each whole, and its value alone."""
     rest, found = [], []
     for field_number, start, value, end in _fields(message):
         if field_number == number:

@@ -46,7 +46,7 @@ NO_CHANCE = frozenset({"429", "RESOURCE_EXHAUSTED", "408", "504", "DEADLINE_EXCE
 
 
 class EndpointState(StrEnum):
-    """What the endpoint is to us now."""
+    """The states of the circuit breaker."""
 
     IDLE = "idle"
     """It has answered nothing yet in this life."""
@@ -70,7 +70,7 @@ class Permit(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerState:
-    """A snapshot."""
+    """The circuit breaker at one moment."""
 
     state: EndpointState
     code: str
@@ -85,7 +85,7 @@ class BreakerState:
 
 
 class CircuitBreaker:
-    """Thread-safe.
+    """Lets requests through, delays them, or holds them, by how the endpoint has answered. Thread-safe.
 
     Args:
         settings: the backoffs.
@@ -243,11 +243,11 @@ class CircuitBreaker:
 
     @property
     def held(self) -> bool:
-        """Whether an operator is awaited."""
+        """Whether it waits for an operator."""
         return self._state is EndpointState.HELD
 
     def cured(self) -> None:
-        """What the operator was awaited for has been done, it seems: the next try is now."""
+        """The operator seems to have cured what held it: the next try is now."""
         with self._changed:
             if self._state is EndpointState.HELD:
                 self._next_try = self._clock()

@@ -408,5 +408,5 @@ class Export:
 
 
 def _weight(failure: RetryLater | Hold) -> float:
-    """Which of several failures counts: the longest delay that was asked for, and before all what needs a human."""
+    """Orders failures by weight: those that need an operator first, then by the delay that was asked for."""
     return math.inf if isinstance(failure, Hold) else failure.after_seconds or 0.0

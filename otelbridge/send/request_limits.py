@@ -62,7 +62,7 @@ class Limits(NamedTuple):
 
 
 class RequestSize:
-    """Not thread-safe. Sizes are shares of the full request, by bytes or records, whichever is more."""
+    """Finds how large a request may be: a share of a full one, by bytes or records, whichever is more. No lock."""
 
     def __init__(self, settings: SendSettings) -> None:
         self._full = Limits(settings.max_request_bytes, settings.max_request_records)
@@ -205,7 +205,7 @@ SLICE_SECONDS = 0.25
 
 
 class BacklogLimiter:
-    """Thread-safe.
+    """Sends old records no faster than some times the live rate, after an outage. Thread-safe.
 
     Args:
         factor: how many times as fast as new records arrive; 0 sets no limit.

@@ -236,7 +236,7 @@ class Unaccepted:
             part.search.refused(group, proven=self.refusals.proven)
 
     def _refuse_damaged(self, lease: Lease, outcome: TooLarge | Refused, round_: Round) -> None:
-        """It cannot be taken apart."""
+        """Sets a request aside that cannot be taken apart."""
         if len(lease.batch_ids) > 1:  # one of its batches is damaged: each goes alone
             self._context.queue.settle(lease, outcome)
             self.single_batches += len(lease.batch_ids)
@@ -319,7 +319,7 @@ class Unaccepted:
             self._context.backlog.departed(piece.records)
 
     def _no_chance(self, refusal: Refused | TooLarge) -> bool:
-        """Whether it is about the record that was sent alone; a size, and damage of ours, are nobody's chance."""
+        """Whether a refusal is about the record itself, rather than chance; sizes and damaged requests always are."""
         return isinstance(refusal, TooLarge) or refusal.code == DAMAGED or self.refusals.proven
 
     def others_pass(self, job: Job, round_: Round) -> bool:
