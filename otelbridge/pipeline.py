@@ -188,8 +188,7 @@ class EventEncoder:
             if self._is_double(event, uid):
                 return None
         self.findings.redacted += bool(event_uid)
-        if stream is Stream.ALERTS:
-            self._note_throttling(decoded, event)
+        self._note_throttling(decoded, event)
         return record if self._is_plain else self._with_options(event, message, record, received_unix_nano, event_uid)
 
     def _with_options(

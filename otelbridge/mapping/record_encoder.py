@@ -70,7 +70,6 @@ from otelbridge.mapping.wire import (
     tail,
     text_heads,
     times,
-    varint,
 )
 
 WORKLOADS, WORKLOADS_BYTES = 4096, 8 << 20  # 2,000 pods, with room for their successors
@@ -108,7 +107,7 @@ class RecordEncoder:
     def __init__(self, settings: MappingSettings, stream: Stream, kind: type[Message], tally: MappingCounts) -> None:
         self._settings = settings
         self._limit = settings.max_value_bytes
-        self.stream = stream
+        self.stream, self._is_alerts = stream, stream is Stream.ALERTS
         self.salt = str(stream).encode()
         self._tally = tally
         self.cut: list[str] = []
@@ -134,7 +133,8 @@ class RecordEncoder:
         }
         self._source, self._parent = text_heads(SOURCE_KEY), text_heads(PARENT_KEY)
         self._exec_id, self._session_id = text_heads("kubearmor.exec.id"), text_heads("kubearmor.exec.session_id")
-        self._numbers = tuple(int_heads(key) for key in NUMBER_KEYS.values())
+        # UID is unsigned in the kernel and signed in the proto.
+        self._numbers = [int_heads(key, UINT32 if field == "UID" else UINT64) for field, key in NUMBER_KEYS.items()]
         self._root = attributes(RECORD_ATTRIBUTE, [(NUMBER_KEYS["UID"], 0)], self._limit, [])
 
     def map(
@@ -186,7 +186,7 @@ class RecordEncoder:
         self._tally.nodes[workload.node] = received_unix_nano
         if self._tally.keeps_last:
             self._tally.last = (workload.node, workload.workload, rule.kind)
-        if self.stream is Stream.ALERTS:
+        if self._is_alerts:
             self._tally.count_alert(workload.workload, rule.kind)
         return tuple.__new__(Record, (self.stream, workload.resource, b"".join(encoded), unix_nano))
 
@@ -257,10 +257,12 @@ class RecordEncoder:
 
     def _text(self, heads: Heads, raw: bytes) -> bytes:
         """An attribute whose text is new."""
-        if len(raw) > self._limit:
+        size = len(raw)
+        if size > self._limit:
             self.cut.append(heads.key)
             raw = raw[: self._limit].decode(errors="ignore").encode()
-        return (heads.recall(len(raw)) or heads.learn(len(raw))) + raw
+            size = len(raw)
+        return (heads.recall(size) or heads.learn(size)) + raw
 
     def _encode_source(self, role: str, raw: bytes, is_parent: bool) -> bytes:
         """Source: the command line, but on exec events the parent, which has an attribute of its own already."""
@@ -269,15 +271,16 @@ class RecordEncoder:
         return b"" if is_parent else self._text(self._parent, raw)
 
     def encode_numbers(self, numbers: tuple[int, ...]) -> bytes:
-        """HostPID, HostPPID, PID, PPID and UID, which is unsigned in the kernel and signed in the proto."""
+        """HostPID, HostPPID, PID, PPID and UID, behind the Timestamp."""
         _, pid, *_, user = numbers
-        values = numbers[1:] if user >= 0 else (*numbers[1:-1], user & UINT32)
         encoded = [
-            heads[len(digits := varint(number & UINT64 if number < 0 else number))] + digits
-            for heads, number in zip(self._numbers, values, strict=True)
+            heads.recall(number) or heads.learn(number)
+            for heads, number in zip(self._numbers, numbers[1:], strict=True)
             if number
         ]
-        return b"".join(encoded) + self._root if pid and not user else b"".join(encoded)
+        if pid and not user:
+            encoded.append(self._root)
+        return b"".join(encoded)
 
     def _encode_session(self, exec_id: str) -> bytes:
         """The exec session that the process belongs to."""

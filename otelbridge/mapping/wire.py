@@ -41,25 +41,19 @@ MAX_DEPTH = (
 )
 _DOUBLE = Struct("<d").pack
 MAX_VARINT_BYTES = 10  # of an int64
+MAX_UTF8_BYTES = 4  # of a character
 UINT64 = (1 << 64) - 1
-# The lengths of nearly all that there is, encoded once: an event has ten or so. Larger numbers (process ids, requests)
-# come back too. Tables of all with two digits and their continuations took 1.8 MiB on every node, and made the
-# reference encoder 4 to 8 % cheaper.
+# The lengths of nearly all that there is, encoded once: an event has ten or so.
 TWO_DIGITS_END = 1 << 11
 TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(TWO_DIGITS_END))  # noqa: PLR2004
-KEPT_LARGE_NUMBERS = 1024
-
-SHORT_VALUE_BYTES = 120  # such a value's lengths take one byte each, its key's included
-USUAL_TEXT_BYTES = 1024  # of paths, command lines and bodies; beyond, what stands before them is made anew
+KEPT_NUMBERS = 512  # of one key
+KEPT_TEXTS, SHORT_TEXT_CHARS = 2048, 120  # namespaces, images and labels come back with each pod
 
 
 def varint(number: int) -> bytes:
     """A non-negative integer in base 128, low digits first."""
-    return TWO_DIGITS[number] if number < TWO_DIGITS_END else _large(number)
-
-
-@lru_cache(maxsize=KEPT_LARGE_NUMBERS)
-def _large(number: int) -> bytes:
+    if number < TWO_DIGITS_END:
+        return TWO_DIGITS[number]
     return bytes((number & 0x7F | 0x80,)) + varint(number >> 7)
 
 
@@ -118,9 +112,10 @@ def head(tag: bytes, key: str, size: int) -> bytes:
 
 
 class Heads:
-    """What stands before a text of so many bytes; made when first asked for, kept for texts of usual length.
+    """What a number makes of an attribute: all of an integer's, or what stands before a text of so many bytes.
 
-    `recall(size) or learn(size)` is how to ask: an index of a dictionary's subclass takes three times as long.
+    Made when first asked for, and kept until there are KEPT_NUMBERS: lengths, users and parents come back.
+    `recall(number) or learn(number)` is how to ask: an index of a dictionary's subclass takes three times as long.
     """
 
     __slots__ = ("_kept", "_make", "key", "recall")
@@ -132,11 +127,11 @@ class Heads:
         self._kept: dict[int, bytes] = {}
         self.recall: Callable[[int], bytes | None] = self._kept.get
 
-    def learn(self, size: int) -> bytes:
+    def learn(self, number: int) -> bytes:
         """What `recall` does not know."""
-        made = self._make(size)
-        if size < USUAL_TEXT_BYTES:
-            self._kept[size] = made
+        if len(self._kept) >= KEPT_NUMBERS:
+            self._kept.clear()
+        made = self._kept[number] = self._make(number)
         return made
 
 
@@ -155,13 +150,19 @@ def _body_head(size: int) -> bytes:
     return BODY + varint(len(inner) + size) + inner
 
 
-def int_heads(key: str, tag: bytes = RECORD_ATTRIBUTE) -> tuple[bytes, ...]:
-    """Everything of an attribute with an integer value that stands before the varint, by the varint's length."""
+def int_heads(key: str, mask: int = UINT64) -> Heads:
+    """Attributes with an integer value, of which these bits count."""
     name = delimited(b"\x0a", key.encode())
-    return tuple(
-        tag + varint(len(name) + 3 + digits) + name + b"\x12" + varint(1 + digits) + b"\x18"
+    heads = [
+        RECORD_ATTRIBUTE + varint(len(name) + 3 + digits) + name + b"\x12" + varint(1 + digits) + b"\x18"
         for digits in range(MAX_VARINT_BYTES + 1)
-    )
+    ]
+
+    def encode(number: int) -> bytes:
+        digits = varint(number & mask)
+        return heads[len(digits)] + digits
+
+    return Heads(encode, key)
 
 
 def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: list[str]) -> bytes:
@@ -177,7 +178,7 @@ def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: li
                 cut.append(key)
                 if not short:
                     continue
-            parts.append(delimited(tag, _name(key) + delimited(b"\x12", any_value(short))))
+            parts.append(delimited(tag, key_value(key, short)))
     return b"".join(parts)
 
 
@@ -187,26 +188,19 @@ def attributes_encoder(*, native: bool) -> Callable[[bytes, Iterable[Attribute],
 
 
 def _text_attribute(tag: bytes, key: str, text: str, limit_bytes: int, cut: list[str]) -> bytes:
+    if len(text) + len(key) < SHORT_TEXT_CHARS <= limit_bytes // MAX_UTF8_BYTES:
+        return _short_text(tag, key, text)
     raw = text[: limit_bytes + 1].encode()
     if len(raw) > limit_bytes:
         cut.append(key)
         raw = clip(text, limit_bytes).encode()
-    size, name = len(raw), _name(key)
-    if size < SHORT_VALUE_BYTES:  # most are: the lengths of value and text then take one digit each
-        digits = TWO_DIGITS
-        return b"".join(
-            (tag, digits[len(name) + 4 + size], name, b"\x12", digits[2 + size], b"\x0a", digits[size], raw)
-        )
-    return head(tag, key, size) + raw
+    return head(tag, key, len(raw)) + raw
 
 
-@lru_cache(maxsize=1024)  # of some hundred keys that are ours, and labels' and fields' names
-def _remembered_name(key: str) -> bytes:
-    return delimited(b"\x0a", key.encode())
-
-
-def _name(key: str) -> bytes:
-    return _remembered_name(key) if len(key) < SHORT_VALUE_BYTES else delimited(b"\x0a", key.encode())
+@lru_cache(maxsize=KEPT_TEXTS)
+def _short_text(tag: bytes, key: str, text: str) -> bytes:
+    raw = text.encode()
+    return head(tag, key, len(raw)) + raw
 
 
 def _clipped(value: Value, limit_bytes: int) -> Value:

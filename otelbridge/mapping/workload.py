@@ -23,6 +23,7 @@ _SCHEME = re.compile(_RUNTIME)
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _BARE_ID = re.compile(rf"(?:{_RUNTIME}|(?<!:))(?P<id>[0-9a-f]{{64}})$")  # CRI-O's have no algorithm before them
 MAX_DIGEST_TEXT = 160  # with a scheme before it: so much of the end is searched, however long the reference is
+BEFORE_COLON = len("docker-pullable://sha256")
 MAX_DIGESTS = 4
 
 
@@ -46,7 +47,10 @@ def parse_image(reference: str) -> Image:
     digests: list[str] = []
     image_id = ""
     rest = reference
-    while len(digests) < MAX_DIGESTS and (found := _LAST_DIGEST.search(rest, max(0, len(rest) - MAX_DIGEST_TEXT))):
+    while len(digests) < MAX_DIGESTS:
+        found = _LAST_DIGEST.search(rest, max(0, len(rest) - MAX_DIGEST_TEXT, rest.rfind(":") - BEFORE_COLON))
+        if found is None:
+            break
         rest = rest[: found.start()]
         if found["before"] == "@":
             digests.insert(0, found["digest"])
