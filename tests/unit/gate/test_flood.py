@@ -16,6 +16,7 @@ from otelbridge.gate.flood import (
     MAX_WINDOWS,
     NOTE,
     SKETCH_SECONDS,
+    SPARE,
     WINDOW_SECONDS,
     Distinct,
     Floods,
@@ -129,6 +130,16 @@ def test_many_kinds_take_no_more_memory_than_is_said() -> None:
     assert turns.floods.generation
 
 
+def test_of_too_many_kinds_those_that_may_burst_again_are_forgotten_first() -> None:
+    turns = Turns()
+    while turns.passes(CURL, 100.0):
+        pass
+    for number in range(MAX_KINDS + 1):
+        turns.passes(CURL._replace(policy=str(number)), 100.0)
+    assert turns.floods.generation == 1
+    assert not turns.passes(CURL, 100.0)
+
+
 def test_events_of_further_kinds_pass_while_as_many_are_counted_as_can_be() -> None:
     turns = Turns(rate=1, burst=1)
     kinds = [CURL._replace(policy=str(number)) for number in range(MAX_WINDOWS)]
@@ -175,13 +186,13 @@ def test_every_window_closes_at_the_end_and_when_the_limit_is_taken_away() -> No
 def test_the_next_life_goes_on_with_each_count() -> None:
     before = Turns()
     before.turn(10.0, {CURL: 1_000, CAT: 1})
-    before.turn(10.1, {CURL: 5})
+    before.turn(10.1, {CURL: 9})
     after = Turns(notes={**before.notes, "flood:a": "", "flood:b": "{}", "flood:c": "[]", "flood:d": "no JSON"})
     assert len(after.floods.windows) == 2
     was, now = before.window(CURL).flood(), after.window(CURL).flood()
-    assert (was.events, now.events) == (1_005, 1_005)
+    assert (was.events, now.events) == (1_009, 1_009)
     assert now == was
-    assert after.turn(10.0, {CURL: 1, CAT: 1}, close_all=True) == {CURL: 1_006, CAT: 2}
+    assert after.turn(10.0, {CURL: 1, CAT: 1}, close_all=True) == {CURL: 1_010, CAT: 2}
     after.turn(20.0, {CURL: 1})
     assert after.window(CURL).number > 2
 
@@ -223,6 +234,13 @@ def test_distinct_texts_are_counted_exactly_while_few_and_estimated_when_many() 
         errors.append(many.estimate() / 4_909 - 1)  # 5,000 * (1 - exp(-4))
     assert abs(sum(errors) / len(errors)) < 0.05
     assert max(map(abs, errors)) < 0.4
+
+
+def test_of_many_distinct_texts_no_more_is_kept_than_is_said() -> None:
+    many = Distinct()
+    for number in range(2_000):
+        many.add(str(number))
+        assert len(many.hashes) < HASHES + SPARE
 
 
 def test_a_text_that_is_no_unicode_is_counted_too() -> None:
