@@ -17,7 +17,15 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES = ("otelbridge.mapping.fastpath", "otelbridge.mapping.fastpath_wire")
+MODULES = {
+    "otelbridge.mapping.fastpath": ".pyx",
+    "otelbridge.mapping.fastpath_wire": ".pyx",
+    "otelbridge.mapping.process_tree": ".py",
+    "otelbridge.mapping.process_spans": ".py",
+}
+"""And the ending of each source; one in Python has its C types in a `.pxd` beside it."""
+DIRECTIVES = {"annotation_typing": False, "language_level": 3}
+"""Annotations are for readers and type checkers: where C types are meant, a `.pxd` says so."""
 FLAGS = ("-O2", "-fPIC", "-shared", "-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-fno-strict-aliasing")
 
 
@@ -39,7 +47,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
 def compile_fastpath(root: Path) -> list[Path]:
     """The compiled modules beside their sources; none where one cannot be compiled, with the reason on stderr."""
-    sources = [root / Path(*module.split(".")).with_suffix(".pyx") for module in MODULES]
+    sources = [root / Path(*module.split(".")).with_suffix(ending) for module, ending in MODULES.items()]
     built = [source.with_suffix(sysconfig.get_config_var("EXT_SUFFIX")) for source in sources]
     _remove(built)  # old ones would be another version's
     try:
@@ -67,7 +75,10 @@ def _compile(module: str, source: Path, built: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         c_file = Path(folder) / f"{source.stem}.c"
-        if translate(str(source), output_file=str(c_file), full_module_name=module).num_errors:  # type: ignore[no-untyped-call]
+        result = translate(  # type: ignore[no-untyped-call]
+            str(source), output_file=str(c_file), full_module_name=module, compiler_directives=DIRECTIVES
+        )
+        if result.num_errors:
             raise ImportError(f"{source.name} does not translate")
         compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
         command = [*compiler, *FLAGS, f"-I{sysconfig.get_path('include')}", str(c_file), "-o", str(built)]

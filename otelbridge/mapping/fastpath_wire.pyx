@@ -124,6 +124,23 @@ def attributes(bytes tag not None, pairs, Py_ssize_t limit_bytes, list cut not N
         free(out.start)
 
 
+def span_event(
+    uint64_t unix_nano, bytes act not None, bytes uid_head not None, bytes uid not None, bytes touched not None
+):
+    """`process_spans.span_event`."""
+    cdef Py_ssize_t size = (
+        9 + PyBytes_GET_SIZE(act) + PyBytes_GET_SIZE(uid_head) + PyBytes_GET_SIZE(uid) + PyBytes_GET_SIZE(touched)
+    )
+    cdef bytes event = PyBytes_FromStringAndSize(NULL, field_size(size))
+    cdef uint8_t* to = <uint8_t*>PyBytes_AS_STRING(event)
+    to[0] = 0x5A  # Span.events = 11
+    to = put_varint(to + 1, size)
+    to[0] = 0x09  # Span.Event.time_unix_nano = 1, fixed64
+    memcpy(to + 1, &unix_nano, 8)
+    put(put(put(put(to + 9, act), uid_head), uid), touched)
+    return event
+
+
 cdef struct Group:
     Py_ssize_t first, last  # of its records, in the order in which they came
     Py_ssize_t logs_size  # of the encoded ScopeLogs

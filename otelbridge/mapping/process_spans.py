@@ -7,10 +7,9 @@ those of log records are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from operator import attrgetter
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from otelbridge.event import Stream, outcome_of
 from otelbridge.mapping.parts import UID_BYTES
@@ -31,6 +30,11 @@ from otelbridge.mapping.wire import (
     varint,
 )
 
+try:
+    from otelbridge.mapping import fastpath_wire
+except ImportError:  # it was installed where there is no C compiler
+    fastpath_wire = None  # type: ignore[assignment]
+
 SPAN_ATTRIBUTE = b"\x4a"  # Span.attributes = 9
 EVENT_ATTRIBUTE = b"\x1a"  # Span.Event.attributes = 3
 _TIMES = Struct("<BQBQ").pack  # Span.start_time_unix_nano = 7 and .end_time_unix_nano = 8, each after its tag
@@ -42,6 +46,7 @@ MAX_NAME_BYTES = 128
 MAX_TOUCHED_BYTES = 256
 """Of what an event touched; its record has it whole."""
 MAX_ACTS = 2048
+MAX_NAMED = 1024
 ROOT_NAMES = {TraceKind.EXEC_SESSION: "exec session", TraceKind.CONTAINER: "container", TraceKind.HOST: "host"}
 UNKNOWN_NAME = "unknown"
 TRACING = "syscall=SYS_PTRACE"
@@ -54,15 +59,17 @@ _place: Callable[[Any], tuple[Any, ...]] = attrgetter("ClusterName", "HostName",
 _told: Callable[[Any], tuple[Any, ...]] = attrgetter("HostPID", "HostPPID", "PID", "PPID", "Source", "Resource", "Data")
 
 
-class Act(NamedTuple):
+class Act:
     """What was done, and what KubeArmor says about it."""
 
-    is_command: bool
-    passed: bool
-    denial: str
-    """Its words, where it was denied."""
-    event: bytes
-    """The name of a span's event, and attributes of it."""
+    __slots__ = ("denial", "event", "is_command", "passed")
+
+    def __init__(self, operation: str, result: str, denial: str, event: bytes) -> None:
+        self.is_command, self.passed = operation == "Process", result == "Passed"
+        self.denial = denial
+        """KubeArmor's words, where it was denied."""
+        self.event = event
+        """The name of a span's event, and attributes of it."""
 
 
 Told = tuple[Place, Program, Act, int, int, int, int, str, str, str]
@@ -77,7 +84,7 @@ class ProcessSpans:
         tree: goes on with this one.
     """
 
-    def __init__(self, settings: MappingSettings, tree: ProcessTree[Record] | None = None) -> None:
+    def __init__(self, settings: MappingSettings, tree: ProcessTree | None = None) -> None:
         self.tree = tree or ProcessTree(0, self._span)
         self.tree.quiet_seconds, self.tree.finish = settings.process_quiet_seconds, self._span
         self.told: Told
@@ -85,7 +92,12 @@ class ProcessSpans:
         self._limit = settings.max_value_bytes
         self._keep_raw = settings.keep_raw
         self._attributes = attributes_encoder(native=settings.native)
+        is_compiled = settings.native and fastpath_wire is not None
+        self._event = fastpath_wire.span_event if is_compiled else span_event
+        self._seen = Sighting(Place("", "", ""), Program("", "", "", ""))
+        """Of the event at hand; the tree keeps none."""
         self._acts: dict[tuple[str, ...], Act] = {}
+        self._named: dict[str, bytes] = {}
         self._uid_head = head(EVENT_ATTRIBUTE, "log.record.uid", UID_BYTES)
         self._before_touched = text_heads(TOUCHED_KEY, EVENT_ATTRIBUTE)
         self._touched_cut = attributes(EVENT_ATTRIBUTE, [("kubearmor.truncated", [TOUCHED_KEY])], MAX_RARE_BYTES, [])
@@ -125,7 +137,7 @@ class ProcessSpans:
         if len(self._acts) >= MAX_ACTS:
             self._acts.clear()
         event = delimited(b"\x12", name.encode()) + attributes(EVENT_ATTRIBUTE, pairs, self._limit, [])
-        act = Act(operation == "Process", result == "Passed", result if outcome == "denied" else "", event)
+        act = Act(operation, result, result if outcome == "denied" else "", event)
         said = (operation, result) if action is None else (operation, result, action, policy)
         self._acts[said] = act
         return act
@@ -143,22 +155,23 @@ class ProcessSpans:
         place, program, act, pid, parent_pid, vpid, parent_vpid, source, resource, data = told
         if pid <= 0:
             return record
-        stream, encoded_resource, encoded, unix_nano = record
+        encoded_resource, encoded, unix_nano = record[1], record[2], record[3]  # quicker, compiled, than to unpack it
         is_command = act.is_command and not data.startswith(TRACING)
         happened = unix_nano or int.from_bytes(encoded[_OBSERVED_AT], "little")
-        seen = (place, program, pid, parent_pid, vpid, parent_vpid, happened, is_command and act.passed)
+        seen = self._seen
+        seen.place, seen.program, seen.unix_nano, seen.is_exec = place, program, happened, is_command and act.passed
+        seen.pid, seen.parent_pid, seen.vpid, seen.parent_vpid = pid, parent_pid, vpid, parent_vpid
         tree = self.tree
-        process = tree.note(tuple.__new__(Sighting, seen), now, encoded_resource)
+        process = tree.note(seen, now, encoded_resource)
         command = (resource if is_command else process.command_line or source) or process.command_line
         if act.denial and not process.denied:
             process.denied = act.denial
         uid = encoded[-UID_BYTES:]
         touched = self._touched(resource) if resource and not is_command and self._keep_raw else b""
-        size = varint(EVENT_BYTES + len(act.event) + len(self._uid_head) + len(touched))
-        event = b"".join((b"\x5a", size, _EVENT_TIME(0x09, happened), act.event, self._uid_head, uid, touched))
+        event = self._event(happened, act.event, self._uid_head, uid, touched)
         tree.add_event(process, uid, event, command[: self._limit + 1])  # what is cut is to be told
         ids = b"".join((encoded, process.trace.of_record, process.span_id))
-        return tuple.__new__(Record, (stream, encoded_resource, ids, unix_nano))
+        return tuple.__new__(Record, (record[0], encoded_resource, ids, unix_nano))
 
     def due(self, now: float, *, all_of_them: bool = False) -> list[Record]:
         """The spans that are complete, as records of the stream `spans`; each is returned once."""
@@ -173,13 +186,16 @@ class ProcessSpans:
 
     def _span(self, process: Process) -> Record:
         """The span of a process, or of a trace's root."""
-        trace, (_, pid), parent = process.trace, process.key, process.parent
+        trace, pid, parent = process.trace, process.pid, process.parent
         parts = [trace.of_span, process.span_id, _TIMES(0x39, process.start, 0x41, process.end)]
         if parent is not None:
             above = process if process.continues else parent
             parts += (b"\x22\x08", above.own_id)
-        parts += self._said(process, pid) if pid else ROOTS[trace.kind]
-        parts += process.events.values()
+        if pid:
+            self._say(process, pid, parts)
+        else:
+            parts += ROOTS[trace.kind]
+        parts += process.events
         if process.dropped_events:
             parts.append(b"\x60" + varint(process.dropped_events))
         if process.denied:
@@ -187,20 +203,20 @@ class ProcessSpans:
             parts.append(delimited(b"\x7a", why + ERROR))
         return tuple.__new__(Record, (Stream.SPANS, trace.resource, b"".join(parts), process.start))
 
-    def _said(self, process: Process, pid: int) -> list[bytes]:
-        """The name of a process' span, and its attributes."""
+    def _say(self, process: Process, pid: int, said: list[bytes]) -> None:
+        """Adds the name of a process' span, and its attributes."""
         executable, parent_pid, vpid = process.executable, process.parent_pid, process.vpid
-        file_name, name = (_named if len(executable) <= MAX_NAME_BYTES else _named.__wrapped__)(executable)
         cut: list[str] = []
-        pairs: list[Attribute] = [
-            ("process.pid", pid),
-            ("process.parent_pid", parent_pid if parent_pid > 0 else ""),
-            ("process.vpid", vpid if vpid > 0 else ""),
-            ("process.executable.path", executable),
-            ("process.executable.name", file_name),
-            ("process.command_line", process.command_line),
-        ]
-        said = [name, self._attributes(SPAN_ATTRIBUTE, pairs, self._limit, cut), STARTS[process.start_known]]
+        named = self._named.get(executable)
+        if named is None:
+            named = self._name_it(executable, cut)
+        pairs: list[Attribute] = [("process.pid", pid)]
+        if parent_pid > 0:
+            pairs.append(("process.parent_pid", parent_pid))
+        if vpid > 0:
+            pairs.append(("process.vpid", vpid))
+        pairs.append(("process.command_line", process.command_line))
+        said += (named, self._attributes(SPAN_ATTRIBUTE, pairs, self._limit, cut), STARTS[process.start_known])
         if process.continues:
             said.append(CONTINUED)
         elif process.is_orphan:
@@ -209,7 +225,24 @@ class ProcessSpans:
             said.append(DENIED)
         if cut:
             said.append(_of_span([("kubearmor.truncated", cut)]))
-        return said
+
+    def _name_it(self, executable: str, cut: list[str]) -> bytes:
+        """A span's name, and what it says of the executable."""
+        file_name = executable.rpartition("/")[2]
+        name = _name(clip(one_line(file_name), MAX_NAME_BYTES) or UNKNOWN_NAME)
+        pairs: list[Attribute] = [("process.executable.path", executable), ("process.executable.name", file_name)]
+        named = name + self._attributes(SPAN_ATTRIBUTE, pairs, self._limit, cut)
+        if len(executable) <= MAX_NAME_BYTES and not cut:
+            if len(self._named) >= MAX_NAMED:
+                self._named.clear()
+            self._named[executable] = named
+        return named
+
+
+def span_event(unix_nano: int, act: bytes, uid_head: bytes, uid: bytes, touched: bytes) -> bytes:
+    """The field Span.events = 11: its time, name and attributes."""
+    size = EVENT_BYTES + len(act) + len(uid_head) + len(touched)
+    return b"".join((b"\x5a", varint(size), _EVENT_TIME(0x09, unix_nano), act, uid_head, uid, touched))
 
 
 def _of_span(pairs: list[Attribute]) -> bytes:
@@ -219,13 +252,6 @@ def _of_span(pairs: list[Attribute]) -> bytes:
 def _name(text: str) -> bytes:
     """The fields Span.name = 5 and .kind = 6, which is INTERNAL."""
     return delimited(b"\x2a", text.encode()) + b"\x30\x01"
-
-
-@lru_cache(maxsize=1024)
-def _named(executable: str) -> tuple[str, bytes]:
-    """The executable's file name, and the span's name."""
-    file_name = executable.rpartition("/")[2]
-    return file_name, _name(clip(one_line(file_name), MAX_NAME_BYTES) or UNKNOWN_NAME)
 
 
 END = _of_span([("otelbridge.process.end", "estimated")])

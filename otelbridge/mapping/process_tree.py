@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Generic, NamedTuple, TypeVar
+from struct import Struct
+from typing import Any, NamedTuple
 
 from otelbridge.mapping.wire import UINT64
 
@@ -34,6 +35,7 @@ TASK_NAME_CHARS = 15
 TWIN_NANOS = 2 * SECOND
 """An exec comes twice, in an alert and in a log, or blocked and seen."""
 FNV_PRIME = 0x100_0000_01B3
+_eight_bytes = Struct("<Q").pack
 HOUR_NANOS = 3600 * SECOND
 LOW_HALF = 0xFFFF_FFFF
 
@@ -55,6 +57,10 @@ class Start(StrEnum):
     EXEC = "exec"
 
 
+CHILD, FIRST_EVENT, EXEC = Start  # a member that is asked of its class costs as much as a look-up in the tree
+EXEC_SESSION = TraceKind.EXEC_SESSION
+
+
 class Place(NamedTuple):
     """Where a process runs; the container is empty for a node's own."""
 
@@ -74,19 +80,18 @@ class Program(NamedTuple):
     """The task's name; of an exec, the one before it."""
 
 
-class Sighting(NamedTuple):
+class Sighting:
     """What one event says of a process and its parent. Zeros are unknown; the pid is not."""
 
-    place: Place
-    program: Program
-    pid: int
-    parent_pid: int
-    vpid: int
-    parent_vpid: int
-    """Both in the container's numbering; where they repeat the node's, they tell nothing."""
-    unix_nano: int
-    is_exec: bool
-    """It was executed; one that was denied, or failed, was not."""
+    __slots__ = ("is_exec", "parent_pid", "parent_vpid", "pid", "place", "program", "unix_nano", "vpid")
+
+    def __init__(self, place: Place, program: Program, pid: int = 0, parent_pid: int = 0, unix_nano: int = 0) -> None:
+        self.place, self.program = place, program
+        self.pid, self.parent_pid, self.unix_nano = pid, parent_pid, unix_nano
+        self.vpid = self.parent_vpid = 0
+        """In the container's numbering; where they repeat the node's, they tell nothing."""
+        self.is_exec = False
+        """It was executed; one that was denied, or failed, was not."""
 
 
 Scope = tuple[Place, int]
@@ -98,14 +103,14 @@ class Process:
 
     __slots__ = (
         "birth", "command_line", "continues", "denied", "dropped_events", "earlier", "end", "events", "executable",
-        "executed", "image", "is_open", "key", "opened", "own_id", "parent", "parent_pid", "scope", "size", "span_id",
-        "start", "start_known", "touched", "trace", "vpid",
+        "executed", "first_uid", "image", "is_open", "opened", "own_id", "parent", "parent_pid", "pid", "scope", "size",
+        "span_id", "start", "start_known", "touched", "trace", "uids", "vpid",
     )  # fmt: skip
 
     def __init__(self, trace: Trace, pid: int, birth: int, unix_nano: int, now: float) -> None:
         self.trace = trace
-        self.key = (trace.id, pid)
-        """The pid is in the node's numbering; 0 for a trace's root."""
+        self.pid = pid
+        """In the node's numbering; 0 for a trace's root."""
         self.birth = birth
         self.own_id = trace.span_id(pid, birth)
         self.parent: Process | None = None
@@ -124,12 +129,15 @@ class Process:
         """Begins a span."""
         self.span_id = span_id
         self.start = self.end = unix_nano
-        self.start_known = Start.CHILD
+        self.start_known = CHILD
         self.opened = self.touched = now
         self.executable = self.command_line = self.denied = ""
         """`denied` is what the first denial said."""
-        self.events: dict[bytes, bytes] = {}
-        """By their ids, encoded as fields of the span; the first ones."""
+        self.events: list[bytes] = []
+        """Encoded as fields of the span; the first ones."""
+        self.first_uid: bytes | None = None
+        self.uids: set[bytes] | None = None
+        """The ids of the events, once there are several."""
         self.dropped_events = 0
         self.size = PROCESS_BYTES
         self.is_open = True
@@ -137,18 +145,18 @@ class Process:
     @property
     def is_orphan(self) -> bool:
         """Whether nobody has named its parent: it hangs at the trace's root."""
-        return self.parent is not None and self.parent.key[1] == 0
+        return self.parent is not None and self.parent.pid == 0
 
 
 class Trace:
     """One trace, found again by what it is about."""
 
-    __slots__ = ("_basis", "id", "kind", "leader", "of_record", "of_span", "resource")
+    __slots__ = ("basis", "id", "kind", "known", "leader", "of_record", "of_span", "resource")
 
     def __init__(self, kind: TraceKind, *about: str) -> None:
         self.kind = kind
         self.id = blake2b("\0".join((kind, *about)).encode(), digest_size=16).digest()
-        self._basis = int.from_bytes(self.id[:8], "little")
+        self.basis = int.from_bytes(self.id[:8], "little")
         self.of_record = b"\x4a\x10" + self.id + b"\x52\x08"
         """What stands before a span's id in a record of it: LogRecord.trace_id = 9, and .span_id = 10."""
         self.of_span = b"\x0a\x10" + self.id + b"\x12\x08"
@@ -157,22 +165,22 @@ class Trace:
         """The whole id of the exec session, once a process that was not forked has said it."""
         self.resource = b""
         """The encoded Resource, as the last event has it."""
+        self.known: dict[int, Process] = {}
+        """Its processes, by their pids."""
 
-    def span_id(self, *numbers: int) -> bytes:
+    def span_id(self, pid: int, birth: int, resumed: int = 0) -> bytes:
         """Of a process: a hash of its pid, and of times that tell it from others.
 
         FNV-1a, fed with numbers instead of bytes: one to one for pids, and a third of the cost of a digest.
         """
-        hashed = self._basis
-        for number in numbers:
-            hashed = (hashed ^ number) * FNV_PRIME & UINT64
-        return hashed.to_bytes(8, "little")
+        hashed = (self.basis ^ pid) * FNV_PRIME & UINT64
+        hashed = (hashed ^ birth) * FNV_PRIME & UINT64
+        if resumed:
+            hashed = (hashed ^ resumed) * FNV_PRIME & UINT64
+        return _eight_bytes(hashed)
 
 
-T = TypeVar("T")
-
-
-class ProcessTree(Generic[T]):
+class ProcessTree:
     """The processes of all traces. Not thread-safe: it belongs to the encoder's thread.
 
     Args:
@@ -180,19 +188,20 @@ class ProcessTree(Generic[T]):
         finish: makes the span of a process.
     """
 
-    def __init__(self, quiet_seconds: float, finish: Callable[[Process], T]) -> None:
+    def __init__(self, quiet_seconds: float, finish: Callable[[Process], Any]) -> None:
         self.quiet_seconds = quiet_seconds
         self.finish = finish
         self._traces: OrderedDict[object, Trace] = OrderedDict()
         """By place; with the hour, or the exec session, where there is one."""
         self._sessions: dict[Scope, Process] = {}
         """Of processes that are known to be in an exec session, for events that do not say it."""
-        self._known: dict[tuple[bytes, int], Process] = {}
+        self._known: dict[bytes, dict[int, Process]] = {}
+        """The processes of a trace, by its id, as long as there are some: for one that is found again."""
         """Whoever has the pid in a trace, open or sent."""
         self._open: OrderedDict[Process, None] = OrderedDict()
         self._sent: OrderedDict[Process, None] = OrderedDict()
         """Both in the order in which they were last spoken of."""
-        self._due: list[T] = []
+        self._due: list[Any] = []
         self._open_bytes = 0
         self.spans = self.orphans = self.early = 0
         """Spans made; those of them whose parent is unknown; those that were made early for want of room."""
@@ -222,7 +231,7 @@ class ProcessTree(Generic[T]):
         """
         trace = self._trace(seen)
         trace.resource = resource
-        process = self._known.get((trace.id, seen.pid))
+        process = trace.known.get(seen.pid)
         if process is not None and _is_another(process, seen):
             process = self._reused(process, seen, now)
         if process is None:
@@ -246,14 +255,21 @@ class ProcessTree(Generic[T]):
         """
         size = len(command_line) - len(process.command_line)
         process.command_line = command_line
-        events = process.events
-        if uid in events:
-            pass
-        elif len(events) < MAX_EVENTS:
-            events[uid] = encoded
+        if process.first_uid is None:
+            process.first_uid = uid
+            process.events.append(encoded)
             size += len(encoded)
-        else:
-            process.dropped_events += 1
+        elif uid != process.first_uid:
+            if process.uids is None:
+                process.uids = {process.first_uid}
+            if uid in process.uids:
+                pass
+            elif len(process.events) < MAX_EVENTS:
+                process.uids.add(uid)
+                process.events.append(encoded)
+                size += len(encoded)
+            else:
+                process.dropped_events += 1
         process.size += size
         self._open_bytes += size
 
@@ -296,23 +312,24 @@ class ProcessTree(Generic[T]):
         while len(self._traces) >= MAX_TRACES:
             self._traces.popitem(last=False)  # it is found again by its id
         trace = self._traces[key] = Trace(kind, *about)
+        trace.known = self._known.get(trace.id, trace.known)
         return trace
 
     def _add(self, trace: Trace, seen: Sighting, birth: int, now: float) -> Process:
         """A process that is spoken of for the first time: what `_learn` does of any, in fewer steps."""
-        place, program, pid, parent_pid, vpid, parent_vpid, unix_nano, is_exec = seen
-        process = Process(trace, pid, birth, unix_nano, now)
+        program, parent_pid, unix_nano = seen.program, seen.parent_pid, seen.unix_nano
+        process = Process(trace, seen.pid, birth, unix_nano, now)
         if program.executable:
             process.executable, process.image = program.executable, hash(program.executable)
             process.size += len(program.executable)
-        process.start_known, process.executed = (Start.EXEC, unix_nano) if is_exec else (Start.FIRST_EVENT, 0)
-        process.vpid, process.parent_pid = vpid, parent_pid
+        process.start_known, process.executed = (EXEC, unix_nano) if seen.is_exec else (FIRST_EVENT, 0)
+        process.vpid, process.parent_pid = seen.vpid, parent_pid
         self._opened(process)
-        if trace.kind is TraceKind.EXEC_SESSION:
-            process.scope = (place, pid)
+        if trace.kind is EXEC_SESSION:
+            process.scope = (seen.place, seen.pid)
             self._sessions[process.scope] = process
-        parent = self._known.get((trace.id, parent_pid))
-        is_old = parent is not None and parent.is_open and parent.start <= unix_nano and parent.vpid == parent_vpid
+        parent = trace.known.get(parent_pid)
+        is_old = parent is not None and parent.is_open and parent.start <= unix_nano and parent.vpid == seen.parent_vpid
         if parent is None or parent is process or not is_old or not parent.executable:  # there may be news of it
             parent = self._parent(process, seen, now)
         process.parent = parent
@@ -320,7 +337,10 @@ class ProcessTree(Generic[T]):
         return process
 
     def _opened(self, process: Process) -> Process:
-        self._known[process.key] = process
+        trace = process.trace
+        if not trace.known:
+            self._known[trace.id] = trace.known
+        trace.known[process.pid] = process
         self._open[process] = None
         self._open_bytes += process.size
         return process
@@ -329,7 +349,7 @@ class ProcessTree(Generic[T]):
         """Goes on with a process whose span was sent, in another span."""
         self._sent.pop(process, None)
         process.continues = True
-        process.open(process.trace.span_id(process.key[1], process.birth, unix_nano), unix_nano, now)
+        process.open(process.trace.span_id(process.pid, process.birth, unix_nano), unix_nano, now)
         self._open[process] = None
         self._open_bytes += PROCESS_BYTES
 
@@ -341,7 +361,7 @@ class ProcessTree(Generic[T]):
             return earlier
         other = self._add(process.trace, seen, seen.unix_nano, now)
         if is_late:
-            self._known[process.key] = process
+            process.trace.known[process.pid] = process
             process.earlier = other
         else:
             process.earlier = None  # one is remembered
@@ -350,8 +370,8 @@ class ProcessTree(Generic[T]):
 
     def _learn(self, process: Process, seen: Sighting, now: float) -> None:
         """What the event says beyond what is known."""
-        _, program, _, parent_pid, vpid, _, unix_nano, is_exec = seen
-        executable = program.executable
+        parent_pid, unix_nano, is_exec = seen.parent_pid, seen.unix_nano, seen.is_exec
+        executable = seen.program.executable
         if executable and executable != process.executable:
             image = hash(executable)
             if not process.executable or (image != process.image and unix_nano >= process.end):
@@ -360,19 +380,19 @@ class ProcessTree(Generic[T]):
         first_exec = is_exec and not process.executed
         if is_exec:
             if first_exec and not process.continues:
-                process.start_known = Start.EXEC
+                process.start_known = EXEC
             process.executed = max(process.executed, unix_nano)
-        elif process.start_known is Start.CHILD:
-            process.start_known = Start.FIRST_EVENT
+        elif process.start_known is CHILD:
+            process.start_known = FIRST_EVENT
         process.start = min(process.start, unix_nano)
         if not process.vpid:
-            process.vpid = vpid
+            process.vpid = seen.vpid
         parent = process.parent
-        if parent is None or parent.key[1] != parent_pid:
+        if parent is None or parent.pid != parent_pid:
             if parent is None or process.parent_pid == 0 or first_exec:
                 parent = process.parent = self._parent(process, seen, now)
                 process.parent_pid = parent_pid
-            elif parent.key[1]:  # it has lost this one since
+            elif parent.pid:  # it has lost this one since
                 parent = None
         for one in (process, parent):
             if one is not None and (one.touched != now or unix_nano > one.end):
@@ -394,12 +414,12 @@ class ProcessTree(Generic[T]):
 
     def _parent(self, process: Process, seen: Sighting, now: float) -> Process:
         """The parent that an event names; the trace's root where it names none that can be."""
-        _, program, pid, parent_pid, _, vpid, unix_nano, _ = seen
+        parent_pid, vpid, unix_nano = seen.parent_pid, seen.parent_vpid, seen.unix_nano
         trace = process.trace
-        parent = self._known.get((trace.id, parent_pid))
-        if parent_pid <= 0 or parent_pid == pid or (parent and process.parent and _descends(parent, process)):
+        parent = trace.known.get(parent_pid)
+        if parent_pid <= 0 or parent_pid == seen.pid or (parent and process.parent and _descends(parent, process)):
             return self._root(trace, unix_nano, now)
-        executable = program.parent_executable
+        executable = seen.program.parent_executable
         image = hash(executable) if executable else 0
         if vpid == parent_pid:
             vpid = 0
@@ -417,12 +437,12 @@ class ProcessTree(Generic[T]):
             if not parent.executable:
                 self._grow(parent, len(executable))
                 parent.executable, parent.image, parent.vpid = executable, image, parent.vpid or vpid
-            if parent.start_known is Start.CHILD:
+            if parent.start_known is CHILD:
                 parent.start = min(parent.start, unix_nano)
         return parent
 
     def _root(self, trace: Trace, unix_nano: int, now: float) -> Process:
-        root = self._known.get((trace.id, 0)) or self._opened(Process(trace, 0, 0, unix_nano, now))
+        root = trace.known.get(0) or self._opened(Process(trace, 0, 0, unix_nano, now))
         if root.is_open:
             root.start = min(root.start, unix_nano)
         self._touch(root, unix_nano, now)
@@ -430,7 +450,7 @@ class ProcessTree(Generic[T]):
 
     # --- spans out ---
 
-    def due(self, now: float, *, all_of_them: bool = False) -> list[T]:
+    def due(self, now: float, *, all_of_them: bool = False) -> list[Any]:
         """The spans of the processes that are complete, made since the last call; each is returned once."""
         quiet = now - self.quiet_seconds
         while self._open:
@@ -451,14 +471,18 @@ class ProcessTree(Generic[T]):
         self.spans += 1
         self.orphans += process.is_orphan and not process.continues
         process.is_open = False
-        process.events = {}
+        process.events, process.uids = [], None
         process.executable = process.command_line = ""
-        if self._known.get(process.key) is process:
+        if process.trace.known.get(process.pid) is process:
             self._sent[process] = None
 
     def _forget(self, process: Process) -> None:
         """Of what is forgotten nothing is kept, not even by its children."""
-        del self._known[process.key]
+        trace = process.trace
+        if trace.known.get(process.pid) is process:
+            del trace.known[process.pid]
+            if not trace.known:
+                del self._known[trace.id]
         process.parent = process.earlier = None
         if process.scope is not None and self._sessions.get(process.scope) is process:
             del self._sessions[process.scope]

@@ -255,7 +255,7 @@ def floods_document(floods: Floods) -> list[Document] | None:
     ]
 
 
-def process_traces_document(tree: ProcessTree[Any]) -> dict[str, int]:
+def process_traces_document(tree: ProcessTree) -> dict[str, int]:
     """Processes as spans: how many wait to become one, are remembered as parents, and were made since the start."""
     return {
         "processes": len(tree),

@@ -51,7 +51,7 @@ class Scene:
     last_event: int = 0
     roads: Roads | None = None
     floods: Floods | None = None
-    tree: ProcessTree[None] | None = None
+    tree: ProcessTree | None = None
     events: list[d.Document] = field(default_factory=list)
     timeline: list[StateChange] = field(default_factory=list)
     pulse: Pulse = field(default_factory=lambda: Pulse("reader alerts"))

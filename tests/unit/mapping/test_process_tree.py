@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -150,6 +154,45 @@ def test_two_bridges_give_the_same_ids() -> None:
     assert sorted(span.SerializeToString() for span in one.spans()) == sorted(
         span.SerializeToString() for span in other.spans()
     )
+
+
+def as_it_is_written(name: str) -> ModuleType:
+    """A module of the mapping from its Python source, whether it is compiled or not."""
+    source = Path(process_tree.__file__).with_name(f"{name}.py")
+    spec = spec_from_file_location(f"otelbridge.mapping.{name}", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_compiled_or_not_the_same_events_give_the_same_bytes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = session(seed, depth=6, loss=0.05, low_half=seed % 2 * 9).events()
+    here = Traced(replace(SETTINGS, max_value_bytes=40))
+    records = here.note_all(events)
+    monkeypatch.setitem(sys.modules, "otelbridge.mapping.process_tree", as_it_is_written("process_tree"))
+    spans_module = as_it_is_written("process_spans")
+    written = Traced(replace(SETTINGS, max_value_bytes=40, native=False))
+    written.processes = spans_module.ProcessSpans(replace(SETTINGS, max_value_bytes=40, native=False))
+    assert written.note_all(events) == records
+    here.spans(), written.spans()
+    assert written.done == here.done
+
+
+def test_a_process_stays_known_when_the_one_that_had_its_pid_before_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traced = Traced()
+    traced.note(*executed(10, 5, "cat", 0, PID=3, container="c"))
+    traced.note(*event(99, 98, "other", 10, container="d"))  # the first one is quiet: its span was sent
+    again = traced.note(*executed(10, 5, "ls", 11, PID=4, container="c"))
+    monkeypatch.setattr(process_tree, "MAX_SENT", 0)
+    traced.note(*event(99, 98, "other", 11.5, container="d"))
+    later = traced.note(*event(10, 5, "ls", 12, PID=4, container="c"))
+    assert later.span_id == again.span_id
+    assert len({one.span_id for one in traced.named("ls")}) == len(traced.named("ls")) == 1
 
 
 def test_forks_share_the_low_half_of_the_session_and_another_session_does_not() -> None:

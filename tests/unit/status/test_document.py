@@ -25,11 +25,11 @@ def flooded() -> Floods:
     return floods
 
 
-def orphaned() -> ProcessTree[None]:
+def orphaned() -> ProcessTree:
     """A tree that has made three spans: of a process, of its parent, whose own nobody knows, and of the root."""
-    tree: ProcessTree[None] = ProcessTree(1, lambda _: None)
+    tree: ProcessTree = ProcessTree(1, lambda _: None)
     program = Program("0", "/bin/cat", "/bin/sh", "cat")
-    tree.note(Sighting(Place("c", "n", "id"), program, 10, 5, 0, 0, 1, is_exec=False), 0.0, b"")
+    tree.note(Sighting(Place("c", "n", "id"), program, 10, 5, 1), 0.0, b"")
     tree.due(0.0, all_of_them=True)
     return tree
 
@@ -47,7 +47,7 @@ def test_processes_are_shown_with_what_is_not_known_of_them(monkeypatch: pytest.
     assert process_traces_document(tree) == {"processes": 0, "remembered": 3, "spans": 3, "orphans": 1, "early": 0}
     monkeypatch.setattr(process_tree, "MAX_OPEN", 1)
     program = Program("0", "/bin/cat", "/bin/sh", "cat")
-    tree.note(Sighting(Place("c", "n", "other"), program, 10, 5, 0, 0, 1, is_exec=False), 0.0, b"")
+    tree.note(Sighting(Place("c", "n", "other"), program, 10, 5, 1), 0.0, b"")
     tree.due(0.0)
     assert process_traces_document(tree) == {"processes": 1, "remembered": 5, "spans": 5, "orphans": 2, "early": 2}
 
