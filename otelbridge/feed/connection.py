@@ -24,7 +24,7 @@ from otelbridge.feed.buffer import Buffer, BufferWriter
 from otelbridge.feed.channel import WatchCall, is_idle, release, start_health_check, start_nonce_check, start_watch
 from otelbridge.feed.model import StreamEnd
 from otelbridge.feed.overload import LOOK_BYTES, Overload, OverloadDetector, arrived_at
-from otelbridge.feed.read_pause import WAITED_NANOS, WAKE_NANOS, ConnectionPause, ReadPause
+from otelbridge.feed.read_pause import WAITED_NANOS, WAKE_NANOS, ConnectionPause, ReadPause, inodes_connected_to
 from otelbridge.feed.status_codes import gap_cause
 from otelbridge.feed.stream import StreamWatch
 from otelbridge.net.address import Address
@@ -378,7 +378,8 @@ class Connection:
         """When it was noticed that the server has said GOAWAY: its health checks prove nothing of its streams then."""
         self.watches = watches
         self._channel = channel
-        self._pause = ConnectionPause(peer)
+        # A connection that this one replaces is read beside it for a second.
+        self._pause = ConnectionPause(peer, others=inodes_connected_to(peer))
         self._read_pause_seconds = read_pause_seconds
         self._upstream = upstream
         self._buffer = buffer

@@ -15,7 +15,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from contextlib import suppress
 from pathlib import Path
 
@@ -91,10 +91,12 @@ class ConnectionPause:
 
     Args:
         peer: whom gRPC dials: the upstream, or the proxy on the way to it.
+        others: inodes of sockets that belong to another connection with it.
     """
 
-    def __init__(self, peer: Address) -> None:
+    def __init__(self, peer: Address, *, others: Collection[int] = ()) -> None:
         self._peer = peer
+        self._others = others
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] | None = None
         self._rates: dict[Hashable, tuple[float, float]] = {}
@@ -127,7 +129,7 @@ class ConnectionPause:
 
     def _found(self) -> list[socket.socket]:
         if self._sockets is None:
-            self._sockets = connected_to(self._peer)
+            self._sockets = connected_to(self._peer, others=self._others)
         return self._sockets
 
     def close(self) -> None:
@@ -150,11 +152,20 @@ def _unread_bytes(one: socket.socket) -> int:
         return 0
 
 
-def connected_to(peer: Address) -> list[socket.socket]:
+def inodes_connected_to(peer: Address) -> frozenset[int]:
+    """Which of this process's sockets are connected to a peer."""
+    found = connected_to(peer)
+    inodes = frozenset(os.fstat(one.fileno()).st_ino for one in found)
+    for one in found:
+        one.close()
+    return inodes
+
+
+def connected_to(peer: Address, *, others: Collection[int] = ()) -> list[socket.socket]:
     """Duplicates of this process's sockets that are connected to a peer; of a name every one with its port.
 
-    gRPC does not say which sockets are its own. One too many does no harm: what it brings waits for a pause at most.
-    Outside of Linux there are none.
+    gRPC does not say which sockets are its own; those that were there before, `others`, are not. Outside of Linux there
+    are none.
     """
     found: dict[int, socket.socket] = {}
     for file in OPEN_FILES.iterdir() if OPEN_FILES.is_dir() else ():
@@ -162,7 +173,7 @@ def connected_to(peer: Address) -> list[socket.socket]:
             number = int(file.name)
             status = os.fstat(number)
             if (
-                stat.S_ISSOCK(status.st_mode) and status.st_ino not in found
+                stat.S_ISSOCK(status.st_mode) and status.st_ino not in found and status.st_ino not in others
             ):  # a duplicate may have a number of the list
                 one = socket.socket(fileno=os.dup(number))  # its `dup` would make gRPC's socket a blocking one
                 if _is_connected_to(one, peer):

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.feed.read_pause import BACKLOG_BYTES, GULP_BYTES, ConnectionPause, ReadPause, connected_to, pause_beside
+from otelbridge.feed.read_pause import (
+    BACKLOG_BYTES,
+    GULP_BYTES,
+    ConnectionPause,
+    ReadPause,
+    connected_to,
+    inodes_connected_to,
+    pause_beside,
+)
 from otelbridge.net.address import Address
 
 SECOND = 1_000_000_000
@@ -178,3 +186,16 @@ def test_sockets_are_found_by_the_port_and_the_address_of_their_peer(
     assert connected_to(Address(host=host, port=1)) == []
     for one in found:
         one.close()
+
+
+def test_sockets_of_a_connection_that_is_replaced_are_not_taken_for_those_of_the_new_one(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    _, old = ends
+    with socket.create_server((LOOPBACK, 0)) as listening, socket.create_connection(listening.getsockname()) as first:
+        others = inodes_connected_to(peer_of(first))
+        with socket.create_connection(listening.getsockname()) as second:
+            pause = ConnectionPause(peer_of(first), others=others)
+            assert [one.getsockname() for one in pause.sockets()] == [second.getsockname()]
+            pause.close()
+    assert inodes_connected_to(peer_of(old)) == {os.fstat(old.fileno()).st_ino}
