@@ -316,7 +316,7 @@ class CheckpointFile:
         content = len(content).to_bytes(SEAL_BYTES, "big") + content
         try:
             if self._descriptor is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
                 self._descriptor = os.open(self._path, flags, 0o600)
                 size = os.fstat(self._descriptor).st_size
                 os.pwrite(self._descriptor, bytes(max(0, FILE_BYTES - size)), size)

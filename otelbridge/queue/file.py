@@ -32,6 +32,7 @@ from otelbridge.queue.store import (
     Store,
     read_alone,
     read_store,
+    refuse_what_is_no_file,
 )
 from otelbridge.telemetry.events import QueueDegraded, QueueRecovered, QueueSalvaged, Tell
 
@@ -108,6 +109,7 @@ class QueueFile:
         """Whether nothing can be written for a reason that only an operator can change; any other may pass."""
         try:
             has_space(self._probe)
+            refuse_what_is_no_file(self.path)
             with contextlib.suppress(FileNotFoundError):  # no connection is open, whose locks closing it would drop
                 os.close(os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
         except OSError as error:

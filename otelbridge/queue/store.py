@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from otelbridge.event import STREAM_BY_RANK, Stream
-from otelbridge.queue.disk import WAL_LIMIT_BYTES
+from otelbridge.queue.disk import DATABASE_ENDINGS, WAL_LIMIT_BYTES
 from otelbridge.queue.model import Batch, Change, DeadLetter, Retained, Row, Span
 from otelbridge.queue.packing import is_packed, request_bytes
 from otelbridge.queue.settings import QueueSettings
@@ -407,6 +407,19 @@ def connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=QueueConnection)
 
 
+def refuse_what_is_no_file(path: Path) -> None:
+    """Looks at the database and what SQLite keeps beside it: it would follow a link, and read from a pipe for ever.
+
+    Raises:
+        OSError: one of them is a link, or no file at all.
+    """
+    for file in (Path(f"{path}{ending}") for ending in DATABASE_ENDINGS):
+        if file.is_symlink():
+            raise OSError(errno.ELOOP, "it is a symbolic link", str(file))
+        if file.exists() and not file.is_file():
+            raise OSError(errno.EISDIR, "it is no file", str(file))
+
+
 def open_store(
     path: Path, *, max_file_bytes: int, synchronous: Synchronous = "normal", connect: Connect = connect
 ) -> Store:
@@ -414,10 +427,9 @@ def open_store(
 
     Raises:
         sqlite3.Error: it can't be opened or made.
-        OSError: it is a link.
+        OSError: it is a link, or no file at all.
     """
-    if path.is_symlink():
-        raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
+    refuse_what_is_no_file(path)
     if not path.exists():  # closing a file that is open already would drop SQLite's locks on it
         with contextlib.suppress(OSError):  # SQLite fails in the same way a line below, and says more
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY))

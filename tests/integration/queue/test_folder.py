@@ -277,6 +277,19 @@ def test_links_inside_the_folder_are_not_followed(tmp_path: Path) -> None:
     assert target.read_text() == "precious"
 
 
+@pytest.mark.parametrize("name", ["queue.db", "queue.db-wal", "queue.db-shm"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(QueueUnusable, match="it is no file"):
+        open_queue(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["queue.lock", "queue.checkpoint", "queue.reserve"])
+def test_a_pipe_in_the_place_of_what_is_not_worth_a_failure_is_done_without(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    open_queue(tmp_path).close()
+
+
 def test_a_folder_that_others_can_write_is_warned_of(tmp_path: Path) -> None:
     for mode, warned in ((0o700, 0), (0o755, 0), (0o777, 1), (0o775, 1)):
         told = Told()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import uuid
 from pathlib import Path
@@ -54,6 +55,11 @@ def test_a_link_is_not_followed_and_a_folder_that_cannot_be_made_is_no_reason_to
     uuid.UUID(stable_instance_id(tmp_path))
     assert target.read_text(encoding="ascii") == "precious"
     uuid.UUID(stable_instance_id(target / "below a file"))
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / INSTANCE_FILE)
+    uuid.UUID(stable_instance_id(tmp_path))
 
 
 def test_an_error_is_said_with_sqlites_name_for_it_where_it_has_one() -> None:
