@@ -37,6 +37,8 @@ class Corpus:
     padding_bytes: int = 0
     """Added to each event's Source, as hexadecimal digits: arguments that nothing compresses well."""
     seed: int = 1
+    kinds: int = 0
+    """Of a flood; 0 for events of a busy cluster, which are of hundreds of kinds."""
 
 
 def corpus_file(corpus: Corpus, folder: Path) -> Path:
@@ -66,7 +68,11 @@ def write_corpus(path: Path, corpus: Corpus) -> None:
     """Each event as the letter of its stream, its length in four bytes, and itself."""
     chance = random.Random(corpus.seed)
     with path.open("wb") as file:
-        made = generator.generate(corpus.seed, streams=MIXES[corpus.mix], nodes=corpus.nodes, pods=corpus.pods)
+        made = (
+            generator.flood(corpus.seed, corpus.kinds, rare_every=corpus.events + 1)
+            if corpus.kinds
+            else generator.generate(corpus.seed, streams=MIXES[corpus.mix], nodes=corpus.nodes, pods=corpus.pods)
+        )
         for stream, message in itertools.islice(made, corpus.events):
             assert not isinstance(message, kubearmor_pb2.Message), "there is none in a mix"
             message.ClearField("UpdatedTime")

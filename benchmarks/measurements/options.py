@@ -15,6 +15,8 @@ from benchmarks.rig import Road
 
 PLAIN = "without"
 TWO_ROADS = "two roads"
+FLOOD = "a flood of hundreds of kinds, counted"
+FLOOD_OF_ONE = "a flood of one kind, counted"
 RULES = tuple(
     {"name": f"rule {number}", "action": "drop", "namespace": [f"nowhere-{number}-*"], "operation": ["File"]}
     for number in range(20)
@@ -23,9 +25,9 @@ RULES = tuple(
 OPTIONS: dict[str, Bridge] = {
     PLAIN: replace(GRPC_GZIP, name=PLAIN),
     "20 rules": replace(GRPC_GZIP, name="20 rules", sections={"gate": {"rules": RULES}}),
-    "a flood, counted": replace(
+    FLOOD: replace(
         GRPC_GZIP,
-        name="a flood, counted",
+        name=FLOOD,
         sections={
             "gate": {"flood": {"rate_per_second": 0.001, "burst": 1}},
             "queue": {"retain_seconds": 3600},
@@ -36,29 +38,41 @@ OPTIONS: dict[str, Bridge] = {
 TRACES = {"process traces: sessions": "sessions", "process traces: a process per event": "generated"}
 """Their events tell of processes, so they come from the simulator, at a rate that it reaches."""
 TRACES_RATE = 5_000
+SECONDS = 2.0
+"""Of one option's turn in a round: 20,000 events, whose CPU is known to the microsecond."""
 POLL_SECONDS = 0.2
 
 
 def measure(bench: Bench) -> Facts:
     """CPU per event, until nothing is held any more; and its ratio to the plain one's of the same round."""
-    seconds, rate = bench.pick(quick=2.0, full=3.0), bench.rate(STEADY_RATE)
-    costs: dict[str, list[float]] = {name: [] for name in OPTIONS}
-    with ExitStack() as stack:
-        roads = {name: stack.enter_context(bench.road(one, Corpus())) for name, one in OPTIONS.items()}
-        for road in roads.values():
-            watch_all(road)
-            carry(road, rate, round(rate * seconds))
-        for turn in range(bench.pick(quick=3, full=9)):
-            for name in list(roads) if turn % 2 else reversed(roads):
-                costs[name].append(carry(roads[name], rate, round(rate * seconds)))
-    pairs = {name: list(zip(costs[PLAIN], each, strict=True)) for name, each in costs.items()}
-    traces_seconds, rounds = bench.pick(quick=4.0, full=10.0), bench.pick(quick=1, full=5)
+    rate, rounds = bench.rate(STEADY_RATE), bench.pick(quick=3, full=7)
+    events = round(rate * SECONDS)
+    pairs = compared(bench, OPTIONS, Corpus(), rate=rate, events=events, rounds=rounds)
+    flood = {PLAIN: OPTIONS[PLAIN], FLOOD_OF_ONE: OPTIONS[FLOOD]}
+    pairs |= compared(bench, flood, Corpus(kinds=1), rate=rate, events=events, rounds=rounds) | {PLAIN: pairs[PLAIN]}
+    traces_seconds, rounds = bench.pick(quick=4.0, full=5.0), bench.pick(quick=1, full=2)
     for name, source in TRACES.items():
         pairs[name] = process_traces.compared(source, rate=TRACES_RATE, seconds=traces_seconds, rounds=rounds)
     return {
         "per_second": rate,
         "rows": [row(name, costs_of_both) for name, costs_of_both in pairs.items()],
     }
+
+
+def compared(
+    bench: Bench, bridges: dict[str, Bridge], corpus: Corpus, *, rate: float, events: int, rounds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Of each bridge and round, microseconds per event of the plain one and of this one; warmed up by one more."""
+    costs: dict[str, list[float]] = {name: [] for name in bridges}
+    with ExitStack() as stack:
+        roads = {name: stack.enter_context(bench.road(one, corpus)) for name, one in bridges.items()}
+        for road in roads.values():
+            watch_all(road)
+            carry(road, rate, events)
+        for turn in range(rounds):
+            for name in list(roads) if turn % 2 else reversed(roads):
+                costs[name].append(carry(roads[name], rate, events))
+    return {name: list(zip(costs[PLAIN], each, strict=True)) for name, each in costs.items()}
 
 
 def row(name: str, costs: list[tuple[float, float]]) -> Facts:
