@@ -125,7 +125,6 @@ class MappingCounts:
         "alerts_by_policy",
         "keeps_last",
         "last",
-        "lenient",
         "nodes",
         "overflow",
         "raw",
