@@ -389,7 +389,7 @@ class ProcessTree:
             process.vpid = seen.vpid
         parent = process.parent
         if parent is None or parent.pid != parent_pid:
-            if parent is None or process.parent_pid == 0 or first_exec:
+            if parent is None or (not process.continues and (process.parent_pid == 0 or first_exec)):
                 parent = process.parent = self._parent(process, seen, now)
                 process.parent_pid = parent_pid
             elif parent.pid:  # it has lost this one since
@@ -417,7 +417,7 @@ class ProcessTree:
         parent_pid, vpid, unix_nano = seen.parent_pid, seen.parent_vpid, seen.unix_nano
         trace = process.trace
         parent = trace.known.get(parent_pid)
-        if parent_pid <= 0 or parent_pid == seen.pid or (parent and process.parent and _descends(parent, process)):
+        if parent_pid <= 0 or parent_pid == seen.pid:
             return self._root(trace, unix_nano, now)
         executable = seen.program.parent_executable
         image = hash(executable) if executable else 0
@@ -430,6 +430,8 @@ class ProcessTree:
             other_image = parent.image and image and image != parent.image and not parent.is_open
             if vpid != parent.vpid if vpid and parent.vpid else other_image:
                 birth, parent = unix_nano, None  # its pid was used again
+        if parent is not None and process.parent is not None and _descends(parent, process):
+            return self._root(trace, unix_nano, now)
         if parent is None:
             parent = self._opened(Process(trace, parent_pid, birth, unix_nano, now))
             parent.parent = self._root(trace, unix_nano, now)

@@ -338,6 +338,28 @@ def test_processes_that_claim_to_be_each_others_parents_make_no_circle() -> None
             assert steps < len(spans)
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3, 7])
+def test_whatever_order_reuse_and_clocks_come_to_no_span_is_its_own_ancestor(seed: int) -> None:
+    chance = random.Random(seed)
+    traced = Traced()
+    for _ in range(1000):
+        pid, parent_pid, name = chance.randrange(1, 12), chance.randrange(12), chance.choice("abc")
+        ids = chance.choice(["0", "", str(chance.randrange(3) << 32 | 7), str(2**64)])
+        made = chance.choice([event, executed])(
+            pid, parent_pid, name, chance.uniform(0, 200), container=chance.choice(["", "c"]), exec_id=ids,
+            PID=chance.randrange(5), PPID=chance.randrange(5),
+        )  # fmt: skip
+        traced.note(*made)
+    spans = traced.spans()
+    by_id = {(span.trace_id, span.span_id): span for span in spans}
+    assert len(by_id) == len(spans)
+    for span in spans:
+        above, steps = span, 0
+        while above.parent_span_id:
+            above, steps = by_id[above.trace_id, above.parent_span_id], steps + 1
+            assert steps < len(spans)
+
+
 def test_events_that_name_no_process_get_no_ids() -> None:
     traced = Traced()
     firewall = pb.Alert(Type="MatchedNetworkPolicy", Operation="NetworkFirewall", Resource="INGRESS")
