@@ -36,7 +36,8 @@ def open_standard_streams() -> None:
     for descriptor, (name, mode, flags) in enumerate(STANDARD_STREAMS):
         if getattr(sys, name) is None:
             os.open(os.devnull, flags)  # gets the lowest number that is free
-            setattr(sys, name, open(descriptor, mode))  # noqa: SIM115, PTH123 - for as long as we live
+            if name != "stdin":  # who reads it says that it was closed
+                setattr(sys, name, open(descriptor, mode))  # noqa: SIM115, PTH123 - for as long as we live
 
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
