@@ -167,6 +167,8 @@ class Stage:
         if not fault.deletes_only:
             with self.publisher.going_on():
                 return self._endure(fault, last_seconds)
+        self.relay.wait_until_sent()
+        self.bridge.wait_until_delivered()  # who stops with a request taken and not answered makes copies of it
         self.endpoint.stop()
         self.publisher.publish(EVENTS_PER_SECOND)
         self.relay.wait_until_sent()
