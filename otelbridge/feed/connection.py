@@ -169,7 +169,7 @@ class Heartbeat:
         )
 
 
-TESTED: tuple[str, ...] = ("1.85.",)
+TESTED: tuple[str, ...] = ("1.83.",)
 """Releases of grpcio, as far as the minor version."""
 
 

@@ -5,7 +5,7 @@ import warnings
 
 from otelbridge.pb import kubearmor_pb2 as otelbridge_dot_pb_dot_kubearmor__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.83.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 

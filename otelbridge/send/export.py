@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from otelbridge.event import Stream
 from otelbridge.queue.model import Accepted, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
-from otelbridge.queue.packing import DamagedRequest, joined
+from otelbridge.queue.packing import DamagedRequest, joined, unpacked
 from otelbridge.send.circuit_breaker import Permit
 from otelbridge.send.classify import MISCOUNTED, PERHAPS_ITS_CONTENT, counted
 from otelbridge.send.request_limits import Limits
@@ -287,6 +287,8 @@ class Export:
         outcome: Outcome | BaseException
         try:
             outcome = counted(context.sender.send(job.request, records=job.records), job.records)
+            if isinstance(outcome, RetryLater) and outcome.perhaps_its_own_fault:
+                unpacked(job.request)  # what went as it is packed may be damaged, and the endpoint says it in any words
         except DamagedRequest as damage:  # narrowed down to its batch, and set aside, as if the endpoint had said so
             outcome = Refused(code=DAMAGED, why=str(damage))
         except BaseException as fault:  # noqa: BLE001  # raised again by the worker that waits for it

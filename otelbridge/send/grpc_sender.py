@@ -24,7 +24,7 @@ from otelbridge.send.classify import hidden
 from otelbridge.send.credentials import Credentials
 from otelbridge.send.settings import MIB, SendSettings, send_target
 
-TESTED: tuple[str, ...] = ("1.85.",)
+TESTED: tuple[str, ...] = ("1.83.",)
 """Releases of grpcio, as far as the minor version. Another one may read the flag otherwise, and the endpoint would be
 the first to see it, as messages that it cannot read."""
 WRITE_INTERNAL_COMPRESS = -0x80000000  # GRPC_WRITE_INTERNAL_COMPRESS (transport.h), as the signed integer taken here
