@@ -31,16 +31,27 @@ Act = Callable[[Path], AbstractContextManager[None]]
 """Does something to a folder; at the end of the context it is cured, where it does not cure itself."""
 
 
+def remove(folder: Path) -> None:
+    """Deletes a folder with its files, those that the bridge itself deletes meanwhile among them."""
+    while True:
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            if folder.exists():
+                continue
+        return
+
+
 @contextmanager
 def deleted(folder: Path) -> Iterator[None]:
-    shutil.rmtree(folder)
+    remove(folder)
     yield
 
 
 @contextmanager
 def emptied(folder: Path) -> Iterator[None]:
     for file in folder.iterdir():
-        file.unlink()
+        file.unlink(missing_ok=True)
     yield
 
 
@@ -49,7 +60,7 @@ def renamed(folder: Path) -> Iterator[None]:
     aside = folder.with_name(f"moved-{time.monotonic_ns()}")
     folder.rename(aside)
     yield
-    shutil.rmtree(aside)
+    remove(aside)
 
 
 @contextmanager
@@ -59,7 +70,7 @@ def replaced_by_a_file(folder: Path) -> Iterator[None]:
     folder.touch()
     yield
     folder.unlink()
-    shutil.rmtree(aside)
+    remove(aside)
 
 
 @contextmanager
@@ -68,7 +79,7 @@ def replaced_by_a_folder(folder: Path) -> Iterator[None]:
     folder.rename(aside)
     folder.mkdir()
     yield
-    shutil.rmtree(aside)
+    remove(aside)
 
 
 @contextmanager
@@ -81,8 +92,8 @@ def replaced_by_a_link(folder: Path) -> Iterator[None]:
     folder.symlink_to(other)
     yield
     folder.unlink()
-    shutil.rmtree(aside)
-    shutil.rmtree(other)
+    remove(aside)
+    remove(other)
 
 
 @contextmanager
