@@ -106,27 +106,46 @@ CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
+class QueueCursor(sqlite3.Cursor):
+    """Rows, read as by a `QueueConnection`."""
+
+    def __next__(self) -> Any:
+        """As in sqlite3."""
+        try:
+            return super().__next__()
+        except MemoryError as error:
+            raise _damage(error) from error
+
+
 class QueueConnection(sqlite3.Connection):
-    """A connection that raises sqlite3.DataError where the module's own raises UnicodeDecodeError."""
+    """A connection that raises sqlite3.DataError where the module's own raises UnicodeDecodeError or MemoryError.
+
+    The latter comes of a damaged row, whose columns may seem to be of any length.
+    """
+
+    def cursor(self, factory: Any = QueueCursor) -> Any:
+        """As in sqlite3."""
+        return super().cursor(factory)
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """As in sqlite3."""
         try:
             return super().execute(sql, parameters)
-        except UnicodeDecodeError as error:
+        except (UnicodeDecodeError, MemoryError) as error:
             raise _damage(error) from error
 
     def executescript(self, sql_script: str, /) -> sqlite3.Cursor:
         """As in sqlite3."""
         try:
             return super().executescript(sql_script)
-        except UnicodeDecodeError as error:
+        except (UnicodeDecodeError, MemoryError) as error:
             raise _damage(error) from error
 
 
-def _damage(error: UnicodeDecodeError) -> sqlite3.DataError:
-    said = bytes(error.object).decode(errors="backslashreplace")
-    return sqlite3.DataError(said)
+def _damage(error: UnicodeDecodeError | MemoryError) -> sqlite3.DataError:
+    if isinstance(error, MemoryError):
+        return sqlite3.DataError("a row asks for more memory than there is")
+    return sqlite3.DataError(bytes(error.object).decode(errors="backslashreplace"))
 
 
 Sums = tuple[int, int, int]
