@@ -123,14 +123,10 @@ class QueueConnection(sqlite3.Connection):
     The latter comes of a damaged row, whose columns may seem to be of any length.
     """
 
-    def cursor(self, factory: Any = QueueCursor) -> Any:
-        """As in sqlite3."""
-        return super().cursor(factory)
-
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """As in sqlite3."""
         try:
-            return super().execute(sql, parameters)
+            return QueueCursor(self).execute(sql, parameters)
         except (UnicodeDecodeError, MemoryError) as error:
             raise _damage(error) from error
 

@@ -116,6 +116,7 @@ def live_under_a_limit(folder: Path, seed: int) -> Limited:
                     assert said is not None
                     assert said <= SAY_SECONDS, said
                 recovered = _cured(bridge, publisher, relay)
+                wait_until_all_are_there(endpoint, len(publisher.published))
                 bridge.wait_until_delivered()
                 assert bridge.stop() == 0
     found = numbers_of(endpoint.log_records())
@@ -161,11 +162,7 @@ def _limited(
             endpoint.start()
         well = time.monotonic()
         owed = len(publisher.published)
-        eventually(
-            lambda: numbers_of(endpoint.log_records()).keys() >= set(range(owed)),
-            within_seconds=DELIVER_SECONDS,
-            why="what can be read is delivered",
-        )
+        wait_until_all_are_there(endpoint, owed)
         delivered = time.monotonic() - well
     all_is_sent(relay)
     assert bridge.balances(), bridge.status()["ledger"]
@@ -184,6 +181,15 @@ def _cured(bridge: BridgeProcess, publisher: Publisher, relay: Relay) -> float:
         )
     all_is_sent(relay)
     return time.monotonic() - began
+
+
+def wait_until_all_are_there(endpoint: OtlpEndpoint, count: int) -> None:
+    """Returns once the endpoint has so many events: what the relay has sent may not be received yet."""
+    eventually(
+        lambda: numbers_of(endpoint.log_records()).keys() >= set(range(count)),
+        within_seconds=DELIVER_SECONDS,
+        why="what can be read is delivered",
+    )
 
 
 def all_is_sent(relay: Relay) -> None:
