@@ -79,10 +79,12 @@ class LineOutput:
             if not self._written(deadline, stop):
                 return False
             self._rest = memoryview(line)
-            return self._written(deadline, stop)
+            try:
+                return self._written(deadline, stop)
+            finally:
+                if len(self._rest) == len(line):  # none of it is out
+                    self._rest = memoryview(b"")
         finally:
-            if len(self._rest) == len(line):  # none of it is out
-                self._rest = memoryview(b"")
             self._lock.release()
 
     def _written(self, deadline: float, stop: threading.Event) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -96,6 +98,19 @@ def test_a_reader_that_stands_still_is_waited_for_until_the_timeout_and_gets_who
         assert answer.result() == Accepted()
     assert json.loads(first) == to_document(large)
     assert json.loads(second) == to_document(request_of("b"))
+
+
+def test_a_line_that_was_cut_is_finished_whatever_is_refused_meanwhile(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    output, stop = line_output(writing), threading.Event()
+    room = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    cut, refused = b"a" * (room + 9) + b"\n", b"b" * 9 + b"\n"  # as long as what is left of the first
+    assert not output.write(cut, timeout_seconds=0.01, stop=stop)
+    assert not output.write(refused, timeout_seconds=0.01, stop=stop)
+    with os.fdopen(reading, "rb", closefd=False) as lines, ThreadPoolExecutor() as pool:
+        taken = pool.submit(output.write, b"c\n", timeout_seconds=10, stop=stop)
+        assert (lines.readline(), lines.readline()) == (cut, b"c\n")
+        assert taken.result()
 
 
 def test_closing_ends_the_waiting_for_a_reader(pipe: tuple[int, int]) -> None:
