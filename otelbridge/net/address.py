@@ -1,4 +1,4 @@
-"""Reads the address of an upstream as an operator writes it, resolves it, and says why nobody can listen there."""
+"""Where an upstream listens: reads an address as an operator writes it, and resolves it."""
 
 from __future__ import annotations
 
@@ -155,17 +155,3 @@ def resolve_by_system(host: str, port: int) -> tuple[str, ...]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     # The scope of a link-local address (`%eth0`) is part of it.
     return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-
-
-def why_not_listening(address: str) -> str:
-    """Why nobody can listen on `host:port` or `[host]:port`, which gRPC's servers do not tell; empty where one can."""
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(where)
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""

@@ -23,9 +23,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otelbridge.net.address import why_not_listening
 from otelbridge.simulator import endpoint_answers as answer_kinds
 from otelbridge.simulator.endpoint_answers import GRPC_OF_HTTP, HTTP_OF_GRPC, Answer, Request
+from otelbridge.simulator.listening import why_not
 
 METHODS: Mapping[str, str] = {
     "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
@@ -96,7 +96,7 @@ def _bound(server: grpc.Server, address: str, credentials: grpc.ServerCredential
                 port = server.add_secure_port(address, credentials)
         except RuntimeError as error:
             if time.monotonic() >= deadline:
-                raise OSError(f"cannot listen on {address}: {why_not_listening(address) or error}") from None
+                raise OSError(f"cannot listen on {address}: {why_not(address) or error}") from None
             time.sleep(0.02)
         else:
             server.start()

@@ -14,9 +14,9 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from otelbridge.event import LOG_SERVICE, STREAMS, UPSTREAM_STREAMS, Stream
-from otelbridge.net.address import why_not_listening
 from otelbridge.pb import kubearmor_pb2
 from otelbridge.simulator.fanout import Fanout, FanoutCounts, Subscriber
+from otelbridge.simulator.listening import why_not
 from otelbridge.simulator.manners import RELAY, Ending, HealthAnswer, Manners, Profile, ServerTls
 
 FILTERS = {Stream.ALERTS: ("all", "policy"), Stream.LOGS: ("all", "system")}
@@ -340,9 +340,7 @@ class Relay:
             except RuntimeError as error:
                 server.stop(None)
                 if time.monotonic() >= deadline:
-                    cause = why_not_listening(self.endpoint) or (
-                        "certificate and key do not fit" if self._tls else str(error)
-                    )
+                    cause = why_not(self.endpoint) or ("certificate and key do not fit" if self._tls else str(error))
                     raise OSError(f"cannot listen on {self.endpoint}: {cause}") from error
             time.sleep(REBIND_PAUSE_SECONDS)
 
