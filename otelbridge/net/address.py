@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 DEFAULT_PORT = 32767
@@ -15,46 +15,6 @@ HIGHEST_PORT = 65535
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
 
 _FORMS = "Write `host`, `host:port`, `address:port` or `[IPv6 address]:port`."
-
-HIDDEN = "(secret)"
-_USER = re.compile(r"^[^:@/]+:[^@]+@")
-_WORD = re.compile(r"\S+")
-_QUERY = re.compile(r"(?<=[?&;])([^=&;#\s]*=)[^&;#\s]+")
-_QUERY_OF_URL = re.compile(r"(?<=[?&;#])([^=&;#\s]*=)?[^&;#\s]+")
-
-
-def without_credentials(text: str) -> str:
-    """A URL, or a text with URLs in it, as it may be shown: no user, no password, no value of a query, no fragment.
-
-    API keys and signatures are handed over there.
-    """
-    return _WORD.sub(_word_without_credentials, text)
-
-
-def _word_without_credentials(word: re.Match[str]) -> str:
-    scheme, *urls = word[0].split("://")
-    if not urls:
-        scheme = _USER.sub(f"{HIDDEN}@", scheme)
-    return "://".join([_QUERY.sub(rf"\1{HIDDEN}", scheme), *map(_url_without_credentials, urls)])
-
-
-def _url_without_credentials(url: str) -> str:
-    """What stands behind `://`; whoever writes a password's `/`, `?` or `@` as it is has it hidden all the same."""
-    user, at, rest = url.rpartition("@")
-    hidden = _QUERY_OF_URL.sub(lambda found: f"{found[1] or ''}{HIDDEN}", rest)
-    return f"{HIDDEN}@{hidden}" if user else at + hidden
-
-
-MIN_HIDDEN_CHARS = 4
-"""Shorter values are not blacked out in texts: every second word would match."""
-
-
-def without_values(text: str, headers: Iterable[str]) -> str:
-    """A text without headers' values, and what follows their first word (`Bearer`): who got them may echo them."""
-    secrets = {part for value in headers for part in (value, value.partition(" ")[2]) if len(part) >= MIN_HIDDEN_CHARS}
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "[hidden]")
-    return text
 
 
 class AddressError(ValueError):

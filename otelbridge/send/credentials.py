@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from otelbridge.net.address import without_values
 from otelbridge.net.files import WatchedFiles
+from otelbridge.net.secrets import carries_credentials, without_values
 from otelbridge.queue.model import Hold
 from otelbridge.send.settings import SendSettings, SendSettingsError, Target, parse_target
 from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 """As gRPC takes it; a token of RFC 9110 may hold more."""
-_CREDENTIAL_NAME = re.compile(r"auth|token|secret|key|passw|credential|cookie|session")
 _OWN_HEADERS = frozenset(
     {"content-type", "content-length", "content-encoding", "host", "te", "grpc-timeout", "connection"}
 )
@@ -44,11 +43,6 @@ def header_fault(name: str, value: str) -> HeaderFault | None:
             "Correct it; a trailing line break often comes with a value read from a file.",
         )
     return None
-
-
-def carries_credentials(name: str) -> bool:
-    """Whether a header of that name is something to log in with; `x-scope-orgid` and the like are not."""
-    return _CREDENTIAL_NAME.search(name.lower()) is not None
 
 
 class Credentials:

@@ -14,10 +14,11 @@ from typing import Any
 from otelbridge.net.address import AddressError, parse_address
 from otelbridge.net.files import TlsFileError, read_bounded
 from otelbridge.net.proxy import parse_proxy
+from otelbridge.net.secrets import carries_credentials, hidden
 from otelbridge.net.tls_files import read_tls_files
-from otelbridge.send.credentials import carries_credentials, header_fault
+from otelbridge.send.credentials import header_fault
 from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, parse_target
-from otelbridge.settings.problems import Given, Problem, hidden
+from otelbridge.settings.problems import Given, Problem
 from otelbridge.settings.tree import Settings, leaves, value_at
 
 

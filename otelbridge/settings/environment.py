@@ -13,8 +13,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from otelbridge.net.proxy import parse_proxy
+from otelbridge.net.secrets import hidden
 from otelbridge.setting import did_you_mean
-from otelbridge.settings.problems import Given, Layer, Problem, hidden
+from otelbridge.settings.problems import Given, Layer, Problem
 from otelbridge.settings.tree import ENVIRONMENT_PREFIX, from_text, leaves, pairs
 
 CONFIG_VARIABLE = "OTELBRIDGE_CONFIG"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from otelbridge.net.address import AddressError, parse_address
+from otelbridge.net.secrets import hidden
 from otelbridge.send.settings import DEFAULT_ENDPOINTS, LOGS_PATH, SendSettings
 from otelbridge.setting import SettingFault, checked, did_you_mean, settings_of, unknown
 from otelbridge.settings.checks import (
@@ -30,7 +31,6 @@ from otelbridge.settings.problems import (
     Layer,
     Problem,
     SettingsError,
-    hidden,
     problem_of,
 )
 from otelbridge.settings.tree import Leaf, Settings, built, from_text, leaves, section_at, value_at

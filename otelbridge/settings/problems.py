@@ -1,4 +1,4 @@
-"""A problem with the settings in the operator's words: path, value, what is wrong, the cure; and what may be shown."""
+"""A problem with the settings in the operator's words: path, value, what is wrong, the cure."""
 
 from __future__ import annotations
 
@@ -7,36 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from otelbridge.net.address import HIDDEN, without_credentials
+from otelbridge.net.secrets import HIDDEN, hidden, is_secret
 from otelbridge.setting import SettingFault
 from otelbridge.telemetry.escape import escape
-
-_SECRET_NAME = re.compile(
-    r"(^|[^a-z])(authorization|headers|cookie|credentials?)([^a-z]|$)"
-    r"|passw(or)?d|passphrase|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|license[-_.]?key",
-    re.IGNORECASE,
-)
-_PLACE = re.compile(r"(_file|_seconds|_bytes)$|^(allow|lend)_")
-
-
-def is_secret(name: str) -> bool:
-    """Whether what goes by that name (a key, a header) is a secret; the path of a secret's file is none."""
-    last = name.rsplit(".", 1)[-1]
-    return not _PLACE.search(last) and _SECRET_NAME.search(last) is not None
-
-
-def hidden(name: str, value: Any) -> Any:
-    """The value as it may be shown: secrets replaced, at any depth, and passwords cut out of URLs."""
-    if isinstance(value, Mapping):
-        if is_secret(name):
-            return dict.fromkeys(value, HIDDEN)
-        return {key: hidden(str(key), item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [hidden(name, item) for item in value]
-    if not isinstance(value, str) or not value:
-        return value  # a switch or a number is no secret, whatever its name
-    return HIDDEN if is_secret(name) else without_credentials(value)
-
 
 DEFAULT_ORIGIN = "default"
 
@@ -144,5 +117,5 @@ def _shown(path: str, value: Any) -> str:
         return ""
     segments = re.sub(r"\[[^]]*]", "", path).split(".")
     if any(is_secret(segment) for segment in segments):
-        return str(hidden("headers", value) if isinstance(value, Mapping) else "(secret)")
+        return str(hidden("headers", value) if isinstance(value, Mapping) else HIDDEN)
     return shortened(str(hidden(segments[-1], value)))

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from otelbridge.net.files import read_bounded
-from otelbridge.settings.problems import Given, Layer, Problem, hidden
+from otelbridge.net.secrets import hidden
+from otelbridge.settings.problems import Given, Layer, Problem
 from otelbridge.settings.tree import from_text, leaves, section_at
 
 _REFERENCE = re.compile(r"(\$?)\$\{env:([^}:]*)(?::-([^}]*))?\}")

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any, Generic, TextIO, TypeVar
 
 from otelbridge.event import Gap, Stream
-from otelbridge.net.address import without_credentials, without_values
+from otelbridge.net.secrets import without_credentials, without_values
 from otelbridge.telemetry import events as e
 from otelbridge.telemetry.escape import escape, escape_json
 from otelbridge.telemetry.events import LibrarySpoke, Tell

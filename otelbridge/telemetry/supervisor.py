@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from otelbridge.net.address import without_credentials
+from otelbridge.net.secrets import without_credentials
 from otelbridge.telemetry.events import Tell, ThreadFailed
 
 FAULTS_TO_FAIL = 3

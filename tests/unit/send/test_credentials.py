@@ -91,7 +91,7 @@ def test_what_logs_in_does_not_go_unencrypted_to_another_machine(name: str, refu
 
 def test_values_are_hidden_from_texts_and_repr() -> None:
     made = credentials(headers={"authorization": "Bearer sesame", "short": "a"})
-    assert made.hide("he said sesame and Bearer sesame; a") == "he said [hidden] and [hidden]; a"
+    assert made.hide("he said sesame and Bearer sesame; a") == "he said (secret) and (secret); a"
     assert "sesame" not in repr(made)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from docs import tables
+from otelbridge.net.secrets import hidden
 from otelbridge.setting import settings_of
-from otelbridge.settings.problems import hidden, is_secret
 from otelbridge.settings.show import (
     changed,
     schema,
@@ -44,20 +44,6 @@ def test_no_secret_is_ever_shown() -> None:
     assert found["send.headers"]["value"] == {"authorization": "(secret)", "x-tenant": "(secret)"}
     assert found["mapping.resource_attributes"]["value"] == {"db.password": "(secret)", "team": "blue"}
     assert "hunter2" not in repr(loaded(environment=variables).settings.send)
-
-
-def test_names_of_secrets_are_told_from_names_of_files_and_numbers() -> None:
-    for name in ("authorization", "send.headers", "x-api-key", "API_KEY", "password", "client_secret", "Cookie"):
-        assert is_secret(name), name
-    for name in (
-        "token_file",
-        "key_file",
-        "retry_max_seconds",
-        "allow_plaintext_credentials",
-        "lend_credentials",
-        "label_keys",
-    ):
-        assert not is_secret(name), name
 
 
 def test_a_password_in_a_url_is_cut_out() -> None:

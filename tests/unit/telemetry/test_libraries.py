@@ -23,4 +23,4 @@ def test_an_exporter_that_complains_with_every_export_is_told_once_with_the_sett
     assert "telemetry.metrics.exporter: none" in complaint.message
     assert complaint.level == "warning"
     assert isinstance(other, LibrarySpoke)
-    assert other.message == "something else, which echoes [hidden]"
+    assert other.message == "something else, which echoes (secret)"
