@@ -1,4 +1,4 @@
-"""What all components share: a stream, a raw event, a gap, a flood; and what the texts of KubeArmor's events mean."""
+"""What all components share: streams, raw events, gaps, floods, steps of a connection; what KubeArmor's texts mean."""
 
 from __future__ import annotations
 
@@ -99,6 +99,16 @@ class GapCause(StrEnum):
     """The bridge itself stood still: a suspended machine, a frozen container."""
     NODE_SILENT = "node_silent"
     """One node behind the upstream fell silent, against its habit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectStep:
+    """One step of a connection attempt: those of a preflight, and the subscription's `health` and `subscribe`."""
+
+    name: str
+    started_unix_nano: int
+    ended_unix_nano: int
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from otelbridge.event import LOG_SERVICE, STREAMS, Stream
 from otelbridge.feed.buffer import LOOKAHEAD_BYTES
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Address
+from otelbridge.net.preflight import Route
 from otelbridge.net.proxy import Proxy, grpc_options, proxy_for
 from otelbridge.net.tls_files import TlsFiles
 from otelbridge.pb.kubearmor_pb2 import NonceMessage, ReplyMessage, RequestMessage
@@ -71,6 +72,27 @@ def channel_options(
 def proxy_of(address: Address, settings: FeedSettings) -> Proxy | None:
     """The proxy between us and an upstream; None where there is none."""
     return proxy_for(address.host, address.port, settings.proxy, tls=settings.tls.enabled)
+
+
+def route_to(address: Address, settings: FeedSettings) -> Route:
+    """The way to an upstream, for a preflight."""
+    tls = settings.tls
+    return Route(
+        host=address.host,
+        port=address.port,
+        tls=tls if tls.enabled else None,
+        name=tls.server_name or address.host,
+        section="feed.tls",
+        proxy=proxy_of(address, settings),
+        steps=("resolve", "connect", "tls", "http2") if tls.enabled else ("resolve", "connect", "http2"),
+        name_cure="check the name in feed.endpoints: within the cluster the relay is kubearmor.<namespace>:32767 "
+        "(kubectl get service --all-namespaces | grep kubearmor)",
+        port_cure="check host and port in feed.endpoints (KubeArmor's is 32767), that KubeArmor runs, and that no "
+        "NetworkPolicy is in the way",
+        log_cure="look at its log (kubectl logs deployment/kubearmor-relay, or the kubearmor pod of the node)",
+        gateway_cure="see that KubeArmor runs behind it, and is reached by it in HTTP/2",
+        stranger_cure="is it really KubeArmor that listens there? Its port is 32767",
+    )
 
 
 def open_channel(

@@ -12,22 +12,23 @@ from random import Random
 
 import grpc
 
-from otelbridge.event import Stream
+from otelbridge.event import ConnectStep, Stream
 from otelbridge.feed.buffer import Buffer
-from otelbridge.feed.channel import open_channel, proxy_of
+from otelbridge.feed.channel import open_channel, proxy_of, route_to
 from otelbridge.feed.connection import Connection, Heartbeat
 from otelbridge.feed.model import ConnectionLostError, IllegalMoveError, Record, failed_step, misconfigured
 from otelbridge.feed.monitor import Monitor
-from otelbridge.feed.preflight import PreflightResult, port_answers, preflight, route_to_kubearmor
+from otelbridge.feed.port_watch import port_answers
 from otelbridge.feed.settings import FeedSettings, FeedTlsSettings
 from otelbridge.feed.status_codes import TOO_MANY_PINGS, ErrorClass
 from otelbridge.feed.stream import StreamWatch
 from otelbridge.net.address import Address, Resolve
 from otelbridge.net.deadline import DeadlineExceededError, run_with_deadline
 from otelbridge.net.files import TlsFileError
+from otelbridge.net.preflight import PreflightResult, preflight
 from otelbridge.net.tls_faults import CA_REMADE, NOT_TLS, fault_in
 from otelbridge.net.tls_files import TlsFiles, read_digest, read_usable
-from otelbridge.telemetry.events import ConnectionAttempted, ConnectStep, KeepaliveStretched, Tell
+from otelbridge.telemetry.events import ConnectionAttempted, KeepaliveStretched, Tell
 from otelbridge.telemetry.supervisor import Pulse
 
 CHECK_SECONDS = 5.0
@@ -382,7 +383,7 @@ class Connector:
         try:
             return run_with_deadline(
                 lambda: preflight(
-                    route_to_kubearmor(self._address, self._settings.tls, self._proxy),
+                    route_to(self._address, self._settings),
                     timeout_seconds=PREFLIGHT_STEP_SECONDS,
                     resolve=self._resolve,
                 ),

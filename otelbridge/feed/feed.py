@@ -13,7 +13,7 @@ from otelbridge.event import Gap, GapCause, RecordGap, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.model import StreamState, SubscriptionStatus
 from otelbridge.feed.nodes import NodeRoster
-from otelbridge.feed.preflight import LookLimit
+from otelbridge.feed.port_watch import LookLimit
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.subscription import Subscription
 from otelbridge.net.address import Address, Resolve, parse_address, resolve_by_system

@@ -31,7 +31,7 @@ from otelbridge.feed.model import (
     failed_step,
 )
 from otelbridge.feed.monitor import Monitor
-from otelbridge.feed.preflight import LookLimit, PortWatch
+from otelbridge.feed.port_watch import LookLimit, PortWatch
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.stream import StreamWatch, backoff_for
 from otelbridge.net.address import Address, Resolve

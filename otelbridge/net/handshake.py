@@ -23,7 +23,6 @@ from otelbridge.net.tls_faults import (
     HTTP1,
     HTTP1_GREETING,
     HTTP2_GREETING,
-    NO_HTTP2,
     NOT_TLS,
     NOT_YET_VALID,
     PLAINTEXT_SEEN,
@@ -87,18 +86,6 @@ def shake_hands(
         return shaken
     shaken.close()
     raise HandshakeError(fault, section)
-
-
-def greet(connect: Callable[[], socket.socket], files: TlsFiles, *, name: str, section: str, alpn: str = "") -> None:
-    """Makes a handshake as `shake_hands` does, hears what a server says only after it, and closes the connection.
-
-    Raises:
-        HandshakeError, OSError: as `shake_hands`; also where the server speaks another protocol, or refuses ours.
-    """
-    with shake_hands(connect, files, name=name, section=section, alpn=alpn) as shaken:
-        if alpn and shaken.selected_alpn_protocol() != alpn:
-            raise HandshakeError(NO_HTTP2, section)
-        hear_refusal(shaken, section)
 
 
 def hear_refusal(shaken: ssl.SSLSocket, section: str) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from otelbridge.event import Signal
-from otelbridge.net.files import TlsFileError
-from otelbridge.net.proxy import connect_through, proxy_for
-from otelbridge.net.tls_faults import TLS_SEEN, in_words, speaks_tls
-from otelbridge.net.tls_files import read_tls_files
+from otelbridge.net.preflight import Route, preflight
+from otelbridge.net.proxy import proxy_for
 from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater
-from otelbridge.send.settings import SendSettings, Target, for_traces, send_target
+from otelbridge.send.settings import SendSettings, for_traces, send_target
 
 
 class Sender(Protocol):
@@ -116,38 +113,39 @@ def _about_the_connection(settings: SendSettings, outcome: RetryLater | Hold) ->
 
     A server that is spoken to in plaintext where it wants TLS, or misses a client certificate, mostly says nothing.
     """
-    broken_off = outcome.code in BROKEN_OFF or BROKEN_OFF_IN_WORDS.search(outcome.why)
-    found = _wrong_with_the_connection(settings) if broken_off else None
-    if found is None:
+    if outcome.code not in BROKEN_OFF and not BROKEN_OFF_IN_WORDS.search(outcome.why):
         return outcome
-    wrong, cure = found
-    return Hold(code=outcome.code, why=wrong if outcome.why in wrong else f"{wrong} ({outcome.why})", cure=cure)
+    found = preflight(route_to_endpoint(settings), timeout_seconds=LOOK_SECONDS)
+    if not found.configuration:
+        return outcome
+    wrong = found.error
+    return Hold(code=outcome.code, why=wrong if outcome.why in wrong else f"{wrong} ({outcome.why})", cure=found.cure)
 
 
-def _wrong_with_the_connection(settings: SendSettings) -> tuple[str, str] | None:
-    """What is wrong, and its cure; None where nothing is, or no connection can even be made."""
+def route_to_endpoint(settings: SendSettings) -> Route:
+    """The way to the endpoint, for a preflight.
+
+    Plaintext requests of HTTP are given to a proxy as they are: there is no tunnel, and nothing to look at behind it.
+    """
     target = send_target(settings)
-    dialled = partial(_dialled, target, settings)
-    if not target.tls:
-        return in_words(TLS_SEEN, "send") if speaks_tls(dialled) else None
-    from otelbridge.net.handshake import HandshakeError, greet  # noqa: PLC0415 - with cryptography
-
-    alpn = "h2" if settings.protocol == "grpc" else ""
-    try:
-        files = read_tls_files(settings, "send")
-        greet(dialled, files, name=settings.server_name or target.host, section="send", alpn=alpn)
-    except HandshakeError as error:
-        return str(error), error.cure
-    except (OSError, TlsFileError):
-        pass  # the outcome says as much
-    return None
-
-
-def _dialled(target: Target, settings: SendSettings) -> socket.socket:
     proxy = proxy_for(target.host, target.port, settings.proxy, tls=target.tls)
-    if proxy is None:
-        return socket.create_connection((target.host, target.port), LOOK_SECONDS)
-    return connect_through(proxy, target.host, target.port, lambda *at: socket.create_connection(at, LOOK_SECONDS))
+    tunnel = target.tls or settings.protocol == "grpc"
+    last = ("tls",) if target.tls else ("plaintext",) if tunnel or proxy is None else ()
+    return Route(
+        host=target.host,
+        port=target.port,
+        tls=settings if target.tls else None,
+        name=settings.server_name or target.host,
+        section="send",
+        proxy=proxy,
+        tunnel=tunnel,
+        alpn="h2" if settings.protocol == "grpc" else "",
+        steps=("resolve", "connect", *last),
+        name_cure="check the host in send.endpoint; within a cluster it is service.namespace",
+        port_cure="check host and port in send.endpoint (4317 for gRPC, 4318 for HTTP), that the endpoint runs, and "
+        "that no NetworkPolicy is in the way",
+        log_cure="look at the endpoint's own log",
+    )
 
 
 def open_traces_sender(settings: SendSettings, *, version: str) -> Sender:

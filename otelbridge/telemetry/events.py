@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass
 from typing import Any, ClassVar, Protocol
 
-from otelbridge.event import Gap, Stream
+from otelbridge.event import ConnectStep, Gap, Stream
 
 
 class Event(Protocol):
@@ -89,16 +89,6 @@ class StateChanged:
     before: str
     after: str
     why: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectStep:
-    """One step of a connection attempt: resolve, connect, tls, health, subscribe."""
-
-    name: str
-    started_unix_nano: int
-    ended_unix_nano: int
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO
 
 from otelbridge import __version__
 from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, examine_route, sentence
-from otelbridge.feed.preflight import Route
 from otelbridge.mapping.wire import SCHEMA_URL, SCOPE_NAME
-from otelbridge.net.proxy import proxy_for
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
-from otelbridge.send.sender import open_sender
-from otelbridge.send.settings import SendSettings, Target, send_target
+from otelbridge.send.sender import open_sender, route_to_endpoint
+from otelbridge.send.settings import SendSettings, send_target
 
 STEPS = {
     "resolve": Step.ENDPOINT_DNS,
@@ -36,34 +34,11 @@ def examine_endpoint(settings: SendSettings, *, send_test_record: bool) -> list[
         with examination.step(Step.ENDPOINT_ANSWERS) as step:
             step.finding = "Events go to stdout; there is no endpoint."
         return examination.findings
-    target = send_target(settings)
-    examination = Examination(target.url)
-    examine_route(_route(target, settings), examination, STEPS, silent=("plaintext",))
+    examination = Examination(send_target(settings).url)
+    examine_route(route_to_endpoint(settings), examination, STEPS, silent=("plaintext",))
     if send_test_record and not examination.broken_off():
         _test_record(settings, examination)
     return examination.findings
-
-
-def _route(target: Target, settings: SendSettings) -> Route:
-    """The way to the endpoint; plaintext requests of HTTP are given to a proxy as they are, so there is no tunnel."""
-    proxy = proxy_for(target.host, target.port, settings.proxy, tls=target.tls)
-    tunnel = target.tls or settings.protocol == "grpc"
-    last = ("tls",) if target.tls else ("plaintext",) if tunnel or proxy is None else ()
-    return Route(
-        host=target.host,
-        port=target.port,
-        tls=settings if target.tls else None,
-        name=settings.server_name or target.host,
-        section="send",
-        proxy=proxy,
-        tunnel=tunnel,
-        alpn="h2" if settings.protocol == "grpc" else "",
-        steps=("resolve", "connect", *last),
-        name_cure="check the host in send.endpoint; within a cluster it is service.namespace",
-        port_cure="check host and port in send.endpoint (4317 for gRPC, 4318 for HTTP), that the endpoint runs, and "
-        "that no NetworkPolicy is in the way",
-        log_cure="look at the endpoint's own log",
-    )
 
 
 def _test_record(settings: SendSettings, examination: Examination) -> None:

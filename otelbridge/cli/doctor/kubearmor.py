@@ -16,13 +16,12 @@ from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.feed.channel import (
     WatchCall,
     open_channel,
-    proxy_of,
     release,
+    route_to,
     start_health_check,
     start_nonce_check,
     start_watch,
 )
-from otelbridge.feed.preflight import route_to_kubearmor
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.mapping.decode import decode
 from otelbridge.net.address import parse_address
@@ -57,8 +56,8 @@ def examine_kubearmor(upstream: str, settings: FeedSettings, *, event_seconds: f
     """Takes the steps to one upstream, as far as they go."""
     address = parse_address(upstream)
     examination = Examination(upstream)
-    route = route_to_kubearmor(address, settings.tls, proxy_of(address, settings))
-    examine_route(route, examination, STEPS, silent=("http2",))  # KubeArmor's own answer says more
+    # Whether it speaks HTTP/2 is said only where it does not: KubeArmor's own answer says more.
+    examine_route(route_to(address, settings), examination, STEPS, silent=("http2",))
     if examination.broken_off():
         return examination.findings
     channel = open_channel(

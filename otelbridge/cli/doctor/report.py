@@ -10,9 +10,9 @@ from time import monotonic
 
 from otelbridge.cli.output import Exit
 from otelbridge.event import NANOSECONDS
-from otelbridge.feed.preflight import Route, dial, preflight
 from otelbridge.net.address import is_ip
 from otelbridge.net.handshake import server_certificate
+from otelbridge.net.preflight import Route, dial, preflight
 from otelbridge.net.secrets import without_credentials
 
 STEP_SECONDS = 5.0

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from otelbridge.feed.channel import route_to
 from otelbridge.feed.model import SubscriptionState
-from otelbridge.feed.preflight import PreflightResult, preflight, route_to_kubearmor
-from otelbridge.feed.settings import FeedTlsSettings
+from otelbridge.feed.settings import FeedSettings, FeedTlsSettings
 from otelbridge.net.address import parse_address
+from otelbridge.net.preflight import PreflightResult, preflight
 from otelbridge.setting import section_from
 from otelbridge.simulator.upstream import Relay
 from tests.integration.feed.authority import Files
@@ -23,7 +24,7 @@ PLAIN = FeedTlsSettings()
 
 
 def walk(endpoint: str, tls: FeedTlsSettings = PLAIN, *, timeout_seconds: float = 2) -> PreflightResult:
-    return preflight(route_to_kubearmor(parse_address(endpoint), tls), timeout_seconds=timeout_seconds)
+    return preflight(route_to(parse_address(endpoint), FeedSettings(tls=tls)), timeout_seconds=timeout_seconds)
 
 
 @contextmanager
@@ -65,9 +66,7 @@ def test_a_name_without_an_address_fails_at_the_first_step() -> None:
     def no_name(_host: str, _port: int) -> tuple[str, ...]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    findings = preflight(
-        route_to_kubearmor(parse_address("nowhere.invalid"), PLAIN), timeout_seconds=2, resolve=no_name
-    )
+    findings = preflight(route_to(parse_address("nowhere.invalid"), FeedSettings()), timeout_seconds=2, resolve=no_name)
     assert findings.failed_step == "resolve"
     assert findings.error == "the name nowhere.invalid does not resolve: Name or service not known"
     assert not findings.configuration, "names appear"

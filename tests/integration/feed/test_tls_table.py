@@ -14,12 +14,12 @@ import grpc
 import pytest
 import trustme
 
-from otelbridge.feed.channel import open_channel, start_nonce_check
+from otelbridge.feed.channel import open_channel, route_to, start_nonce_check
 from otelbridge.feed.model import SubscriptionState
-from otelbridge.feed.preflight import preflight, route_to_kubearmor
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import configuration_fault
 from otelbridge.net.address import parse_address
+from otelbridge.net.preflight import preflight
 from otelbridge.net.tls_files import read_tls_files
 from otelbridge.simulator.manners import ServerTls
 from otelbridge.simulator.upstream import Relay
@@ -181,7 +181,7 @@ def test_preflight_doctor_and_run_agree(kind: type[Any], state: str, tmp_path: P
     affairs = STATES[state]
     with relay_and_settings(kind, affairs, tmp_path) as (relay, settings):
         words = answer_of_grpc(relay, settings)
-        findings = preflight(route_to_kubearmor(parse_address(relay.endpoint), settings.tls), timeout_seconds=5)
+        findings = preflight(route_to(parse_address(relay.endpoint), settings), timeout_seconds=5)
         sets = [f"feed.tls.{key}={value}" for key, value in vars(settings.tls).items() if value]
         options = [option for one in sets for option in ("--set", one)]
         doctor = invoke("doctor", "--kubearmor", relay.endpoint, "--wait", "0.2", "--output", "json", *options)
@@ -211,5 +211,5 @@ def test_a_server_without_names_is_judged_as_grpc_does(tmp_path: Path) -> None:
     for name in ("", "kubearmor", "KubeArmor", "kubearmor.kubearmor.svc"):
         with relay_and_settings(SelfPki, Affairs(name=name), tmp_path) as (relay, settings):
             words = answer_of_grpc(relay, settings)
-            findings = preflight(route_to_kubearmor(parse_address(relay.endpoint), settings.tls), timeout_seconds=5)
+            findings = preflight(route_to(parse_address(relay.endpoint), settings), timeout_seconds=5)
             assert bool(words) is bool(findings.failed_step), (name, words, findings)

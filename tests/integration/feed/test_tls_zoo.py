@@ -13,11 +13,11 @@ import grpc
 import pytest
 import trustme
 
-from otelbridge.feed.channel import open_channel, start_nonce_check
-from otelbridge.feed.preflight import preflight, route_to_kubearmor
+from otelbridge.feed.channel import open_channel, route_to, start_nonce_check
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import configuration_fault
 from otelbridge.net.address import Address
+from otelbridge.net.preflight import preflight
 from otelbridge.net.tls_files import read_tls_files
 from otelbridge.setting import section_from
 
@@ -110,7 +110,7 @@ def test_what_is_no_kubearmor_is_named_and_no_cure_takes_security_away_for_nothi
     authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
     settings = section_from(FeedSettings, {"tls": {"enabled": True, "ca_file": tmp_path / "ca.crt"}})
     with served(serve, authority.issue_cert("127.0.0.1", "localhost")) as address:
-        findings = preflight(route_to_kubearmor(address, settings.tls), timeout_seconds=5)
+        findings = preflight(route_to(address, settings), timeout_seconds=5)
         channel = open_channel(
             address,
             settings,
@@ -135,7 +135,7 @@ def test_a_server_that_never_shakes_hands_looks_frozen(tmp_path: Path) -> None:
     settings = section_from(FeedSettings, {"tls": {"enabled": True, "ca_file": tmp_path / "ca.crt"}})
     done = threading.Event()
     with served(lambda *_: done.wait(10), authority.issue_cert("127.0.0.1")) as address:
-        findings = preflight(route_to_kubearmor(address, settings.tls), timeout_seconds=0.3)
+        findings = preflight(route_to(address, settings), timeout_seconds=0.3)
         done.set()
     assert findings.advice.startswith("the server is connected but does not shake hands within 0.3 s: it looks frozen")
     assert not findings.configuration

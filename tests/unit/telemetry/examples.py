@@ -6,7 +6,7 @@ import inspect
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from otelbridge.event import Gap, GapCause, Stream
+from otelbridge.event import ConnectStep, Gap, GapCause, Stream
 from otelbridge.telemetry import events
 
 _NANO = 1_795_000_000_000_000_000
@@ -18,7 +18,7 @@ GAP = Gap(
     ended_unix_nano=_NANO + 2_500_000_000,
     namespace="shop",
 )
-STEP = events.ConnectStep(name="resolve", started_unix_nano=_NANO, ended_unix_nano=_NANO + 1_000)
+STEP = ConnectStep(name="resolve", started_unix_nano=_NANO, ended_unix_nano=_NANO + 1_000)
 
 _BY_ANNOTATION: dict[str, object] = {
     "str": "word",
@@ -47,7 +47,7 @@ _BY_NAME: dict[str, object] = {
 TYPES = [
     kind
     for _, kind in inspect.getmembers(events, inspect.isclass)
-    if is_dataclass(kind) and kind.__module__.startswith(events.__name__) and kind is not events.ConnectStep
+    if is_dataclass(kind) and kind.__module__.startswith(events.__name__)
 ]
 
 

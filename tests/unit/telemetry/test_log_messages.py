@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from otelbridge.event import Stream
+from otelbridge.event import ConnectStep, Stream
 from otelbridge.telemetry import events as e
 from otelbridge.telemetry.log import MESSAGES, Level, as_json, as_text, event_name, line_of
 from tests.unit.telemetry.examples import TYPES, example
@@ -61,7 +61,7 @@ def test_a_gap_is_laid_open_and_its_length_said() -> None:
 
 
 def test_a_happening_without_a_row_is_told_all_the_same() -> None:
-    line = line_of(example(e.ConnectStep))
+    line = line_of(example(ConnectStep))
 
     assert line.sentence == "ConnectStep."
 

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from docs.declared import SPANS
-from otelbridge.event import Stream
+from otelbridge.event import ConnectStep, Stream
 from otelbridge.telemetry import events as e
 from otelbridge.telemetry import names as n
 from otelbridge.telemetry.log import timestamp
@@ -53,8 +53,8 @@ def _attempt(*, ok: bool = True, number: int = 1) -> e.ConnectionAttempted:
         attempt=number,
         connection_id=f"c{number}",
         steps=(
-            e.ConnectStep(name="resolve", started_unix_nano=START, ended_unix_nano=START + 1),
-            e.ConnectStep(
+            ConnectStep(name="resolve", started_unix_nano=START, ended_unix_nano=START + 1),
+            ConnectStep(
                 name="health", started_unix_nano=START + 1, ended_unix_nano=START + 2, error="" if ok else "refused"
             ),
         ),
@@ -226,7 +226,7 @@ def test_happenings_before_any_attempt_make_no_span(written: Written) -> None:
 
 def test_every_span_that_is_written_is_declared(written: Written) -> None:
     steps = tuple(
-        e.ConnectStep(name=name, started_unix_nano=START, ended_unix_nano=START, error="x")
+        ConnectStep(name=name, started_unix_nano=START, ended_unix_nano=START, error="x")
         for name in (*n.STEPS, "unheard of")
     )
     written.tell(example(e.ConnectionAttempted, steps=steps))

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from otelbridge.feed.preflight import LookLimit, PortWatch, port_answers
+from otelbridge.feed.port_watch import LookLimit, PortWatch, port_answers
 from otelbridge.feed.settings import RetrySettings
 from otelbridge.feed.stream import backoff_for
 from otelbridge.simulator.upstream import Relay

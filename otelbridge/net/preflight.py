@@ -1,26 +1,18 @@
-"""Tries an upstream without gRPC: step by step with the cure of what fails, or just whether its port answers again.
+"""Tries a server step by step - resolve, connect, TLS, HTTP/2 - and names the cure of the step that fails.
 
-gRPC calls every failed step UNAVAILABLE, most of them with no more than "Socket closed". So after a few of them, and in
-`otelbridge doctor`, the steps are tried on a connection of their own: resolve, connect, TLS, HTTP/2.
-
-`PortWatch` looks at a lost upstream's port during the backoff, and ends the wait when it answers. A look is a TCP
-connection that is closed again; in plaintext it waits for the first bytes of HTTP/2, which a frozen server does not
-send. It ends a wait only if an earlier look of this outage found nobody: that a port answers is no news otherwise.
-Looks begin at one a second and grow rare with the outage, so that of many bridges that lost one relay for minutes no
-more come back in a second than by the backoff alone.
+gRPC calls every failed step UNAVAILABLE, most of them with no more than "Socket closed". So `otelbridge doctor`, the
+subscription after a few of them, and the sender before its first success take the steps on a connection of their own.
 """
 
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from random import Random
 
-from otelbridge.feed.settings import FeedTlsSettings
-from otelbridge.net.address import Address, Resolve, is_ip, resolve_by_system
+from otelbridge.event import ConnectStep
+from otelbridge.net.address import Resolve, is_ip, resolve_by_system
 from otelbridge.net.files import TlsFileError
 from otelbridge.net.proxy import Proxy, connect_through
 from otelbridge.net.tls_faults import (
@@ -39,98 +31,11 @@ from otelbridge.net.tls_faults import (
     speaks_tls,
 )
 from otelbridge.net.tls_files import TlsFileSettings, read_usable
-from otelbridge.telemetry.events import ConnectStep
-
-LOOK_SECONDS = 1.0
-"""Between two looks of a bridge, at whatever upstream, at least."""
-RARE_AFTER_SECONDS = 16.0
-"""Up to here an outage is looked at every second; after that the pause grows with its square: 4 s after 32, 56 s after
-two minutes."""
-JITTER = 0.5
-"""A pause is longer by up to so much."""
-ANSWER_SECONDS = 0.5
-"""A port that takes longer to connect to, or to speak, does not answer."""
-
-Answers = Callable[[], bool]
-
-
-class LookLimit:
-    """Allows all subscriptions of a bridge together one look a second. Times are monotonic."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._next = float("-inf")
-
-    def take(self, now: float) -> bool:
-        """Whether somebody may look now; if so, nobody else may for a second."""
-        with self._lock:
-            if now < self._next:
-                return False
-            self._next = now + LOOK_SECONDS
-            return True
-
-
-class PortWatch:
-    """Watches the port of one upstream during one outage. Times are monotonic.
-
-    Args:
-        now: when the outage began.
-        limit: of the bridge.
-        random: for the jitter.
-        answers: looks.
-        shut: the outage began with the end of the server's process, as far as can be told, so that the port was shut.
-    """
-
-    def __init__(self, now: float, *, limit: LookLimit, random: Random, answers: Answers, shut: bool = False) -> None:
-        self._began = now
-        self._limit = limit
-        self._random = random
-        self._answers = answers
-        self._was_shut = shut
-        self.next_at = now
-        self._plan(now)
-
-    def is_back(self, now: float) -> bool:
-        """Looks, if it is time to; whether the port answers after it did not."""
-        if now < self.next_at:
-            return False
-        self._plan(now)
-        if not self._limit.take(now):
-            return False
-        answers = self._answers()
-        back, self._was_shut = answers and self._was_shut, not answers
-        return back
-
-    def _plan(self, now: float) -> None:
-        pause = max(1.0, ((now - self._began) / RARE_AFTER_SECONDS) ** 2) * LOOK_SECONDS
-        self.next_at = now + pause * self._random.uniform(1, 1 + JITTER)
-
-
-def port_answers(ip: str, port: int, *, speaks_first: bool) -> bool:
-    """One look. Blocks for a second at most.
-
-    Args:
-        ip: where.
-        port: which.
-        speaks_first: wait for HTTP/2's first bytes, too; not where TLS has to be spoken before.
-    """
-    try:
-        with socket.create_connection((ip, port), ANSWER_SECONDS) as connection:
-            if not speaks_first:
-                return True
-            connection.sendall(HTTP2_GREETING)
-            return bool(connection.recv(1))
-    except OSError:
-        return False
-
 
 TLS_ALERT = 0x15
 """First byte of what a TLS server answers to plaintext with."""
 
 PROXY_LOGIN = "HTTP/1.1 407"
-_ITS_LOG = "look at its log (kubectl logs deployment/kubearmor-relay, or the kubearmor pod of the node)"
-_BEHIND_IT = "see that KubeArmor runs behind it, and is reached by it in HTTP/2"
-_IS_IT_KUBEARMOR = "is it really KubeArmor that listens there? Its port is 32767"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,28 +55,14 @@ class Route:
     """Whether a proxy is asked to connect; one of HTTP takes plaintext requests themselves."""
     alpn: str = "h2"
     steps: tuple[str, ...]
-    """Those to take, of `resolve`, `connect`, `tls`, `http2` (KubeArmor's) and `plaintext` (whether TLS is spoken)."""
+    """Those to take, of `resolve`, `connect`, `tls`, `http2` and `plaintext` (whether TLS is spoken)."""
     name_cure: str
     port_cure: str
     log_cure: str
-
-
-def route_to_kubearmor(address: Address, tls: FeedTlsSettings, proxy: Proxy | None = None) -> Route:
-    """The way to an upstream."""
-    return Route(
-        host=address.host,
-        port=address.port,
-        tls=tls if tls.enabled else None,
-        name=tls.server_name or address.host,
-        section="feed.tls",
-        proxy=proxy,
-        steps=("resolve", "connect", "tls", "http2") if tls.enabled else ("resolve", "connect", "http2"),
-        name_cure="check the name in feed.endpoints: within the cluster the relay is kubearmor.<namespace>:32767 "
-        "(kubectl get service --all-namespaces | grep kubearmor)",
-        port_cure="check host and port in feed.endpoints (KubeArmor's is 32767), that KubeArmor runs, and that no "
-        "NetworkPolicy is in the way",
-        log_cure=_ITS_LOG,
-    )
+    gateway_cure: str = ""
+    """Of `http2`: a proxy answers for the server."""
+    stranger_cure: str = ""
+    """Of `http2`: what listens there speaks something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,27 +257,26 @@ class _Walk:
 
     def _speak_http2(self) -> None:
         assert self._socket is not None, "connect comes before"
-        head, broken = b"", "the server closed the connection"
+        route, head, broken = self._route, b"", "the server closed the connection"
         try:
             self._socket.sendall(HTTP2_GREETING)
             head = self._socket.recv(HTTP1_STATUS_BYTES)
         except TimeoutError:
             text = f"the server is connected but sends no HTTP/2 settings within {self._timeout:g} s"
-            raise _StepError(text, f"it looks frozen: {self._route.log_cure}", configuration=False) from None
+            raise _StepError(text, f"it looks frozen: {route.log_cure}", configuration=False) from None
         except OSError as error:
             broken = self._broken(error, broken)
         if is_http2_answer(head):
             return
-        if head.startswith(b"HTTP/1") and (status := gateway_status(head)):
-            raise _StepError(f"a proxy answers with HTTP status {status}", _BEHIND_IT, configuration=False)
         if head.startswith(b"HTTP/1"):
-            raise _StepError(*in_words(HTTP1, self._route.section), configuration=True)
-        if self._route.tls is None and (head[:1] == bytes([TLS_ALERT]) or speaks_tls(self._dial_again)):
-            raise _StepError(*in_words(TLS_SEEN, self._route.section), configuration=True)
-        if head:
-            raise _StepError("what the server sends is not HTTP/2", _IS_IT_KUBEARMOR, configuration=False)
-        if self._route.tls is not None:
-            fault = WANTS_A_CERTIFICATE if self._route.tls.cert_file is None else REFUSES_OUR_CERTIFICATE
-            wrong, cure = in_words(fault, self._route.section)
+            if status := gateway_status(head):
+                raise _StepError(f"a proxy answers with HTTP status {status}", route.gateway_cure, configuration=False)
+            raise _StepError(*in_words(HTTP1, route.section), configuration=True)
+        if route.tls is None and (head[:1] == bytes([TLS_ALERT]) or speaks_tls(self._dial_again)):
+            raise _StepError(*in_words(TLS_SEEN, route.section), configuration=True)
+        if route.tls is not None and not head:
+            fault = WANTS_A_CERTIFICATE if route.tls.cert_file is None else REFUSES_OUR_CERTIFICATE
+            wrong, cure = in_words(fault, route.section)
             raise _StepError(f"{broken} after the handshake: perhaps {wrong}", cure, configuration=True)
-        raise _StepError(broken, _IS_IT_KUBEARMOR, configuration=False)
+        text = "what the server sends is not HTTP/2" if head else broken
+        raise _StepError(text, route.stranger_cure, configuration=False)
