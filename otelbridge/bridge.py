@@ -96,7 +96,7 @@ class Housekeeper:
         if self._components.coverage is not None:
             self._observe_coverage(self._components.coverage)
         self._check_the_balance()
-        self._components.queue_growth.note(self._components.queue.depth().bytes, time.monotonic())
+        self._components.queue_growth.note(self._components.queue.held_bytes, time.monotonic())
         return True
 
     def _note_what_is_watched(self) -> None:
@@ -419,7 +419,7 @@ class Bridge:
     def _readyz(self) -> ProbeResult:
         return readyz(
             self.components.feed.subscriptions(),
-            self.components.queue.depth(),
+            self.components.queue.held_bytes,
             max_bytes=self._settings.queue.max_bytes,
             grace_seconds=self._settings.status.ready_grace_seconds,
         )

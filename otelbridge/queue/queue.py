@@ -351,6 +351,11 @@ class DurableQueue:
             )
 
     @property
+    def held_bytes(self) -> int:
+        """Of all that is held. Takes no lock, so that a probe waits for no disk."""
+        return self._state.counts.total_bytes()
+
+    @property
     def bytes_in_memory(self) -> int:
         """Of batches without a disk and of leases that are out. Takes no lock."""
         state = self._state

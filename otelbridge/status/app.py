@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import re
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from otelbridge.status.probes import ProbeResult
 from otelbridge.telemetry.escape import Json, escape, escape_json
 
+T = TypeVar("T")
 _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[^\[\]:]*))(?::[0-9]*)?")
 
 
@@ -89,6 +92,28 @@ ASSETS: Mapping[str, Asset] = {
     "/icon.svg": _read("icon.svg", "image/svg+xml"),
 }
 
+REST_SHARE = 4
+"""An answer is given again for so many times the processor time that making it took."""
+
+
+class Shared(Generic[T]):
+    """An answer that is made once for all who ask meanwhile: however many ask, it takes a fifth of the time at most."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._lock = make, threading.Lock()
+        self._made: T | None = None
+        self._until = -math.inf
+
+    def __call__(self) -> T:
+        """The answer, made anew if it is time to."""
+        with self._lock:
+            if self._made is None or time.monotonic() >= self._until:
+                began = time.thread_time()
+                self._made = self._make()
+                self._until = time.monotonic() + REST_SHARE * (time.thread_time() - began)
+            return self._made
+
+
 Section = Callable[[], object]
 """Gives what `escape_json` takes."""
 Probe = Callable[[], ProbeResult]
@@ -123,8 +148,9 @@ class StatusApp:
             allowed_hosts: names in the Host header beside `localhost` and addresses.
         """
         self._sections = sections
-        self._probes = probes
-        self._metrics = metrics
+        self._probes = {name: Shared(probe) for name, probe in probes.items()}
+        self._metrics = Shared(metrics)
+        self._document = Shared(self._make_document)
         self._events = events
         self._page = page
         self._allowed_hosts = frozenset(allowed_hosts)
@@ -156,18 +182,18 @@ class StatusApp:
         if not self._page:
             return _NOT_FOUND
         if path == "/status":
-            return _json(self._document())
+            return self._document()
         if path == "/events":
             return _NO_EVENTS if self._events is None else _json(escape_json(self._events(_after(query))))
         asset: Asset | None = ASSETS.get(path)
         return _NOT_FOUND if asset is None else ("200 OK", asset.content_type, asset.body)
 
-    def _document(self) -> Json:
+    def _make_document(self) -> Answer:
         document: dict[str, Json] = {"now_unix_seconds": time.time()}
         for name, section in self._sections.items():
             document[name] = escape_json(_section(section))
         document["probes"] = {name: _as_json(probe()) for name, probe in self._probes.items()}
-        return document
+        return _json(document)
 
 
 def headers_of(answer: Answer) -> list[tuple[str, str]]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from otelbridge.event import NANOSECONDS
 from otelbridge.feed.model import StreamState, SubscriptionState, SubscriptionStatus
-from otelbridge.queue.model import Depth
 from otelbridge.telemetry.supervisor import Pulse
 
 QUEUE_FULL_SHARE = 0.9
@@ -60,7 +59,7 @@ def _thread(pulse: Pulse, max_silence_seconds: float) -> Check:
 
 def readyz(
     subscriptions: Iterable[SubscriptionStatus],
-    depth: Depth,
+    held_bytes: int,
     *,
     max_bytes: int,
     grace_seconds: float,
@@ -70,7 +69,7 @@ def readyz(
 
     Args:
         subscriptions: what the feed says of each upstream.
-        depth: what the queue holds.
+        held_bytes: what the queue holds.
         max_bytes: what it may hold.
         grace_seconds: how long a stream may be blind while it is being reconnected.
         clock: Unix nanoseconds.
@@ -79,7 +78,7 @@ def readyz(
     watched = [_subscription(subscription, grace_seconds, now) for subscription in subscriptions]
     if not watched:
         watched = [Check(name="subscriptions", ok=False, why="there is none yet")]
-    share = depth.bytes / max_bytes
+    share = held_bytes / max_bytes
     full = share >= QUEUE_FULL_SHARE
     limit = f", ready below {QUEUE_FULL_SHARE:.0%}" if full else ""
     return ProbeResult(checks=(*watched, Check(name="queue", ok=not full, why=f"{share:.0%} full{limit}")))

@@ -1,10 +1,11 @@
 """The status server: waitress behind a loop of our own, which keeps slow and hostile clients from delaying a probe.
 
 waitress parses and answers; what it leaves open is how long a client may take to send its request, and what happens
-when all connections or threads are taken. Our loop takes all that connect at once, and gives waitress those that have
-sent something. It closes, after every turn, what took too long, and at the limit the oldest connections that wait for
-their clients; each probe has a thread that answers nothing else; and a connection is closed with its first answer, so
-that nobody can ask for a thousand at once (docs/decisions/status-server.md).
+when all connections or threads are taken. The kernel gives us connections that have sent something, and what it cannot
+keep: our loop waits for their first byte before waitress gets them. It answers the probes itself, so that they wait for
+no other thread. It closes, after every turn, what took too long, and at the limit the oldest connections that wait for
+their clients; and a connection is closed with its first answer, so that nobody can ask for a thousand at once
+(docs/decisions/status-server.md).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import os
 import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,10 @@ CHANCE_SECONDS = 0.2
 CROWD = 512
 """Beyond it the oldest are closed even so: file descriptors are finite, often 1,024. At ten thousand connects a second
 a client has 50 ms to send its request."""
+SHARE_OF_CROWD = 64
+"""An address that has more of the crowd loses its own oldest to its newcomers, not somebody else's."""
+TAKEN_PER_TURN = 128
+"""Connections, before those that were taken are heard: some 5 ms."""
 MAX_HEADER_BYTES = 8 * 1024
 MAX_BODY_BYTES = 1
 """waitress wants a positive number; no request here has a body."""
@@ -51,8 +56,12 @@ IDLE_TURN_SECONDS = 1.0
 """While nobody is; a connection ends it at once."""
 BACKLOG = 4096
 """Of connections that were not taken yet; where it is full, the kernel lets a client try again a second later."""
+DEFER_SECONDS = 5
+"""For so long the kernel keeps a connection that has sent nothing, at no cost of ours; up to BACKLOG of them."""
 LARGEST_ANSWER_BYTES = 2**31 - 1
 """Kept in memory: beyond its own bound waitress writes answers to files, for which a container may have no place."""
+PROBES = ("livez", "readyz", "startupz")
+PROBE_PATHS = frozenset(f"/{name}" for name in PROBES)
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -104,6 +113,9 @@ class _SingleRequestChannel(HTTPChannel):  # type: ignore[misc]  # waitress has 
         taken: bool = super().received(head + end)
         if rest and not self.requests:
             taken = super().received(rest[:MAX_BODY_READ_BYTES])
+        if self.requests and _asks_for_a_probe(self.requests[0]):
+            self.service()
+            self.handle_write()
         return taken
 
 
@@ -118,6 +130,11 @@ class _Silent:
         self.over = False
         """It is a channel by now, or closed."""
 
+    @property
+    def source(self) -> str:
+        """The client's address, without its port."""
+        return str(self._address[0])
+
     def readable(self) -> bool:
         """Called by waitress, as all below."""
         return True
@@ -127,9 +144,27 @@ class _Silent:
         return False
 
     def handle_read_event(self) -> None:
-        """It has sent something, or has gone."""
-        self.over = True
-        self._owner.make_channel(self.socket, self._address, self.since).handle_read_event()
+        """Hands it to waitress if it has sent something; closes it if it has gone."""
+        try:
+            has_sent = self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            has_sent = b""
+        if not has_sent:
+            self.handle_close()
+        elif not self.over:
+            try:
+                channel = self._owner.make_channel(self.socket, self._address, self.since)
+            except BaseException:  # no memory is left
+                self.handle_close()
+                raise
+            self.over = True
+            channel.handle_read_event()
+
+    def handle_error(self) -> None:
+        """The supervisor of the loop gets it."""
+        _raise()
 
     def handle_expt_event(self) -> None:
         """It has sent what no client of HTTP does."""
@@ -145,34 +180,21 @@ class _Silent:
     def dismiss(self) -> None:
         """Closes it, unless it has sent something that was not seen yet."""
         if not self.over:
-            try:
-                has_sent = bool(self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-            except OSError:
-                has_sent = False
-            (self.handle_read_event if has_sent else self.handle_close)()
+            self.handle_read_event()
+            self.handle_close()
 
 
-class _Dispatcher:
-    """Threads for requests: one for each of the probes, a few for all else.
+def _asks_for_a_probe(request: Any) -> bool:
+    return request.error is None and request.path in PROBE_PATHS
 
-    A probe that waits (readiness asks the queue, which may be at its disk) keeps no other from answering.
-    """
 
-    def __init__(self, own_thread: Iterable[str]) -> None:
-        self._others = ThreadedTaskDispatcher()
-        self._others.set_thread_count(THREADS)
-        self._by_path = {f"/{name}": ThreadedTaskDispatcher() for name in own_thread}
-        for dispatcher in self._by_path.values():
-            dispatcher.set_thread_count(1)
+class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
+    """Threads for all requests but those for probes, which the loop answers itself."""
 
     def add_task(self, channel: HTTPChannel) -> None:
         """Called by waitress: the channel has a request."""
-        self._by_path.get(getattr(channel.requests[0], "path", ""), self._others).add_task(channel)
-
-    def shutdown(self) -> None:
-        """Ends the threads."""
-        for dispatcher in (*self._by_path.values(), self._others):
-            dispatcher.shutdown(timeout=1)
+        if not _asks_for_a_probe(channel.requests[0]):
+            super().add_task(channel)
 
 
 class StatusServer:
@@ -191,8 +213,7 @@ class StatusServer:
         events: Events | None = None,
     ) -> None:
         self._settings = settings
-        probes = {"livez": livez, "readyz": readyz, "startupz": startupz}
-        self._probes = tuple(probes)
+        probes = dict(zip(PROBES, (livez, readyz, startupz), strict=True))
         self._app = StatusApp(
             sections=sections,
             probes=probes,
@@ -207,6 +228,8 @@ class StatusServer:
         self._map: dict[int, object] = {}
         self._silent: deque[_Silent] = deque()
         """Connections that have sent nothing yet, oldest first; some are closed, or channels, since."""
+        self._sources: Counter[str] = Counter()
+        """How many of them each address has."""
         self._active: dict[HTTPChannel, float] = {}
         """Channels, and when they last had a complete request in hand (or came in), monotonic."""
         self.port = 0
@@ -220,7 +243,8 @@ class StatusServer:
         """
         listener = _listen(self._settings.host, self._settings.port)
         self.port = listener.getsockname()[1]
-        self._dispatcher = _Dispatcher(self._probes)
+        self._dispatcher = _Dispatcher()
+        self._dispatcher.set_thread_count(THREADS)
         self._server = create_server(
             self._app,
             map=self._map,
@@ -236,6 +260,7 @@ class StatusServer:
             log_socket_errors=False,
         )
         self._server.handle_accept = self._accept
+        self._server.handle_error = _raise  # waitress' own would close the listener
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._thread.start()
 
@@ -246,7 +271,7 @@ class StatusServer:
         self._stopping.set()
         self._server.pull_trigger()
         self._thread.join()
-        self._dispatcher.shutdown()
+        self._dispatcher.shutdown(timeout=1)
         for silent in self._silent:
             silent.handle_close()
         wasyncore.close_all(self._map, ignore_all=True)
@@ -263,9 +288,9 @@ class StatusServer:
         return not self._stopping.is_set()
 
     def _accept(self) -> None:
-        """Takes all that have connected, a probe may be behind them; called by waitress where it would take one."""
+        """Takes many that have connected, a probe may be behind them; called by waitress where it would take one."""
         now, server = time.monotonic(), self._server
-        for _ in range(BACKLOG):
+        for _ in range(TAKEN_PER_TURN):
             try:
                 connection, address = server.socket.accept()
             except OSError as error:
@@ -273,9 +298,20 @@ class StatusServer:
                     self._accept_in_vain()
                 return
             silent = self._map[connection.fileno()] = _Silent(self, connection, address, now)
-            self._silent.append(silent)
-            if len(self._silent) > CROWD:
-                self._silent.popleft().dismiss()
+            silent.handle_read_event()  # where we are late, its request is there
+            if not silent.over:
+                self._silent.append(silent)
+                self._sources[silent.source] += 1
+                self._thin_crowd(silent.source)
+
+    def _thin_crowd(self, source: str) -> None:
+        """Where the crowd is too large, closes the oldest: of this source, if it has more than its share."""
+        if len(self._silent) > CROWD:
+            of_all = self._sources[source] <= SHARE_OF_CROWD
+            oldest = next(one for one in self._silent if of_all or one.source == source)
+            self._silent.remove(oldest)
+            self._sources[oldest.source] -= 1
+            oldest.dismiss()
 
     def _accept_in_vain(self) -> None:
         """No descriptor is left: the oldest silent connection gives its own, or the next one is closed unheard."""
@@ -303,6 +339,7 @@ class StatusServer:
         channels = list(self._server.active_channels.values())
         self._active = {channel: now if channel.requests else self._active.get(channel, now) for channel in channels}
         self._silent = deque(silent for silent in self._silent if not silent.over)
+        self._sources = Counter(silent.source for silent in self._silent)
         waiting = [(since, id(one), one.handle_close) for one, since in self._active.items() if not one.requests]
         waiting += [(one.since, id(one), one.dismiss) for one in self._silent]
         for place, (since, _, close) in enumerate(sorted(waiting)):
@@ -310,6 +347,11 @@ class StatusServer:
             limit = CLIENT_SECONDS if left <= MAX_CONNECTIONS else CHANCE_SECONDS if left <= CROWD else 0.0
             if now - since > limit:
                 close()
+
+
+def _raise() -> None:
+    """Called while an exception is handled; the supervisor of the loop gets it."""
+    raise  # noqa: PLE0704
 
 
 CURES = {
@@ -328,7 +370,7 @@ def _listen(host: str, port: int) -> socket.socket:
         host = EVERYWHERE_IPV4
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == EVERYWHERE)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == EVERYWHERE)
     except OSError as error:
         # `create_server` adds the address to the system's words.
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
@@ -336,3 +378,5 @@ def _listen(host: str, port: int) -> socket.socket:
             error.errno,
             f"the status server cannot listen on {host} port {port}: {why}; {CURES.get(error.errno or 0, ANY_CURE)}",
         ) from error
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
+    return listener

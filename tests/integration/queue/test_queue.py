@@ -33,6 +33,18 @@ MIB = 1024 * 1024
 LATER = RetryLater(code="UNAVAILABLE", why="away")
 
 
+def test_a_probe_waits_for_no_disk(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    put(queue, Stream.ALERTS, range(3))
+    asked = threading.Thread(target=lambda: queue.held_bytes, daemon=True)
+    with queue._changing:  # as while a write hangs
+        asked.start()
+        asked.join(10)
+        assert not asked.is_alive()
+    assert queue.held_bytes == queue.depth().bytes > 0
+    queue.close()
+
+
 def test_only_the_owner_can_read_what_is_held(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     queue = open_queue(tmp_path)

@@ -283,7 +283,7 @@ def playing() -> Iterator[tuple[Scene, StatusServer]]:
         StatusSettings(port=0),
         sections={name: lambda name=name: section(name) for name in scene.sections()},  # type: ignore[misc]
         livez=lambda: livez([scene.pulse], max_silence_seconds=60),
-        readyz=lambda: readyz([scene.subscription()], scene.depth(), max_bytes=MAX_BYTES, grace_seconds=120),
+        readyz=lambda: readyz([scene.subscription()], scene.depth().bytes, max_bytes=MAX_BYTES, grace_seconds=120),
         startupz=lambda: startupz(started=True),
         metrics=telemetry.prometheus,
         tell=lambda _: None,

@@ -9,11 +9,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import pytest
 
 from otelbridge.setting import section_from
-from otelbridge.status.app import HEADERS, Probe
+from otelbridge.status.app import HEADERS
 from otelbridge.status.probes import Check, ProbeResult
 from otelbridge.status.server import (
     CLIENT_SECONDS,
@@ -22,6 +23,7 @@ from otelbridge.status.server import (
     StatusServer,
 )
 from otelbridge.status.settings import StatusSettings
+from otelbridge.telemetry.events import Tell
 from tests.waiting import eventually
 
 YES = ProbeResult(checks=(Check(name="thread", ok=True, why="turns"),))
@@ -45,15 +47,15 @@ LARGE_DOCUMENT_BYTES = 8 * 1024 * 1024
 """More than the buffers of a socket hold."""
 
 
-def _server(readyz: Probe = lambda: YES, version: str = "1", **settings: object) -> StatusServer:
+def _server(version: str = "1", tell: Tell = lambda _: None, **settings: object) -> StatusServer:
     return StatusServer(
         section_from(StatusSettings, {"port": 0, **settings}),
         sections={"version": lambda: version},
         livez=lambda: YES,
-        readyz=readyz,
+        readyz=lambda: YES,
         startupz=lambda: YES,
         metrics=lambda: b"m 1\n",
-        tell=lambda _: None,
+        tell=tell,
     )
 
 
@@ -274,6 +276,7 @@ def test_a_probe_behind_a_crowd_that_says_nothing_is_answered_in_the_next_turns(
         return whole(server)
 
     monkeypatch.setattr(StatusServer, "_turn", counted)
+    monkeypatch.setattr("otelbridge.status.server.DEFER_SECONDS", 0)
     server = _server()
     server.start()
     try:
@@ -288,6 +291,55 @@ def test_a_probe_behind_a_crowd_that_says_nothing_is_answered_in_the_next_turns(
             eventually(lambda: len(server._silent) <= CROWD < SILENT_CLIENTS, why="the crowd is thinned")
     finally:
         go_on.set()
+        server.close()
+
+
+def test_connections_that_say_nothing_cost_no_descriptor(server: StatusServer) -> None:
+    with ExitStack() as held:
+        for _ in range(SLOW_CLIENTS):
+            held.enter_context(_connect(server))
+        _probe_seconds(server)  # it came behind them, so they were taken before it if they were taken
+        assert not server._silent
+        eventually(lambda: not server._server.active_channels, why="the probe's is closed, and there is no other")
+
+
+def test_a_crowd_from_one_address_closes_no_connection_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otelbridge.status.server.DEFER_SECONDS", 0)
+    server = _server()
+    server.start()
+    try:
+        with ExitStack() as held:
+            slow_probe = held.enter_context(_connect(server))
+            for _ in range(SILENT_CLIENTS):
+                source = ("127.0.0.2", 0)
+                held.enter_context(
+                    socket.create_connection(("127.0.0.1", server.port), timeout=10, source_address=source)
+                )
+            eventually(lambda: server._sources["127.0.0.2"] == CROWD - 1, why="the crowd is thinned")
+            slow_probe.sendall(b"GET /livez HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n")
+            assert slow_probe.recv(64).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        server.close()
+
+
+def test_a_fault_while_a_connection_is_taken_does_not_end_the_listening(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = iter([MemoryError()])
+    whole, told = StatusServer.make_channel, threading.Event()
+
+    def fails_once(server: StatusServer, *given: Any) -> Any:
+        for fault in faults:
+            raise fault
+        return whole(server, *given)
+
+    monkeypatch.setattr(StatusServer, "make_channel", fails_once)
+    server = _server(tell=lambda _: told.set())
+    server.start()
+    try:
+        with _connect(server) as client:
+            client.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
+            assert told.wait(10)
+        _probes_are_quick(server)
+    finally:
         server.close()
 
 
@@ -346,28 +398,6 @@ def test_urgent_data_closes_one_connection_and_no_more(server: StatusServer) -> 
         with suppress(ConnectionResetError):  # what it sent was not read
             assert client.recv(64) == b""
     _probes_are_quick(server)
-
-
-def test_a_probe_that_waits_for_the_disk_keeps_no_other_from_answering() -> None:
-    asked, go_on = threading.Event(), threading.Event()
-
-    def readyz() -> ProbeResult:
-        asked.set()
-        assert go_on.wait(10)
-        return YES
-
-    server = _server(readyz=readyz)
-    server.start()
-    try:
-        with _connect(server) as client:
-            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n")
-            assert asked.wait(10)
-            _probes_are_quick(server)
-            go_on.set()
-            assert client.recv(64).startswith(b"HTTP/1.1 200 OK")
-    finally:
-        go_on.set()
-        server.close()
 
 
 def test_one_connection_has_one_answer(server: StatusServer) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from otelbridge.status.app import Events, StatusApp
+from otelbridge.status.app import Events, Shared, StatusApp
 from otelbridge.status.probes import Check, ProbeResult
 
 YES = ProbeResult(checks=(Check(name="thread encoder", ok=True, why="turned 0.1 s ago"),))
@@ -38,6 +39,25 @@ class Answer:
     @property
     def code(self) -> int:
         return int(self.status.split()[0])
+
+
+def test_however_many_ask_an_answer_is_made_for_a_fifth_of_the_time_at_most() -> None:
+    costs: list[float] = []
+
+    def costly() -> int:
+        began = time.thread_time()
+        while time.thread_time() - began < 0.005:
+            pass
+        costs.append(time.thread_time() - began)
+        return len(costs)
+
+    shared, began = Shared(costly), time.monotonic()
+    answers = set()
+    while time.monotonic() - began < 0.3:
+        answers.add(shared())
+    assert answers == set(range(1, len(costs) + 1))
+    assert sum(costs[:-1]) <= (time.monotonic() - began) / 5 + 0.001
+    assert len(costs) > 2
 
 
 def _app(

@@ -7,7 +7,6 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
-from otelbridge.queue.model import Depth
 from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
 from otelbridge.telemetry.supervisor import Pulse
 
@@ -64,25 +63,8 @@ WATCHING = SubscriptionStatus(
 )
 
 
-def _depth(size: int) -> Depth:
-    return Depth(
-        batches=0,
-        records=0,
-        bytes=size,
-        memory_records=0,
-        oldest_received_unix_nano=None,
-        streams={},
-        dead_letters=0,
-        dead_letter_bytes=0,
-        retained_bytes=0,
-        degraded=False,
-    )
-
-
 def _ready(*subscriptions: SubscriptionStatus, held_bytes: int = 0) -> ProbeResult:
-    return readyz(
-        subscriptions, _depth(held_bytes), max_bytes=MAX_BYTES, grace_seconds=GRACE_SECONDS, clock=lambda: NOW
-    )
+    return readyz(subscriptions, held_bytes, max_bytes=MAX_BYTES, grace_seconds=GRACE_SECONDS, clock=lambda: NOW)
 
 
 def _blind(state: SubscriptionState, seconds: float, **more: Any) -> SubscriptionStatus:

@@ -126,10 +126,10 @@ def test_whatever_state_the_streams_are_in_all_views_agree(
     if len(blind) == 1:
         assert f"No {blind[0]} have been received" in answer["sentence"]
 
-    probe = readyz([status], EMPTY, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
+    probe = readyz([status], 0, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
     ending = state in {SubscriptionState.DRAINING, SubscriptionState.CLOSED}
     assert probe.ok is not (operator or ending)
-    late = readyz([status], EMPTY, max_bytes=1, grace_seconds=BLIND_SECONDS - 1, clock=lambda: now)
+    late = readyz([status], 0, max_bytes=1, grace_seconds=BLIND_SECONDS - 1, clock=lambda: now)
     assert late.ok is not bool(blind or ending)
 
 
@@ -139,7 +139,7 @@ def test_alerts_that_the_relay_denies_are_blind_in_every_view_while_the_rest_goe
 
     assert metrics(status)["otelbridge.source.blind.time"][0][0] >= BLIND_SECONDS
     assert seeing([status])["sentence"].startswith(f"Not all. No alerts have been received from {UPSTREAM} since ")
-    probe = readyz([status], EMPTY, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
+    probe = readyz([status], 0, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
     assert [check.why for check in probe.checks if not check.ok] == [
         "the server does not give us alerts: PERMISSION_DENIED: not for you"
     ]
@@ -154,7 +154,7 @@ def test_a_connection_on_which_no_node_has_been_heard_is_said_in_every_view() ->
     assert shown(status)["unheard_since_unix_seconds"] is not None
     answer = seeing([status])
     assert (answer["mood"], answer["word"]) == ("warn", "no node heard")
-    probe = readyz([status], EMPTY, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
+    probe = readyz([status], 0, max_bytes=1, grace_seconds=GRACE_SECONDS, clock=lambda: now)
     assert probe.ok
     assert probe.checks[0].why == "watching; connected for 12 s, but no node has sent anything"
 
