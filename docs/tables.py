@@ -11,7 +11,7 @@ from typing import Any
 from docs.declared import ATTRIBUTES, SPANS
 from k8s.dashboards.queries import prometheus_name
 from otelbridge.feed.model import SUBSCRIPTION_MOVES
-from otelbridge.feed.status_codes import GATEWAY_WORDS, SLOW_CLASSES, VERDICTS, ErrorClass
+from otelbridge.feed.status_codes import GATEWAY_WORDS, NO_ROOM, NO_ROOM_WORDS, SLOW_CLASSES, VERDICTS, ErrorClass
 from otelbridge.gate.redact import SECRET_PATTERNS
 from otelbridge.mapping.fields import FIELDS, MESSAGE_FIELDS, Field
 from otelbridge.mapping.severity import LEVELS, SEVERITY
@@ -55,6 +55,9 @@ def status_codes() -> str:
         backoff = "slow backoff" if verdict.error_class in SLOW_CLASSES else "fast backoff"
         quick = ", within 1 s when events flowed before" if verdict.quick else ""
         rows.append((code.name, verdict.error_class, backoff + quick))
+    rows.append(
+        (f"RESOURCE_EXHAUSTED with {_code(NO_ROOM_WORDS)}", ErrorClass.CONFIGURATION, f"slow backoff: {NO_ROOM}")
+    )
     gateway = f"UNAVAILABLE with {_code(GATEWAY_WORDS)}"
     rows.append((gateway, ErrorClass.TRANSIENT, "fast backoff: a proxy is there, KubeArmor is not"))
     rows += [

@@ -53,6 +53,8 @@ def channel_options(
         "grpc.http2.max_pings_without_data": 0,
         # Two channels to one address must not share a connection: a fresh channel means a fresh connection.
         "grpc.use_local_subchannel_pool": 1,
+        # What the server allows no stream for fails at once. Without this it waits for one, and looks like a silence.
+        "grpc.http.max_concurrent_streams_reject_on_client": 1,
         # Retries are the subscription's, where they are seen.
         "grpc.enable_retries": 0,
         "grpc.max_receive_message_length": settings.max_message_bytes,

@@ -25,7 +25,7 @@ from otelbridge.feed.channel import WatchCall, is_idle, release, start_health_ch
 from otelbridge.feed.model import StreamEnd
 from otelbridge.feed.overload import LOOK_BYTES, Overload, OverloadDetector, arrived_at
 from otelbridge.feed.read_pause import WAITED_NANOS, WAKE_NANOS, ConnectionPause, ReadPause, inodes_connected_to
-from otelbridge.feed.status_codes import gap_cause
+from otelbridge.feed.status_codes import NO_ROOM, gap_cause, has_no_room
 from otelbridge.feed.stream import StreamWatch
 from otelbridge.net.address import Address
 from otelbridge.telemetry.events import Tell
@@ -46,8 +46,9 @@ class Method(StrEnum):
     """LogService.HealthCheck sends a number back. Deprecated upstream, so it may go."""
     HEALTH = "grpc.health.v1"
     KEEPALIVE = "keepalive"
-    """Neither is there: HTTP/2 pings have to do. The nonce is still asked for: the refusal alone proves a live peer,
-    its headers clear the ping strikes of a grpc-go server, and a server that learns it is noticed."""
+    """Neither is there, or has room: HTTP/2 pings have to do. The nonce is still asked for: the refusal alone
+    proves a live peer, its headers clear the ping strikes of a grpc-go server, and a server that learns it is noticed.
+    """
 
 
 REFUSED_THEN = {Method.NONCE: Method.HEALTH, Method.HEALTH: Method.KEEPALIVE, Method.KEEPALIVE: Method.KEEPALIVE}
@@ -71,17 +72,17 @@ class HealthStatus(StrEnum):
     DEAD = "dead"
 
 
-def judge(misses: int, *, silent: bool) -> HealthStatus:
+def judge(misses: int, *, silent: bool, heard: bool) -> HealthStatus:
     """One failed health check makes a connection suspect, two make it dead; after a silence one is enough.
 
     Args:
         misses: health checks in a row that failed.
-        silent: nothing came since the question went out, no answer and no event: a starved relay is not a dead one, and
-            one that fails a question may be well at the next.
+        silent: there was no answer at all: one that fails a question may be well at the next.
+        heard: events came meanwhile. They are what the connection is for, so it lives, whatever is not answered.
     """
     if not misses:
         return HealthStatus.ALIVE
-    if misses >= DEADLY_MISSES or silent:
+    if not heard and (misses >= DEADLY_MISSES or silent):
         return HealthStatus.DEAD
     return HealthStatus.SUSPECT
 
@@ -102,6 +103,8 @@ class Answer:
     """What was wrong, where it was not alive."""
     silent: bool = False
     """Nothing was heard of the peer, not even that it fails."""
+    no_room: bool = False
+    """It was not even asked: the server allows no more calls at a time."""
     probe: bool = False
     """It was asked ahead of time: how late it came tells a stall, but it does not decide whether the peer lives."""
 
@@ -119,7 +122,7 @@ class Heartbeat:
         """Seconds until the next question."""
         return self._interval_seconds * self._random.uniform(1 - JITTER, 1 + JITTER)
 
-    def ask(self, channel: grpc.Channel, answered: Callable[[Answer], None], *, probe: bool = False) -> None:
+    def ask(self, channel: grpc.Channel, answered: Callable[[Answer], None], *, probe: bool = False) -> grpc.Future:
         """Sends one health check; `answered` is called once, from a thread of gRPC's, also when the channel closes."""
         method, started = self.method, time.monotonic()
         nonce = self._random.randint(1, NONCE_LIMIT)
@@ -138,6 +141,7 @@ class Heartbeat:
                 answered(self._answer(method, started, code=grpc.StatusCode.UNKNOWN, why=why, probe=probe))
 
         future.add_done_callback(read)
+        return future
 
     def _read(self, done: grpc.Future, method: Method, nonce: int, asked: float, *, probe: bool) -> Answer:
         code, why = done.code(), ""
@@ -150,6 +154,8 @@ class Heartbeat:
                 why = "it answered with another number than it was sent: is it KubeArmor?"
         elif code in REFUSALS:
             self.method = REFUSED_THEN[method]
+        elif has_no_room(code, done.details() or ""):
+            self.method, why = Method.KEEPALIVE, NO_ROOM
         else:
             why = done.details() or "no details"
         return self._answer(self.method, asked, code=code, why=why, probe=probe)
@@ -164,6 +170,7 @@ class Heartbeat:
             unix_nano=time.time_ns(),
             code=code,
             why=why,
+            no_room=why is NO_ROOM,
             silent=code is grpc.StatusCode.DEADLINE_EXCEEDED or gap_cause(code, why) is GapCause.HEARTBEAT_LOSS,
             probe=probe,
         )
@@ -386,6 +393,7 @@ class Connection:
         self._tell = tell
         self._mailbox: queue.SimpleQueue[tuple[StreamReader, StreamEnd] | Answer | None] = queue.SimpleQueue()
         self._readers: dict[Stream, StreamReader] = {}
+        self._probe: grpc.Future | None = None
         self._past_events: dict[Stream, int] = {}
         self._past_bytes = 0
         self._overload = OverloadDetector(buffer.budget.window_bytes, tls=tls)
@@ -425,7 +433,14 @@ class Connection:
     def ask(self, *, probe: bool = False) -> None:
         """Sends a health check; its answer comes as a message."""
         self.look_for_goaway()
-        self.heartbeat.ask(self._channel, self._mailbox.put, probe=probe)
+        call = self.heartbeat.ask(self._channel, self._mailbox.put, probe=probe)
+        if probe:
+            self._probe = call
+
+    def take_probe_back(self) -> None:
+        """The call of the last probe is ended, for another one; its answer comes all the same."""
+        if self._probe is not None:
+            self._probe.cancel()
 
     def nudge(self) -> None:
         """Makes `next_message` return. From any thread."""

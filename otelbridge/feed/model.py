@@ -175,6 +175,8 @@ class SubscriptionStatus:
     """The latest changes of state, oldest first; the last one is the present state."""
     unheard_since_unix_nano: int | None = None
     """Since when this connection is watched without any event: no node behind it has been heard yet. Else None."""
+    unchecked: str = ""
+    """Why health checks say nothing of this connection, so that a frozen server behind a proxy may go unnoticed."""
     nodes_seen: int = 0
     """Nodes that were heard behind this upstream, and are not forgotten."""
     silent_nodes: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from otelbridge.event import NANOSECONDS, GapCause, Stream
-from otelbridge.feed.connection import Answer, Connection, HealthStatus, judge
+from otelbridge.feed.connection import DEADLY_MISSES, Answer, Connection, HealthStatus, judge
 from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, NODES_RETURN_SECONDS
 from otelbridge.feed.model import ConnectionLostError, Record, StreamEnd, StreamState, failed_step
 from otelbridge.feed.overload import SLOTS
@@ -27,6 +27,7 @@ from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import ErrorClass, gentlest
 from otelbridge.feed.stream import StreamWatch, is_healthy
 from otelbridge.telemetry.events import (
+    HealthChecksUseless,
     HeartbeatAnswered,
     HeartbeatMissed,
     StreamLost,
@@ -185,6 +186,10 @@ class Monitor:
         """Events received when the outstanding health check went out; None while there is none."""
         self._ask_at = 0.0
         self._settle_at: float | None = None
+        self._events_weighed = 0
+        """Events received when the last health check came to its end."""
+        self.unchecked = ""
+        """Why health checks say nothing of this connection; empty where they do."""
         self._ends: list[StreamEnd] = []
         self._tick_at = 0.0
         self._first_answer_unix_nano: int | None = None
@@ -227,11 +232,13 @@ class Monitor:
                     raise self._all_lost()
             elif isinstance(message, Answer):
                 self._asked_events = None
-                if not message.alive and not self._total_events():
-                    raise failed_step(step, message.code, message.why)
-                if message.alive:
+                if message.no_room and self.connection.open_streams:
+                    self._do_without(message)
+                elif message.alive:
                     self._note_answer(message)
                     self._hear(message)
+                elif not self._total_events():
+                    raise failed_step(step, message.code, message.why)
                 return
 
     def open_streams(self) -> None:
@@ -285,7 +292,8 @@ class Monitor:
             timers.append(self._settle_at)
         if self._asked_events is None:
             timers.append(self._ask_at)
-        timers += [watch.retry_at for watch in self.connection.watches.values() if _waits(watch.machine.state)]
+        if not self._is_asking:
+            timers += [watch.retry_at for watch in self._to_reopen()]
         return min(timers)
 
     def hand_over(self, new: Monitor) -> None:
@@ -315,10 +323,20 @@ class Monitor:
             if answer.alive:
                 self._note_answer(answer)
             return
-        silent = answer.silent and self._total_events() <= (self._asked_events or 0)
-        self._asked_events = None
+        events = self._total_events()
+        heard = events > (self._asked_events or 0 if answer.silent else self._events_weighed)
+        self._asked_events, self._events_weighed = None, events
+        if answer.no_room:
+            self._ask_at = now + self.connection.heartbeat.pause_seconds()
+            if self._probing:  # which has the only room
+                self.connection.take_probe_back()
+                self._ask_at = now + SETTLE_SECONDS
+                return
+            self._do_without(answer)
+            trust()
+            return
         if answer.alive:
-            self._misses = 0
+            self._misses, self.unchecked = 0, ""
             self._note_answer(answer)
             self._ask_at = now + self.connection.heartbeat.pause_seconds()
             trust()
@@ -327,11 +345,25 @@ class Monitor:
         self._misses += 1
         self._tell(HeartbeatMissed(upstream=self._upstream, misses=self._misses, why=answer.why))
         suspect(answer.why)
-        if judge(self._misses, silent=silent) is HealthStatus.DEAD:
+        if judge(self._misses, silent=answer.silent, heard=heard) is HealthStatus.DEAD:
             raise self._given_up(answer)
         # The next answer decides, so it is asked for at once; what fails needs a moment to get well.
-        pause = 0.0 if answer.silent else FAILED_PAUSE_SECONDS
-        self._ask_at = now + min(pause, self._settings.heartbeat.interval_seconds)
+        pause, interval = 0.0 if answer.silent else FAILED_PAUSE_SECONDS, self._settings.heartbeat.interval_seconds
+        if self._misses >= DEADLY_MISSES:
+            self._say_unchecked(f"{self._misses} health checks have failed while events came ({answer.why})")
+            pause = interval if answer.silent else pause
+        self._ask_at = now + min(pause, interval)
+
+    def _do_without(self, answer: Answer) -> None:
+        """Nothing can be asked: keepalive pings and events have to do. The answer is none, and no sign of life."""
+        self._misses = 0
+        self._say_unchecked(answer.why)
+        self._hear(answer)
+
+    def _say_unchecked(self, why: str) -> None:
+        if not self.unchecked:
+            self._tell(HealthChecksUseless(upstream=self._upstream, why=why))
+        self.unchecked = why
 
     # --- stalls ---
 
@@ -344,7 +376,7 @@ class Monitor:
         now = time.time_ns()
         self._detector.look(self.connection.last_event_unix_nano)
         asked = self._asked_unix_nano, self._probed_unix_nano
-        if not self._probing and self._asked_events is None and self._detector.wants_probe(now, *asked):
+        if not self._is_asking and not self.unchecked and self._detector.wants_probe(now, *asked):
             self._probing, self._probed_unix_nano = True, now
             self._events_when_probed = self.connection.events
             self.connection.ask(probe=True)
@@ -383,9 +415,10 @@ class Monitor:
     def _hear(self, answer: Answer) -> None:
         if self._first_answer_unix_nano is None:
             self._first_answer_unix_nano = answer.unix_nano
-        self._tell(HeartbeatAnswered(upstream=self._upstream, seconds=answer.seconds, method=answer.method))
+        if answer.alive:
+            self._tell(HeartbeatAnswered(upstream=self._upstream, seconds=answer.seconds, method=answer.method))
         for stream, watch in self.connection.watches.items():
-            if watch.answered(asked=answer.asked, unix_nano=answer.unix_nano):
+            if self.connection.reads(stream) and watch.answered(asked=answer.asked, unix_nano=answer.unix_nano):
                 self._tell(StreamOpened(upstream=self._upstream, stream=stream, connection_id=self.connection.id))
 
     def _given_up(self, answer: Answer) -> ConnectionLostError:
@@ -440,11 +473,24 @@ class Monitor:
             )
         )
 
+    @property
+    def _is_asking(self) -> bool:
+        return self._asked_events is not None or self._probing
+
+    def _to_reopen(self) -> list[StreamWatch]:
+        """Those without room come last: they would take it from the others."""
+        waiting = [watch for watch in self.connection.watches.values() if _waits(watch.machine.state)]
+        return [watch for watch in waiting if not watch.has_no_room] or waiting
+
     def _reopen(self, now: float) -> None:
-        for stream, watch in self.connection.watches.items():
-            if _waits(watch.machine.state) and now >= watch.retry_at:
-                self.connection.open_stream(stream)
-                self._ask_at = now  # an answer to a question asked from now on makes it watched
+        due = [watch for watch in self._to_reopen() if now >= watch.retry_at]
+        if due and self._probing:
+            self.connection.take_probe_back()
+        if self._is_asking:  # where there is little room, the question has it
+            return
+        for watch in due:
+            self.connection.open_stream(watch.stream)
+            self._ask_at = now  # an answer to a question asked from now on makes it watched
 
     def _look_at(self, watch: StreamWatch) -> None:
         if not self._heard_unix_nano and self._total_events():

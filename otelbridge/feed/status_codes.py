@@ -72,6 +72,13 @@ SILENCE_WORDS = ("ping timeout", "keepalive", "Connection timed out", "settings 
 GATEWAY_WORDS = tuple(f"HTTP status {status}" for status in GATEWAY_STATUSES)
 """In the details of an UNAVAILABLE that is said in HTTP/1: a proxy in between is there, and its server is not."""
 
+NO_ROOM_WORDS = ("no quota to send RPC", "Too many streams")
+"""In the details of a RESOURCE_EXHAUSTED that gRPC itself says: the server allows no more calls than are open."""
+NO_ROOM = (
+    "the server's SETTINGS_MAX_CONCURRENT_STREAMS allows no more calls on a connection: raise it, at the server or the "
+    "proxy in between, to one more than there are feed.streams, or take one of those out"
+)
+
 TOO_MANY_PINGS = "too_many_pings"
 TOO_LARGE = "larger than max"
 
@@ -85,11 +92,18 @@ def classify(code: StatusCode, details: str) -> Classification:
     by_gateway = any(words in details for words in GATEWAY_WORDS)
     if code is StatusCode.UNAVAILABLE and not by_gateway and configuration_fault(details):
         return _CONFIGURATION
-    return VERDICTS[code]
+    return _CONFIGURATION if has_no_room(code, details) else VERDICTS[code]
+
+
+def has_no_room(code: StatusCode, details: str) -> bool:
+    """Whether a call was not made because the server allows no more at a time."""
+    return code is StatusCode.RESOURCE_EXHAUSTED and any(words in details for words in NO_ROOM_WORDS)
 
 
 def configuration_fault(details: str) -> str:
-    """What is wrong and the cure, for a TLS or protocol fault that gRPC calls UNAVAILABLE; nothing when it is none."""
+    """What is wrong and the cure, for what an operator has to change; nothing when it is none of that."""
+    if any(words in details for words in NO_ROOM_WORDS):
+        return NO_ROOM
     fault = fault_in(details)
     return ": ".join(in_words(fault, "feed.tls")) if fault else ""
 

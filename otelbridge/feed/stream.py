@@ -16,10 +16,12 @@ from otelbridge.feed.settings import FeedSettings, RetrySettings
 from otelbridge.feed.status_codes import (
     BAD_FILTER_ENDS,
     BAD_FILTER_SECONDS,
+    NO_ROOM,
     Classification,
     ErrorClass,
     classify,
     gap_cause,
+    has_no_room,
 )
 from otelbridge.net.backoff import Backoff
 
@@ -54,6 +56,8 @@ class StreamWatch:
         self.error_class = ""
         self.retry_at = 0.0
         """On the monotonic clock, in the states WAITING and HOLDING."""
+        self.has_no_room = False
+        """It is not watched because the server allows no more calls at a time."""
         self._retry = settings.retry
         self._opened = 0.0
         self._opened_events = 0
@@ -185,6 +189,9 @@ class StreamWatch:
             self.oversized += 1
             self.gaps.count_lost(1)
         verdict, details = classify(end.code, end.details), end.details
+        self.has_no_room = has_no_room(end.code, details)
+        if self.has_no_room:
+            details = NO_ROOM
         quick_end = end.code is grpc.StatusCode.OK and not end.events and end.lived_seconds < BAD_FILTER_SECONDS
         self._quick_ends = self._quick_ends + 1 if quick_end else 0
         if self._quick_ends >= BAD_FILTER_ENDS:

@@ -399,6 +399,7 @@ class Subscription:
             keepalive_seconds=attempts.keepalive_seconds,
             certificate_expires_unix_seconds=attempts.certificate_expires_unix_seconds,
             unheard_since_unix_nano=monitor.unheard_since_unix_nano if monitor else None,
+            unchecked=monitor.unchecked if monitor else "",
             nodes_seen=nodes_seen,
             silent_nodes=silent_nodes,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypedDict
@@ -119,6 +119,16 @@ def seeing(subscriptions: Sequence[SubscriptionStatus]) -> AnswerDocument:
         part = "No" if len(streams) == len(worst.streams) and len(blind) == len(subscriptions) else "Not all"
         sentence = f"{part}. {what} been received from {worst.upstream} since {moment(since)}: {why}.{cure}{more}"
         return answer("bad", sentence, word="blind", since=since, runbook="otelbridgeblind")
+    if doubt := _doubt(subscriptions, answer):
+        return doubt
+    last = max(status.last_event_unix_nano for status in subscriptions)
+    where = subscriptions[0].upstream if len(subscriptions) == 1 else f"{len(subscriptions)} upstreams"
+    tail = f"; the last event came at {moment(last)}" if last else ""
+    return answer("good", f"Yes. All streams of {where} are open{tail}.", since=last or None)
+
+
+def _doubt(subscriptions: Sequence[SubscriptionStatus], answer: Callable[..., AnswerDocument]) -> AnswerDocument | None:
+    """What may be missed although all streams are open."""
     unheard = [status for status in subscriptions if status.unheard_since_unix_nano]
     if unheard:
         status = unheard[0]
@@ -136,10 +146,13 @@ def seeing(subscriptions: Sequence[SubscriptionStatus]) -> AnswerDocument:
             word="nodes silent",
             runbook="otelbridgenodesilent",
         )
-    last = max(status.last_event_unix_nano for status in subscriptions)
-    where = subscriptions[0].upstream if len(subscriptions) == 1 else f"{len(subscriptions)} upstreams"
-    tail = f"; the last event came at {moment(last)}" if last else ""
-    return answer("good", f"Yes. All streams of {where} are open{tail}.", since=last or None)
+    unchecked = [status for status in subscriptions if status.unchecked]
+    if unchecked:
+        sentence = (
+            f"As far as events tell. Health checks say nothing of {unchecked[0].upstream}: {unchecked[0].unchecked}."
+        )
+        return answer("warn", sentence, word="health unknown", runbook="otelbridgeblind")
+    return None
 
 
 def arriving(endpoint: str, breaker: BreakerState, depth: Depth, full_in_seconds: float | None) -> AnswerDocument:

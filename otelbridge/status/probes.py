@@ -119,4 +119,6 @@ def _unheard(status: SubscriptionStatus, now_unix_nano: int) -> str:
     if status.unheard_since_unix_nano is not None:
         seconds = max(0.0, (now_unix_nano - status.unheard_since_unix_nano) / NANOSECONDS)
         return f"; connected for {seconds:.0f} s, but no node has sent anything"
-    return f"; silent against their habit: {', '.join(status.silent_nodes)}" if status.silent_nodes else ""
+    if status.silent_nodes:
+        return f"; silent against their habit: {', '.join(status.silent_nodes)}"
+    return f"; health checks say nothing: {status.unchecked}" if status.unchecked else ""

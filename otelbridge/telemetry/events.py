@@ -180,6 +180,14 @@ class HeartbeatMissed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealthChecksUseless:
+    """Health checks say nothing of a connection that is kept: there is no room for them, or they fail beside events."""
+
+    upstream: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeepaliveStretched:
     """The upstream found our pings too many: it is pinged this rarely from now on."""
 

@@ -102,6 +102,11 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
     e.UpstreamRecovered: (Message(_INFO, "The upstream is back.", ("upstream",), per_window=_CHANGE),),
     e.HeartbeatAnswered: (Message(_DEBUG, "A health check was answered.", ("upstream",)),),
     e.HeartbeatMissed: (Message(_WARNING, "A health check was not answered.", ("upstream",)),),
+    e.HealthChecksUseless: (
+        Message(
+            _WARNING, "Health checks say nothing of the connection: keepalive and events have to do.", ("upstream",)
+        ),
+    ),
     e.KeepaliveStretched: (
         Message(_WARNING, "The upstream answered too_many_pings: keepalive pings are sent less often.", ("upstream",)),
     ),

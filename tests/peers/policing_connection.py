@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import select
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import h2.config
@@ -16,16 +17,45 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
+import h2.settings
 import hyperframe.frame
 
 from tests.peers.ping_policy import DEFAULT_MIN_INTERVAL_SECONDS, PingPolicy
 
 OK, UNIMPLEMENTED = b"0", b"12"
+MAX_CONCURRENT_STREAMS = h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS
 HEADERS = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 READ_BYTES = 65_536
 UNCOMPRESSED = 0
 """First byte of a gRPC message."""
 POLL_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class Watch:
+    """A Watch call that is open."""
+
+    stream: int
+    method: str
+    headers_sent: bool = False
+
+
+Deed = Callable[[h2.connection.H2Connection, Mapping[str, Watch]], object]
+"""What a connection does beside answering calls; it is given the open watches by their methods' names."""
+
+
+def ending(method: str, status: bytes = OK) -> Deed:
+    """One watch is ended with a status."""
+
+    def end(http: h2.connection.H2Connection, watches: Mapping[str, Watch]) -> None:
+        watch = watches[method]
+        http.send_headers(
+            watch.stream, [*([] if watch.headers_sent else HEADERS), (b"grpc-status", status)], end_stream=True
+        )
+
+    return end
+
+
 WEB_PAGE = b"<html><head><title>Bad Gateway</title></head></html>"
 
 
@@ -43,6 +73,8 @@ class Policing:
     data_every_seconds: float | None = None
     """An event on every open stream; headers go out with the first."""
     event: bytes = b""
+    max_concurrent_streams: int | None = None
+    """Calls at a time on one connection. None: not said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +97,14 @@ class PolicingConnection:
         self._policing = policing
         self._tell = tell
         self._http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
+        if policing.max_concurrent_streams is not None:  # set later it would be said only in a second frame
+            said = {h2.settings.SettingCodes(code): value for code, value in self._http.local_settings.items()}
+            said[MAX_CONCURRENT_STREAMS] = policing.max_concurrent_streams
+            self._http.local_settings = h2.settings.Settings(client=False, initial_values=said)
         self._policy = PingPolicy(policing.min_ping_interval_seconds or 0)
-        self._streams: dict[int, bool] = {}
-        """The open watches, and whether their headers have been sent."""
+        self._streams: dict[int, Watch] = {}
+        """The open ones."""
+        self._to_do: queue.SimpleQueue[Deed] = queue.SimpleQueue()
         self._health_checks: set[int] = set()
         self._turn = threading.Lock()
         """Held while frames are taken and given, so that a freeze is in force when `freeze` returns."""
@@ -96,6 +133,10 @@ class PolicingConnection:
     def answer_with_a_web_page(self, http_status: bytes) -> None:
         """Calls are answered by a proxy that cannot reach its server; open ones stay. Empty: no longer."""
         self._http_status = http_status
+
+    def do(self, deed: Deed) -> None:
+        """Does something by its own thread."""
+        self._to_do.put(deed)
 
     def close(self) -> None:
         """Ends the connection without a word."""
@@ -165,13 +206,18 @@ class PolicingConnection:
             self._write(stream, [(b":status", self._http_status), (b"content-type", b"text/html")])
             self._http.send_data(stream, WEB_PAGE, end_stream=True)
         elif method.startswith("Watch"):
-            self._streams[stream] = False
+            self._streams[stream] = Watch(stream, method)
         elif method == "HealthCheck" and self._policing.health_implemented:
             self._health_checks.add(stream)
         else:
             self._write(stream, [*HEADERS, (b"grpc-status", UNIMPLEMENTED)], end=True)
 
     def _keep_time(self, now: float) -> None:
+        while not self._to_do.empty():
+            self._to_do.get()(self._http, {watch.method: watch for watch in self._streams.values()})
+            self._streams = {
+                stream: watch for stream, watch in self._streams.items() if not self._http.streams[stream].closed
+            }
         after = self._policing.ping_after_seconds
         if self._ping_sent_at is not None:
             if now - self._ping_sent_at >= self._policing.ping_timeout_seconds:
@@ -194,10 +240,10 @@ class PolicingConnection:
 
     def _send_events(self) -> None:
         body = struct.pack(">BI", UNCOMPRESSED, len(self._policing.event)) + self._policing.event
-        for stream, headers_sent in self._streams.items():
-            if not headers_sent:
+        for stream, watch in self._streams.items():
+            if not watch.headers_sent:
                 self._write(stream, HEADERS)
-                self._streams[stream] = True
+                watch.headers_sent = True
             if self._http.local_flow_control_window(stream) >= len(body):
                 self._http.send_data(stream, body)
                 self._policy.wrote()

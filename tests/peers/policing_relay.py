@@ -11,7 +11,7 @@ from typing import Self
 
 from h2.errors import ErrorCodes
 
-from tests.peers.policing_connection import Policing, PolicingConnection, Seen
+from tests.peers.policing_connection import Deed, Policing, PolicingConnection, Seen
 
 JOIN_SECONDS = 10.0
 
@@ -83,6 +83,11 @@ class PolicingRelay:
         self._http_status = http_status
         for connection in self._open():
             connection.answer_with_a_web_page(http_status)
+
+    def do(self, deed: Deed) -> None:
+        """Every open connection does it."""
+        for connection in self._open():
+            connection.do(deed)
 
     def drop(self) -> None:
         """Every connection is closed without a word."""

@@ -11,7 +11,16 @@ from typing import NamedTuple
 import grpc
 
 from otelbridge import __version__
-from otelbridge.cli.doctor.report import STEP_SECONDS, Examination, Finding, Mark, Step, StepError, examine_route
+from otelbridge.cli.doctor.report import (
+    STEP_SECONDS,
+    Examination,
+    Finding,
+    Mark,
+    Step,
+    StepError,
+    examine_route,
+    sentence,
+)
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.feed.channel import (
     WatchCall,
@@ -23,6 +32,7 @@ from otelbridge.feed.channel import (
     start_watch,
 )
 from otelbridge.feed.settings import FeedSettings
+from otelbridge.feed.status_codes import NO_ROOM, has_no_room
 from otelbridge.mapping.decode import decode
 from otelbridge.net.address import parse_address
 from otelbridge.net.tls_files import read_usable
@@ -82,9 +92,10 @@ def _health(channel: grpc.Channel) -> tuple[str, Mark]:
         reply = start_nonce_check(channel, NONCE, STEP_SECONDS).result()
     except grpc.RpcError as error:
         if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            no_room = has_no_room(error.code(), error.details() or "")
             raise StepError(
                 f"HealthCheck failed: {error.code().name}: {error.details()}.",
-                f"{ITS_LOG} A relay that is starved of memory answers like this.",
+                sentence(NO_ROOM) if no_room else f"{ITS_LOG} A relay that is starved of memory answers like this.",
             ) from None
     else:
         if reply.Retval != NONCE:
@@ -119,6 +130,9 @@ def _subscriptions(
             if ends:
                 raise StepError(*_refusal(ends, wanted))
             step.finding = f"Subscribed to {', '.join(wanted)}."
+            if not _room_for_health_checks(channel):
+                step.finding += " But health checks get no stream beside them: a server that hangs is noticed late."
+                step.mark, step.cure = Mark.WARNING, sentence(NO_ROOM)
         if examination.broken_off():
             return
         with examination.step(Step.FIRST_EVENT) as step:
@@ -149,6 +163,15 @@ def _listen(stream: Stream, call: WatchCall, heard: queue.SimpleQueue[_Heard]) -
     release(call)
 
 
+def _room_for_health_checks(channel: grpc.Channel) -> bool:
+    """Whether one can be sent while the subscriptions are open; how it is answered is said elsewhere."""
+    try:
+        start_nonce_check(channel, NONCE, STEP_SECONDS).result()
+    except grpc.RpcError as error:
+        return not has_no_room(error.code(), error.details() or "")
+    return True
+
+
 def _until(heard: queue.SimpleQueue[_Heard], deadline: float, *, enough: int) -> tuple[list[_Heard], list[_Heard]]:
     """Events and ends that come until the deadline, or until there are enough."""
     events: list[_Heard] = []
@@ -164,6 +187,8 @@ def _until(heard: queue.SimpleQueue[_Heard], deadline: float, *, enough: int) ->
 
 def _refusal(ends: list[_Heard], wanted: Sequence[Stream]) -> tuple[str, str]:
     names = ", ".join(sorted({end.stream for end in ends}))
+    if all(has_no_room(grpc.StatusCode[end.code], end.details) for end in ends):
+        return f"There is no room for {names}.", sentence(NO_ROOM)
     codes = {end.code for end in ends}
     rest = ", ".join(stream for stream in wanted if stream not in {end.stream for end in ends})
     without = f"leave it out: feed.streams={rest}" if rest else "use one that has at least one of the streams"

@@ -13,7 +13,7 @@ from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
 from otelbridge.simulator.manners import Ending, HealthAnswer, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from otelbridge.simulator.upstream import Relay
-from otelbridge.telemetry.events import ConnectionEnded, Event, HeartbeatAnswered, HeartbeatMissed
+from otelbridge.telemetry.events import ConnectionEnded, Event, HealthChecksUseless, HeartbeatAnswered, HeartbeatMissed
 from tests.integration.feed.running import running, settings_for
 from tests.waiting import eventually
 
@@ -71,16 +71,37 @@ def test_a_relay_that_sends_events_but_answers_no_health_check_is_suspected_befo
         assert run.of(ConnectionEnded) == []
 
 
-def test_two_misses_in_a_row_are_the_end_even_while_events_come(relay: Relay) -> None:
+@pytest.mark.parametrize("health", [HealthAnswer.HANG, Ending(code=grpc.StatusCode.UNAVAILABLE)], ids=["hang", "fail"])
+def test_whatever_becomes_of_health_checks_ends_nothing_while_events_come_and_is_said(
+    relay: Relay, health: HealthAnswer | Ending
+) -> None:
+    with running(settings_for(relay.endpoint, heartbeat=QUICK)) as run:
+        run.until_watching()
+        relay.manners = Manners(health=health)
+        deadline = time.monotonic() + 10
+        while len(run.of(HeartbeatMissed)) < 5 and time.monotonic() < deadline:
+            relay.publish(Stream.LOGS, b"alive")
+            run.buffer.take(100, 0.02)
+        assert run.of(ConnectionEnded) == []
+        assert [told.misses for told in run.of(HeartbeatMissed)] == [1, 2, 3, 4, 5]
+        assert "health checks have failed while events came" in run.status.unchecked
+        assert len(run.of(HealthChecksUseless)) == 1
+        run.until_lost()  # as no events come any more
+        assert "closed by us" in run.of(ConnectionEnded)[0].detail
+
+
+def test_what_is_not_answered_is_forgotten_once_it_is(relay: Relay) -> None:
     with running(settings_for(relay.endpoint, heartbeat=QUICK)) as run:
         run.until_watching()
         relay.manners = Manners(health=HealthAnswer.HANG)
         deadline = time.monotonic() + 10
-        while not run.of(ConnectionEnded) and time.monotonic() < deadline:
+        while not run.status.unchecked and time.monotonic() < deadline:
             relay.publish(Stream.LOGS, b"alive")
             run.buffer.take(100, 0.02)
-        assert [told.misses for told in run.of(HeartbeatMissed)][:2] == [1, 2]
-        assert "2 health check(s)" in run.of(ConnectionEnded)[0].detail
+        relay.manners = Manners()
+        run.until_watching()
+        eventually(lambda: not run.status.unchecked)
+        assert run.of(ConnectionEnded) == []
 
 
 def test_an_answer_with_another_number_is_no_answer(relay: Relay) -> None:

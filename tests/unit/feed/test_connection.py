@@ -53,18 +53,23 @@ def test_what_grpc_holds_for_a_call_is_taken_when_it_has_ended() -> None:
 
 
 @pytest.mark.parametrize(
-    ("misses", "silent", "health"),
+    ("misses", "silent", "heard", "health"),
     [
-        (0, True, HealthStatus.ALIVE),
-        (0, False, HealthStatus.ALIVE),
-        (1, False, HealthStatus.SUSPECT),
-        (1, True, HealthStatus.DEAD),
-        (2, False, HealthStatus.DEAD),
-        (2, True, HealthStatus.DEAD),
+        (0, True, False, HealthStatus.ALIVE),
+        (0, False, False, HealthStatus.ALIVE),
+        (1, False, False, HealthStatus.SUSPECT),
+        (1, True, False, HealthStatus.DEAD),
+        (2, False, False, HealthStatus.DEAD),
+        (2, True, False, HealthStatus.DEAD),
+        (1, True, True, HealthStatus.SUSPECT),
+        (9, False, True, HealthStatus.SUSPECT),
+        (9, True, True, HealthStatus.SUSPECT),
     ],
 )
-def test_one_miss_is_deadly_only_when_nothing_came_at_all(misses: int, silent: bool, health: HealthStatus) -> None:
-    assert judge(misses, silent=silent) is health
+def test_one_miss_is_deadly_only_when_nothing_came_at_all_and_none_is_where_events_come(
+    misses: int, silent: bool, heard: bool, health: HealthStatus
+) -> None:
+    assert judge(misses, silent=silent, heard=heard) is health
 
 
 def test_bridges_do_not_ask_in_step() -> None:

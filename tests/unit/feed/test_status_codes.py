@@ -6,6 +6,7 @@ from grpc import StatusCode
 from docs import tables
 from otelbridge.event import GapCause
 from otelbridge.feed.status_codes import (
+    NO_ROOM_WORDS,
     VERDICTS,
     ErrorClass,
     classify,
@@ -35,6 +36,12 @@ from otelbridge.net.tls_faults import TLS_FAULTS
 def test_each_status_has_its_class(codes: str, error_class: ErrorClass) -> None:
     for name in codes.split():
         assert classify(StatusCode[name], "").error_class is error_class, name
+
+
+@pytest.mark.parametrize("words", NO_ROOM_WORDS)
+def test_a_server_that_allows_no_more_calls_needs_an_operator(words: str) -> None:
+    assert classify(StatusCode.RESOURCE_EXHAUSTED, f"127.0.0.1:1: {words}").error_class is ErrorClass.CONFIGURATION
+    assert classify(StatusCode.UNAVAILABLE, words).error_class is ErrorClass.CONFIGURATION
 
 
 def test_no_status_is_missing_from_the_table() -> None:
