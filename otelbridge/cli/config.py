@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from otelbridge.cli.loading import load_given, load_or_exit, tell_problems
-from otelbridge.cli.options import (
+from otelbridge.cli.application import (
     ConfigOption,
     EndpointOption,
     KubeArmorOption,
@@ -19,6 +18,7 @@ from otelbridge.cli.options import (
     ProtocolOption,
     SetOption,
 )
+from otelbridge.cli.loading import load_given, load_or_exit, tell_problems
 from otelbridge.cli.output import Exit, Output, fail, print_json, print_table, say
 from otelbridge.settings.problems import SettingsError
 from otelbridge.settings.show import changed, schema, shown, starter

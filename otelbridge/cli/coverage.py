@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeGuard
 
 import typer
 
-from otelbridge.cli.options import OutputOption
+from otelbridge.cli.application import OutputOption
 from otelbridge.cli.output import Exit, Output, age_in_words, fail, in_words, print_json, print_table
 from otelbridge.cli.status_client import status_or_exit
 from otelbridge.event import NANOSECONDS

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Protocol, Self
 import typer
 
 from otelbridge.bridge import Bridge
+from otelbridge.cli.application import OutputOption
 from otelbridge.cli.ledger import of_queue, print_ledger
-from otelbridge.cli.options import OutputOption
 from otelbridge.cli.output import Exit, Output, fail, print_json, say
 from otelbridge.cli.process import stop_on_signals
 from otelbridge.event import NANOSECONDS, UPSTREAM_STREAMS, Stream

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from otelbridge import __version__
+from otelbridge.cli.application import ConfigOption, SetOption
 from otelbridge.cli.loading import load_or_exit
-from otelbridge.cli.options import ConfigOption, SetOption
 from otelbridge.cli.output import Exit, fail, print_json_line, say
 from otelbridge.event import Stream
 from otelbridge.gate.rules import Gate, Verdict

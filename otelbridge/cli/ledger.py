@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeGuard
 
 import typer
 
+from otelbridge.cli.application import ConfigOption, OutputOption, QueueDirectoryOption, SetOption
 from otelbridge.cli.loading import load_or_exit
-from otelbridge.cli.options import ConfigOption, OutputOption, QueueDirectoryOption, SetOption
 from otelbridge.cli.output import Exit, Output, fail, print_json, print_table
 from otelbridge.cli.status_client import status_or_exit
 from otelbridge.queue.inspect import inspect

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import typer
 
 from otelbridge import __version__
+from otelbridge.cli.application import ConfigOption, OutputOption, QueueDirectoryOption, SetOption
 from otelbridge.cli.loading import load_or_exit
-from otelbridge.cli.options import ConfigOption, OutputOption, QueueDirectoryOption, SetOption
 from otelbridge.cli.output import (
     Exit,
     Output,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from otelbridge.cli.options import (
+from otelbridge.cli.application import (
     ConfigOption,
     EndpointOption,
     KubeArmorOption,

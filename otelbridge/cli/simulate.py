@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from otelbridge.cli.options import OutputOption
+from otelbridge.cli.application import OutputOption
 from otelbridge.cli.output import Exit, Output, fail, print_json, print_table, say
 from otelbridge.cli.process import stop_on_signals
 from otelbridge.event import UPSTREAM_STREAMS, Stream
@@ -20,9 +20,10 @@ from otelbridge.setting import did_you_mean
 from otelbridge.simulator.endpoint import EndpointOptions, serve_endpoint
 from otelbridge.simulator.endpoint_answers import ZOO, zoo_table
 from otelbridge.simulator.faults import FaultError, faults_table, parse_fault
-from otelbridge.simulator.manners import NODE, RELAY, ServerTls
+from otelbridge.simulator.listening import ServerTls
 from otelbridge.simulator.serve import SimulateOptions, Summary, serve
 from otelbridge.simulator.sources import PublishPace, SourceError
+from otelbridge.simulator.upstream import NODE, RELAY
 
 EXAMPLES = (
     "otelbridge simulate --source generated --rate 100",

@@ -14,14 +14,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any, Protocol
 
 import grpc
 import typer
 
 from otelbridge import __version__
+from otelbridge.cli.application import ConfigOption, KubeArmorOption, SetOption
 from otelbridge.cli.loading import load_or_exit
-from otelbridge.cli.options import ConfigOption, KubeArmorOption, SetOption
 from otelbridge.cli.output import Exit, fail, print_json_line, say
 from otelbridge.cli.process import stop_on_signals
 from otelbridge.cli.status_client import ANSWER_SECONDS, NoStatusError, ask, document_address
@@ -43,16 +43,10 @@ PUT_SECONDS = 0.2
 JOIN_SECONDS = 5.0
 CHECK_SECONDS = 5.0
 UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
+FIRST_SECONDS, MOST_SECONDS = 1.0, 30.0
 """Between two connections, as the bridge itself does it."""
 
 Events = queue.Queue[tuple[Stream, bytes]]
-
-
-class _Ended(Protocol):
-    def code(self) -> grpc.StatusCode: ...
-
-    def details(self) -> str: ...
 
 
 def put(events: Events, stream: Stream, body: bytes, stop: threading.Event) -> None:
@@ -112,9 +106,7 @@ class UpstreamReader:
                 return
             said, step = why, 0 if connected else step + 1
             self._stop.wait(
-                equal_jitter_seconds(
-                    step, initial=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS, random=random.random
-                )
+                equal_jitter_seconds(step, initial=FIRST_SECONDS, longest=MOST_SECONDS, random=random.random)
             )
 
     def _read_once(self) -> tuple[bool, str]:
@@ -137,8 +129,7 @@ class UpstreamReader:
             for body in call:
                 put(self._events, self._stream, body, self._stop)
         except grpc.RpcError as error:
-            ended = cast("_Ended", error)  # what grpcio raises from a call is the call
-            code, why = ended.code(), f"{ended.code().name}: {ended.details()}"
+            code, why = error.code(), f"{error.code().name}: {error.details()}"
         finally:
             connected = code not in UNREACHABLE or (asked.done() and asked.code() not in UNREACHABLE)
             asked.cancel()

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from otelbridge import __version__
-from otelbridge.cli.options import OutputOption
+from otelbridge.cli.application import OutputOption
 from otelbridge.cli.output import Output, print_json, print_table
 
 NO_NAME = re.compile(r"[^\w.-]")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -26,19 +24,11 @@ from otelbridge.simulator.endpoint_inbox import (
     plain,
 )
 from otelbridge.simulator.endpoint_servers import OtlpHttpServer, start_grpc
+from otelbridge.simulator.listening import ServerTls
 
 MIB = 1024 * 1024
 POLL_SECONDS = 0.05
 """How soon the HTTP listener notices that it shall stop."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointTls:
-    """The endpoint's certificate and key (PEM files), and the CA that clients must come with, for mutual TLS."""
-
-    cert_file: Path
-    key_file: Path
-    client_ca_file: Path | None = None
 
 
 class OtlpEndpoint:
@@ -63,7 +53,7 @@ class OtlpEndpoint:
         answers: Answers | Iterable[Answer] = (),
         keep: bool = True,
         token: str = "",
-        tls: EndpointTls | None = None,
+        tls: ServerTls | None = None,
         max_request_bytes: int = 4 * MIB,
         workers: int = 8,
         show: Callable[[Request], None] = lambda _: None,
@@ -105,12 +95,11 @@ class OtlpEndpoint:
         self._running.set()
         if self._grpc_port is not None:
             self._grpc, self._grpc_port = start_grpc(
-                host=self._host,
-                port=self._grpc_port,
+                address=f"{self._host}:{self._grpc_port}",
                 judge=self._judge,
                 take=self._take,
                 wait=self._stopping.wait,
-                credentials=_grpc_credentials(self._tls),
+                tls=self._tls,
                 max_request_bytes=self._max_request_bytes,
                 workers=self._workers,
             )
@@ -120,7 +109,7 @@ class OtlpEndpoint:
                 judge=self._judge,
                 take=self._take,
                 wait=self._stopping.wait,
-                tls=_tls_context(self._tls),
+                tls=self._tls,
                 max_request_bytes=self._max_request_bytes,
             )
             self._http_port = self._http.server_address[1]
@@ -200,25 +189,6 @@ class OtlpEndpoint:
     def _take(self, request: Request, rejected: int) -> None:
         self.inbox.take(request, rejected=rejected)
         self._show(request)
-
-
-def _grpc_credentials(tls: EndpointTls | None) -> grpc.ServerCredentials | None:
-    if tls is None:
-        return None
-    ca = tls.client_ca_file.read_bytes() if tls.client_ca_file else None
-    pair = (tls.key_file.read_bytes(), tls.cert_file.read_bytes())
-    return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
-
-
-def _tls_context(tls: EndpointTls | None) -> ssl.SSLContext | None:
-    if tls is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tls.cert_file, tls.key_file)
-    if tls.client_ca_file:
-        context.load_verify_locations(tls.client_ca_file)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 DEFAULT_MAX_REQUEST_BYTES = 64 * MIB

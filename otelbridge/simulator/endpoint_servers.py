@@ -6,13 +6,12 @@ import gzip
 import json
 import math
 import socket
-import ssl
 import struct
 import threading
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NoReturn
 
@@ -25,15 +24,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otelbridge.simulator import endpoint_answers as answer_kinds
 from otelbridge.simulator.endpoint_answers import GRPC_OF_HTTP, HTTP_OF_GRPC, Answer, Request
-from otelbridge.simulator.listening import why_not
+from otelbridge.simulator.listening import ServerTls, listen
 
 METHODS: Mapping[str, str] = {
     "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
     "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",
     "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": "metrics",
 }
-BIND_SECONDS = 5
-"""A port just given up by an earlier server of ours is asked for again for so long."""
 
 Judge = Callable[[Request], Answer]
 Take = Callable[[Request, int], None]
@@ -61,46 +58,23 @@ def partial_success(signal: str, rejected: int, message: str) -> bytes:
 
 def start_grpc(
     *,
-    host: str,
-    port: int,
+    address: str,
     judge: Judge,
     take: Take,
     wait: Wait,
-    credentials: grpc.ServerCredentials | None,
+    tls: ServerTls | None,
     max_request_bytes: int,
     workers: int,
 ) -> tuple[grpc.Server, int]:
-    """Starts a server on `port` (0 takes a free one) and returns it with the port."""
+    """Starts a server on `host:port` (port 0 takes a free one) and returns it with the port."""
 
     def export(body: bytes, context: grpc.ServicerContext, signal: str) -> bytes:
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         return _answered(Request(signal, body, metadata, "grpc"), context, judge=judge, take=take, wait=wait)
 
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="simulator-otlp-grpc")
-    server = grpc.server(
-        pool,
-        # Without so_reuseport=0 two servers could share a port, and a test's requests end up in another test's server.
-        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", max_request_bytes)],
-    )
-    server.add_generic_rpc_handlers((_Services(export),))
-    return server, _bound(server, f"{host}:{port}", credentials)
-
-
-def _bound(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
-    deadline = time.monotonic() + BIND_SECONDS
-    while True:
-        try:
-            if credentials is None:
-                port = server.add_insecure_port(address)
-            else:
-                port = server.add_secure_port(address, credentials)
-        except RuntimeError as error:
-            if time.monotonic() >= deadline:
-                raise OSError(f"cannot listen on {address}: {why_not(address) or error}") from None
-            time.sleep(0.02)
-        else:
-            server.start()
-            return int(port)
+    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", max_request_bytes)]
+    return listen(partial(grpc.server, pool, (_Services(export),), options=options), address, tls, again=True)
 
 
 class _Services(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
@@ -179,13 +153,13 @@ class OtlpHttpServer(ThreadingHTTPServer):
         judge: Judge,
         take: Take,
         wait: Wait,
-        tls: ssl.SSLContext | None,
+        tls: ServerTls | None,
         max_request_bytes: int,
     ) -> None:
         super().__init__(address, _Handler)
         self.judge, self.take, self.wait = judge, take, wait
         self.max_request_bytes = max_request_bytes
-        self._tls = tls
+        self._tls = tls.for_http() if tls else None
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
 

@@ -1,4 +1,4 @@
-"""Parses the words of a fault (`end:OK@10s`, `freeze:20s@30s`, `restart-every:60s`) and carries it out."""
+"""Reads the faults of a simulated KubeArmor (`end:OK@10s`, `restart-every:60s`), and makes them happen on schedule."""
 
 from __future__ import annotations
 
@@ -9,117 +9,34 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 import grpc
 
 from otelbridge.event import UPSTREAM_STREAMS
-from otelbridge.simulator.manners import Ending, HealthAnswer
 from otelbridge.simulator.nodes import Nodes
 from otelbridge.simulator.tcp_proxy import Conditions, Direction, Flow, TcpProxy
-from otelbridge.simulator.upstream import Relay
+from otelbridge.simulator.upstream import Ending, HealthAnswer, Relay
 
 SECONDS_PER_UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 STATUS_NAMES = tuple(code.name for code in grpc.StatusCode)
 HEALTH_WORDS = ("echo", "hang", "wrong_nonce", *STATUS_NAMES)
+LAST_SECONDS = 1.0
+"""How long a relay is silent, and KubeArmor refuses streams with OK, before it is gone."""
 
 
 class FaultError(ValueError):
     """The words are no fault. Its text says what is wrong and what is possible."""
 
 
-class FaultKind(StrEnum):
-    """What can happen."""
-
-    END = "end"
-    REFUSE = "refuse"
-    HEALTH = "health"
-    HANG = "hang"
-    FREEZE = "freeze"
-    SWALLOW = "swallow"
-    SLOW = "slow"
-    CUT = "cut"
-    RESTART = "restart"
-    GOAWAY = "goaway"
-    TERM = "term"
-    KILL = "kill"
-    SHUTDOWN = "shutdown"
-    STALL = "stall"
-    BAD_EVENT = "bad-event"
-    NODE_KILL = "node-kill"
-    NODE_FREEZE = "node-freeze"
-    NO_NODES = "no-nodes"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """How a fault is written, and what it does."""
-
-    words: tuple[str, ...] | None = None
-    """What its first argument must be one of. None: there is no such argument."""
-    rate: bool = False
-    """Its first argument is a number of bytes a second."""
-    lasts: bool = False
-    """It takes a duration, after which it is undone; without one it stays."""
-    network: bool = False
-    """It happens in front of the server, so it needs the proxy."""
-    nodes: bool = False
-    """It happens behind the server, so it needs nodes."""
-    does: str
-
-    def written(self, kind: FaultKind) -> str:
-        """The form, for messages and documentation."""
-        first = ":BYTES_PER_SECOND" if self.rate else ":STATUS" if self.words else ""
-        return f"{kind}{first}{'[:DURATION]' if self.lasts else ''}"
-
-
-SHAPES: Mapping[FaultKind, Shape] = {
-    FaultKind.END: Shape(words=STATUS_NAMES, does="ends the open streams with that status"),
-    FaultKind.REFUSE: Shape(
-        words=STATUS_NAMES, lasts=True, does="ends each stream that is opened, before its headers, with that status"
-    ),
-    FaultKind.HEALTH: Shape(
-        words=HEALTH_WORDS, lasts=True, does="HealthCheck fails with that status, or is `hang` or `wrong_nonce`"
-    ),
-    FaultKind.HANG: Shape(lasts=True, does="the server answers nothing, but its HTTP/2 pings still are"),
-    FaultKind.FREEZE: Shape(lasts=True, network=True, does="the server looks stopped: nothing is read or written"),
-    FaultKind.SWALLOW: Shape(lasts=True, network=True, does="a black hole: bytes vanish in both directions"),
-    FaultKind.SLOW: Shape(rate=True, lasts=True, network=True, does="the line carries only so many bytes a second"),
-    FaultKind.CUT: Shape(network=True, does="every connection is reset"),
-    FaultKind.RESTART: Shape(
-        lasts=True, does="the server is killed and comes back, after the duration if one is given"
-    ),
-    FaultKind.GOAWAY: Shape(lasts=True, does="the server says GOAWAY, ends after the duration, and comes back"),
-    FaultKind.TERM: Shape(
-        lasts=True, network=True, does="SIGTERM of a relay: 1 s of silence, then the connections end without a status"
-    ),
-    FaultKind.KILL: Shape(lasts=True, network=True, does="SIGKILL: the connections end at once without a status"),
-    FaultKind.SHUTDOWN: Shape(
-        lasts=True, network=True, does="KubeArmor's own: streams end with OK, new ones too for 1 s, then it is away"
-    ),
-    FaultKind.STALL: Shape(
-        lasts=True,
-        network=True,
-        nodes=True,
-        does="a relay stands still; its nodes drop it after 6 s",
-    ),
-    FaultKind.BAD_EVENT: Shape(nodes=True, does="one bad event: all streams of its node are away for 5 s"),
-    FaultKind.NODE_KILL: Shape(lasts=True, nodes=True, does="one node is gone; the relay tries it every 5 s"),
-    FaultKind.NODE_FREEZE: Shape(lasts=True, nodes=True, does="one node stands still, and nobody notices"),
-    FaultKind.NO_NODES: Shape(lasts=True, nodes=True, does="the relay knows no node, and says nothing of it"),
-}
-
-COMES_BACK = frozenset({FaultKind.RESTART, FaultKind.TERM, FaultKind.KILL, FaultKind.SHUTDOWN})
-"""Faults after which the server comes back at once when no duration is given."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """Something that is to happen, once or again and again."""
 
-    kind: FaultKind
+    kind: str
+    """Of `SHAPES`."""
     word: str = ""
     """The status or manner, for those kinds that have one."""
     rate: float = 0
@@ -131,8 +48,8 @@ class Fault:
 
     @property
     def ends_after_seconds(self) -> float | None:
-        """When it is undone, counted from its own start; None: never. A restarted server comes back in any case."""
-        return self.lasts_seconds or 0 if self.kind in COMES_BACK else self.lasts_seconds
+        """When it is undone, counted from its own start; None: never. A server that went comes back in any case."""
+        return self.lasts_seconds or 0 if SHAPES[self.kind].comes_back else self.lasts_seconds
 
     @property
     def needs_proxy(self) -> bool:
@@ -143,6 +60,221 @@ class Fault:
     def needs_nodes(self) -> bool:
         """Whether it happens behind the server."""
         return SHAPES[self.kind].nodes
+
+
+Undo = Callable[[], object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a fault happens to."""
+
+    fault: Fault
+    relay: Relay
+    _proxy: TcpProxy | None
+    _nodes: Nodes | None
+
+    @property
+    def proxy(self) -> TcpProxy:
+        """The network in front of the server."""
+        assert self._proxy is not None, "asked for by faults of the network"
+        return self._proxy
+
+    @property
+    def nodes(self) -> Nodes:
+        """Those behind the server."""
+        assert self._nodes is not None, "asked for by faults of nodes"
+        return self._nodes
+
+    @property
+    def away_seconds(self) -> float:
+        """How long a node is away."""
+        return self.fault.lasts_seconds or float("inf")
+
+    def start_again(self) -> None:
+        """Starts the relay behind a proxy that refused connections."""
+        self.relay.start()
+        self.proxy.accept()
+        if self._nodes is not None:
+            self._nodes.relay_starts()
+
+
+def _end(scene: Scene) -> None:
+    scene.relay.end_streams(grpc.StatusCode[scene.fault.word], "ended by the simulator")
+
+
+def _refuse(scene: Scene) -> Undo:
+    relay, code = scene.relay, grpc.StatusCode[scene.fault.word]
+    missing = code is grpc.StatusCode.UNIMPLEMENTED  # which a server says in its own words
+    ending = Ending(code=code, details="" if missing else "refused by the simulator")
+    relay.manners = replace(relay.manners, openings=dict.fromkeys(UPSTREAM_STREAMS, ending))
+    return lambda: setattr(relay, "manners", replace(relay.manners, openings={}))
+
+
+def _health(scene: Scene) -> Undo:
+    relay, word = scene.relay, scene.fault.word
+    answer = HealthAnswer(word) if word in tuple(HealthAnswer) else Ending(code=grpc.StatusCode[word])
+    relay.manners = replace(relay.manners, health=answer)
+    return lambda: setattr(relay, "manners", replace(relay.manners, health=HealthAnswer.ECHO))
+
+
+def _hang(scene: Scene) -> Undo:
+    scene.relay.freeze()
+    return scene.relay.thaw
+
+
+def _restart(scene: Scene) -> Undo:
+    scene.relay.kill()
+    return scene.relay.start
+
+
+def _goaway(scene: Scene) -> None:
+    scene.relay.stop(scene.fault.lasts_seconds or 0)
+    scene.relay.start()
+
+
+def _freeze(scene: Scene) -> Undo:
+    scene.proxy.hold()
+    return scene.proxy.open
+
+
+def _swallow(scene: Scene) -> Undo:
+    proxy = scene.proxy
+    proxy.swallow()
+
+    def reopen() -> None:
+        proxy.cut()  # bytes are missing in the middle of these connections: they can only end
+        proxy.open()
+
+    return reopen
+
+
+def _slow(scene: Scene) -> Undo:
+    scene.proxy.shape(Conditions(bytes_per_second=scene.fault.rate))
+    return scene.proxy.open
+
+
+def _cut(scene: Scene) -> None:
+    scene.proxy.cut()
+
+
+def _kill(scene: Scene) -> Undo:
+    """EOF for all clients, no GOAWAY, no trailers; then nobody listens."""
+    scene.proxy.refuse()
+    scene.proxy.half_close(Direction.TO_CLIENT)
+    scene.proxy.open()
+    scene.relay.kill()
+    return scene.start_again
+
+
+def _term(scene: Scene) -> Undo:
+    scene.proxy.shape(Conditions(flow=Flow.SWALLOW), directions=[Direction.TO_CLIENT])
+    time.sleep(LAST_SECONDS)
+    return _kill(scene)
+
+
+def _shutdown(scene: Scene) -> Undo:
+    relay, manners = scene.relay, scene.relay.manners
+    relay.manners = replace(manners, openings=dict.fromkeys(UPSTREAM_STREAMS, Ending()))
+    relay.end_streams()
+    time.sleep(LAST_SECONDS)
+    back = _kill(scene)
+    relay.manners = manners
+    return back
+
+
+def _stall(scene: Scene) -> Undo:
+    scene.proxy.hold()
+    scene.nodes.stall()
+
+    def resume() -> None:
+        scene.nodes.resume()
+        scene.proxy.open()
+
+    return resume
+
+
+def _bad_event(scene: Scene) -> None:
+    scene.nodes.bad_event(scene.nodes.names[0])
+
+
+def _node_kill(scene: Scene) -> None:
+    scene.nodes.kill(scene.nodes.names[0], scene.away_seconds)
+
+
+def _node_freeze(scene: Scene) -> None:
+    scene.nodes.freeze(scene.nodes.names[0], scene.away_seconds)
+
+
+def _no_nodes(scene: Scene) -> None:
+    scene.nodes.lose_all(scene.away_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a fault is written, and what it does."""
+
+    act: Callable[[Scene], Undo]
+    does: str
+    words: tuple[str, ...] | None = None
+    """What its first argument must be one of. None: there is no such argument."""
+    rate: bool = False
+    """Its first argument is a number of bytes a second."""
+    lasts: bool = False
+    """It takes a duration, after which it is undone; without one it stays."""
+    comes_back: bool = False
+    """Without a duration it is undone at once."""
+    network: bool = False
+    """It happens in front of the server, so it needs the proxy."""
+    nodes: bool = False
+    """It happens behind the server, so it needs nodes."""
+
+    def written(self, name: str) -> str:
+        """The form, for messages and documentation."""
+        first = ":BYTES_PER_SECOND" if self.rate else ":STATUS" if self.words else ""
+        return f"{name}{first}{'[:DURATION]' if self.lasts else ''}"
+
+
+SHAPES: Mapping[str, Shape] = {
+    "end": Shape(_end, "ends the open streams with that status", words=STATUS_NAMES),
+    "refuse": Shape(
+        _refuse, "ends each stream that is opened, before its headers, with that status", words=STATUS_NAMES, lasts=True
+    ),
+    "health": Shape(
+        _health, "HealthCheck fails with that status, or is `hang` or `wrong_nonce`", words=HEALTH_WORDS, lasts=True
+    ),
+    "hang": Shape(_hang, "the server answers nothing, but its HTTP/2 pings still are", lasts=True),
+    "freeze": Shape(_freeze, "the server looks stopped: nothing is read or written", lasts=True, network=True),
+    "swallow": Shape(_swallow, "a black hole: bytes vanish in both directions", lasts=True, network=True),
+    "slow": Shape(_slow, "the line carries only so many bytes a second", rate=True, lasts=True, network=True),
+    "cut": Shape(_cut, "every connection is reset", network=True),
+    "restart": Shape(
+        _restart, "the server is killed and comes back, after the duration if one is given", comes_back=True, lasts=True
+    ),
+    "goaway": Shape(_goaway, "the server says GOAWAY, ends after the duration, and comes back", lasts=True),
+    "term": Shape(
+        _term,
+        "SIGTERM of a relay: 1 s of silence, then the connections end without a status",
+        comes_back=True,
+        lasts=True,
+        network=True,
+    ),
+    "kill": Shape(
+        _kill, "SIGKILL: the connections end at once without a status", comes_back=True, lasts=True, network=True
+    ),
+    "shutdown": Shape(
+        _shutdown,
+        "KubeArmor's own: streams end with OK, new ones too for 1 s, then it is away",
+        comes_back=True,
+        lasts=True,
+        network=True,
+    ),
+    "stall": Shape(_stall, "a relay stands still; its nodes drop it after 6 s", lasts=True, network=True, nodes=True),
+    "bad-event": Shape(_bad_event, "one bad event: all streams of its node are away for 5 s", nodes=True),
+    "node-kill": Shape(_node_kill, "one node is gone; the relay tries it every 5 s", lasts=True, nodes=True),
+    "node-freeze": Shape(_node_freeze, "one node stands still, and nobody notices", lasts=True, nodes=True),
+    "no-nodes": Shape(_no_nodes, "the relay knows no node, and says nothing of it", lasts=True, nodes=True),
+}
 
 
 def parse_fault(text: str) -> Fault:
@@ -162,8 +294,7 @@ def parse_fault(text: str) -> Fault:
     name, *arguments = what.split(":")
     if name not in SHAPES:
         raise FaultError(f"fault {text!r}: {name!r} is none of {', '.join(SHAPES)}")
-    kind = FaultKind(name)
-    shape = SHAPES[kind]
+    shape = SHAPES[name]
     word, rate = "", 0.0
     if shape.words:
         word = _word(shape.words, arguments.pop(0) if arguments else "", text)
@@ -171,9 +302,9 @@ def parse_fault(text: str) -> Fault:
         rate = _rate(arguments.pop(0) if arguments else "", text)
     lasts = _duration(arguments.pop(0), text) if shape.lasts and arguments else None
     if arguments:
-        raise FaultError(f"fault {text!r}: {arguments[0]!r} is too much; write {shape.written(kind)}")
+        raise FaultError(f"fault {text!r}: {arguments[0]!r} is too much; write {shape.written(name)}")
     return Fault(
-        kind=kind,
+        kind=name,
         word=word,
         rate=rate,
         lasts_seconds=lasts,
@@ -207,11 +338,7 @@ def _rate(text: str, fault: str) -> float:
     return float(text)
 
 
-Undo = Callable[[], object] | None
-Act = Callable[[], Undo]
-
-
-def act_of(fault: Fault, relay: Relay, proxy: TcpProxy | None, nodes: Nodes | None = None) -> Act:
+def act_of(fault: Fault, relay: Relay, proxy: TcpProxy | None, nodes: Nodes | None = None) -> Callable[[], Undo]:
     """What makes the fault happen.
 
     Raises:
@@ -221,160 +348,7 @@ def act_of(fault: Fault, relay: Relay, proxy: TcpProxy | None, nodes: Nodes | No
         raise ValueError(f"{fault.kind} happens in front of the server: it needs the proxy")
     if fault.needs_nodes and nodes is None:
         raise ValueError(f"{fault.kind} happens behind the server: it needs nodes")
-    acts = _server_acts(fault, relay)
-    if proxy is not None:
-        acts |= _network_acts(fault, proxy) | _ending_acts(relay, proxy, nodes)
-    if nodes is not None:
-        acts |= _node_acts(fault, nodes, proxy)
-    return acts[fault.kind]
-
-
-def _server_acts(fault: Fault, relay: Relay) -> dict[FaultKind, Act]:
-    def end() -> Undo:
-        relay.end_streams(grpc.StatusCode[fault.word], "ended by the simulator")
-        return None
-
-    def refuse() -> Undo:
-        code = grpc.StatusCode[fault.word]
-        missing = code is grpc.StatusCode.UNIMPLEMENTED  # which a server says in its own words
-        ending = Ending(code=code, details="" if missing else "refused by the simulator")
-        relay.manners = replace(relay.manners, openings=dict.fromkeys(UPSTREAM_STREAMS, ending))
-        return lambda: setattr(relay, "manners", replace(relay.manners, openings={}))
-
-    def health() -> Undo:
-        manner = (
-            HealthAnswer(fault.word) if fault.word in tuple(HealthAnswer) else Ending(code=grpc.StatusCode[fault.word])
-        )
-        relay.manners = replace(relay.manners, health=manner)
-        return lambda: setattr(relay, "manners", replace(relay.manners, health=HealthAnswer.ECHO))
-
-    def hang() -> Undo:
-        relay.freeze()
-        return relay.thaw
-
-    def restart() -> Undo:
-        relay.kill()
-        return relay.start
-
-    def goaway() -> Undo:
-        relay.stop(fault.lasts_seconds or 0)
-        relay.start()
-        return None
-
-    return {
-        FaultKind.END: end,
-        FaultKind.REFUSE: refuse,
-        FaultKind.HEALTH: health,
-        FaultKind.HANG: hang,
-        FaultKind.RESTART: restart,
-        FaultKind.GOAWAY: goaway,
-    }
-
-
-def _network_acts(fault: Fault, proxy: TcpProxy) -> dict[FaultKind, Act]:
-    def freeze() -> Undo:
-        proxy.hold()
-        return proxy.open
-
-    def swallow() -> Undo:
-        proxy.swallow()
-
-        def reopen() -> None:
-            proxy.cut()  # bytes are missing in the middle of these connections: they can only end
-            proxy.open()
-
-        return reopen
-
-    def slow() -> Undo:
-        proxy.shape(Conditions(bytes_per_second=fault.rate))
-        return proxy.open
-
-    def cut() -> Undo:
-        proxy.cut()
-        return None
-
-    return {
-        FaultKind.FREEZE: freeze,
-        FaultKind.SWALLOW: swallow,
-        FaultKind.SLOW: slow,
-        FaultKind.CUT: cut,
-    }
-
-
-LAST_SECONDS = 1.0
-"""How long a relay is silent, and KubeArmor refuses streams with OK, before it is gone."""
-
-
-def _ending_acts(relay: Relay, proxy: TcpProxy, nodes: Nodes | None) -> dict[FaultKind, Act]:
-    def gone() -> Undo:
-        """EOF for all clients, no GOAWAY, no trailers; then nobody listens."""
-        proxy.refuse()
-        proxy.half_close(Direction.TO_CLIENT)
-        proxy.open()
-        relay.kill()
-
-        def back() -> None:
-            relay.start()
-            proxy.accept()
-            if nodes is not None:
-                nodes.relay_starts()
-
-        return back
-
-    def term() -> Undo:
-        proxy.shape(Conditions(flow=Flow.SWALLOW), directions=[Direction.TO_CLIENT])
-        time.sleep(LAST_SECONDS)
-        return gone()
-
-    def shutdown() -> Undo:
-        manners = relay.manners
-        relay.manners = replace(manners, openings=dict.fromkeys(UPSTREAM_STREAMS, Ending()))
-        relay.end_streams()
-        time.sleep(LAST_SECONDS)
-        back = gone()
-        relay.manners = manners
-        return back
-
-    return {FaultKind.TERM: term, FaultKind.KILL: gone, FaultKind.SHUTDOWN: shutdown}
-
-
-def _node_acts(fault: Fault, nodes: Nodes, proxy: TcpProxy | None) -> dict[FaultKind, Act]:
-    first, seconds = nodes.names[0], fault.lasts_seconds or float("inf")
-
-    def stall() -> Undo:
-        assert proxy is not None, "a fault in front of the server, too"
-        proxy.hold()
-        nodes.stall()
-
-        def resume() -> None:
-            nodes.resume()
-            proxy.open()
-
-        return resume
-
-    def bad_event() -> Undo:
-        nodes.bad_event(first)
-        return None
-
-    def kill() -> Undo:
-        nodes.kill(first, seconds)
-        return None
-
-    def freeze() -> Undo:
-        nodes.freeze(first, seconds)
-        return None
-
-    def no_nodes() -> Undo:
-        nodes.lose_all(seconds)
-        return None
-
-    return {
-        FaultKind.STALL: stall,
-        FaultKind.BAD_EVENT: bad_event,
-        FaultKind.NODE_KILL: kill,
-        FaultKind.NODE_FREEZE: freeze,
-        FaultKind.NO_NODES: no_nodes,
-    }
+    return partial(SHAPES[fault.kind].act, Scene(fault, relay, proxy, nodes))
 
 
 class Planned(NamedTuple):
@@ -396,7 +370,7 @@ class FaultSchedule:
         tell: Is given the name of each fault when it happens, and when it ends.
     """
 
-    def __init__(self, acts: Iterable[tuple[Fault, Act]], tell: Callable[[str], None]) -> None:
+    def __init__(self, acts: Iterable[tuple[Fault, Callable[[], Undo]]], tell: Callable[[str], None]) -> None:
         self.failure: OSError | None = None
         """Why the schedule ended early: the server did not get its port back."""
         self._tell = tell

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.simulator.events import stamp_sequence, stamp_time
-from otelbridge.simulator.fanout import FanoutCounts
 from otelbridge.simulator.faults import Fault, FaultSchedule, act_of
-from otelbridge.simulator.manners import RELAY, Profile, ServerTls
+from otelbridge.simulator.listening import ServerTls
 from otelbridge.simulator.nodes import Nodes
 from otelbridge.simulator.sources import SAMPLES, EventSource, PublishPace, SourcedEvent, publish_at_pace
 from otelbridge.simulator.tcp_proxy import ProxyCounts, TcpProxy
-from otelbridge.simulator.upstream import Encodable, Relay
+from otelbridge.simulator.upstream import RELAY, Encodable, FanoutCounts, Profile, Relay
 
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05

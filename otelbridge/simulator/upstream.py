@@ -1,12 +1,19 @@
-"""Serves KubeArmor's LogService on a real socket: publishes events to subscribers, and plays faults."""
+"""A simulated KubeArmor: serves its LogService on a real socket, publishes events to subscribers, and plays faults.
+
+Each subscriber has a bounded queue; a full one drops silently, as KubeArmor's do, but counted.
+"""
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -14,10 +21,201 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from otelbridge.event import LOG_SERVICE, STREAMS, UPSTREAM_STREAMS, Stream
+from otelbridge.net.address import Address
 from otelbridge.pb import kubearmor_pb2
-from otelbridge.simulator.fanout import Fanout, FanoutCounts, Subscriber
-from otelbridge.simulator.listening import why_not
-from otelbridge.simulator.manners import RELAY, Ending, HealthAnswer, Manners, Profile, ServerTls
+from otelbridge.simulator.listening import ServerTls, listen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """The fixed traits of one of KubeArmor's two servers."""
+
+    queue_limits: Mapping[Stream, int]
+    """Events that wait for one client before more are dropped without a word."""
+    ping_seconds: float
+    """Silence after which the server pings the client."""
+    ping_timeout_seconds: float
+    """A server's ping that stays unanswered for so long ends the connection."""
+
+
+RELAY = Profile(
+    queue_limits={Stream.ALERTS: 1_000, Stream.LOGS: 10_000, Stream.MESSAGES: 1_000},
+    ping_seconds=5,
+    ping_timeout_seconds=20,
+)
+"""The relay that fans a cluster's nodes in."""
+
+NODE = Profile(
+    queue_limits={Stream.ALERTS: 1_000, Stream.LOGS: 1_000, Stream.MESSAGES: 1_000},
+    ping_seconds=1,
+    ping_timeout_seconds=5,
+)
+"""The KubeArmor daemon of one node."""
+
+
+class HealthAnswer(StrEnum):
+    """What `HealthCheck` does with a nonce."""
+
+    ECHO = "echo"
+    """Sends it back, as KubeArmor does."""
+    WRONG_NONCE = "wrong_nonce"
+    """Sends another number back."""
+    HANG = "hang"
+    """Takes the call and never answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The status that ends a stream."""
+
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """What can be changed while the simulator runs; it holds for the calls that come in from then on."""
+
+    health: HealthAnswer | Ending = HealthAnswer.ECHO
+    """An `Ending` fails every `HealthCheck` with that status (UNIMPLEMENTED: a KubeArmor without it)."""
+    openings: Mapping[Stream, Ending] = field(default_factory=dict)
+    """Streams that are ended before their headers are sent (UNIMPLEMENTED: a KubeArmor without that stream)."""
+    standard_health: bool = False
+    """Whether `grpc.health.v1.Health/Check` is served. The relay never did; nodes did until mid 2026."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanoutCounts:
+    """What became of a stream's events. Per subscriber: accepted = sent + waiting + discarded."""
+
+    published: int
+    unheard: int
+    """Published while nobody was subscribed."""
+    accepted: int
+    """Put into a subscriber's queue; with two subscribers an event is accepted twice."""
+    dropped: int
+    """Not accepted, because that subscriber's queue was full."""
+    sent: int
+    """Written to the connection. What had not left this machine when the connection broke is lost all the same."""
+    waiting: int
+    discarded: int
+    """Accepted, and still unsent when the subscriber left."""
+
+
+class Subscriber:
+    """One client of one stream. Its queue is written by the fan-out and read by the thread that serves the call."""
+
+    __slots__ = ("accepted", "peer", "queue", "sent")
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.queue: queue.SimpleQueue[bytes | Ending | None] = queue.SimpleQueue()
+        self.accepted = 0
+        self.sent = 0
+        """Counted by the serving thread alone."""
+
+
+class Fanout:
+    """The subscribers of one stream."""
+
+    def __init__(self, stream: Stream, queue_limit: int) -> None:
+        self._stream = stream
+        self._queue_limit = queue_limit
+        self._changed = threading.Condition()
+        self._subscribers: list[Subscriber] = []
+        self._published = self._unheard = self._dropped = 0
+        self._accepted_by_gone = self._sent_by_gone = 0
+
+    def publish(self, body: bytes) -> None:
+        """Gives the event to each subscriber whose queue has room. Never blocks."""
+        with self._changed:
+            self._published += 1
+            if not self._subscribers:
+                self._unheard += 1
+            for subscriber in self._subscribers:
+                if subscriber.accepted - subscriber.sent >= self._queue_limit:
+                    self._dropped += 1
+                else:
+                    subscriber.accepted += 1
+                    subscriber.queue.put(body)
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Events published from now on reach the subscriber."""
+        with self._changed:
+            self._subscribers.append(subscriber)
+            self._changed.notify_all()
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Ends the subscriber's queue; what waits in it is discarded. A second call changes nothing."""
+        with self._changed:
+            if subscriber not in self._subscribers:
+                return
+            self._subscribers.remove(subscriber)
+            self._accepted_by_gone += subscriber.accepted
+            self._sent_by_gone += subscriber.sent
+            self._changed.notify_all()
+        subscriber.queue.put(None)
+
+    def end(self, ending: Ending) -> int:
+        """Ends each subscriber's stream behind what waits for it; returns how many there were."""
+        with self._changed:
+            for subscriber in self._subscribers:
+                subscriber.queue.put(ending)
+            return len(self._subscribers)
+
+    def close(self) -> None:
+        """Lets everyone leave."""
+        with self._changed:
+            subscribers = list(self._subscribers)
+        for subscriber in subscribers:
+            self.leave(subscriber)
+
+    def tell_sent(self) -> None:
+        """A serving thread says that it has sent all that it had."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def room(self) -> int:
+        """How many events the fullest queue would still take; the limit when nobody is subscribed."""
+        with self._changed:
+            return self._queue_limit - max((each.accepted - each.sent for each in self._subscribers), default=0)
+
+    def subscribers(self) -> int:
+        """How many are subscribed now."""
+        with self._changed:
+            return len(self._subscribers)
+
+    def wait_for_subscribers(self, number: int, deadline: float) -> bool:
+        """Whether at least (for 0: at most) `number` were subscribed before `time.monotonic()` reached the deadline."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: len(self._subscribers) >= number if number else not self._subscribers,
+                timeout=max(0.0, deadline - time.monotonic()),
+            )
+
+    def wait_until_sent(self, deadline: float) -> bool:
+        """Whether nothing waited in any queue before `time.monotonic()` reached the deadline."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: all(each.sent == each.accepted for each in self._subscribers),
+                timeout=max(0.0, deadline - time.monotonic()),
+            )
+
+    def counts(self) -> FanoutCounts:
+        """What became of this stream's events up to now."""
+        with self._changed:
+            accepted = sum(each.accepted for each in self._subscribers)
+            sent = sum(each.sent for each in self._subscribers)
+            return FanoutCounts(
+                published=self._published,
+                unheard=self._unheard,
+                accepted=self._accepted_by_gone + accepted,
+                dropped=self._dropped,
+                sent=self._sent_by_gone + sent,
+                waiting=accepted - sent,
+                discarded=self._accepted_by_gone - self._sent_by_gone,
+            )
+
 
 FILTERS = {Stream.ALERTS: ("all", "policy"), Stream.LOGS: ("all", "system")}
 """What a stream's request may ask for. Messages ignore the filter; any other value ends the stream at once with OK."""
@@ -159,9 +357,6 @@ def _words(code: grpc.StatusCode, method: str) -> str:
 
 MAX_SERVING_THREADS = 1_024
 """One is taken by each open stream; they are started when needed."""
-REBIND_SECONDS = 10.0
-"""How long a later `start` tries to get the port back: somebody's outgoing connection may have borrowed it."""
-REBIND_PAUSE_SECONDS = 0.05
 
 
 class Encodable(Protocol):
@@ -215,13 +410,13 @@ class Relay:
             raise RuntimeError("this relay is running already")
         self._service.thaw()
         self._threads = ThreadPoolExecutor(MAX_SERVING_THREADS, thread_name_prefix="simulator-relay")
+        make = partial(grpc.server, self._threads, handlers=self._service.handlers(), options=self._options())
         try:
-            self._server, self._port = self._bind(self._threads)
+            self._server, self._port = listen(make, self.endpoint, self._tls, again=self._had_port)
         except OSError:
             self._threads.shutdown()
             raise
         self._had_port = True
-        self._server.start()
         return self
 
     def stop(self, grace_seconds: float = 0) -> None:
@@ -252,7 +447,7 @@ class Relay:
     @property
     def endpoint(self) -> str:
         """`host:port`, known from the first start on."""
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        return str(Address(host=self._host, port=self._port))
 
     def publish(self, stream: Stream, event: bytes | Encodable) -> None:
         """Sends an event to all who are subscribed at this instant; bytes need not be a message, or parse at all."""
@@ -327,33 +522,6 @@ class Relay:
     def dropped(self) -> int:
         """Events dropped because a subscriber's queue was full, on all streams and for all subscribers."""
         return sum(counts.dropped for counts in self.counts().values())
-
-    def _bind(self, threads: ThreadPoolExecutor) -> tuple[grpc.Server, int]:
-        deadline = time.monotonic() + (REBIND_SECONDS if self._had_port else 0)
-        while True:
-            server = grpc.server(threads, handlers=self._service.handlers(), options=self._options())
-            try:
-                return server, self._listen(server)
-            except OSError:
-                server.stop(None)
-                raise
-            except RuntimeError as error:
-                server.stop(None)
-                if time.monotonic() >= deadline:
-                    cause = why_not(self.endpoint) or ("certificate and key do not fit" if self._tls else str(error))
-                    raise OSError(f"cannot listen on {self.endpoint}: {cause}") from error
-            time.sleep(REBIND_PAUSE_SECONDS)
-
-    def _listen(self, server: grpc.Server) -> int:
-        if self._tls is None:
-            return int(server.add_insecure_port(self.endpoint))
-        client_ca = self._tls.client_ca_file
-        credentials = grpc.ssl_server_credentials(
-            [(self._tls.key_file.read_bytes(), self._tls.cert_file.read_bytes())],
-            root_certificates=client_ca.read_bytes() if client_ca else None,
-            require_client_auth=client_ca is not None,
-        )
-        return int(server.add_secure_port(self.endpoint, credentials))
 
     def _options(self) -> list[tuple[str, int]]:
         return [

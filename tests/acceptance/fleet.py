@@ -9,9 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from otelbridge.simulator.endpoint_inbox import ReceivedLog
-from otelbridge.simulator.manners import NODE
 from otelbridge.simulator.tcp_proxy import TcpProxy
-from otelbridge.simulator.upstream import Relay
+from otelbridge.simulator.upstream import NODE, Relay
 from tests.oracle import Publisher, missing_without_a_gap
 
 NUMBERS_PER_NODE = 10_000_000

@@ -17,10 +17,9 @@ from otelbridge.simulator.endpoint_inbox import attributes
 from otelbridge.simulator.events import stamp_sequence, stamp_time
 from otelbridge.simulator.faults import act_of, parse_fault
 from otelbridge.simulator.generator import generate
-from otelbridge.simulator.manners import RELAY, Profile
 from otelbridge.simulator.nodes import Nodes
 from otelbridge.simulator.tcp_proxy import TcpProxy
-from otelbridge.simulator.upstream import Relay
+from otelbridge.simulator.upstream import RELAY, Profile, Relay
 from tests.oracle import gap_records, numbers_of, unix_nano
 from tests.peers.bridge import BridgeProcess, running_bridge
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.simulator.manners import NODE
+from otelbridge.simulator.upstream import NODE
 from tests.acceptance.relay_manners import NAMES, stage
 from tests.oracle import GAP_SLACK_NANOS
 from tests.waiting import eventually

@@ -17,7 +17,7 @@ from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.pb.kubearmor_pb2 import Alert, Podowner
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Ok, Partial
-from otelbridge.simulator.manners import ServerTls
+from otelbridge.simulator.listening import ServerTls
 from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher
 from tests.peers.bridge import BridgeProcess, Json, running_bridge

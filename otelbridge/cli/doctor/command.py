@@ -14,11 +14,7 @@ from typing import Annotated
 
 import typer
 
-from otelbridge.cli.doctor.endpoint import examine_endpoint
-from otelbridge.cli.doctor.kubearmor import examine_kubearmor
-from otelbridge.cli.doctor.report import EXIT_CODES, Examination, Finding, Mark, Step, StepError, exit_code
-from otelbridge.cli.loading import load_given
-from otelbridge.cli.options import (
+from otelbridge.cli.application import (
     ConfigOption,
     EndpointOption,
     KubeArmorOption,
@@ -27,6 +23,10 @@ from otelbridge.cli.options import (
     QueueDirectoryOption,
     SetOption,
 )
+from otelbridge.cli.doctor.endpoint import examine_endpoint
+from otelbridge.cli.doctor.kubearmor import examine_kubearmor
+from otelbridge.cli.doctor.report import EXIT_CODES, Examination, Finding, Mark, Step, StepError, exit_code
+from otelbridge.cli.loading import load_given
 from otelbridge.cli.output import Output, print_json, size_in_words
 from otelbridge.net.address import parse_address, resolve_by_system
 from otelbridge.queue.disk import owner_of

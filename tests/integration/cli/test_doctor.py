@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from otelbridge.cli.application import application
 from otelbridge.event import Stream
-from otelbridge.simulator.endpoint import EndpointTls, OtlpEndpoint
+from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Http, Partial, Status
-from otelbridge.simulator.manners import Ending, Manners, ServerTls
-from otelbridge.simulator.upstream import Relay
+from otelbridge.simulator.listening import ServerTls
+from otelbridge.simulator.upstream import Ending, Manners, Relay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +297,7 @@ def test_an_endpoint_that_refuses_records_is_found(answer: Partial | Status, tmp
 
 
 def test_an_endpoint_of_another_ca_is_found(tmp_path: Path, certificates: Certificates) -> None:
-    tls = EndpointTls(cert_file=certificates.path("server.crt"), key_file=certificates.path("server.key"))
+    tls = ServerTls(cert_file=certificates.path("server.crt"), key_file=certificates.path("server.key"))
     with Relay() as relay, OtlpEndpoint(tls=tls) as strict:
         code, findings = examine(upstream=relay.endpoint, endpoint=strict.grpc_endpoint, queue=tmp_path)
         cured, _ = examine(
@@ -312,7 +312,7 @@ def test_an_endpoint_of_another_ca_is_found(tmp_path: Path, certificates: Certif
 
 
 def test_an_expired_client_certificate_for_the_endpoint_is_found(tmp_path: Path, certificates: Certificates) -> None:
-    tls = EndpointTls(
+    tls = ServerTls(
         cert_file=certificates.path("server.crt"),
         key_file=certificates.path("server.key"),
         client_ca_file=certificates.path("ca.crt"),
@@ -353,7 +353,7 @@ def test_wrong_settings_end_the_examination_with_2(tmp_path: Path) -> None:
 def test_plaintext_to_an_endpoint_that_speaks_tls_is_named_with_its_cure(
     protocol: str, tmp_path: Path, certificates: Certificates
 ) -> None:
-    tls = EndpointTls(cert_file=certificates.path("server.crt"), key_file=certificates.path("server.key"))
+    tls = ServerTls(cert_file=certificates.path("server.crt"), key_file=certificates.path("server.key"))
     with Relay() as relay, OtlpEndpoint(tls=tls) as endpoint:
         url = endpoint.grpc_endpoint if protocol == "grpc" else f"{endpoint.http_endpoint}/v1/logs"
         code, findings = examine(

@@ -8,7 +8,7 @@ from typing import Any
 
 import trustme
 
-from otelbridge.simulator.manners import ServerTls
+from otelbridge.simulator.listening import ServerTls
 
 
 class Files:

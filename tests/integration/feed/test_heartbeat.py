@@ -10,9 +10,8 @@ import pytest
 
 from otelbridge.event import LOG_SERVICE, NANOSECONDS, STREAMS, UPSTREAM_STREAMS, GapCause, Stream
 from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
-from otelbridge.simulator.manners import Ending, HealthAnswer, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
-from otelbridge.simulator.upstream import Relay
+from otelbridge.simulator.upstream import Ending, HealthAnswer, Manners, Relay
 from otelbridge.telemetry.events import ConnectionEnded, Event, HealthChecksUseless, HeartbeatAnswered, HeartbeatMissed
 from tests.integration.feed.running import running, settings_for
 from tests.waiting import eventually

@@ -11,9 +11,8 @@ from otelbridge.event import NANOSECONDS, UPSTREAM_STREAMS, GapCause, Stream
 from otelbridge.feed import gap_tracker, monitor, subscription
 from otelbridge.feed.model import StreamState, SubscriptionState
 from otelbridge.feed.status_codes import ErrorClass, classify
-from otelbridge.simulator.manners import Ending, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
-from otelbridge.simulator.upstream import Relay
+from otelbridge.simulator.upstream import Ending, Manners, Relay
 from otelbridge.telemetry.events import (
     ConnectionAttempted,
     ConnectionEnded,

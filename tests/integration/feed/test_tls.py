@@ -11,7 +11,7 @@ import trustme
 from otelbridge.event import Stream
 from otelbridge.feed import connector
 from otelbridge.feed.model import SubscriptionState
-from otelbridge.simulator.manners import ServerTls
+from otelbridge.simulator.listening import ServerTls
 from otelbridge.simulator.upstream import Relay
 from otelbridge.telemetry.events import CertificatesRefused, ConnectionEnded
 from tests.integration.feed.authority import Files

@@ -21,7 +21,7 @@ from otelbridge.feed.status_codes import configuration_fault
 from otelbridge.net.address import parse_address
 from otelbridge.net.preflight import preflight
 from otelbridge.net.tls_files import read_tls_files
-from otelbridge.simulator.manners import ServerTls
+from otelbridge.simulator.listening import ServerTls
 from otelbridge.simulator.upstream import Relay
 from tests.integration.feed.operator_pki import OperatorCa
 from tests.integration.feed.running import running, settings_for

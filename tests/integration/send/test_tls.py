@@ -16,7 +16,8 @@ from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater
 from otelbridge.send.sender import Sender, open_sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.setting import section_from
-from otelbridge.simulator.endpoint import EndpointTls, OtlpEndpoint
+from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.listening import ServerTls
 from tests.records import request_of
 from tests.waiting import eventually
 
@@ -49,7 +50,7 @@ def pki(tmp_path: Path) -> Pki:
 @contextmanager
 def tls_endpoint(pki: Pki, *identities: str, client_ca: Path | None = None) -> Iterator[OtlpEndpoint]:
     cert, key = pki.issue("server", *(identities or ("127.0.0.1",)))
-    with OtlpEndpoint(tls=EndpointTls(cert_file=cert, key_file=key, client_ca_file=client_ca)) as endpoint:
+    with OtlpEndpoint(tls=ServerTls(cert_file=cert, key_file=key, client_ca_file=client_ca)) as endpoint:
         yield endpoint
 
 

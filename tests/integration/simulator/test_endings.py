@@ -10,9 +10,8 @@ import pytest
 from otelbridge.event import LOG_SERVICE, STREAMS, Stream
 from otelbridge.pb.kubearmor_pb2 import RequestMessage
 from otelbridge.simulator.faults import act_of, parse_fault
-from otelbridge.simulator.manners import Ending, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
-from otelbridge.simulator.upstream import Relay
+from otelbridge.simulator.upstream import Ending, Manners, Relay
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ from grpc_health.v1 import health_pb2
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.pb import kubearmor_pb2
-from otelbridge.simulator.manners import NODE, Ending, HealthAnswer, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
-from otelbridge.simulator.upstream import Relay
+from otelbridge.simulator.upstream import NODE, Ending, HealthAnswer, Manners, Relay
 from tests.integration.simulator.watching import Watch, channel_to, health_check
 from tests.waiting import eventually
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 import trustme
 
-from otelbridge.simulator.manners import ServerTls
+from otelbridge.simulator.listening import ServerTls
 from otelbridge.simulator.upstream import Relay
 from tests.integration.simulator.watching import NO_PROXY, health_check
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream
-from otelbridge.simulator.manners import Ending, Manners
 from otelbridge.simulator.tcp_proxy import TcpProxy
-from otelbridge.simulator.upstream import Relay
+from otelbridge.simulator.upstream import Ending, Manners, Relay
 from otelbridge.telemetry.events import ConnectionEnded, KeepaliveStretched, RetryScheduled
 from tests.integration.feed.running import Running, running, settings_for
 from tests.peers.policing_connection import Policing

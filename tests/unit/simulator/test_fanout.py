@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 
 from otelbridge.event import Stream
-from otelbridge.simulator.fanout import Fanout, Subscriber
-from otelbridge.simulator.manners import Ending
+from otelbridge.simulator.upstream import Ending, Fanout, Subscriber
 
 
 def test_each_subscriber_gets_each_event() -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.simulator.faults import SHAPES, Fault, FaultError, FaultKind, faults_table, parse_fault
+from otelbridge.simulator.faults import SHAPES, Fault, FaultError, faults_table, parse_fault
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("end:OK@10s", Fault(kind=FaultKind.END, word="OK", at_seconds=10)),
-        ("end:unavailable@1.5s", Fault(kind=FaultKind.END, word="UNAVAILABLE", at_seconds=1.5)),
-        ("refuse:NOT_FOUND:20s@1m", Fault(kind=FaultKind.REFUSE, word="NOT_FOUND", lasts_seconds=20, at_seconds=60)),
-        ("health:hang@0s", Fault(kind=FaultKind.HEALTH, word="hang", at_seconds=0)),
-        ("freeze@30s", Fault(kind=FaultKind.FREEZE, at_seconds=30)),
-        ("freeze:500ms@30s", Fault(kind=FaultKind.FREEZE, lasts_seconds=0.5, at_seconds=30)),
-        ("slow:1000:5s@1s", Fault(kind=FaultKind.SLOW, rate=1000, lasts_seconds=5, at_seconds=1)),
-        ("cut-every:1h", Fault(kind=FaultKind.CUT, at_seconds=3600, every_seconds=3600)),
-        ("restart-every:60s", Fault(kind=FaultKind.RESTART, at_seconds=60, every_seconds=60)),
-        ("restart:5s-every:60s", Fault(kind=FaultKind.RESTART, lasts_seconds=5, at_seconds=60, every_seconds=60)),
+        ("end:OK@10s", Fault(kind="end", word="OK", at_seconds=10)),
+        ("end:unavailable@1.5s", Fault(kind="end", word="UNAVAILABLE", at_seconds=1.5)),
+        ("refuse:NOT_FOUND:20s@1m", Fault(kind="refuse", word="NOT_FOUND", lasts_seconds=20, at_seconds=60)),
+        ("health:hang@0s", Fault(kind="health", word="hang", at_seconds=0)),
+        ("freeze@30s", Fault(kind="freeze", at_seconds=30)),
+        ("freeze:500ms@30s", Fault(kind="freeze", lasts_seconds=0.5, at_seconds=30)),
+        ("slow:1000:5s@1s", Fault(kind="slow", rate=1000, lasts_seconds=5, at_seconds=1)),
+        ("cut-every:1h", Fault(kind="cut", at_seconds=3600, every_seconds=3600)),
+        ("restart-every:60s", Fault(kind="restart", at_seconds=60, every_seconds=60)),
+        ("restart:5s-every:60s", Fault(kind="restart", lasts_seconds=5, at_seconds=60, every_seconds=60)),
     ],
 )
 def test_a_fault_is_read(text: str, fault: Fault) -> None:
@@ -56,4 +56,4 @@ def test_a_restarted_server_comes_back_even_if_no_duration_says_when() -> None:
 
 
 def test_the_table_has_a_row_for_each_fault() -> None:
-    assert faults_table().count("\n| `") == len(SHAPES) == len(FaultKind)
+    assert faults_table().count("\n| `") == len(SHAPES)
