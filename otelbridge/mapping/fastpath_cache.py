@@ -16,19 +16,11 @@ from google.protobuf.message import Message
 from otelbridge.event import RawEvent, Stream, kind_of
 from otelbridge.mapping.decode import Event, decode
 from otelbridge.mapping.details import NETWORK, REMOTE_HOST, TEMPLATES, Template, find
-from otelbridge.mapping.fields import FIELDS, Group
+from otelbridge.mapping.fields import ALSO_IN, FIELDS, Group
 from otelbridge.mapping.model import Known, MappingCounts, Memo
-from otelbridge.mapping.parts import NO_SESSION, new_digest
+from otelbridge.mapping.parts import NO_SESSION, TEXTS, TEXTS_BYTES, WORKLOADS, WORKLOADS_BYTES, new_digest
 from otelbridge.mapping.process_spans import ProcessSpans
-from otelbridge.mapping.record_encoder import (
-    OTHERS,
-    OTHERS_BYTES,
-    TEXTS,
-    TEXTS_BYTES,
-    WORKLOADS,
-    WORKLOADS_BYTES,
-    RecordEncoder,
-)
+from otelbridge.mapping.record_encoder import OTHERS, OTHERS_BYTES, RecordEncoder
 from otelbridge.mapping.record_plan import (
     IDENTITY_NUMBERS,
     IDENTITY_TEXTS,
@@ -50,9 +42,6 @@ except ImportError:  # it was installed where there is no C compiler
     COMPILED = False
 else:
     COMPILED = True
-
-ALSO_IN = {"Enforcer": Group.PROCESS}
-"""A part may depend on a field of another group."""
 
 
 class Compiled(Protocol):
@@ -104,7 +93,6 @@ class FastpathCache:
     ) -> None:
         stream = encoder.stream
         self._encoder, self._parts = encoder, encoder.parts
-        self._cut = encoder.cut
         self._unusual = fastpath.Entry()
         self._body, self._message = b"", cast("Event | None", None)
         self.stream, self.tally, self.record_class, self.screen = stream, tally, Record, screen
@@ -153,7 +141,7 @@ class FastpathCache:
 
     def _workload(self, key: bytes, body: bytes) -> Any:
         message: Any = self._usual(body)
-        part = None if message is None else self._parts.make_workload(self._parts.workload.fetch(message))
+        part = None if message is None else self._parts.make_workload(self._parts.workload.read(message))
         if part is None or self._was_cut(part.weight):
             return self._unusual
         return fastpath.Entry(
@@ -168,7 +156,7 @@ class FastpathCache:
         message: Any = self._usual(body)
         if message is None or message.Operation == THROTTLING_OPERATION:  # which the encoder looks into
             return self._unusual
-        part = self._parts.make_rule(self._parts.rule.fetch(message))
+        part = self._parts.make_rule(self.stream, self._encoder.rule.read(message))
         if self._was_cut(part.weight):
             return self._unusual
         _, policy, _, _, operation, outcome = kind_of(self.stream, message)
@@ -184,7 +172,7 @@ class FastpathCache:
         message: Any = self._usual(body)
         if message is None or message.ExecEvent.ExecID not in NO_SESSION:
             return self._unusual
-        part = self._parts.make_process(self._parts.process.fetch(message))
+        part = self._parts.make_process(self._encoder.process.read(message))
         if self._was_cut(part.weight):
             return self._unusual
         return fastpath.Entry(
@@ -242,7 +230,7 @@ class FastpathCache:
 
     def _was_cut(self, weight: int) -> bool:
         if not weight:
-            self._cut.clear()
+            self._parts.cut.clear()
         return not weight
 
 

@@ -27,6 +27,10 @@ class Group(StrEnum):
     """What is new with every event: times, process ids, command lines, paths."""
 
 
+ALSO_IN = {"Enforcer": Group.PROCESS}
+"""A group's attributes may depend on a field of another group."""
+
+
 class FieldKind(Enum):
     """How a field becomes attributes."""
 

@@ -9,6 +9,7 @@ from otelbridge.event import Flood, Gap, Stream
 from otelbridge.mapping.decode import KINDS, Decoded, Event
 from otelbridge.mapping.fastpath_cache import Compiled, Screen, compiled_mapping
 from otelbridge.mapping.model import MappingCounts
+from otelbridge.mapping.parts import Parts
 from otelbridge.mapping.process_spans import ProcessSpans
 from otelbridge.mapping.record_encoder import RecordEncoder
 from otelbridge.mapping.settings import MappingSettings
@@ -71,7 +72,8 @@ class Mapper:
         )
         """What makes spans of processes, where that is asked for."""
         operations = [(stream, kind) for stream, kind in KINDS.items() if kind is not pb.Message]
-        self._of_operations = [RecordEncoder(settings, stream, kind, self.tally) for stream, kind in operations]
+        parts = Parts(settings, self.tally)
+        self._of_operations = [RecordEncoder(stream, kind, parts) for stream, kind in operations]
         self._encoders: dict[Stream, Encoder] = {encoder.stream: encoder for encoder in self._of_operations}
         self._encoders[Stream.MESSAGES] = MessageEncoder(settings, self.tally)
 

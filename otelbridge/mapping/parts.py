@@ -5,9 +5,9 @@ from __future__ import annotations
 import binascii
 import re
 from binascii import hexlify
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from itertools import chain
 from operator import attrgetter
 from struct import Struct
 from typing import Any, NamedTuple
@@ -24,12 +24,13 @@ from otelbridge.mapping.details import (
     facts,
     without_remote_host,
 )
-from otelbridge.mapping.fields import Field, Group, as_is
+from otelbridge.mapping.fields import ALSO_IN, FIELDS, Field, Group, as_is
 from otelbridge.mapping.model import (
     AlertKind,
     DetailPart,
     Held,
     MappingCounts,
+    Memo,
     ProcessPart,
     RulePart,
     TemplatePart,
@@ -57,8 +58,10 @@ from otelbridge.mapping.wire import (
     record_head,
 )
 from otelbridge.mapping.workload import workload_attributes
+from otelbridge.pb import kubearmor_pb2 as pb
 
-Fetch = Callable[[Any], tuple[Any, ...]]
+Key = tuple[Held, ...]
+Fetch = Callable[[Any], Key]
 
 
 class GroupShape(NamedTuple):
@@ -68,34 +71,38 @@ class GroupShape(NamedTuple):
     fetch: Fetch
     """A message in, the fields' values out, as a tuple that can be a key."""
 
+    def values(self, key: Key) -> Values:
+        """What was fetched, by the fields' names."""
+        return Values(zip(self.names, key, strict=True))
 
-def shape(kind: type[Message], fields: tuple[Field, ...], group: Group, also: tuple[str, ...] = ()) -> GroupShape:
+    def read(self, message: Any) -> Values:
+        """The fields of a message."""
+        return self.values(self.fetch(message))
+
+
+def shape(kind: type[Message], fields: tuple[Field, ...], group: Group) -> GroupShape:
     """The fields of a group, and others that its attributes depend on, as far as the message type has them."""
     known = kind.DESCRIPTOR.fields_by_name
-    wanted = (*(field.name for field in fields if field.group is group), *also)
+    wanted = (field.name for field in fields if group in {field.group, ALSO_IN.get(field.name)})
     present = [name for name in wanted if name.partition(".")[0] in known]
+    nested: dict[str, list[str]] = {}
+    for name in present:
+        if "." in name:
+            nested.setdefault(name.partition(".")[0], []).append(name)
     repeated = [name for name in present if name in known and known[name].is_repeated]
-    outers = Counter(name.partition(".")[0] for name in present if "." in name)
-    nested = [[name for name in present if name.startswith(f"{outer}.")] for outer, of in outers.items() if of > 1]
-    inner = [name for names in nested for name in names]
-    single = [name for name in present if name not in {*repeated, *inner}]
-    get = _getter(single)
     # A nested message is fetched once: its Python object costs as much as two fields.
-    inside = [
-        (attrgetter(names[0].partition(".")[0]), _getter([name.partition(".")[2] for name in names]))
-        for names in nested
-    ]
-    lists: list[Callable[[Any], Any]] = [attrgetter(name) for name in repeated]
+    inner = [names for names in nested.values() if len(names) > 1]
+    later = [*chain.from_iterable(inner), *repeated]
+    single = [name for name in present if name not in later]
+    get, more = _getter(single), [*map(_inside, inner), *map(_listed, repeated)]
 
-    def fetch(message: Any) -> tuple[Any, ...]:
+    def fetch(message: Any) -> Key:
         values = get(message)
-        for outer, get_inner in inside:
-            values += get_inner(outer(message))
-        for of in lists:
-            values += (tuple(of(message)[:]),)
+        for get_more in more:
+            values += get_more(message)
         return values
 
-    return GroupShape((*single, *inner, *repeated), fetch if inside or lists else get)
+    return GroupShape((*single, *later), fetch if more else get)
 
 
 def _getter(names: list[str]) -> Fetch:
@@ -103,6 +110,16 @@ def _getter(names: list[str]) -> Fetch:
     if len(names) > 1:
         return attrgetter(*names)
     return lambda message: tuple(getattr(message, name) for name in names)
+
+
+def _inside(names: list[str]) -> Fetch:
+    """Several fields of one nested message."""
+    outer, get = names[0].partition(".")[0], _getter([name.partition(".")[2] for name in names])
+    return lambda message: get(getattr(message, outer))
+
+
+def _listed(name: str) -> Fetch:
+    return lambda message: (tuple(getattr(message, name)[:]),)
 
 
 DIGEST_BYTES = 16
@@ -178,57 +195,43 @@ def low_half(exec_id: str) -> int | None:
     return int(exec_id) & _LOW_32_BITS
 
 
+WORKLOADS, WORKLOADS_BYTES = 4096, 8 << 20  # 2,000 pods, with room for their successors
+# Data and peers: many are never seen again, and what is small stays in the CPU's cache.
+TEXTS, TEXTS_BYTES = 512, 1 << 20
 ENTRY_OVERHEAD_BYTES = 1024  # of the Python objects around an entry's bytes and its key's texts, roughly
 MAX_WORDS_BYTES = 256  # of the words around what was touched; a policy's message may be longer
 # Only these become values of metric attributes: everything else in an event can be chosen by an attacker.
 METRIC_ACTIONS = frozenset({"Block", "Audit", "Audit (Block)", "Audit (Allow)", "Allow", "Remove", ""})
 OTHER = "other"
 
-Key = tuple[Held, ...]
-
 
 class Parts:
-    """Works out the parts of one stream's events. A part with a value that had to be cut is not worth keeping."""
+    """Works out the parts of events, and remembers those that are the same in all streams.
 
-    __slots__ = (
-        "_as_is_fields",
-        "_attributes",
-        "_cut",
-        "_settings",
-        "_severity",
-        "_stream",
-        "_tally",
-        "process",
-        "rule",
-        "workload",
-    )
+    A part with a value that had to be cut is not worth keeping.
+    """
 
-    def __init__(
-        self,
-        settings: MappingSettings,
-        stream: Stream,
-        kind: type[Message],
-        *,
-        fields: tuple[Field, ...],
-        cut: list[str],
-        tally: MappingCounts,
-    ) -> None:
-        self._settings = settings
-        self._stream = stream
-        self._tally = tally
-        self._as_is_fields = {group: as_is(fields, group) for group in Group}
+    def __init__(self, settings: MappingSettings, tally: MappingCounts) -> None:
+        self.settings = settings
+        self.tally = tally
+        self._as_is_fields = {group: as_is(FIELDS, group) for group in Group}
         self._severity = severity_table(settings.severity)
         self._attributes = attributes_encoder(native=settings.native)
-        self._cut = cut  # keys of values that had to be cut are appended here; the caller reports them
-        self.workload: GroupShape = shape(kind, fields, Group.WORKLOAD)
-        self.rule: GroupShape = shape(kind, fields, Group.RULE)
-        self.process: GroupShape = shape(kind, fields, Group.PROCESS, also=("Enforcer",))
+        self.cut: list[str] = []
+        """Keys of values that had to be cut, until a record says so."""
+        self.workload = shape(pb.Alert, FIELDS, Group.WORKLOAD)
+        """A log's are the same."""
+        self.workloads: Memo[Key, WorkloadPart] = Memo(
+            lambda key: self.make_workload(self.workload.values(key)), WORKLOADS, WORKLOADS_BYTES
+        )
+        self.details: Memo[tuple[str, str], DetailPart] = Memo(self.make_detail, TEXTS, TEXTS_BYTES)
+        self.touched: Memo[tuple[str, str, str], TouchedPart] = Memo(self.make_touched, TEXTS, TEXTS_BYTES)
+        self.templates: Memo[TemplateKey, TemplatePart] = Memo(self.make_template, TEXTS, TEXTS_BYTES)
 
-    def make_workload(self, key: Key) -> WorkloadPart:
+    def make_workload(self, values: Values) -> WorkloadPart:
         """From the values of the group `workload`."""
-        values = Values(zip(self.workload.names, key, strict=True))
-        settings = self._settings
-        cut_before = len(self._cut)
+        settings = self.settings
+        cut_before = len(self.cut)
         node, pod, container, service, workload, labels, labels_left_out = workload_attributes(values, settings)
         on_resource, on_record = {
             "node": (node, pod + container),
@@ -241,7 +244,7 @@ class Parts:
         resource = self._encode(RESOURCE_ATTRIBUTE, found)
         record = self._encode(RECORD_ATTRIBUTE, [*on_record, ("kubearmor.labels", values["Labels"])])
         if labels_left_out:
-            self._cut.append("k8s.pod.label")
+            self.cut.append("k8s.pod.label")
         beyond = [("Labels", values["Labels"])] if len(values["Labels"]) > MAX_PARSED_CHARS else []
         namespace, pod_name, host = values["NamespaceName"], values["PodName"], values["HostName"]
         inside = "/".join([name for name in (namespace, pod_name or values["ContainerName"]) if name])
@@ -250,23 +253,20 @@ class Parts:
             attributes=record,
             where=_words(f" in {inside}" if inside else f" on {host}" if host else ""),
             digest=digest_of([*values.canonical("Labels"), *labels.items(), *beyond]),
-            node=self._tally.admit_node(host),
+            node=self.tally.admit_node(host),
             workload=(clip(workload[0], MAX_WORDS_BYTES), clip(workload[1], MAX_WORDS_BYTES)),
             weight=self._weight(cut_before, len(resource) + len(record)),
         )
 
-    def make_rule(self, key: Key) -> RulePart:
+    def make_rule(self, stream: Stream, values: Values) -> RulePart:
         """From the values of the group `rule`."""
-        values = Values(zip(self.rule.names, key, strict=True))
-        settings = self._settings
-        cut_before = len(self._cut)
+        settings = self.settings
+        cut_before = len(self.cut)
         ruling = (
-            rule_on_alert(values, mitre=settings.mitre_techniques)
-            if self._stream is Stream.ALERTS
-            else rule_on_log(values)
+            rule_on_alert(values, mitre=settings.mitre_techniques) if stream is Stream.ALERTS else rule_on_log(values)
         )
         pairs: list[Attribute] = [
-            ("kubearmor.stream", str(self._stream)),
+            ("kubearmor.stream", str(stream)),
             ("event.name", ruling.event_name if settings.event_name_attribute else ""),
             *ruling.attributes,
             *self._as_is(Group.RULE, values),
@@ -282,14 +282,13 @@ class Parts:
             digest=digest_of(values.canonical()),
             operation=values["Operation"],
             kind=kind,
-            counts=self._tally.counts(kind) if self._stream is Stream.ALERTS else {},
+            counts=self.tally.counts(kind) if stream is Stream.ALERTS else {},
             weight=self._weight(cut_before, len(encoded)),
         )
 
-    def make_process(self, key: Key) -> ProcessPart:
+    def make_process(self, values: Values) -> ProcessPart:
         """From the values of the group `process`, and the enforcer."""
-        values = Values(zip(self.process.names, key, strict=True))
-        cut_before = len(self._cut)
+        cut_before = len(self.cut)
         encoded = self._encode(RECORD_ATTRIBUTE, [*process_attributes(values), *self._as_is(Group.PROCESS, values)])
         parent = values["ParentProcessName"]
         return ProcessPart(
@@ -304,9 +303,9 @@ class Parts:
     def make_detail(self, key: tuple[str, str]) -> DetailPart:
         """From Operation and Data."""
         operation, data = key
-        cut_before = len(self._cut)
+        cut_before = len(self.cut)
         found = detail(operation, data)
-        if self._settings.keep_raw:
+        if self.settings.keep_raw:
             found.attributes.append((RAW_DATA, data))
         encoded = self._encode(RECORD_ATTRIBUTE, found.attributes)
         return DetailPart(
@@ -320,9 +319,9 @@ class Parts:
     def make_touched(self, key: tuple[str, str, str], seen: DetailPart) -> TouchedPart:
         """From Operation, Data and Resource, where they say something only together."""
         operation, data, resource = key
-        cut_before = len(self._cut)
+        cut_before = len(self.cut)
         pairs = list(detail_with_resource(operation, seen.pairs, data, resource))
-        if self._settings.keep_raw or not any(value for _, value in pairs):
+        if self.settings.keep_raw or not any(value for _, value in pairs):
             pairs.append((RAW_RESOURCE, resource))
         encoded = self._encode(RECORD_ATTRIBUTE, pairs)
         known = seen.known
@@ -336,7 +335,7 @@ class Parts:
 
     def make_template(self, key: TemplateKey) -> TemplatePart:
         """From a template, Data and Resource."""
-        cut_before = len(self._cut)
+        cut_before = len(self.cut)
         found = facts(key)
         encoded = self._encode(RECORD_ATTRIBUTE, found.attributes)
         found.known.pop(key[0].event_data_key, None)
@@ -350,10 +349,10 @@ class Parts:
         return [(key, held) for key, name in self._as_is_fields[group] if (held := values[name])]
 
     def _encode(self, tag: bytes, pairs: Iterable[Attribute]) -> bytes:
-        return self._attributes(tag, pairs, self._settings.max_value_bytes, self._cut)
+        return self._attributes(tag, pairs, self.settings.max_value_bytes, self.cut)
 
     def _weight(self, cut_before: int, encoded_bytes: int) -> int:
-        if len(self._cut) > cut_before:
+        if len(self.cut) > cut_before:
             return 0
         return ENTRY_OVERHEAD_BYTES + 2 * encoded_bytes  # the key holds about what is encoded
 
@@ -363,7 +362,7 @@ class Parts:
             operation if operation in OPERATION_NAMES else OTHER,
             action if action in METRIC_ACTIONS else OTHER,
             ruling.outcome,
-            clip(values["PolicyName"], MAX_WORDS_BYTES) if self._tally.alerts_by_policy else "",
+            clip(values["PolicyName"], MAX_WORDS_BYTES) if self.tally.alerts_by_policy else "",
         )
 
 

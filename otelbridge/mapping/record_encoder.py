@@ -23,21 +23,17 @@ from otelbridge.mapping.details import (
     event_data_attributes,
     find,
 )
-from otelbridge.mapping.fields import FIELDS
+from otelbridge.mapping.fields import FIELDS, Group
 from otelbridge.mapping.model import (
     SECOND,
-    DetailPart,
     Instant,
     Known,
-    MappingCounts,
     Memo,
     ProcessPart,
     RulePart,
-    TemplatePart,
-    TouchedPart,
     WorkloadPart,
 )
-from otelbridge.mapping.parts import NO_SESSION, UID_BYTES, Parts, low_half, uid
+from otelbridge.mapping.parts import NO_SESSION, UID_BYTES, Key, Parts, low_half, shape, uid
 from otelbridge.mapping.record_plan import (
     COMMAND,
     IDENTITY_NUMBERS,
@@ -50,7 +46,6 @@ from otelbridge.mapping.record_plan import (
     RESOURCE_KEYS,
     SOURCE_KEY,
 )
-from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import (
     BODY,
     MAX_RARE_BYTES,
@@ -72,10 +67,7 @@ from otelbridge.mapping.wire import (
     times,
 )
 
-WORKLOADS, WORKLOADS_BYTES = 4096, 8 << 20  # 2,000 pods, with room for their successors
 OTHERS, OTHERS_BYTES = 2048, 4 << 20
-# Data and peers: many are never seen again, and what is small stays in the CPU's cache.
-TEXTS, TEXTS_BYTES = 512, 1 << 20
 NOTHING_SAID = {Stream.ALERTS: b"An alert that says nothing.", Stream.LOGS: b"A log that says nothing."}
 ELLIPSIS = "…"
 MIN_SUBJECT_BYTES = 32  # of what was touched, even where the words around it are long
@@ -92,11 +84,11 @@ _identity = Struct(f"<{len(IDENTITY_NUMBERS)}q{len(IDENTITY_TEXTS)}I").pack
 """Numbers are of one length and texts say theirs, so no two events join to the same bytes."""
 
 Raw: TypeAlias = tuple[bytes, bytes, bytes, bytes, bytes]
-"""IDENTITY_TEXTS in UTF-8."""
-Entries: TypeAlias = list[tuple[str, str]]
-"""The EventData that Data and Resource do not tell, sorted."""
+"""IDENTITY_TEXTS in UTF-8; the last one is empty where it says nothing."""
 Groups: TypeAlias = tuple[WorkloadPart, RulePart, ProcessPart]
 """What is remembered of an event's groups of fields. Plain tuples: to make a named one takes 0.4 µs more."""
+Entries: TypeAlias = list[tuple[str, str]]
+"""The EventData that Data and Resource do not tell, sorted."""
 Seen: TypeAlias = tuple[str, bytes, bytes, Known]
 """The role that Resource plays, attributes from Data, those from Resource, and the EventData that says nothing new."""
 
@@ -104,22 +96,20 @@ Seen: TypeAlias = tuple[str, bytes, bytes, Known]
 class RecordEncoder:
     """Maps the events of one stream. Not thread-safe: it belongs to the encoder's thread."""
 
-    def __init__(self, settings: MappingSettings, stream: Stream, kind: type[Message], tally: MappingCounts) -> None:
-        self._settings = settings
+    def __init__(self, stream: Stream, kind: type[Message], parts: Parts) -> None:
+        self._settings, self._tally, self._cut = parts.settings, parts.tally, parts.cut
+        settings = parts.settings
         self._limit = settings.max_value_bytes
-        self.stream, self._is_alerts = stream, stream is Stream.ALERTS
+        self.stream, self._is_alerts, self.parts = stream, stream is Stream.ALERTS, parts
         self.salt = str(stream).encode()
-        self._tally = tally
-        self.cut: list[str] = []
-        """Keys of values that had to be cut, until the record says so."""
         self.instant = Instant()
-        self.parts = parts = Parts(settings, stream, kind, fields=FIELDS, cut=self.cut, tally=tally)
-        self._workloads: Memo[Any, WorkloadPart] = Memo(parts.make_workload, WORKLOADS, WORKLOADS_BYTES)
-        self._rules: Memo[Any, RulePart] = Memo(parts.make_rule, OTHERS, OTHERS_BYTES)
-        self._processes: Memo[Any, ProcessPart] = Memo(parts.make_process, OTHERS, OTHERS_BYTES)
-        self._details: Memo[Any, DetailPart] = Memo(parts.make_detail, TEXTS, TEXTS_BYTES)
-        self._touched: Memo[Any, TouchedPart] = Memo(parts.make_touched, TEXTS, TEXTS_BYTES)
-        self._templates: Memo[Any, TemplatePart] = Memo(parts.make_template, TEXTS, TEXTS_BYTES)
+        self.rule, self.process = shape(kind, FIELDS, Group.RULE), shape(kind, FIELDS, Group.PROCESS)
+        self._rules: Memo[Key, RulePart] = Memo(
+            lambda key: parts.make_rule(stream, self.rule.values(key)), OTHERS, OTHERS_BYTES
+        )
+        self._processes: Memo[Key, ProcessPart] = Memo(
+            lambda key: parts.make_process(self.process.values(key)), OTHERS, OTHERS_BYTES
+        )
         self.uid_head = head(RECORD_ATTRIBUTE, "log.record.uid", UID_BYTES)
         self._body = body_heads()
         self._words = {template: (text_heads(template.key), text_heads(template.raw_key)) for template in TEMPLATES}
@@ -157,7 +147,7 @@ class RecordEncoder:
             marks: what else tells the event from others.
             event_uid: its `uid`, where the message was changed since it was received.
         """
-        groups, numbers, texts, raw, seen, entries = self._read(message)
+        groups, numbers, texts, raw, seen, entries, uid_text = self._read(message, marks)
         workload, rule, process = groups
         role, detail, touched, _ = seen
         timestamp = numbers[0]
@@ -174,14 +164,14 @@ class RecordEncoder:
         else:
             body = self._structured_body(message)
         from_source = self._encode_source(role, raw[1], source == process.parent) if source else b""
-        session = b"" if exec_id in NO_SESSION else self._encode_session(exec_id)
-        uid_text = event_uid or self._uid(groups, numbers, raw, entries, marks)
+        session = self._encode_session(exec_id) if raw[4] else b""
         rest = b""
-        if rare or dropped or self.cut or self._settings.keep_original:  # the last: it tells of all that was cut
+        if rare or dropped or self._cut or self._settings.keep_original:  # the last: it tells of all that was cut
             rest = self._rest(message, rare, dropped)
         encoded = _in_order((
             times(unix_nano, received_unix_nano), rule.head, workload.attributes, rule.attributes, process.attributes,
-            detail, touched, from_source, self.encode_numbers(numbers), session, body, rest, self.uid_head + uid_text,
+            detail, touched, from_source, self.encode_numbers(numbers), session, body, rest,
+            self.uid_head + (event_uid or uid_text),
         ))  # fmt: skip
         self._tally.nodes[workload.node] = received_unix_nano
         if self._tally.keeps_last:
@@ -192,26 +182,35 @@ class RecordEncoder:
 
     def uid(self, message: Any, marks: str = "") -> bytes:
         """`log.record.uid` of an event as it is now, for whoever is about to change it."""
-        groups, numbers, _, raw, _, entries = self._read(message)
-        self.cut.clear()
-        return self._uid(groups, numbers, raw, entries, marks)
+        read = self._read(message, marks)
+        self._cut.clear()
+        return read[-1]
 
-    def _read(self, message: Any) -> tuple[Groups, tuple[int, ...], tuple[Any, ...], Raw, Seen, Entries]:
-        """What is remembered of an event's groups, and its other fields, texts also in UTF-8."""
+    def _read(
+        self, message: Any, marks: str
+    ) -> tuple[Groups, tuple[int, ...], tuple[Any, ...], Raw, Seen, Entries, bytes]:
+        """What is remembered of an event's groups, its other fields, texts also in UTF-8, and its `log.record.uid`."""
         parts = self.parts
-        where, what, who = parts.workload.fetch(message), parts.rule.fetch(message), parts.process.fetch(message)
-        workload = self._workloads.recall(where) or self._workloads.learn(where)
+        where, what, who = parts.workload.fetch(message), self.rule.fetch(message), self.process.fetch(message)
+        workload = parts.workloads.recall(where) or parts.workloads.learn(where)
         rule = self._rules.recall(what) or self._rules.learn(what)
         process = self._processes.recall(who) or self._processes.learn(who)
+        numbers = _numbers_of(message)
         texts = updated, source, resource, data, exec_id, event_data = _texts_of(message)
-        raw = updated.encode(), source.encode(), resource.encode(), data.encode(), exec_id.encode()
+        session = b"" if exec_id in NO_SESSION else exec_id.encode()
+        raw = told = updated.encode(), source.encode(), resource.encode(), data.encode(), session
         seen = self._seen(rule.operation, data, resource, raw[2])
         entries: Entries = []
         if event_data:
             said = {key: event_data[key] for key in event_data}
             if said != seen[3]:  # Go writes maps in random order
                 entries = sorted(said.items() - seen[3].items())
-        return (workload, rule, process), _numbers_of(message), texts, raw, seen, entries
+        if rule.operation == NETWORK:
+            told = *raw[:2], raw[2].partition(_REMOTE_HOST)[0], *raw[3:]
+        unusual = repr((entries, marks)).encode() if entries or marks else b""
+        digests = workload.digest, rule.digest, process.digest
+        identity = self.salt, *digests, _identity(*numbers, *map(len, told)), *told, unusual
+        return (workload, rule, process), numbers, texts, raw, seen, entries, uid(b"".join(identity))
 
     def _seen(self, operation: str, data: str, resource: str, raw: bytes) -> Seen:
         """What Data and Resource say."""
@@ -219,16 +218,16 @@ class RecordEncoder:
             data, resource = data[:MAX_PARSED_CHARS], resource[:MAX_PARSED_CHARS]
             raw = resource.encode()
         if operation == NETWORK and self._settings.keep_raw and (found := find(data, resource)) is not None:
-            part = self._templates.recall(found.key) or self._templates.learn(found.key)
+            part = self.parts.templates.recall(found.key) or self.parts.templates.learn(found.key)
             template = found.key[0]
             word, whole = self._words[template]
             touched = self._text(word, found.word.encode()) + self._text(whole, found.text.encode())
             return PARSED, part.attributes, touched, {**part.known, template.event_data_key: found.word}
         key = (operation, data)
-        detail = self._details.recall(key) or self._details.learn(key)
+        detail = self.parts.details.recall(key) or self.parts.details.learn(key)
         if detail.role == PARSED:
             pair = (operation, data, resource)
-            both = self._touched.recall(pair) or self._touched.learn(pair, detail)
+            both = self.parts.touched.recall(pair) or self.parts.touched.learn(pair, detail)
             return PARSED, detail.attributes, both.attributes, both.known
         touched = b""
         if raw:
@@ -237,29 +236,13 @@ class RecordEncoder:
                 touched += self._text(heads, text) if text else b""
         return detail.role, detail.attributes, touched, detail.known
 
-    def _uid(self, groups: Groups, numbers: tuple[int, ...], raw: Raw, entries: Entries, marks: str) -> bytes:
-        workload, rule, process = groups
-        updated, source, resource, data, exec_id = raw
-        if rule.operation == NETWORK:
-            resource = resource.partition(_REMOTE_HOST)[0]
-        if exec_id == b"0":
-            exec_id = b""
-        sizes = len(updated), len(source), len(resource), len(data), len(exec_id)
-        unusual = repr((entries, marks)).encode() if entries or marks else b""
-        digests = workload.digest, rule.digest, process.digest
-        return uid(
-            b"".join(
-                (self.salt, *digests, _identity(*numbers, *sizes), updated, source, resource, data, exec_id, unusual)
-            )
-        )
-
     # --- what is new with every event ---
 
     def _text(self, heads: Heads, raw: bytes) -> bytes:
         """An attribute whose text is new."""
         size = len(raw)
         if size > self._limit:
-            self.cut.append(heads.key)
+            self._cut.append(heads.key)
             raw = raw[: self._limit].decode(errors="ignore").encode()
             size = len(raw)
         return (heads.recall(size) or heads.learn(size)) + raw
@@ -272,13 +255,12 @@ class RecordEncoder:
 
     def encode_numbers(self, numbers: tuple[int, ...]) -> bytes:
         """HostPID, HostPPID, PID, PPID and UID, behind the Timestamp."""
-        _, pid, *_, user = numbers
         encoded = [
             heads.recall(number) or heads.learn(number)
             for heads, number in zip(self._numbers, numbers[1:], strict=True)
             if number
         ]
-        if pid and not user:
+        if numbers[1] and not numbers[-1]:
             encoded.append(self._root)
         return b"".join(encoded)
 
@@ -292,19 +274,18 @@ class RecordEncoder:
         """The body as one line. The parts' words are printable already; what is new with this event is made so."""
         workload, rule, process = groups
         limit = self._settings.max_body_bytes
-        before, after = rule.before, workload.where + rule.after
         by = process.by_parent if role == COMMAND else process.by_executable
         if not by and source:
             by = f" by {one_line(source[:limit])}".encode()
-        size = len(before) + len(raw) + len(by) + len(after)
-        if raw and size <= limit and what.isprintable():
-            return b"".join((self._body.recall(size) or self._body.learn(size), before, raw, by, after))
-        what, after = one_line(what[: limit + 1]), by + after
-        if not what:
-            before = before.rstrip()
-            after = after if before else after.lstrip() or NOTHING_SAID[self.stream]
-        line = sentence(before.decode(), what, after.decode(), limit).encode()
-        return self._body.learn(len(line)) + line
+        line = b"".join((rule.before, raw, by, workload.where, rule.after))
+        if not raw or len(line) > limit or not what.isprintable():
+            before, what, after = rule.before, one_line(what[: limit + 1]), by + workload.where + rule.after
+            if not what:
+                before = before.rstrip()
+                after = after if before else after.lstrip() or NOTHING_SAID[self.stream]
+            line = sentence(before.decode(), what, after.decode(), limit).encode()
+        size = len(line)
+        return (self._body.recall(size) or self._body.learn(size)) + line
 
     def _structured_body(self, message: Message) -> bytes:
         content = as_map(message, self._limit) if self._settings.body == "map" else as_json(message, self._limit)
@@ -314,11 +295,11 @@ class RecordEncoder:
         """Whatever most events do not have: rare attributes, and the keys of what was cut."""
         if self._settings.keep_original:
             rare = [*rare, ("log.record.original", as_json(message, self._limit))]
-        encoded = attributes(RECORD_ATTRIBUTE, rare, MAX_RARE_BYTES, self.cut)
-        if not self.cut and not dropped:
+        encoded = attributes(RECORD_ATTRIBUTE, rare, MAX_RARE_BYTES, self._cut)
+        if not self._cut and not dropped:
             return encoded
         self._tally.truncated += 1
-        return encoded + tail(self.cut, dropped)
+        return encoded + tail(self._cut, dropped)
 
 
 def sentence(before: str, touched: str, after: str, limit_bytes: int) -> str:

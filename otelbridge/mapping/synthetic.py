@@ -100,10 +100,8 @@ def flood_record(flood: Flood, settings: MappingSettings, observed_unix_nano: in
     """The record of a flood, with severity, policy, resource and time of its first event."""
     message = KINDS[flood.stream].FromString(flood.sample)
     started, ended = clamp.unix_nano(flood.started_unix_nano), clamp.unix_nano(flood.ended_unix_nano)
-    of_rule = shape(type(message), FIELDS, Group.RULE)
-    of_workload = shape(type(message), FIELDS, Group.WORKLOAD)
-    values = Values(zip(of_rule.names, of_rule.fetch(message), strict=True))
-    where = workload_attributes(Values(zip(of_workload.names, of_workload.fetch(message), strict=True)), settings)
+    values, workload = (shape(type(message), FIELDS, group).read(message) for group in (Group.RULE, Group.WORKLOAD))
+    where = workload_attributes(workload, settings)
     is_alert = flood.stream is Stream.ALERTS
     ruling = rule_on_alert(values, mitre=settings.mitre_techniques) if is_alert else rule_on_log(values)
     cut: list[str] = []
@@ -220,11 +218,11 @@ class MessageEncoder:
         self._tally = tally
         self._severity = severity_table(settings.severity)
         self._instant = Instant()
-        self._cut: list[str] = []
-        parts = Parts(settings, Stream.MESSAGES, pb.Message, fields=MESSAGE_FIELDS, cut=self._cut, tally=tally)
-        self._fetch = parts.workload.fetch
+        parts, place = Parts(settings, tally), shape(pb.Message, MESSAGE_FIELDS, Group.WORKLOAD)
+        self._cut = parts.cut
+        self._fetch = place.fetch
         self._places: Memo[Key, WorkloadPart] = Memo(
-            parts.make_workload, max_entries=MAX_NODES_REMEMBERED, max_bytes=MAX_REMEMBERED_BYTES
+            lambda key: parts.make_workload(place.values(key)), MAX_NODES_REMEMBERED, MAX_REMEMBERED_BYTES
         )
 
     def map(

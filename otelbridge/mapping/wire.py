@@ -46,15 +46,18 @@ UINT64 = (1 << 64) - 1
 # The lengths of nearly all that there is, encoded once: an event has ten or so.
 TWO_DIGITS_END = 1 << 11
 TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(TWO_DIGITS_END))  # noqa: PLR2004
+DIGIT_AND_MORE = tuple(bytes((n | 0x80,)) for n in range(0x80))
 KEPT_NUMBERS = 512  # of one key
 KEPT_TEXTS, SHORT_TEXT_CHARS = 2048, 120  # namespaces, images and labels come back with each pod
 
 
 def varint(number: int) -> bytes:
     """A non-negative integer in base 128, low digits first."""
-    if number < TWO_DIGITS_END:
-        return TWO_DIGITS[number]
-    return bytes((number & 0x7F | 0x80,)) + varint(number >> 7)
+    digits = b""
+    while number >= TWO_DIGITS_END:
+        digits += DIGIT_AND_MORE[number & 0x7F]
+        number >>= 7
+    return digits + TWO_DIGITS[number] if digits else TWO_DIGITS[number]
 
 
 def delimited(tag: bytes, content: bytes) -> bytes:

@@ -15,6 +15,7 @@ from otelbridge.event import Stream
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.model import MappingCounts
+from otelbridge.mapping.parts import Parts
 from otelbridge.mapping.record_encoder import RecordEncoder
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.wire import (
@@ -126,7 +127,7 @@ def test_texts_encoded_for_speed_are_encoded_alike(texts: list[str]) -> None:
 @example((2**28, 3, 2**28, 7, 0))
 @example((0, 3, 5, 7, 0))
 def test_numbers_encoded_for_speed_are_encoded_alike(numbers: tuple[int, int, int, int, int]) -> None:
-    encoder = RecordEncoder(MappingSettings(), Stream.ALERTS, pb.Alert, MappingCounts())
+    encoder = RecordEncoder(Stream.ALERTS, pb.Alert, Parts(MappingSettings(), MappingCounts()))
     record = LogRecord.FromString(encoder.encode_numbers((0, *numbers)))
     keys = (
         "process.pid",
