@@ -251,6 +251,11 @@ class DurableQueue:
             self._work_signals[signal].taken(anything=lease is not None)
             return lease
 
+    @property
+    def left_out(self) -> Collection[Stream]:
+        """Streams of which nothing is free to be taken for now."""
+        return self._dequeue.left_out
+
     def leave_out(self, streams: Collection[Stream]) -> None:
         """Nothing of these is free to be taken, whatever comes, until they are let in."""
         with self._lock:
@@ -488,6 +493,11 @@ class QueueOfSignal:
         self.has_work = partial(queue.has_work, signal)
         self.wait_for_work = partial(queue.wait_for_work, signal=signal)
         self.take = partial(queue.take, signal=signal)
+
+    @property
+    def left_out(self) -> Collection[Stream]:
+        """Streams of which nothing is free to be taken for now."""
+        return self._queue.left_out
 
     def held(self) -> Mapping[Stream, int]:
         """Records held per stream."""

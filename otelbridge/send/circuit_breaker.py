@@ -17,9 +17,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -331,42 +329,13 @@ class CircuitBreaker:
         return pointless or self._clock() >= self._last_moment
 
 
-DURATION_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Those that OpenTelemetry advises for request durations."""
-
-
+@dataclass(slots=True, kw_only=True)
 class SendCounts:
-    """What the workers did, in plain integers; one short lock, a few times per request and never per record."""
+    """What the workers did; counted with the lock of `Export` held."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.in_flight = 0
-        self.requests = 0
-        """Sent, whatever came of them."""
-        self.request_bytes = 0
-        """Of those, before compression."""
-        self.accepted_requests = 0
-        self.delivered_records = 0
-        self.rejected_records = 0
-        """By partial successes."""
-        self.retries = 0
-        """Requests that came back: delayed or held."""
-        self.splits = 0
-        self.dead_letter_records = 0
-        self.duration_counts = [0] * (len(DURATION_BOUNDS_SECONDS) + 1)
-        """Requests per bucket of `DURATION_BOUNDS_SECONDS`, the last one for longer ones."""
-        self.duration_sum_seconds = 0.0
-
-    @contextmanager
-    def counting(self) -> Iterator[SendCounts]:
-        """The counters, for adding to, or for reading several of one moment."""
-        with self._lock:
-            yield self
-
-    def sent(self, request_bytes: int, seconds: float) -> None:
-        """A request was answered, or failed."""
-        with self._lock:
-            self.requests += 1
-            self.request_bytes += request_bytes
-            self.duration_counts[bisect_left(DURATION_BOUNDS_SECONDS, seconds)] += 1
-            self.duration_sum_seconds += seconds
+    requests: int = 0
+    """Sent, whatever came of them."""
+    delivered_records: int = 0
+    rejected_records: int = 0
+    """By partial successes."""
+    dead_letter_records: int = 0

@@ -20,7 +20,6 @@ from queue import SimpleQueue
 from threading import RLock
 from typing import NamedTuple
 
-from otelbridge.event import Stream
 from otelbridge.queue.model import Accepted, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.queue.packing import DamagedRequest, joined, unpacked
 from otelbridge.send.circuit_breaker import Permit
@@ -60,8 +59,6 @@ class Export:
         self._unaccepted = Unaccepted(context, parallel=self._parallel)
         self._size, self._apart = self._unaccepted.size, self._unaccepted.apart
         self._suspects, self._sources = self._unaccepted.suspects, self._unaccepted.sources
-        self._streams_out: set[Stream] = set()
-        """Where records are to arrive in order, the streams of which a request is under way."""
         self._pool: ThreadPoolExecutor | None = None
 
     # --- taking ---
@@ -75,20 +72,10 @@ class Export:
         with self._lock:
             return not self._apart.suspects and not self._apart.unproven
 
-    def apart_records(self) -> int:
-        """Records that are kept apart from the others."""
-        with self._lock:
-            return sum(lease.records for lease in self._apart.leases)
-
-    def limits(self) -> Limits:
-        """For the next request."""
-        with self._lock:
-            return self._size.limits()
-
     def wait_for_work(self, timeout_seconds: float) -> None:
         """Waits until there may be something to send."""
         with self._lock:
-            if self._apart.has_any(without=self._streams_out):
+            if self._apart.has_any(without=self._context.queue.left_out):
                 timeout_seconds = min(timeout_seconds, self._apart.wait_seconds())
         self._context.queue.wait_for_work(timeout_seconds)
 
@@ -103,7 +90,7 @@ class Export:
         Args:
             probing: one lease only, and rather the next one of the queue: it tells more about the endpoint.
         """
-        most, without = 1 if probing else self._parallel, self._streams_out
+        most, without = 1 if probing else self._parallel, self._context.queue.left_out
         with self._lock:
             if self._apart.suspects:
                 self._unaccepted.release_too_large()
@@ -120,7 +107,7 @@ class Export:
 
     def _suspects_are_due(self) -> bool:
         with self._lock:
-            apart, out = self._apart, self._streams_out
+            apart, out = self._apart, self._context.queue.left_out
             if any(lease.stream not in out for lease in apart.due):
                 return True
             # Whatever failed while nothing else passed is paced by the circuit breaker.
@@ -168,9 +155,9 @@ class Export:
         try:
             with self._lock:  # also around the streams: no other worker may take of one in between
                 leases = self._take(probing=permit.probe)
+                # Where records are to arrive in order, one request of a stream is under way.
                 streams = {lease.stream for lease in leases} if self._context.settings.ordered else set()
                 if streams:
-                    self._streams_out |= streams
                     self._context.queue.leave_out(streams)
         except BaseException:
             self._context.breaker.unused(permit)
@@ -203,9 +190,7 @@ class Export:
             raise
         finally:
             if streams:
-                with self._lock:
-                    self._streams_out -= streams
-                    self._context.queue.let_in(streams)
+                self._context.queue.let_in(streams)
         return round_.pause_seconds
 
     def give_back_all(self) -> None:
@@ -224,21 +209,21 @@ class Export:
             self._apart.forget(leases)
             for lease in leases:
                 with contextlib.suppress(ValueError):  # it was settled before the fault
-                    self._unaccepted.put_back(lease, outcome)
+                    self._unaccepted.give_back(lease, outcome)
 
     def _start(self, round_: Round, sent: SimpleQueue[_Sent]) -> None:
         """Sends what there is: one request on this thread, or several small ones on others, together a full one."""
         with self._lock:
             jobs = list(self._jobs(round_))
         if len(jobs) == len(round_.in_flight) == 1:
-            sent.put(self._sent(jobs[0]))
+            self._send(jobs[0], sent)
             return
         if jobs and self._pool is None:
             self._pool = ThreadPoolExecutor(2 * PARALLEL, thread_name_prefix="send-apart")
         for number, job in enumerate(jobs):
             assert self._pool is not None
             try:
-                self._pool.submit(self._send_beside, job, sent)
+                self._pool.submit(self._send, job, sent)
             except RuntimeError:  # no thread can be started: nobody waits for these
                 for unsent in jobs[number:]:
                     round_.in_flight.remove(unsent)
@@ -273,16 +258,8 @@ class Export:
                 self._unaccepted.conclude(part, round_)
         return None
 
-    def _send_beside(self, job: Job, sent: SimpleQueue[_Sent]) -> None:
-        try:
-            sent.put(self._sent(job))
-        except BaseException as fault:  # noqa: BLE001  # raised again by the worker that waits for it
-            sent.put(_Sent(job, fault, 0.0))
-
-    def _sent(self, job: Job) -> _Sent:
+    def _send(self, job: Job, sent: SimpleQueue[_Sent]) -> None:
         context = self._context
-        with context.counts.counting() as counts:
-            counts.in_flight += 1
         began = context.clock()
         outcome: Outcome | BaseException
         try:
@@ -293,11 +270,7 @@ class Export:
             outcome = Refused(code=DAMAGED, why=str(damage))
         except BaseException as fault:  # noqa: BLE001  # raised again by the worker that waits for it
             outcome = fault
-        seconds = context.clock() - began
-        with context.counts.counting() as counts:
-            counts.in_flight -= 1
-        context.counts.sent(job.request_bytes, seconds)
-        return _Sent(job, outcome, seconds)
+        sent.put(_Sent(job, outcome, context.clock() - began))
 
     # --- judging, with the lock held ---
 
@@ -310,6 +283,7 @@ class Export:
                 round_.pending.append(job.lease)
             raise outcome
         with self._lock:
+            self._context.counts.requests += 1
             match outcome:
                 case Accepted():
                     self._accept(job, outcome, seconds, round_)
@@ -362,10 +336,8 @@ class Export:
             self._unaccepted.first_accepted(round_)
         self._unaccepted.free_refusals = FREE_REFUSALS
         self._apart.idle_step = 0
-        with context.counts.counting() as counts:
-            counts.accepted_requests += 1
-            counts.delivered_records += job.records - rejected
-            counts.rejected_records += rejected
+        context.counts.delivered_records += job.records - rejected
+        context.counts.rejected_records += rejected
         context.tell(
             BatchAccepted(
                 endpoint=self._endpoint,

@@ -40,6 +40,8 @@ STAINED_WEIGHT = 1 / 8
 STUMBLES_TO_GIVE_UP = 8
 """Parts in a row that fail: the endpoint is ill now, and what is left of their lease goes back."""
 DAMAGED = "corrupt"
+LATER = RetryLater(code="", why="")
+"""A lease goes back to the queue, whatever it met."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,7 @@ class Unaccepted:
         for lease in [one for one in self.apart.suspects if one.records > 1 and self.size.share_of(one) > 1]:
             self.apart.forget([lease])
             self.suspects.dismiss(lease.batch_ids[0])
-            self.put_back(lease, RetryLater(code="", why=""))
+            self.give_back(lease, LATER)
 
     def set_suspected_apart(self, round_: Round) -> None:
         """The records of suspected sources are sent in small groups, those of all others together."""
@@ -269,7 +271,7 @@ class Unaccepted:
             else:
                 round_.unproven.append((lease, refusal))
         for doubtful, _ in self.apart.unproven:  # refused before something was mended, perhaps: they get another try
-            self.put_back(doubtful, RetryLater(code="", why=""))
+            self.give_back(doubtful, LATER)
         self.apart.unproven.clear()
 
     def without_witness(self, round_: Round) -> None:
@@ -286,7 +288,7 @@ class Unaccepted:
             if len(self.apart.unproven) < MAX_APART:
                 self.apart.unproven.append((lease, refusal))
             else:
-                self.give_back(lease, round_.failure or RetryLater(code="", why=""))
+                self.give_back(lease, round_.failure or LATER)
 
     def conclude(self, part: Part, round_: Round) -> None:
         """Settles a lease that was sent in parts: each of its records as the search judged it."""
@@ -300,7 +302,7 @@ class Unaccepted:
         try:
             pieces = iter(self._replaced(part.lease, search.contents, [*unsettled, *search.failing, *alone, *accepted]))
         except ValueError:  # there are no numbers left between it and the next batch: all of it once more
-            self.give_back(part.lease, round_.failure or RetryLater(code="", why=""))
+            self.give_back(part.lease, round_.failure or LATER)
             return
         if unsettled and round_.failure is not None:
             self.give_back(next(pieces), round_.failure)
@@ -341,7 +343,7 @@ class Unaccepted:
         number = lease.batch_ids[0]
         if not self.apart.has_room(lease):
             self.suspects.dismiss(number)
-            self.give_back(lease, RetryLater(code="", why=""))
+            self.give_back(lease, LATER)
             return
         self.suspects.accuse(number)
         self.apart.add_due([lease])
@@ -357,8 +359,6 @@ class Unaccepted:
         return contents.sources(range(contents.records)) if contents is not None else Counter()
 
     def _tell_split(self, lease: Lease, outcome: TooLarge | Refused | RetryLater) -> None:
-        with self._context.counts.counting() as counts:
-            counts.splits += 1
         self._context.tell(
             BatchSplit(endpoint=self._endpoint, stream=lease.stream, records=lease.records, why=outcome.why)
         )
@@ -373,8 +373,7 @@ class Unaccepted:
         context.queue.dead_letter(lease, outcome)
         context.backlog.departed(lease.records)
         self.suspects.dismiss(lease.batch_ids[0])
-        with context.counts.counting() as counts:
-            counts.dead_letter_records += lease.records
+        context.counts.dead_letter_records += lease.records
         context.tell(
             BatchRefused(
                 endpoint=self._endpoint,
@@ -423,8 +422,6 @@ class Unaccepted:
                     self.apart.refused_with_delay(lease, outcome.after_seconds, waited=waited)
                 else:
                     self.apart.suspects.append(lease)
-                with self._context.counts.counting() as counts:
-                    counts.retries += 1
         if fresh:
             self.apart.call(but=lease)
 
@@ -440,12 +437,6 @@ class Unaccepted:
         return parts
 
     def give_back(self, lease: Lease, outcome: RetryLater | Hold) -> None:
-        """Puts what was sent in vain back into the queue."""
-        self.put_back(lease, outcome)
-        with self._context.counts.counting() as counts:
-            counts.retries += 1
-
-    def put_back(self, lease: Lease, outcome: RetryLater | Hold) -> None:
         """Ends a lease without having delivered it."""
         self._context.queue.settle(lease, outcome)
         self._context.backlog.returned(lease.records, lease.oldest_received_unix_nano)

@@ -7,8 +7,9 @@ import random as random_module
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from otelbridge.event import STREAMS
 from otelbridge.net.backoff import Random
@@ -16,7 +17,7 @@ from otelbridge.queue.dequeue import LingerLimits
 from otelbridge.queue.queue import LeasingQueue
 from otelbridge.send.circuit_breaker import BreakerState, CircuitBreaker, SendCounts
 from otelbridge.send.export import Export
-from otelbridge.send.request_limits import BacklogLimiter, Limits
+from otelbridge.send.request_limits import BacklogLimiter
 from otelbridge.send.sender import Sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.send.unaccepted import ExportContext
@@ -31,29 +32,12 @@ WAKE_SECONDS = 0.05
 """Between two calls that wake workers waiting for work, while they shall end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendStatus:
+class SendStatus(NamedTuple):
     """The state of the workers at one moment."""
 
     endpoint: str
     breaker: BreakerState
-    backlog_records_per_second: float | None
-    """What the backlog is held to; None when nothing is."""
-    request_limits: Limits
-    """What a request may hold now."""
-    apart_records: int
-    """Records that the endpoint fails at or refuses, kept apart until it is known whether they are to blame."""
-    in_flight: int
-    requests: int
-    request_bytes: int
-    accepted_requests: int
-    delivered_records: int
-    rejected_records: int
-    retries: int
-    splits: int
-    dead_letter_records: int
-    duration_counts: tuple[int, ...]
-    duration_sum_seconds: float
+    counts: SendCounts
 
 
 def linger_limits(settings: SendSettings) -> LingerLimits:
@@ -173,26 +157,7 @@ class Workers:
 
     def status(self) -> SendStatus:
         """The present state."""
-        limits, apart = self._export.limits(), self._export.apart_records()
-        with self._counts.counting() as counts:
-            return SendStatus(
-                endpoint=self._sender.endpoint,
-                breaker=self._breaker.snapshot(),
-                backlog_records_per_second=self._backlog.records_per_second(),
-                request_limits=limits,
-                apart_records=apart,
-                in_flight=counts.in_flight,
-                requests=counts.requests,
-                request_bytes=counts.request_bytes,
-                accepted_requests=counts.accepted_requests,
-                delivered_records=counts.delivered_records,
-                rejected_records=counts.rejected_records,
-                retries=counts.retries,
-                splits=counts.splits,
-                dead_letter_records=counts.dead_letter_records,
-                duration_counts=tuple(counts.duration_counts),
-                duration_sum_seconds=counts.duration_sum_seconds,
-            )
+        return SendStatus(self._sender.endpoint, self._breaker.snapshot(), replace(self._counts))
 
     def _turn(self, beat: Callable[..., None]) -> bool:
         if self._stopping.is_set():

@@ -121,9 +121,9 @@ def delivery_document(status: SendStatus) -> Document:
     return {
         **shown(status.breaker),
         "endpoint": status.endpoint,
-        "requests": status.requests,
-        "records": status.delivered_records,
-        "rejected": status.rejected_records + status.dead_letter_records,
+        "requests": status.counts.requests,
+        "records": status.counts.delivered_records,
+        "rejected": status.counts.rejected_records + status.counts.dead_letter_records,
     }
 
 

@@ -161,7 +161,7 @@ def load_beside(
         "wrongly_set_aside": sum(not name.startswith("bad") for name in outcome.set_aside),
         "bad": sum(name.startswith("bad") for name in load.names),
         "copies": outcome.copies,
-        "requests": workers.status().requests,
+        "requests": workers.status().counts.requests,
         "state": str(workers.status().breaker.state),
     }
 

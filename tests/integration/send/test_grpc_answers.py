@@ -201,8 +201,8 @@ def test_anything_else_is_held_without_guilt_and_said_until_it_is_over(road: Roa
             breaker = workers.status().breaker
             return (breaker.state, breaker.code) == (state, row.code) and row.cure in breaker.cure
 
-        seen = workers.status().requests
-        eventually(lambda: workers.status().requests >= seen + 2, within_seconds=20)
+        seen = workers.status().counts.requests
+        eventually(lambda: workers.status().counts.requests >= seen + 2, within_seconds=20)
         eventually(is_said, within_seconds=20, why=str(workers.status().breaker))
         assert road.held() == 3
         assert road.total(Account.DELIVERED) == 1
@@ -210,5 +210,5 @@ def test_anything_else_is_held_without_guilt_and_said_until_it_is_over(road: Roa
         eventually(lambda: road.held() == 0, within_seconds=20)
         road.closing.close()
     assert road.total(Account.DELIVERED) == 4
-    assert workers.status().dead_letter_records == 0
+    assert workers.status().counts.dead_letter_records == 0
     assert set(server.seen) == {"welcome", "r0", "r1", "r2"}

@@ -44,7 +44,7 @@ def test_batches_that_come_one_by_one_share_a_request(lingering: Callable[..., R
     assert bodies_of(endpoint.wait_for_records(8, within=10)) == list("abcdefgh")
     assert time.monotonic() - began >= 0.3
     eventually(lambda: road.held() == 0)
-    assert workers.status().requests == 1
+    assert workers.status().counts.requests == 1
 
 
 def test_alerts_do_not_wait_for_the_logs_before_them(lingering: Callable[..., Road], endpoint: OtlpEndpoint) -> None:

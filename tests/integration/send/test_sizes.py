@@ -54,7 +54,7 @@ def test_a_size_that_never_passes_is_found_within_seconds(road: Road, name: str)
         road.closing.close()
         arrived = Counter(bodies_of(endpoint.log_records()))
     assert arrived == Counter(RECORDS)
-    assert workers.status().dead_letter_records == 0
+    assert workers.status().counts.dead_letter_records == 0
 
 
 @pytest.mark.parametrize("name", ["403", "500", "INTERNAL"])
@@ -66,7 +66,7 @@ def test_one_batch_with_nothing_to_compare_it_with_is_sent_in_pieces(road: Road,
         road.closing.close()
         arrived = Counter(bodies_of(endpoint.log_records()))
     assert arrived == Counter(RECORDS[:100])
-    assert workers.status().dead_letter_records == 0
+    assert workers.status().counts.dead_letter_records == 0
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -83,7 +83,7 @@ def test_one_record_that_is_too_large_holds_up_no_others(road: Road, name: str) 
         road.closing.close()
         arrived = bodies_of(endpoint.log_records())
     assert Counter(arrived) == Counter(["welcome", *(f"r{n}" for n in range(20))])
-    assert workers.status().dead_letter_records == 1
+    assert workers.status().counts.dead_letter_records == 1
 
 
 ASKS_FOR_TIME: dict[str, Answer] = {
@@ -126,7 +126,7 @@ def test_one_record_that_is_too_large_for_an_endpoint_that_asks_for_time_holds_u
         road.closing.close()
         arrived = bodies_of(endpoint.log_records())
     assert Counter(arrived) == Counter(["welcome", *RECORDS, *(f"later{n}" for n in range(10))])
-    assert workers.status().dead_letter_records == 0, "not within this time"
+    assert workers.status().counts.dead_letter_records == 0, "not within this time"
     assert not too_early
 
 
@@ -138,7 +138,7 @@ def test_what_is_refused_again_whenever_its_time_has_been_given_while_others_pas
         eventually(lambda: road.held() == 0)
         road.put(batch_of("large", padding=2 * SMALL))
         put = 0
-        while workers.status().dead_letter_records == 0 and put < 1000:
+        while workers.status().counts.dead_letter_records == 0 and put < 1000:
             road.put(batch_of(f"r{put}"))
             put += 1
             eventually(lambda: road.held() <= 1, within_seconds=5)
@@ -146,7 +146,7 @@ def test_what_is_refused_again_whenever_its_time_has_been_given_while_others_pas
         road.closing.close()
         arrived = bodies_of(endpoint.log_records())
     assert Counter(arrived) == Counter(["welcome", *(f"r{n}" for n in range(put))])
-    assert workers.status().dead_letter_records == 1
+    assert workers.status().counts.dead_letter_records == 1
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
@@ -175,7 +175,7 @@ def test_a_large_record_that_a_rate_limit_refuses_beside_others_is_not_to_blame(
         road.closing.close()
         arrived = bodies_of(endpoint.log_records())
     assert Counter(arrived) == Counter(["welcome", "large", *(f"r{n}" for n in range(30))])
-    assert workers.status().dead_letter_records == 0
+    assert workers.status().counts.dead_letter_records == 0
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])

@@ -15,8 +15,7 @@ from otelbridge.gate.flood import Floods
 from otelbridge.mapping.process_tree import ProcessTree
 from otelbridge.queue.checkpoint import Account, Ledger, Posting
 from otelbridge.queue.model import Depth
-from otelbridge.send.circuit_breaker import BreakerState, EndpointState
-from otelbridge.send.request_limits import Limits
+from otelbridge.send.circuit_breaker import BreakerState, EndpointState, SendCounts
 from otelbridge.send.workers import SendStatus
 from otelbridge.status import document as d
 from otelbridge.status.answers import answers
@@ -168,24 +167,7 @@ class Scene:
             next_try_seconds=0,
             last_accepted_unix_nano=self.last_event or None,
         )
-        return SendStatus(
-            endpoint=ENDPOINT,
-            breaker=breaker,
-            backlog_records_per_second=None,
-            request_limits=Limits(4 << 20, 8192),
-            apart_records=0,
-            in_flight=0,
-            requests=7,
-            request_bytes=0,
-            accepted_requests=7,
-            delivered_records=delivered,
-            rejected_records=0,
-            retries=0,
-            splits=0,
-            dead_letter_records=0,
-            duration_counts=(),
-            duration_sum_seconds=0,
-        )
+        return SendStatus(ENDPOINT, breaker, SendCounts(requests=7, delivered_records=delivered))
 
     def depth(self) -> Depth:
         """What the queue would say."""

@@ -135,7 +135,7 @@ def test_ten_milliseconds_a_record(road: Road, protocol: str, one_batch: bool) -
             workers = road.start(endpoint, protocol=protocol, **SHIPPED)
             eventually(lambda: road.held() == 0, within_seconds=300)
             outcome = outcome_of(road, endpoint, names)
-            figures = {"copies": outcome.copies, "requests": workers.status().requests}
+            figures = {"copies": outcome.copies, "requests": workers.status().counts.requests}
             road.closing.close()
         assert set(outcome.arrived) == set(names)
         assert outcome.copies <= 80, figures
