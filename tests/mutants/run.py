@@ -33,7 +33,7 @@ from pathlib import Path
 from cosmic_ray.commands import init
 from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import MutationSpec
+from cosmic_ray.work_item import MutationSpec, WorkerOutcome
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPLAINED = Path(__file__).with_name("survivors.json")
@@ -45,9 +45,14 @@ WORKERS = 2
 TIMEOUT_SECONDS = 1800
 MOST_BYTES = 8 << 30
 """Of a process: a loop that a change has made endless may fill a list."""
-LEAVE_OUT = ("ReplaceBinaryOperator_BitOr", "Decorator", "NumberReplacer")
+LEAVE_OUT = re.compile("ReplaceBinaryOperator_BitOr|Decorator|NumberReplacer|_(Eq_Is|NotEq_IsNot|Is_Eq|IsNot_NotEq)$")
 """`|` stands in annotations, which nothing evaluates; a lost decorator fails at import; numbers are measured findings
-and bounds, which a test would only repeat."""
+and bounds, which a test would only repeat; `is` and `==` say the same of members, small numbers and None."""
+NO_DIFFERENCE = {
+    "ReplaceTrueWithFalse": re.compile(r"\bstrict=True"),
+    "ExceptionReplacer": re.compile(r"except .*\w\.\w"),
+}
+"""Lines on which a change does nothing: two of one length are zipped; cosmic-ray cannot replace a name with a dot."""
 CONSTANT = re.compile(r"[A-Z][A-Z0-9_]* = [0-9_.]+( ?[-+*/]+ ?[0-9_.]+)+( *#.*)?")
 """A number that is written as a product or a sum: `32 * 1024 * 1024`."""
 BAR = 0.9
@@ -113,24 +118,28 @@ def candidates(component: str) -> list[MutationSpec]:
     with tempfile.TemporaryDirectory() as scratch, use_db(f"{scratch}/db.sqlite", mode=WorkDB.Mode.create) as db:
         init(modules, db, {})
         found = [item.mutations[0] for item in db.work_items]
-    useful = [one for one in found if not any(name in one.operator_name for name in LEAVE_OUT)]
+    useful = [one for one in found if not LEAVE_OUT.search(one.operator_name)]
     lines = {path: path.read_text(encoding="utf-8").splitlines() for path in modules}
     useful = [
         one
         for one in useful
         if not CONSTANT.fullmatch(line := lines[Path(one.module_path)][one.start_pos[0] - 1])
         and not line[one.start_pos[1] :].startswith("*,")  # of a signature: no operator
+        and not ((same := NO_DIFFERENCE.get(one.operator_name.removeprefix("core/"))) and same.search(line))
         and not line.startswith("@dataclass(")  # what frozen, slots and kw_only forbid, the type checker sees
     ]
     return sorted(useful, key=lambda one: (str(one.module_path), one.start_pos, one.operator_name, one.occurrence))
 
 
 def enter_copy(parent: str) -> None:
-    """Moves this process into a copy of its own: what git tracks, and the compiled fast path. Bounds its memory."""
+    """Moves this process into a copy of its own: what git tracks, and the compiled fast path. Bounds its memory.
+
+    The compiled process tree stays behind: where it stands, nobody runs its Python, and a change of it does nothing.
+    """
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     folder = Path(tempfile.mkdtemp(dir=parent))
     tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
-    compiled = [str(path.relative_to(ROOT)) for path in (ROOT / "otelbridge" / "mapping").glob("*.so")]
+    compiled = [str(path.relative_to(ROOT)) for path in (ROOT / "otelbridge" / "mapping").glob("fastpath*.so")]
     for name in filter(None, [*tracked, *compiled]):
         source, target = ROOT / name, folder / name
         if source.is_file():
@@ -164,6 +173,7 @@ def judged(change: Change, explained: dict[str, str]) -> Survivor | None:
     files = sorted({test.partition("::")[0] for test in change.tests})
     command = " ".join([*PYTEST, "-x", "--timeout", "60", *files]) if files else "true"
     result = mutate_and_test([mutation], command, TIMEOUT_SECONDS)
+    assert result.worker_outcome is WorkerOutcome.NORMAL, result.output
     place = f"{mutation.module_path}:{mutation.start_pos[0]}"
     operator = mutation.operator_name.removeprefix("core/")
     print(f"{change.component}: {'killed' if result.is_killed else 'SURVIVED'} {place} {operator}"

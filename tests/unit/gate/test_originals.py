@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.gate.originals import UID_BYTES, Original, UnknownLayout, are_originals, pack_originals, read_originals
+from otelbridge.gate.originals import (
+    HEAD,
+    MARK,
+    UID_BYTES,
+    VERSION,
+    Original,
+    UnknownLayout,
+    are_originals,
+    pack_originals,
+    read_originals,
+)
 
 EVENTS = st.lists(st.tuples(st.integers(0, 2**63 - 1), st.binary(max_size=50), st.booleans()), min_size=1, max_size=20)
 
@@ -40,6 +50,12 @@ def test_a_block_of_another_version_is_refused() -> None:
     block[1] += 1
     with pytest.raises(UnknownLayout, match="layout 2, not 1"):
         list(read_originals(bytes(block)))
+
+
+@pytest.mark.parametrize(("events", "changed"), [(0, 1), (1 << 31, 0), (1 << 31, 1 << 31)])
+def test_a_block_that_holds_less_than_it_says_is_refused(events: int, changed: int) -> None:
+    with pytest.raises(UnknownLayout, match=f"{events} events in"):
+        list(read_originals(HEAD.pack(MARK, VERSION, events, changed) + bytes(100)))
 
 
 def test_a_request_is_no_block() -> None:

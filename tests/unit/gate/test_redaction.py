@@ -214,6 +214,34 @@ def test_of_an_entry_of_event_data_only_the_secret_is_blacked_out() -> None:
     assert dict(message.EventData) == {"Args": f"app --password={MARK} --verbose /data", "Password": MARK}
 
 
+def test_a_secret_in_the_key_of_an_entry_takes_its_value_along() -> None:
+    gate = Gate(GateSettings(redact_common_secrets=True))
+    message = pb.Log()
+    message.EventData.update({"--password=x1": "value", "Path": "/data"})
+    assert gate.judge(Stream.LOGS, message).redactions == 1
+    assert message.EventData["--password=x1"] == MARK
+    assert message.EventData["Path"] == "/data"
+
+
+@pytest.mark.parametrize(("place", "found"), [(0, True), (131_000, True), (131_100, False)])
+def test_what_no_record_shows_is_not_searched(place: int, found: bool) -> None:
+    gate = Gate(GateSettings(redact_common_secrets=True))
+    message = pb.Log(Source="y" * place + " --password=x1 " + "y" * 1_000_000)
+    message.EventData["Args"] = message.Source
+    assert gate.judge(Stream.LOGS, message).redactions == 2 * found
+    for text in (message.Source, message.EventData["Args"]):
+        assert (MARK in text) is found
+        assert (len(text) < 140_000) is found, "what is behind is cut off"
+
+
+def test_bytes_without_fields_are_blackened_as_a_whole() -> None:
+    gate = Gate(GateSettings(redact_common_secrets=True))
+    assert gate.without_secrets(b"\xff app --password=x1 \x00") == f"\xff app --password={MARK} \0".encode("latin-1")
+    assert gate.redactions == {"flag": 1}
+    body = b"--password=x1"
+    assert Gate(GateSettings()).without_secrets(body) is body
+
+
 def test_secrets_are_found_before_anything_is_changed() -> None:
     gate = Gate(GateSettings(redact_common_secrets=True))
     message = pb.Log(Source="app --password=x1")

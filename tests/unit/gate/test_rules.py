@@ -133,6 +133,13 @@ def test_a_condition_on_a_field_that_a_message_lacks_holds_for_the_empty_text_on
     assert [workload_conditions(rule, frozenset())(pb.Message()) for rule in asked] == [True, False]
 
 
+def test_a_rule_that_no_message_of_a_stream_can_meet_is_none_of_its_rules() -> None:
+    one = gate({"policy": ("ksp-*",)})
+    assert one.screens.keys() == {Stream.ALERTS}
+    assert not one.redacts
+    assert Gate(GateSettings(redact_common_secrets=True)).redacts
+
+
 def test_answers_are_remembered_rightly() -> None:
     rules = gate({"namespace": ("kube-*",), "operation": ("file",)})
     for _ in range(3):
