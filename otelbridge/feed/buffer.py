@@ -28,7 +28,7 @@ GATHER_MAX_SECONDS = 0.03
 """But never longer."""
 SHORTEST_TURN_SECONDS = 0.0001
 LEAST_TURN_SECONDS = 0.005
-"""What is handed over sooner after a turn waits for the next one."""
+"""What is handed over sooner after a turn waits until so long after it."""
 
 
 def gather_seconds(events_per_second: float) -> float:
@@ -62,14 +62,12 @@ class TurnSchedule:
 
     def early_seconds(self, now: float) -> float:
         """How long it is until the next turn; negative when that moment has passed."""
-        return self._next_turn_at - now
+        due = self._taken_at + LEAST_TURN_SECONDS if self.handed_over else self._next_turn_at
+        return due - now
 
-    def hand_over(self, pause_seconds: float, now: float) -> bool:
-        """A reader pauses, so there is nothing more to wait for; False so soon after a turn. By any reader's thread."""
-        if now < self._taken_at + LEAST_TURN_SECONDS:
-            return False
+    def hand_over(self, pause_seconds: float) -> None:
+        """A reader pauses, so there is nothing more to wait for. By any reader's thread."""
         self._pause_seconds = pause_seconds
-        return True
 
     def took(self, events: int, now: float) -> None:
         """A turn has taken so many events, at least one."""
@@ -377,12 +375,10 @@ class Buffer:
         self.sleeping = False
         self._awake.set()
 
-    def hand_over(self, pause_seconds: float) -> bool:
-        """Ends the encoder's wait for more events, as a reader pauses; False so soon after a turn."""
-        due = self._schedule.hand_over(pause_seconds, time.monotonic())
-        if due:
-            self._awake.set()
-        return due
+    def hand_over(self, pause_seconds: float) -> None:
+        """Ends the encoder's wait for more events, as a reader pauses."""
+        self._schedule.hand_over(pause_seconds)
+        self._awake.set()
 
     # --- encoder ---
 
@@ -436,14 +432,16 @@ class Buffer:
 
     def _gather(self, max_events: int, most_seconds: float) -> float:
         """Waits until the next turn is due; returns for how long."""
-        early = min(self._schedule.early_seconds(time.monotonic()), most_seconds)
-        if early <= 0 or self._woken or len(self._waiting) >= max_events:
-            return 0.0
-        self._awake.clear()
-        if self._schedule.handed_over:
-            return 0.0
-        self._awake.wait(early)  # an event does not end this one, because `sleeping` is off; `hand_over` and `wake` do
-        return early
+        began = now = time.monotonic()
+        most = began + most_seconds
+        while not self._woken and len(self._waiting) < max_events:
+            self._awake.clear()
+            early = min(self._schedule.early_seconds(now), most - now)  # looked at after it is cleared
+            if early <= 0:
+                break
+            self._awake.wait(early)  # no event ends this one, because `sleeping` is off; `hand_over` and `wake` do
+            now = time.monotonic()
+        return now - began
 
     def _let_a_burst_in(self) -> None:
         """Waits while events come in a burst, as long as half of the buffer is free."""

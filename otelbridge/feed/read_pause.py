@@ -8,6 +8,7 @@ docs/decisions/pacing.md has the figures.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import socket
 import stat
@@ -15,14 +16,15 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable
 from contextlib import suppress
 from pathlib import Path
 
+from otelbridge.feed.overload import arrived_at
 from otelbridge.net.address import Address
 
 WAITED_NANOS = 300_000
-"""A reader that had to wait so long for an event has read everything that was there."""
+"""A reader that had to wait so long for an event has read everything that was there before it."""
 LEAST_EVENTS_PER_SECOND = 40
 """Below, a pause gathers hardly an event, and ends with one more wake-up."""
 MOST_EVENTS_PER_SECOND = 5_000
@@ -32,13 +34,17 @@ MOST_COUNTED_PER_SECOND = 20_000
 WINDOW_NANOS = 1_000_000_000
 WAKE_NANOS = 3_000_000
 """After a pause, what gRPC's threads may take to wake and bring the first event: that wait is none for an event."""
-GULP_BYTES = 32 * 1024
-"""Some 35 events: at 100,000 events/s they are there in a third of a millisecond, and KubeArmor's slots hold ten. From
-64 KiB on the kernel may bound the socket's window by it."""
+GULP_BYTES = 60 * 1024
+"""Some 65 events: at 100,000 events/s they are there in two thirds of a millisecond, and KubeArmor's slots hold ten.
+Beyond half of the socket's buffer the kernel would bound the socket's window by it."""
+EXPECTED_SHARE = 0.7
+"""Of a gulp, after which it is looked whether that was all: a look takes some microseconds."""
 RATE_SECONDS = 2.0
 """So long the rate counts that a reader has said last."""
 BACKLOG_BYTES = 4 * 1024
 """So much in the socket means that gRPC's threads come late, not that everything was read."""
+SMALL_BYTES = 200
+"""So much that came and is no event is a few pings. The smallest events take twice as much."""
 OPEN_FILES = Path("/proc/self/fd")
 INT_BYTES = 4
 MAPPED_IPV4 = "::ffff:"
@@ -62,9 +68,18 @@ class ReadPause:
         self.rate = 0.0
         """Events per second of late."""
         self._pause_seconds = pause_seconds
+        self._expected = 0
         self._since_unix_nano = 0
         self._events_then = 0
         self._last_rate = 0.0
+
+    def paused(self, events: int) -> None:
+        """It has paused, with so many events read."""
+        self._expected = events + max(1, int(self.rate * self._pause_seconds * EXPECTED_SHARE))
+
+    def has_read_a_gulp(self, events: int) -> bool:
+        """Whether it has read about what should have come in the last pause; the first one needs a wait."""
+        return 0 < self._expected <= events
 
     def seconds(self, now_unix_nano: int, events: int, *, flooded: bool = False) -> float:
         """Asked by a reader that has read everything; 0 for reading on.
@@ -92,34 +107,60 @@ class ConnectionPause:
     Args:
         peer: whom gRPC dials: the upstream, or the proxy on the way to it.
         others: inodes of sockets that belong to another connection with it.
+        read_bytes: how much of what has come its readers have read.
     """
 
-    def __init__(self, peer: Address, *, others: Collection[int] = ()) -> None:
+    def __init__(
+        self, peer: Address, *, others: Collection[int] = (), read_bytes: Callable[[], int] | None = None
+    ) -> None:
         self._peer = peer
         self._others = others
+        self._read_bytes = read_bytes
+        self._overhead_bytes = -math.inf
+        """So many of the bytes that came are no events'; unknown until a reader has waited."""
+        self._paused_until = 0.0
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] | None = None
         self._rates: dict[Hashable, tuple[float, float]] = {}
         """Of the readers that may pause, and when it was said."""
 
-    def begin(self, reader: Hashable, rate: float) -> bool:
-        """A reader has waited for an event, and would pause; False where it should read on.
+    def begin(self, reader: Hashable, rate: float, seconds: float, *, waited: bool = True) -> bool:
+        """A reader would pause; False where it should read on.
 
-        Because another one has more events; or something is in the socket, to which gRPC's threads have not come.
+        Because another one has more events; or something is in the socket, to which gRPC's threads have not come; or,
+        where it has not `waited` for its last event, because something that has come is not read yet.
         """
         with self._lock:
             now = time.monotonic()
             self._rates[reader] = (rate, now)
             if any(other > rate and now - said < RATE_SECONDS for other, said in self._rates.values()):
                 return False
-            if any(_unread_bytes(one) >= BACKLOG_BYTES for one in self._found()):
+            if waited and any(_unread_bytes(one) >= BACKLOG_BYTES for one in self._found()):
+                return False
+            if not self._everything_is_read(waited=waited):
                 return False
             self._wake_for(GULP_BYTES)
+            self._paused_until = now + seconds
             return True
+
+    def _everything_is_read(self, *, waited: bool) -> bool:
+        """By what came and what was read: gRPC may hold the difference, and does not say so."""
+        if self._read_bytes is None or not (arrived := arrived_at(self._found()).total_bytes):
+            return waited
+        excess = arrived - self._read_bytes()
+        self._overhead_bytes = excess if waited else min(self._overhead_bytes, excess)
+        return excess <= self._overhead_bytes + SMALL_BYTES
+
+    @property
+    def left_seconds(self) -> float:
+        """How long a pause that is under way goes on; 0 where there is none."""
+        until = self._paused_until
+        return max(0.0, until - time.monotonic()) if until else 0.0
 
     def end(self) -> None:
         """It reads on: from here on whatever comes wakes gRPC."""
         with self._lock:
+            self._paused_until = 0.0
             self._wake_for(1)
 
     def sockets(self) -> list[socket.socket]:
@@ -142,7 +183,8 @@ class ConnectionPause:
     def _wake_for(self, least_bytes: int) -> None:
         for one in self._sockets or ():
             with suppress(OSError):  # gRPC has closed it
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
+                room = one.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2 if least_bytes > 1 else 1
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, max(1, min(least_bytes, room - BACKLOG_BYTES)))
 
 
 def _unread_bytes(one: socket.socket) -> int:

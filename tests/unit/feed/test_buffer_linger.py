@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge.feed.buffer import TurnSchedule, gather_seconds
+from otelbridge.feed.buffer import LEAST_TURN_SECONDS, TurnSchedule, gather_seconds
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_steady_rate_keeps_a_steady_pace() -> None:
 
 def test_after_a_hand_over_a_turn_waits_for_the_next_one_until_the_pause_is_long_over() -> None:
     pace = TurnSchedule()
-    assert pace.hand_over(0.025, 1000.0)
+    pace.hand_over(0.025)
     pace.took(10, 1000.0)
     assert not pace.handed_over
     assert pace.early_seconds(1000.0) == pytest.approx(0.025 + 0.015)
@@ -46,9 +46,9 @@ def test_after_a_hand_over_a_turn_waits_for_the_next_one_until_the_pause_is_long
     assert pace.early_seconds(1000.04) == pytest.approx(0.015), "no reader has said that it pauses"
 
 
-def test_readers_that_pause_one_after_the_other_make_one_turn() -> None:
+def test_what_is_handed_over_soon_after_a_turn_is_taken_a_little_after_it() -> None:
     pace = TurnSchedule()
-    assert pace.hand_over(0.025, 1000.0)
+    pace.hand_over(0.025)
     pace.took(10, 1000.0)
-    assert not pace.hand_over(0.025, 1000.002)
-    assert not pace.handed_over
+    pace.hand_over(0.025)
+    assert pace.early_seconds(1000.002) == pytest.approx(LEAST_TURN_SECONDS - 0.002), "not after the pause"

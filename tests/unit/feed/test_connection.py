@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from random import Random
 
 import pytest
 
-from otelbridge.event import Stream
+from otelbridge.event import RawEvent, Stream
 from otelbridge.feed.connection import HealthStatus, Heartbeat, StreamReader, judge
 from otelbridge.feed.model import StreamEnd
-from otelbridge.feed.read_pause import ConnectionPause
+from otelbridge.feed.read_pause import WAITED_NANOS, ConnectionPause
 from otelbridge.net.address import Address
 from tests.buffers import OpenBuffer
 
@@ -17,7 +18,7 @@ from tests.buffers import OpenBuffer
 class Call:
     """A Watch call that brings some events, ends, and notes in which order it was used."""
 
-    def __init__(self, bodies: list[bytes], fault: Exception | None = None) -> None:
+    def __init__(self, bodies: Iterable[bytes], fault: Exception | None = None) -> None:
         self.used: list[str] = []
         self._bodies = bodies
         self._fault = fault
@@ -50,6 +51,35 @@ def test_what_grpc_holds_for_a_call_is_taken_when_it_has_ended() -> None:
     assert ends.get(timeout=10).events == 2
     assert reader.join(10)
     assert call.used == ["ended", "released"], "20 KiB a call were never freed without this"
+
+
+def test_an_event_that_is_read_while_another_reader_pauses_waits_for_no_pause() -> None:
+    buffer, ends = OpenBuffer(1_000, 1 << 20), queue.SimpleQueue[StreamEnd]()
+    pause = ConnectionPause(Address(host="relay", port=1))
+    assert pause.begin(Stream.LOGS, 100, 600)
+    earlier = buffer.open_writer(Stream.LOGS, "relay:1")
+    earlier.offer(RawEvent(Stream.LOGS, b"zero", 1, "relay:1"))
+    earlier.hand_over(600)
+    assert len(buffer.take(10, 600)) == 1
+
+    def messages() -> Iterator[bytes]:
+        waited_until = time.monotonic_ns() + 2 * WAITED_NANOS
+        while time.monotonic_ns() < waited_until:
+            pass
+        yield b"one"
+
+    reader = StreamReader(
+        Call(messages()),
+        buffer.open_writer(Stream.ALERTS, "relay:1"),
+        lambda _, end: ends.put(end),
+        lambda _: None,
+        pause,
+        read_pause_seconds=600,
+    )
+    reader.start()
+    assert ends.get(timeout=10).events == 1
+    assert [event.body for event in buffer.take(10, 600)] == [b"one"], "the next turn would be due in ten minutes"
+    assert reader.join(10)
 
 
 @pytest.mark.parametrize(

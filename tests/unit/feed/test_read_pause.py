@@ -105,7 +105,7 @@ class TestConnectionPause:
     def test_an_event_waits_in_the_socket_until_the_pause_ends(self, ends: tuple[socket.socket, socket.socket]) -> None:
         upstream, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        pause.begin("logs", 100)
+        pause.begin("logs", 100, PAUSE_SECONDS)
         upstream.sendall(b"an event")
         assert not wakes(ours, within_ms=50)
         pause.end()
@@ -115,7 +115,7 @@ class TestConnectionPause:
     def test_a_burst_does_not_wait(self, ends: tuple[socket.socket, socket.socket]) -> None:
         upstream, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        pause.begin("logs", 100)
+        pause.begin("logs", 100, PAUSE_SECONDS)
         upstream.sendall(bytes(GULP_BYTES))
         assert wakes(ours, within_ms=5_000)
         pause.close()
@@ -123,7 +123,7 @@ class TestConnectionPause:
     def test_the_end_of_the_connection_does_not_wait(self, ends: tuple[socket.socket, socket.socket]) -> None:
         upstream, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        pause.begin("logs", 100)
+        pause.begin("logs", 100, PAUSE_SECONDS)
         upstream.shutdown(socket.SHUT_WR)
         assert wakes(ours, within_ms=5_000)
         pause.close()
@@ -131,27 +131,27 @@ class TestConnectionPause:
     def test_the_reader_with_the_most_events_pauses(self, ends: tuple[socket.socket, socket.socket]) -> None:
         _, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        assert pause.begin("alerts", 50), "nobody else is known to read"
-        assert pause.begin("logs", 100)
-        assert not pause.begin("alerts", 50)
-        assert pause.begin("logs", 100)
+        assert pause.begin("alerts", 50, PAUSE_SECONDS), "nobody else is known to read"
+        assert pause.begin("logs", 100, PAUSE_SECONDS)
+        assert not pause.begin("alerts", 50, PAUSE_SECONDS)
+        assert pause.begin("logs", 100, PAUSE_SECONDS)
         pause.close()
 
     def test_nothing_stays_open_and_nothing_is_found_again(self, ends: tuple[socket.socket, socket.socket]) -> None:
         _, ours = ends
         before = open_files()
         pause = ConnectionPause(peer_of(ours))
-        pause.begin("logs", 100)
+        pause.begin("logs", 100, PAUSE_SECONDS)
         assert open_files() == before + 1
         pause.close()
-        pause.begin("logs", 100)
+        pause.begin("logs", 100, PAUSE_SECONDS)
         assert open_files() == before
 
     def test_the_socket_stays_one_that_does_not_block(self, ends: tuple[socket.socket, socket.socket]) -> None:
         _, ours = ends
         os.set_blocking(ours.fileno(), False)
         pause = ConnectionPause(peer_of(ours))
-        pause.begin("logs", 100)
+        pause.begin("logs", 100, PAUSE_SECONDS)
         assert not os.get_blocking(ours.fileno()), "gRPC's thread would wait in a read for ever"
         pause.close()
 
@@ -160,15 +160,54 @@ class TestConnectionPause:
         pause = ConnectionPause(peer_of(ours))
         upstream.sendall(bytes(BACKLOG_BYTES))
         assert wakes(ours, within_ms=5_000)
-        assert not pause.begin("logs", 100)
+        assert not pause.begin("logs", 100, PAUSE_SECONDS)
         ours.recv(BACKLOG_BYTES)
-        assert pause.begin("logs", 100)
+        assert pause.begin("logs", 100, PAUSE_SECONDS)
+        pause.close()
+
+    def test_who_has_not_waited_pauses_once_everything_that_came_is_read(
+        self, ends: tuple[socket.socket, socket.socket]
+    ) -> None:
+        upstream, ours = ends
+        ping, event, read = bytes(17), bytes(500), [0]
+        pause = ConnectionPause(peer_of(ours), read_bytes=lambda: read[0])
+
+        def comes(what: bytes) -> None:
+            upstream.sendall(what)
+            ours.recv(len(what), socket.MSG_WAITALL)
+
+        def pauses(*, waited: bool) -> bool:
+            return pause.begin("logs", 100, PAUSE_SECONDS, waited=waited)
+
+        comes(b"headers")
+        assert not pauses(waited=False), "how much of what came is no event is not known yet"
+        assert pauses(waited=True)
+        comes(ping)
+        assert pauses(waited=False)
+        comes(event)
+        assert not pauses(waited=False), "gRPC holds an event that is not read"
+        read[0] += len(event)
+        assert pauses(waited=False)
+        for _ in range(20):
+            comes(ping)
+        assert not pauses(waited=False)
+        assert pauses(waited=True), "who had to wait for an event has read what came before it"
+        assert pauses(waited=False)
+        pause.close()
+
+    def test_others_learn_how_long_a_pause_goes_on(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        pause = ConnectionPause(peer_of(ends[1]))
+        assert not pause.left_seconds
+        pause.begin("logs", 100, 30)
+        assert 0 < pause.left_seconds <= 30
+        pause.end()
+        assert not pause.left_seconds
         pause.close()
 
     def test_a_connection_that_grpc_has_closed_is_let_be(self, ends: tuple[socket.socket, socket.socket]) -> None:
         _, ours = ends
         pause = ConnectionPause(peer_of(ours))
-        pause.begin("logs", 100)
+        pause.begin("logs", 100, PAUSE_SECONDS)
         ours.shutdown(socket.SHUT_RDWR)
         ours.close()
         pause.end()
