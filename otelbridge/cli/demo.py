@@ -49,7 +49,7 @@ SHORT_WAITS = ("feed.retry.max_seconds=2", "send.retry_initial_seconds=0.5", "se
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What can be seen at one instant."""
+    """The figures of one instant."""
 
     published: int
     """Events that KubeArmor was given."""
@@ -67,7 +67,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of it all."""
+    """The result of the demo."""
 
     ledger: LedgerDocument
     published: int
@@ -111,7 +111,7 @@ class Stage:
         self.endpoint.close()
 
     def publish(self, seconds: float, until: threading.Event) -> None:
-        """Events flow for so long."""
+        """Publishes events for so many seconds."""
 
         def publish(event: SourcedEvent) -> None:
             stamp_time(event.message, time.time_ns())
@@ -126,7 +126,7 @@ class Stage:
         self._bridge_thread.join()
 
     def figures(self) -> Figures:
-        """What can be seen now."""
+        """The figures now."""
         ledger, held = self.bridge.components.queue.balance()
         received = sum(ledger.total(stream, Account.RECEIVED) for stream in UPSTREAM_STREAMS)
         delivered = sum(ledger.total(stream, Account.DELIVERED) for stream in UPSTREAM_STREAMS)
@@ -155,7 +155,7 @@ class Stage:
                 raise TimeoutError(f"not within {LONGEST_WAIT_SECONDS:.0f} s: {what}")
 
     def outcome(self) -> Outcome:
-        """What came of it, from the endpoint's records and the queue's file; after `drain`."""
+        """The result, from the endpoint's records and the queue's file; after `drain`."""
         records = [received.record for received in self.endpoint.log_records()]
         gaps = [record for record in records if record.event_name == GAP_EVENT]
         uids = [attributes(record.attributes)[UID] for record in records if record.event_name != GAP_EVENT]
@@ -275,7 +275,7 @@ LINE_SECONDS = 1.0
 
 
 class DemoScreen(Protocol):
-    """Both of them. `announce` may be called from any thread."""
+    """Shows the demo. `announce` may be called from any thread."""
 
     def announce(self, text: str) -> None:
         """Something happens."""
@@ -352,7 +352,7 @@ class DrawnScreen:
 
 
 def screen(*, colours: bool) -> DemoScreen:
-    """The one that fits where stderr goes."""
+    """A screen that is redrawn if stderr is a terminal, lines otherwise."""
     from rich.console import Console  # noqa: PLC0415  # only who draws pays for rich
 
     console = Console(stderr=True, no_color=not colours)

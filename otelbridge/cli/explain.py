@@ -76,7 +76,7 @@ class Story:
 
 
 def tell(place: str, stream: Stream, message: Event, verdict: Verdict, to_document: ToDocument) -> Story:
-    """The story of an event.
+    """Makes the story of an event.
 
     Args:
         place: where it was read, `file:line`.

@@ -18,12 +18,12 @@ MAX_REASON_BYTES = 1024
 
 
 class NoStatusError(Exception):
-    """There is no such document; the text says why."""
+    """No document could be had; the text says why."""
 
     def __init__(self, reason: str, *, answered: bool) -> None:
         super().__init__(reason)
         self.answered = answered
-        """Whether somebody answered at all: if not, it may pass."""
+        """False where nobody answered at all: a later try may succeed."""
 
 
 def document_address(url: str, path: str) -> str:

@@ -50,7 +50,7 @@ Events = queue.Queue[tuple[Stream, bytes]]
 
 
 def put(events: Events, stream: Stream, body: bytes, stop: threading.Event) -> None:
-    """Waits for room; what comes after the stop is of no use to anybody."""
+    """Puts an event on the queue, waiting for room until the stop."""
     while not stop.is_set():
         try:
             events.put((stream, body), timeout=PUT_SECONDS)
@@ -72,7 +72,7 @@ class UpstreamReader:
         stop: threading.Event,
         say: Callable[[str], None],
     ) -> None:
-        """Reads the certificates, but dials nobody yet.
+        """Reads the certificates; does not connect yet.
 
         Raises:
             ValueError: a certificate file cannot be used.
@@ -157,7 +157,7 @@ class BridgeReader:
         stop: threading.Event,
         say: Callable[[str], None],
     ) -> None:
-        """Asks nobody yet.
+        """Does not connect yet.
 
         Raises:
             ValueError: the URL is none of a status server.
@@ -218,7 +218,7 @@ Print = Callable[[Mapping[str, Any]], None]
 
 
 def printer(*, one_line: bool, colours: bool) -> Print:
-    """What prints an event on stdout. Everything that comes from the event is escaped."""
+    """A function that prints an event on stdout, with everything that comes from the event escaped."""
 
     def coloured(text: str, code: str) -> str:
         return f"{code}{text}{RESET}" if colours and code else text

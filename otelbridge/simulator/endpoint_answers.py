@@ -198,6 +198,13 @@ def _by_protocol(*, over_grpc: Answer, over_http: Answer) -> Callable[[], Answer
     return lambda: lambda request: over_grpc if request.protocol == "grpc" else over_http
 
 
+def _no_yes(
+    details: str, answer: bytes, *, code: grpc.StatusCode = grpc.StatusCode.UNIMPLEMENTED
+) -> Callable[[], Answers]:
+    """Nothing is taken: over HTTP a 200 that does not say so, over gRPC a status."""
+    return _by_protocol(over_grpc=Status(code=code, details=details), over_http=Raw(answer=answer, taken=False))
+
+
 def _always(answer: Answer) -> Callable[[], Answers]:
     return lambda: lambda _: answer
 
@@ -271,40 +278,29 @@ ZOO: Mapping[str, Behaviour] = {
     # A yes that is none.
     "page": Behaviour(
         "200 with a web page, as a wrong path meets; over gRPC a method that is not there",
-        _by_protocol(
-            over_grpc=Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown service LogsService"),
-            over_http=Raw(answer=_sized(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n", PAGE), taken=False),
-        ),
+        _no_yes("unknown service LogsService", _sized(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n", PAGE)),
     ),
     "blank": Behaviour(
         "200 with a body of white space; over gRPC a method that is not there",
-        _by_protocol(
-            over_grpc=Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown service LogsService"),
-            over_http=Raw(answer=_sized(PROTOBUF_HEAD, b"\r\n"), taken=False),
-        ),
+        _no_yes("unknown service LogsService", _sized(PROTOBUF_HEAD, b"\r\n")),
     ),
     "cut-gzip": Behaviour(
         "200 with a compressed body that breaks off; over gRPC an encoding that is not known",
-        _by_protocol(
-            over_grpc=Status(code=grpc.StatusCode.INTERNAL, details="Error parsing 'grpc-encoding' metadata"),
-            over_http=Raw(answer=_sized(GZIP_HEAD, gzip.compress(JSON_PARTIAL)[:-9]), taken=False),
+        _no_yes(
+            "Error parsing 'grpc-encoding' metadata",
+            _sized(GZIP_HEAD, gzip.compress(JSON_PARTIAL)[:-9]),
+            code=grpc.StatusCode.INTERNAL,
         ),
     ),
     "json-error": Behaviour(
         "200 with an error in JSON; over gRPC UNIMPLEMENTED",
-        _by_protocol(
-            over_grpc=Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown method Export"),
-            over_http=Raw(answer=_sized(JSON_HEAD, b'{"error":"no such index"}'), taken=False),
-        ),
+        _no_yes("unknown method Export", _sized(JSON_HEAD, b'{"error":"no such index"}')),
     ),
     "grpc-status": Behaviour(
         "200 with the status of gRPC in its head, as a server of gRPC may answer to HTTP; over gRPC the same status",
-        _by_protocol(
-            over_grpc=Status(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown method Export"),
-            over_http=Raw(
-                answer=_sized(b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 12\r\n", b""),
-                taken=False,
-            ),
+        _no_yes(
+            "unknown method Export",
+            _sized(b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 12\r\n", b""),
         ),
     ),
     # A yes in an unusual shape.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -80,7 +80,7 @@ class Inbox:
         Raises:
             google.protobuf.message.DecodeError: the request is not what its signal says.
         """
-        number = _NUMBER_OF[request.signal](request.body) - rejected
+        number = sum(len(items) for *_, items in _scopes(request.signal, request.body)) - rejected
         with self._changed:
             self._numbers[request.signal] += number
             self._request_count += 1
@@ -103,7 +103,7 @@ class Inbox:
             )
 
     def wait_for(self, signal: str, number: int, *, within_seconds: float) -> bool:
-        """True as soon as so many items of a signal were taken, False when the time is over."""
+        """Waits until so many items of a signal were taken; False after the timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: self._numbers[signal] >= number, timeout=within_seconds)
 
@@ -126,32 +126,43 @@ class Inbox:
     def spans(self) -> list[ReceivedSpan]:
         """All kept spans."""
         return [
-            ReceivedSpan(per_resource.resource, per_scope.scope, span)
+            ReceivedSpan(resource, scope, span)
             for request in self.requests("traces")
-            for per_resource in ExportTraceServiceRequest.FromString(request.body).resource_spans
-            for per_scope in per_resource.scope_spans
-            for span in per_scope.spans
+            for resource, scope, spans in _scopes("traces", request.body)
+            for span in spans
         ]
 
     def metrics(self) -> list[ReceivedMetric]:
         """All kept metrics, one entry per export of each."""
         return [
-            ReceivedMetric(per_resource.resource, per_scope.scope, metric)
+            ReceivedMetric(resource, scope, metric)
             for request in self.requests("metrics")
-            for per_resource in ExportMetricsServiceRequest.FromString(request.body).resource_metrics
-            for per_scope in per_resource.scope_metrics
-            for metric in per_scope.metrics
+            for resource, scope, metrics in _scopes("metrics", request.body)
+            for metric in metrics
         ]
 
 
 def logs_in(body: bytes) -> list[ReceivedLog]:
     """The records of an encoded request for logs."""
     return [
-        ReceivedLog(per_resource.resource, per_scope.scope, record)
-        for per_resource in ExportLogsServiceRequest.FromString(body).resource_logs
-        for per_scope in per_resource.scope_logs
-        for record in per_scope.log_records
+        ReceivedLog(resource, scope, record) for resource, scope, records in _scopes("logs", body) for record in records
     ]
+
+
+_REQUESTS: Mapping[str, tuple[Any, str, str, str]] = {
+    "logs": (ExportLogsServiceRequest, "resource_logs", "scope_logs", "log_records"),
+    "traces": (ExportTraceServiceRequest, "resource_spans", "scope_spans", "spans"),
+    "metrics": (ExportMetricsServiceRequest, "resource_metrics", "scope_metrics", "metrics"),
+}
+"""By signal: the request, and the fields that lead to its items."""
+
+
+def _scopes(signal: str, body: bytes) -> Iterator[tuple[Resource, InstrumentationScope, Sequence[Any]]]:
+    """The items of each scope of a request, with the scope and its resource."""
+    kind, resources, scopes, items = _REQUESTS[signal]
+    for per_resource in getattr(kind.FromString(body), resources):
+        for per_scope in getattr(per_resource, scopes):
+            yield per_resource.resource, per_scope.scope, getattr(per_scope, items)
 
 
 def attributes(pairs: Iterable[KeyValue]) -> dict[str, object]:
@@ -171,30 +182,3 @@ def plain(value: AnyValue) -> object:
             return attributes(value.kvlist_value.values)
         case _:
             return getattr(value, kind)
-
-
-def _records_in(body: bytes) -> int:
-    return sum(
-        len(per_scope.log_records)
-        for per_resource in ExportLogsServiceRequest.FromString(body).resource_logs
-        for per_scope in per_resource.scope_logs
-    )
-
-
-def _spans_in(body: bytes) -> int:
-    return sum(
-        len(per_scope.spans)
-        for per_resource in ExportTraceServiceRequest.FromString(body).resource_spans
-        for per_scope in per_resource.scope_spans
-    )
-
-
-def _metrics_in(body: bytes) -> int:
-    return sum(
-        len(per_scope.metrics)
-        for per_resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
-        for per_scope in per_resource.scope_metrics
-    )
-
-
-_NUMBER_OF = {"logs": _records_in, "traces": _spans_in, "metrics": _metrics_in}

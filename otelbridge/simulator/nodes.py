@@ -67,7 +67,7 @@ class _Link:
             self.under_way_bytes[stream] += len(body)
 
     def drop(self, *, up_at: float, line_too: bool) -> int:
-        """The link is gone until then; returns how many events that costs."""
+        """Takes the link down until then; returns how many events are lost by it."""
         self.up_at = up_at
         lost = 0
         for stream in UPSTREAM_STREAMS:
@@ -109,7 +109,7 @@ class Nodes:
         self._thread.join()
 
     def publish(self, name: str, stream: Stream, body: bytes) -> None:
-        """Something happened on a node. Never blocks."""
+        """Publishes an event of a node. Never blocks."""
         now = time.monotonic()
         with self._lock:
             self._published += 1
@@ -130,7 +130,7 @@ class Nodes:
             self._stalled_at = time.monotonic()
 
     def resume(self) -> None:
-        """The relay goes on, and only now finds out which nodes have dropped it."""
+        """Ends a stall: the relay finds out which nodes have dropped it."""
         with self._lock:
             now = time.monotonic()
             if self._stalled_at is not None and now - self._stalled_at >= PING_SECONDS:
@@ -139,7 +139,7 @@ class Nodes:
             self._stalled_at = None
 
     def relay_starts(self) -> None:
-        """A relay that was started anew answers its clients before it has found its nodes."""
+        """Takes all links down for a moment: a restarted relay answers its clients before it has found its nodes."""
         with self._lock:
             up_at = time.monotonic() + FIND_SECONDS
             self._lost += sum(link.drop(up_at=up_at, line_too=True) for link in self._links.values())
@@ -168,7 +168,7 @@ class Nodes:
             self._lost += sum(link.drop(up_at=up_at, line_too=True) for link in self._links.values())
 
     def counts(self) -> ChainCounts:
-        """What became of everything published until now."""
+        """What became of everything published so far."""
         with self._lock:
             return ChainCounts(self._published, self._passed, self._lost)
 
@@ -184,12 +184,12 @@ class Nodes:
                     self._relay.publish(stream, body)
 
     def _drop_the_relay(self) -> None:
-        """The nodes whose pings the relay has not answered; what is on the line already is read when it goes on."""
+        """Nodes drop a relay that answers no ping; what is on the line already is read after the stall."""
         if self._stalled_at is not None and time.monotonic() - self._stalled_at >= PING_SECONDS:
             self._lost += sum(link.drop(up_at=float("inf"), line_too=False) for link in self._links.values())
 
     def _collect(self) -> Mapping[Stream, Sequence[bytes]]:
-        """What has arrived since the last look, as far as the relay's queue takes it."""
+        """Takes what has arrived since the last poll, as far as the relay's queue has room."""
         passing: dict[Stream, list[bytes]] = {stream: [] for stream in UPSTREAM_STREAMS}
         for link in self._links.values():
             for stream, queue in passing.items():

@@ -66,7 +66,7 @@ class SimulateOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What happened."""
+    """The result of a run."""
 
     published: int
     counts: Mapping[Stream, FanoutCounts]
@@ -164,7 +164,7 @@ def serve(
 
 
 def _further(stack: contextlib.ExitStack, options: SimulateOptions) -> list[Relay]:
-    """The roads behind the first one, each on the next port, or on a free one."""
+    """The relays of the other roads, each on the next port, or on a free one."""
     ports = [options.port and options.port + place for place in range(1, len(options.roads))]
     made = [Relay(host=options.host, port=port, profile=options.profile, tls=options.tls) for port in ports]
     return [stack.enter_context(relay) for relay in made]

@@ -56,7 +56,7 @@ class EventSource:
         self._seed = seed
 
     def check(self) -> None:
-        """Looks whether there is anything in it; raises what iterating does."""
+        """Raises what iterating would, if there is nothing in it."""
         next(iter(self))
 
     def __iter__(self) -> Iterator[SourcedEvent]:
@@ -113,7 +113,7 @@ SHORTEST_SLEEP_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishPace:
-    """How fast, and how much."""
+    """Rate and amount of what is published."""
 
     per_second: float | None = None
     """Events a second on average; None: as fast as they can be made."""

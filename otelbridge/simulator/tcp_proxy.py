@@ -1,4 +1,4 @@
-"""Forwards TCP connections to a target, with every fault that a network has, at any moment.
+"""A TCP proxy that can delay, limit, hold, swallow, reset or refuse, at any moment.
 
 A `Pipe` is one direction of a connection, without socket and clock. `ProxiedConnection` moves bytes through two of
 them, `TcpLoop` is the thread that waits for all sockets, `TcpProxy` what a test or a fault calls.
@@ -80,7 +80,7 @@ class Pipe:
         self._buffered_bytes += len(data)
 
     def end(self) -> None:
-        """The sender has finished; what is buffered still goes out."""
+        """Marks the end of the sender's stream; what is buffered still goes out."""
         self.ended = True
 
     def sendable(self, now: float) -> memoryview | None:
@@ -94,7 +94,7 @@ class Pipe:
         return chunk[: max(1, int(self.conditions.bytes_per_second * SLICE_SECONDS))]
 
     def sent(self, count: int, now: float) -> None:
-        """So many bytes of `sendable` were written."""
+        """Removes so many bytes of `sendable`: they were written."""
         due, chunk = self._chunks.popleft()
         if count < len(chunk):
             self._chunks.appendleft((due, chunk[count:]))
@@ -117,7 +117,7 @@ class Pipe:
 
     @property
     def finished(self) -> bool:
-        """All that will ever come has gone out, and the receiver may be told so."""
+        """Whether all has been sent, and the receiver may be told of the end."""
         return self.ended and not self._chunks and self.conditions.flow is Flow.OPEN
 
 
@@ -180,7 +180,7 @@ class ProxiedConnection:
             self.close()
 
     def interests(self, now: float) -> dict[socket.socket, int]:
-        """What each socket is to be waited for; a socket that is not waited for is left out."""
+        """The selector events to wait for, per socket; sockets without any are left out."""
         if self.closed:
             return {}
         if not self._connected:
@@ -205,7 +205,7 @@ class ProxiedConnection:
         self.close()
 
     def close(self) -> None:
-        """Lets go of both sockets."""
+        """Closes both sockets."""
         self.closed = True
         self.client.close()
         self.server.close()
@@ -292,7 +292,7 @@ class TcpLoop:
         self._thread.start()
 
     def order(self, do: Callable[[], T]) -> T:
-        """Has something done by the loop's thread, and returns its result."""
+        """Runs a function on the loop's thread, and returns its result."""
         done: Future[T] = Future()
         self._orders.put((do, done))
         self._wake_in.send(WAKE)
@@ -397,7 +397,7 @@ BOTH = tuple(Direction)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyCounts:
-    """What has gone through."""
+    """Counts of connections and bytes."""
 
     accepted: int
     """Connections, over all time."""
@@ -522,7 +522,7 @@ class TcpProxy:
         return loop.order(lambda: tuple(loop.connections))
 
     def counts(self) -> ProxyCounts:
-        """What has gone through since the start."""
+        """Counts since the start."""
         loop = self._loop
 
         def count() -> ProxyCounts:

@@ -140,7 +140,7 @@ class Fanout:
                     subscriber.queue.put(body)
 
     def join(self, subscriber: Subscriber) -> None:
-        """Events published from now on reach the subscriber."""
+        """Adds a subscriber."""
         with self._changed:
             self._subscribers.append(subscriber)
             self._changed.notify_all()
@@ -164,14 +164,14 @@ class Fanout:
             return len(self._subscribers)
 
     def close(self) -> None:
-        """Lets everyone leave."""
+        """Removes all subscribers."""
         with self._changed:
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
             self.leave(subscriber)
 
     def tell_sent(self) -> None:
-        """A serving thread says that it has sent all that it had."""
+        """Wakes `wait_until_sent`: a subscriber's queue is empty."""
         with self._changed:
             self._changed.notify_all()
 
@@ -235,7 +235,7 @@ class Call(NamedTuple):
 
 
 class LogService:
-    """The answering side of the simulator; it lives through the restarts of the server that it is plugged into."""
+    """The methods of LogService; outlives the restarts of the gRPC server that serves it."""
 
     def __init__(self, fanouts: Mapping[Stream, Fanout], manners: Callable[[], Manners]) -> None:
         self._fanouts = fanouts
@@ -245,7 +245,7 @@ class LogService:
         self.calls: deque[Call] = deque(maxlen=CALLS_REMEMBERED)
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        """What a `grpc.Server` is to serve."""
+        """The handlers for a `grpc.Server`."""
         methods = {
             STREAMS[stream].method: grpc.unary_stream_rpc_method_handler(
                 self._watch(stream), request_deserializer=kubearmor_pb2.RequestMessage.FromString
@@ -268,11 +268,11 @@ class LogService:
         )
 
     def freeze(self) -> None:
-        """Answers nothing and sends nothing from now on. The library below still acknowledges HTTP/2 pings."""
+        """Stops answering and sending; gRPC still acknowledges HTTP/2 pings."""
         self._thawed.clear()
 
     def thaw(self) -> None:
-        """Goes on where `freeze` stopped."""
+        """Ends a `freeze`."""
         self._thawed.set()
 
     def _watch(self, stream: Stream) -> Callable[[kubearmor_pb2.RequestMessage, grpc.ServicerContext], Iterator[bytes]]:

@@ -189,12 +189,9 @@ def span_exporter(
     Raises:
         ValueError: a certificate or key cannot be read; the message names `place` and the file.
     """
-    if signal.exporter == "none":
-        return None
-    if signal.exporter == "console":
-        printer = ConsoleSpanExporter(out=console, formatter=lambda span: span.to_json(indent=None) + "\n")
-        return ReloadingSpanExporter(Reloading(lambda _: printer, headers=no_headers, files=()))
-    return ReloadingSpanExporter(_otlp(signal, "trace", place, headers, proxies))
+    printer = ConsoleSpanExporter(out=console, formatter=lambda span: span.to_json(indent=None) + "\n")
+    reloading = _reloading(signal, "trace", printer, place=place, headers=headers, proxies=proxies)
+    return ReloadingSpanExporter(reloading) if reloading else None
 
 
 def metric_exporter(
@@ -206,15 +203,18 @@ def metric_exporter(
     proxies: ProxySettings = NO_PROXIES,
 ) -> ReloadingMetricExporter | None:
     """The exporter of metrics, None for `none`; arguments and errors are those of `span_exporter`."""
+    printer = ConsoleMetricExporter(out=console, formatter=lambda data: data.to_json(indent=None) + "\n")
+    reloading = _reloading(signal, "metric", printer, place=place, headers=headers, proxies=proxies)
+    return ReloadingMetricExporter(reloading) if reloading else None
+
+
+def _reloading(
+    signal: SignalSettings, kind: str, printer: Any, *, place: str, headers: Headers, proxies: ProxySettings
+) -> Reloading[Any] | None:
     if signal.exporter == "none":
         return None
     if signal.exporter == "console":
-        printer = ConsoleMetricExporter(out=console, formatter=lambda data: data.to_json(indent=None) + "\n")
-        return ReloadingMetricExporter(Reloading(lambda _: printer, headers=no_headers, files=()))
-    return ReloadingMetricExporter(_otlp(signal, "metric", place, headers, proxies))
-
-
-def _otlp(signal: SignalSettings, kind: str, place: str, headers: Headers, proxies: ProxySettings) -> Reloading[Any]:
+        return Reloading(lambda _: printer, headers=no_headers, files=())
     protocol, arguments = ("grpc", _grpc) if signal.protocol == "grpc" else ("http", _http)
     # Imported only where it is used: it takes memory.
     module = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{kind}_exporter")
@@ -318,20 +318,15 @@ def open_exporters(
     """
     if settings.disabled:
         return Exporters(settings, None, None)
-    traces = addressed(settings.traces, "/v1/traces")
-    metrics = addressed(settings.metrics, "/v1/metrics")
+
+    def more(signal: str) -> dict[str, Any]:
+        lending = lent.get(signal, no_headers)
+        return {"place": f"telemetry.{signal}", "console": console, "headers": lending, "proxies": proxies}
+
     return Exporters(
         settings,
-        span_exporter(
-            traces, place="telemetry.traces", console=console, headers=lent.get("traces", no_headers), proxies=proxies
-        ),
-        metric_exporter(
-            metrics,
-            place="telemetry.metrics",
-            console=console,
-            headers=lent.get("metrics", no_headers),
-            proxies=proxies,
-        ),
+        span_exporter(addressed(settings.traces, "/v1/traces"), **more("traces")),
+        metric_exporter(addressed(settings.metrics, "/v1/metrics"), **more("metrics")),
     )
 
 

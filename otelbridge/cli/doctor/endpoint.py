@@ -28,7 +28,7 @@ TEST_BODY = "otelbridge doctor: a test record, nothing has happened."
 
 
 def examine_endpoint(settings: SendSettings, *, send_test_record: bool) -> list[Finding]:
-    """Takes the steps to the endpoint, as far as they go."""
+    """Checks the endpoint, up to the first step that fails."""
     if settings.protocol == "console":
         examination = Examination("console")
         with examination.step(Step.ENDPOINT_ANSWERS) as step:

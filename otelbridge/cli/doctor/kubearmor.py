@@ -54,7 +54,7 @@ ITS_LOG = (
 
 
 class _Heard(NamedTuple):
-    """What a subscription said: an event, or its end."""
+    """An event of a subscription, or its end."""
 
     stream: Stream
     body: bytes | None
@@ -63,7 +63,7 @@ class _Heard(NamedTuple):
 
 
 def examine_kubearmor(upstream: str, settings: FeedSettings, *, event_seconds: float) -> list[Finding]:
-    """Takes the steps to one upstream, as far as they go."""
+    """Checks one upstream, up to the first step that fails."""
     address = parse_address(upstream)
     examination = Examination(upstream)
     # Whether it speaks HTTP/2 is said only where it does not: KubeArmor's own answer says more.

@@ -90,7 +90,7 @@ class StepError(Exception):
 
 @dataclass(slots=True)
 class Taken:
-    """What comes of a step; filled in while it is taken."""
+    """The finding of a step, filled in while it runs."""
 
     finding: str = ""
     cure: str = ""
@@ -98,7 +98,7 @@ class Taken:
 
 
 class Examination:
-    """Findings of one subject, step by step."""
+    """Collects the findings about one subject, step by step."""
 
     def __init__(self, subject: str) -> None:
         self.findings: list[Finding] = []
@@ -106,7 +106,7 @@ class Examination:
 
     @contextmanager
     def step(self, step: Step) -> Iterator[Taken]:
-        """Takes a step; a `StepError` within it is what it found."""
+        """Runs a step; a `StepError` raised in it becomes its finding."""
         taken, began = Taken(), monotonic()
         try:
             yield taken
@@ -115,21 +115,21 @@ class Examination:
         self.add(step, taken.mark, seconds=monotonic() - began, finding=taken.finding, cure=taken.cure)
 
     def add(self, step: Step, mark: Mark, *, seconds: float, finding: str, cure: str = "") -> None:
-        """Writes down a finding, without what URLs in it hold of secrets."""
+        """Adds a finding; secrets in its URLs are hidden."""
         subject, finding, cure = map(without_credentials, (self._subject, finding, cure))
         self.findings.append(
             Finding(step=step, subject=subject, mark=mark, seconds=seconds, finding=finding, cure=cure)
         )
 
     def broken_off(self) -> bool:
-        """Whether a step failed: those behind it stand on it."""
+        """Whether a step failed: the later ones depend on it."""
         return any(finding.mark is Mark.FAILED for finding in self.findings)
 
 
 def examine_route(
     route: Route, examination: Examination, steps: Mapping[str, Step], *, silent: Collection[str]
 ) -> None:
-    """Takes the steps to a server, which gRPC hides behind UNAVAILABLE, one by one.
+    """Runs the preflight to a server, and adds a finding for each of its steps.
 
     Args:
         route: the way to it.
