@@ -20,6 +20,8 @@ from otelbridge.net.tls_files import TlsFiles
 from otelbridge.pb.kubearmor_pb2 import NonceMessage, ReplyMessage, RequestMessage
 
 MILLISECONDS = 1000
+LEAST_CONNECT_SECONDS = 20.0
+"""gRPC's own default."""
 
 
 class WatchCall(Protocol):
@@ -104,6 +106,7 @@ def open_channel(
     version: str,
     keepalive_seconds: float,
     certificates: TlsFiles | None,
+    connect_seconds: float = 0,
     window_bytes: int = LOOKAHEAD_BYTES,
 ) -> grpc.Channel:
     """A new channel; it dials when the first call is made on it.
@@ -114,6 +117,7 @@ def open_channel(
         version: of the bridge, for the user agent.
         keepalive_seconds: silence after which the peer is pinged; longer than in the settings where a peer polices.
         certificates: what TLS is spoken with; None means plaintext.
+        connect_seconds: what may pass until HTTP/2's settings have come; `LEAST_CONNECT_SECONDS` at least.
         window_bytes: of each stream: what may be read ahead of its reader.
     """
     options = [
@@ -121,6 +125,7 @@ def open_channel(
             settings, version=version, keepalive_seconds=keepalive_seconds, window_bytes=window_bytes
         ).items(),
         *grpc_options(proxy_of(address, settings)).items(),
+        ("grpc.min_reconnect_backoff_ms", int(max(connect_seconds + 1, LEAST_CONNECT_SECONDS) * MILLISECONDS)),
     ]
     if certificates is None:
         return grpc.insecure_channel(address.target, options)

@@ -122,11 +122,19 @@ class Heartbeat:
         """Seconds until the next question."""
         return self._interval_seconds * self._random.uniform(1 - JITTER, 1 + JITTER)
 
-    def ask(self, channel: grpc.Channel, answered: Callable[[Answer], None], *, probe: bool = False) -> grpc.Future:
+    def ask(
+        self,
+        channel: grpc.Channel,
+        answered: Callable[[Answer], None],
+        *,
+        probe: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> grpc.Future:
         """Sends one health check; `answered` is called once, from a thread of gRPC's, also when the channel closes."""
         method, started = self.method, time.monotonic()
         nonce = self._random.randint(1, NONCE_LIMIT)
-        timeout_seconds = self.timeout_seconds + (self._interval_seconds if probe else 0)
+        if timeout_seconds is None:
+            timeout_seconds = self.timeout_seconds + (self._interval_seconds if probe else 0)
         future = (
             start_health_check(channel, timeout_seconds)
             if method is Method.HEALTH
@@ -135,7 +143,7 @@ class Heartbeat:
 
         def read(done: grpc.Future) -> None:
             try:
-                answered(self._read(done, method, nonce, started, probe=probe))
+                answered(self._read(done, method, nonce, started, timeout_seconds, probe=probe))
             except BaseException as fault:  # noqa: BLE001 - gRPC would say nothing, and somebody waits for an answer
                 why = f"a fault of the bridge: {fault!r}"
                 answered(self._answer(method, started, code=grpc.StatusCode.UNKNOWN, why=why, probe=probe))
@@ -143,7 +151,9 @@ class Heartbeat:
         future.add_done_callback(read)
         return future
 
-    def _read(self, done: grpc.Future, method: Method, nonce: int, asked: float, *, probe: bool) -> Answer:
+    def _read(
+        self, done: grpc.Future, method: Method, nonce: int, asked: float, timeout_seconds: float, *, probe: bool
+    ) -> Answer:
         code, why = done.code(), ""
         if code is grpc.StatusCode.OK:
             self.method = Method.HEALTH if method is Method.HEALTH else Method.NONCE
@@ -156,6 +166,8 @@ class Heartbeat:
             self.method = REFUSED_THEN[method]
         elif has_no_room(code, done.details() or ""):
             self.method, why = Method.KEEPALIVE, NO_ROOM
+        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            why = f"no answer within {timeout_seconds:g} s"
         else:
             why = done.details() or "no details"
         return self._answer(self.method, asked, code=code, why=why, probe=probe)
@@ -426,6 +438,11 @@ class Connection:
         watch.open()
         reader.start()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether somebody has taken a connection, as far as it can be told: whoever is silent is there then."""
+        return bool(self._pause.sockets())
+
     def look_for_goaway(self) -> None:
         """Notices that the server has said GOAWAY; it can be seen until the next call goes another way."""
         if self.going_away_since is None and self._readers and is_idle(self._channel):
@@ -436,10 +453,15 @@ class Connection:
         """Whether the server wants this connection to end, and has not ended it itself."""
         return self.going_away_since is not None and time.monotonic() - self.going_away_since >= GOING_SECONDS
 
-    def ask(self, *, probe: bool = False) -> None:
-        """Sends a health check; its answer comes as a message."""
+    def ask(self, *, probe: bool = False, timeout_seconds: float | None = None) -> None:
+        """Sends a health check; its answer comes as a message.
+
+        Args:
+            probe: ahead of time.
+            timeout_seconds: for the answer, where it is another than usual.
+        """
         self.look_for_goaway()
-        call = self.heartbeat.ask(self._channel, self._mailbox.put, probe=probe)
+        call = self.heartbeat.ask(self._channel, self._mailbox.put, probe=probe, timeout_seconds=timeout_seconds)
         if probe:
             self._probe = call
 

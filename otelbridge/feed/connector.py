@@ -137,7 +137,30 @@ class Renewal:
             raise
 
 
-RESOLVE_SECONDS = 5.0
+LONGEST_PATIENCE_SECONDS = 60.0
+LONGEST_RESOLVE_SECONDS = 30.0
+"""A resolver has given up by then, by default, and begins anew when it is asked again."""
+PATIENCE_GROWTH = 3.0
+
+
+class Patience:
+    """How long an attempt waits for each answer: longer after each silence, and for twice what the last one took.
+
+    Args:
+        least_seconds: for an upstream of which nothing else is known.
+    """
+
+    def __init__(self, least_seconds: float) -> None:
+        self._least = self.seconds = least_seconds
+
+    def ran_out(self) -> None:
+        """Somebody was there, and silent."""
+        self.seconds = min(self.seconds * PATIENCE_GROWTH, max(self._least, LONGEST_PATIENCE_SECONDS))
+
+    def was_enough(self, needed_seconds: float) -> None:
+        """The first answer took so long."""
+        self.seconds = min(max(self._least, 2 * needed_seconds), max(self._least, LONGEST_PATIENCE_SECONDS))
+
 
 PREFLIGHT_AFTER = 3
 """So many UNAVAILABLE in a row, and the way is walked by hand: gRPC says the same of a closed port and a bad CA."""
@@ -179,6 +202,7 @@ class Connector:
             random=random,
         )
         self.keepalive_seconds = settings.keepalive.time_seconds
+        self._patience = Patience(settings.heartbeat.timeout_seconds)
         self.certificate_expires_unix_seconds: int | None = None
         self.renewal = Renewal(settings.tls)
         self._address = address
@@ -270,11 +294,13 @@ class Connector:
         if settings.tls.enabled:
             with _step(steps, "tls"):
                 certificates = self._certificates(read)
+        patience_seconds = self._patience.seconds
         channel = open_channel(
             address,
             settings,
             version=self._version,
-            keepalive_seconds=self.keepalive_seconds,
+            keepalive_seconds=self._keepalive_beside(patience_seconds),
+            connect_seconds=patience_seconds,
             certificates=certificates,
             window_bytes=self._buffer.budget.window_bytes,
         )
@@ -302,14 +328,23 @@ class Connector:
         try:
             # Asked before subscribing too: an upstream that is not well is spared subscribers that come and go.
             with _step(steps, "health"):
-                monitor.await_health("health")
+                monitor.await_health("health", patience_seconds)
+            self._patience.was_enough(time.monotonic() - connection.started)
             with _step(steps, "subscribe"):
                 monitor.open_streams()
-                monitor.await_health("subscribe")
-        except BaseException:
+                monitor.await_health("subscribe", patience_seconds)
+        except BaseException as error:
+            silent = isinstance(error, ConnectionLostError) and error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            if silent and connection.is_connected:
+                self._patience.ran_out()
             connection.close()
             raise
         return monitor
+
+    def _keepalive_beside(self, patience_seconds: float) -> float:
+        """Seconds of silence until a ping; on a connection that is waited for longer it must not end the wait."""
+        ended_after = self.keepalive_seconds + self._settings.keepalive.timeout_seconds
+        return self.keepalive_seconds if patience_seconds < ended_after else patience_seconds
 
     def _resolve_name(self) -> None:
         # gRPC looks the name up again when it dials; this look-up is for a clear word when there is no such name.
@@ -318,9 +353,12 @@ class Connector:
             self._found = run_with_deadline(
                 lambda: self._resolve(host, port),
                 name=f"resolve {host}",
-                timeout_seconds=RESOLVE_SECONDS,
+                timeout_seconds=min(self._patience.seconds, LONGEST_RESOLVE_SECONDS),
                 stopping=self._stopping,
             )
+        except DeadlineExceededError as error:
+            self._patience.ran_out()
+            raise failed_step("resolve", grpc.StatusCode.UNAVAILABLE, str(error)) from error
         except OSError as error:
             why = f"the name {host} does not resolve: {error.strerror or error}"
             raise failed_step("resolve", grpc.StatusCode.UNAVAILABLE, why) from error

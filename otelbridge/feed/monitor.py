@@ -216,13 +216,13 @@ class Monitor:
 
     # --- establishing ---
 
-    def await_health(self, step: str) -> None:
-        """Asks, and waits until the upstream has answered, or an event has.
+    def await_health(self, step: str, timeout_seconds: float) -> None:
+        """Asks, and waits until the upstream has answered, or an event has come.
 
         Raises:
             ConnectionLostError: no answer; or every Watch call has ended.
         """
-        self._ask()
+        self._ask(timeout_seconds)
         while not self._stopping.is_set():
             message = self.connection.next_message(STOP_CHECK_SECONDS)
             self._pulse.beat()
@@ -239,6 +239,8 @@ class Monitor:
                     self._hear(message)
                 elif not self._total_events():
                     raise failed_step(step, message.code, message.why)
+                return
+            elif self._total_events():  # the answer is awaited beside them
                 return
 
     def open_streams(self) -> None:
@@ -310,12 +312,12 @@ class Monitor:
 
     # --- health ---
 
-    def _ask(self) -> None:
+    def _ask(self, timeout_seconds: float | None = None) -> None:
         self._asked_events = self._total_events()
         if not self._misses:
             self._asked_unix_nano = time.time_ns()
             self._events_when_asked = self.connection.events
-        self.connection.ask()
+        self.connection.ask(timeout_seconds=timeout_seconds)
 
     def _weigh(self, answer: Answer, now: float, suspect: Callable[[str], None], trust: Callable[[], None]) -> None:
         if answer.probe:

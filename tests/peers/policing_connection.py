@@ -73,6 +73,8 @@ class Policing:
     data_every_seconds: float | None = None
     """An event on every open stream; headers go out with the first."""
     event: bytes = b""
+    silent_seconds: float = 0
+    """At the beginning of each connection, which is taken, and not read."""
     max_concurrent_streams: int | None = None
     """Calls at a time on one connection. None: not said."""
 
@@ -146,6 +148,7 @@ class PolicingConnection:
         """Returns when the connection has ended."""
         self._tell("connected", "")
         with self._sock:
+            self._closed.wait(self._policing.silent_seconds)
             self._http.initiate_connection()
             self._flush()
             while not self._closed.is_set():

@@ -222,7 +222,7 @@ class Names:
 def test_a_name_in_trouble_disturbs_no_connection_and_is_asked_for_again(
     trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connector, "RESOLVE_SECONDS", 0.3)
+    monkeypatch.setattr(connector, "LONGEST_RESOLVE_SECONDS", 0.3)
     names = Names("127.0.0.1")
     with Relay() as relay, TcpProxy(relay.endpoint) as proxy:
         settings = settings_for(proxy.endpoint.replace("127.0.0.1", "localhost"), heartbeat=QUICK)
