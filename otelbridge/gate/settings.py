@@ -43,10 +43,17 @@ class RuleSettings:
 def _regular_expression(pattern: str) -> None:
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{pattern!r} is not a regular expression: {error}; Python's syntax is meant") from error
     if compiled.match("") and "secret" not in compiled.groupindex:
         raise ValueError(f"{pattern!r} matches the empty text, so it would black out nothing; make it match a secret")
+    from otelbridge.gate.proportion import takes_time_in_proportion  # noqa: PLC0415 - for these patterns only
+
+    if not takes_time_in_proportion(compiled):
+        raise ValueError(
+            f"{pattern!r} can take time out of proportion to the text, so that one command line would hold up all else; "
+            r"bound what repeats and do not nest it, such as `\w{1,64}=` for `\w+=`"
+        )
 
 
 def _redactable(fields: tuple[str, ...]) -> None:

@@ -200,8 +200,12 @@ def _try_one(folder: Path, made: Draw, found: Found, relay: Relay, endpoint: Otl
 def _live(folder: Path, made: Draw, sections: dict[str, Any], relay: Relay) -> None:
     with running_bridge(folder, env=made.environment, **sections) as bridge:
         bridge.wait_until_watching(within_seconds=30)
-        relay.publish(Stream.ALERTS, pb.Alert(PodName="a", Timestamp=1_700_000_000))
-        eventually(lambda: bridge.balance("alerts")["received"] > 0, within_seconds=30, why="it is received")
+
+        def received() -> bool:  # a stream that is opened may not be served yet
+            relay.publish(Stream.ALERTS, pb.Alert(PodName="a", Timestamp=1_700_000_000))
+            return bridge.balance("alerts")["received"] > 0
+
+        eventually(received, within_seconds=30, why="it is received")
         bridge.wait_until_delivered(within_seconds=DELIVERED_SECONDS)
         assert bridge.stop() == 0
     assert "Traceback" not in (folder / "bridge.log").read_text(encoding="utf-8", errors="replace")
