@@ -6,6 +6,7 @@ subscription after a few of them, and the sender before its first success take t
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -103,6 +104,14 @@ class _StepError(Exception):
         self.configuration = configuration
 
 
+OUR_CURES = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n; LimitNOFILE of the unit)",
+    errno.ENFILE: "the whole machine has no file left to open (sysctl fs.file-max): see who holds them",
+    errno.EPERM: "a firewall, a seccomp filter or a policy of this machine forbids to connect: allow it",
+}
+"""Where this machine is at fault, whatever host and port are."""
+
+
 def preflight(route: Route, *, timeout_seconds: float, resolve: Resolve = resolve_by_system) -> PreflightResult:
     """Takes the steps of a route, up to the first that fails.
 
@@ -132,6 +141,15 @@ def dial(route: Route, ip: str, timeout_seconds: float) -> socket.socket:
     if not route.tunnel:
         return socket.create_connection((proxy.host, proxy.port), timeout_seconds)
     return connect_through(proxy, route.host, route.port, lambda *at: socket.create_connection(at, timeout_seconds))
+
+
+def _without_a_socket() -> OSError | None:
+    """Why this process can open none, where it cannot: the resolver calls that an unknown name."""
+    try:
+        socket.socket().close()
+    except OSError as error:
+        return error
+    return None
 
 
 class _Walk:
@@ -172,22 +190,24 @@ class _Walk:
             return
         try:
             self._found = self._resolve(route.host, route.port)
-        except OSError as error:
+        except OSError as found:
+            error = _without_a_socket() or found
             text = f"the name {route.host} does not resolve: {error.strerror or error}"
-            raise _StepError(text, route.name_cure, configuration=False) from error
+            raise _StepError(text, OUR_CURES.get(error.errno or 0, route.name_cure), configuration=False) from error
 
     def _connect(self) -> None:
-        route, failures = self._route, []
+        route, failures, cures = self._route, [], []
         for ip in self._found:
             try:
                 self._socket = dial(route, ip, self._timeout)
             except OSError as error:
                 failures.append(f"{ip} port {route.port}: {error.strerror or error}")
+                cures.append(OUR_CURES.get(error.errno or 0, ""))
             else:
                 self._connected_to = ip if route.proxy is None else str(route.proxy)
                 return
-        if route.proxy is None:
-            raise _StepError("; ".join(failures), route.port_cure, configuration=False)
+        if route.proxy is None or any(cures):
+            raise _StepError("; ".join(failures), next(filter(None, cures), route.port_cure), configuration=False)
         said = failures[0].partition(": ")[2]
         mend = "put user and password into the URL of" if PROXY_LOGIN in said else "correct"
         setting = f"{route.section.partition('.')[0]}.proxy"

@@ -61,9 +61,10 @@ _DRAWN: dict[Any, tuple[Any, ...]] = {
 WHERE = (
     "feed.endpoints", "feed.tls", "feed.proxy", "feed.streams", "feed.resolve", "send.endpoint", "send.protocol",
     "send.proxy", "send.insecure", "send.ca_file", "send.cert_file", "send.key_file", "send.server_name",
-    "send.token_file", "send.headers_file", "queue.directory", "status.host", "status.port", "status.enabled",
+    "send.token_file", "send.headers_file", "queue.directory", "status.host", "status.port",
+    "status.enabled", "status.page",
 )  # fmt: skip
-"""Beginnings of what says where events come from and go to: with other values there is nothing to deliver."""
+"""Beginnings of what says where events come from and go to, and where that is seen: nothing is delivered elsewhere."""
 WAITS = (
     "bridge.drain_seconds",
     "feed.retry.initial_spread_seconds",

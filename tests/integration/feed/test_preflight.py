@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -76,6 +78,23 @@ def test_a_closed_port_fails_at_connecting() -> None:
     findings = walk("127.0.0.1:1")
     assert (findings.failed_step, findings.configuration) == ("connect", False)
     assert findings.error == "127.0.0.1 port 1: Connection refused"
+
+
+WITHOUT_DESCRIPTORS = """
+import resource, sys
+from tests.integration.feed.test_preflight import walk
+walk("127.0.0.1:1")
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+for host in ("127.0.0.1", "localhost"):
+    print(walk(f"{host}:1"))
+"""
+
+
+def test_a_process_without_a_descriptor_left_is_told_to_raise_its_limit() -> None:
+    child = subprocess.run([sys.executable, "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True, check=True)
+    for line in child.stdout.splitlines():
+        assert "Too many open files" in line
+        assert "cure='raise the limit of open files" in line
 
 
 def test_an_http1_server_is_recognised() -> None:
