@@ -16,7 +16,7 @@ from otelbridge.net.proxy import parse_proxy
 from otelbridge.net.secrets import hidden
 from otelbridge.setting import did_you_mean
 from otelbridge.settings.problems import Given, Layer, Problem
-from otelbridge.settings.tree import ENVIRONMENT_PREFIX, from_text, leaves, pairs
+from otelbridge.settings.tree import ENVIRONMENT_PREFIX, leaves, pairs
 
 CONFIG_VARIABLE = "OTELBRIDGE_CONFIG"
 """Names the settings file, where no flag does."""
@@ -75,19 +75,7 @@ def own_environment(variables: Mapping[str, str]) -> Layer:
             if not _is_service_link(name, text):
                 layer.problems.append(_unknown(name, known))
             continue
-        origin = f"environment {name}"
-        try:
-            layer.given.append(Given(path=leaf.path, value=from_text(leaf.setting.type, text), origin=origin))
-        except ValueError as error:
-            layer.problems.append(
-                Problem(
-                    path=leaf.path,
-                    value=str(hidden(leaf.path, text)),
-                    wrong=str(error),
-                    cure="Write JSON, or items separated by commas (key=value for a map).",
-                    origin=origin,
-                )
-            )
+        layer.take_text(leaf, text, f"environment {name}")
     return layer
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from otelbridge.net.address import AddressError, parse_address
-from otelbridge.net.secrets import hidden
 from otelbridge.send.settings import DEFAULT_ENDPOINTS, LOGS_PATH, SendSettings
 from otelbridge.setting import SettingFault, checked, did_you_mean, settings_of, unknown
 from otelbridge.settings.checks import (
@@ -33,7 +32,7 @@ from otelbridge.settings.problems import (
     SettingsError,
     problem_of,
 )
-from otelbridge.settings.tree import Leaf, Settings, built, from_text, leaves, section_at, value_at
+from otelbridge.settings.tree import Leaf, Settings, built, leaves, section_at, value_at
 from otelbridge.settings.yaml_file import from_file
 
 FLAGS = {
@@ -88,19 +87,8 @@ def _add(layer: Layer, known: Mapping[str, Leaf], path: str, text: str, origin: 
             wrong, cure = "is a section", f"Set one of its keys, such as {first}."
         cure = cure or "`otelbridge config init` lists every setting."
         layer.problems.append(Problem(path=path, wrong=wrong, cure=cure, origin=origin))
-        return
-    try:
-        layer.given.append(Given(path=path, value=from_text(leaf.setting.type, text), origin=origin))
-    except ValueError as error:
-        layer.problems.append(
-            Problem(
-                path=path,
-                value=str(hidden(path, text)),
-                wrong=str(error),
-                cure="Write JSON, or items separated by commas (key=value for a map).",
-                origin=origin,
-            )
-        )
+    else:
+        layer.take_text(leaf, text, origin)
 
 
 SIGNALS = {"traces": "/v1/traces", "metrics": "/v1/metrics"}

@@ -9,6 +9,7 @@ from typing import Any
 
 from otelbridge.net.secrets import HIDDEN, hidden, is_secret
 from otelbridge.setting import SettingFault
+from otelbridge.settings.tree import Leaf, from_text
 from otelbridge.telemetry.escape import escape
 
 DEFAULT_ORIGIN = "default"
@@ -72,6 +73,15 @@ class Layer:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Sentences for the operator about values that were taken, but perhaps not as meant."""
+
+    def take_text(self, leaf: Leaf, text: str, origin: str) -> None:
+        """Takes the text that a variable or a flag gives for a setting."""
+        try:
+            self.given.append(Given(path=leaf.path, value=from_text(leaf.setting.type, text), origin=origin))
+        except ValueError as error:
+            cure = "Write JSON, or items separated by commas (key=value for a map)."
+            shown = str(hidden(leaf.path, text))
+            self.problems.append(Problem(path=leaf.path, value=shown, wrong=str(error), cure=cure, origin=origin))
 
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}

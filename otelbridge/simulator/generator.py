@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from otelbridge.event import Stream
@@ -21,8 +20,7 @@ NODES = 20
 PODS = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class Workload(NamedTuple):
     """What a team deploys."""
 
     name: str
@@ -36,16 +34,14 @@ class Workload:
     """Where it reads and writes files."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(NamedTuple):
     """A machine of the cluster."""
 
     name: str
     node_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pod:
+class Pod(NamedTuple):
     """One instance of a workload, on a node."""
 
     workload: Workload
@@ -58,21 +54,8 @@ class Pod:
     main_host_pid: int
 
 
-def _workload(row: tuple[str, str, str, str, str, str, str]) -> Workload:
-    name, kind, namespace, container, image, process, folders = row
-    return Workload(
-        name=name,
-        kind=kind,
-        namespace=namespace,
-        container=container,
-        image=image,
-        process=process,
-        folders=tuple(folders.split()),
-    )
-
-
 WORKLOADS = tuple(
-    _workload(row)
+    Workload(*row[:6], tuple(row[6].split()))
     for row in (
         ("frontend", "Deployment", "shop", "web", "docker.io/library/nginx:1.27.1", "/usr/sbin/nginx", "/etc/nginx /var/cache/nginx /usr/share/nginx/html"),
         ("checkout", "Deployment", "shop", "checkout", "ghcr.io/shop/checkout:4.2.0", "/app/checkout", "/app/config /tmp /var/run/secrets/kubernetes.io/serviceaccount"),
@@ -91,7 +74,7 @@ WORKLOADS = tuple(
 def invent_pods(seed: int, *, nodes: int = NODES, pods: int = PODS) -> tuple[Pod, ...]:
     """The same cluster for the same seed."""
     chance = random.Random(seed)  # noqa: S311 - made up, not secret
-    machines = [Node(name=f"node-{number:02}", node_id=_hex(chance, 32)) for number in range(1, nodes + 1)]
+    machines = [Node(f"node-{number:02}", _hex(chance, 32)) for number in range(1, nodes + 1)]
     digests = {workload: _hex(chance, 64) for workload in WORKLOADS}
     return tuple(
         _pod(chance, WORKLOADS[number % len(WORKLOADS)], machines[number % nodes], number, digests)
@@ -213,30 +196,26 @@ MAKERS: Mapping[Stream, Callable[[random.Random, int, Pod], KubeArmorMessage]] =
 }
 
 
+def _place(event: Observed, pod: Pod) -> None:
+    """Says where it happened."""
+    workload = pod.workload
+    event.ClusterName, event.HostName, event.NodeID = "default", pod.node.name, pod.node.node_id
+    event.NamespaceName, event.PodName, event.Labels = workload.namespace, pod.name, pod.labels
+    event.ContainerID, event.ContainerName, event.ContainerImage = pod.container_id, workload.container, pod.image
+    event.Owner.Ref, event.Owner.Name, event.Owner.Namespace = workload.kind, workload.name, workload.namespace
+
+
 def _describe(event: Observed, chance: random.Random, number: int, pod: Pod) -> None:
     """Says where it happened and which process did it."""
-    workload = pod.workload
-    event.ClusterName = "default"
-    event.HostName = pod.node.name
-    event.NodeID = pod.node.node_id
-    event.NamespaceName = workload.namespace
-    event.PodName = pod.name
-    event.Labels = pod.labels
-    event.ContainerID = pod.container_id
-    event.ContainerName = workload.container
-    event.ContainerImage = pod.image
-    event.Owner.Ref = workload.kind
-    event.Owner.Name = workload.name
-    event.Owner.Namespace = workload.namespace
+    _place(event, pod)
     event.HostPPID = pod.main_host_pid
     event.HostPID = 4_194_304 + number % 2_000_000_000  # above the kernel's largest PID: no two events share one
     event.PPID = 1
     event.PID = 2 + number % 4_194_302
     event.UID = chance.choice((0, 33, 101, 999, 1000))
-    event.ParentProcessName = workload.process
-    event.ProcessName = workload.process
+    event.ParentProcessName = event.ProcessName = pod.workload.process
     event.ExecEvent.ExecID = "0"
-    event.ExecEvent.ExecutableName = workload.process.rpartition("/")[2][:15]
+    event.ExecEvent.ExecutableName = event.ProcessName.rpartition("/")[2][:15]
 
 
 def _execute(chance: random.Random, number: int, pod: Pod, event: Observed) -> None:
@@ -336,11 +315,7 @@ def _attack_event(step: AttackStep, pod: Pod, first_pid: int, session: int) -> O
         )
     else:
         event = kubearmor_pb2.Log(Type="ContainerLog")
-    event.ClusterName, event.HostName, event.NodeID = "default", pod.node.name, pod.node.node_id
-    event.NamespaceName, event.PodName, event.Labels = pod.workload.namespace, pod.name, pod.labels
-    event.ContainerID, event.ContainerName = pod.container_id, pod.workload.container
-    event.ContainerImage = pod.image
-    event.Owner.Ref, event.Owner.Name, event.Owner.Namespace = pod.workload.kind, pod.workload.name, event.NamespaceName
+    _place(event, pod)
     event.HostPID, event.PID = first_pid + step.process, 100 + step.process
     event.HostPPID, event.PPID = first_pid + step.parent, 100 + step.parent if step.parent else first_pid
     event.ProcessName = step.executable
