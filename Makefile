@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FASTPATH := hatch_build.py $(sort $(wildcard otelbridge/mapping/*.p[yx][xd])) $(patsubst %.pxd,%.py,$(wildcard otelbridge/mapping/process_*.pxd))
+TYPED := $(sort $(wildcard otelbridge/*.pxd otelbridge/*/*.pxd))
+FASTPATH := hatch_build.py $(sort $(wildcard otelbridge/*/*.pyx)) $(TYPED) $(wildcard $(TYPED:.pxd=.py))
 RUN := $(VENV)/.run-$(shell cat locks/run.txt pyproject.toml $(FASTPATH) | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat locks/bench.txt | cksum | cut -d' ' -f1)
 DEV := $(VENV)/.dev-$(shell cat locks/dev.txt pyproject.toml $(FASTPATH) | cksum | cut -d' ' -f1)

@@ -18,6 +18,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODULES = {
+    "otelbridge.flood_window": ".py",
     "otelbridge.mapping.fastpath": ".pyx",
     "otelbridge.mapping.fastpath_wire": ".pyx",
     "otelbridge.mapping.process_tree": ".py",

@@ -4,7 +4,7 @@
 
 Counts what is in the tree that it is run in, so that two checkouts can be compared. What an alert enters is what the
 threads of its walk (readers, encoder, workers) enter from when it is published until it is delivered, without what
-they enter while idle. The compiled parts of the mapping are entered unseen.
+they enter while idle. What is compiled is entered unseen.
 """
 
 from __future__ import annotations

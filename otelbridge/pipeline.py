@@ -636,7 +636,6 @@ class Pipeline:
         floods = self.floods
         if not floods.touched and not floods.windows:
             return
-        floods.gather()
         for flow in floods.touched:
             turn.postings[flow.kind.stream, Account.SUMMARISED, ""] += flow.events
         for stream, events, uids in floods.originals():

@@ -2,21 +2,19 @@
 
 A kind is what a person would call "the same alert again": stream, policy, workload, operation and outcome. What a
 summary says is written down with each turn, and read again, so that a kill loses no count. The compiled fast path
-reads and writes these attributes for usual events (`FastPath.judge`); everything here does the same for the others.
+does the same for usual events (`FastPath._judge`); everything here does the same for the others.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
-from otelbridge.event import EventKind, Flood, RawEvent, Stream
+from otelbridge.event import EventKind, RawEvent, Stream
+from otelbridge.flood_window import Distinct, FloodWindow, read_counts, read_note
 from otelbridge.gate.settings import FloodSettings
 
 NOTE = "flood:"
@@ -28,181 +26,7 @@ SKETCH_SECONDS = 5.0
 MAX_KINDS = 4096
 """Kinds whose rate is remembered, 2 MiB; a kind that was forgotten begins with a full burst again."""
 MAX_WINDOWS = 512
-"""Kinds that are summarised at a time, 16 MiB; events of further ones pass."""
-HASHES = 128
-"""Kept of each window's processes and resources; the estimate beyond them is off by 9 % (1 / sqrt(HASHES - 2))."""
-SPARE = 96
-"""So many more at a time, so that they are not sorted for each."""
-EXAMPLES = 5
-MAX_EXAMPLE = 256
-_HASH = struct.Struct(">Q")
-_LARGEST = 1 << 64
-_MASK = _LARGEST - 1
-_ODD = 0x9E3779B97F4A7C15
-
-
-def hash_of(raw: bytes) -> int:
-    """64 bits, the same in every life, of which few texts share one: eight bytes at a time, multiplied and mixed."""
-    words = memoryview(raw + bytes(8 - len(raw) % 8)).cast("Q")  # the last one is never whole
-    number = len(raw)
-    for word in words[:-1]:
-        number = (number ^ word) * _ODD & _MASK
-        number ^= number >> 29
-    number = (number ^ words[-1]) * _ODD & _MASK
-    number = (number ^ number >> 32) * _ODD & _MASK
-    return number ^ number >> 32
-
-
-class Distinct:
-    """How many different texts were met, in bounded space: the k smallest hashes (Bar-Yossef and others, 2002).
-
-    Exact below `HASHES` texts, an estimate beyond. To meet a text twice changes nothing.
-    """
-
-    __slots__ = ("bound", "changed", "examples", "hashes")
-
-    def __init__(self, hashes: Iterable[int] = (), examples: Iterable[str] = ()) -> None:
-        self.hashes = set(hashes)
-        self.bound = max(self.hashes) if len(self.hashes) >= HASHES else _MASK
-        """Larger hashes say nothing new."""
-        self.changed = True
-        """Since it was written down."""
-        self.examples = list(examples)
-        """The first few."""
-
-    def add(self, text: str) -> None:
-        """Takes a text; empty ones say nothing."""
-        if text and (number := hash_of(text.encode(errors="surrogatepass"))) not in self.hashes:
-            self.take(number, text)
-
-    def take(self, number: int, text: str) -> None:
-        """Takes a text whose hash is not among those that are kept."""
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(text[:MAX_EXAMPLE])
-        if number <= self.bound:
-            self.changed = True
-            self.hashes.add(number)
-            if len(self.hashes) == HASHES + SPARE:
-                self._smallest()
-
-    def estimate(self) -> int:
-        """How many different texts; exact where there were few."""
-        hashes = self._smallest()
-        return len(hashes) if len(hashes) < HASHES else round((HASHES - 1) * _LARGEST / max(self.bound, 1))
-
-    def written(self) -> list[Any]:
-        """As JSON has it."""
-        packed = b"".join(map(_HASH.pack, self._smallest()))
-        return [base64.b64encode(packed).decode(), self.examples]
-
-    def _smallest(self) -> list[int]:
-        hashes = sorted(self.hashes)[:HASHES]
-        if len(hashes) == HASHES:
-            self.hashes, self.bound = set(hashes), hashes[-1]
-        return hashes
-
-
-def _read(written: Any) -> Distinct:
-    packed, examples = base64.b64decode(written[0]), [str(example) for example in written[1]]
-    return Distinct([number for (number,) in _HASH.iter_unpack(packed)], examples)
-
-
-NOTHING = Distinct()
-"""Where no window is open."""
-
-
-class FloodWindow:
-    """One kind: when the next event of it may pass, and what is known of those that did not (its window)."""
-
-    __slots__ = (
-        "due", "events", "first", "kept", "kind", "last", "number", "opened", "processes", "resources", "sample",
-        "total", "written",
-    )  # fmt: skip
-
-    def __init__(self, kind: EventKind) -> None:
-        self.kind = kind
-        self.kept: list[RawEvent] = []
-        """Events of this turn as they were received, for the flight recorder."""
-        self.due = 0.0
-        """Monotonic seconds (the theoretical arrival time of the generic cell rate algorithm, ITU-T I.371)."""
-        self.close()
-
-    def close(self) -> None:
-        """Without a window."""
-        self.opened = 0.0
-        """Monotonic seconds."""
-        self.number = 0
-        """Tells the window from others; 0 where there is none."""
-        self.sample = b""
-        """Encoded message with the workload and the rule of the first one."""
-        self.total = 0
-        """Events that were counted in earlier turns."""
-        self.events = 0
-        """Those of this turn, which count once the turn is in the queue."""
-        self.first = self.last = 0
-        """Unix time in nanoseconds of the earliest and the latest one."""
-        self.processes = NOTHING
-        """Executables."""
-        self.resources = NOTHING
-        """Files, or peers of the network, by the kind's operation."""
-        self.written = 0.0
-        """When the note was written last, in monotonic seconds."""
-
-    def flood(self) -> Flood:
-        """The window as what becomes a record."""
-        return Flood(
-            stream=self.kind.stream,
-            kind=str(self.kind),
-            sample=self.sample,
-            events=self.total + self.events,
-            started_unix_nano=self.first,
-            ended_unix_nano=self.last,
-            processes=self.processes.estimate(),
-            process_examples=tuple(self.processes.examples),
-            resources=self.resources.estimate(),
-            resource_examples=tuple(self.resources.examples),
-        )
-
-    def counts(self) -> tuple[int, int, int, int]:
-        """What is written down with each turn."""
-        return self.number, self.total + self.events, self.first, self.last
-
-    def note(self) -> str:
-        """Everything else, with the counts of now."""
-        sample = base64.b64encode(self.sample).decode()
-        return (
-            f"[{json.dumps([list(self.kind), sample])},{json.dumps(self.counts())},"
-            f"{json.dumps(self.processes.written())},{json.dumps(self.resources.written())}]"
-        )
-
-
-def read_note(note: str, counts: Mapping[int, tuple[int, ...]], now: float) -> FloodWindow | None:
-    """The flow of a note, with later counts where there are some; None where it is not what was written."""
-    try:
-        (names, sample), (number, *counted), processes, resources = json.loads(note)
-        stream, *texts = names
-        flow = FloodWindow(EventKind(Stream(stream), *texts))
-        flow.number, flow.opened, flow.sample = int(number), now, base64.b64decode(sample)
-        flow.total, flow.first, flow.last = counts.get(flow.number) or map(int, counted)
-        flow.processes, flow.resources = _read(processes), _read(resources)
-    except (ValueError, TypeError, KeyError, IndexError, struct.error, binascii.Error):
-        return None
-    return flow
-
-
-def read_counts(note: str) -> dict[int, tuple[int, ...]]:
-    """By the window's number: events, and when the first and the last were; empty where it is not what was written."""
-    try:
-        return {int(number): (int(events), int(first), int(last)) for number, events, first, last in json.loads(note)}
-    except (ValueError, TypeError):
-        return {}
-
-
-class Sifted(Protocol):
-    """Counts of the fast path."""
-
-    def give(self) -> None:
-        """Gives them to their window."""
+"""Kinds that are summarised at a time, 5 MiB; events of further ones pass."""
 
 
 class Staged(NamedTuple):
@@ -239,9 +63,6 @@ class Floods:
         """Those that this turn has counted events of."""
         self._changed: dict[Stream, list[tuple[RawEvent, bytes]]] = {Stream.ALERTS: [], Stream.LOGS: []}
         """Events that this turn has counted, but that were changed since they were received; each with its id."""
-        self.turn = 0
-        self.sifted: list[Sifted] = []
-        """What the fast path has counted in this turn, and the windows do not know yet."""
         self.generation = 0
         """Another one once flows were forgotten."""
         self._flows: dict[EventKind, FloodWindow] = {}
@@ -264,8 +85,6 @@ class Floods:
     def begin(self, now: float) -> None:
         """A turn begins, perhaps for the second time: what it counted before, if anything, was not counted."""
         self.now = now
-        self.turn += 1
-        self.sifted.clear()
         for flow in self.touched:
             if not flow.total:
                 del self.windows[flow.kind]
@@ -279,12 +98,6 @@ class Floods:
         self.touched.clear()
         for changed in self._changed.values():
             changed.clear()
-
-    def gather(self) -> None:
-        """From here on the windows know what the fast path has counted."""
-        for count in self.sifted:
-            count.give()
-        self.sifted.clear()
 
     def originals(self) -> Iterator[tuple[Stream, list[RawEvent], dict[int, bytes]]]:
         """The events that this turn has counted, by stream: those of a kind beside one another, as they compress best.
@@ -371,7 +184,6 @@ class Floods:
         Args:
             close_all: at the end of a life.
         """
-        self.gather()
         due, note_due = self.now - WINDOW_SECONDS, max(0.0, self.now - SKETCH_SECONDS)
         closed: list[FloodWindow] = []
         written: list[FloodWindow] = []

@@ -13,14 +13,18 @@ holds them; on others this file is not used.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
+from otelbridge.flood_window cimport FloodWindow
 from otelbridge.mapping.fastpath_wire cimport (
     Slice, begins, digits, find, find_word, hash_of, is_entry, is_ipv4, mixed, printable, put, put_int, put_slice, put_text, put_uid,
     put_varint, same, to_bytes, to_text,
 )
+
+from otelbridge.flood_window import EXAMPLES
 
 cdef enum:
     # What a field is for: groups are bits, because Enforcer belongs to two.
@@ -77,6 +81,8 @@ cdef enum:
     PAIRS = 16384  # of a workload and a rule
     COUNTED_BYTES = 8192  # of an event
 
+cdef Py_ssize_t MAX_EXAMPLES = EXAMPLES
+
 
 cdef class Template:
     """A kind of Network event that differs in one word, see `details.py`."""
@@ -101,7 +107,8 @@ cdef class Entry:
     cdef uint64_t executable_hash
     cdef bytes key  # where floods are counted: of its group of fields
     cdef uint64_t number
-    cdef object workload, counts, kind, known, held, told
+    cdef object workload, kind, known, held, told
+    cdef dict counts
     cdef Template template
     cdef int role
     cdef bint network
@@ -121,42 +128,6 @@ cdef class Entry:
         self.known, self.what, self.told, self.place, self.executable = known, what, told, place, executable
         raw = executable.encode()
         self.executable_hash = hash_of(Slice(<const uint8_t*>PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw)))
-
-
-cdef class FloodCount:
-    """What a turn counts of one workload's events of one rule, until it is given to their kind's window."""
-
-    cdef Entry workload, rule, process  # the process is the latest one
-    cdef object flow
-    cdef list kept
-    cdef set processes, resources
-    cdef uint64_t process_bound, resource_bound, resource, first, last
-    cdef long turn, events
-
-    cdef int begin(self, long turn, uint64_t unix_nano) except -1:
-        """At the first event that this turn counts: the others will be counted too, as a turn's time stands still."""
-        self.kept, self.process, self.resource = self.flow.kept, None, 0
-        self.events = -1  # the window has it already
-        self.first = self.last = unix_nano
-        self.look()
-        self.turn = turn
-        return 0
-
-    cdef int look(self) except -1:
-        """Takes over what the sketches know."""
-        processes, resources = self.flow.processes, self.flow.resources
-        self.processes, self.process_bound = processes.hashes, processes.bound
-        self.resources, self.resource_bound = resources.hashes, resources.bound
-        return 0
-
-    def give(self):
-        """Gives it to the window."""
-        flow, events, self.events, self.turn = self.flow, self.events, 0, 0
-        flow.events += events
-        if self.first < <uint64_t>flow.first:
-            flow.first = self.first
-        if self.last > <uint64_t>flow.last:
-            flow.last = self.last
 
 
 cdef class FastPath:
@@ -195,9 +166,10 @@ cdef class FastPath:
     cdef Py_ssize_t max_value, max_body
     # Of a turn with floods.
     cdef object floods
-    cdef list touched, sifted, places, memos, pairs
+    cdef list touched, places, memos, pairs
+    cdef uint64_t pair_keys[PLACES]
     cdef dict flows
-    cdef long generation, numbered, turn
+    cdef long generation, numbered
     cdef double now, interval, tolerance
 
     def __cinit__(self):
@@ -287,7 +259,7 @@ cdef class FastPath:
 
     def attend(self, floods):
         """Judges by these floods from now on; to be called before each `sift`."""
-        self.floods, self.touched, self.sifted, self.turn = floods, floods.touched, floods.sifted, floods.turn
+        self.floods, self.touched = floods, floods.touched
         self.now, self.interval, self.tolerance = floods.now, floods.interval, floods.tolerance
         if self.generation != floods.generation or len(self.flows) > PAIRS:
             self.flows, self.pairs, self.generation = {}, [None] * PLACES, floods.generation
@@ -298,13 +270,13 @@ cdef class FastPath:
         The event is read as `map` does, as far as to know that it is usual, and nothing of it is mapped.
         """
         cdef Entry workload, rule, process
-        cdef FloodCount count
-        cdef bytes body = event[1]
-        cdef uint64_t unix_nano, number
-        cdef int64_t received = event[2]
+        cdef FloodWindow flow
+        cdef bytes body = <bytes>PyTuple_GET_ITEM(event, 1)
+        cdef uint64_t unix_nano
+        received = <object>PyTuple_GET_ITEM(event, 2)
         cdef double due
         cdef int place
-        if received < 0 or PyBytes_GET_SIZE(body) > COUNTED_BYTES:
+        if <int64_t>received < 0 or PyBytes_GET_SIZE(body) > COUNTED_BYTES:
             return OPEN
         if not self._walk(<const uint8_t*>PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)):
             return OPEN
@@ -323,12 +295,9 @@ cdef class FastPath:
             held = workload.held & rule.held
             if held and self._verdict(held) is not None:
                 return OPEN
-        count = self._count_of(workload, rule)
-        if count.turn != self.turn:
-            flow = count.flow
-            due = flow.due
-            if due < self.now:
-                due = self.now
+        flow = self._flow(workload, rule)
+        if not flow.events:  # a turn's time stands still: once it has counted one event, it counts the others too
+            due = flow.due if flow.due > self.now else self.now
             if due - self.now <= self.tolerance:
                 flow.due = due + self.interval
                 return PASSES
@@ -336,59 +305,46 @@ cdef class FastPath:
                 if self.floods.full:
                     return PASSES
                 self.floods.open(flow, self.cache.sample(body), unix_nano)
-            if not flow.events:
-                self.touched.append(flow)
-            flow.events += 1
-            self.sifted.append(count)
-            count.begin(self.turn, unix_nano)
-        if process is not count.process:
-            number = process.executable_hash
-            if process.executable and number <= count.process_bound and number not in count.processes:
-                count.flow.processes.take(number, process.executable)
-                count.look()
-            count.process = process
-        if self.texts[RESOURCE].size:
-            number = hash_of(self.texts[RESOURCE])
-            if number != count.resource:
-                if number <= count.resource_bound and number not in count.resources:
-                    count.flow.resources.take(number, to_bytes(self.texts[RESOURCE]).decode("ascii"))
-                    count.look()
-                count.resource = number
-        count.kept.append(event)
-        count.events += 1
-        if unix_nano < count.first:
-            count.first = unix_nano
-        if unix_nano > count.last:
-            count.last = unix_nano
+        if process.executable and flow.processes.is_new(process.executable_hash):
+            flow.processes.show(process.executable)
+        if self.texts[RESOURCE].size and flow.resources.is_new(hash_of(self.texts[RESOURCE])):
+            if len(flow.resources.examples) < MAX_EXAMPLES:
+                flow.resources.show(to_text(self.texts[RESOURCE]))
+        flow.kept.append(event)
+        if not flow.events:
+            self.touched.append(flow)
+        flow.events += 1
+        if unix_nano < flow.first:
+            flow.first = unix_nano
+        if unix_nano > flow.last:
+            flow.last = unix_nano
         if not mapped:
             self.nodes[workload.node] = received
             if self.is_alerts:
-                if workload.workload in rule.counts:
-                    rule.counts[workload.workload] += 1
+                alerts = rule.counts.get(workload.workload)
+                if alerts is not None:
+                    rule.counts[workload.workload] = alerts + 1
                 else:
                     self.tally.count_alert(workload.workload, rule.kind)
         return COUNTED
 
-    cdef FloodCount _count_of(self, Entry workload, Entry rule):
-        """What counts their events."""
+    cdef FloodWindow _flow(self, Entry workload, Entry rule):
+        """What is known of their kind."""
         cdef uint64_t pair = workload.number << 32 | rule.number
         cdef uint64_t place = (pair * <uint64_t>0x9E3779B97F4A7C15 >> 32) & PLACES - 1
-        cdef FloodCount count = self.pairs[place]
-        if count is not None and count.workload is workload and count.rule is rule:
-            return count
-        count = self.flows.get(pair)
-        if count is None:
-            count = FloodCount()
-            count.workload, count.rule = workload, rule
-            count.flow = self.floods.meet(self.stream, workload.place, rule.place)
-            self.flows[pair] = count
-        self.pairs[place] = count
-        return count
+        cdef FloodWindow flow = <FloodWindow>self.pairs[place]
+        if flow is None or self.pair_keys[place] != pair:
+            flow = self.flows.get(pair)
+            if flow is None:
+                flow = self.flows[pair] = self.floods.meet(self.stream, workload.place, rule.place)
+            self.pairs[place], self.pair_keys[place] = flow, pair
+        return flow
 
     cdef Entry _known(self, int group, bytes body):
         """The entry of a group of fields of the event that was walked, by their bytes."""
         cdef uint64_t place = mixed(self.keys[group], self.key_sizes[group]) & PLACES - 1
-        cdef Entry found = self.places[group][place]
+        cdef list places = self.places[group]
+        cdef Entry found = <Entry>places[place]
         if (
             found is not None
             and PyBytes_GET_SIZE(found.key) == self.key_sizes[group]
@@ -402,7 +358,7 @@ cdef class FastPath:
             if found.key is None:
                 self.numbered += 1
                 found.key, found.number = key, self.numbered
-            self.places[group][place] = found
+            places[place] = found
         return found
 
     cdef object _verdict(self, object held):
@@ -790,18 +746,22 @@ def sift(dict paths not None, list events not None, Py_ssize_t start=0, bint map
     Returns:
         Those that are not counted, whether the last of them is such a one, and the place at which to go on.
     """
-    cdef FastPath path
+    cdef FastPath path = None
     cdef list left = []
+    cdef object stream = None
     cdef int said = PASSES
+    cdef tuple event
     while start < len(events) and said != OPEN:
-        event = events[start]
+        event = <tuple>events[start]
         start += 1
-        path = paths.get((<tuple>event)[0])
+        if <object>PyTuple_GET_ITEM(event, 0) is not stream:
+            stream = <object>PyTuple_GET_ITEM(event, 0)
+            path = paths.get(stream)
         if path is None:
             left.append(event)
             continue
         try:
-            said = path._judge(<tuple>event, mapped)
+            said = path._judge(event, mapped)
         except BaseException:  # whoever judges it next meets the fault too, and says so
             said = OPEN
         if said != COUNTED:

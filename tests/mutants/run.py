@@ -139,7 +139,8 @@ def enter_copy(parent: str) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     folder = Path(tempfile.mkdtemp(dir=parent))
     tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
-    compiled = [str(path.relative_to(ROOT)) for path in (ROOT / "otelbridge" / "mapping").glob("fastpath*.so")]
+    found = [*(ROOT / "otelbridge").glob("*.so"), *(ROOT / "otelbridge" / "mapping").glob("fastpath*.so")]
+    compiled = [str(path.relative_to(ROOT)) for path in found]
     for name in filter(None, [*tracked, *compiled]):
         source, target = ROOT / name, folder / name
         if source.is_file():

@@ -8,20 +8,15 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from otelbridge.event import EventKind, RawEvent, Stream, kind_of
+from otelbridge.flood_window import EXAMPLES, HASHES, Distinct, FloodWindow, hash_of
 from otelbridge.gate.flood import (
     COUNTS,
-    EXAMPLES,
-    HASHES,
     MAX_KINDS,
     MAX_WINDOWS,
     NOTE,
     SKETCH_SECONDS,
-    SPARE,
     WINDOW_SECONDS,
-    Distinct,
     Floods,
-    FloodWindow,
-    hash_of,
 )
 from otelbridge.gate.settings import FloodSettings
 from otelbridge.pb import kubearmor_pb2 as pb
@@ -195,26 +190,6 @@ def test_other_settings_begin_with_a_whole_burst() -> None:
     assert turns.passes(CURL, 10.2)
 
 
-class Counted:
-    """What the fast path has counted."""
-
-    given = 0
-
-    def give(self) -> None:
-        self.given += 1
-
-
-def test_what_the_fast_path_counted_is_given_once_and_not_after_a_turn_that_is_repeated() -> None:
-    floods, first, second = Turns().floods, Counted(), Counted()
-    floods.begin(10.0)
-    floods.sifted.append(first)
-    floods.begin(10.0)
-    floods.sifted.append(second)
-    floods.gather()
-    floods.stage()
-    assert (first.given, second.given) == (0, 1)
-
-
 def test_the_fast_path_asks_for_the_same_kinds() -> None:
     floods = Turns().floods
     assert floods.meet(Stream.ALERTS, "shop\0web", "block-curl\0Process\0denied") is floods.flow(CURL)
@@ -239,6 +214,16 @@ def test_the_events_of_a_turn_are_kept_by_stream_and_kind_and_the_changed_ones_l
         assert kept == [(Stream.ALERTS, b"04135", {3: changed, 4: changed}), (Stream.LOGS, b"2", {})]
     floods.commit(floods.stage())
     assert not list(floods.originals())
+
+
+def test_what_is_put_aside_are_the_events_of_the_turn_whether_it_is_repeated_or_follows_another() -> None:
+    turns = Turns()
+    for kinds in ({CURL: 3, CAT: 1}, {CURL: 2}):
+        turns.begin(10.0, kinds)
+        assert list(turns.floods.originals()) == [(Stream.ALERTS, [EVENT] * sum(kinds.values()), {})]
+    turns.end()
+    turns.begin(11.0, {CURL: 1})
+    assert list(turns.floods.originals()) == [(Stream.ALERTS, [EVENT], {})]
 
 
 def test_a_window_closes_after_its_minute_with_all_that_came_until_then() -> None:
@@ -327,22 +312,26 @@ def test_a_text_has_the_hash_that_earlier_lives_have_written_down(text: bytes, n
     assert hash_of(text) == number
 
 
-def test_of_many_distinct_texts_no_more_is_kept_than_is_said() -> None:
-    many, most = Distinct(), 0
-    for number in range(2_000):
-        many.add(str(number))
-        most = max(most, len(many.hashes))
-    assert most == HASHES + SPARE - 1, "so many are sorted at a time"
-
-
 def test_the_estimate_goes_by_the_largest_of_the_smallest_hashes() -> None:
     read = Distinct(number << 56 for number in range(HASHES))
-    assert read.bound == (HASHES - 1) << 56
     assert read.estimate() == 256
-    read.take(1, "")
+    assert read.is_new(1)
     assert read.estimate() == round((HASHES - 1) * (1 << 64) / ((HASHES - 2) << 56))
     assert Distinct(range(1)).estimate() == 1
     assert Distinct(range(HASHES - 1)).estimate() == HASHES - 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_many_distinct_texts_the_smallest_hashes_are_kept_in_their_order(seed: int) -> None:
+    texts = random.Random(seed).choices([str(number) for number in range(600)], k=800)
+    many = Distinct()
+    for text in texts:
+        many.add(text)
+    smallest = sorted({hash_of(text.encode()) for text in texts})[:HASHES]
+    assert many.known() == smallest
+    assert not any(map(many.is_new, smallest))
+    assert not many.is_new(smallest[-1] + 1)
+    assert many.is_new(smallest[0] - 1)
 
 
 def test_a_text_that_is_no_unicode_is_counted_too() -> None:

@@ -13,7 +13,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.gate.flood import Distinct, Floods, hash_of
+from otelbridge.flood_window import Distinct, hash_of
+from otelbridge.gate.flood import Floods
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import FloodSettings, GateSettings, RuleSettings
 from otelbridge.mapping.fastpath_cache import COMPILED
@@ -45,7 +46,6 @@ class Side:
         for event in chain.from_iterable(pieces):
             records.append(self.encoder.encode(event))
             self.sifted -= 1
-        self.floods.gather()
         return [record for record in records if record is not None]
 
     def told(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Side:
 
 def _window(flow: Any) -> tuple[Any, ...]:
     distinct: tuple[Distinct, ...] = (flow.processes, flow.resources)
-    sketches = [(sorted(one.hashes), one.examples) for one in distinct]
+    sketches = [(one.known(), one.examples) for one in distinct]
     return flow.sample, flow.total, flow.events, flow.first, flow.last, sketches
 
 
