@@ -7,7 +7,6 @@ import re
 import time
 from calendar import timegm
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from email.utils import parsedate_tz
 from enum import StrEnum
 from typing import NamedTuple
@@ -19,11 +18,8 @@ from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from otelbridge import clamp
-from otelbridge.net.proxy import Proxy
 from otelbridge.net.tls_faults import TLS, TLS_FAULTS, fault_in, in_words
-from otelbridge.net.tls_files import ReloadedTlsFiles
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
-from otelbridge.send.credentials import Credentials
 from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, Target
 
 MAX_WHY_CHARS = 300
@@ -168,7 +164,6 @@ FEWER_HEADERS = (
 )
 CLIENT_CERTIFICATE = "check send.cert_file and send.key_file: a client certificate is expected there, or another one"
 PROXY_CREDENTIALS = "put user and password of the proxy into its URL (send.proxy), or name the endpoint in NO_PROXY"
-PROXY_MAY_ANSWER = "or name the endpoint in NO_PROXY"
 """Over HTTP in the clear nobody can tell who answers."""
 PROXY_REFUSES = "let the proxy pass connections to the endpoint, or name the endpoint in NO_PROXY"
 REFUSES_EVERYTHING = (
@@ -581,48 +576,3 @@ def _short(text: str) -> str:
         said = _MARKUP.sub(" ", said)
     line = "".join(c if c.isprintable() else " " for c in said)
     return " ".join(line.split())[:MAX_WHY_CHARS]
-
-
-NOT_BY_TLS = frozenset({"timeout", "CANCELLED", "DEADLINE_EXCEEDED", "ConnectionRefusedError", "gaierror"})
-"""Failures of a connection that come before its handshake, or behind it."""
-REFUSED = "Connection refused"
-
-
-def hidden(
-    outcome: Outcome,
-    credentials: Credentials,
-    certificates: ReloadedTlsFiles | None = None,
-    *,
-    proxy: Proxy | None = None,
-) -> Outcome:
-    """The outcome with secrets blacked out; a failure names the proxy in the way, a Hold a file that can't be read.
-
-    A connection that broke while a certificate of ours is out of date is held: nobody says why a handshake was broken
-    off (TLS 1.3 does it behind the client's back), and waiting does not cure it.
-    """
-    if isinstance(outcome, Accepted):
-        return replace(outcome, message=credentials.hide(outcome.message)) if outcome.message else outcome
-    why = credentials.hide(outcome.why)
-    old = certificates.out_of_date() if certificates is not None and isinstance(outcome, RetryLater | Hold) else ""
-    if old and _handshake_failed(outcome):
-        return Hold(code="certificate", why=f"{old} ({outcome.code}: {why})", cure="renew the file; it is read again")
-    if isinstance(outcome, Hold):
-        troubles = [credentials.trouble(), certificates.trouble if certificates is not None else ""]
-        why += "".join(f" ({trouble})" for trouble in troubles if trouble)
-    if proxy is not None and str(proxy) not in why:
-        why += f" (through the proxy {proxy})"
-        if isinstance(outcome, Hold) and outcome.code.isdigit() and PROXY_MAY_ANSWER not in outcome.cure:
-            outcome = replace(outcome, cure=f"{outcome.cure}; {PROXY_MAY_ANSWER}")
-    return replace(outcome, why=why)
-
-
-def _handshake_failed(outcome: Outcome) -> bool:
-    match outcome:
-        case RetryLater(code="UNAVAILABLE", why=why):
-            return REFUSED not in why
-        case RetryLater(code=code):
-            return not code.isdigit() and not code.isupper() and code not in NOT_BY_TLS
-        case Hold(code=code):
-            return code in {"UNAVAILABLE", "tls"}
-        case _:
-            return False

@@ -111,16 +111,9 @@ class ConsoleSender:
     def __init__(self, descriptor: int, *, timeout_seconds: float, signal: Signal = Signal.LOGS) -> None:
         self._output, self._timeout_seconds, self._signal = line_output(descriptor), timeout_seconds, signal
         self._closed = threading.Event()
-
-    @property
-    def endpoint(self) -> str:
+        self.endpoint = "console"
         """The word for it in settings, logs and status."""
-        return "console"
-
-    @property
-    def certificate_expires_unix_seconds(self) -> int | None:
-        """Never: there is none."""
-        return None
+        self.certificate_expires_unix_seconds: int | None = None
 
     def send(self, request: bytes, *, records: int) -> Outcome:  # noqa: ARG002  # part of the contract
         """Accepted once the line is written."""

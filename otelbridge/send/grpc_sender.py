@@ -9,20 +9,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
 from grpc._cython import cygrpc
 
 from otelbridge.event import Signal
-from otelbridge.net.proxy import grpc_options, proxy_for
-from otelbridge.net.tls_files import ReloadedTlsFiles, TlsFiles
-from otelbridge.queue.model import Hold, Outcome, RetryLater
+from otelbridge.net.proxy import grpc_options
+from otelbridge.net.tls_files import TlsFiles
+from otelbridge.queue.model import Outcome, RetryLater
 from otelbridge.queue.packing import gzip_member, unpacked
 from otelbridge.send import classify
-from otelbridge.send.classify import hidden
-from otelbridge.send.credentials import Credentials
-from otelbridge.send.settings import MIB, SendSettings, send_target
+from otelbridge.send.access import Access
+from otelbridge.send.settings import MIB, SendSettings
 
 TESTED: tuple[str, ...] = ("1.83.",)
 """Releases of grpcio, as far as the minor version. Another one may read the flag otherwise, and the endpoint would be
@@ -84,7 +84,6 @@ RECONNECT_BACKOFF_MS = 1_000
 """C-core's own backoff (to 120 s) would otherwise stack on top of ours, and answer for the endpoint meanwhile."""
 DEADLINES_UNTIL_NEW_CHANNEL = 2
 """So many deadlines missed in a row, and the connection itself is under suspicion (a frozen peer, a lost route)."""
-UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED.name
 
 
 class _Channel:
@@ -118,11 +117,11 @@ class GrpcSender:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._method = EXPORT[signal]
-        self._target = send_target(settings)
-        self._credentials = Credentials(settings, self._target, clock=clock)
-        self._certificates = ReloadedTlsFiles(settings, "send", clock=clock) if self._target.tls else None
-        self._proxy = proxy_for(self._target.host, self._target.port, settings.proxy, tls=self._target.tls)
-        self._options = [*_options(settings, version), *grpc_options(self._proxy).items()]
+        self._access = Access(settings, clock)
+        self.endpoint = self._access.target.url
+        """`http(s)://host:port`."""
+        self.renewed = self._access.renewed
+        self._options = [*_options(settings, version), *grpc_options(self._access.proxy).items()]
         self._compression = grpc.Compression.Gzip if settings.compression == "gzip" else grpc.Compression.NoCompression
         self._timeout_seconds = settings.timeout_seconds
         self._lock = threading.Lock()
@@ -131,31 +130,13 @@ class GrpcSender:
         self._closed = False
 
     @property
-    def endpoint(self) -> str:
-        """`http(s)://host:port`."""
-        return self._target.url
-
-    @property
     def certificate_expires_unix_seconds(self) -> int | None:
         """Of the files in use; None where there are none."""
-        return self._certificates.expires_unix_seconds if self._certificates is not None else None
+        return self._access.certificate_expires_unix_seconds
 
     def send(self, request: bytes, *, records: int) -> Outcome:  # noqa: ARG002  # part of the contract; others show it
         """One Export call; a second one at once when the credentials turn out to have been renewed."""
-        constant = self._credentials.constant
-        headers = self._credentials.headers() if constant is None else constant
-        if isinstance(headers, Hold):
-            return headers
-        outcome = self._attempt(request, headers)
-        if isinstance(outcome, Hold) and outcome.code == UNAUTHENTICATED:
-            renewed = self._credentials.headers(doubted=True)
-            if not isinstance(renewed, Hold) and renewed != headers:
-                outcome = self._attempt(request, renewed)
-        return hidden(outcome, self._credentials, self._certificates, proxy=self._proxy)
-
-    def renewed(self) -> bool:
-        """Whether a file holds something else than the last request went with."""
-        return self._credentials.renewed() or (self._certificates is not None and self._certificates.renewed())
+        return self._access.outcome(partial(self._attempt, request))
 
     def close(self) -> None:
         """Closes the channel; calls under way end with CANCELLED."""
@@ -189,7 +170,8 @@ class GrpcSender:
     @contextmanager
     def _calling(self) -> Iterator[_Channel | None]:
         """The channel in force, counted as in use; None once closed."""
-        tls = self._certificates.current() if self._certificates else None
+        certificates = self._access.certificates
+        tls = certificates.current() if certificates else None
         with self._lock:
             if self._channel is not None and self._channel.tls != tls:
                 self._retire(self._channel)
@@ -226,7 +208,7 @@ class GrpcSender:
                 self._retire(channel)
 
     def _opened(self, tls: TlsFiles | None) -> grpc.Channel:
-        address = self._target.authority
+        address = self._access.target.authority
         if tls is None:
             return grpc.insecure_channel(address, options=self._options)
         credentials = grpc.ssl_channel_credentials(tls.ca, private_key=tls.key, certificate_chain=tls.cert)

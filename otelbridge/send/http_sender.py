@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from http.client import BadStatusLine, HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,21 +26,19 @@ from urllib3.util.connection import is_connection_dropped
 
 from otelbridge.net.address import resolve_by_system
 from otelbridge.net.deadline import DeadlineExceededError, run_with_deadline
-from otelbridge.net.proxy import Proxy, connect_through, proxy_for
-from otelbridge.net.tls_files import ReloadedTlsFiles, TlsFiles, client_context
-from otelbridge.queue.model import Hold, Outcome, RetryLater
+from otelbridge.net.proxy import Proxy, connect_through
+from otelbridge.net.tls_files import TlsFiles, client_context
+from otelbridge.queue.model import Outcome, RetryLater
 from otelbridge.queue.packing import gzip_member, unpacked
 from otelbridge.send import classify
-from otelbridge.send.classify import hidden
-from otelbridge.send.credentials import Credentials
-from otelbridge.send.settings import MIB, SendSettings, Target, send_target
+from otelbridge.send.access import Access
+from otelbridge.send.settings import MIB, SendSettings, Target
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # exists for type checkers only
 
 MAX_ANSWER_BYTES = 4 * MIB
 """What the OTLP specification lets a client demand of answers; after decompression."""
-UNAUTHORIZED = "401"
 ACCEPTING = 2
 """Statuses of two hundred and more."""
 CLOSING = RetryLater(code="CANCELLED", why="the bridge is closing")
@@ -333,10 +332,11 @@ class HttpSender:
     """
 
     def __init__(self, settings: SendSettings, *, version: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._target = send_target(settings)
-        self._proxy = proxy_for(self._target.host, self._target.port, settings.proxy, tls=self._target.tls)
-        self._credentials = Credentials(settings, self._target, clock=clock)
-        self._certificates = ReloadedTlsFiles(settings, "send", clock=clock) if self._target.tls else None
+        self._access = Access(settings, clock)
+        self._target = self._access.target
+        self.endpoint = self._target.url
+        """The URL without its query."""
+        self.renewed = self._access.renewed
         self._tls: tuple[TlsFiles, ssl.SSLContext] | None = None
         self._server_name = settings.server_name
         self._timeout_seconds = settings.timeout_seconds
@@ -355,32 +355,13 @@ class HttpSender:
         self._closed = threading.Event()
 
     @property
-    def endpoint(self) -> str:
-        """The URL without its query."""
-        return self._target.url
-
-    @property
     def certificate_expires_unix_seconds(self) -> int | None:
         """Of the files in use; None where there are none."""
-        return self._certificates.expires_unix_seconds if self._certificates is not None else None
+        return self._access.certificate_expires_unix_seconds
 
     def send(self, request: bytes, *, records: int) -> Outcome:  # noqa: ARG002  # part of the contract
         """One POST; a second one at once when the credentials turn out to have been renewed."""
-        constant = self._credentials.constant
-        headers = self._credentials.headers() if constant is None else constant
-        if isinstance(headers, Hold):
-            return headers
-        body = gzip_member(request) if self._gzip else unpacked(request)
-        outcome = self._attempt(body, headers)
-        if isinstance(outcome, Hold) and outcome.code == UNAUTHORIZED:
-            renewed = self._credentials.headers(doubted=True)
-            if not isinstance(renewed, Hold) and renewed != headers:
-                outcome = self._attempt(body, renewed)
-        return hidden(outcome, self._credentials, self._certificates, proxy=self._proxy)
-
-    def renewed(self) -> bool:
-        """Whether a file holds something else than the last request went with."""
-        return self._credentials.renewed() or (self._certificates is not None and self._certificates.renewed())
+        return self._access.outcome(partial(self._attempt, gzip_member(request) if self._gzip else unpacked(request)))
 
     def close(self) -> None:
         """Closes idle connections and breaks those under way."""
@@ -434,7 +415,7 @@ class HttpSender:
                     break
                 connection.close()
             else:
-                connection = HttpConnection(self._target, tls, server_name=self._server_name, proxy=self._proxy)
+                connection = HttpConnection(self._target, tls, server_name=self._server_name, proxy=self._access.proxy)
             self._busy.add(connection)
             return connection
 
@@ -448,9 +429,9 @@ class HttpSender:
 
     def _context(self) -> ssl.SSLContext | None:
         """The TLS context of the files in force; the same object as long as they do not change."""
-        if self._certificates is None:
+        if self._access.certificates is None:
             return None
-        files = self._certificates.current()
+        files = self._access.certificates.current()
         with self._lock:
             if self._tls is None or self._tls[0] != files:
                 self._tls = (files, client_context(files))

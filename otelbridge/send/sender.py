@@ -65,12 +65,7 @@ class AdvisedSender:
     ) -> None:
         self._sender, self._advise, self._until_accepted = sender, advise, until_accepted
         self._accepted = False
-        self.renewed, self.close = sender.renewed, sender.close
-
-    @property
-    def endpoint(self) -> str:
-        """As the other sender's."""
-        return self._sender.endpoint
+        self.endpoint, self.renewed, self.close = sender.endpoint, sender.renewed, sender.close
 
     @property
     def certificate_expires_unix_seconds(self) -> int | None:
@@ -82,10 +77,7 @@ class AdvisedSender:
         outcome = self._sender.send(request, records=records)
         if self._until_accepted and isinstance(outcome, Accepted):
             self._accepted = True
-            self.send = self._sender.send  # type: ignore[method-assign]  # nothing stands between from now on
-        if self._accepted or not isinstance(outcome, RetryLater | Hold):
-            return outcome
-        return self._advise(outcome)
+        return self._advise(outcome) if isinstance(outcome, RetryLater | Hold) and not self._accepted else outcome
 
 
 NO_SUCH_SERVICE = frozenset({"UNIMPLEMENTED", "404", "405", "501"})
