@@ -7,7 +7,6 @@ import re
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
-from itertools import chain
 from operator import attrgetter
 from struct import Struct
 from typing import Any, NamedTuple
@@ -83,43 +82,18 @@ class GroupShape(NamedTuple):
 def shape(kind: type[Message], fields: tuple[Field, ...], group: Group) -> GroupShape:
     """The fields of a group, and others that its attributes depend on, as far as the message type has them."""
     known = kind.DESCRIPTOR.fields_by_name
-    wanted = (field.name for field in fields if group in {field.group, ALSO_IN.get(field.name)})
-    present = [name for name in wanted if name.partition(".")[0] in known]
-    nested: dict[str, list[str]] = {}
-    for name in present:
-        if "." in name:
-            nested.setdefault(name.partition(".")[0], []).append(name)
-    repeated = [name for name in present if name in known and known[name].is_repeated]
-    # A nested message is fetched once: its Python object costs as much as two fields.
-    inner = [names for names in nested.values() if len(names) > 1]
-    later = [*chain.from_iterable(inner), *repeated]
-    single = [name for name in present if name not in later]
-    get, more = _getter(single), [*map(_inside, inner), *map(_listed, repeated)]
+    wanted = [field.name for field in fields if group in {field.group, ALSO_IN.get(field.name)}]
+    repeated = [name for name in wanted if name in known and known[name].is_repeated]
+    single = [name for name in wanted if name.partition(".")[0] in known and name not in repeated]
+    get = attrgetter(*single)  # a tuple, as there are several
 
     def fetch(message: Any) -> Key:
         values = get(message)
-        for get_more in more:
-            values += get_more(message)
+        for name in repeated:
+            values += (tuple(getattr(message, name)[:]),)
         return values
 
-    return GroupShape((*single, *later), fetch if more else get)
-
-
-def _getter(names: list[str]) -> Fetch:
-    """`attrgetter`, but always a tuple."""
-    if len(names) > 1:
-        return attrgetter(*names)
-    return lambda message: tuple(getattr(message, name) for name in names)
-
-
-def _inside(names: list[str]) -> Fetch:
-    """Several fields of one nested message."""
-    outer, get = names[0].partition(".")[0], _getter([name.partition(".")[2] for name in names])
-    return lambda message: get(getattr(message, outer))
-
-
-def _listed(name: str) -> Fetch:
-    return lambda message: (tuple(getattr(message, name)[:]),)
+    return GroupShape((*single, *repeated), fetch if repeated else get)
 
 
 DIGEST_BYTES = 16

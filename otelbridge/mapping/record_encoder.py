@@ -50,6 +50,8 @@ from otelbridge.mapping.wire import (
     BODY,
     MAX_RARE_BYTES,
     RECORD_ATTRIBUTE,
+    TWO_DIGITS,
+    TWO_DIGITS_END,
     UINT64,
     Attribute,
     Heads,
@@ -65,6 +67,7 @@ from otelbridge.mapping.wire import (
     tail,
     text_heads,
     times,
+    varint,
 )
 
 OTHERS, OTHERS_BYTES = 2048, 4 << 20
@@ -124,7 +127,7 @@ class RecordEncoder:
         self._source, self._parent = text_heads(SOURCE_KEY), text_heads(PARENT_KEY)
         self._exec_id, self._session_id = text_heads("kubearmor.exec.id"), text_heads("kubearmor.exec.session_id")
         # UID is unsigned in the kernel and signed in the proto.
-        self._numbers = [int_heads(key, UINT32 if field == "UID" else UINT64) for field, key in NUMBER_KEYS.items()]
+        self._numbers = [(int_heads(key), UINT32 if field == "UID" else UINT64) for field, key in NUMBER_KEYS.items()]
         self._root = attributes(RECORD_ATTRIBUTE, [(NUMBER_KEYS["UID"], 0)], self._limit, [])
 
     def map(
@@ -208,9 +211,10 @@ class RecordEncoder:
         if rule.operation == NETWORK:
             told = *raw[:2], raw[2].partition(_REMOTE_HOST)[0], *raw[3:]
         unusual = repr((entries, marks)).encode() if entries or marks else b""
+        groups = workload, rule, process
         digests = workload.digest, rule.digest, process.digest
-        identity = self.salt, *digests, _identity(*numbers, *map(len, told)), *told, unusual
-        return (workload, rule, process), numbers, texts, raw, seen, entries, uid(b"".join(identity))
+        identity = [self.salt, *digests, _identity(*numbers, *map(len, told)), *told, unusual]
+        return groups, numbers, texts, raw, seen, entries, uid(b"".join(identity))
 
     def _seen(self, operation: str, data: str, resource: str, raw: bytes) -> Seen:
         """What Data and Resource say."""
@@ -255,11 +259,11 @@ class RecordEncoder:
 
     def encode_numbers(self, numbers: tuple[int, ...]) -> bytes:
         """HostPID, HostPPID, PID, PPID and UID, behind the Timestamp."""
-        encoded = [
-            heads.recall(number) or heads.learn(number)
-            for heads, number in zip(self._numbers, numbers[1:], strict=True)
-            if number
-        ]
+        encoded: list[bytes] = []
+        for (heads, mask), number in zip(self._numbers, numbers[1:], strict=True):
+            if number:
+                digits = TWO_DIGITS[number] if 0 < number < TWO_DIGITS_END else varint(number & mask)
+                encoded += heads[len(digits)], digits
         if numbers[1] and not numbers[-1]:
             encoded.append(self._root)
         return b"".join(encoded)

@@ -47,7 +47,7 @@ UINT64 = (1 << 64) - 1
 TWO_DIGITS_END = 1 << 11
 TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(TWO_DIGITS_END))  # noqa: PLR2004
 DIGIT_AND_MORE = tuple(bytes((n | 0x80,)) for n in range(0x80))
-KEPT_NUMBERS = 512  # of one key
+KEPT_SIZES = 512  # of one key
 KEPT_TEXTS, SHORT_TEXT_CHARS = 2048, 120  # namespaces, images and labels come back with each pod
 
 
@@ -115,10 +115,9 @@ def head(tag: bytes, key: str, size: int) -> bytes:
 
 
 class Heads:
-    """What a number makes of an attribute: all of an integer's, or what stands before a text of so many bytes.
+    """What stands before a text of so many bytes; made when first asked for, and kept: lengths come back.
 
-    Made when first asked for, and kept until there are KEPT_NUMBERS: lengths, users and parents come back.
-    `recall(number) or learn(number)` is how to ask: an index of a dictionary's subclass takes three times as long.
+    `recall(size) or learn(size)` is how to ask: an index of a dictionary's subclass takes three times as long.
     """
 
     __slots__ = ("_kept", "_make", "key", "recall")
@@ -130,11 +129,11 @@ class Heads:
         self._kept: dict[int, bytes] = {}
         self.recall: Callable[[int], bytes | None] = self._kept.get
 
-    def learn(self, number: int) -> bytes:
+    def learn(self, size: int) -> bytes:
         """What `recall` does not know."""
-        if len(self._kept) >= KEPT_NUMBERS:
+        if len(self._kept) >= KEPT_SIZES:
             self._kept.clear()
-        made = self._kept[number] = self._make(number)
+        made = self._kept[size] = self._make(size)
         return made
 
 
@@ -153,19 +152,13 @@ def _body_head(size: int) -> bytes:
     return BODY + varint(len(inner) + size) + inner
 
 
-def int_heads(key: str, mask: int = UINT64) -> Heads:
-    """Attributes with an integer value, of which these bits count."""
+def int_heads(key: str) -> list[bytes]:
+    """What stands before the varint of an attribute with an integer value, by the varint's length."""
     name = delimited(b"\x0a", key.encode())
-    heads = [
+    return [
         RECORD_ATTRIBUTE + varint(len(name) + 3 + digits) + name + b"\x12" + varint(1 + digits) + b"\x18"
         for digits in range(MAX_VARINT_BYTES + 1)
     ]
-
-    def encode(number: int) -> bytes:
-        digits = varint(number & mask)
-        return heads[len(digits)] + digits
-
-    return Heads(encode, key)
 
 
 def attributes(tag: bytes, pairs: Iterable[Attribute], limit_bytes: int, cut: list[str]) -> bytes:
