@@ -685,7 +685,7 @@ class Pipeline:
         """The processes that are complete become spans, or all of them: the bridge stops."""
         processes, now = self._mapper.processes, self.floods.now
         if processes is not None and (
-            all_of_them or now - self._spans_at >= SPANS_EVERY_SECONDS or processes.tree.crowded
+            all_of_them or now - self._spans_at >= SPANS_EVERY_SECONDS or processes.tree.crowded()
         ):
             self._spans += processes.due(now, all_of_them=all_of_them)
             self._spans_at = now

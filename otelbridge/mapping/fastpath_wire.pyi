@@ -8,3 +8,18 @@ def attributes(
 ) -> bytes: ...
 def assemble(records: list[Record], scope: bytes, schema: bytes) -> bytes: ...
 def span_event(unix_nano: int, act: bytes, uid_head: bytes, uid: bytes, touched: bytes) -> bytes: ...
+def in_span(record: Record, of_record: bytes, span_id: int) -> Record: ...
+def span(
+    of_span: bytes,
+    span_id: int,
+    above: int,
+    start: int,
+    end: int,
+    named: bytes,
+    keys: tuple[bytes, ...],
+    pid: int,
+    parent_pid: int,
+    vpid: int,
+    command_line: str,
+    said: list[bytes],
+) -> bytes: ...

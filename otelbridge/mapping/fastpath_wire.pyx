@@ -7,7 +7,8 @@ sizes are worked out first, and everything is written once, to its place.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint64_t
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
@@ -139,6 +140,78 @@ def span_event(
     memcpy(to + 1, &unix_nano, 8)
     put(put(put(put(to + 9, act), uid_head), uid), touched)
     return event
+
+
+def in_span(tuple_of_four, bytes of_record not None, uint64_t span_id):
+    """`process_spans.in_span`."""
+    cdef PyObject** items = (<PyTupleObject*>tuple_of_four).ob_item
+    cdef bytes before = <bytes>items[2]
+    cdef bytes encoded = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(before) + PyBytes_GET_SIZE(of_record) + 8)
+    memcpy(put(put(<uint8_t*>PyBytes_AS_STRING(encoded), before), of_record), &span_id, 8)
+    return new_record(type(tuple_of_four), <object>items[0], <object>items[1], encoded, <object>items[3])
+
+
+cdef enum:
+    SPAN_ATTRIBUTE = 0x4A  # Span.attributes = 9
+    IDS_AND_TIMES = 20 + 8 + 18 + 10
+
+
+cdef inline uint8_t* put_positive(uint8_t* to, bytes key, int64_t number) noexcept:
+    if number <= 0:
+        return to
+    to[0] = SPAN_ATTRIBUTE
+    to = put(put_varint(to + 1, PyBytes_GET_SIZE(key) + 3 + digits(number)), key)
+    to[0], to[1], to[2] = 0x12, 1 + digits(number), 0x18
+    return put_varint(to + 3, number)
+
+
+def span(
+    bytes of_span not None, uint64_t span_id, uint64_t above, uint64_t start, uint64_t end, bytes named not None, tuple keys not None,
+    int64_t pid, int64_t parent_pid, int64_t vpid, str command_line not None, list said not None,
+):
+    """`process_spans.span`."""
+    cdef Py_ssize_t size, room = IDS_AND_TIMES + PyBytes_GET_SIZE(named) + 5 * FRAME
+    cdef const char* command = PyUnicode_AsUTF8AndSize(command_line, &size)
+    cdef Py_ssize_t value = field_size(size)
+    cdef bytes part, key, made
+    cdef uint8_t* start_of
+    cdef uint8_t* to
+    room += size
+    for part in said:
+        room += PyBytes_GET_SIZE(part)
+    for key in keys:
+        room += PyBytes_GET_SIZE(key)
+    start_of = <uint8_t*>malloc(room)
+    if start_of is NULL:
+        raise MemoryError
+    to = put(start_of, of_span)
+    memcpy(to, &span_id, 8)
+    to[8] = 0x39
+    memcpy(to + 9, &start, 8)
+    to[17] = 0x41
+    memcpy(to + 18, &end, 8)
+    to += 26
+    if above:
+        to[0], to[1] = 0x22, 8
+        memcpy(to + 2, &above, 8)
+        to += 10
+    to = put(to, named)
+    to = put_positive(to, <bytes>keys[0], pid)
+    to = put_positive(to, <bytes>keys[1], parent_pid)
+    to = put_positive(to, <bytes>keys[2], vpid)
+    if size:
+        key = <bytes>keys[3]
+        to[0] = SPAN_ATTRIBUTE
+        to = put(put_varint(to + 1, PyBytes_GET_SIZE(key) + field_size(value)), key)
+        to[0] = 0x12
+        to = put_varint(to + 1, value)
+        to[0] = 0x0A
+        to = put_raw(put_varint(to + 1, size), command, size)
+    for part in said:
+        to = put(to, part)
+    made = PyBytes_FromStringAndSize(<char*>start_of, to - start_of)
+    free(start_of)
+    return made
 
 
 cdef struct Group:

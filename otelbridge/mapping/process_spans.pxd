@@ -2,7 +2,7 @@
 """C types for `process_spans.py`, where it is compiled."""
 
 cimport cython
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from otelbridge.mapping.process_tree cimport Process, ProcessTree, Sighting, Trace
 
@@ -18,7 +18,7 @@ cdef class ProcessSpans:
     cdef public object told
     cdef int64_t _limit
     cdef bint _keep_raw
-    cdef object _attributes, _event
+    cdef object _attributes, _event, _in_span, _encoded
     cdef Sighting _seen
     cdef dict _acts, _named
     cdef bytes _uid_head
@@ -26,13 +26,13 @@ cdef class ProcessSpans:
     cdef bytes _touched_cut
 
     @cython.locals(
-        process=Process, act=Act, seen=Sighting, pid=int64_t, parent_pid=int64_t, vpid=int64_t, parent_vpid=int64_t, happened=int64_t,
+        process=Process, act=Act, seen=Sighting, tree=ProcessTree, pid=int64_t, parent_pid=int64_t, vpid=int64_t, parent_vpid=int64_t, happened=int64_t,
         is_command=bint, encoded=bytes, uid=bytes, touched=bytes, command=str, source=str, resource=str, data=str,
     )
     cpdef object with_ids(self, tuple told, record, double now)
     cdef bytes _touched(self, str resource)
-    @cython.locals(trace=Trace, parent=Process, above=Process, parts=list, pid=int64_t)
+    @cython.locals(trace=Trace, parent=Process, above=uint64_t, command_line=str, short=str, named=bytes, cut=list, said=list)
     cpdef object _span(self, Process process)
-    @cython.locals(parent_pid=int64_t, vpid=int64_t, cut=list, pairs=list, executable=str)
-    cdef _say(self, Process process, int64_t pid, list said)
+    @cython.locals(said=list)
+    cdef list _said(self, Process process, list cut)
     cdef bytes _name_it(self, str executable, list cut)

@@ -7,7 +7,7 @@ those of log records are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from struct import Struct
 from typing import Any
 
@@ -38,6 +38,8 @@ except ImportError:  # it was installed where there is no C compiler
 SPAN_ATTRIBUTE = b"\x4a"  # Span.attributes = 9
 EVENT_ATTRIBUTE = b"\x1a"  # Span.Event.attributes = 3
 _TIMES = Struct("<BQBQ").pack  # Span.start_time_unix_nano = 7 and .end_time_unix_nano = 8, each after its tag
+_ID = Struct("<Q").pack
+_PARENT_ID = Struct("<2sQ").pack  # Span.parent_span_id = 4
 _EVENT_TIME = Struct("<BQ").pack  # Span.Event.time_unix_nano = 1
 EVENT_BYTES = 9 + UID_BYTES
 """Of the time and the id of a Span.Event."""
@@ -52,10 +54,16 @@ UNKNOWN_NAME = "unknown"
 TRACING = "syscall=SYS_PTRACE"
 """A Process event that executes nothing."""
 
+COMMAND_LINE = "process.command_line"
+KEYS = tuple(
+    delimited(b"\x0a", key.encode()) for key in ("process.pid", "process.parent_pid", "process.vpid", COMMAND_LINE)
+)
+"""Encoded, of what `span` adds."""
 TOUCHED_KEY = "kubearmor.resource"
 _OBSERVED_AT = slice(1, 9)
 """Where the time of receipt stands in a record that has no other time."""
 _place: Callable[[Any], tuple[Any, ...]] = attrgetter("ClusterName", "HostName", "ContainerID")
+_of_record: Callable[[Record], tuple[bytes, bytes, int]] = itemgetter(1, 2, 3)
 _told: Callable[[Any], tuple[Any, ...]] = attrgetter("HostPID", "HostPPID", "PID", "PPID", "Source", "Resource", "Data")
 
 
@@ -94,6 +102,8 @@ class ProcessSpans:
         self._attributes = attributes_encoder(native=settings.native)
         is_compiled = settings.native and fastpath_wire is not None
         self._event = fastpath_wire.span_event if is_compiled else span_event
+        self._in_span = fastpath_wire.in_span if is_compiled else in_span
+        self._encoded = fastpath_wire.span if is_compiled else span
         self._seen = Sighting(Place("", "", ""), Program("", "", "", ""))
         """Of the event at hand; the tree keeps none."""
         self._acts: dict[tuple[str, ...], Act] = {}
@@ -155,7 +165,7 @@ class ProcessSpans:
         place, program, act, pid, parent_pid, vpid, parent_vpid, source, resource, data = told
         if pid <= 0:
             return record
-        encoded_resource, encoded, unix_nano = record[1], record[2], record[3]  # quicker, compiled, than to unpack it
+        encoded_resource, encoded, unix_nano = _of_record(record)  # quicker, compiled, than to unpack it
         is_command = act.is_command and not data.startswith(TRACING)
         happened = unix_nano or int.from_bytes(encoded[_OBSERVED_AT], "little")
         seen = self._seen
@@ -170,8 +180,7 @@ class ProcessSpans:
         touched = self._touched(resource) if resource and not is_command and self._keep_raw else b""
         event = self._event(happened, act.event, self._uid_head, uid, touched)
         tree.add_event(process, uid, event, command[: self._limit + 1])  # what is cut is to be told
-        ids = b"".join((encoded, process.trace.of_record, process.span_id))
-        return tuple.__new__(Record, (record[0], encoded_resource, ids, unix_nano))
+        return self._in_span(record, process.trace.of_record, process.span_id)
 
     def due(self, now: float, *, all_of_them: bool = False) -> list[Record]:
         """The spans that are complete, as records of the stream `spans`; each is returned once."""
@@ -186,45 +195,45 @@ class ProcessSpans:
 
     def _span(self, process: Process) -> Record:
         """The span of a process, or of a trace's root."""
-        trace, pid, parent = process.trace, process.pid, process.parent
-        parts = [trace.of_span, process.span_id, _TIMES(0x39, process.start, 0x41, process.end)]
+        trace, parent, command_line = process.trace, process.parent, process.command_line
+        above, named, said = 0, b"", []
         if parent is not None:
-            above = process if process.continues else parent
-            parts += (b"\x22\x08", above.own_id)
-        if pid:
-            self._say(process, pid, parts)
+            above = process.own_id if process.continues else parent.own_id
+        if process.pid:
+            cut: list[str] = []
+            short = clip(command_line, self._limit)
+            named = self._named.get(process.executable) or self._name_it(process.executable, cut)
+            if short != command_line:
+                cut.append(COMMAND_LINE)
+            said = self._said(process, cut)
+            command_line = short
         else:
-            parts += ROOTS[trace.kind]
-        parts += process.events
+            named = ROOTS[trace.kind]
+        if process.events is not None:
+            said += process.events
         if process.dropped_events:
-            parts.append(b"\x60" + varint(process.dropped_events))
+            said.append(b"\x60" + varint(process.dropped_events))
         if process.denied:
             why = delimited(b"\x12", clip(process.denied, MAX_NAME_BYTES).encode())
-            parts.append(delimited(b"\x7a", why + ERROR))
-        return tuple.__new__(Record, (Stream.SPANS, trace.resource, b"".join(parts), process.start))
+            said.append(delimited(b"\x7a", why + ERROR))
+        encoded = self._encoded(
+            trace.of_span, process.span_id, above, process.start, process.end, named, KEYS,
+            process.pid, process.parent_pid, process.vpid, command_line, said,
+        )  # fmt: skip
+        return Record(Stream.SPANS, trace.resource, encoded, process.start)
 
-    def _say(self, process: Process, pid: int, said: list[bytes]) -> None:
-        """Adds the name of a process' span, and its attributes."""
-        executable, parent_pid, vpid = process.executable, process.parent_pid, process.vpid
-        cut: list[str] = []
-        named = self._named.get(executable)
-        if named is None:
-            named = self._name_it(executable, cut)
-        pairs: list[Attribute] = [("process.pid", pid)]
-        if parent_pid > 0:
-            pairs.append(("process.parent_pid", parent_pid))
-        if vpid > 0:
-            pairs.append(("process.vpid", vpid))
-        pairs.append(("process.command_line", process.command_line))
-        said += (named, self._attributes(SPAN_ATTRIBUTE, pairs, self._limit, cut), STARTS[process.start_known])
+    def _said(self, process: Process, cut: list[str]) -> list[bytes]:
+        """What is known of a process, and how."""
+        said = [STARTS[process.start_known]]
         if process.continues:
             said.append(CONTINUED)
-        elif process.is_orphan:
+        elif process.is_orphan():
             said.append(UNKNOWN_PARENT)
         if process.denied:
             said.append(DENIED)
         if cut:
             said.append(_of_span([("kubearmor.truncated", cut)]))
+        return said
 
     def _name_it(self, executable: str, cut: list[str]) -> bytes:
         """A span's name, and what it says of the executable."""
@@ -245,6 +254,55 @@ def span_event(unix_nano: int, act: bytes, uid_head: bytes, uid: bytes, touched:
     return b"".join((b"\x5a", varint(size), _EVENT_TIME(0x09, unix_nano), act, uid_head, uid, touched))
 
 
+def in_span(record: Record, of_record: bytes, span_id: int) -> Record:
+    """A record with the ids of its process' span."""
+    return record._replace(encoded=b"".join((record.encoded, of_record, _ID(span_id))))
+
+
+def span(  # noqa: PLR0917  # keywords would cost more than what it saves
+    of_span: bytes,
+    span_id: int,
+    above: int,
+    start: int,
+    end: int,
+    named: bytes,
+    keys: tuple[bytes, ...],
+    pid: int,
+    parent_pid: int,
+    vpid: int,
+    command_line: str,
+    said: list[bytes],
+) -> bytes:
+    """A Span.
+
+    Args:
+        of_span: what stands before its id.
+        span_id: its own.
+        above: its parent's; 0 for none.
+        start: in Unix nanoseconds.
+        end: the same.
+        named: its name, and attributes.
+        keys: of the attributes that follow.
+        pid: left out, as the next two, where it is not positive.
+        parent_pid: in the node's numbering, too.
+        vpid: in the container's.
+        command_line: left out where it is empty.
+        said: all other fields.
+    """
+    parts = [of_span, _ID(span_id), _TIMES(0x39, start, 0x41, end)]
+    if above:
+        parts.append(_PARENT_ID(b"\x22\x08", above))
+    parts.append(named)
+    values = [b"\x18" + varint(number) if number > 0 else b"" for number in (pid, parent_pid, vpid)]
+    values.append(delimited(b"\x0a", command_line.encode()) if command_line else b"")
+    parts += [
+        delimited(SPAN_ATTRIBUTE, key + delimited(b"\x12", value))
+        for key, value in zip(keys, values, strict=True)
+        if value
+    ]
+    return b"".join((*parts, *said))
+
+
 def _of_span(pairs: list[Attribute]) -> bytes:
     return attributes(SPAN_ATTRIBUTE, pairs, MAX_RARE_BYTES, [])
 
@@ -260,6 +318,6 @@ UNKNOWN_PARENT = _of_span([("otelbridge.process.parent", "unknown")])
 CONTINUED = _of_span([("otelbridge.process.continued", True)])
 DENIED = _of_span([("error.type", "denied")])
 ROOTS = {
-    kind: (_name(name), _of_span([("otelbridge.trace.root", str(kind))]) + END) for kind, name in ROOT_NAMES.items()
+    kind: _name(name) + _of_span([("otelbridge.trace.root", str(kind))]) + END for kind, name in ROOT_NAMES.items()
 }
 """The name of a trace's root, and its attributes."""

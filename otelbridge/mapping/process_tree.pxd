@@ -4,13 +4,61 @@
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
 
-cdef uint64_t FNV_PRIME
+cdef uint64_t FNV_PRIME, UINT64
+cdef int64_t HOUR_NANOS, LOW_HALF, PROCESS_BYTES, TWIN_NANOS
+cdef double LONGEST_SECONDS
+
+
+cdef class Place:
+    cdef readonly str name
+    cdef readonly bint is_host
+
+
+cdef class Program:
+    cdef readonly str exec_id, executable, parent_executable, task
+    cdef readonly bint in_session
+    cdef readonly int64_t image, parent_image
 
 
 cdef class Sighting:
-    cdef public object place, program
+    cdef public Place place
+    cdef public Program program
     cdef public int64_t pid, parent_pid, vpid, parent_vpid, unix_nano
     cdef public bint is_exec
+
+
+@cython.freelist(256)
+cdef class Process:
+    cdef readonly Trace trace
+    cdef readonly int64_t pid
+    cdef readonly uint64_t own_id, span_id, taken
+    cdef public Process parent, earlier
+    cdef public tuple scope
+    cdef Recency recency
+    cdef Process before, after
+    cdef public int64_t parent_pid, vpid, image, executed, start, end
+    cdef public bint continues, is_open
+    cdef public object start_known
+    cdef public double opened, touched
+    cdef public str executable, command_line, denied
+    cdef public list events
+    cdef public bytes first_uid
+    cdef public set uids
+    cdef public int64_t dropped_events, size
+
+    cdef begin(self, Trace trace, int64_t pid, int64_t vpid, int64_t birth)
+    cdef open(self, uint64_t span_id, int64_t unix_nano, double now)
+    cdef bint is_orphan(self)
+
+
+cdef class Recency:
+    cdef Process first, last
+    cdef readonly Py_ssize_t length
+
+    cdef append(self, Process process)
+    @cython.locals(before=Process, after=Process)
+    cdef remove(self, Process process)
+    cdef move_to_end(self, Process process)
 
 
 cdef class Trace:
@@ -21,58 +69,43 @@ cdef class Trace:
     cdef public bytes resource
     cdef public dict known
 
-    @cython.locals(hashed=uint64_t)
-    cpdef bytes span_id(self, uint64_t pid, uint64_t birth, uint64_t resumed=*)
-
-
-@cython.freelist(256)
-cdef class Process:
-    cdef readonly Trace trace
-    cdef readonly int64_t pid, birth
-    cdef readonly bytes own_id
-    cdef public Process parent, earlier
-    cdef public object scope
-    cdef public int64_t parent_pid, vpid, image, executed, start, end
-    cdef public bint continues, is_open
-    cdef public bytes span_id
-    cdef public object start_known
-    cdef public double opened, touched
-    cdef public str executable, command_line, denied
-    cdef public list events
-    cdef public bytes first_uid
-    cdef public set uids
-    cdef public int64_t dropped_events, size
-
-    cpdef open(self, bytes span_id, int64_t unix_nano, double now)
+    cdef uint64_t span_id(self, int64_t pid, int64_t vpid, int64_t birth)
 
 
 cdef class ProcessTree:
     cdef public double quiet_seconds
     cdef public object finish
-    cdef object _traces, _open, _sent
-    cdef dict _sessions, _known
+    cdef Recency _open, _sent
+    cdef dict _sessions, _known, _traces
     cdef list _due
     cdef int64_t _open_bytes
     cdef readonly int64_t spans, orphans, early
 
+    cpdef bint crowded(self)
     @cython.locals(process=Process, trace=Trace)
     cpdef Process note(self, Sighting seen, double now, bytes resource)
-    @cython.locals(size=int64_t)
+    @cython.locals(size=int64_t, events=list)
     cpdef add_event(self, Process process, bytes uid, bytes encoded, str command_line)
     cdef _grow(self, Process process, int64_t size)
+    @cython.locals(name=str, program=Program, process=Process)
     cdef Trace _trace(self, Sighting seen)
-    cdef Trace _session(self, place, exec_id, int64_t pid)
-    @cython.locals(process=Process, parent=Process, is_old=bint)
+    cdef Trace _session(self, str place, str exec_id, int64_t pid)
+    @cython.locals(process=Process, parent=Process, program=Program, parent_pid=int64_t, unix_nano=int64_t, is_old=bint)
     cdef Process _add(self, Trace trace, Sighting seen, int64_t birth, double now)
-    @cython.locals(trace=Trace)
-    cdef Process _opened(self, Process process)
+    @cython.locals(process=Process)
+    cdef Process _begin(self, Trace trace, int64_t pid, int64_t vpid, int64_t birth, int64_t unix_nano, double now)
     cdef _resume(self, Process process, int64_t unix_nano, double now)
-    @cython.locals(earlier=Process, other=Process, is_late=bint)
+    @cython.locals(earlier=Process, other=Process, is_late=bint, birth=int64_t)
     cdef Process _reused(self, Process process, Sighting seen, double now)
-    @cython.locals(parent=Process, one=Process, first_exec=bint, image=int64_t)
+    @cython.locals(
+        parent=Process, one=Process, first_exec=bint, is_exec=bint, image=int64_t, parent_pid=int64_t, unix_nano=int64_t, executable=str
+    )
     cdef _learn(self, Process process, Sighting seen, double now)
     cdef _touch(self, Process process, int64_t unix_nano, double now)
-    @cython.locals(parent=Process, trace=Trace, vpid=int64_t, birth=int64_t, parent_pid=int64_t, image=int64_t, other_image=bint)
+    @cython.locals(
+        parent=Process, trace=Trace, vpid=int64_t, birth=int64_t, taken=uint64_t, parent_pid=int64_t, unix_nano=int64_t, image=int64_t, other_image=bint,
+        executable=str,
+    )
     cdef Process _parent(self, Process process, Sighting seen, double now)
     @cython.locals(root=Process)
     cdef Process _root(self, Trace trace, int64_t unix_nano, double now)
@@ -81,6 +114,10 @@ cdef class ProcessTree:
     cdef _forget(self, Process process)
 
 
+cdef uint64_t _hashed(uint64_t before, uint64_t number)
+@cython.locals(program=Program, other_parent=bint, other_image=bint)
 cdef bint _is_another(Process process, Sighting seen)
 cdef bint _told_apart(Process process, Sighting seen)
+@cython.locals(is_new=bint)
+cdef int64_t _birth(Process before, int64_t vpid, int64_t unix_nano)
 cdef bint _descends(Process process, Process ancestor)

@@ -6,14 +6,10 @@ of docs/decisions/process-traces.md. Memory is bounded, whatever is sent.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
 from hashlib import blake2b
-from struct import Struct
-from typing import Any, NamedTuple
-
-from otelbridge.mapping.wire import UINT64
+from typing import Any
 
 SECOND = 1_000_000_000
 LONGEST_SECONDS = 60.0
@@ -35,7 +31,7 @@ TASK_NAME_CHARS = 15
 TWIN_NANOS = 2 * SECOND
 """An exec comes twice, in an alert and in a log, or blocked and seen."""
 FNV_PRIME = 0x100_0000_01B3
-_eight_bytes = Struct("<Q").pack
+UINT64 = (1 << 64) - 1
 HOUR_NANOS = 3600 * SECOND
 LOW_HALF = 0xFFFF_FFFF
 
@@ -61,23 +57,31 @@ CHILD, FIRST_EVENT, EXEC = Start  # a member that is asked of its class costs as
 EXEC_SESSION = TraceKind.EXEC_SESSION
 
 
-class Place(NamedTuple):
-    """Where a process runs; the container is empty for a node's own."""
+class Place:
+    """Where a process runs."""
 
-    cluster: str
-    node: str
-    container_id: str
+    __slots__ = ("is_host", "name")
+
+    def __init__(self, cluster: str, node: str, container_id: str) -> None:
+        self.name = f"{cluster}\0{node}\0{container_id}"
+        self.is_host = not container_id
+        """It is one of the node's own."""
 
 
-class Program(NamedTuple):
+class Program:
     """What processes run, and whose children they are. Empty texts are unknown."""
 
-    exec_id: str
-    """As KubeArmor writes it: `0` outside of any exec session, empty where that is not said."""
-    executable: str
-    parent_executable: str
-    task: str
-    """The task's name; of an exec, the one before it."""
+    __slots__ = ("exec_id", "executable", "image", "in_session", "parent_executable", "parent_image", "task")
+
+    def __init__(self, exec_id: str, executable: str, parent_executable: str, task: str) -> None:
+        self.exec_id = exec_id
+        """As KubeArmor writes it: `0` outside of any exec session, empty where that is not said."""
+        self.in_session = exec_id != "0" and exec_id.isascii() and exec_id.isdigit() and len(exec_id) <= 20  # noqa: PLR2004  # digits of a uint64
+        self.executable, self.parent_executable = executable, parent_executable
+        self.image, self.parent_image = hash(executable), hash(parent_executable)
+        """The hash of an empty text is 0."""
+        self.task = task
+        """The task's name; of an exec, the one before it."""
 
 
 class Sighting:
@@ -94,38 +98,45 @@ class Sighting:
         """It was executed; one that was denied, or failed, was not."""
 
 
-Scope = tuple[Place, int]
-"""A place, and a pid in it."""
+Scope = tuple[str, int]
+"""A place's name, and a pid in it."""
 
 
 class Process:
     """One process of one trace. Belongs to its tree; others read it."""
 
     __slots__ = (
-        "birth", "command_line", "continues", "denied", "dropped_events", "earlier", "end", "events", "executable",
-        "executed", "first_uid", "image", "is_open", "opened", "own_id", "parent", "parent_pid", "pid", "scope", "size",
-        "span_id", "start", "start_known", "touched", "trace", "uids", "vpid",
+        "after", "before", "command_line", "continues", "denied", "dropped_events", "earlier", "end", "events",
+        "executable", "executed", "first_uid", "image", "is_open", "opened", "own_id", "parent", "parent_pid", "pid",
+        "recency", "scope", "size", "span_id", "start", "start_known", "taken", "touched", "trace", "uids", "vpid",
     )  # fmt: skip
 
-    def __init__(self, trace: Trace, pid: int, birth: int, unix_nano: int, now: float) -> None:
+    def begin(self, trace: Trace, pid: int, vpid: int, birth: int) -> None:
+        """Begins the process; `open` its first span."""
         self.trace = trace
         self.pid = pid
         """In the node's numbering; 0 for a trace's root."""
-        self.birth = birth
-        self.own_id = trace.span_id(pid, birth)
+        self.vpid = vpid
+        self.own_id = trace.span_id(pid, vpid, birth)
+        """The 64 bits of its first span's id, the first byte lowest."""
         self.parent: Process | None = None
         self.earlier: Process | None = None
         """The process that had the pid before."""
+        self.taken = 0
+        """Bits of the pids in the container that others had who had its pid: a new one of them needs another id."""
         self.scope: Scope | None = None
         """Where it is the one that its exec session is known by."""
-        self.parent_pid = self.vpid = 0
+        self.parent_pid = 0
         self.image = self.executed = 0
         """The hash of its executable's path, and when it was last executed, as far as is known."""
         self.continues = False
         """Its span goes on with one that was sent before."""
-        self.open(self.own_id, unix_nano, now)
+        self.recency: Recency | None = None
+        """Where it stands, between two others."""
+        self.before: Process | None = None
+        self.after: Process | None = None
 
-    def open(self, span_id: bytes, unix_nano: int, now: float) -> None:
+    def open(self, span_id: int, unix_nano: int, now: float) -> None:
         """Begins a span."""
         self.span_id = span_id
         self.start = self.end = unix_nano
@@ -133,19 +144,59 @@ class Process:
         self.opened = self.touched = now
         self.executable = self.command_line = self.denied = ""
         """`denied` is what the first denial said."""
-        self.events: list[bytes] = []
+        self.events: list[bytes] | None = None
         """Encoded as fields of the span; the first ones."""
-        self.first_uid: bytes | None = None
+        self.first_uid = b""
         self.uids: set[bytes] | None = None
         """The ids of the events, once there are several."""
         self.dropped_events = 0
         self.size = PROCESS_BYTES
         self.is_open = True
 
-    @property
     def is_orphan(self) -> bool:
         """Whether nobody has named its parent: it hangs at the trace's root."""
         return self.parent is not None and self.parent.pid == 0
+
+
+class Recency:
+    """Processes in the order in which they were last spoken of."""
+
+    __slots__ = ("first", "last", "length")
+
+    def __init__(self) -> None:
+        self.first: Process | None = None
+        self.last: Process | None = None
+        self.length = 0
+
+    def append(self, process: Process) -> None:
+        """Puts one at the end that stands nowhere."""
+        process.recency, process.before = self, self.last
+        if self.last is None:
+            self.first = process
+        else:
+            self.last.after = process
+        self.last = process
+        self.length += 1
+
+    def remove(self, process: Process) -> None:
+        """Takes out one that stands in it."""
+        before, after = process.before, process.after
+        if before is None:
+            self.first = after
+        else:
+            before.after = after
+        if after is None:
+            self.last = before
+        else:
+            after.before = before
+        process.recency = process.before = process.after = None
+        self.length -= 1
+
+    def move_to_end(self, process: Process) -> None:
+        """Of one that stands in it."""
+        if process is not self.last:
+            self.remove(process)
+            self.append(process)
 
 
 class Trace:
@@ -168,16 +219,17 @@ class Trace:
         self.known: dict[int, Process] = {}
         """Its processes, by their pids."""
 
-    def span_id(self, pid: int, birth: int, resumed: int = 0) -> bytes:
-        """Of a process: a hash of its pid, and of times that tell it from others.
+    def span_id(self, pid: int, vpid: int, birth: int) -> int:
+        """Of a process: a hash of its pids, as far as the one in the container tells anything, and of a time.
 
         FNV-1a, fed with numbers instead of bytes: one to one for pids, and a third of the cost of a digest.
         """
-        hashed = (self.basis ^ pid) * FNV_PRIME & UINT64
-        hashed = (hashed ^ birth) * FNV_PRIME & UINT64
-        if resumed:
-            hashed = (hashed ^ resumed) * FNV_PRIME & UINT64
-        return _eight_bytes(hashed)
+        return _hashed(_hashed(self.basis ^ (vpid << 32 if vpid != pid else 0), pid), birth)
+
+
+def _hashed(before: int, number: int) -> int:
+    """One more number in a hash."""
+    return (before ^ number) * FNV_PRIME & UINT64
 
 
 class ProcessTree:
@@ -191,16 +243,14 @@ class ProcessTree:
     def __init__(self, quiet_seconds: float, finish: Callable[[Process], Any]) -> None:
         self.quiet_seconds = quiet_seconds
         self.finish = finish
-        self._traces: OrderedDict[object, Trace] = OrderedDict()
-        """By place; with the hour, or the exec session, where there is one."""
+        self._traces: dict[object, Trace] = {}
+        """By a place's name; with the hour, or the exec session, where there is one."""
         self._sessions: dict[Scope, Process] = {}
         """Of processes that are known to be in an exec session, for events that do not say it."""
         self._known: dict[bytes, dict[int, Process]] = {}
-        """The processes of a trace, by its id, as long as there are some: for one that is found again."""
-        """Whoever has the pid in a trace, open or sent."""
-        self._open: OrderedDict[Process, None] = OrderedDict()
-        self._sent: OrderedDict[Process, None] = OrderedDict()
-        """Both in the order in which they were last spoken of."""
+        """Whoever has the pid in a trace, by its id, open or sent, as long as there are some: for one that is found
+        again."""
+        self._open, self._sent = Recency(), Recency()
         self._due: list[Any] = []
         self._open_bytes = 0
         self.spans = self.orphans = self.early = 0
@@ -208,16 +258,15 @@ class ProcessTree:
 
     def __len__(self) -> int:
         """Processes that are not sent yet."""
-        return len(self._open)
+        return self._open.length
 
-    @property
     def crowded(self) -> bool:
         """Whether spans have to be sent early."""
-        return len(self._open) > MAX_OPEN or self._open_bytes > MAX_TEXT_BYTES
+        return self._open.length > MAX_OPEN or self._open_bytes > MAX_TEXT_BYTES
 
     def remembered(self) -> int:
         """Processes whose span was sent."""
-        return len(self._sent)
+        return self._sent.length
 
     # --- events in ---
 
@@ -255,18 +304,19 @@ class ProcessTree:
         """
         size = len(command_line) - len(process.command_line)
         process.command_line = command_line
-        if process.first_uid is None:
+        events = process.events
+        if events is None:
             process.first_uid = uid
-            process.events.append(encoded)
+            process.events = [encoded]
             size += len(encoded)
         elif uid != process.first_uid:
             if process.uids is None:
                 process.uids = {process.first_uid}
             if uid in process.uids:
                 pass
-            elif len(process.events) < MAX_EVENTS:
+            elif len(events) < MAX_EVENTS:
                 process.uids.add(uid)
-                process.events.append(encoded)
+                events.append(encoded)
                 size += len(encoded)
             else:
                 process.dropped_events += 1
@@ -279,19 +329,17 @@ class ProcessTree:
 
     def _trace(self, seen: Sighting) -> Trace:
         """The trace that an event belongs to."""
-        place, exec_id = seen.place, seen.program.exec_id
-        if not place.container_id:
+        name, program = seen.place.name, seen.program
+        if seen.place.is_host:
             hour = str(seen.unix_nano // HOUR_NANOS)
-            return self._traces.get((place, hour)) or self._new_trace(
-                (place, hour), TraceKind.HOST, place.cluster, place.node, hour
-            )
-        if exec_id and exec_id != "0" and exec_id.isascii() and exec_id.isdigit() and len(exec_id) <= 20:  # noqa: PLR2004  # digits of a uint64
-            return self._session(place, exec_id, seen.pid)
-        if not exec_id and (process := self._sessions.get((place, seen.pid))):
+            return self._traces.get((name, hour)) or self._new_trace((name, hour), TraceKind.HOST, name, hour)
+        if program.in_session:
+            return self._session(name, program.exec_id, seen.pid)
+        if not program.exec_id and (process := self._sessions.get((name, seen.pid))):
             return process.trace
-        return self._traces.get(place) or self._new_trace(place, TraceKind.CONTAINER, *place, "")
+        return self._traces.get(name) or self._new_trace(name, TraceKind.CONTAINER, name, "")
 
-    def _session(self, place: Place, exec_id: str, pid: int) -> Trace:
+    def _session(self, place: str, exec_id: str, pid: int) -> Trace:
         """The trace of an exec session: a forked process keeps the low half of the id, and has its own pid above it."""
         number = int(exec_id)
         low = (place, f"{number & LOW_HALF:08x}")
@@ -302,15 +350,15 @@ class ProcessTree:
                 return known
             if trace is None or trace.leader:
                 about = whole if trace else low
-                trace = self._new_trace(about, TraceKind.EXEC_SESSION, *place, about[1])
+                trace = self._new_trace(about, TraceKind.EXEC_SESSION, *about)
                 self._traces[low] = trace
             trace.leader = exec_id
             self._traces[whole] = trace
-        return trace or self._new_trace(low, TraceKind.EXEC_SESSION, *place, low[1])
+        return trace or self._new_trace(low, TraceKind.EXEC_SESSION, *low)
 
     def _new_trace(self, key: object, kind: TraceKind, *about: str) -> Trace:
         while len(self._traces) >= MAX_TRACES:
-            self._traces.popitem(last=False)  # it is found again by its id
+            del self._traces[next(iter(self._traces))]  # it is found again by its id
         trace = self._traces[key] = Trace(kind, *about)
         trace.known = self._known.get(trace.id, trace.known)
         return trace
@@ -318,15 +366,16 @@ class ProcessTree:
     def _add(self, trace: Trace, seen: Sighting, birth: int, now: float) -> Process:
         """A process that is spoken of for the first time: what `_learn` does of any, in fewer steps."""
         program, parent_pid, unix_nano = seen.program, seen.parent_pid, seen.unix_nano
-        process = Process(trace, seen.pid, birth, unix_nano, now)
-        if program.executable:
-            process.executable, process.image = program.executable, hash(program.executable)
-            process.size += len(program.executable)
-        process.start_known, process.executed = (EXEC, unix_nano) if seen.is_exec else (FIRST_EVENT, 0)
-        process.vpid, process.parent_pid = seen.vpid, parent_pid
-        self._opened(process)
+        process = self._begin(trace, seen.pid, seen.vpid, birth, unix_nano, now)
+        process.executable, process.image = program.executable, program.image
+        self._grow(process, len(program.executable))
+        if seen.is_exec:
+            process.start_known, process.executed = EXEC, unix_nano
+        else:
+            process.start_known = FIRST_EVENT
+        process.parent_pid = parent_pid
         if trace.kind is EXEC_SESSION:
-            process.scope = (seen.place, seen.pid)
+            process.scope = (seen.place.name, seen.pid)
             self._sessions[process.scope] = process
         parent = trace.known.get(parent_pid)
         is_old = parent is not None and parent.is_open and parent.start <= unix_nano and parent.vpid == seen.parent_vpid
@@ -336,21 +385,25 @@ class ProcessTree:
         self._touch(parent, unix_nano, now)
         return process
 
-    def _opened(self, process: Process) -> Process:
-        trace = process.trace
+    def _begin(self, trace: Trace, pid: int, vpid: int, birth: int, unix_nano: int, now: float) -> Process:  # noqa: PLR0917  # compiled, it takes no keywords
+        """A new process, with an open span."""
+        process = Process.__new__(Process)
+        process.begin(trace, pid, vpid, birth)
+        process.open(process.own_id, unix_nano, now)
         if not trace.known:
             self._known[trace.id] = trace.known
-        trace.known[process.pid] = process
-        self._open[process] = None
-        self._open_bytes += process.size
+        trace.known[pid] = process
+        self._open.append(process)
+        self._open_bytes += PROCESS_BYTES
         return process
 
     def _resume(self, process: Process, unix_nano: int, now: float) -> None:
         """Goes on with a process whose span was sent, in another span."""
-        self._sent.pop(process, None)
+        if process.recency is not None:
+            self._sent.remove(process)
         process.continues = True
-        process.open(process.trace.span_id(process.pid, process.birth, unix_nano), unix_nano, now)
-        self._open[process] = None
+        process.open(_hashed(process.own_id, unix_nano), unix_nano, now)
+        self._open.append(process)
         self._open_bytes += PROCESS_BYTES
 
     def _reused(self, process: Process, seen: Sighting, now: float) -> Process:
@@ -359,9 +412,14 @@ class ProcessTree:
         is_late = seen.unix_nano < process.start
         if earlier is not None and not _is_another(earlier, seen) and (is_late or _told_apart(earlier, seen)):
             return earlier
-        other = self._add(process.trace, seen, seen.unix_nano, now)
+        birth = _birth(process, seen.vpid if seen.vpid != seen.pid else 0, seen.unix_nano)
+        other = self._add(process.trace, seen, birth, now)
+        other.taken = process.taken | 1 << (process.vpid & 63)
         if is_late:
+            process.taken |= 1 << (other.vpid & 63)
             process.trace.known[process.pid] = process
+            if process.scope is not None:
+                self._sessions[process.scope] = process
             process.earlier = other
         else:
             process.earlier = None  # one is remembered
@@ -373,7 +431,7 @@ class ProcessTree:
         parent_pid, unix_nano, is_exec = seen.parent_pid, seen.unix_nano, seen.is_exec
         executable = seen.program.executable
         if executable and executable != process.executable:
-            image = hash(executable)
+            image = seen.program.image
             if not process.executable or (image != process.image and unix_nano >= process.end):
                 self._grow(process, len(executable) - len(process.executable))
                 process.executable, process.image = executable, image
@@ -409,7 +467,7 @@ class ProcessTree:
                 return
             process.touched = now
             self._open.move_to_end(process)
-        elif process in self._sent:
+        elif process.recency is not None:
             self._sent.move_to_end(process)
 
     def _parent(self, process: Process, seen: Sighting, now: float) -> Process:
@@ -419,22 +477,22 @@ class ProcessTree:
         parent = trace.known.get(parent_pid)
         if parent_pid <= 0 or parent_pid == seen.pid:
             return self._root(trace, unix_nano, now)
-        executable = seen.program.parent_executable
-        image = hash(executable) if executable else 0
+        executable, image = seen.program.parent_executable, seen.program.parent_image
         if vpid == parent_pid:
             vpid = 0
-        birth = 0
+        birth, taken = 0, 0
         if parent is not None and parent.earlier is not None and vpid and parent.earlier.vpid == vpid != parent.vpid:
             parent = parent.earlier
         if parent is not None:
             other_image = parent.image and image and image != parent.image and not parent.is_open
             if vpid != parent.vpid if vpid and parent.vpid else other_image:
-                birth, parent = unix_nano, None  # its pid was used again
+                birth = _birth(parent, vpid, unix_nano)
+                taken, parent = parent.taken | 1 << (parent.vpid & 63), None  # its pid was used again
         if parent is not None and process.parent is not None and _descends(parent, process):
             return self._root(trace, unix_nano, now)
         if parent is None:
-            parent = self._opened(Process(trace, parent_pid, birth, unix_nano, now))
-            parent.parent = self._root(trace, unix_nano, now)
+            parent = self._begin(trace, parent_pid, vpid, birth, unix_nano, now)
+            parent.parent, parent.taken = self._root(trace, unix_nano, now), taken
         if parent.is_open:
             if not parent.executable:
                 self._grow(parent, len(executable))
@@ -444,7 +502,7 @@ class ProcessTree:
         return parent
 
     def _root(self, trace: Trace, unix_nano: int, now: float) -> Process:
-        root = trace.known.get(0) or self._opened(Process(trace, 0, 0, unix_nano, now))
+        root = trace.known.get(0) or self._begin(trace, 0, 0, 0, unix_nano, now)
         if root.is_open:
             root.start = min(root.start, unix_nano)
         self._touch(root, unix_nano, now)
@@ -455,31 +513,32 @@ class ProcessTree:
     def due(self, now: float, *, all_of_them: bool = False) -> list[Any]:
         """The spans of the processes that are complete, made since the last call; each is returned once."""
         quiet = now - self.quiet_seconds
-        while self._open:
-            oldest = next(iter(self._open))
-            if not (all_of_them or self.crowded or oldest.touched <= quiet):
-                break
-            self.early += oldest.touched > quiet and not all_of_them
+        while (oldest := self._open.first) is not None:
+            if not (all_of_them or oldest.touched <= quiet):
+                if not self.crowded():
+                    break
+                self.early += 1
             self._close(oldest)
-        while len(self._sent) > MAX_SENT:
-            self._forget(self._sent.popitem(last=False)[0])
+        while self._sent.length > MAX_SENT and (forgotten := self._sent.first) is not None:
+            self._forget(forgotten)
         due, self._due = self._due, []
         return due
 
     def _close(self, process: Process) -> None:
-        del self._open[process]
+        self._open.remove(process)
         self._open_bytes -= process.size
         self._due.append(self.finish(process))
         self.spans += 1
-        self.orphans += process.is_orphan and not process.continues
+        self.orphans += process.is_orphan() and not process.continues
         process.is_open = False
-        process.events, process.uids = [], None
+        process.events = process.uids = None
         process.executable = process.command_line = ""
         if process.trace.known.get(process.pid) is process:
-            self._sent[process] = None
+            self._sent.append(process)
 
     def _forget(self, process: Process) -> None:
         """Of what is forgotten nothing is kept, not even by its children."""
+        self._sent.remove(process)
         trace = process.trace
         if trace.known.get(process.pid) is process:
             del trace.known[process.pid]
@@ -496,7 +555,7 @@ def _is_another(process: Process, seen: Sighting) -> bool:
         return seen.vpid != process.vpid
     program = seen.program
     other_parent = bool(process.parent_pid and seen.parent_pid and process.parent_pid != seen.parent_pid)
-    other_image = bool(process.image and program.executable and process.image != hash(program.executable))
+    other_image = bool(process.image and program.image and process.image != program.image)
     if not seen.is_exec:
         return other_parent and other_image
     if other_parent or not process.executed:
@@ -511,6 +570,15 @@ def _is_another(process: Process, seen: Sighting) -> bool:
 def _told_apart(process: Process, seen: Sighting) -> bool:
     """Whether the pids in the container say if they are the same; on the node they only repeat the others."""
     return bool(seen.vpid and process.vpid and seen.vpid != seen.pid)
+
+
+def _birth(before: Process, vpid: int, unix_nano: int) -> int:
+    """What makes the id of another process with the same pid its own: a time, where the pid in the container does not.
+
+    Without a time all lives of the bridge agree on it.
+    """
+    is_new = vpid and before.vpid and vpid != before.vpid and not before.taken >> (vpid & 63) & 1
+    return 0 if is_new else unix_nano
 
 
 def _task_name(executable: str) -> str:

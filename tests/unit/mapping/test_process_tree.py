@@ -254,6 +254,16 @@ def test_a_pid_in_the_container_tells_processes_apart() -> None:
     assert ids[0] == ids[2] != ids[1]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_new_life_gives_processes_that_the_container_tells_apart_the_ids_that_they_had(seed: int) -> None:
+    events = session(seed, depth=6, low_half=seed).events()
+    patient = replace(SETTINGS, process_quiet_seconds=600)  # no span goes on in another
+    whole, later = Traced(patient), Traced(patient)
+    before = whole.note_all(events)
+    half = len(events) // 2
+    assert [one.span_id for one in later.note_all(events[half:])] == [one.span_id for one in before[half:]]
+
+
 def test_a_parent_that_only_its_child_speaks_of_is_not_who_had_its_pid_before() -> None:
     traced = Traced()
     before = executed(10, 5, "cat", 0, PID=3, container="c")
