@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,14 +13,15 @@ from typing import Annotated, Any
 import typer
 
 from otelbridge.cli.application import OutputOption
-from otelbridge.cli.output import Exit, Output, fail, print_json, print_table, say
+from otelbridge.cli.output import Exit, Output, fail, print_json, print_json_line, print_table, say
 from otelbridge.cli.process import stop_on_signals
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.net.address import DEFAULT_PORT, HIGHEST_PORT
 from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT
 from otelbridge.setting import did_you_mean
-from otelbridge.simulator.endpoint import EndpointOptions, serve_endpoint
-from otelbridge.simulator.endpoint_answers import ZOO, zoo_table
+from otelbridge.simulator.endpoint import MIB, OtlpEndpoint
+from otelbridge.simulator.endpoint_answers import ZOO, Request, answers_of, zoo_table
+from otelbridge.simulator.endpoint_inbox import attributes, logs_in, plain
 from otelbridge.simulator.faults import FaultError, faults_table, parse_fault
 from otelbridge.simulator.listening import ServerTls
 from otelbridge.simulator.serve import SimulateOptions, Summary, serve
@@ -30,10 +33,9 @@ EXAMPLES = (
     "otelbridge simulate --source events.jsonl --loop --fault restart:5s-every:60s",
 )
 HELP = "Play KubeArmor on a port. Events are recorded, generated or given; faults come on schedule."
-ENDPOINT_EXAMPLES = (
-    "otelbridge simulate endpoint",
-    "otelbridge simulate endpoint --print --answer bad-sources",
-)
+ENDPOINT_EXAMPLES = ("otelbridge simulate endpoint", "otelbridge simulate endpoint --print --answer bad-sources")
+MAX_REQUEST_BYTES = 64 * MIB
+"""What the OTLP specification recommends to servers."""
 
 
 def simulate(
@@ -133,7 +135,6 @@ def _shares(text: str, nodes: int) -> tuple[float, ...]:
 
 
 def _served(options: SimulateOptions) -> Summary:
-
     until = threading.Event()
     stop_on_signals(until, "Stopped.")
 
@@ -196,14 +197,41 @@ def endpoint(
         fail(f"Wrong usage: there is no answer {answer!r}. {hint}", Exit.WRONG_USAGE)
     until = threading.Event()
     stop_on_signals(until, "Stopped.")
-    options = EndpointOptions(
-        host=host, grpc_port=grpc_port, http_port=http_port, token=token, answer=answer, print_records=print_records
-    )
     try:
-        counts = serve_endpoint(options, until)
+        with OtlpEndpoint(
+            grpc_port,
+            http_port,
+            host=host,
+            keep=False,
+            token=token,
+            max_request_bytes=MAX_REQUEST_BYTES,
+            answers=answers_of(answer),
+            show=_print_records if print_records else lambda _: None,
+        ) as playing:
+            print_json_line({"grpc": playing.grpc_endpoint, "http": playing.http_endpoint})
+            until.wait()
+            counts = playing.counts()
     except OSError as error:
         fail(f"cannot listen: {error.strerror}" if error.strerror else str(error), Exit.UNREACHABLE)
     print_json(asdict(counts))
+
+
+def _print_records(request: Request) -> None:
+    """Each log record as a line of JSON, in pure ASCII; in one write, as several threads print."""
+    if request.signal != "logs":
+        return
+    documents = (
+        {
+            "event": log.record.event_name,
+            "severity": log.record.severity_text,
+            "body": plain(log.record.body),
+            "attributes": attributes(log.record.attributes),
+            "resource": attributes(log.resource.attributes),
+        }
+        for log in logs_in(request.body)
+    )
+    sys.stdout.write("".join(f"{json.dumps(document, default=str)}\n" for document in documents))
+    sys.stdout.flush()
 
 
 COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...] = (("endpoint", endpoint, ENDPOINT_EXAMPLES),)

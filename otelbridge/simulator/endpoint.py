@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import grpc
 
-from otelbridge.simulator.endpoint_answers import Answer, Answers, Request, Status, answers_of, in_turn, sized
+from otelbridge.simulator.endpoint_answers import Answer, Answers, Request, Status, in_turn, sized
 from otelbridge.simulator.endpoint_inbox import (
     Inbox,
     InboxCounts,
     ReceivedLog,
     ReceivedMetric,
     ReceivedSpan,
-    attributes,
-    logs_in,
-    plain,
 )
 from otelbridge.simulator.endpoint_servers import OtlpHttpServer, start_grpc
 from otelbridge.simulator.listening import ServerTls
@@ -189,72 +183,3 @@ class OtlpEndpoint:
     def _take(self, request: Request, rejected: int) -> None:
         self.inbox.take(request, rejected=rejected)
         self._show(request)
-
-
-DEFAULT_MAX_REQUEST_BYTES = 64 * MIB
-"""What the OTLP specification recommends to servers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointOptions:
-    """What `serve_endpoint` is told."""
-
-    host: str = "127.0.0.1"
-    grpc_port: int = 0
-    http_port: int = 0
-    keep: bool = False
-    """Keep what arrives in memory; by default it is only counted."""
-    token: str = ""
-    max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
-    answer: str = "ok"
-    """Of the zoo."""
-    print_records: bool = False
-    """Each log record as a line of JSON on stdout, as it comes."""
-
-
-def _print_records(request: Request) -> None:
-    """In one write, as several threads print; pure ASCII, so that nothing in an event can steer a terminal."""
-    if request.signal == "logs":
-        lines = [
-            json.dumps(
-                {
-                    "event": log.record.event_name,
-                    "severity": log.record.severity_text,
-                    "body": plain(log.record.body),
-                    "attributes": attributes(log.record.attributes),
-                    "resource": attributes(log.resource.attributes),
-                },
-                default=str,
-            )
-            + "\n"
-            for log in logs_in(request.body)
-        ]
-        sys.stdout.write("".join(lines))
-        sys.stdout.flush()
-
-
-class Until(Protocol):
-    """A threading.Event will do."""
-
-    def wait(self) -> object:
-        """Returns when the endpoint shall stop."""
-        ...
-
-
-def serve_endpoint(options: EndpointOptions, until: Until) -> InboxCounts:
-    """Listens, prints `{"grpc": URL, "http": URL}` on stdout, waits, stops, and returns what was taken."""
-    with OtlpEndpoint(
-        options.grpc_port,
-        options.http_port,
-        host=options.host,
-        keep=options.keep,
-        token=options.token,
-        max_request_bytes=options.max_request_bytes,
-        answers=answers_of(options.answer),
-        show=_print_records if options.print_records else lambda _: None,
-    ) as endpoint:
-        line = json.dumps({"grpc": endpoint.grpc_endpoint, "http": endpoint.http_endpoint})
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-        until.wait()
-        return endpoint.counts()

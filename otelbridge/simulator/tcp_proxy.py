@@ -364,7 +364,7 @@ class TcpLoop:
         do, done = self._orders.get()
         try:
             done.set_result(do())
-        except (OSError, KeyError) as error:
+        except OSError as error:
             done.set_exception(error)
         return True
 
@@ -410,8 +410,6 @@ class ProxyCounts:
 
 class TcpProxy:
     """A network between a client and a server; what a method does has taken effect when it returns, from any thread.
-
-    Connections are numbered from 0 as they come.
 
     Args:
         target: `host:port` of the server.
@@ -480,15 +478,14 @@ class TcpProxy:
         """Makes a perfect line again."""
         self.shape(Conditions())
 
-    def cut(self, connection: int | None = None) -> int:
-        """Ends open connections, or one of them, with RST on both sides; returns how many."""
+    def cut(self) -> int:
+        """Ends open connections with RST on both sides; returns how many."""
         loop = self._loop
 
         def apply() -> int:
-            chosen = list(loop.connections.values()) if connection is None else [loop.connections[connection]]
-            for each in chosen:
+            for each in loop.connections.values():
                 each.reset()
-            return len(chosen)
+            return len(loop.connections)
 
         return loop.order(apply)
 
@@ -515,11 +512,6 @@ class TcpProxy:
         """
         loop, host, port = self._loop, self._host, self._port
         loop.order(lambda: loop.listen(host, port))
-
-    def connections(self) -> tuple[int, ...]:
-        """The numbers of the open connections."""
-        loop = self._loop
-        return loop.order(lambda: tuple(loop.connections))
 
     def counts(self) -> ProxyCounts:
         """Counts since the start."""

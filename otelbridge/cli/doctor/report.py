@@ -38,22 +38,7 @@ class Step(StrEnum):
     TEST_RECORD = "endpoint: test record"
 
 
-EXIT_CODES: dict[Step, int] = {
-    Step.SETTINGS: int(Exit.WRONG_USAGE),
-    Step.QUEUE: 10,
-    Step.KUBEARMOR_DNS: 11,
-    Step.KUBEARMOR_TCP: 12,
-    Step.KUBEARMOR_TLS: 13,
-    Step.KUBEARMOR_ANSWERS: 14,
-    Step.SUBSCRIPTION: 15,
-    Step.FIRST_EVENT: 16,
-    Step.ENDPOINT_DNS: 21,
-    Step.ENDPOINT_TCP: 22,
-    Step.ENDPOINT_TLS: 23,
-    Step.ENDPOINT_ANSWERS: 24,
-    Step.CREDENTIALS: 25,
-    Step.TEST_RECORD: 26,
-}
+EXIT_CODES = dict(zip(Step, (int(Exit.WRONG_USAGE), *range(10, 17), *range(21, 27)), strict=True))
 """The first failed step decides; a script can tell them apart."""
 
 

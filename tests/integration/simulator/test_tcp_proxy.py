@@ -162,20 +162,6 @@ def test_one_direction_can_fail_alone(proxy: TcpProxy) -> None:
         assert is_silent(client)
 
 
-def test_one_connection_can_fail_alone(proxy: TcpProxy) -> None:
-    with connect(proxy) as one, connect(proxy) as two:
-        exchange(one, b"1")
-        exchange(two, b"2")
-        first, second = proxy.connections()
-
-        proxy.cut(first)
-
-        with pytest.raises(ConnectionResetError):
-            one.recv(1)
-        assert exchange(two, b"2") == b"2"
-        assert proxy.connections() == (second,)
-
-
 def test_a_cut_resets_both_sides(proxy: TcpProxy) -> None:
     with connect(proxy) as client:
         exchange(client, b"before")
