@@ -117,8 +117,7 @@ class Apart:
             random=self._random,
         )
         self.idle_step += 1
-        if not self.resting:
-            self.due.extend(self.suspects)
+        self.call()
         if self.due:
             return self.taken(most, without=without)
         taken = [lease for lease, _ in self.unproven if lease.stream not in without]

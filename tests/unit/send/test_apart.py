@@ -64,6 +64,14 @@ def test_while_nothing_else_is_sent_tries_become_rarer_until_something_is_accept
     assert apart.wait_seconds() == 0.0625
 
 
+def test_a_suspect_that_was_due_while_its_stream_was_left_out_is_tried_once_when_it_is_let_in() -> None:
+    apart, lease = apart_with(Clock()), lease_of(1)
+    apart.add_due([lease])
+    assert apart.taken_while_idle(9, without=(lease.stream,)) == []
+    assert apart.taken_while_idle(9) == [lease]
+    assert not apart.leases
+
+
 def test_a_drain_does_not_wait() -> None:
     apart = apart_with(Clock())
     apart.suspects.append(lease_of(1))
