@@ -1,4 +1,4 @@
-"""The sender's state machines answer the same rows of events as ever; `tests/on_file.py` says how to write them anew."""
+"""The state machines of the sender answer the same rows of events as ever; see `tests/on_file.py`."""
 
 from __future__ import annotations
 
