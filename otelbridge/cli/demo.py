@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Protocol, Self
 
 import typer
@@ -103,9 +102,7 @@ class Stage:
         self._bridge_thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.drain()
         self.relay.stop()
         self.endpoint.close()

@@ -105,9 +105,8 @@ class UpstreamReader:
                 self.never_connected = True
                 return
             said, step = why, 0 if connected else step + 1
-            self._stop.wait(
-                equal_jitter_seconds(step, initial=FIRST_SECONDS, longest=MOST_SECONDS, random=random.random)
-            )
+            pause = equal_jitter_seconds(step, initial=FIRST_SECONDS, longest=MOST_SECONDS, random=random.random)
+            self._stop.wait(pause)
 
     def _read_once(self) -> tuple[bool, str]:
         """Reads until the stream ends; whether there was a connection, and how it ended."""
@@ -424,7 +423,6 @@ def _show(
     limit: int | None,
     output: TailOutput,
 ) -> None:
-
     events: Events = queue.Queue(MAX_WAITING)
     readers = _readers(settings, from_bridge, events, stop)
     colours = sys.stdout.isatty() and colours_wanted(environment())

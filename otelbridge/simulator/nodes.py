@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream
@@ -102,9 +101,7 @@ class Nodes:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._stopping.set()
         self._thread.join()
 

@@ -150,7 +150,6 @@ def _one_road(endpoints: Sequence[str]) -> list[Finding]:
 
 
 def _queue(directory: Path, max_bytes: int) -> list[Finding]:
-
     examination = Examination(str(directory))
     with examination.step(Step.QUEUE) as step:
         existing = next(folder for folder in (directory, *directory.parents) if folder.exists())
