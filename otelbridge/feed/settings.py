@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from otelbridge.event import Stream, UpstreamStream
+from otelbridge.net.address import check_server_name
 from otelbridge.net.proxy import ProxySettings
 from otelbridge.setting import section, setting
 
@@ -22,6 +23,7 @@ class FeedTlsSettings:
     key_file: Path | None = setting(default=None, description="Key of the client certificate (PEM).")
     server_name: str = setting(
         default="",
+        check=check_server_name,
         description="Name to expect in the server's certificate, where it is not the host in `feed.endpoints`.",
     )
 

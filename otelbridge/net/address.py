@@ -69,6 +69,8 @@ def parse_address(text: str) -> Address:
         raise AddressError("is neither a host with a port nor an IPv6 address", _FORMS)
     if _ip_version(host) is None and not _HOST_NAME.match(host):
         raise AddressError("holds characters that no host name has", _FORMS)
+    if not can_be_looked_up(host):
+        raise AddressError(NO_NAME, CORRECT_NAME)
     if port_text is None:
         return Address(host=host, port=DEFAULT_PORT)
     if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text) <= HIGHEST_PORT):
@@ -100,6 +102,33 @@ def _ip_version(host: str) -> int | None:
         return ipaddress.ip_address(host).version
     except ValueError:
         return None
+
+
+NO_NAME = "is no name of a host: a part between its dots is empty, or longer than 63 characters"
+CORRECT_NAME = "Correct the name."
+
+
+def can_be_looked_up(host: str) -> bool:
+    """Whether a host is an address or of a name's form (RFC 1035); for others resolver and TLS raise UnicodeError."""
+    if is_ip(host):
+        return True
+    try:
+        name = (host if host.isascii() else host.encode("idna").decode()).removesuffix(".")
+    except UnicodeError:
+        return False
+    return len(name) <= 253 and all(0 < len(label) <= 63 for label in name.split("."))  # noqa: PLR2004
+
+
+def check_server_name(name: str) -> None:
+    """Checks the setting: the name that a certificate should have; empty for the host's own. Raises ValueError."""
+    if name and not can_be_looked_up(name):
+        raise ValueError(f"{NO_NAME}; {CORRECT_NAME.rstrip('.').lower()}")
+
+
+def check_listening_host(host: str) -> None:
+    """Checks the setting: an address of this machine, or a name of one. Raises ValueError."""
+    if not is_ip(host) and not (_HOST_NAME.match(host) and can_be_looked_up(host)):
+        raise ValueError("is neither an address nor a name; write 127.0.0.1, or `::` for every address")
 
 
 Resolve = Callable[[str, int], tuple[str, ...]]

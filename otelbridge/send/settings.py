@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from otelbridge.net.address import AddressError
+from otelbridge.net.address import CORRECT_NAME, NO_NAME, AddressError, can_be_looked_up, check_server_name
 from otelbridge.net.proxy import ProxySettings
 from otelbridge.setting import section, setting
 
@@ -58,7 +58,9 @@ class SendSettings:
     cert_file: Path | None = setting(default=None, description="Client certificate (PEM), for mutual TLS.")
     key_file: Path | None = setting(default=None, description="Key of the client certificate (PEM).")
     server_name: str = setting(
-        default="", description="Name to expect in the endpoint's certificate, where it is not the endpoint's host."
+        default="",
+        check=check_server_name,
+        description="Name to expect in the endpoint's certificate, where it is not the endpoint's host.",
     )
     max_request_bytes: int = setting(
         default=MIB, ge=16 * 1024, le=64 * MIB, description="Batches are joined up to this size (uncompressed)."
@@ -205,6 +207,8 @@ def parse_target(text: str, protocol: str, *, insecure: bool | None) -> Target:
         raise AddressError(f"is not a valid URL: {error}", f"Write, for example, {default}.") from None
     if not host or any(character.isspace() for character in text):
         raise AddressError("has no host", f"Write, for example, {default}.")
+    if not can_be_looked_up(host):
+        raise AddressError(NO_NAME, CORRECT_NAME)
     if "@" in parts.netloc:
         raise AddressError("carries a user or password", "Use send.token_file or send.headers_file for credentials.")
     tls = scheme == "https" if separator else not insecure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otelbridge.net.address import check_listening_host
 from otelbridge.setting import section, setting
 
 DEFAULT_STATUS_PORT = 32799
@@ -15,6 +16,7 @@ class StatusSettings:
     enabled: bool = setting(default=True, description="Serve probes, metrics and status at all.")
     host: str = setting(
         default="127.0.0.1",
+        check=check_listening_host,
         description="Address to listen on; in Kubernetes `::`, every address of either family, so that the kubelet can probe.",
     )
     port: int = setting(

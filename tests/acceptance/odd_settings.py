@@ -209,4 +209,5 @@ def _live(folder: Path, made: Draw, sections: dict[str, Any], relay: Relay) -> N
         eventually(received, within_seconds=30, why="it is received")
         bridge.wait_until_delivered(within_seconds=DELIVERED_SECONDS)
         assert bridge.stop() == 0
-    assert "Traceback" not in (folder / "bridge.log").read_text(encoding="utf-8", errors="replace")
+    said = (folder / "bridge.log").read_text(encoding="utf-8", errors="replace")
+    assert "Traceback" not in said, said

@@ -9,6 +9,21 @@ import trustme
 from otelbridge.settings.load import load
 from tests.unit.settings.loading import loaded, problems
 
+NO_NAME = "is no name of a host: a part between its dots is empty, or longer than 63 characters"
+NO_NAMES = [
+    *((f"feed: {{endpoints: ['{host}:1']}}", "feed.endpoints[0]", NO_NAME) for host in ("a..b", "LONG.b", "a." * 130)),
+    ("feed: {tls: {enabled: true, server_name: a..b}}", "feed.tls.server_name", NO_NAME),
+    ("send: {endpoint: 'http://a..b:4317'}", "send.endpoint", NO_NAME),
+    ("send: {endpoint: 'https://LONG/v1/logs', protocol: http/protobuf}", "send.endpoint", NO_NAME),
+    ("send: {server_name: LONG}", "send.server_name", NO_NAME),
+    ("send: {proxy: {https: 'http://a..b:3128'}}", "send.proxy.https", "is no address of a proxy"),
+    ("telemetry: {traces: {endpoint: 'http://a..b:4317'}}", "telemetry.traces.endpoint", NO_NAME),
+    *((f"status: {{host: {host}}}", "status.host", "is neither an address nor a name") for host in (
+        "''", "' '", "a..b", "LONG", "'*'", "'[::1]'", "h:1", "'http://h'", r'"\u202e"', r'"\ufeff"', r'"\ud800"',
+    )),
+]  # fmt: skip
+"""What a resolver or TLS would raise for at each attempt."""
+
 
 @pytest.mark.parametrize(
     ("text", "path", "wrong"),
@@ -46,6 +61,7 @@ from tests.unit.settings.loading import loaded, problems
         ("send: {endpoint: 'http://c:1', headers: {x-session: hunter2}}", "send.endpoint", "is not encrypted"),
         ("telemetry: {traces: {endpoint: 'c'}}", "telemetry.traces.endpoint", "has no port"),
         ("gate: {rules: [{name: a, action: drop}, {name: a, action: keep}]}", "gate.rules", "names two entries"),
+        *((setting.replace("LONG", "a" * 64), path, wrong) for setting, path, wrong in NO_NAMES),
         ("gate: {redact: [{name: a, pattern: '('}]}", "gate.redact[0].pattern", "is not a regular expression"),
         ("gate: {rules: [{name: a, action: drop, min_severity: 5, max_severity: 2}]}",
          "gate.rules[0].min_severity", ""),
