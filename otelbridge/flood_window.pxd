@@ -17,6 +17,7 @@ cdef class Distinct:
 
 cdef class FloodWindow:
     cdef readonly object kind
+    cdef public str key
     cdef public list kept
     cdef public double due, opened, written
     cdef public int64_t number, total, events

@@ -116,7 +116,7 @@ class FloodWindow:
     """One kind: when the next event of it may pass, and what is known of those that did not (its window)."""
 
     __slots__ = (
-        "due", "events", "first", "kept", "kind", "last", "number", "opened", "processes", "resources", "sample",
+        "due", "events", "first", "kept", "key", "kind", "last", "number", "opened", "processes", "resources", "sample",
         "total", "written",
     )  # fmt: skip
 
@@ -134,6 +134,8 @@ class FloodWindow:
         """Monotonic seconds."""
         self.number = 0
         """Tells the window from others; 0 where there is none."""
+        self.key = ""
+        """What its note is called."""
         self.sample = b""
         """Encoded message with the workload and the rule of the first one."""
         self.total = 0
@@ -186,7 +188,7 @@ def read_note(note: str, counts: Mapping[int, tuple[int, ...]], now: float) -> F
         flow.number, flow.opened, flow.sample = int(number), now, base64.b64decode(sample)
         flow.total, flow.first, flow.last = counts.get(flow.number) or map(int, counted)
         flow.processes, flow.resources = _read(processes), _read(resources)
-    except (ValueError, TypeError, KeyError, IndexError, struct.error, binascii.Error):
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError, struct.error, binascii.Error):
         return None
     return flow
 
@@ -195,5 +197,5 @@ def read_counts(note: str) -> dict[int, tuple[int, ...]]:
     """By the window's number: events, and when the first and the last were; empty where it is not what was written."""
     try:
         return {int(number): (int(events), int(first), int(last)) for number, events, first, last in json.loads(note)}
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return {}

@@ -18,13 +18,13 @@ from otelbridge.flood_window import Distinct, FloodWindow, read_counts, read_not
 from otelbridge.gate.settings import FloodSettings
 
 NOTE = "flood:"
-"""How the keys of notes begin; the rest is a kind, or `COUNTS`."""
+"""How the keys of notes begin; the rest is a window's number, or `COUNTS`."""
 COUNTS = "counts"
 WINDOW_SECONDS = 60.0
 SKETCH_SECONDS = 5.0
 """So often at most what was met is written down, again and again while it changes; the counts are with each turn."""
 MAX_KINDS = 4096
-"""Kinds whose rate is remembered, 2 MiB; a kind that was forgotten begins with a full burst again."""
+"""Kinds whose rate is remembered from turn to turn, 2 MiB; a kind that was forgotten begins with a full burst again."""
 MAX_WINDOWS = 512
 """Kinds that are summarised at a time, 5 MiB; events of further ones pass."""
 
@@ -69,7 +69,11 @@ class Floods:
         self._numbered = 0
         written = dict(notes or {})
         counts = read_counts(written.pop(NOTE + COUNTS, ""))
-        for flow in filter(None, [read_note(note, counts, now) for note in written.values()]):
+        for key, note in written.items():
+            flow = read_note(note, counts, now)
+            if flow is None:
+                continue
+            flow.key = key
             self.windows[flow.kind] = self._flows[flow.kind] = flow
             self._numbered = max(self._numbered, flow.number)
         self.change(settings)
@@ -91,6 +95,8 @@ class Floods:
                 flow.close()
             flow.events = 0
         self._end()
+        if len(self._flows) > MAX_KINDS:
+            self._forget()
 
     def _end(self) -> None:
         for flow in self.touched:
@@ -120,8 +126,6 @@ class Floods:
         """What is known of a kind."""
         flow = self._flows.get(kind)
         if flow is None:
-            if len(self._flows) >= MAX_KINDS:
-                self._forget()
             flow = self._flows[kind] = FloodWindow(kind)
         return flow
 
@@ -132,9 +136,12 @@ class Floods:
         return self.flow(EventKind(stream, policy, namespace, workload, operation, outcome))
 
     def _forget(self) -> None:
-        """Forgets kinds without a window, first those that may burst again anyway."""
+        """Forgets kinds without a window, first those that may burst again anyway.
+
+        Between turns: within one, the fast path still holds them, and would open a second window of a kind.
+        """
         idle = sorted((flow for flow in self._flows.values() if not flow.number), key=attrgetter("due"))
-        for flow in idle[: MAX_KINDS // 4]:
+        for flow in idle[: len(self._flows) - MAX_KINDS * 3 // 4]:
             del self._flows[flow.kind]
         self.generation += 1
 
@@ -150,6 +157,7 @@ class Floods:
         """Opens a window, for an event that happened at that time."""
         self._numbered += 1
         flow.number, flow.opened, flow.sample = self._numbered, self.now, sample
+        flow.key = f"{NOTE}{flow.number}"
         flow.first = flow.last = unix_nano
         flow.processes, flow.resources = Distinct(), Distinct()
         self.windows[flow.kind] = flow
@@ -192,7 +200,7 @@ class Floods:
         for flow in self.windows.values():
             if close_all or not self.on or flow.opened <= due:
                 closed.append(flow)
-                notes[NOTE + str(flow.kind)] = ""
+                notes[flow.key] = ""
                 continue
             events = flow.events
             counts.append((flow.number, flow.total + events, flow.first, flow.last))
@@ -200,7 +208,7 @@ class Floods:
                 continue
             if not flow.written or flow.processes.changed or flow.resources.changed:
                 written.append(flow)
-                notes[NOTE + str(flow.kind)] = flow.note()
+                notes[flow.key] = flow.note()
         notes[NOTE + COUNTS] = json.dumps(counts) if counts else ""
         return Staged(closed, written, notes)
 

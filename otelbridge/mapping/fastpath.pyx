@@ -80,6 +80,7 @@ cdef enum:
     PLACES = 8192  # for entries of each group
     PAIRS = 16384  # of a workload and a rule
     COUNTED_BYTES = 8192  # of an event
+    PLACES_BYTES = 8 << 20  # of the entries in all places
 
 cdef Py_ssize_t MAX_EXAMPLES = EXAMPLES
 
@@ -169,7 +170,7 @@ cdef class FastPath:
     cdef list touched, places, memos, pairs
     cdef uint64_t pair_keys[PLACES]
     cdef dict flows
-    cdef long generation, numbered
+    cdef long generation, numbered, place_bytes
     cdef double now, interval, tolerance
 
     def __cinit__(self):
@@ -199,7 +200,8 @@ cdef class FastPath:
         self.number_keys, self.resource_keys = cache.number_keys, cache.resource_keys
         self.max_value, self.max_body = cache.max_value_bytes, cache.max_body_bytes
         self.second, self.second_unix, self.second_unix_nano = b"", 0, 0
-        self.places, self.memos = [[None] * PLACES for _ in range(3)], [cache.workloads, cache.rules, cache.processes]
+        self.memos = [cache.workloads, cache.rules, cache.processes]
+        self._forget_places()
         self.flows, self.pairs, self.generation, self.numbered = {}, [None] * PLACES, 0, 0
         self.parts = self.identity_number_count = self.identity_text_count = 0
         for part in cache.order:
@@ -358,8 +360,15 @@ cdef class FastPath:
             if found.key is None:
                 self.numbered += 1
                 found.key, found.number = key, self.numbered
+            self.place_bytes += found.weight
+            if self.place_bytes > PLACES_BYTES:  # the memos have their own bounds, and may have let go of them
+                places = self._forget_places()[group]
             places[place] = found
         return found
+
+    cdef list _forget_places(self):
+        self.places, self.place_bytes = [[None] * PLACES for _ in range(3)], 0
+        return self.places
 
     cdef object _verdict(self, object held):
         """The name of the rule that drops an event for which these rules hold, or None; rules are bits."""

@@ -7,6 +7,7 @@ silence of each of the last days: the median of them, which a single outage does
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -126,7 +127,10 @@ class Coverage:
         """
         with self._lock:
             passed, self._observed = now - self._observed, now
-            if not blind and 0 < passed < DAY_SECONDS:  # else the clock was set
+            if not 0 <= passed < DAY_SECONDS:  # the clock was set: a node without one of its own begins in 1970
+                for habit in self._subjects.values():
+                    habit.first += passed
+            elif not blind:
                 self._watched += passed
             for subject, count in counts.items():
                 if count != self._counts.get(subject):
@@ -177,14 +181,21 @@ class Coverage:
     def _read(self, note: str) -> None:
         try:
             tree = json.loads(note or "{}")
-            self._watched = float(tree.get("watched", 0.0))
-            for kind, name, first, last, watched, day, longest in tree.get("subjects", ()):
+            for kind, name, first, last, watched, day, longest in tree.get("subjects", ())[-MAX_SUBJECTS:]:
                 habit = SubjectHistory(
-                    float(first), float(last), float(watched), int(day), [float(one) for one in longest]
+                    _number(first), _number(last), _number(watched), int(day), [_number(one) for one in longest]
                 )
                 self._subjects[Subject(SubjectKind(kind), str(name))] = habit
-        except (ValueError, TypeError, AttributeError, RecursionError):
+            self._watched = _number(tree.get("watched", 0.0))
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
             self._subjects.clear()  # it begins anew
+
+
+def _number(said: Any) -> float:
+    number = float(said)
+    if not math.isfinite(number):  # which JSON has not, but Python reads
+        raise ValueError(f"{said} is no time")
+    return number
 
 
 def policies_in(document: Any) -> list[str]:

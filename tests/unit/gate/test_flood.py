@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import random
+import struct
 
 import pytest
 from google.protobuf.json_format import ParseDict
@@ -163,8 +165,9 @@ def test_a_turn_that_is_repeated_counts_once() -> None:
 
 @pytest.mark.parametrize(("process", "resource"), [("/bin/wget", "/file-0"), ("/bin/curl", "/new")])
 def test_a_note_is_written_again_only_where_something_new_was_met(process: str, resource: str) -> None:
-    turns, key = Turns(), f"{NOTE}{CURL}"
+    turns = Turns()
     turns.turn(10.0, {CURL: 1})
+    key = turns.window(CURL).key
     assert turns.floods.stage().notes.keys() == {NOTE + COUNTS}, "no event since"
     turns.begin(10.0 + SKETCH_SECONDS, {CURL: 1})
     assert key not in turns.floods.stage().notes, "nothing new"
@@ -258,6 +261,34 @@ def test_the_next_life_goes_on_with_each_count() -> None:
     assert after.window(CURL).number > 2
 
 
+def test_kinds_whose_names_read_alike_are_written_down_apart() -> None:
+    slash, other = CURL._replace(policy="a/b", namespace="c"), CURL._replace(policy="a", namespace="b/c")
+    assert str(slash) == str(other)
+    before = Turns()
+    before.turn(10.0, {slash: 2, other: 3})
+    after = Turns(notes=before.notes)
+    assert after.turn(10.0, {}, close_all=True) == {slash: 2, other: 3}
+    assert not after.notes
+
+
+def test_a_note_that_an_earlier_version_named_by_its_kind_goes_with_its_window() -> None:
+    hashes = base64.b64encode(struct.pack(">2Q", 5, 7)).decode()
+    note = f'[[["alerts","p","n","w","File","denied"],"c2FtcGxl"],[4,2,10,20],["{hashes}",["/bin/sh"]],["",[]]]'
+    turns = Turns(notes={"flood:alerts/p/n/w/File/denied": note, NOTE + COUNTS: "[[4, 9, 10, 30]]"})
+    flood = turns.window(EventKind(Stream.ALERTS, "p", "n", "w", "File", "denied")).flood()
+    assert (flood.events, flood.ended_unix_nano, flood.processes, flood.process_examples) == (9, 30, 2, ("/bin/sh",))
+    turns.turn(10.0, {}, close_all=True)
+    assert not turns.notes
+
+
+@pytest.mark.parametrize("counts", ["[1,Infinity,1,1]", "[1,1,-1,1]", "[1,1,1,1e40]", "[NaN,1,1,1]"])
+def test_numbers_that_no_window_has_are_not_read(counts: str) -> None:
+    kind = '[["alerts","p","n","w","File","denied"],""]'
+    notes = {f"{NOTE}1": f'[{kind},{counts},["",[]],["",[]]]', f"{NOTE}2": "[" * 100_000, NOTE + COUNTS: f"[{counts}]"}
+    assert not any(flow.first < 0 for flow in Turns(notes=notes).floods.windows.values())
+    assert Turns(notes=notes).turn(10.0, {CURL: 1}, close_all=True)[CURL] == 1
+
+
 @pytest.mark.parametrize("counts", ["", "{}", "[[]]", "[[1]]", "nonsense"])
 def test_where_the_counts_are_damaged_those_of_the_windows_opening_stand(counts: str) -> None:
     before = Turns()
@@ -269,9 +300,9 @@ def test_where_the_counts_are_damaged_those_of_the_windows_opening_stand(counts:
 def test_what_was_met_is_written_down_now_and_then_and_counts_each_time() -> None:
     turns = Turns()
     turns.turn(10.0, {CURL: 1})
-    note = turns.notes[f"{NOTE}{CURL}"]
+    note = turns.notes[turns.window(CURL).key]
     turns.turn(10.1, {CURL: 100})
-    assert turns.notes[f"{NOTE}{CURL}"] == note
+    assert turns.notes[turns.window(CURL).key] == note
     assert Turns(notes=turns.notes).window(CURL).total == 101
     turns.turn(10.0 + SKETCH_SECONDS, {CURL: 1})
     assert Turns(notes=turns.notes).window(CURL).resources.estimate() == 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Sequence
 from itertools import chain
@@ -19,6 +20,7 @@ from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import FloodSettings, GateSettings, RuleSettings
 from otelbridge.mapping.fastpath_cache import COMPILED
 from otelbridge.mapping.mapper import Mapper, Record
+from otelbridge.mapping.record_encoder import OTHERS_BYTES
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.pipeline import EventEncoder, Findings
@@ -26,6 +28,7 @@ from otelbridge.simulator.generator import flood
 from tests.unit.mapping.samples import RECEIVED, STREAMS, sample_events
 from tests.unit.mapping.test_fastpath import NUMBERS, TEXTS, alert, usual_events
 
+fastpath: Any = pytest.importorskip("otelbridge.mapping.fastpath") if COMPILED else None
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the fast path is not compiled")
 
 
@@ -158,6 +161,37 @@ def test_flows_that_were_forgotten_are_not_counted_into(monkeypatch: pytest.Monk
     for start in range(0, 1_000, 100):
         both.turn(events[start : start + 100])
     assert both.sides[0].floods.generation > 1
+
+
+@pytest.mark.parametrize("most_kinds", [20, 90, 4_096])
+def test_with_more_kinds_than_are_remembered_records_and_originals_stand_for_each_counted_event(
+    monkeypatch: pytest.MonkeyPatch, most_kinds: int
+) -> None:
+    monkeypatch.setattr("otelbridge.gate.flood.MAX_KINDS", most_kinds)
+    chance, turns = random.Random(most_kinds), 15
+    side = Side(native=True, gate=GateSettings(flood=FloodSettings(rate_per_second=0.01, burst=2)))
+    passed = counted = summarised = 0
+    for turn in range(turns):
+        alerts = [alert(PolicyName=f"p{chance.randrange(80)}", Resource=f"/{turn}") for _ in range(640)]
+        passed += len(side.turn([raw(Stream.ALERTS, one.SerializeToString()) for one in alerts], 10 + turn / 10))
+        assert sum(len(kept) for _, kept, _ in side.floods.originals()) == sum(f.events for f in side.floods.touched)
+        counted += sum(flow.events for flow in side.floods.touched)
+        staged = side.floods.stage(close_all=turn == turns - 1)
+        summarised += sum(flow.flood().events for flow in staged.closed)
+        side.floods.commit(staged)
+    assert passed + counted == turns * 640
+    assert summarised == counted
+
+
+def test_processes_with_long_names_that_never_come_again_fill_no_more_memory_than_is_said() -> None:
+    side = Side(native=True, gate=GateSettings(flood=FloodSettings(rate_per_second=0.01, burst=1)))
+    for turn in range(20):
+        names = [f"/{turn}-{number}-{'x' * 3_000}" for number in range(200)]
+        alerts = [alert(ProcessName=name, ParentProcessName=name) for name in names]
+        side.turn([raw(Stream.ALERTS, one.SerializeToString()) for one in alerts], 10 + turn / 10)
+        side.floods.commit(side.floods.stage())
+    entries = [one for one in gc.get_objects() if isinstance(one, fastpath.Entry)]
+    assert sum(one.weight for one in entries) < OTHERS_BYTES + (9 << 20)
 
 
 @given(st.binary(max_size=300))

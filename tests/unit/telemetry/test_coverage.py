@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Iterator
@@ -97,10 +98,18 @@ def test_a_restart_keeps_what_was_learnt_and_asks_to_be_heard_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "note", ["", "no JSON", "[]", '{"subjects": [[1]]}', '{"subjects": 3}', '{"watched": "x"}', "[" * 100_000]
-)
+    "note",
+    [
+        "", "no JSON", "[]", '{"subjects": [[1]]}', '{"subjects": 3}', '{"watched": "x"}', "[" * 100_000,
+        '{"watched": NaN}', '{"watched": 1e999}', f'{{"watched": {"9" * 400}}}',
+        '{"subjects": [["node", "n", 1, 1, 1, Infinity, []]]}', '{"subjects": [["node", "n", 1, 1, 1, 1, [NaN]]]}',
+    ],
+)  # fmt: skip
 def test_a_note_that_nobody_wrote_begins_anew(note: str) -> None:
-    assert Coverage(note, now=START).reports(START) == []
+    coverage = Coverage(note, now=START)
+    assert coverage.reports(START) == []
+    coverage.observe(START + 1, {NODE: 1.0}, blind=False)
+    assert json.loads(coverage.note())["watched"] == 1
 
 
 def test_memory_is_bounded_and_what_was_silent_longest_goes() -> None:
@@ -117,6 +126,23 @@ def test_a_clock_that_is_set_makes_nothing_silent() -> None:
     coverage.observe(START, {NODE: 1.0}, blind=False)
     coverage.observe(START - 500, {NODE: 1.0}, blind=False)
     assert of(coverage, START).answer is not CoverageAnswer.SILENT
+
+
+def test_a_clock_that_is_set_after_the_start_does_not_end_the_learning() -> None:
+    coverage = Coverage(now=0.0)
+    coverage.observe(10.0, {NODE: 1.0}, blind=False)
+    coverage.observe(START, {NODE: 2.0}, blind=False)
+    assert of(coverage, START + 3_600).usual_seconds is None
+    coverage.observe(5_000.0, {NODE: 3.0}, blind=False)
+    coverage.observe(START, {NODE: 4.0}, blind=False)
+    assert of(coverage, START + 0.9 * DAY_SECONDS).usual_seconds is None
+    assert of(coverage, START + 1.1 * DAY_SECONDS).usual_seconds is not None
+
+
+def test_of_a_note_with_too_many_subjects_those_heard_of_last_are_kept() -> None:
+    subjects = [["node", f"n{number}", 1, 1, 1, 1, []] for number in range(MAX_SUBJECTS + 10)]
+    names = {report.subject.name for report in Coverage(json.dumps({"subjects": subjects}), now=START).reports(START)}
+    assert names == {f"n{number}" for number in range(10, MAX_SUBJECTS + 10)}
 
 
 def test_policies_are_read_from_what_kubectl_prints() -> None:
