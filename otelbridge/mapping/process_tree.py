@@ -390,8 +390,8 @@ class ProcessTree:
         process = Process.__new__(Process)
         process.begin(trace, pid, vpid, birth)
         process.open(process.own_id, unix_nano, now)
-        if not trace.known:
-            self._known[trace.id] = trace.known
+        if not trace.known:  # another of the same id may be known meanwhile, where there are too many
+            trace.known = self._known.setdefault(trace.id, trace.known)
         trace.known[pid] = process
         self._open.append(process)
         self._open_bytes += PROCESS_BYTES

@@ -39,6 +39,23 @@ def test_events_come_out_in_the_order_in_which_they_went_in() -> None:
     assert buffer.take(3, 0) == [event(3), event(4)]
 
 
+@pytest.mark.parametrize("comes", [True, False])
+def test_events_rouse_nobody_once_the_encoder_is_awake(comes: bool) -> None:
+    buffer = OpenBuffer(10, 1_000)
+
+    def bring() -> None:
+        eventually(lambda: buffer.sleeping)
+        buffer.offer(event())
+
+    reader = threading.Thread(target=bring)
+    if comes:
+        reader.start()
+    assert len(buffer.take(10, 5.0 if comes else 0.001)) == comes
+    assert not buffer.sleeping
+    if comes:
+        reader.join()
+
+
 def test_a_turn_takes_some_bytes_or_one_event_and_leaves_the_rest_in_order() -> None:
     third = TAKE_BYTES // 3
     buffer = OpenBuffer(10, 10 * TAKE_BYTES)

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from otelbridge.event import NANOSECONDS, Gap, GapCause
 from otelbridge.feed.feed import ABSENCES, Feed, Membership
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Address
@@ -45,3 +50,22 @@ def test_a_node_that_two_upstreams_bring_was_last_seen_when_the_later_of_them_br
     feed.heard("a:1", {"node": 5})
     feed.heard("b:1", {"node": 3})
     assert feed.nodes_last_seen() == {"node": 5}
+
+
+def test_the_silences_of_an_upstreams_nodes_are_on_record_when_it_is_taken_away() -> None:
+    gaps: list[Gap] = []
+    feed = Feed(
+        FeedSettings(),
+        buffer=OpenBuffer(1_000, 1_000_000),
+        tell=lambda _: None,
+        record_gap=gaps.append,
+        version="9.9",
+    )
+    (address,), now = at("1.1.1.1"), time.time_ns()
+    taken_away: Any = SimpleNamespace(upstream="a:1", stop=lambda **_: None, join=lambda _: None)
+    feed._subscriptions[address] = taken_away
+    for seconds in range(120, 60, -1):
+        feed.heard("a:1", {"node": now - seconds * NANOSECONDS})
+    feed._remove(address)
+    assert [(gap.cause, gap.node) for gap in gaps] == [(GapCause.NODE_SILENT, "node")]
+    assert feed.nodes_last_seen() == {}
