@@ -201,9 +201,9 @@ def test_the_fifth_outage_is_noticed_like_the_first() -> None:
 
 DAYS = 2
 NIGHTS: dict[str, Callable[[float], float]] = {
-    "dead quiet": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 19 * HOUR else 0.0,
-    "an event every ten minutes": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 19 * HOUR else 1 / 600,
-    "an event every minute": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 19 * HOUR else 1 / 60,
+    "dead quiet": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 11 * HOUR else 0.0,
+    "an event every ten minutes": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 11 * HOUR else 1 / 600,
+    "an event every minute": lambda at: 5.0 if 7 * HOUR <= at % DAY <= 11 * HOUR else 1 / 60,
     "falling and rising slowly": lambda at: 5.0 * math.exp(-6.0 * (1 - math.cos(2 * math.pi * at / DAY)) / 2),
     "half a minute of work every hour": lambda at: 5.0 if at % HOUR < 30 else 0.0,
     "ten minutes of work every hour": lambda at: 5.0 if at % HOUR < 10 * MINUTE else 0.0,

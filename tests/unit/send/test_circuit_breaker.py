@@ -262,7 +262,7 @@ def share_of_capacity(failures: float, *, seed: int) -> float:
 
 @pytest.mark.parametrize("failures", [0.5, 0.7, 0.85])
 def test_where_unavailable_is_chance_it_costs_its_share_of_the_capacity(failures: float) -> None:
-    shares = [share_of_capacity(failures, seed=seed) for seed in range(100)]
+    shares = [share_of_capacity(failures, seed=seed) for seed in range(40)]
     assert statistics.mean(shares) >= 0.8, shares
 
 
