@@ -26,10 +26,10 @@ from otelbridge.simulator import endpoint_answers as answer_kinds
 from otelbridge.simulator.endpoint_answers import GRPC_OF_HTTP, HTTP_OF_GRPC, Answer, Request
 from otelbridge.simulator.listening import ServerTls, listen
 
-METHODS: Mapping[str, str] = {
-    "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
-    "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",
-    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": "metrics",
+SERVICES: Mapping[str, str] = {
+    "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
+    "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService": "metrics",
 }
 
 Judge = Callable[[Request], Answer]
@@ -39,21 +39,21 @@ Wait = Callable[[float], bool]
 """Waits for so many seconds, or until the endpoint stops: then it returns True."""
 
 
+_RESPONSES: Mapping[str, tuple[Any, str]] = {
+    "logs": (ExportLogsServiceResponse, "rejected_log_records"),
+    "traces": (ExportTraceServiceResponse, "rejected_spans"),
+    "metrics": (ExportMetricsServiceResponse, "rejected_data_points"),
+}
+"""By signal: the response, and what its partial success counts."""
+
+
 def partial_success(signal: str, rejected: int, message: str) -> bytes:
     """An encoded response of a signal's service that took all but some records."""
-    match signal:
-        case "logs":
-            logs = ExportLogsServiceResponse()
-            logs.partial_success.rejected_log_records, logs.partial_success.error_message = rejected, message
-            return logs.SerializeToString()
-        case "traces":
-            spans = ExportTraceServiceResponse()
-            spans.partial_success.rejected_spans, spans.partial_success.error_message = rejected, message
-            return spans.SerializeToString()
-        case _:
-            metrics = ExportMetricsServiceResponse()
-            metrics.partial_success.rejected_data_points, metrics.partial_success.error_message = rejected, message
-            return metrics.SerializeToString()
+    kind, counted = _RESPONSES[signal]
+    response = kind()
+    response.partial_success.error_message = message
+    setattr(response.partial_success, counted, rejected)
+    return bytes(response.SerializeToString())
 
 
 def start_grpc(
@@ -68,28 +68,19 @@ def start_grpc(
 ) -> tuple[grpc.Server, int]:
     """Starts a server on `host:port` (port 0 takes a free one) and returns it with the port."""
 
-    def export(body: bytes, context: grpc.ServicerContext, signal: str) -> bytes:
+    def export(body: bytes, context: grpc.ServicerContext, *, signal: str) -> bytes:
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         return _answered(Request(signal, body, metadata, "grpc"), context, judge=judge, take=take, wait=wait)
 
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="simulator-otlp-grpc")
     options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", max_request_bytes)]
-    return listen(partial(grpc.server, pool, (_Services(export),), options=options), address, tls, again=True)
-
-
-class _Services(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
-    """Hands every Export of the three services to one function, as bytes."""
-
-    def __init__(self, export: Callable[[bytes, grpc.ServicerContext, str], bytes]) -> None:
-        self._handlers = {
-            method: grpc.unary_unary_rpc_method_handler(
-                lambda body, context, signal=signal: export(body, context, signal)
-            )
-            for method, signal in METHODS.items()
-        }
-
-    def service(self, call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        return self._handlers.get(call_details.method)
+    handlers = [
+        grpc.method_handlers_generic_handler(
+            service, {"Export": grpc.unary_unary_rpc_method_handler(partial(export, signal=signal))}
+        )
+        for service, signal in SERVICES.items()
+    ]
+    return listen(partial(grpc.server, pool, handlers, options=options), address, tls, again=True)
 
 
 def _answered(request: Request, context: grpc.ServicerContext, *, judge: Judge, take: Take, wait: Wait) -> bytes:
