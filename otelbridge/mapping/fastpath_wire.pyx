@@ -18,6 +18,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     FRAME = 64  # more than the tags and lengths of one attribute
+    UID_BYTES = 36
 
 
 cdef inline Py_ssize_t field_size(Py_ssize_t content) noexcept:
@@ -126,20 +127,29 @@ def attributes(bytes tag not None, pairs, Py_ssize_t limit_bytes, list cut not N
 
 
 def span_event(
-    uint64_t unix_nano, bytes act not None, bytes uid_head not None, bytes uid not None, bytes touched not None
+    uint64_t unix_nano, bytes act not None, bytes uid_head not None, bytes encoded not None, bytes touched not None
 ):
     """`process_spans.span_event`."""
     cdef Py_ssize_t size = (
-        9 + PyBytes_GET_SIZE(act) + PyBytes_GET_SIZE(uid_head) + PyBytes_GET_SIZE(uid) + PyBytes_GET_SIZE(touched)
+        9 + PyBytes_GET_SIZE(act) + PyBytes_GET_SIZE(uid_head) + UID_BYTES + PyBytes_GET_SIZE(touched)
     )
+    cdef Py_ssize_t before_uid = PyBytes_GET_SIZE(encoded) - UID_BYTES
+    if before_uid < 0:
+        raise ValueError("a record without an id")
     cdef bytes event = PyBytes_FromStringAndSize(NULL, field_size(size))
     cdef uint8_t* to = <uint8_t*>PyBytes_AS_STRING(event)
     to[0] = 0x5A  # Span.events = 11
     to = put_varint(to + 1, size)
     to[0] = 0x09  # Span.Event.time_unix_nano = 1, fixed64
     memcpy(to + 1, &unix_nano, 8)
-    put(put(put(put(to + 9, act), uid_head), uid), touched)
+    to = put_raw(put(put(to + 9, act), uid_head), PyBytes_AS_STRING(encoded) + before_uid, UID_BYTES)
+    put(to, touched)
     return event
+
+
+def record(type record_class not None, stream, resource, encoded, unix_nano):
+    """A `wire.Record`."""
+    return new_record(record_class, stream, resource, encoded, unix_nano)
 
 
 def in_span(tuple_of_four, bytes of_record not None, uint64_t span_id):

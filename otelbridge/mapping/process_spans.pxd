@@ -16,9 +16,9 @@ cdef class Act:
 cdef class ProcessSpans:
     cdef readonly ProcessTree tree
     cdef public object told
-    cdef int64_t _limit
+    cdef int64_t _limit, _surely_short
     cdef bint _keep_raw
-    cdef object _attributes, _event, _in_span, _encoded
+    cdef object _attributes, _event, _in_span, _encoded, _record
     cdef Sighting _seen
     cdef dict _acts, _named
     cdef bytes _uid_head
@@ -27,11 +27,11 @@ cdef class ProcessSpans:
 
     @cython.locals(
         process=Process, act=Act, seen=Sighting, tree=ProcessTree, pid=int64_t, parent_pid=int64_t, vpid=int64_t, parent_vpid=int64_t, happened=int64_t,
-        is_command=bint, encoded=bytes, uid=bytes, touched=bytes, command=str, source=str, resource=str, data=str,
+        is_command=bint, encoded=bytes, event=bytes, touched=bytes, command=str, source=str, resource=str, data=str,
     )
     cpdef object with_ids(self, tuple told, record, double now)
     cdef bytes _touched(self, str resource)
-    @cython.locals(trace=Trace, parent=Process, above=uint64_t, command_line=str, short=str, named=bytes, cut=list, said=list)
+    @cython.locals(trace=Trace, parent=Process, above=uint64_t, command_line=str, named=bytes, cut=list, said=list)
     cpdef object _span(self, Process process)
     @cython.locals(said=list)
     cdef list _said(self, Process process, list cut)

@@ -7,6 +7,7 @@ those of log records are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter, itemgetter
 from struct import Struct
 from typing import Any
@@ -18,6 +19,7 @@ from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT, THROTTLING_OPERATION
 from otelbridge.mapping.wire import (
     MAX_RARE_BYTES,
+    MAX_UTF8_BYTES,
     Attribute,
     Record,
     attributes,
@@ -98,12 +100,14 @@ class ProcessSpans:
         self.told: Told
         """Of the event that the fast path has mapped last; it puts it here."""
         self._limit = settings.max_value_bytes
+        self._surely_short = self._limit // MAX_UTF8_BYTES
         self._keep_raw = settings.keep_raw
         self._attributes = attributes_encoder(native=settings.native)
         is_compiled = settings.native and fastpath_wire is not None
         self._event = fastpath_wire.span_event if is_compiled else span_event
         self._in_span = fastpath_wire.in_span if is_compiled else in_span
         self._encoded = fastpath_wire.span if is_compiled else span
+        self._record = partial(fastpath_wire.record, Record) if is_compiled else Record
         self._seen = Sighting(Place("", "", ""), Program("", "", "", ""))
         """Of the event at hand; the tree keeps none."""
         self._acts: dict[tuple[str, ...], Act] = {}
@@ -176,10 +180,11 @@ class ProcessSpans:
         command = (resource if is_command else process.command_line or source) or process.command_line
         if act.denial and not process.denied:
             process.denied = act.denial
-        uid = encoded[-UID_BYTES:]
         touched = self._touched(resource) if resource and not is_command and self._keep_raw else b""
-        event = self._event(happened, act.event, self._uid_head, uid, touched)
-        tree.add_event(process, uid, event, command[: self._limit + 1])  # what is cut is to be told
+        event = self._event(happened, act.event, self._uid_head, encoded, touched)
+        if len(command) > self._limit:
+            command = command[: self._limit + 1]  # what is cut is to be told
+        tree.add_event(process, event, command)
         return self._in_span(record, process.trace.of_record, process.span_id)
 
     def due(self, now: float, *, all_of_them: bool = False) -> list[Record]:
@@ -201,12 +206,12 @@ class ProcessSpans:
             above = process.own_id if process.continues else parent.own_id
         if process.pid:
             cut: list[str] = []
-            short = clip(command_line, self._limit)
             named = self._named.get(process.executable) or self._name_it(process.executable, cut)
-            if short != command_line:
-                cut.append(COMMAND_LINE)
+            if len(command_line) > self._surely_short:
+                command_line = clip(command_line, self._limit)
+                if command_line != process.command_line:
+                    cut.append(COMMAND_LINE)
             said = self._said(process, cut)
-            command_line = short
         else:
             named = ROOTS[trace.kind]
         if process.events is not None:
@@ -220,7 +225,7 @@ class ProcessSpans:
             trace.of_span, process.span_id, above, process.start, process.end, named, KEYS,
             process.pid, process.parent_pid, process.vpid, command_line, said,
         )  # fmt: skip
-        return Record(Stream.SPANS, trace.resource, encoded, process.start)
+        return self._record(Stream.SPANS, trace.resource, encoded, process.start)
 
     def _said(self, process: Process, cut: list[str]) -> list[bytes]:
         """What is known of a process, and how."""
@@ -248,9 +253,9 @@ class ProcessSpans:
         return named
 
 
-def span_event(unix_nano: int, act: bytes, uid_head: bytes, uid: bytes, touched: bytes) -> bytes:
-    """The field Span.events = 11: its time, name and attributes."""
-    size = EVENT_BYTES + len(act) + len(uid_head) + len(touched)
+def span_event(unix_nano: int, act: bytes, uid_head: bytes, encoded: bytes, touched: bytes) -> bytes:
+    """The field Span.events = 11: its time, name and attributes; a record's id is what it ends with."""
+    size, uid = EVENT_BYTES + len(act) + len(uid_head) + len(touched), encoded[-UID_BYTES:]
     return b"".join((b"\x5a", varint(size), _EVENT_TIME(0x09, unix_nano), act, uid_head, uid, touched))
 
 

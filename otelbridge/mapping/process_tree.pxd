@@ -42,8 +42,7 @@ cdef class Process:
     cdef public double opened, touched
     cdef public str executable, command_line, denied
     cdef public list events
-    cdef public bytes first_uid
-    cdef public set uids
+    cdef set several
     cdef public int64_t dropped_events, size
 
     cdef begin(self, Trace trace, int64_t pid, int64_t vpid, int64_t birth)
@@ -84,8 +83,8 @@ cdef class ProcessTree:
     cpdef bint crowded(self)
     @cython.locals(process=Process, trace=Trace)
     cpdef Process note(self, Sighting seen, double now, bytes resource)
-    @cython.locals(size=int64_t, events=list)
-    cpdef add_event(self, Process process, bytes uid, bytes encoded, str command_line)
+    @cython.locals(events=list)
+    cpdef add_event(self, Process process, bytes encoded, str command_line)
     cdef _grow(self, Process process, int64_t size)
     @cython.locals(name=str, program=Program, process=Process)
     cdef Trace _trace(self, Sighting seen)

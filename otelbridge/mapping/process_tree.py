@@ -107,8 +107,8 @@ class Process:
 
     __slots__ = (
         "after", "before", "command_line", "continues", "denied", "dropped_events", "earlier", "end", "events",
-        "executable", "executed", "first_uid", "image", "is_open", "opened", "own_id", "parent", "parent_pid", "pid",
-        "recency", "scope", "size", "span_id", "start", "start_known", "taken", "touched", "trace", "uids", "vpid",
+        "executable", "executed", "image", "is_open", "opened", "own_id", "parent", "parent_pid", "pid",
+        "recency", "scope", "several", "size", "span_id", "start", "start_known", "taken", "touched", "trace", "vpid",
     )  # fmt: skip
 
     def begin(self, trace: Trace, pid: int, vpid: int, birth: int) -> None:
@@ -146,9 +146,8 @@ class Process:
         """`denied` is what the first denial said."""
         self.events: list[bytes] | None = None
         """Encoded as fields of the span; the first ones."""
-        self.first_uid = b""
-        self.uids: set[bytes] | None = None
-        """The ids of the events, once there are several."""
+        self.several: set[bytes] | None = None
+        """The same, once there are several."""
         self.dropped_events = 0
         self.size = PROCESS_BYTES
         self.is_open = True
@@ -293,35 +292,30 @@ class ProcessTree:
         self._learn(process, seen, now)
         return process
 
-    def add_event(self, process: Process, uid: bytes, encoded: bytes, command_line: str) -> None:
+    def add_event(self, process: Process, encoded: bytes, command_line: str) -> None:
         """Adds an event to an open process; the same one again, or one too many, changes nothing.
 
         Args:
             process: from `note`.
-            uid: the event's.
             encoded: the event.
             command_line: what the process was started with, as far as is known by now.
         """
-        size = len(command_line) - len(process.command_line)
-        process.command_line = command_line
         events = process.events
         if events is None:
-            process.first_uid = uid
             process.events = [encoded]
-            size += len(encoded)
-        elif uid != process.first_uid:
-            if process.uids is None:
-                process.uids = {process.first_uid}
-            if uid in process.uids:
-                pass
+        else:
+            if process.several is None:
+                process.several = set(events)
+            if encoded in process.several:
+                encoded = b""
             elif len(events) < MAX_EVENTS:
-                process.uids.add(uid)
+                process.several.add(encoded)
                 events.append(encoded)
-                size += len(encoded)
             else:
                 process.dropped_events += 1
-        process.size += size
-        self._open_bytes += size
+                encoded = b""
+        self._grow(process, len(encoded) + len(command_line) - len(process.command_line))
+        process.command_line = command_line
 
     def _grow(self, process: Process, size: int) -> None:
         process.size += size
@@ -531,7 +525,7 @@ class ProcessTree:
         self.spans += 1
         self.orphans += process.is_orphan() and not process.continues
         process.is_open = False
-        process.events = process.uids = None
+        process.events = process.several = None
         process.executable = process.command_line = ""
         if process.trace.known.get(process.pid) is process:
             self._sent.append(process)

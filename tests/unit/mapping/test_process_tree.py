@@ -295,6 +295,14 @@ def test_a_process_that_is_never_quiet_becomes_spans_all_the_same() -> None:
     assert sum(len(span.events) for span in traced.named("busy")) == 40
 
 
+def test_processes_whose_parent_is_unknown_are_counted_once_each() -> None:
+    traced = Traced()
+    traced.note_all([executed(10, 5, "sh", 0), event(10, 5, "sh", 30), event(5, 0, "init", 31)])
+    unknown = [span for span in traced.spans() if "otelbridge.process.parent" in said_by(span)]
+    assert len(unknown) == traced.processes.tree.orphans == 1
+    assert len(traced.spans()) == traced.processes.tree.spans == 5
+
+
 def test_a_span_holds_the_first_events_and_counts_the_others() -> None:
     traced = Traced()
     traced.note_all([event(10, 5, "busy", number / 100, Resource=f"/tmp/{number}") for number in range(200)])
