@@ -8,7 +8,6 @@ docs/decisions/pacing.md has the figures.
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import socket
 import stat
@@ -43,8 +42,9 @@ RATE_SECONDS = 2.0
 """So long the rate counts that a reader has said last."""
 BACKLOG_BYTES = 4 * 1024
 """So much in the socket means that gRPC's threads come late, not that everything was read."""
-SMALL_BYTES = 200
-"""So much that came and is no event is a few pings. The smallest events take twice as much."""
+SMALL_BYTES = 150
+"""So much that came and is no event is a few pings. The smallest events take thrice as much."""
+OVERHEAD_SECONDS = 1.0
 OPEN_FILES = Path("/proc/self/fd")
 INT_BYTES = 4
 MAPPED_IPV4 = "::ffff:"
@@ -108,16 +108,25 @@ class ConnectionPause:
         peer: whom gRPC dials: the upstream, or the proxy on the way to it.
         others: inodes of sockets that belong to another connection with it.
         read_bytes: how much of what has come its readers have read.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, peer: Address, *, others: Collection[int] = (), read_bytes: Callable[[], int] | None = None
+        self,
+        peer: Address,
+        *,
+        others: Collection[int] = (),
+        read_bytes: Callable[[], int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._peer = peer
         self._others = others
         self._read_bytes = read_bytes
-        self._overhead_bytes = -math.inf
-        """So many of the bytes that came are no events'; unknown until a reader has waited."""
+        self._clock = clock
+        self._overhead_bytes = 0
+        """So many of the bytes that came are no events'."""
+        self._overhead_until = 0.0
+        """So long that is believed."""
         self._paused_until = 0.0
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] | None = None
@@ -131,31 +140,39 @@ class ConnectionPause:
         where it has not `waited` for its last event, because something that has come is not read yet.
         """
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             self._rates[reader] = (rate, now)
             if any(other > rate and now - said < RATE_SECONDS for other, said in self._rates.values()):
                 return False
             if waited and any(_unread_bytes(one) >= BACKLOG_BYTES for one in self._found()):
                 return False
-            if not self._everything_is_read(waited=waited):
+            if not self._everything_is_read(now, waited=waited):
                 return False
             self._wake_for(GULP_BYTES)
             self._paused_until = now + seconds
             return True
 
-    def _everything_is_read(self, *, waited: bool) -> bool:
-        """By what came and what was read: gRPC may hold the difference, and does not say so."""
+    def _everything_is_read(self, now: float, *, waited: bool) -> bool:
+        """By what came and what was read: gRPC may hold the difference, and does not say so.
+
+        Once a second a wait for an event tells how much of it is no event. It may have been one for the interpreter
+        instead, while gRPC holds events: so it is believed as far as pings grow, and no longer than for that second.
+        """
         if self._read_bytes is None or not (arrived := arrived_at(self._found()).total_bytes):
             return waited
         excess = arrived - self._read_bytes()
-        self._overhead_bytes = excess if waited else min(self._overhead_bytes, excess)
-        return excess <= self._overhead_bytes + SMALL_BYTES
+        if waited and now >= self._overhead_until:
+            known = self._overhead_until > 0
+            self._overhead_bytes = min(excess, self._overhead_bytes + SMALL_BYTES) if known else excess
+            self._overhead_until = now + OVERHEAD_SECONDS
+        self._overhead_bytes = min(self._overhead_bytes, excess)
+        return waited or (now < self._overhead_until and excess <= self._overhead_bytes + SMALL_BYTES)
 
     @property
     def left_seconds(self) -> float:
         """How long a pause that is under way goes on; 0 where there is none."""
         until = self._paused_until
-        return max(0.0, until - time.monotonic()) if until else 0.0
+        return max(0.0, until - self._clock()) if until else 0.0
 
     def end(self) -> None:
         """It reads on: from here on whatever comes wakes gRPC."""

@@ -11,6 +11,7 @@ import pytest
 from otelbridge.feed.read_pause import (
     BACKLOG_BYTES,
     GULP_BYTES,
+    OVERHEAD_SECONDS,
     ConnectionPause,
     ReadPause,
     connected_to,
@@ -192,7 +193,34 @@ class TestConnectionPause:
             comes(ping)
         assert not pauses(waited=False)
         assert pauses(waited=True), "who had to wait for an event has read what came before it"
+        pause.close()
+
+    def test_a_wait_for_the_interpreter_does_not_hide_what_grpc_holds_for_long(
+        self, ends: tuple[socket.socket, socket.socket]
+    ) -> None:
+        upstream, ours = ends
+        event, read, now = bytes(500), [0], [1000.0]
+        pause = ConnectionPause(peer_of(ours), read_bytes=lambda: read[0], clock=lambda: now[0])
+
+        def comes(what: bytes) -> None:
+            upstream.sendall(what)
+            ours.recv(len(what), socket.MSG_WAITALL)
+
+        def pauses(*, waited: bool) -> bool:
+            return pause.begin("logs", 100, 0, waited=waited)
+
+        comes(event)
+        assert pauses(waited=True), "its first look takes the event for something else"
+        read[0] += len(event)
         assert pauses(waited=False)
+        for _ in range(20):
+            now[0] += OVERHEAD_SECONDS
+            assert not pauses(waited=False), "it is looked again how much is no event"
+            comes(event)
+            assert pauses(waited=True)
+            assert not pauses(waited=False), "one event is held"
+            read[0] += len(event)
+            assert pauses(waited=False)
         pause.close()
 
     def test_others_learn_how_long_a_pause_goes_on(self, ends: tuple[socket.socket, socket.socket]) -> None:
