@@ -283,8 +283,10 @@ class StreamReader:
         writer, connection = self.writer, self._connection_pause
         seconds = pause.seconds(now_unix_nano, writer.events, flooded=writer.flooded)
         if not seconds or not connection.begin(writer.stream, pause.rate, seconds, waited=waited):
-            if waited and (left := connection.left_seconds):  # nobody else hands over what was just read
+            if waited and (left := connection.left_seconds(pause.rate)):  # nobody else hands over what was just read
                 writer.hand_over(left)
+            if seconds:
+                pause.read_on(writer.events)
             return False
         try:
             writer.hand_over(seconds)  # the last thing: the encoder needs the interpreter that the wait lets go of
@@ -362,7 +364,7 @@ class StreamReader:
                     look_at_bytes = writer.bytes + LOOK_BYTES
                     self._look()
                 waited, read_on_at = now - read_on_at, now
-                if (waited > WAITED_NANOS or pause.has_read_a_gulp(writer.events)) and self._pause(
+                if (waited > WAITED_NANOS or writer.events >= pause.look_at_events) and self._pause(
                     pause, now, waited=waited > WAITED_NANOS
                 ):
                     read_on_at = time_ns() + WAKE_NANOS

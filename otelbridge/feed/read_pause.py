@@ -8,6 +8,7 @@ docs/decisions/pacing.md has the figures.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import socket
 import stat
@@ -28,6 +29,8 @@ LEAST_EVENTS_PER_SECOND = 40
 """Below, a pause gathers hardly an event, and ends with one more wake-up."""
 MOST_EVENTS_PER_SECOND = 5_000
 """Above, events come several at a time anyway, and a wait may be one for a busy interpreter instead of for an event."""
+PROMPT_EVENTS_PER_SECOND = 2_500
+"""Up to here what is read during another reader's pause waits for no end of it; a turn costs most for a few events."""
 MOST_COUNTED_PER_SECOND = 20_000
 """The same in a flood of which nearly all is only counted: nobody waits for it, and it leaves the interpreter idle."""
 WINDOW_NANOS = 1_000_000_000
@@ -36,8 +39,8 @@ WAKE_NANOS = 3_000_000
 GULP_BYTES = 60 * 1024
 """Some 65 events: at 100,000 events/s they are there in two thirds of a millisecond, and KubeArmor's slots hold ten.
 Beyond half of the socket's buffer the kernel would bound the socket's window by it."""
-EXPECTED_SHARE = 0.7
-"""Of a gulp, after which it is looked whether that was all: a look takes some microseconds."""
+EXPECTED_SHARE, LOOK_SHARE = 0.7, 0.05
+"""Of a gulp, after which it is looked whether that was all, and looked again: a look takes some microseconds."""
 RATE_SECONDS = 2.0
 """So long the rate counts that a reader has said last."""
 BACKLOG_BYTES = 4 * 1024
@@ -68,18 +71,19 @@ class ReadPause:
         self.rate = 0.0
         """Events per second of late."""
         self._pause_seconds = pause_seconds
-        self._expected = 0
+        self.look_at_events = math.inf
+        """Once it has read so many, it looks whether that was all; not before a first pause."""
         self._since_unix_nano = 0
         self._events_then = 0
         self._last_rate = 0.0
 
     def paused(self, events: int) -> None:
         """It has paused, with so many events read."""
-        self._expected = events + max(1, int(self.rate * self._pause_seconds * EXPECTED_SHARE))
+        self.look_at_events = events + max(1, int(self.rate * self._pause_seconds * EXPECTED_SHARE))
 
-    def has_read_a_gulp(self, events: int) -> bool:
-        """Whether it has read about what should have come in the last pause; the first one needs a wait."""
-        return 0 < self._expected <= events
+    def read_on(self, events: int) -> None:
+        """It has looked, and something is still to be read; what has come by then is known after a wait."""
+        self.look_at_events = events + 1 + int(self.rate * self._pause_seconds * LOOK_SHARE)
 
     def seconds(self, now_unix_nano: int, events: int, *, flooded: bool = False) -> float:
         """Asked by a reader that has read everything; 0 for reading on.
@@ -95,7 +99,10 @@ class ReadPause:
             self._since_unix_nano, self._events_then, read = now_unix_nano, events, 0
         self.rate = max(self._last_rate, read)
         most = MOST_COUNTED_PER_SECOND if flooded else MOST_EVENTS_PER_SECOND
-        return self._pause_seconds if LEAST_EVENTS_PER_SECOND <= self.rate <= most else 0.0
+        if LEAST_EVENTS_PER_SECOND <= self.rate <= most:
+            return self._pause_seconds
+        self.look_at_events = math.inf
+        return 0.0
 
 
 class ConnectionPause:
@@ -127,7 +134,7 @@ class ConnectionPause:
         """So many of the bytes that came are no events'."""
         self._overhead_until = 0.0
         """So long that is believed."""
-        self._paused_until = 0.0
+        self._paused_until = self._paused_rate = 0.0
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] | None = None
         self._rates: dict[Hashable, tuple[float, float]] = {}
@@ -149,7 +156,7 @@ class ConnectionPause:
             if not self._everything_is_read(now, waited=waited):
                 return False
             self._wake_for(GULP_BYTES)
-            self._paused_until = now + seconds
+            self._paused_until, self._paused_rate = now + seconds, rate
             return True
 
     def _everything_is_read(self, now: float, *, waited: bool) -> bool:
@@ -168,11 +175,16 @@ class ConnectionPause:
         self._overhead_bytes = min(self._overhead_bytes, excess)
         return waited or (now < self._overhead_until and excess <= self._overhead_bytes + SMALL_BYTES)
 
-    @property
-    def left_seconds(self) -> float:
-        """How long a pause that is under way goes on; 0 where there is none."""
+    def left_seconds(self, rate: float) -> float:
+        """How long a pause that is under way goes on; 0 where there is none, or events come in turns anyway.
+
+        Args:
+            rate: events per second of the reader that asks.
+        """
         until = self._paused_until
-        return max(0.0, until - self._clock()) if until else 0.0
+        if not until or rate + self._paused_rate > PROMPT_EVENTS_PER_SECOND:
+            return 0.0
+        return max(0.0, until - self._clock())
 
     def end(self) -> None:
         """It reads on: from here on whatever comes wakes gRPC."""

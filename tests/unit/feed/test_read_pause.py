@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -12,6 +13,7 @@ from otelbridge.feed.read_pause import (
     BACKLOG_BYTES,
     GULP_BYTES,
     OVERHEAD_SECONDS,
+    PROMPT_EVENTS_PER_SECOND,
     ConnectionPause,
     ReadPause,
     connected_to,
@@ -61,6 +63,23 @@ def test_a_burst_ends_the_pauses_before_it_is_a_second_old() -> None:
     now = BEGAN + 3 * SECOND
     assert pause.seconds(now, 400) == PAUSE_SECONDS
     assert pause.seconds(now + SECOND // 10, 10_000) == 0.0
+
+
+def test_it_looks_whether_it_has_read_everything_when_a_gulp_may_be_over_and_seldom_again() -> None:
+    pause = ReadPause(PAUSE_SECONDS)
+    assert pause.look_at_events == math.inf
+    for n in range(4_000):
+        pause.seconds(BEGAN + n * SECOND // 2_000, n + 1)
+    pause.paused(4_000)
+    assert 4_000 + 0.5 * PAUSE_SECONDS * 2_000 < pause.look_at_events <= 4_000 + PAUSE_SECONDS * 2_000
+    looks, events = 0, 4_000
+    for events in range(4_000, 4_000 + round(2_000 * PAUSE_SECONDS)):
+        if events >= pause.look_at_events:
+            pause.read_on(events)
+            looks += 1
+    assert 1 <= looks <= 8
+    assert pause.seconds(BEGAN + 3 * SECOND, events + 100_000) == 0.0
+    assert pause.look_at_events == math.inf, "at such a rate a look is one too many"
 
 
 def test_a_clock_that_is_set_back_or_forward_does_no_harm() -> None:
@@ -225,11 +244,12 @@ class TestConnectionPause:
 
     def test_others_learn_how_long_a_pause_goes_on(self, ends: tuple[socket.socket, socket.socket]) -> None:
         pause = ConnectionPause(peer_of(ends[1]))
-        assert not pause.left_seconds
+        assert not pause.left_seconds(10)
         pause.begin("logs", 100, 30)
-        assert 0 < pause.left_seconds <= 30
+        assert 0 < pause.left_seconds(10) <= 30
+        assert not pause.left_seconds(PROMPT_EVENTS_PER_SECOND), "a turn for each of so many would cost too much"
         pause.end()
-        assert not pause.left_seconds
+        assert not pause.left_seconds(10)
         pause.close()
 
     def test_a_connection_that_grpc_has_closed_is_let_be(self, ends: tuple[socket.socket, socket.socket]) -> None:
