@@ -99,6 +99,8 @@ class EventEncoder:
         self._fastpath = {stream: compiled.map for stream, compiled in self._compiled.items()}
         self._processes = mapper.processes
         self._is_plain = not self._floods.on and self._processes is None and latest is None and roads is None
+        self.rests = self._processes is None and roads is None
+        """Whether nothing becomes due but by an event, beside the windows of floods."""
         self.sifts = self._floods.on and bool(self._compiled) and roads is None
         """Whether events are sifted before they are mapped; roads tell copies by their ids, so after it."""
         self._open: RawEvent | None = None
@@ -290,7 +292,9 @@ BATCH_TARGET_BYTES = 768 * 1024
 LAG_SAMPLES = 16
 """So many events of a batch are measured."""
 IDLE_SECONDS = 1.0
-"""Longest wait for an event, so that the thread's pulse beats and gaps go out on a quiet night."""
+"""Longest wait for an event after others: what was dropped among them is on record then."""
+REST_SECONDS = 5.0
+"""Longest wait after none, where nothing has a time of its own, as spans and the windows of floods do."""
 DRAIN_JOIN_SECONDS = 30.0
 """A full buffer (100,000 events) is encoded in a third of this on a slow core."""
 
@@ -416,6 +420,8 @@ class Pipeline:
         self._overflows: list[DroppedEvents] = []
         self._counted = 0
         """So many of them are of floods, and counted."""
+        self._empty_turns = 0
+        """So many turns in a row found no event."""
         self._spans_at = 0.0
         self._spans: list[Record] = []
         """All of this is taken, and not yet in the queue."""
@@ -480,8 +486,11 @@ class Pipeline:
         """Takes what waits, and encodes it; None where it was counted only, and the next turn writes that down too."""
         counted, self._counted = self._counted, 0
         if len(self._events) == counted:
-            idle = COUNTED_SECONDS if counted else IDLE_SECONDS
+            rests = self._empty_turns > 1 and self._encoder.rests and not self.floods.windows
+            idle = COUNTED_SECONDS if counted else REST_SECONDS if rests else IDLE_SECONDS
+            self.pulse.beat(idle)
             self._events += self._buffer.take(TAKE_EVENTS, 0.0 if draining else idle)
+            self._empty_turns = 0 if self._events else self._empty_turns + 1
         self._overflows += self._buffer.take_overflow(at_once=draining)
         left_gaps = self._gaps.waiting()
         turn = Turn(Findings(), left_gaps=len(left_gaps))

@@ -152,7 +152,9 @@ class DurableQueue:
         except BaseException:
             queue._folder.release()
             raise
-        queue.upkeep = Upkeep(queue.tend, queue.glance, tell)
+        state = queue._state
+        queue.upkeep = Upkeep(queue.tend, queue.glance, tell, revision=lambda: state.checkpoint.revision)
+        state.on_write = queue.upkeep.note_write
         return queue
 
     upkeep: Upkeep
@@ -509,21 +511,44 @@ LeasingQueue: TypeAlias = DurableQueue | QueueOfSignal
 
 
 class Upkeep:
-    """The thread that runs `tend` each second, or at once where there is more to do, and `glance` in between."""
+    """The thread that runs `tend` each second, or at once where there is more to do, and `glance` in between.
 
-    def __init__(self, tend: Callable[[], bool], glance: Callable[[], bool], tell: Tell) -> None:
-        self._tend, self._glance = tend, glance
-        self._stopping = threading.Event()
+    Where nothing was written since the last of them, it rests for the second, or until something is.
+    """
+
+    def __init__(
+        self, tend: Callable[[], bool], glance: Callable[[], bool], tell: Tell, *, revision: Callable[[], int]
+    ) -> None:
+        self._tend, self._glance, self._revision = tend, glance, revision
+        self._stopping, self._written = threading.Event(), threading.Event()
+        self._resting, self._seen = False, -1
         self._thread = SupervisedThread("queue-upkeep", self._turn, tell=tell)
         self.pulse = self._thread.pulse
         self._thread.start()
 
     def _turn(self) -> bool:
-        if not self._tend() and not self._stopping.wait(SYNC_SECONDS) and not self._glance():
+        seen, self._seen = self._seen, self._revision()
+        at_once = self._tend() or (seen == self._seen and self._rest())
+        if not at_once and not self._stopping.wait(SYNC_SECONDS) and not self._glance():
             self._stopping.wait(SYNC_SECONDS)
         return not self._stopping.is_set()
+
+    def _rest(self) -> bool:
+        """Waits for a second, or until something is written: that is synced half a second later. True for a second."""
+        self._written.clear()
+        self._resting = True  # before the revision is looked at: who writes looks at this afterwards
+        quiet = self._revision() == self._seen and not self._stopping.is_set()
+        over = quiet and not self._written.wait(2 * SYNC_SECONDS)
+        self._resting = False
+        return over
+
+    def note_write(self) -> None:
+        """Something was written. Any thread."""
+        if self._resting:
+            self._written.set()
 
     def stop(self) -> None:
         """Ends the thread."""
         self._stopping.set()
+        self._written.set()
         self._thread.join(STOP_SECONDS)

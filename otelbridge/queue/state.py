@@ -7,7 +7,7 @@ for what the disk does.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -59,6 +59,8 @@ class QueueState:
         self.checkpoint_file = CheckpointFile(folder.path)
         self._folder = folder
         self._tell, self._record_gap = tell, record_gap
+        self.on_write: Callable[[], object] = int
+        """Called at each change, with the queue's lock held."""
         self._note_due = False
         self._unread: list[Posting] | None = None
         """What the ledger said at a start at which the file could not be read, until it is; None once it was."""
@@ -173,6 +175,7 @@ class QueueState:
             change.notes[WATCHING] = note_of(self.watched)
             self._note_due = False
         self.checkpoint.revision += 1
+        self.on_write()
         if self.file.error is not None:
             self._wait(change)
             return False

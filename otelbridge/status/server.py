@@ -52,7 +52,7 @@ CLIENT_SECONDS = 5.0
 """A client may take so long to send its request or to fetch its answer, and keep an idle connection for so long."""
 TURN_SECONDS = 0.5
 """Longest turn of the loop while somebody is connected; a request or an answer ends it at once."""
-IDLE_TURN_SECONDS = 1.0
+REST_SECONDS = 5.0
 """While nobody is; a connection ends it at once."""
 BACKLOG = 4096
 """Of connections that were not taken yet; where it is full, the kernel lets a client try again a second later."""
@@ -278,12 +278,9 @@ class StatusServer:
         os.close(self._spare)
 
     def _turn(self) -> bool:
-        wasyncore.loop(
-            timeout=TURN_SECONDS if self._active or self._silent else IDLE_TURN_SECONDS,
-            use_poll=True,
-            map=self._map,
-            count=1,
-        )
+        seconds = TURN_SECONDS if self._active or self._silent else REST_SECONDS
+        self.pulse.beat(seconds)
+        wasyncore.loop(timeout=seconds, use_poll=True, map=self._map, count=1)
         self._make_room(time.monotonic())
         return not self._stopping.is_set()
 

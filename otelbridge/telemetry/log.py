@@ -365,6 +365,11 @@ class Limit(Generic[T]):
         self._max_reasons = max_reasons
         self._windows: dict[Hashable, _Window[T]] = {}
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether `due` has something to give, or to forget, sooner or later."""
+        return bool(self._windows)
+
     def admit(self, reason: Hashable, item: T, *, now_seconds: float, per_window: int = 1) -> bool:
         """Whether the item may be shown; if not, it is kept as the latest of its reason until `due` gives it back."""
         window = self._windows.get(reason)

@@ -40,6 +40,8 @@ class Mailbox(Generic[T]):
         self.max_items = max_items
         self._items: deque[T] = deque()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put may be interrupted by another put
+        self._resting = False
+        """Whether any item ends the wait."""
 
     def put(self, item: T, *, urgent: bool) -> bool:
         """Adds an item; False when the box is full."""
@@ -51,17 +53,24 @@ class Mailbox(Generic[T]):
     def put_always(self, item: T, *, urgent: bool = True) -> None:
         """Adds an item even to a full box."""
         self._items.append(item)
-        if urgent:
+        if urgent or self._resting:
             self._wake.put(None)
 
-    def take(self, timeout_seconds: float) -> Iterator[T]:
-        """What is there, in the order in which it came, as soon as an item is urgent or time is up."""
+    def take(self, timeout_seconds: float, *, resting: bool = False) -> Iterator[T]:
+        """What is there, in the order in which it came, as soon as an item is urgent or time is up.
+
+        Args:
+            timeout_seconds: the longest wait.
+            resting: any item ends the wait.
+        """
+        self._resting = resting  # before the items are looked at: who puts one looks at this afterwards
         try:
-            self._wake.get(timeout=timeout_seconds)
+            self._wake.get(timeout=0.0 if resting and self._items else timeout_seconds)
             while True:
                 self._wake.get_nowait()  # the items behind all of these are taken below
         except queue.Empty:
             pass
+        self._resting = False
         for _ in range(len(self._items)):  # not until it is empty: who takes has something to do in between
             yield self._items.popleft()
 
@@ -112,6 +121,7 @@ class History:
 MAX_WAITING_EVENTS = 20_000
 """Events that wait to be handled; beyond it they are dropped, and counted."""
 TICK_SECONDS = 1.0
+REST_SECONDS = 5.0
 """How often frequent events, and the lines that were held back, are looked at."""
 FREQUENT = frozenset({BatchAccepted, EventsEncoded})
 """Happen many times a second, and change nothing: waking the thread for each cost more than a tenth of the bridge."""
@@ -168,6 +178,8 @@ class Telemetry:
         self._dropped = 0
         self._closed = self._ending = False
         self._next_tick = 0.0
+        self._resting = False
+        """Nothing happens, and nothing is held back."""
         own = {**of_process(), "otelbridge.telemetry.dropped": lambda: [(self._dropped + self._writer.dropped, {})]}
         for instrument in OWN:
             self.observe(instrument, own[instrument.name])
@@ -256,7 +268,10 @@ class Telemetry:
         return [self._thread.pulse, self._writer.pulse, self._providers.pulse]
 
     def _turn(self) -> bool:
-        for item in self._waiting.take(min(max(0.0, self._next_tick - time.monotonic()), TICK_SECONDS)):
+        wait = REST_SECONDS if self._resting else min(max(0.0, self._next_tick - time.monotonic()), TICK_SECONDS)
+        self._thread.pulse.beat(wait)
+        handled = 0
+        for handled, item in enumerate(self._waiting.take(wait, resting=self._resting), 1):  # noqa: B007
             match item:
                 case None:
                     self._ending = True
@@ -269,6 +284,7 @@ class Telemetry:
         if self._ending or time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_SECONDS
             self._write_held_back(everything=self._ending)
+        self._resting = not handled and not self._limit.has_windows
         return not self._ending
 
     def _guarded(self, handle: Callable[[int, Event], None], unix_nano: int, event: Event) -> None:

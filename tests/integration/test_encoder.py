@@ -21,7 +21,7 @@ from otelbridge.mapping.decode import Decoded
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
-from otelbridge.pipeline import GapSink, Pipeline
+from otelbridge.pipeline import IDLE_SECONDS, REST_SECONDS, GapSink, Pipeline
 from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.packing import joined, packed, unpacked
 from otelbridge.queue.queue import DurableQueue
@@ -30,6 +30,7 @@ from otelbridge.simulator.endpoint_inbox import attributes
 from otelbridge.telemetry.events import Event, EventDamaged, GapEnded
 from tests.buffers import OpenBuffer
 from tests.records import gaps_told_by
+from tests.waiting import eventually
 
 DROP_THE_SHOP = GateSettings(rules=(RuleSettings(name="no shop", action="drop", namespace=("shop",)),))
 FLOOD = GateSettings(flood=FloodSettings(rate_per_second=0.001, burst=1))
@@ -59,17 +60,7 @@ class Walk:
 
     def carry(self, *events: RawEvent, gate: GateSettings | None = None, gaps: tuple[Gap, ...] = ()) -> list[LogRecord]:
         """Walks the events through and returns what is in the queue afterwards."""
-        sink = GapSink(self.told.append, self.buffer.wake)
-        encoder = Pipeline(
-            buffer=self.buffer,
-            gate=Gate(gate or GateSettings()),
-            mapper=self.mapper(MappingSettings(), version="1"),
-            queue=self.queue,
-            gaps=sink,
-            tell=self.told.append,
-        )
-        for gap in gaps:
-            sink.record(gap)
+        encoder = self.encoder(gate or GateSettings(), gaps)
         for event in events:
             self.buffer.offer(event)
         encoder.start()
@@ -79,6 +70,20 @@ class Walk:
             for per_resource in ExportLogsServiceRequest.FromString(unpacked(joined(lease.parts))).resource_logs:
                 records += [record for per_scope in per_resource.scope_logs for record in per_scope.log_records]
         return records
+
+    def encoder(self, gate: GateSettings, gaps: tuple[Gap, ...] = ()) -> Pipeline:
+        """Not started; the gaps wait for it."""
+        sink = GapSink(self.told.append, self.buffer.wake)
+        for gap in gaps:
+            sink.record(gap)
+        return Pipeline(
+            buffer=self.buffer,
+            gate=Gate(gate),
+            mapper=self.mapper(MappingSettings(), version="1"),
+            queue=self.queue,
+            gaps=sink,
+            tell=self.told.append,
+        )
 
     def account(self, stream: Stream, account: Account) -> int:
         ledger, held = self.queue.balance()
@@ -302,6 +307,30 @@ def test_kubearmors_own_throttling_becomes_a_gap_with_its_known_window(walk: Wal
     assert (gap.cause, gap.namespace, gap.pod, gap.container) == (GapCause.THROTTLED, "shop", "cart-0", "cart")
     assert gap.ended_unix_nano - gap.started_unix_nano == 30 * 1_000_000_000
     assert gap.started_unix_nano == 1785000000123456000
+
+
+class NotingBuffer(OpenBuffer):
+    """Notes for how long the encoder would wait."""
+
+    def __init__(self, max_events: int, max_bytes: int) -> None:
+        super().__init__(max_events, max_bytes)
+        self.waits: list[float] = []
+
+    def take(self, max_events: int, timeout_seconds: float) -> list[RawEvent]:
+        self.waits.append(timeout_seconds)
+        return super().take(max_events, timeout_seconds)
+
+
+def test_where_nothing_comes_the_encoder_rests_and_an_event_ends_that(walk: Walk) -> None:
+    walk.buffer = buffer = NotingBuffer(EVENTS_OF_THE_SMALLEST_BUFFER, MIB)
+    encoder = walk.encoder(GateSettings())
+    encoder.start()
+    eventually(lambda: REST_SECONDS in buffer.waits, why="two turns have found nothing")
+    assert buffer.waits[:2] == [IDLE_SECONDS, IDLE_SECONDS]
+    buffer.offer(log(NamespaceName="shop"))
+    eventually(lambda: walk.account(Stream.LOGS, Account.RECEIVED) == 1, within_seconds=0.8 * REST_SECONDS)
+    eventually(lambda: buffer.waits[-1] == IDLE_SECONDS, why="others may follow")
+    assert encoder.drain()
 
 
 def test_two_bridges_with_different_settings_give_an_event_the_same_id(walk: Walk) -> None:

@@ -42,3 +42,15 @@ def test_one_taking_follows_many_calls() -> None:
     began = time.monotonic()
     assert list(box.take(0.05)) == []
     assert time.monotonic() - began >= 0.04
+
+
+def test_any_item_ends_a_rest() -> None:
+    box = Mailbox[int](10)
+    taken: list[list[int]] = []
+    thread = threading.Thread(target=lambda: taken.append(list(box.take(600, resting=True))))
+    thread.start()
+    box.put(1, urgent=False)
+    thread.join(10)
+    assert taken == [[1]]
+    box.put(2, urgent=False)
+    assert list(box.take(600, resting=True)) == [2], "it came before the rest"
