@@ -233,7 +233,7 @@ class _Walk:
             raise _StepError(str(error), error.cure, configuration=True) from None
         except TimeoutError:
             text = f"the server is connected but does not shake hands within {self._timeout:g} s"
-            raise _StepError(text, f"it looks frozen: {route.log_cure}", configuration=False) from None
+            raise _StepError(text, f"it looks frozen, or is slow: {route.log_cure}", configuration=False) from None
         except OSError as error:
             text = f"the handshake was broken off: {error.strerror or error}"
             raise _StepError(text, route.log_cure, configuration=False) from None
@@ -283,7 +283,7 @@ class _Walk:
             head = self._socket.recv(HTTP1_STATUS_BYTES)
         except TimeoutError:
             text = f"the server is connected but sends no HTTP/2 settings within {self._timeout:g} s"
-            raise _StepError(text, f"it looks frozen: {route.log_cure}", configuration=False) from None
+            raise _StepError(text, f"it looks frozen, or is slow: {route.log_cure}", configuration=False) from None
         except OSError as error:
             broken = self._broken(error, broken)
         if is_http2_answer(head):

@@ -20,6 +20,7 @@ import h2.exceptions
 import h2.settings
 import hyperframe.frame
 
+from otelbridge.event import NANOSECONDS
 from tests.peers.ping_policy import DEFAULT_MIN_INTERVAL_SECONDS, PingPolicy
 
 OK, UNIMPLEMENTED = b"0", b"12"
@@ -73,10 +74,24 @@ class Policing:
     data_every_seconds: float | None = None
     """An event on every open stream; headers go out with the first."""
     event: bytes = b""
+    """Empty: the event's number, which is the same on each connection; see `due`."""
     silent_seconds: float = 0
     """At the beginning of each connection, which is taken, and not read."""
+    on_watch: Callable[[h2.connection.H2Connection, int], bool] = lambda *_: False
+    """Answers a Watch call of this stream, or does not."""
     max_concurrent_streams: int | None = None
     """Calls at a time on one connection. None: not said."""
+
+
+def due(policing: Policing, unix_nano: int) -> int:
+    """The number of the event that is due, whether or not anybody watches: an oracle knows what was missed."""
+    every = policing.data_every_seconds
+    return unix_nano // round(every * NANOSECONDS) if every else 0
+
+
+def framed(event: bytes) -> bytes:
+    """An event as gRPC sends it."""
+    return struct.pack(">BI", UNCOMPRESSED, len(event)) + event
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +131,8 @@ class PolicingConnection:
         self._ends_at = float("inf")
         self._http_status = b""
         self._closed = threading.Event()
-        self._read_at = self._data_at = time.monotonic()
+        self._read_at = time.monotonic()
+        self._sent = due(policing, time.time_ns())
         self._ping_sent_at: float | None = None
 
     def freeze(self) -> None:
@@ -159,9 +175,10 @@ class PolicingConnection:
         self._tell("closed", "")
 
     def _go_on(self, *, readable: bool) -> None:
-        if readable:
-            self._read()
-        self._keep_time(time.monotonic())
+        with contextlib.suppress(h2.exceptions.StreamClosedError):  # the client has ended meanwhile what was answered
+            if readable:
+                self._read()
+            self._keep_time(time.monotonic())
         self._flush()
 
     def _read(self) -> None:
@@ -208,6 +225,8 @@ class PolicingConnection:
         if self._http_status:
             self._write(stream, [(b":status", self._http_status), (b"content-type", b"text/html")])
             self._http.send_data(stream, WEB_PAGE, end_stream=True)
+        elif method.startswith("Watch") and self._policing.on_watch(self._http, stream):
+            pass
         elif method.startswith("Watch"):
             self._streams[stream] = Watch(stream, method)
         elif method == "HealthCheck" and self._policing.health_implemented:
@@ -219,7 +238,9 @@ class PolicingConnection:
         while not self._to_do.empty():
             self._to_do.get()(self._http, {watch.method: watch for watch in self._streams.values()})
             self._streams = {
-                stream: watch for stream, watch in self._streams.items() if not self._http.streams[stream].closed
+                stream: watch
+                for stream, watch in self._streams.items()
+                if (known := self._http.streams.get(stream)) and not known.closed
             }
         after = self._policing.ping_after_seconds
         if self._ping_sent_at is not None:
@@ -230,10 +251,9 @@ class PolicingConnection:
             self._tell("server_ping", "")
             self._http.ping(b"keepaliv")
             self._ping_sent_at = now
-        every = self._policing.data_every_seconds
-        if every is not None and now - self._data_at >= every:
-            self._data_at = now
-            self._send_events()
+        for number in range(self._sent + 1, due(self._policing, time.time_ns()) + 1):
+            self._send_event(self._policing.event or b"%d" % number)
+            self._sent = number
         if self._goodbye is not None:
             (code, grace_seconds), self._goodbye = self._goodbye, None
             self._ends_at = now + grace_seconds
@@ -241,8 +261,8 @@ class PolicingConnection:
         if now >= self._ends_at:
             self._closed.set()
 
-    def _send_events(self) -> None:
-        body = struct.pack(">BI", UNCOMPRESSED, len(self._policing.event)) + self._policing.event
+    def _send_event(self, event: bytes) -> None:
+        body = framed(event)
         for stream, watch in self._streams.items():
             if not watch.headers_sent:
                 self._write(stream, HEADERS)

@@ -51,6 +51,13 @@ STEPS = {
 ITS_LOG = (
     "Look at its own log: kubectl logs -n <namespace> deployment/kubearmor-relay, or the kubearmor pod of the node."
 )
+STARVED = "A relay that is starved of memory answers like this."
+HTTP_STATUS = "http2 header with status"
+"""In gRPC's words: it was answered as a browser is."""
+FROM_A_PROXY = (
+    "A proxy answers in KubeArmor's place: see that KubeArmor runs behind it, and that it passes gRPC on, without a "
+    "login, a redirect or a limit."
+)
 
 
 class _Heard(NamedTuple):
@@ -95,7 +102,7 @@ def _health(channel: grpc.Channel) -> tuple[str, Mark]:
             no_room = has_no_room(error.code(), error.details() or "")
             raise StepError(
                 f"HealthCheck failed: {error.code().name}: {error.details()}.",
-                sentence(NO_ROOM) if no_room else f"{ITS_LOG} A relay that is starved of memory answers like this.",
+                sentence(NO_ROOM) if no_room else _cure(error.details(), STARVED),
             ) from None
     else:
         if reply.Retval != NONCE:
@@ -205,7 +212,11 @@ def _refusal(ends: list[_Heard], wanted: Sequence[Stream]) -> tuple[str, str]:
     if codes == {"UNIMPLEMENTED"}:
         return f"The server does not have {names}.", f"Update KubeArmor, or {without}."
     said = "; ".join(f"{end.stream}: {end.code}: {end.details}" for end in ends)
-    return f"The subscription was refused: {said}.", ITS_LOG
+    return f"The subscription was refused: {said}.", _cure(said)
+
+
+def _cure(said: str | None, more: str = "") -> str:
+    return FROM_A_PROXY if HTTP_STATUS in (said or "") else f"{ITS_LOG} {more}".strip()
 
 
 def _first(events: list[_Heard], event_seconds: float) -> str:

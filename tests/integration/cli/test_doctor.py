@@ -19,6 +19,7 @@ from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.endpoint_answers import Http, Partial, Status
 from otelbridge.simulator.listening import ServerTls
 from otelbridge.simulator.upstream import Ending, Manners, Relay
+from tests.peers.policing_relay import PolicingRelay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,3 +366,17 @@ def test_plaintext_to_an_endpoint_that_speaks_tls_is_named_with_its_cure(
     ((step, said),) = failed(findings)
     assert (code, step) == (23, "endpoint: TLS")
     assert "begin with https://" in said
+
+
+@pytest.mark.parametrize("status", [b"302", b"429", b"503"])
+def test_a_proxy_that_answers_in_kubearmors_place_is_not_taken_for_kubearmor(
+    status: bytes, tmp_path: Path, endpoint: OtlpEndpoint
+) -> None:
+    with PolicingRelay() as proxy:
+        proxy.answer_with_a_web_page(status)
+        code, findings = examine(upstream=proxy.endpoint, endpoint=endpoint.grpc_endpoint, queue=tmp_path)
+    ((step, said),) = failed(findings)
+    assert (code, step) == (14, "KubeArmor: answers")
+    assert status.decode() in said
+    assert "A proxy answers in KubeArmor's place" in said
+    assert "memory" not in said
