@@ -58,7 +58,7 @@ class Side:
             "kept": list(self.floods.originals()),
             "windows": {kind: _window(flow) for kind, flow in self.floods.windows.items()},
             "nodes": tally.nodes,
-            "alerts": tally.alert_counts(),
+            "alerts": {one[:2]: one.alerts for one in tally.alert_counts()},
         }
 
 
