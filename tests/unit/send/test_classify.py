@@ -444,6 +444,23 @@ def test_an_error_body_is_read_as_a_status_message_and_cut_to_one_line() -> None
     assert "\n" not in long.why
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "why"),
+    [
+        (JSON, b'{"message": "no room"}', "no room"),
+        (JSON, b'{"error": "no room"}', '{"error": "no room"}'),
+        (JSON, b"[1]", "[1]"),
+        (JSON, b"{", "{"),
+        ("text/plain", b'{"message": "no room"}', '{"message": "no room"}'),
+        (PROTOBUF, b"no status", "no status"),
+    ],
+)
+def test_an_error_body_is_a_status_in_either_coding_or_text(kind: str, body: bytes, why: str) -> None:
+    outcome = classify.of_http(503, {"content-type": kind}, body)
+    assert isinstance(outcome, RetryLater)
+    assert outcome.why == why
+
+
 TLS_FAULTS = {
     "CERTIFICATE_VERIFY_FAILED": "send.ca_file",
     "Hostname Verification Check failed": "send.server_name",
