@@ -16,6 +16,7 @@ from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.setting import section_from
 from tests.integration.queue.oracle import (
+    RECORD_BYTES,
     Told,
     assert_balanced,
     batch_of,
@@ -188,3 +189,19 @@ def test_the_kernel_tells_one_run_of_the_machine_from_another(tmp_path: Path) ->
     assert last is not None
     assert last.boot == boot_id()
     assert last.boot
+
+
+def test_what_was_delivered_is_kept_for_its_time_and_within_its_bytes(tmp_path: Path) -> None:
+    machine = Machine()
+    queue = machine.open(tmp_path, retain_seconds=3600, retain_max_bytes=4 * RECORD_BYTES)
+    for number in range(3):
+        put(queue, Stream.LOGS, [2 * number, 2 * number + 1])
+        queue.settle(take(queue), Accepted())
+        machine.passes(HOUR // 4)
+        queue.tend()
+        assert queue.depth().retained_bytes == min(number + 1, 2) * 2 * RECORD_BYTES, "the oldest makes room"
+    for passes, left in ((HOUR // 4, 2), (HOUR // 4 - SECOND, 2), (2 * SECOND, 1), (HOUR // 4, 0)):
+        machine.passes(passes)
+        queue.tend()
+        assert queue.depth().retained_bytes == left * 2 * RECORD_BYTES
+    queue.close()
