@@ -172,7 +172,8 @@ class EventEncoder:
         decoded = decode(stream, body)
         if decoded.how == "raw":
             return self._as_bytes(event, received_unix_nano, decoded)
-        message, event_uid = decoded.message, b""
+        message: Any = decoded.message
+        event_uid = b""
         if not self._gate.open:
             verdict = self._gate.decide(stream, message)
             if not verdict.keep:
@@ -190,7 +191,8 @@ class EventEncoder:
             if self._is_double(event, uid):
                 return None
         self.findings.redacted += bool(event_uid)
-        self._note_throttling(decoded, event)
+        if stream is Stream.ALERTS and message.Operation == THROTTLING_OPERATION:
+            self._note_throttling(message, event)
         return record if self._is_plain else self._with_options(event, message, record, received_unix_nano, event_uid)
 
     def _with_options(
@@ -258,11 +260,8 @@ class EventEncoder:
             self._latest.note(stream, received_unix_nano, shown.body, record.encoded)
         return record
 
-    def _note_throttling(self, decoded: Decoded, event: RawEvent) -> None:
+    def _note_throttling(self, alert: Any, event: RawEvent) -> None:
         """KubeArmor says that it will report nothing of a container for a while: a gap whose extent is known."""
-        alert = decoded.message
-        if not isinstance(alert, Alert) or alert.Operation != THROTTLING_OPERATION:
-            return
         started = self._mapper.event_unix_nano(alert) or event.received_unix_nano
         limit = f"Its limit is {alert.MaxAlertsPerSec} alerts a second." if alert.MaxAlertsPerSec else ""
         self.findings.throttled.append(

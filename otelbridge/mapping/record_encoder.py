@@ -7,6 +7,7 @@ paths, time and id are encoded anew.
 
 from __future__ import annotations
 
+from itertools import groupby
 from operator import attrgetter, itemgetter
 from struct import Struct
 from typing import Any, TypeAlias
@@ -50,8 +51,6 @@ from otelbridge.mapping.wire import (
     BODY,
     MAX_RARE_BYTES,
     RECORD_ATTRIBUTE,
-    TWO_DIGITS,
-    TWO_DIGITS_END,
     UINT64,
     Attribute,
     Heads,
@@ -65,12 +64,12 @@ from otelbridge.mapping.wire import (
     int_heads,
     one_line,
     tail,
-    text_heads,
     times,
     varint,
 )
 
 OTHERS, OTHERS_BYTES = 2048, 4 << 20
+NUMBERS = 512  # of one key: parents and users come back
 NOTHING_SAID = {Stream.ALERTS: b"An alert that says nothing.", Stream.LOGS: b"A log that says nothing."}
 ELLIPSIS = "…"
 MIN_SUBJECT_BYTES = 32  # of what was touched, even where the words around it are long
@@ -96,6 +95,14 @@ Seen: TypeAlias = tuple[str, bytes, bytes, Known]
 """The role that Resource plays, attributes from Data, those from Resource, and the EventData that says nothing new."""
 
 
+TextKeys: TypeAlias = tuple[tuple[str, ...], Heads[tuple[bytes, ...]]]
+"""Attributes that hold the same text, and what stands before it in each; behind the last one, nothing."""
+
+
+def _text_keys(*keys: str) -> TextKeys:
+    return keys, Heads(lambda size: (*[head(RECORD_ATTRIBUTE, key, size) for key in keys], b""))
+
+
 class RecordEncoder:
     """Maps the events of one stream. Not thread-safe: it belongs to the encoder's thread."""
 
@@ -115,19 +122,21 @@ class RecordEncoder:
         )
         self.uid_head = head(RECORD_ATTRIBUTE, "log.record.uid", UID_BYTES)
         self._body = body_heads()
-        self._words = {template: (text_heads(template.key), text_heads(template.raw_key)) for template in TEMPLATES}
-        self._resource = {
-            role: [
-                (text_heads(key), last_name)
-                for key, last_name in keys
-                if settings.keep_raw or key != RAW_RESOURCE or len(keys) == 1
+        self._words = {template: (_text_keys(template.key), _text_keys(template.raw_key)) for template in TEMPLATES}
+        self._resource: dict[str, list[tuple[TextKeys, bool]]] = {}
+        for role, keys in RESOURCE_KEYS.items():
+            kept = [key for key in keys if settings.keep_raw or key[0] != RAW_RESOURCE or len(keys) == 1]
+            self._resource[role] = [
+                (_text_keys(*[key for key, _ in of]), last_name) for last_name, of in groupby(kept, itemgetter(1))
             ]
-            for role, keys in RESOURCE_KEYS.items()
-        }
-        self._source, self._parent = text_heads(SOURCE_KEY), text_heads(PARENT_KEY)
-        self._exec_id, self._session_id = text_heads("kubearmor.exec.id"), text_heads("kubearmor.exec.session_id")
+        self._source, self._parent = _text_keys(SOURCE_KEY), _text_keys(PARENT_KEY)
+        self._exec_id, self._session_id = _text_keys("kubearmor.exec.id"), _text_keys("kubearmor.exec.session_id")
         # UID is unsigned in the kernel and signed in the proto.
-        self._numbers = [(int_heads(key), UINT32 if field == "UID" else UINT64) for field, key in NUMBER_KEYS.items()]
+        self._numbers: list[tuple[int, dict[int, bytes], list[bytes], int]] = [
+            (place, {}, int_heads(key), UINT32 if field == "UID" else UINT64)
+            for place, (field, key) in enumerate(NUMBER_KEYS.items(), start=1)
+        ]
+        """Of each: its place, attributes of numbers that may come back, what stands before it, which bits count."""
         self._root = attributes(RECORD_ATTRIBUTE, [(NUMBER_KEYS["UID"], 0)], self._limit, [])
 
     def map(
@@ -156,7 +165,7 @@ class RecordEncoder:
         timestamp = numbers[0]
         updated, source, resource, data, exec_id, event_data = texts
         unix_nano = self.instant.unix_nano(updated, timestamp)
-        if unix_nano // SECOND != timestamp or not unix_nano % SECOND:
+        if not 0 < unix_nano - timestamp * SECOND < SECOND:
             rare += self.instant.odd(updated, timestamp, unix_nano)
         # Without the raw texts EventData is the only place left for what is not parsed, so all of it is kept.
         told = entries if self._settings.keep_raw or not event_data else sorted(event_data.items())
@@ -166,7 +175,9 @@ class RecordEncoder:
             body = self._line(groups, role, resource or data, raw[2] or raw[3], source)
         else:
             body = self._structured_body(message)
-        from_source = self._encode_source(role, raw[1], source == process.parent) if source else b""
+        from_source = b""
+        if source and not (role == COMMAND and source == process.parent):  # which has an attribute of its own already
+            from_source = self._text(self._parent if role == COMMAND else self._source, raw[1])
         session = self._encode_session(exec_id) if raw[4] else b""
         rest = b""
         if rare or dropped or self._cut or self._settings.keep_original:  # the last: it tells of all that was cut
@@ -235,35 +246,37 @@ class RecordEncoder:
             return PARSED, detail.attributes, both.attributes, both.known
         touched = b""
         if raw:
-            for heads, last_name in self._resource[detail.role]:
+            for keys, last_name in self._resource[detail.role]:
                 text = raw.rpartition(b"/")[2] if last_name else raw
-                touched += self._text(heads, text) if text else b""
+                touched += self._text(keys, text) if text else b""
         return detail.role, detail.attributes, touched, detail.known
 
     # --- what is new with every event ---
 
-    def _text(self, heads: Heads, raw: bytes) -> bytes:
-        """An attribute whose text is new."""
+    def _text(self, of: TextKeys, raw: bytes) -> bytes:
+        """Attributes whose text is new."""
+        keys, heads = of
         size = len(raw)
         if size > self._limit:
-            self._cut.append(heads.key)
+            self._cut += keys
             raw = raw[: self._limit].decode(errors="ignore").encode()
             size = len(raw)
-        return (heads.recall(size) or heads.learn(size)) + raw
-
-    def _encode_source(self, role: str, raw: bytes, is_parent: bool) -> bytes:
-        """Source: the command line, but on exec events the parent, which has an attribute of its own already."""
-        if role != COMMAND:
-            return self._text(self._source, raw)
-        return b"" if is_parent else self._text(self._parent, raw)
+        return raw.join(heads.recall(size) or heads.learn(size))
 
     def encode_numbers(self, numbers: tuple[int, ...]) -> bytes:
         """HostPID, HostPPID, PID, PPID and UID, behind the Timestamp."""
         encoded: list[bytes] = []
-        for (heads, mask), number in zip(self._numbers, numbers[1:], strict=True):
+        for place, known, heads, mask in self._numbers:
+            number = numbers[place]
             if number:
-                digits = TWO_DIGITS[number] if 0 < number < TWO_DIGITS_END else varint(number & mask)
-                encoded += heads[len(digits)], digits
+                attribute = known.get(number)
+                if attribute is None:
+                    digits = varint(number & mask)
+                    attribute = heads[len(digits)] + digits
+                    if len(known) >= NUMBERS:
+                        known.clear()
+                    known[number] = attribute
+                encoded.append(attribute)
         if numbers[1] and not numbers[-1]:
             encoded.append(self._root)
         return b"".join(encoded)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from struct import Struct
-from typing import NamedTuple, TypeAlias
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from otelbridge import clamp
 from otelbridge.event import Stream
@@ -114,22 +114,23 @@ def head(tag: bytes, key: str, size: int) -> bytes:
     return tag + varint(len(name) + len(value) + size) + name + value
 
 
-class Heads:
+H = TypeVar("H")
+
+
+class Heads(Generic[H]):
     """What stands before a text of so many bytes; made when first asked for, and kept: lengths come back.
 
     `recall(size) or learn(size)` is how to ask: an index of a dictionary's subclass takes three times as long.
     """
 
-    __slots__ = ("_kept", "_make", "key", "recall")
+    __slots__ = ("_kept", "_make", "recall")
 
-    def __init__(self, make: Callable[[int], bytes], key: str = "") -> None:
+    def __init__(self, make: Callable[[int], H]) -> None:
         self._make = make
-        self.key = key
-        """Of the attribute."""
-        self._kept: dict[int, bytes] = {}
-        self.recall: Callable[[int], bytes | None] = self._kept.get
+        self._kept: dict[int, H] = {}
+        self.recall: Callable[[int], H | None] = self._kept.get
 
-    def learn(self, size: int) -> bytes:
+    def learn(self, size: int) -> H:
         """What `recall` does not know."""
         if len(self._kept) >= KEPT_SIZES:
             self._kept.clear()
@@ -137,12 +138,12 @@ class Heads:
         return made
 
 
-def text_heads(key: str, tag: bytes = RECORD_ATTRIBUTE) -> Heads:
+def text_heads(key: str, tag: bytes = RECORD_ATTRIBUTE) -> Heads[bytes]:
     """What stands before the text of an attribute: for one whose text is new with every event, a table look-up."""
-    return Heads(lambda size: head(tag, key, size), key)
+    return Heads(lambda size: head(tag, key, size))
 
 
-def body_heads() -> Heads:
+def body_heads() -> Heads[bytes]:
     """What stands before a record's body, given as text in UTF-8."""
     return Heads(_body_head)
 
