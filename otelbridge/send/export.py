@@ -25,11 +25,9 @@ from otelbridge.queue.packing import DamagedRequest, joined, unpacked
 from otelbridge.send.circuit_breaker import Permit
 from otelbridge.send.classify import MISCOUNTED, PERHAPS_ITS_CONTENT, counted
 from otelbridge.send.request_limits import Limits
-from otelbridge.send.unaccepted import DAMAGED, FREE_REFUSALS, ExportContext, Job, Round, Unaccepted
+from otelbridge.send.unaccepted import DAMAGED, FREE_REFUSALS, PARALLEL, ExportContext, Job, Round, Unaccepted
 from otelbridge.telemetry.events import BatchAccepted, DeliveryResumed
 
-PARALLEL = 64
-"""Small parts of one lease in flight at once while bad records are looked for; together no more than a full request."""
 SEARCH_RECORDS = 2048
 """Of a lease while sources are suspected: what was accepted of it is settled when all of it is judged."""
 PAUSE_SHARE = 0.1
@@ -54,9 +52,8 @@ class Export:
         self._context = context
         self._endpoint = context.sender.endpoint
         self._full = Limits(context.settings.max_request_bytes, context.settings.max_request_records)
-        self._parallel = 1 if context.settings.ordered else PARALLEL
         self._lock = RLock()  # also around settlements: their order is the order in which outcomes were judged
-        self._unaccepted = Unaccepted(context, parallel=self._parallel)
+        self._unaccepted = Unaccepted(context)
         self._size, self._apart = self._unaccepted.size, self._unaccepted.apart
         self._suspects, self._sources = self._unaccepted.suspects, self._unaccepted.sources
         self._pool: ThreadPoolExecutor | None = None
@@ -85,25 +82,24 @@ class Export:
             self._apart.hurry()
 
     def _take(self, *, probing: bool) -> list[Lease]:
-        """What to send next: suspects whose turn it is, or the next lease of the queue; nothing when there is none.
+        """With the lock held: what to send next, suspects whose turn it is or the next lease of the queue.
 
         Args:
             probing: one lease only, and rather the next one of the queue: it tells more about the endpoint.
         """
-        most, without = 1 if probing else self._parallel, self._context.queue.left_out
-        with self._lock:
-            if self._apart.suspects:
-                self._unaccepted.release_too_large()
-            suspects: list[Lease] = []
-            if self._apart.due and not (probing and self._context.queue.has_work() and not self._apart.first):
-                suspects = self._apart.taken(most, without=without)
-            if not suspects and (lease := self._next_fresh()) is not None:
-                return [lease]
-            if not suspects and self._apart.due:
-                suspects = self._apart.taken(most, without=without)
-            if not suspects and self._suspects_are_due():
-                suspects = self._apart.taken_while_idle(most, without=without)
-            return suspects
+        most, without = 1 if probing else self._unaccepted.parallel, self._context.queue.left_out
+        if self._apart.suspects:
+            self._unaccepted.release_too_large()
+        suspects: list[Lease] = []
+        if self._apart.due and not (probing and self._context.queue.has_work() and not self._apart.first):
+            suspects = self._apart.taken(most, without=without)
+        if not suspects and (lease := self._next_fresh()) is not None:
+            return [lease]
+        if not suspects and self._apart.due:
+            suspects = self._apart.taken(most, without=without)
+        if not suspects and self._suspects_are_due():
+            suspects = self._apart.taken_while_idle(most, without=without)
+        return suspects
 
     def _suspects_are_due(self) -> bool:
         with self._lock:
@@ -168,7 +164,7 @@ class Export:
         suspected = leases[0].batch_ids[0] in self._suspects.trials
         round_ = Round(permit, suspected=suspected, pending=deque(leases))
         if len(leases) > 1:
-            round_.parallel = self._parallel
+            round_.parallel = self._unaccepted.parallel
         sent: SimpleQueue[_Sent] = SimpleQueue()
         try:
             if self._sources.tallies:

@@ -30,6 +30,8 @@ from otelbridge.send.sender import Sender
 from otelbridge.send.settings import SendSettings
 from otelbridge.telemetry.events import BatchRefused, BatchSplit, DeliveryDelayed, DeliveryHeld, Tell
 
+PARALLEL = 64
+"""Small parts of one lease in flight at once while bad records are looked for; together no more than a full request."""
 FREE_REFUSALS = 8
 """So many records set aside without one accepted between them, and the endpoint itself is under suspicion: from then on
 records are kept apart until it accepts others, so that a wrong address cannot turn the queue into dead letters."""
@@ -126,14 +128,11 @@ class Unaccepted:
     """What the answers of an endpoint have shown so far, and what follows for what it did not take.
 
     Not thread-safe: its `Export` holds a lock around each call.
-
-    Args:
-        context: what all workers share.
-        parallel: parts in flight at once while bad records are looked for.
     """
 
-    def __init__(self, context: ExportContext, *, parallel: int) -> None:
-        self._context, self._parallel = context, parallel
+    def __init__(self, context: ExportContext) -> None:
+        self._context = context
+        self.parallel = 1 if context.settings.ordered else PARALLEL
         self._endpoint = context.sender.endpoint
         self.size = RequestSize(context.settings)
         self.suspects = Suspects()
@@ -192,7 +191,7 @@ class Unaccepted:
                 round_.pending.append(trusted)
                 contents = Contents(unpacked(joined(lease.parts)))
         self._search(lease, contents, round_)
-        round_.parallel = self._parallel
+        round_.parallel = self.parallel
 
     def _search(self, lease: Lease, contents: Contents, round_: Round) -> Part:
         def most() -> int:
@@ -228,7 +227,7 @@ class Unaccepted:
         if isinstance(outcome, TooLarge):
             part.search.too_large(group)
         else:
-            round_.parallel = self._parallel
+            round_.parallel = self.parallel
             if again:
                 self.refusals.repeated()
             else:

@@ -30,7 +30,7 @@ def unaccepted() -> Unaccepted:
         counts=SendCounts(),
         random=lambda: 1.0,
     )
-    return Unaccepted(context, parallel=8)
+    return Unaccepted(context)
 
 
 def job_of(request: bytes, records: int) -> Job:
