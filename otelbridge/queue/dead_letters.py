@@ -29,7 +29,7 @@ TRIM_AT_ONCE = 256
 
 
 class DeadLetters:
-    """The bounds of both, and the way back into the queue. Not thread-safe."""
+    """Bounds dead letters and the flight recorder; resends dead letters. Not thread-safe."""
 
     def __init__(self, settings: QueueSettings, state: QueueState) -> None:
         self._settings = settings
@@ -42,7 +42,7 @@ class DeadLetters:
         self.retained_bytes = 0
 
     def count(self) -> None:
-        """Takes stock of what is in a file that was just opened."""
+        """Counts what a file that was just opened holds."""
         try:
             self._count()
         except sqlite3.Error as error:
@@ -136,7 +136,7 @@ class DeadLetters:
     # --- flight recorder ---
 
     def retain(self, open_lease: OpenLease, change: Change) -> None:
-        """Adds the keeping of a delivered lease to the change."""
+        """Keeps a delivered lease, with the change."""
         if open_lease.on_disk:
             change.retain.append((open_lease.span, self._state.clock.now()))
             self.retained_bytes += sum(row.bytes for row in open_lease.rows)
@@ -184,7 +184,7 @@ Verb = Literal["resend", "discard"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to do with which dead letters."""
+    """What an operator asks for, and for which dead letters."""
 
     verb: Verb
     numbers: tuple[int, ...]

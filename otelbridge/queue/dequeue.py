@@ -1,10 +1,9 @@
 """The way out of the queue: when free batches are due, which worker is woken, leases, and what outcomes do to them.
 
-Waking all workers would wake, for each batch, one that sends it and another that finds nothing: at 100 events a second
-that one was a sixth of all that the bridge used (docs/decisions/pacing.md). So one is woken, the last to have waited,
-which has what it needs in the processor's caches; if it takes something and leaves something, it wakes the next. For
-what is due later one of them sets an alarm. What waits for its linger is on disk already; what was free before this
-process began, or came back from a failed request, is due at once.
+One waiting worker is woken for a batch: the last to have waited, whose data is in the processor's caches. If it leaves
+something, it wakes the next. Waking all cost a sixth of the bridge's CPU at 100 events/s (docs/decisions/pacing.md).
+For what is due later, one of them sets an alarm. What lingers is on disk already; what an earlier process left, or
+came back from a failed request, is due at once.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class LingerLimits:
 
 @dataclass(slots=True)
 class _Arrivals:
-    """What of one stream has come since a request last took all that was free."""
+    """Batches of one stream that came since a request last took all that were free."""
 
     first_at: float = AT_ONCE
     bytes: int = 0
@@ -68,7 +67,7 @@ class Linger:
         arrivals.records += batch.records
 
     def leased(self, stream: Stream, *, size: int, records: int, all_of_it: bool) -> None:
-        """A request took so much of what was free, or all of it."""
+        """A request took some of the free batches, or all of them."""
         arrivals = self._arrivals[stream]
         if all_of_it:
             self._arrivals[stream] = _Arrivals()
@@ -77,16 +76,16 @@ class Linger:
             arrivals.records = max(1, arrivals.records - records)
 
     def hurry(self, stream: Stream) -> None:
-        """What is free of a stream is due now."""
+        """Makes a stream's free batches due now."""
         self._arrivals[stream].first_at = AT_ONCE
         self._arrivals[stream].records = max(1, self._arrivals[stream].records)
 
     def change(self, limits: LingerLimits) -> None:
-        """Waits by these limits from now on."""
+        """Replaces the limits."""
         self._limits = limits
 
     def due_at(self, stream: Stream) -> float:
-        """When what is free of a stream is due."""
+        """When a stream's free batches are due."""
         arrivals, limits = self._arrivals[stream], self._limits
         if arrivals.bytes >= limits.enough_bytes or arrivals.records >= limits.enough_records:
             return AT_ONCE
@@ -118,18 +117,18 @@ class WorkSignal:
         return not self._unreadable and self._due_at() <= time.monotonic()
 
     def notify(self) -> None:
-        """A batch came, or came back, or the disk was tended."""
+        """Batches may have become free: wakes a worker for them."""
         self._unreadable = False
         self._wake_in_time()
 
     def taken(self, *, anything: bool) -> None:
-        """A worker has asked for work; if it got something and left something, that is for another one."""
+        """A worker took a lease, or found none; wakes another where something is left."""
         self._unreadable = not anything
         if anything:
             self._wake_in_time()
 
     def _wake_in_time(self) -> None:
-        """Wakes a worker for what is due, or to set its alarm for what is due before anybody wakes by himself."""
+        """Wakes a worker if something is due before the next alarm: it takes it, or sets its alarm."""
         if self._due_at() < self.alarm:
             self._wake_one()
 
@@ -194,7 +193,7 @@ MORE_ROWS = 512  # a lease of many small batches reads on
 
 
 class Dequeue:
-    """The way out of the queue. Not thread-safe."""
+    """Chooses, leases and settles batches. Not thread-safe."""
 
     def __init__(
         self,
@@ -213,7 +212,7 @@ class Dequeue:
         """Moments, and the first sequence that arrived from then on."""
 
     def note_arrivals(self, batches: Sequence[Batch]) -> None:
-        """Batches come: notes where in the order this moment is, and when what is free will be due."""
+        """Records when batches arrived, for their linger and for `fresh_first`."""
         for batch in batches:
             self.linger.put(batch, time.monotonic())
         if self._fresh_first:
@@ -331,7 +330,7 @@ class Dequeue:
         self._discharge(open_lease, change)
 
     def give_back(self, lease: Lease) -> None:
-        """Makes the batches free again, where they were in the order."""
+        """Frees the batches again, in their old place."""
         leases = self._state.leases
         leases.release(lease.stream, leases.end(lease).span)
         leases.count_try(lease)
@@ -387,7 +386,7 @@ class Dequeue:
         return Span(free.first, following[0].id - 1) if following else free
 
     def _discharge(self, open_lease: OpenLease, change: Change) -> None:
-        """Ends a lease for good: its rows go with the change; not leased again even if that has to wait."""
+        """Ends a lease for good: deletes its rows with the change; until that is written, they are not leased."""
         state, stream = self._state, open_lease.lease.stream
         state.counts.remove(stream, open_lease.rows)
         state.leases.forget_tries(open_lease.lease)

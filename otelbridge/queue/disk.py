@@ -32,7 +32,7 @@ WAL_LIMIT_BYTES = 8 * 1024 * 1024  # a write-ahead log that grew beyond is cut b
 
 
 class DiskError(StrEnum):
-    """What to do about an error."""
+    """Kinds of disk errors, by what to do about them."""
 
     FULL = "full"
     """No space: the disk's, or our own bound's. Wait in memory, try again."""
@@ -97,7 +97,7 @@ def has_space(path: Path) -> bool:
 
 
 class Reserve:
-    """The file. Best effort: without it, acknowledgements wait in memory until there is space."""
+    """Disk space kept in a file for a full disk. Without it, acknowledgements wait in memory until there is space."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -119,7 +119,7 @@ class Reserve:
             self.release()  # half a reserve is none
 
     def release(self) -> bool:
-        """Gives the space up; True if there was any."""
+        """Deletes the file; True if there was one."""
         try:
             self._path.unlink()
         except OSError:
@@ -205,7 +205,7 @@ class Folder:
                 os.utime(self._lock)
 
     def release(self) -> None:
-        """Gives the folder up."""
+        """Unlocks the folder."""
         for descriptor in (self._lock, self._folder):
             if descriptor is not None:
                 os.close(descriptor)
@@ -230,7 +230,7 @@ class Folder:
                 self._seen[path] = path.stat()
 
     def change(self) -> FolderChange | None:
-        """What has happened to our files since; None as long as they are where, and what, they were."""
+        """What happened to our files since `watch`; None if nothing."""
         for path, seen in self._seen.items():
             try:
                 now = os.stat(path)  # noqa: PTH116  # twice a second, for ever: half of Path's cost
@@ -264,7 +264,7 @@ def _changed_unix_nano(path: Path) -> int:
 
 
 def _done_to(path: Path, seen: os.stat_result, now: os.stat_result) -> str:
-    """What somebody else has done to a file of ours; empty if nothing."""
+    """What another program did to one of our files; empty if nothing."""
     if not os.path.samestat(now, seen):
         return "is another one than was opened"
     least = {"-wal": min(seen.st_size, WAL_LIMIT_BYTES), "-shm": seen.st_size, ".db": 1}

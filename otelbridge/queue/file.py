@@ -106,7 +106,7 @@ class QueueFile:
             return self.open(floor)
 
     def is_forbidden(self) -> bool:
-        """Whether nothing can be written for a reason that only an operator can change; any other may pass."""
+        """Whether only an operator can make the folder writable."""
         try:
             has_space(self._probe)
             refuse_what_is_no_file(self.path)
@@ -162,7 +162,7 @@ class QueueFile:
         return self.full or self.error is not None
 
     def degrade(self, error: BaseException) -> None:
-        """Nothing is written from now on, until `recovered`."""
+        """Stops writing until `recovered`."""
         kind = disk_error_of(error) if isinstance(error, sqlite3.Error) else DiskError.TROUBLE
         self._degrade(kind, sentence(error))
 
@@ -178,7 +178,7 @@ class QueueFile:
             self._tell(QueueDegraded(path=str(self.path), error=why))
 
     def look_at_folder(self) -> bool:
-        """Degrades if somebody has done something to the folder or its files; True if all was well before."""
+        """Degrades if another program changed the folder or its files; True if that is new."""
         was_well = self.error is None
         change = self._folder.change() if self.error is not DiskError.GONE else None
         if change is not None:
@@ -188,7 +188,7 @@ class QueueFile:
         return was_well and change is not None
 
     def _look_at_space(self) -> None:
-        """Tells of a full disk before a write fails, which SQLite's log puts off while it has space of its own."""
+        """Reports a full disk before a write fails: SQLite's log has space of its own for a while."""
         try:
             full = self._folder.nearly_full() and not has_space(self._probe)
         except OSError:
@@ -199,7 +199,7 @@ class QueueFile:
         self._tell_recovered(was=was)
 
     def prepare(self, floor: Floor) -> bool:
-        """Does what an attempt to write again needs: space, the folder's locks, new files for those that are gone.
+        """Prepares the next attempt to write: frees space, takes the folder's locks, replaces files that are gone.
 
         Returns:
             Whether the file has to be opened anew; what is open is kept until that has succeeded, as it can be read.
@@ -248,7 +248,7 @@ class QueueFile:
     # --- upkeep ---
 
     def tidy(self, revision: int) -> None:
-        """Lays space by for a full disk, bounds the log, gives back what an outage took.
+        """Reserves space for a full disk, bounds the log, gives unused space back.
 
         Where nothing was written since there was nothing to do, there is nothing to look at.
 

@@ -75,7 +75,7 @@ class MemoryStore:
         return batch_id in self._batches
 
     def alone(self, batch_id: int) -> bool:
-        """Whether the batch is here, and surely nowhere else."""
+        """Whether the batch is in memory only."""
         return batch_id in self._batches and batch_id not in self.doubts
 
     def add(self, batch_id: int, batch: Batch) -> None:
@@ -117,7 +117,7 @@ class MemoryStore:
         return dict(self._batches)
 
     def some(self, max_bytes: int) -> dict[int, Batch]:
-        """The first batches up to a size, at least one: what the next write to the recovering disk takes."""
+        """The first batches up to a size, at least one, for the next write to a recovering disk."""
         chosen: dict[int, Batch] = {}
         size = 0
         for order in self._order.values():
@@ -149,11 +149,11 @@ class ReadCache:
                 self._copies.add(batch_id, batch)
 
     def forget(self, span: Span) -> None:
-        """What is in the span is not to be handed out again, though it may still be on disk."""
+        """Drops the copies in a span: they are not to be leased again, though they may be on disk still."""
         self._copies.remove(span)
 
     def batches(self) -> dict[int, Batch]:
-        """All copies by their ids: should the file be damaged, they are what is left."""
+        """All copies by their ids, to restore a damaged file from."""
         return self._copies.all()
 
     def rows(self, span: Span, limit: int, *, held_batches: int) -> list[Row] | None:
@@ -244,7 +244,7 @@ class Leases:
         self._open[open_lease.lease.batch_ids[0]] = open_lease
 
     def release(self, stream: Stream, span: Span) -> None:
-        """Whatever is left in the span of a lease may be leased again."""
+        """Lets the rows left in the span of a lease be leased again."""
         self._leased[stream].remove(span)
 
     def open(self) -> list[OpenLease]:

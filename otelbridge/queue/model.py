@@ -78,7 +78,7 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The endpoint will never take it. Settled by halving until the offender stands alone: a dead letter."""
+    """The endpoint will never take it. Settled by halving until the bad record is alone: a dead letter."""
 
     code: str
     why: str

@@ -91,7 +91,7 @@ class Overflow:
         return "queue_full" if self._state.file.error in (None, DiskError.FULL) else "disk_error"
 
     def _drop(self, stream: Stream, records: int, reason: str) -> None:
-        """Posts records as dropped."""
+        """Counts records as dropped."""
         self._state.checkpoint.ledger.post(Posting(stream, Account.DROPPED, reason, records))
         self.shed[stream, reason] = self.shed.get((stream, reason), 0) + records
 

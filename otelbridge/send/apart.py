@@ -94,13 +94,13 @@ class Apart:
         self.due.extend(leases)
 
     def call(self, *, but: Lease | None = None) -> None:
-        """Others have been tried: all suspects are due, except one that is under way no more."""
+        """Makes all suspects due, as others have been tried; but not one that has just come back."""
         if self.resting:
             return
         self.due.extend(suspect for suspect in self.suspects if suspect is not but and suspect not in self.due)
 
     def taken(self, most: int, *, without: Collection[Stream] = ()) -> list[Lease]:
-        """So many suspects that are due, which are no longer kept here; none of the streams left out."""
+        """Takes out the next due suspects; none of the streams left out."""
         leases = [lease for lease in self.due if lease.stream not in without][: 1 if self.first else most]
         self.first = False
         for lease in leases:
@@ -125,11 +125,11 @@ class Apart:
         return taken
 
     def hurry(self) -> None:
-        """The next try is now."""
+        """Makes the next try due now."""
         self._idle_until, self._rest_until = 0.0, -math.inf
 
     def forget(self, leases: Collection[Lease]) -> None:
-        """They are kept here no longer."""
+        """Removes leases."""
         self.suspects = [lease for lease in self.suspects if lease not in leases]
         self.due = deque(lease for lease in self.due if lease not in leases)
         self.unproven = [(lease, refusal) for lease, refusal in self.unproven if lease not in leases]

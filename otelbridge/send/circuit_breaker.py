@@ -40,7 +40,7 @@ PROBE_TRIES = 4
 """A probe is sent so often before the next, longer delay: where most answers fail by chance, delays must not grow
 before there is anything to learn from. In the first minute of an outage that makes some 25 requests."""
 NO_CHANCE = frozenset({"429", "RESOURCE_EXHAUSTED", "408", "504", "DEADLINE_EXCEEDED", "timeout"})
-"""Somebody asks for less, or the endpoint may have stored what it did not answer to."""
+"""The endpoint asks for less, or may have stored what it did not answer to."""
 
 
 class EndpointState(StrEnum):
@@ -58,7 +58,7 @@ OPEN = frozenset({EndpointState.IDLE, EndpointState.DELIVERING})
 
 
 class Permit(NamedTuple):
-    """Leave to send one request; given back with its outcome."""
+    """Permission to send one request; given back with its outcome."""
 
     era: int
     """Which stretch of one state it was given in."""

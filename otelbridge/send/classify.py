@@ -31,7 +31,7 @@ MAX_DELAY_SECONDS = 30 * 24 * 3600.0
 
 
 class Meaning(StrEnum):
-    """What an answer asks of us."""
+    """What an answer means for the request."""
 
     ACCEPTED = "accepted"
     RETRY = "retry later"
@@ -331,7 +331,7 @@ def of_grpc(code: grpc.StatusCode, details: str, status_details: bytes = b"") ->
 
 
 def _of_http2(code: grpc.StatusCode, status: int, details: str) -> Outcome:
-    """By the table of HTTP, but that no answer of a web server is about a record."""
+    """By the table of HTTP, except that a web server's answer is never about a record."""
     meaning = HTTP_MEANINGS.get(status) or HTTP_CLASSES.get(status // 100, Meaning.SUSPECT)
     passing = {Meaning.RETRY, Meaning.TOO_LARGE} | ({Meaning.SUSPECT} if status >= FIRST_SERVER_ERROR else set())
     cure = CURES.get(str(status), USE_HTTP) if status not in NO_GRPC_THERE else USE_HTTP
@@ -417,7 +417,7 @@ def of_response(response: bytes | None) -> Outcome:
 
 
 def counted(outcome: Outcome, records: int) -> Outcome:
-    """The outcome of a request of so many records: a count that cannot be true says of none what became of it."""
+    """The outcome, checked: a rejected count above the request's records tells nothing of any of them."""
     if not isinstance(outcome, Accepted) or outcome.rejected <= records:
         return outcome
     why = f"it says that it rejected {outcome.rejected} of {records} records: {outcome.message}"

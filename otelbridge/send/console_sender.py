@@ -101,7 +101,7 @@ class LineOutput:
 
 @cache
 def line_output(descriptor: int) -> LineOutput:
-    """The one through which all write to it."""
+    """The descriptor's only output, shared by all writers."""
     return LineOutput(descriptor)
 
 
@@ -126,9 +126,9 @@ class ConsoleSender:
         return RetryLater(code="stdout", why="whoever reads stdout has stopped reading")
 
     def renewed(self) -> bool:
-        """Never: there are no files."""
+        """Never: it reads no files."""
         return False
 
     def close(self) -> None:
-        """Waits for the reader no longer; the descriptor is not ours."""
+        """Stops waiting for the reader; the descriptor stays open."""
         self._closed.set()

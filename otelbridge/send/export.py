@@ -38,7 +38,7 @@ TIMEOUT_CODES = frozenset({"DEADLINE_EXCEEDED", "timeout", "504", "524", "598", 
 
 
 class _Sent(NamedTuple):
-    """What came of one."""
+    """The outcome of one job."""
 
     job: Job
     outcome: Outcome | BaseException
@@ -61,7 +61,7 @@ class Export:
     # --- taking ---
 
     def has_work(self) -> bool:
-        """Whether there may be something to send now."""
+        """Whether there may be something to send."""
         return self._context.queue.has_work() or self._suspects_are_due()
 
     def idle(self) -> bool:
@@ -77,7 +77,7 @@ class Export:
         self._context.queue.wait_for_work(timeout_seconds)
 
     def hurry(self) -> None:
-        """What is kept apart is tried at once."""
+        """Tries what is kept apart at once."""
         with self._lock:
             self._apart.hurry()
 
@@ -190,7 +190,7 @@ class Export:
         return round_.pause_seconds
 
     def give_back_all(self) -> None:
-        """What is kept apart goes back to the queue: the bridge closes."""
+        """Gives everything kept apart back to the queue, as the bridge closes."""
         with self._lock:
             closing = RetryLater(code="CANCELLED", why="the bridge is closing")
             for lease in self._apart.leases:
@@ -271,7 +271,7 @@ class Export:
     # --- judging, with the lock held ---
 
     def _answered(self, sent: _Sent, round_: Round) -> None:
-        """What follows from the answer to a request, for its records and for the round."""
+        """Applies an answer to its records and to the round."""
         job, outcome, seconds = sent
         round_.in_flight.remove(job)
         if isinstance(outcome, BaseException):
@@ -350,7 +350,7 @@ class Export:
             self._unaccepted.witnessed(round_)
 
     def _end(self, round_: Round) -> None:
-        """Judges what was refused without a witness, gives back what was not sent, and the permit."""
+        """Ends the round: judges refusals with nothing accepted beside them, returns unsent leases and the permit."""
         context = self._context
         for part in tuple(round_.parts):
             self._unaccepted.conclude(part, round_)

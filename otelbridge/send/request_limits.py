@@ -81,7 +81,7 @@ class RequestSize:
         self._sent_before = 0
         """Failures of larger requests that may have been under way when the limit fell: they say nothing new."""
         self._small_requests = self._small_failures = 0.0
-        """Whose size is nobody's trouble: how often chance lets a request fail."""
+        """Requests of a size that is known to pass, and how many of them failed by chance."""
         self._level_seconds: dict[int, float] = {}
 
     def limits(self) -> Limits:
@@ -89,7 +89,7 @@ class RequestSize:
         return Limits(*(max(1, math.ceil(full * self._share)) for full in self._full))
 
     def share_of(self, lease: Lease) -> float:
-        """How many times the limits a lease is."""
+        """A lease's size as a multiple of the limits."""
         limits = self.limits()
         return max(lease.request_bytes / limits.max_bytes, lease.records / limits.max_records)
 
@@ -119,7 +119,7 @@ class RequestSize:
         self._share = self._ceiling
 
     def failed(self, request_bytes: int, records: int, *, timed_out: bool, at_first: bool = False) -> bool:
-        """A request failed, and may succeed later. Returns whether a smaller one, sent now, tells why.
+        """A request failed, and may succeed later. Returns whether to try a smaller one now, as size may be the cause.
 
         Args:
             request_bytes: how large it was.
@@ -153,7 +153,7 @@ class RequestSize:
         self._small_failures += failed
 
     def _failures_by_chance(self) -> int:
-        """So many failures in a row are more than chance brings, as far as small requests show it."""
+        """Failures in a row that chance is unlikely to bring, by how often small requests fail."""
         share = self._small_failures / (self._small_requests + 1)
         return 0 if share < 1 / SMALL_REQUESTS else min(MAX_CHANCE_FAILURES, round(math.log(CHANCE) / math.log(share)))
 
@@ -260,12 +260,12 @@ class BacklogLimiter:
             self._active = False
 
     def lift(self) -> None:
-        """No limit from now on: the bridge is draining, and its deadline rules."""
+        """Removes the limit for the drain, which has a deadline."""
         with self._lock:
             self._restrained = False
 
     def records_per_second(self) -> float | None:
-        """What old records are held to, None when they are not."""
+        """The limit for old records; None when there is none."""
         with self._lock:
             return self._rate() if self._active and self._restrained else None
 
@@ -291,7 +291,7 @@ class BacklogLimiter:
                 self._tokens = self._filled() - records
 
     def returned(self, records: int, oldest_received_unix_nano: int) -> None:
-        """A lease comes back without having been sent for good: it will be charged when it is taken again."""
+        """Refunds a lease that came back unsent: it is charged when it is taken again."""
         self.charge(-records, oldest_received_unix_nano)
 
     def _filled(self) -> float:

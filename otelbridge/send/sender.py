@@ -16,7 +16,7 @@ from otelbridge.send.settings import SendSettings, for_traces, send_target
 
 
 class Sender(Protocol):
-    """A way to an endpoint. Thread-safe: several workers send at once."""
+    """Sends to an endpoint. Thread-safe: several workers send at once."""
 
     @property
     def endpoint(self) -> str:
@@ -52,7 +52,7 @@ class Sender(Protocol):
 
 
 class AdvisedSender:
-    """Another sender, whose failures are looked into for what would cure them.
+    """Wraps a sender: looks for the cause of its failures, to advise a cure.
 
     Args:
         sender: the other one.
@@ -85,7 +85,7 @@ TRACES_CURE = "set send.traces_endpoint to an endpoint that takes OTLP traces, o
 
 
 def _about_traces(outcome: RetryLater | Hold) -> Outcome:
-    """What to do about an endpoint that takes records only."""
+    """Adds the cure for an endpoint that takes records only."""
     if isinstance(outcome, Hold) and outcome.code in NO_SUCH_SERVICE:
         return replace(outcome, cure=TRACES_CURE)
     return outcome

@@ -125,7 +125,7 @@ class Round:
 
 
 class Unaccepted:
-    """What the answers of an endpoint have shown so far, and what follows for what it did not take.
+    """What the endpoint's answers have shown, and what becomes of records that it did not accept.
 
     Not thread-safe: its `Export` holds a lock around each call.
     """
@@ -256,13 +256,13 @@ class Unaccepted:
             self.refusals.contradicted()
 
     def first_accepted(self, round_: Round) -> None:
-        """What it refused before may have been about us, and have been mended meanwhile."""
+        """The first accepted request: what was refused before it is tried again, as the cause may have been cured."""
         self.accepted_once = True
         self.apart.unproven.extend(round_.unproven)
         round_.unproven.clear()
 
     def witnessed(self, round_: Round) -> None:
-        """Another request was accepted: single records refused before it are set aside, if that was no chance."""
+        """A later request was accepted: sets single records aside that were refused before it, if not by chance."""
         doubted, round_.unproven = round_.unproven, []
         for lease, refusal in doubted:
             if self._no_chance(refusal):
@@ -274,7 +274,7 @@ class Unaccepted:
         self.apart.unproven.clear()
 
     def without_witness(self, round_: Round) -> None:
-        """A round ends with single records refused: a few are set aside, the others kept until others are accepted."""
+        """Ends a round with refused single records: sets a few aside, keeps the rest until others are accepted."""
         for lease, refusal in round_.unproven:
             if self.accepted_once and self.free_refusals and self._no_chance(refusal):
                 self.free_refusals -= 1
@@ -324,13 +324,13 @@ class Unaccepted:
         return isinstance(refusal, TooLarge) or refusal.code == DAMAGED or self.refusals.proven
 
     def others_pass(self, job: Job, round_: Round) -> bool:
-        """Whether it failed before, and others were accepted since."""
+        """Whether others were accepted since it failed."""
         if job.part is not None:
             return round_.accepted > 0
         return job.lease.batch_ids[0] in self.suspects.trials and not round_.permit.probe
 
     def may_never_pass(self, job: Job) -> bool:
-        """Whether it is one record, larger than all that was accepted, and may be too large, whatever is said of it."""
+        """Whether it is one record, larger than any accepted request, that may be too large whatever the answer."""
         lease = job.lease
         if job.part is not None or job.records > 1 or not self.accepted_once:
             return False
@@ -338,7 +338,7 @@ class Unaccepted:
         return again or lease.batch_ids[0] in self.suspects.trials
 
     def put_apart(self, lease: Lease) -> None:
-        """It failed, and nobody knows yet whether that is its fault."""
+        """Keeps a failed lease apart: its records may be the cause."""
         number = lease.batch_ids[0]
         if not self.apart.has_room(lease):
             self.suspects.dismiss(number)
@@ -392,7 +392,7 @@ class Unaccepted:
             self.sources.learn(source, records=records, bad=records if bad else 0)
 
     def stumble(self, job: Job, outcome: RetryLater, round_: Round) -> None:
-        """The endpoint failed, by chance or at this request: what the trial says is done."""
+        """Handles a failure that may be chance or the request's own fault, as its trial decides."""
         lease, number = job.lease, job.lease.batch_ids[0]
         fresh = number not in self.suspects.trials
         if outcome.after_seconds or not self.suspects.alternations(number):
@@ -441,7 +441,7 @@ class Unaccepted:
         self._context.backlog.returned(lease.records, lease.oldest_received_unix_nano)
 
     def tell_failure(self, failure: RetryLater | Hold, lease: Lease, delay: float) -> None:
-        """The endpoint is delayed or held now, because of this lease. Why it takes no spans is told once."""
+        """Reports that the endpoint is delayed or held because of this lease; for spans, each reason once."""
         if isinstance(failure, Hold) and lease.stream is Stream.SPANS:
             said, self.said_of_spans = self.said_of_spans, (failure.code, failure.cure)
             if said == self.said_of_spans:

@@ -115,7 +115,7 @@ class Workers:
             thread.start()
 
     def drain(self, deadline_seconds: float) -> bool:
-        """Goes on until the queue is empty or the deadline passed; nobody waits for a try that lies beyond it.
+        """Sends until the queue is empty or the deadline has passed; no worker waits for a try beyond it.
 
         Nothing may be put into the queue meanwhile. Returns whether all was delivered.
         """
@@ -145,7 +145,7 @@ class Workers:
         self._export.give_back_all()
 
     def _join(self, until: float) -> None:
-        """Waits for the threads until a moment; waking is repeated, as one call wakes who waits at that instant."""
+        """Joins the threads until a moment; wakes waiting workers repeatedly, as they may begin to wait later."""
         for thread in self._threads:
             while thread.is_alive() and time.monotonic() < until:
                 self._queue.wake()
