@@ -113,7 +113,7 @@ class Inspection:
     def retained(self, since_unix_nano: int = 0, until_unix_nano: int = clamp.MAX_UNIX_NANO) -> Iterator[Retained]:
         """What the flight recorder kept of the time between, in the order of delivery."""
         offset = self._offset_nano
-        for _, kept in self._store.retained(
+        for kept in self._store.retained(
             clamp.unix_nano(since_unix_nano - offset), clamp.unix_nano(until_unix_nano - offset)
         ):
             yield replace(

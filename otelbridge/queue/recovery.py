@@ -182,7 +182,6 @@ class Salvaged:
     """What a salvage came to."""
 
     set_aside: Path
-    batches: int
     records: int
 
 
@@ -215,7 +214,7 @@ def salvage(path: Path, make_store: Callable[[Path], Store], floor: Mapping[Stre
         raise
     new.close()
     aside = put_in_place(path)
-    return Salvaged(set_aside=aside, batches=len(seen), records=records)
+    return Salvaged(set_aside=aside, records=records)
 
 
 def rebuild(path: Path, store: Store) -> bool:
@@ -318,7 +317,7 @@ def _keep_others(path: Path, new: Store) -> None:
         try:
             for dead_letter in old.dead_letters():
                 new.apply(Change(dead_letters=[dead_letter]), b"")
-            for _, kept in old.retained(0, 2**63 - 1):
+            for kept in old.retained(0, 2**63 - 1):
                 new.apply(Change(retained=[kept]), b"")
         finally:
             old.close()

@@ -112,7 +112,7 @@ class QueueState:
         last = max((c for c in (copied, stored) if c), key=lambda c: c.revision, default=None)
         self._adopt(last or Checkpoint())
         self.checkpoint.next_sequence = max(self.checkpoint.next_sequence, store.last_sequence() + 1)
-        for earlier in (read_note(store.note(WATCHING)), read_note(note)):
+        for earlier in (read_note(store.notes(WATCHING).get(WATCHING)), read_note(note)):
             self.watched |= {key: max(until, self.watched.get(key, 0)) for key, until in earlier.items()}
         if last is not None:
             self.clock.resume(last.written, last.offset_nano, last.boot)

@@ -104,6 +104,7 @@ CREATE TABLE retained (
   delivered INTEGER NOT NULL, request BLOB NOT NULL);
 CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+RETAIN = "INSERT INTO retained (stream, records, oldest, delivered, request) VALUES (?, ?, ?, ?, ?)"
 
 
 class QueueCursor(sqlite3.Cursor):
@@ -199,22 +200,11 @@ class Store:
     def _write(self, change: Change) -> None:
         execute = self._connection.execute
         for span, delivered in change.retain:
-            for row in self._full_rows(span):
-                execute(
-                    "INSERT INTO retained (stream, records, oldest, delivered, request) VALUES (?, ?, ?, ?, ?)",
-                    (stream_of(row[0]), row[1], row[2], delivered, row[4]),
-                )
+            for batch_id, records, oldest, _, request in self._full_rows(span):
+                execute(RETAIN, (stream_of(batch_id), records, oldest, delivered, request))
         for kept in change.retained:
-            execute(
-                "INSERT INTO retained (stream, records, oldest, delivered, request) VALUES (?, ?, ?, ?, ?)",
-                (
-                    kept.stream,
-                    kept.records,
-                    kept.oldest_received_unix_nano,
-                    kept.delivered_unix_nano,
-                    kept.request,
-                ),
-            )
+            times = kept.oldest_received_unix_nano, kept.delivered_unix_nano
+            execute(RETAIN, (kept.stream, kept.records, *times, kept.request))
         for span in change.deletes:
             execute("DELETE FROM batches WHERE id BETWEEN ? AND ?", span)
         for batch_id, batch in change.inserts.items():
@@ -270,11 +260,6 @@ class Store:
         """The checkpoint's page as it is stored; None when there is none yet."""
         row = self._connection.execute("SELECT page FROM checkpoint WHERE id = 1").fetchone()
         return row[0] if row and isinstance(row[0], bytes) else None
-
-    def note(self, key: str) -> str:
-        """What was noted for the next life; empty when nothing was."""
-        row = self._connection.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
-        return row[0] if row and isinstance(row[0], str) else ""
 
     def notes(self, beginning: str) -> dict[str, str]:
         """All notes whose keys begin so."""
@@ -339,9 +324,9 @@ class Store:
             found = max(found, sequence_of(last or 0))
         return found
 
-    def dead_letters(self, *, after: int = 0) -> Iterator[DeadLetter]:
+    def dead_letters(self) -> Iterator[DeadLetter]:
         """The dead letters, oldest first."""
-        for row in self._connection.execute("SELECT * FROM dead_letters WHERE id > ? ORDER BY id", (after,)):
+        for row in self._connection.execute("SELECT * FROM dead_letters ORDER BY id"):
             number, stream, records, oldest, refused, code, why, request = row
             if stream not in STREAM_NAMES:
                 continue
@@ -360,25 +345,22 @@ class Store:
         """Number and bytes of each dead letter, oldest first."""
         return self._connection.execute("SELECT id, length(request) FROM dead_letters ORDER BY id").fetchall()
 
-    def retained(self, since_unix_nano: int, until_unix_nano: int, *, after: int = 0) -> Iterator[tuple[int, Retained]]:
+    def retained(self, since_unix_nano: int, until_unix_nano: int) -> Iterator[Retained]:
         """Delivered batches that were received in a stretch of time, in the order of delivery."""
         for row in self._connection.execute(
-            "SELECT id, stream, records, oldest, delivered, request FROM retained"
-            " WHERE id > ? AND oldest BETWEEN ? AND ? ORDER BY id",
-            (after, since_unix_nano, until_unix_nano),
+            "SELECT stream, records, oldest, delivered, request FROM retained"
+            " WHERE oldest BETWEEN ? AND ? ORDER BY id",
+            (since_unix_nano, until_unix_nano),
         ):
-            number, stream, records, oldest, delivered, request = row
+            stream, records, oldest, delivered, request = row
             if stream not in STREAM_NAMES:
                 continue
-            yield (
-                number,
-                Retained(
-                    stream=Stream(stream),
-                    request=request,
-                    records=records,
-                    oldest_received_unix_nano=oldest,
-                    delivered_unix_nano=delivered,
-                ),
+            yield Retained(
+                stream=Stream(stream),
+                request=request,
+                records=records,
+                oldest_received_unix_nano=oldest,
+                delivered_unix_nano=delivered,
             )
 
     def quick_check(self) -> str:
