@@ -14,10 +14,10 @@ from typing import Any, Protocol, cast
 from google.protobuf.message import Message
 
 from otelbridge.event import RawEvent, Stream, kind_of
-from otelbridge.mapping.decode import Event, decode
+from otelbridge.mapping.decode import KINDS, Event, decode
 from otelbridge.mapping.details import NETWORK, REMOTE_HOST, TEMPLATES, Template, find
 from otelbridge.mapping.fields import ALSO_IN, FIELDS, Group
-from otelbridge.mapping.model import Known, MappingCounts, Memo
+from otelbridge.mapping.model import Known, Memo
 from otelbridge.mapping.parts import NO_SESSION, TEXTS, TEXTS_BYTES, WORKLOADS, WORKLOADS_BYTES, new_digest
 from otelbridge.mapping.process_spans import ProcessSpans
 from otelbridge.mapping.record_encoder import OTHERS, OTHERS_BYTES, RecordEncoder
@@ -31,7 +31,6 @@ from otelbridge.mapping.record_plan import (
     RESOURCE_KEYS,
     SOURCE_KEY,
 )
-from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.mapping.synthetic import sample_of
 from otelbridge.mapping.wire import RECORD_ATTRIBUTE, Record, attributes, delimited
@@ -81,28 +80,19 @@ class Screen(Protocol):
 class FastpathCache:
     """Everything that the fast path of one stream knows; it reads these attributes once, and calls the methods."""
 
-    def __init__(
-        self,
-        encoder: RecordEncoder,
-        settings: MappingSettings,
-        kind: type[Event],
-        tally: MappingCounts,
-        *,
-        screen: Screen | None,
-        tracing: ProcessSpans | None,
-    ) -> None:
-        stream = encoder.stream
+    def __init__(self, encoder: RecordEncoder, screen: Screen | None, tracing: ProcessSpans | None) -> None:
+        stream, settings = encoder.stream, encoder.parts.settings
         self._encoder, self._parts = encoder, encoder.parts
         self._unusual = fastpath.Entry()
         self._body, self._message = b"", cast("Event | None", None)
-        self.stream, self.tally, self.record_class, self.screen = stream, tally, Record, screen
+        self.stream, self.tally, self.record_class, self.screen = stream, encoder.parts.tally, Record, screen
         self.tracing = tracing
         self.is_alerts = stream is Stream.ALERTS
         self.new_digest = new_digest
         self.salt, self.uid_head = encoder.salt, encoder.uid_head
         self.max_value_bytes, self.max_body_bytes = settings.max_value_bytes, settings.max_body_bytes
         self.root = attributes(RECORD_ATTRIBUTE, [(NUMBER_KEYS["UID"], 0)], settings.max_value_bytes, [])
-        self.fields = _uses(kind)
+        self.fields = _uses(KINDS[stream])
         self._read_plan()
         self.workloads: Memo[bytes, Any] = Memo(self._workload, max_entries=WORKLOADS, max_bytes=WORKLOADS_BYTES)
         self.rules: Memo[bytes, Any] = Memo(self._rule, max_entries=OTHERS, max_bytes=OTHERS_BYTES)
@@ -234,20 +224,13 @@ class FastpathCache:
         return not weight
 
 
-def compiled_mapping(
-    encoder: RecordEncoder,
-    settings: MappingSettings,
-    kind: type[Event],
-    tally: MappingCounts,
-    *,
-    screen: Screen | None = None,
-    tracing: ProcessSpans | None = None,
-) -> Compiled | None:
+def compiled_mapping(encoder: RecordEncoder, *, screen: Screen | None, tracing: ProcessSpans | None) -> Compiled | None:
     """The fast path; None where it was not compiled, or the settings ask for something that it cannot do."""
+    settings = encoder.parts.settings
     able = sys.byteorder == "little" and settings.body == "text" and settings.keep_raw and not settings.keep_original
     if not (COMPILED and settings.native and able):
         return None
-    return fastpath.FastPath(FastpathCache(encoder, settings, kind, tally, screen=screen, tracing=tracing))
+    return fastpath.FastPath(FastpathCache(encoder, screen, tracing))
 
 
 def _compiled_template(number: int, template: Template) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 from otelbridge.event import Flood, Gap, Stream
 from otelbridge.mapping.decode import KINDS, Decoded, Event
@@ -20,25 +19,6 @@ from otelbridge.pb import kubearmor_pb2 as pb
 __all__ = ["Mapper", "Record"]
 
 MAX_UNKNOWN_FIELDS = 32  # on a record; the others are counted as dropped
-
-
-class Encoder(Protocol):
-    """Maps the events of one stream."""
-
-    def map(
-        self,
-        message: Any,
-        received_unix_nano: int,
-        rare: list[Attribute],
-        dropped: int = 0,
-        *,
-        marks: str = "",
-        event_uid: bytes = b"",
-    ) -> Record:
-        """One event as a record."""
-
-    def uid(self, message: Any, marks: str = "") -> bytes:
-        """`log.record.uid` of an event."""
 
 
 class Mapper:
@@ -74,8 +54,10 @@ class Mapper:
         operations = [(stream, kind) for stream, kind in KINDS.items() if kind is not pb.Message]
         parts = Parts(settings, self.tally)
         self._of_operations = [RecordEncoder(stream, kind, parts) for stream, kind in operations]
-        self._encoders: dict[Stream, Encoder] = {encoder.stream: encoder for encoder in self._of_operations}
-        self._encoders[Stream.MESSAGES] = MessageEncoder(settings, self.tally)
+        self._encoders: dict[Stream, RecordEncoder | MessageEncoder] = {
+            Stream.MESSAGES: MessageEncoder(settings, self.tally),
+            **{encoder.stream: encoder for encoder in self._of_operations},
+        }
 
     def compiled(self, screens: Mapping[Stream, Screen] | None = None) -> dict[Stream, Compiled]:
         """The fast path of each stream that has one.
@@ -88,9 +70,7 @@ class Mapper:
         made: dict[Stream, Compiled] = {}
         for encoder in self._of_operations:
             screen = screens.get(encoder.stream) if screens else None
-            mapping = compiled_mapping(
-                encoder, self._settings, KINDS[encoder.stream], self.tally, screen=screen, tracing=self.processes
-            )
+            mapping = compiled_mapping(encoder, screen=screen, tracing=self.processes)
             if mapping is not None:
                 made[encoder.stream] = mapping
         return made

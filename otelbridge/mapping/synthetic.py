@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from otelbridge import clamp
 from otelbridge.event import NANOSECONDS, STREAMS, Flood, Gap, Stream
@@ -227,7 +228,7 @@ class MessageEncoder:
 
     def map(
         self,
-        message: pb.Message,
+        message: Any,
         received_unix_nano: int,
         rare: list[Attribute],
         dropped: int = 0,
@@ -275,7 +276,7 @@ class MessageEncoder:
             self._tally.last = (place.node, *self._tally.last[1:])
         return Record(Stream.MESSAGES, place.resource, encoded, unix_nano)
 
-    def uid(self, message: pb.Message, marks: str = "") -> bytes:
+    def uid(self, message: Any, marks: str = "") -> bytes:
         """`log.record.uid` of a message as it is now."""
         identity = [
             "messages", self._place(message).digest, message.Timestamp, message.UpdatedTime, message.Type,
@@ -283,6 +284,6 @@ class MessageEncoder:
         ]  # fmt: skip
         return uid(digest_of([(str(value), "") for value in identity]))
 
-    def _place(self, message: pb.Message) -> WorkloadPart:
+    def _place(self, message: Any) -> WorkloadPart:
         key = self._fetch(message)
         return self._places.recall(key) or self._places.learn(key)

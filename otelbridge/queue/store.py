@@ -348,8 +348,7 @@ class Store:
     def retained(self, since_unix_nano: int, until_unix_nano: int) -> Iterator[Retained]:
         """Delivered batches that were received in a stretch of time, in the order of delivery."""
         for row in self._connection.execute(
-            "SELECT stream, records, oldest, delivered, request FROM retained"
-            " WHERE oldest BETWEEN ? AND ? ORDER BY id",
+            "SELECT stream, records, oldest, delivered, request FROM retained WHERE oldest BETWEEN ? AND ? ORDER BY id",
             (since_unix_nano, until_unix_nano),
         ):
             stream, records, oldest, delivered, request = row
