@@ -23,6 +23,7 @@ from typing import Any
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
@@ -99,9 +100,21 @@ def _answer_once(channel: HTTPChannel, request: Any) -> Any:
     return WSGITask(channel, request)
 
 
+class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
+    """waitress answers 400 to what it cannot parse, but for a URL that Python cannot."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Called by waitress."""
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:
+            raise ParsingError(str(error)) from error
+
+
 class _SingleRequestChannel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """A connection that is asked once: what is sent behind the first request is not even parsed."""
 
+    parser_class = _Parser
     error_task_class = staticmethod(_refuse)
     task_class = staticmethod(_answer_once)
 
@@ -160,7 +173,10 @@ class _Silent:
                 self.handle_close()
                 raise
             self.over = True
-            channel.handle_read_event()
+            try:
+                channel.handle_read_event()
+            except Exception:  # noqa: BLE001  # over one request: waitress logs it, and closes the connection
+                channel.handle_error()
 
     def handle_error(self) -> None:
         """The supervisor of the loop gets it."""

@@ -24,6 +24,7 @@ from otelbridge.status.server import (
 )
 from otelbridge.status.settings import StatusSettings
 from otelbridge.telemetry.events import Tell
+from otelbridge.telemetry.supervisor import FAULTS_TO_FAIL
 from tests.waiting import eventually
 
 YES = ProbeResult(checks=(Check(name="thread", ok=True, why="turns"),))
@@ -123,6 +124,9 @@ def test_what_is_served_is_served_over_a_real_socket(server: StatusServer) -> No
         (b"GET http://evil.example/status HTTP/1.1\r\nHost: localhost\r\n\r\n", b"421 Misdirected Request"),
         (b"GET http://localhost/status HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"200 OK"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", b"501 Not Implemented"),
+        (b"GET http://[::1/status HTTP/1.1\r\nHost: localhost\r\n\r\n", b"400 Bad Request"),
+        (b"GET //[x HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404 Not Found"),
+        (b"GET http://[v1.x]]/status HTTP/1.1\r\nHost: localhost\r\n\r\n", b"421 Misdirected Request"),
     ],
     ids=lambda value: value.decode()[:40].split("\r")[0],
 )
@@ -318,6 +322,24 @@ def test_a_crowd_from_one_address_closes_no_connection_of_another(monkeypatch: p
             eventually(lambda: server._sources["127.0.0.2"] == CROWD - 1, why="the crowd is thinned")
             slow_probe.sendall(b"GET /livez HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n")
             assert slow_probe.recv(64).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        server.close()
+
+
+def test_a_fault_over_one_request_closes_its_connection_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    told: list[object] = []
+    server = _server(tell=told.append)
+    server.start()
+    try:
+        with monkeypatch.context() as broken:
+            broken.setattr("waitress.parser.HTTPRequestParser.received", fails)
+            for _ in range(FAULTS_TO_FAIL):
+                assert _answer_to(server, b"GET /livez HTTP/1.1\r\n\r\n") == b""
+        _probes_are_quick(server)
+        assert not told, "the loop goes on without a pause"
     finally:
         server.close()
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from otelbridge.settings.environment import SDK_VARIABLES, STANDARD_VARIABLES
+from otelbridge.settings.environment import GRPC_VARIABLES, SDK_VARIABLES, STANDARD_VARIABLES, set_up_libraries
 from otelbridge.settings.tree import leaves, value_at
 from tests.unit.settings.loading import loaded, problems
 
@@ -142,3 +143,10 @@ def test_what_the_sdk_would_answer_with_a_traceback_is_refused_first(variables: 
 def test_what_the_sdk_can_use_is_left_to_it() -> None:
     loaded(environment={"OTEL_BSP_MAX_QUEUE_SIZE": "5000", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": " 5000 "})
     loaded(environment={"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "*, otel"})
+
+
+def test_an_empty_variable_is_not_set_for_the_sdk_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {row.name: "" for row in SDK_VARIABLES} | {"OTEL_BSP_MAX_QUEUE_SIZE": "700", "OTHER": ""}
+    monkeypatch.setattr(os, "environ", variables)
+    set_up_libraries()
+    assert {name for name in variables if name not in GRPC_VARIABLES} == {"OTEL_BSP_MAX_QUEUE_SIZE", "OTHER"}
