@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 from otelbridge.event import Stream
 from otelbridge.queue.model import Batch, Change, Span
 from otelbridge.queue.packing import packed
+from otelbridge.queue.settings import QueueSettings
 from otelbridge.queue.store import (
     CRC_BITS,
+    FILE_EXTRA_BYTES,
+    FILE_SLACK,
     checksum,
     connect,
+    max_file_bytes,
     open_store,
     piece_ids,
     row_id,
@@ -140,3 +144,16 @@ def test_rows_of_a_stream_that_only_a_later_version_knows_are_passed_over(tmp_pa
     assert [letter.id for letter in store.dead_letters()] == [2]
     assert [kept.stream for kept in store.retained(0, 2)] == [Stream.ALERTS]
     store.close()
+
+
+@pytest.mark.parametrize(("retain_seconds", "held"), [(0, 30), (60, 70)])
+def test_the_files_bound_is_by_all_that_may_be_in_it(tmp_path: Path, retain_seconds: int, held: int) -> None:
+    mib = 1 << 20
+    settings = QueueSettings(
+        directory=tmp_path,
+        max_bytes=20 * mib,
+        dead_letter_max_bytes=10 * mib,
+        retain_seconds=retain_seconds,
+        retain_max_bytes=40 * mib,
+    )
+    assert max_file_bytes(settings) == int(held * mib * FILE_SLACK) + FILE_EXTRA_BYTES
