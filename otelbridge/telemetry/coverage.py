@@ -24,7 +24,7 @@ GRACE_SECONDS = 300.0
 LEARNING_SECONDS = DAY_SECONDS
 """What was heard first less long ago has no usual interval yet."""
 MAX_SUBJECTS = 4096
-"""Bounds memory to some 4 MiB; beyond it what was silent longest is forgotten."""
+"""Bounds memory to 8 MiB; beyond it what was silent longest is forgotten."""
 MAX_NAME = 256
 NOTE = "coverage"
 
