@@ -1,10 +1,12 @@
-"""Says how an endpoint is reached: headers, certificates, proxy; and what an outcome may show of them."""
+"""Says how an endpoint is reached (headers, certificates, proxy), and why it is not, without showing secrets."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from otelbridge.net.preflight import Route, preflight
 from otelbridge.net.proxy import proxy_for
 from otelbridge.net.tls_files import ReloadedTlsFiles
 from otelbridge.queue.model import Accepted, Hold, Outcome, RetryLater
@@ -16,6 +18,13 @@ NOT_BY_TLS = frozenset({"timeout", "CANCELLED", "DEADLINE_EXCEEDED", "Connection
 """Failures of a connection that come before its handshake, or behind it."""
 REFUSED = "Connection refused"
 PROXY_MAY_ANSWER = "or name the endpoint in NO_PROXY"
+LOOK_SECONDS = 2.0
+BROKEN_OFF = frozenset({"tls", "RemoteDisconnected", "ConnectionResetError", "BrokenPipeError"})
+"""Codes of connections over HTTP that were made, and ended without an answer."""
+BROKEN_OFF_IN_WORDS = re.compile(
+    r"failed to connect to all addresses(?!.*(connection refused|timed out|unreachable|no route))", re.IGNORECASE
+)
+"""C-core's words for the same."""
 
 
 class Access:
@@ -34,6 +43,9 @@ class Access:
         self.proxy = proxy_for(target.host, target.port, settings.proxy, tls=target.tls)
         self._credentials = Credentials(settings, target, clock=clock)
         self.certificates = ReloadedTlsFiles(settings, "send", clock=clock) if target.tls else None
+        self._settings = settings
+        self._accepted = False
+        """Once the endpoint has taken something, a connection that breaks is not looked into any more."""
 
     @property
     def certificate_expires_unix_seconds(self) -> int | None:
@@ -60,7 +72,12 @@ class Access:
             renewed = self._credentials.headers(doubted=True)
             if not isinstance(renewed, Hold) and renewed != headers:
                 outcome = attempt(renewed)
-        return self._shown(outcome)
+        if isinstance(outcome, Accepted):
+            self._accepted = True
+        shown = self._shown(outcome)
+        if isinstance(shown, RetryLater | Hold) and not self._accepted:
+            return _about_the_connection(self._settings, shown)
+        return shown
 
     def _shown(self, outcome: Outcome) -> Outcome:
         """The outcome with secrets blacked out; a failure names the proxy in the way, a Hold a file that can't be read.
@@ -96,3 +113,43 @@ def _handshake_failed(outcome: Outcome) -> bool:
             return code in {"UNAVAILABLE", "tls"}
         case _:
             return False
+
+
+def _about_the_connection(settings: SendSettings, outcome: RetryLater | Hold) -> Outcome:
+    """Looks closer at a connection that broke off.
+
+    A server that is spoken to in plaintext where it wants TLS, or misses a client certificate, mostly says nothing.
+    """
+    if outcome.code not in BROKEN_OFF and not BROKEN_OFF_IN_WORDS.search(outcome.why):
+        return outcome
+    found = preflight(route_to_endpoint(settings), timeout_seconds=LOOK_SECONDS)
+    if not found.configuration:
+        return outcome
+    wrong = found.error
+    return Hold(code=outcome.code, why=wrong if outcome.why in wrong else f"{wrong} ({outcome.why})", cure=found.cure)
+
+
+def route_to_endpoint(settings: SendSettings) -> Route:
+    """The way to the endpoint, for a preflight.
+
+    Plaintext requests of HTTP are given to a proxy as they are: there is no tunnel, and nothing to look at behind it.
+    """
+    target = send_target(settings)
+    proxy = proxy_for(target.host, target.port, settings.proxy, tls=target.tls)
+    tunnel = target.tls or settings.protocol == "grpc"
+    last = ("tls",) if target.tls else ("plaintext",) if tunnel or proxy is None else ()
+    return Route(
+        host=target.host,
+        port=target.port,
+        tls=settings if target.tls else None,
+        name=settings.server_name or target.host,
+        section="send",
+        proxy=proxy,
+        tunnel=tunnel,
+        alpn="h2" if settings.protocol == "grpc" else "",
+        steps=("resolve", "connect", *last),
+        name_cure="check the host in send.endpoint; within a cluster it is service.namespace",
+        port_cure="check host and port in send.endpoint (4317 for gRPC, 4318 for HTTP), that the endpoint runs, and "
+        "that no NetworkPolicy is in the way",
+        log_cure="look at the endpoint's own log",
+    )

@@ -12,7 +12,8 @@ from otelbridge import __version__
 from otelbridge.cli.doctor.report import Examination, Finding, Mark, Step, StepError, examine_route, sentence
 from otelbridge.mapping.wire import SCHEMA_URL, SCOPE_NAME
 from otelbridge.queue.model import Accepted, Hold, Outcome, Refused, RetryLater, TooLarge
-from otelbridge.send.sender import open_sender, route_to_endpoint
+from otelbridge.send.access import route_to_endpoint
+from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings, send_target
 
 STEPS = {
