@@ -23,7 +23,7 @@ from otelbridge.event import GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import Buffer, BufferWriter
 from otelbridge.feed.channel import WatchCall, is_idle, release, start_health_check, start_nonce_check, start_watch
 from otelbridge.feed.model import StreamEnd
-from otelbridge.feed.overload import FRAME_BYTES, LOOK_BYTES, Overload, OverloadDetector, arrived_at
+from otelbridge.feed.overload import LOOK_BYTES, Overload, OverloadDetector, arrived_at
 from otelbridge.feed.read_pause import WAITED_NANOS, WAKE_NANOS, ConnectionPause, ReadPause, inodes_connected_to
 from otelbridge.feed.status_codes import NO_ROOM, gap_cause, has_no_room
 from otelbridge.feed.stream import StreamWatch
@@ -278,15 +278,13 @@ class StreamReader:
             self.asked_to_end = True
             self._pauses_end.release()
 
-    def _pause(self, pause: ReadPause, now_unix_nano: int, *, waited: bool) -> bool:
+    def _pause(self, pause: ReadPause, now_unix_nano: int) -> bool:
         """Hands over and pauses; False where it should read on."""
         writer, connection = self.writer, self._connection_pause
         seconds = pause.seconds(now_unix_nano, writer.events, flooded=writer.flooded)
-        if not seconds or not connection.begin(writer.stream, pause.rate, seconds, waited=waited):
-            if waited and (left := connection.left_seconds(pause.rate)):  # nobody else hands over what was just read
+        if not seconds or not connection.begin(writer.stream, pause.rate, seconds):
+            if left := connection.left_seconds(pause.rate):  # nobody else hands over what was just read
                 writer.hand_over(left)
-            if seconds:
-                pause.read_on(writer.events)
             return False
         try:
             writer.hand_over(seconds)  # the last thing: the encoder needs the interpreter that the wait lets go of
@@ -294,7 +292,6 @@ class StreamReader:
                 self._pauses_end.release()
         finally:
             connection.end()
-        pause.paused(writer.events)
         return True
 
     def join(self, timeout_seconds: float) -> bool:
@@ -364,9 +361,7 @@ class StreamReader:
                     look_at_bytes = writer.bytes + LOOK_BYTES
                     self._look()
                 waited, read_on_at = now - read_on_at, now
-                if (waited > WAITED_NANOS or writer.events >= pause.look_at_events) and self._pause(
-                    pause, now, waited=waited > WAITED_NANOS
-                ):
+                if waited > WAITED_NANOS and self._pause(pause, now):
                     read_on_at = time_ns() + WAKE_NANOS
         finally:
             self._in_hand = event  # which `offer` did not take
@@ -406,7 +401,7 @@ class Connection:
         self.watches = watches
         self._channel = channel
         # A connection that this one replaces is read beside it for a second.
-        self._pause = ConnectionPause(peer, others=inodes_connected_to(peer), read_bytes=self._read_bytes)
+        self._pause = ConnectionPause(peer, others=inodes_connected_to(peer))
         self._read_pause_seconds = read_pause_seconds
         self._upstream = upstream
         self._buffer = buffer
@@ -530,13 +525,6 @@ class Connection:
             self._overloads.extend(found)
         finally:
             self._one_looks.release()
-
-    def _read_bytes(self) -> int:
-        """With what HTTP/2 and gRPC put around each event."""
-        read = self._past_bytes + FRAME_BYTES * sum(self._past_events.values())
-        for reader in list(self._readers.values()):
-            read += reader.writer.bytes + FRAME_BYTES * reader.writer.events
-        return read
 
     def overloads(self, *, over: bool = False) -> Iterator[Overload]:
         """Those that were found since the last call.

@@ -8,7 +8,6 @@ docs/decisions/pacing.md has the figures.
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import socket
 import stat
@@ -16,11 +15,10 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Collection, Hashable
 from contextlib import suppress
 from pathlib import Path
 
-from otelbridge.feed.overload import arrived_at
 from otelbridge.net.address import Address
 
 WAITED_NANOS = 300_000
@@ -39,15 +37,10 @@ WAKE_NANOS = 3_000_000
 GULP_BYTES = 60 * 1024
 """Some 65 events: at 100,000 events/s they are there in two thirds of a millisecond, and KubeArmor's slots hold ten.
 Beyond half of the socket's buffer the kernel would bound the socket's window by it."""
-EXPECTED_SHARE, LOOK_SHARE = 0.7, 0.05
-"""Of a gulp, after which it is looked whether that was all, and looked again: a look takes some microseconds."""
 RATE_SECONDS = 2.0
 """So long the rate counts that a reader has said last."""
 BACKLOG_BYTES = 4 * 1024
 """So much in the socket means that gRPC's threads come late, not that everything was read."""
-SMALL_BYTES = 150
-"""So much that came and is no event is a few pings. The smallest events take thrice as much."""
-OVERHEAD_SECONDS = 1.0
 OPEN_FILES = Path("/proc/self/fd")
 INT_BYTES = 4
 MAPPED_IPV4 = "::ffff:"
@@ -71,19 +64,9 @@ class ReadPause:
         self.rate = 0.0
         """Events per second of late."""
         self._pause_seconds = pause_seconds
-        self.look_at_events = math.inf
-        """Once it has read so many, it looks whether that was all; not before a first pause."""
         self._since_unix_nano = 0
         self._events_then = 0
         self._last_rate = 0.0
-
-    def paused(self, events: int) -> None:
-        """It has paused, with so many events read."""
-        self.look_at_events = events + max(1, int(self.rate * self._pause_seconds * EXPECTED_SHARE))
-
-    def read_on(self, events: int) -> None:
-        """It has looked, and something is still to be read; what has come by then is known after a wait."""
-        self.look_at_events = events + 1 + int(self.rate * self._pause_seconds * LOOK_SHARE)
 
     def seconds(self, now_unix_nano: int, events: int, *, flooded: bool = False) -> float:
         """Asked by a reader that has read everything; 0 for reading on.
@@ -99,10 +82,7 @@ class ReadPause:
             self._since_unix_nano, self._events_then, read = now_unix_nano, events, 0
         self.rate = max(self._last_rate, read)
         most = MOST_COUNTED_PER_SECOND if flooded else MOST_EVENTS_PER_SECOND
-        if LEAST_EVENTS_PER_SECOND <= self.rate <= most:
-            return self._pause_seconds
-        self.look_at_events = math.inf
-        return 0.0
+        return self._pause_seconds if LEAST_EVENTS_PER_SECOND <= self.rate <= most else 0.0
 
 
 class ConnectionPause:
@@ -114,66 +94,32 @@ class ConnectionPause:
     Args:
         peer: whom gRPC dials: the upstream, or the proxy on the way to it.
         others: inodes of sockets that belong to another connection with it.
-        read_bytes: how much of what has come its readers have read.
-        clock: monotonic seconds.
     """
 
-    def __init__(
-        self,
-        peer: Address,
-        *,
-        others: Collection[int] = (),
-        read_bytes: Callable[[], int] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, peer: Address, *, others: Collection[int] = ()) -> None:
         self._peer = peer
         self._others = others
-        self._read_bytes = read_bytes
-        self._clock = clock
-        self._overhead_bytes = 0
-        """So many of the bytes that came are no events'."""
-        self._overhead_until = 0.0
-        """So long that is believed."""
         self._paused_until = self._paused_rate = 0.0
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] | None = None
         self._rates: dict[Hashable, tuple[float, float]] = {}
         """Of the readers that may pause, and when it was said."""
 
-    def begin(self, reader: Hashable, rate: float, seconds: float, *, waited: bool = True) -> bool:
-        """A reader would pause; False where it should read on.
+    def begin(self, reader: Hashable, rate: float, seconds: float) -> bool:
+        """A reader has waited for an event, and would pause; False where it should read on.
 
-        Because another one has more events; or something is in the socket, to which gRPC's threads have not come; or,
-        where it has not `waited` for its last event, because something that has come is not read yet.
+        Because another one has more events; or something is in the socket, to which gRPC's threads have not come.
         """
         with self._lock:
-            now = self._clock()
+            now = time.monotonic()
             self._rates[reader] = (rate, now)
             if any(other > rate and now - said < RATE_SECONDS for other, said in self._rates.values()):
                 return False
-            if waited and any(_unread_bytes(one) >= BACKLOG_BYTES for one in self._found()):
-                return False
-            if not self._everything_is_read(now, waited=waited):
+            if any(_unread_bytes(one) >= BACKLOG_BYTES for one in self._found()):
                 return False
             self._wake_for(GULP_BYTES)
             self._paused_until, self._paused_rate = now + seconds, rate
             return True
-
-    def _everything_is_read(self, now: float, *, waited: bool) -> bool:
-        """By what came and what was read: gRPC may hold the difference, and does not say so.
-
-        Once a second a wait for an event tells how much of it is no event. It may have been one for the interpreter
-        instead, while gRPC holds events: so it is believed as far as pings grow, and no longer than for that second.
-        """
-        if self._read_bytes is None or not (arrived := arrived_at(self._found()).total_bytes):
-            return waited
-        excess = arrived - self._read_bytes()
-        if waited and now >= self._overhead_until:
-            known = self._overhead_until > 0
-            self._overhead_bytes = min(excess, self._overhead_bytes + SMALL_BYTES) if known else excess
-            self._overhead_until = now + OVERHEAD_SECONDS
-        self._overhead_bytes = min(self._overhead_bytes, excess)
-        return waited or (now < self._overhead_until and excess <= self._overhead_bytes + SMALL_BYTES)
 
     def left_seconds(self, rate: float) -> float:
         """How long a pause that is under way goes on; 0 where there is none, or events come in turns anyway.
@@ -184,7 +130,7 @@ class ConnectionPause:
         until = self._paused_until
         if not until or rate + self._paused_rate > PROMPT_EVENTS_PER_SECOND:
             return 0.0
-        return max(0.0, until - self._clock())
+        return max(0.0, until - time.monotonic())
 
     def end(self) -> None:
         """It reads on: from here on whatever comes wakes gRPC."""

@@ -255,10 +255,7 @@ def pauses() -> Iterator[str]:
     for step in range(300):
         now += dice.choice((1_000_000, 20_000_000, 300_000_000, 1_000_000_000))
         events += dice.choice((0, 1, 10, 100, 4_000 if step % 50 > 25 else 40))
-        seconds = pause.seconds(now, events, flooded=step % 3 == 0)
-        yield told(seconds, pause.rate, pause.look_at_events - events)
-        if seconds:
-            (pause.paused if step % 2 else pause.read_on)(events)
+        yield told(pause.seconds(now, events, flooded=step % 3 == 0), pause.rate)
         if step == 200:
             now -= 3_600 * NANOSECONDS
 

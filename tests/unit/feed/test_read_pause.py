@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import os
 import select
 import socket
@@ -12,7 +11,6 @@ import pytest
 from otelbridge.feed.read_pause import (
     BACKLOG_BYTES,
     GULP_BYTES,
-    OVERHEAD_SECONDS,
     PROMPT_EVENTS_PER_SECOND,
     ConnectionPause,
     ReadPause,
@@ -63,23 +61,6 @@ def test_a_burst_ends_the_pauses_before_it_is_a_second_old() -> None:
     now = BEGAN + 3 * SECOND
     assert pause.seconds(now, 400) == PAUSE_SECONDS
     assert pause.seconds(now + SECOND // 10, 10_000) == 0.0
-
-
-def test_it_looks_whether_it_has_read_everything_when_a_gulp_may_be_over_and_seldom_again() -> None:
-    pause = ReadPause(PAUSE_SECONDS)
-    assert pause.look_at_events == math.inf
-    for n in range(4_000):
-        pause.seconds(BEGAN + n * SECOND // 2_000, n + 1)
-    pause.paused(4_000)
-    assert 4_000 + 0.5 * PAUSE_SECONDS * 2_000 < pause.look_at_events <= 4_000 + PAUSE_SECONDS * 2_000
-    looks, events = 0, 4_000
-    for events in range(4_000, 4_000 + round(2_000 * PAUSE_SECONDS)):
-        if events >= pause.look_at_events:
-            pause.read_on(events)
-            looks += 1
-    assert 1 <= looks <= 8
-    assert pause.seconds(BEGAN + 3 * SECOND, events + 100_000) == 0.0
-    assert pause.look_at_events == math.inf, "at such a rate a look is one too many"
 
 
 def test_a_clock_that_is_set_back_or_forward_does_no_harm() -> None:
@@ -183,63 +164,6 @@ class TestConnectionPause:
         assert not pause.begin("logs", 100, PAUSE_SECONDS)
         ours.recv(BACKLOG_BYTES)
         assert pause.begin("logs", 100, PAUSE_SECONDS)
-        pause.close()
-
-    def test_who_has_not_waited_pauses_once_everything_that_came_is_read(
-        self, ends: tuple[socket.socket, socket.socket]
-    ) -> None:
-        upstream, ours = ends
-        ping, event, read = bytes(17), bytes(500), [0]
-        pause = ConnectionPause(peer_of(ours), read_bytes=lambda: read[0])
-
-        def comes(what: bytes) -> None:
-            upstream.sendall(what)
-            ours.recv(len(what), socket.MSG_WAITALL)
-
-        def pauses(*, waited: bool) -> bool:
-            return pause.begin("logs", 100, PAUSE_SECONDS, waited=waited)
-
-        comes(b"headers")
-        assert not pauses(waited=False), "how much of what came is no event is not known yet"
-        assert pauses(waited=True)
-        comes(ping)
-        assert pauses(waited=False)
-        comes(event)
-        assert not pauses(waited=False), "gRPC holds an event that is not read"
-        read[0] += len(event)
-        assert pauses(waited=False)
-        for _ in range(20):
-            comes(ping)
-        assert not pauses(waited=False)
-        assert pauses(waited=True), "who had to wait for an event has read what came before it"
-        pause.close()
-
-    def test_a_wait_for_the_interpreter_does_not_hide_what_grpc_holds_for_long(
-        self, ends: tuple[socket.socket, socket.socket]
-    ) -> None:
-        upstream, ours = ends
-        event, read, now = bytes(500), [0], [1000.0]
-        pause = ConnectionPause(peer_of(ours), read_bytes=lambda: read[0], clock=lambda: now[0])
-
-        def comes(what: bytes) -> None:
-            upstream.sendall(what)
-            ours.recv(len(what), socket.MSG_WAITALL)
-
-        def pauses(*, waited: bool) -> bool:
-            return pause.begin("logs", 100, 0, waited=waited)
-
-        comes(event)
-        assert pauses(waited=True), "its first look takes the event for something else"
-        read[0] += len(event)
-        assert pauses(waited=False)
-        for _ in range(20):
-            now[0] += OVERHEAD_SECONDS
-            assert not pauses(waited=False), "it is looked again how much is no event"
-            comes(event)
-            assert pauses(waited=True)
-            assert not pauses(waited=False), "one event is held"
-            read[0] += len(event)
-            assert pauses(waited=False)
         pause.close()
 
     def test_others_learn_how_long_a_pause_goes_on(self, ends: tuple[socket.socket, socket.socket]) -> None:
