@@ -119,7 +119,7 @@ class FeedSettings:
         description="Most events that wait between a reader and the disk; more are dropped, counted and reported as a gap.",
     )
     read_pause_seconds: float = setting(
-        default=0.04,
+        default=0.035,
         ge=0,
         le=0.1,
         description="At 40 to 5,000 events/s a reader pauses for this long once it has read everything, or for a quarter of `send.linger_seconds` where that is less, at least 0.025, and then reads several events at once; 0 reads each as it comes.",

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.acceptance.besieging import besieged
 
 LATE_SHARE = 0.1
-"""Of the probes: the rest of the suite takes the machine's processors for longer at times. The torture test allows none."""
+"""Of the probes: the rest of the suite takes the processors for longer at times. The torture test allows none."""
 WORST_MS = 1000.0
 """For those few: the kubelet's own time-out for a probe."""
 
