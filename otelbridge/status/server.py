@@ -391,5 +391,6 @@ def _listen(host: str, port: int) -> socket.socket:
             error.errno,
             f"the status server cannot listen on {host} port {port}: {why}; {CURES.get(error.errno or 0, ANY_CURE)}",
         ) from error
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
+    if hasattr(socket, "TCP_DEFER_ACCEPT"):  # on Linux
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
     return listener
