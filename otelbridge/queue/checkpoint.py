@@ -179,7 +179,7 @@ class QueueClock:
     def unix_nano_of(self, queue_time: int) -> int:
         """A time of the queue by the machine's clock as it is set now, to be shown."""
         self.now()
-        return clamp.unix_nano(queue_time + self.offset_nano)
+        return min(max(queue_time + self.offset_nano, 0), clamp.MAX_UNIX_NANO)
 
 
 CHECKPOINT_FILE = "queue.checkpoint"
