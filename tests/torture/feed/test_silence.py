@@ -26,9 +26,9 @@ def events_flow(watcher: Watcher) -> bool:
     return any(told["stream"] == Stream.ALERTS for told in watcher.of("StreamOpened"))
 
 
-def the_loss(watcher: Watcher) -> dict[str, Any] | None:
+def the_loss(watcher: Watcher) -> dict[str, Any]:
     """The gap for the time without a connection; the time until its nodes are back is another one, suspected."""
-    return next((told["gap"] for told in watcher.of("GapEnded") if not told["gap"]["suspected"]), None)
+    return next((told["gap"] for told in watcher.of("GapEnded") if not told["gap"]["suspected"]), {})
 
 
 def seconds(nanoseconds: int) -> float:
