@@ -309,6 +309,12 @@ def test_network_events_of_a_known_template_are_taken() -> None:
         assert taken(message)
 
 
+@pytest.mark.parametrize("operation", ["Capability", "File", "Process", "Syscall"])
+def test_what_reads_like_the_network_in_another_operation_becomes_the_same(operation: str) -> None:
+    data, resource = "kprobe=tcp_connect domain=AF_INET", "remoteip=10.0.0.1 port=80 protocol=TCP"
+    taken(alert(Operation=operation, Data=data, Resource=resource))
+
+
 @hypothesis_settings(max_examples=300)
 @given(data=st.data(), stream=st.sampled_from([Stream.ALERTS, Stream.LOGS]))
 def test_whatever_is_in_an_event_both_agree(data: st.DataObject, stream: Stream) -> None:
