@@ -139,14 +139,7 @@ class QueueFile:
         self.close()
         salvaged = salvage(self.path, self._make_store, floor)
         self.uncounted = True
-        self._tell(
-            QueueSalvaged(
-                path=str(self.path),
-                set_aside=str(salvaged.set_aside),
-                kept_records=salvaged.records,
-                lost_records=None,
-            )
-        )
+        self._tell(QueueSalvaged(path=str(self.path), set_aside=str(salvaged.set_aside), kept_records=salvaged.records))
 
     def close(self) -> None:
         """Closes the file."""

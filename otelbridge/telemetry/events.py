@@ -322,7 +322,6 @@ class QueueSalvaged:
     path: str
     set_aside: str
     kept_records: int
-    lost_records: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
