@@ -31,7 +31,9 @@ class Onlooker:
         self.seconds: list[float] = []
         """One for each batch that was seen."""
         self.records = 0
-        """How many were in them."""
+        """How many were in them. Of a batch that was refused and split, its parts count too."""
+        self.batches: set[int] = set()
+        """Their numbers."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -43,14 +45,13 @@ class Onlooker:
 
     def _look(self) -> None:
         connection = sqlite3.connect(f"file:{self._file}?mode=ro", uri=True, isolation_level=None)
-        known: set[int] = set()
         try:
             while not self._over.wait(LOOK_SECONDS):
                 rows = connection.execute("SELECT id, records, oldest FROM batches").fetchall()
                 now = time.time_ns()
                 for batch, records, received in rows:
-                    if batch not in known:
-                        known.add(batch)
+                    if batch not in self.batches:
+                        self.batches.add(batch)
                         self.records += records
                         self.seconds.append((now - received) / 1e9)
         finally:
