@@ -47,6 +47,8 @@ class Asked:
     """Of these, until the kernel had connected it."""
     own_wait_seconds: float
     """Of these, what the prober itself waited for a processor."""
+    server_wait_seconds: float
+    """What the threads of the server waited for one meanwhile, together."""
     wrong: str
     """What came in place of 200 or 503; empty where nothing did."""
 
@@ -54,6 +56,11 @@ class Asked:
     def served_seconds(self) -> float:
         """What the server and the machine around it took."""
         return self.seconds - self.own_wait_seconds
+
+    @property
+    def computed_seconds(self) -> float:
+        """What the server alone took: a machine that does other work too gives nobody a processor at once."""
+        return self.served_seconds - self.server_wait_seconds
 
 
 @contextmanager
@@ -72,7 +79,7 @@ def siege(port: int, kinds: Sequence[str] | None = None) -> Iterator[None]:
             attacker.join()
 
 
-def ask_for(port: int, seconds: float) -> list[Asked]:
+def ask_for(port: int, pid: int, seconds: float) -> list[Asked]:
     """Asks each probe every 100 ms for so long; one that is late delays the next ones of its path."""
     asked: list[Asked] = []
     until = time.monotonic() + seconds
@@ -80,7 +87,7 @@ def ask_for(port: int, seconds: float) -> list[Asked]:
     def ask(path: str) -> None:
         pace, due = threading.Event(), time.monotonic()
         while due < until:
-            asked.append(_ask(port, path))
+            asked.append(_ask(port, pid, path))
             due = max(due + ASKED_EACH_SECONDS, time.monotonic())
             pace.wait(due - time.monotonic())
 
@@ -100,7 +107,7 @@ def besieged(folder: Path, *, seconds: float) -> dict[str, Any]:
     ):
         bridge.wait_until_watching()
         with siege(bridge.status_port):
-            found = figures(ask_for(bridge.status_port, seconds))
+            found = figures(ask_for(bridge.status_port, bridge.process.pid, seconds))
         assert bridge.balances()
         assert bridge.stop() == 0
         return found
@@ -116,6 +123,8 @@ def figures(asked: Sequence[Asked]) -> dict[str, Any]:
         "median_ms": _milliseconds(asked, 0.5, lambda one: one.served_seconds),
         "late": sum(one.served_seconds > PROMISED_SECONDS for one in asked),
         "worst_ms_with_the_probers_own_wait": _milliseconds(asked, 1.0, lambda one: one.seconds),
+        "worst_ms_of_itself": _milliseconds(asked, 1.0, lambda one: one.computed_seconds),
+        "late_of_itself": sum(one.computed_seconds > PROMISED_SECONDS for one in asked),
         "load": round(os.getloadavg()[0], 1),
     }
 
@@ -124,7 +133,8 @@ def _milliseconds(asked: Sequence[Asked], share: float, of: Callable[[Asked], fl
     return round(sorted(map(of, asked))[min(len(asked) - 1, int(len(asked) * share))] * 1000, 1)
 
 
-def _ask(port: int, path: str) -> Asked:
+def _ask(port: int, pid: int, path: str) -> Asked:
+    served = _wait_seconds(f"/proc/{pid}/task")
     waited, began, connected, answer, wrong = _own_wait_seconds(), time.monotonic(), 0.0, b"", ""
     try:
         with _connect(port) as client:
@@ -136,14 +146,24 @@ def _ask(port: int, path: str) -> Asked:
     seconds = time.monotonic() - began
     if not wrong and not answer.startswith((b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 503 Service Unavailable\r\n")):
         wrong = repr(answer[:64])
-    return Asked(path, seconds, connected, _own_wait_seconds() - waited, wrong)
+    own = _own_wait_seconds() - waited
+    return Asked(path, seconds, connected, own, max(0.0, _wait_seconds(f"/proc/{pid}/task") - served), wrong)
 
 
 def _own_wait_seconds() -> float:
     """So long this thread has been able to run without a processor; 0 where the kernel does not count it."""
+    return _waited_in(Path("/proc/thread-self"))
+
+
+def _wait_seconds(tasks: str) -> float:
+    """The same of all threads of a process."""
+    return sum(map(_waited_in, Path(tasks).iterdir()))
+
+
+def _waited_in(task: Path) -> float:
     try:
-        return int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
-    except OSError:
+        return int((task / "schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except OSError:  # a thread that has ended, or the kernel does not count it
         return 0.0
 
 
