@@ -116,7 +116,7 @@ def answers() -> str:
     """What the bridge does with each answer of an endpoint."""
     by_status = [
         *(("gRPC", code.name, meaning) for code, meaning in GRPC_MEANINGS.items()),
-        *(("HTTP", status, meaning) for status, meaning in HTTP_MEANINGS.items()),
+        *(("HTTP", status, meaning) for status, meaning in sorted(HTTP_MEANINGS.items())),
         *(("HTTP", f"any other {digit}xx", meaning) for digit, meaning in HTTP_CLASSES.items()),
     ]
     by_words = (

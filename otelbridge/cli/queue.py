@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from operator import attrgetter
@@ -126,11 +126,11 @@ def as_requests(retained: Iterable[Retained], settings: MappingSettings, kind: s
         except (DamagedRequest, UnknownLayout) as error:
             say(f"A batch of {kept.records} records is damaged, or of another version; left out: {error}.")
         if sum(len(record.encoded) for record in mapped) >= REPLAY_BYTES:
-            yield replace(kept, request=mapper.assemble(mapped), records=len(mapped))
+            yield kept._replace(request=mapper.assemble(mapped), records=len(mapped))
             mapped.clear()
     for stream, mapped in records.items():
         if mapped and kept is not None:
-            yield replace(kept, stream=stream, request=mapper.assemble(mapped), records=len(mapped))
+            yield kept._replace(stream=stream, request=mapper.assemble(mapped), records=len(mapped))
 
 
 def _send(sender: Sender, kept: Retained) -> int:
@@ -269,7 +269,7 @@ def dead_letters(
     with opened(_directory(config, sets, queue_directory)) as found:
         letters = [letter for _, letter in zip(range(limit), found.dead_letters(), strict=False)]
     if output is Output.JSON:
-        print_json([{key: value for key, value in asdict(letter).items() if key != "request"} for letter in letters])
+        print_json([{key: value for key, value in letter._asdict().items() if key != "request"} for letter in letters])
         return
     rows = [(x.id, x.stream.value, x.records, in_words(x.refused_unix_nano), x.code, x.why) for x in letters]
     print_table(("letter", "stream", "records", "refused", "code", "why"), rows, numbers=("letter", "records"))

@@ -161,22 +161,10 @@ class BufferWriter:
     """One reader's way into the buffer. Every counter has one writer, so each is exact without a lock."""
 
     __slots__ = (
-        "_buffer",
-        "_credit_bytes",
-        "_held_in_vain",
-        "_waiting",
-        "bytes",
-        "dropped",
-        "dropped_bytes",
-        "events",
-        "first_drop_unix_nano",
-        "last_drop_unix_nano",
-        "last_event_unix_nano",
-        "oversized",
-        "reported",
-        "stream",
+        "_buffer", "_credit_bytes", "_held_in_vain", "_waiting", "bytes", "dropped", "dropped_bytes", "events",
+        "first_drop_unix_nano", "last_drop_unix_nano", "last_event_unix_nano", "oversized", "reported", "stream",
         "upstream",
-    )
+    )  # fmt: skip
 
     def __init__(self, buffer: Buffer, waiting: deque[RawEvent], stream: Stream, upstream: str) -> None:
         self._buffer = buffer

@@ -40,8 +40,6 @@ NEVER_CONNECTED = "not connected since the start"
 class Rate:
     """An exponentially weighted mean of events per second."""
 
-    __slots__ = ("_events", "_seconds", "observed_seconds", "per_second")
-
     def __init__(self) -> None:
         self._events = 0
         self._seconds: float | None = None
@@ -102,16 +100,6 @@ class _OpenGap:
 
 class GapTracker:
     """What one stream could not see: at most one gap at a time."""
-
-    __slots__ = (
-        "_clock_offset_nano",
-        "_lost_records",
-        "_open",
-        "_quiet_first_attempt",
-        "_stream",
-        "_upstream",
-        "rate",
-    )
 
     def __init__(
         self,

@@ -88,8 +88,6 @@ class IllegalMoveError(RuntimeError):
 class Machine(Generic[State]):
     """One state and when it was entered. Moved by one thread, read by any."""
 
-    __slots__ = ("_moves", "since_unix_nano", "state")
-
     def __init__(self, initial: State, moves: Mapping[State, frozenset[State]]) -> None:
         self._moves = moves
         self.state = initial

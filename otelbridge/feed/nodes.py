@@ -75,8 +75,6 @@ class Absence(NamedTuple):
 class Joining:
     """Decides which absences of one node have records of their own, and joins the others."""
 
-    __slots__ = ("_due", "_joined", "_pause", "_spent", "_spent_at")
-
     def __init__(self) -> None:
         self._spent = 0.0
         self._spent_at = 0
@@ -116,24 +114,6 @@ class Habit:
         unix_nano: when it was heard first.
         floor_seconds: a silence that is shorter is never unusual.
     """
-
-    __slots__ = (
-        "_absence",
-        "_away_since",
-        "_dense",
-        "_excused_from",
-        "_excused_nano",
-        "_excused_until",
-        "_floor",
-        "_is_tentative",
-        "_longest",
-        "_needed",
-        "_run_from",
-        "_sounded",
-        "_sounds",
-        "_sounds_since",
-        "last_unix_nano",
-    )
 
     def __init__(self, unix_nano: int, *, floor_seconds: float) -> None:
         self.last_unix_nano = unix_nano

@@ -170,22 +170,10 @@ def _pairs(text: str) -> dict[str, str]:
     return pairs
 
 
-FILE_SYSCALLS = frozenset(
-    {
-        "open",
-        "openat",
-        "close",
-        "unlink",
-        "unlinkat",
-        "rmdir",
-        "mkdir",
-        "chown",
-        "lchown",
-        "fchownat",
-        "rename",
-        "truncate",
-    }
-)
+FILE_SYSCALLS = frozenset({
+    "open", "openat", "close", "unlink", "unlinkat", "rmdir", "mkdir", "chown", "lchown", "fchownat", "rename",
+    "truncate",
+})  # fmt: skip
 EXEC_SYSCALLS = frozenset({"execve", "execveat"})
 OPENING_SYSCALLS = frozenset({"open", "openat"})
 OWNERSHIP_SYSCALLS = frozenset({"chown", "fchown", "lchown", "fchownat"})

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -147,9 +147,8 @@ class DeadLetters:
             clock = self._state.clock
             for kept in aside:
                 received = clock.time_of(kept.oldest_received_unix_nano)
-                change.retained.append(
-                    replace(kept, oldest_received_unix_nano=received, delivered_unix_nano=clock.now())
-                )
+                dated = kept._replace(oldest_received_unix_nano=received, delivered_unix_nano=clock.now())
+                change.retained.append(dated)
                 self.retained_bytes += len(kept.request)
 
     def trim(self) -> bool:

@@ -104,7 +104,7 @@ class WorkSignal:
     def __init__(self, lock: threading.Lock, due_at: Callable[[], float]) -> None:
         self._lock = lock
         self._due_at = due_at
-        self._waiters: list[threading.Lock] = []
+        self.waiters: list[threading.Lock] = []
         """One for each waiting worker; released to wake it."""
         self._unreadable = False
         """What is free by the counts could not be read when it was last asked for: no work until something changes."""
@@ -148,17 +148,12 @@ class WorkSignal:
         """Ends every `wait` that is under way."""
         with self._lock:
             self._woken = True
-            while self._waiters:
+            while self.waiters:
                 self._wake_one()
 
-    @property
-    def waiters(self) -> int:
-        """How many workers wait."""
-        return len(self._waiters)
-
     def _wake_one(self) -> None:
-        if self._waiters:
-            self._waiters.pop().release()
+        if self.waiters:
+            self.waiters.pop().release()
 
     def _block_until_due(self, seconds: float) -> None:
         due_at = math.inf if self._unreadable else self._due_at()
@@ -175,14 +170,14 @@ class WorkSignal:
     def _block(self, seconds: float) -> None:
         waiter = threading.Lock()
         waiter.acquire()
-        self._waiters.append(waiter)
+        self.waiters.append(waiter)
         self._lock.release()
         try:
             waiter.acquire(timeout=seconds)
         finally:
             self._lock.acquire()
-            if waiter in self._waiters:  # time was up
-                self._waiters.remove(waiter)
+            if waiter in self.waiters:  # time was up
+                self.waiters.remove(waiter)
 
 
 FRESH_NANOS = 30_000_000_000  # with `fresh_first`, what arrived in this time goes before the backlog

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from otelbridge import clamp
@@ -104,8 +104,7 @@ class Inspection:
     def dead_letters(self) -> Iterator[DeadLetter]:
         """What the endpoint refused for good, oldest first."""
         for dead_letter in self._store.dead_letters():
-            yield replace(
-                dead_letter,
+            yield dead_letter._replace(
                 oldest_received_unix_nano=dead_letter.oldest_received_unix_nano + self._offset_nano,
                 refused_unix_nano=dead_letter.refused_unix_nano + self._offset_nano,
             )
@@ -116,8 +115,7 @@ class Inspection:
         for kept in self._store.retained(
             clamp.unix_nano(since_unix_nano - offset), clamp.unix_nano(until_unix_nano - offset)
         ):
-            yield replace(
-                kept,
+            yield kept._replace(
                 oldest_received_unix_nano=kept.oldest_received_unix_nano + offset,
                 delivered_unix_nano=kept.delivered_unix_nano + offset,
             )

@@ -46,18 +46,18 @@ class StreamCounts:
         return sum(self.bytes.values())
 
 
-CACHE_BYTES = 2 * 1024 * 1024
-"""Two requests, unpacked: 200 ms of 2,000 events/s, small batches in both forms, are 1 MiB."""
-
-
 def measure(batch_id: int, batch: Batch) -> Row:
     """A batch's measures."""
     held = batch.request
     return Row(batch_id, batch.records, len(held), batch.oldest_received_unix_nano, request_bytes(held))
 
 
+CACHE_BYTES = 2 * 1024 * 1024
+"""Two requests, unpacked: 200 ms of 2,000 events/s, small batches in both forms, are 1 MiB."""
+
+
 class MemoryStore:
-    """The batches in memory. Not thread-safe."""
+    """Batches in memory: those that wait for the disk, or copies of those just written. Not thread-safe."""
 
     def __init__(self) -> None:
         self._batches: dict[int, Batch] = {}
@@ -116,6 +116,14 @@ class MemoryStore:
         """Every batch by its id."""
         return dict(self._batches)
 
+    def follow(self, change: Change) -> None:
+        """Of a change that was just written, keeps copies: a worker that comes at once need not read from the disk."""
+        for span in change.deletes:
+            self.remove(span)
+        for batch_id, batch in change.inserts.items():
+            if self.bytes + len(batch.request) + len(batch.plain) <= CACHE_BYTES:
+                self.add(batch_id, batch)
+
     def some(self, max_bytes: int) -> dict[int, Batch]:
         """The first batches up to a size, at least one, for the next write to a recovering disk."""
         chosen: dict[int, Batch] = {}
@@ -128,49 +136,6 @@ class MemoryStore:
                 chosen[batch_id] = batch
                 size += len(batch.request)
         return chosen
-
-
-class ReadCache:
-    """Copies of what was just written, so that a worker that comes at once need not read it from the disk.
-
-    Only ever a part of what is in the open file: once a backlog is larger than this, it is read from there. Not
-    thread-safe.
-    """
-
-    def __init__(self) -> None:
-        self._copies = MemoryStore()
-
-    def follow(self, change: Change) -> None:
-        """The change was written."""
-        for span in change.deletes:
-            self._copies.remove(span)
-        for batch_id, batch in change.inserts.items():
-            if self._copies.bytes + len(batch.request) + len(batch.plain) <= CACHE_BYTES:
-                self._copies.add(batch_id, batch)
-
-    def forget(self, span: Span) -> None:
-        """Drops the copies in a span: they are not to be leased again, though they may be on disk still."""
-        self._copies.remove(span)
-
-    def batches(self) -> dict[int, Batch]:
-        """All copies by their ids, to restore a damaged file from."""
-        return self._copies.all()
-
-    def rows(self, span: Span, limit: int, *, held_batches: int) -> list[Row] | None:
-        """The first rows of a span, if all batches of its stream are here; None if the disk must be asked.
-
-        Args:
-            span: where to look.
-            limit: so many rows at most.
-            held_batches: how many batches of the span's stream are held.
-        """
-        if not held_batches or self._copies.count(stream_of(span.first)) != held_batches:
-            return None
-        return self._copies.measures(span, limit)
-
-    def get(self, batch_id: int) -> Batch | None:
-        """The batch with that id, if it is here."""
-        return self._copies.get(batch_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,32 +139,30 @@ class Row(NamedTuple):
     """Unpacked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
-    """Records that the endpoint refused for good, kept so that a human can look, and try again."""
+class DeadLetter(NamedTuple):
+    """Records that the endpoint refused for good, kept so that a human can look, and try again; as the table has it."""
 
     id: int
     stream: Stream
-    request: bytes
     records: int
     oldest_received_unix_nano: int
     refused_unix_nano: int
     code: str
     """The endpoint's status: `INVALID_ARGUMENT`, `400` ..."""
     why: str
+    request: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retained:
-    """A batch that was delivered, or events that a flood's record stands for, kept by the flight recorder."""
+class Retained(NamedTuple):
+    """A batch that was delivered, or events that a flood's record stands for, kept by the flight recorder; likewise."""
 
     stream: Stream
-    request: bytes
-    """Or a block of originals (gate/originals.py), packed like a request."""
     records: int
     oldest_received_unix_nano: int
     delivered_unix_nano: int
     """Or when it was put aside."""
+    request: bytes
+    """Or a block of originals (gate/originals.py), packed like a request."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -192,15 +190,7 @@ class Change:
         self.notes |= later.notes
 
     def __bool__(self) -> bool:
-        return bool(
-            self.retain
-            or self.retained
-            or self.deletes
-            or self.inserts
-            or self.dead_letters
-            or self.dead_letter_deletes
-            or self.notes
-        )
+        return self != Change()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from otelbridge.queue.checkpoint import (
 )
 from otelbridge.queue.disk import DiskError, Folder, disk_error_of
 from otelbridge.queue.file import MakeStore, QueueFile
-from otelbridge.queue.memory import Leases, MemoryStore, ReadCache, StreamCounts, measure
+from otelbridge.queue.memory import Leases, MemoryStore, StreamCounts, measure
 from otelbridge.queue.model import Batch, Change, QueueInUse, QueueUnusable, Row, Span
 from otelbridge.queue.recovery import corruption_gap, record_lost_history, restore_from_memory
 from otelbridge.queue.store import Store, Sums, row_id, span_of, stream_of
@@ -49,7 +49,8 @@ class QueueState:
         self.counts = StreamCounts()
         self.leases = Leases()
         self.memory = MemoryStore()
-        self.read_cache = ReadCache()
+        self.read_cache = MemoryStore()
+        """Copies of batches that are in the open file."""
         self.earlier = Checkpoint()
         """As an earlier life left it."""
         self.watched: dict[tuple[str, Stream], int] = {}
@@ -157,7 +158,7 @@ class QueueState:
 
     def _adapt_to(self, store: Store) -> Store:
         """Puts what a file that was opened lacks, and memory still has, with what waits for it."""
-        copies, self.read_cache = self.read_cache.batches(), ReadCache()
+        copies, self.read_cache = self.read_cache.all(), MemoryStore()
         if self.file.uncounted:
             restore_from_memory(self.leases, self.memory, copies, store)
         return store
@@ -208,7 +209,7 @@ class QueueState:
             self.memory.add(batch_id, replace(batch, plain=b""))
         for span in change.deletes:
             self.leases.block(stream_of(span.first), span)
-            self.read_cache.forget(span)
+            self.read_cache.remove(span)
         self.pending.add(replace(change, inserts={}, deletes=[]))
 
     def watch(self, watched: Watched) -> None:
@@ -377,7 +378,7 @@ class QueueState:
         self.checkpoint_file.write(self.checkpoint.page())
         self.pending.notes[WATCHING] = note_of(self.watched)
         self.file.delete()
-        self.read_cache = ReadCache()
+        self.read_cache = MemoryStore()
 
     def tidy(self) -> None:
         """Looks after the file's space; renews a file that is stuck on a full disk."""
@@ -394,7 +395,7 @@ class QueueState:
     def shut(self) -> None:
         """Closes the file; what waits in memory stays."""
         self.file.close()
-        self.read_cache = ReadCache()
+        self.read_cache = MemoryStore()
 
     def close(self) -> None:
         """Closes everything."""
@@ -406,10 +407,13 @@ class QueueState:
     def rows(self, span: Span, limit: int) -> list[Row]:
         """The first rows of a span, on disk and in memory."""
         found: list[Row] = []
-        if self.file.error is None and not len(self.memory):
-            cached = self.read_cache.rows(span, limit, held_batches=self.counts.batches[stream_of(span.first)])
-            if cached is not None:
-                return cached
+        stream = stream_of(span.first)
+        if (
+            self.file.error is None
+            and not self.memory
+            and 0 < self.counts.batches[stream] == self.read_cache.count(stream)
+        ):
+            return self.read_cache.measures(span, limit)
         if self.file.store is not None:
             try:
                 found = self.file.store.measures(span, limit)
@@ -417,7 +421,7 @@ class QueueState:
                 if self.handle(error):
                     return self.rows(span, limit)
                 self.shut()
-        if len(self.memory):
+        if self.memory:
             on_disk = [row for row in found if row.id not in self.memory]
             found = sorted([*on_disk, *self.memory.measures(span, limit)])[:limit]
         return found

@@ -203,35 +203,16 @@ class Store:
             for batch_id, records, oldest, _, request in self._full_rows(span):
                 execute(RETAIN, (stream_of(batch_id), records, oldest, delivered, request))
         for kept in change.retained:
-            times = kept.oldest_received_unix_nano, kept.delivered_unix_nano
-            execute(RETAIN, (kept.stream, kept.records, *times, kept.request))
+            execute(RETAIN, kept)
         for span in change.deletes:
             execute("DELETE FROM batches WHERE id BETWEEN ? AND ?", span)
         for batch_id, batch in change.inserts.items():
+            oldest, seal = batch.oldest_received_unix_nano, checksum(batch_id, batch)
             execute(
-                "INSERT INTO batches VALUES (?, ?, ?, ?, ?)",
-                (
-                    batch_id,
-                    batch.records,
-                    batch.oldest_received_unix_nano,
-                    checksum(batch_id, batch),
-                    batch.request,
-                ),
+                "INSERT INTO batches VALUES (?, ?, ?, ?, ?)", (batch_id, batch.records, oldest, seal, batch.request)
             )
         for dead_letter in change.dead_letters:
-            execute(
-                "INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    dead_letter.id,
-                    dead_letter.stream,
-                    dead_letter.records,
-                    dead_letter.oldest_received_unix_nano,
-                    dead_letter.refused_unix_nano,
-                    dead_letter.code,
-                    dead_letter.why,
-                    dead_letter.request,
-                ),
-            )
+            execute("INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?)", dead_letter)
         for letter_id in change.dead_letter_deletes:
             execute("DELETE FROM dead_letters WHERE id = ?", (letter_id,))
         for key, note in change.notes.items():
@@ -327,19 +308,9 @@ class Store:
     def dead_letters(self) -> Iterator[DeadLetter]:
         """The dead letters, oldest first."""
         for row in self._connection.execute("SELECT * FROM dead_letters ORDER BY id"):
-            number, stream, records, oldest, refused, code, why, request = row
-            if stream not in STREAM_NAMES:
-                continue
-            yield DeadLetter(
-                id=number,
-                stream=Stream(stream),
-                request=request,
-                records=records,
-                oldest_received_unix_nano=oldest,
-                refused_unix_nano=refused,
-                code=code,
-                why=why,
-            )
+            dead_letter = DeadLetter(*row)
+            if dead_letter.stream in STREAM_NAMES:
+                yield dead_letter._replace(stream=Stream(dead_letter.stream))
 
     def dead_letter_sizes(self) -> list[tuple[int, int]]:
         """Number and bytes of each dead letter, oldest first."""
@@ -351,16 +322,9 @@ class Store:
             "SELECT stream, records, oldest, delivered, request FROM retained WHERE oldest BETWEEN ? AND ? ORDER BY id",
             (since_unix_nano, until_unix_nano),
         ):
-            stream, records, oldest, delivered, request = row
-            if stream not in STREAM_NAMES:
-                continue
-            yield Retained(
-                stream=Stream(stream),
-                request=request,
-                records=records,
-                oldest_received_unix_nano=oldest,
-                delivered_unix_nano=delivered,
-            )
+            kept = Retained(*row)
+            if kept.stream in STREAM_NAMES:
+                yield kept._replace(stream=Stream(kept.stream))
 
     def quick_check(self) -> str:
         """What SQLite finds wrong with the file's structure; empty when nothing."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from otelbridge.event import Signal
 from otelbridge.net.preflight import Route, preflight
 from otelbridge.net.proxy import proxy_for
 from otelbridge.net.tls_files import ReloadedTlsFiles
@@ -25,6 +26,9 @@ BROKEN_OFF_IN_WORDS = re.compile(
     r"failed to connect to all addresses(?!.*(connection refused|timed out|unreachable|no route))", re.IGNORECASE
 )
 """C-core's words for the same."""
+NO_SUCH_SERVICE = frozenset({"UNIMPLEMENTED", "404", "405", "501"})
+TRACES_CURE = "set send.traces_endpoint to an endpoint that takes OTLP traces, or mapping.process_traces to false"
+"""Of an endpoint that takes log records only."""
 
 
 class Access:
@@ -33,17 +37,18 @@ class Access:
     Args:
         settings: where to, and with what.
         clock: monotonic seconds, for how often files are read.
+        signal: what is sent.
 
     Raises:
         SendSettingsError: a file cannot be read, a header is malformed, or credentials would go over plaintext.
     """
 
-    def __init__(self, settings: SendSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: SendSettings, clock: Callable[[], float], signal: Signal) -> None:
         self.target = target = send_target(settings)
         self.proxy = proxy_for(target.host, target.port, settings.proxy, tls=target.tls)
         self._credentials = Credentials(settings, target, clock=clock)
         self.certificates = ReloadedTlsFiles(settings, "send", clock=clock) if target.tls else None
-        self._settings = settings
+        self._settings, self._signal = settings, signal
         self._accepted = False
         """Once the endpoint has taken something, a connection that breaks is not looked into any more."""
 
@@ -75,6 +80,8 @@ class Access:
         if isinstance(outcome, Accepted):
             self._accepted = True
         shown = self._shown(outcome)
+        if self._signal is Signal.TRACES and isinstance(shown, Hold) and shown.code in NO_SUCH_SERVICE:
+            return replace(shown, cure=TRACES_CURE)
         if isinstance(shown, RetryLater | Hold) and not self._accepted:
             return _about_the_connection(self._settings, shown)
         return shown

@@ -62,64 +62,23 @@ GRPC_MEANINGS: Mapping[grpc.StatusCode, Meaning] = {
     grpc.StatusCode.ALREADY_EXISTS: Meaning.SUSPECT,
 }
 
+_HTTP_STATUSES = {
+    Meaning.RETRY: (408, 423, 424, 425, 429, 502, 503, 504, 507, 509),
+    Meaning.HOLD: (
+        401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 414, 415, 417, 421, 426, 428, 431, 451, 501, 505, 508, 511,
+    ),
+    Meaning.TOO_LARGE: (413,),
+    Meaning.REFUSED: (400, 422),
+}  # fmt: skip
+_OF_PRODUCTS = {  # nginx has 444 and 494 to 499, load balancers of AWS 460 to 464 and 561, Cloudflare 520 to 530
+    Meaning.RETRY: (444, 460, 499, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530, 598, 599),
+    Meaning.HOLD: (463, 464, 494, 495, 496, 497, 561),
+}
 HTTP_MEANINGS: Mapping[int, Meaning] = {
-    400: Meaning.REFUSED,
-    401: Meaning.HOLD,
-    402: Meaning.HOLD,
-    403: Meaning.HOLD,
-    404: Meaning.HOLD,
-    405: Meaning.HOLD,
-    406: Meaning.HOLD,
-    407: Meaning.HOLD,
-    408: Meaning.RETRY,
-    410: Meaning.HOLD,
-    411: Meaning.HOLD,
-    412: Meaning.HOLD,
-    413: Meaning.TOO_LARGE,
-    414: Meaning.HOLD,
-    415: Meaning.HOLD,
-    417: Meaning.HOLD,
-    421: Meaning.HOLD,
-    422: Meaning.REFUSED,
-    423: Meaning.RETRY,
-    424: Meaning.RETRY,
-    425: Meaning.RETRY,
-    426: Meaning.HOLD,
-    428: Meaning.HOLD,
-    429: Meaning.RETRY,
-    431: Meaning.HOLD,
-    444: Meaning.RETRY,  # nginx
-    451: Meaning.HOLD,
-    460: Meaning.RETRY,  # load balancers of AWS, up to 464 and 561
-    463: Meaning.HOLD,
-    464: Meaning.HOLD,
-    494: Meaning.HOLD,  # nginx, up to 499
-    495: Meaning.HOLD,
-    496: Meaning.HOLD,
-    497: Meaning.HOLD,
-    499: Meaning.RETRY,
-    501: Meaning.HOLD,
-    502: Meaning.RETRY,
-    503: Meaning.RETRY,
-    504: Meaning.RETRY,
-    505: Meaning.HOLD,
-    507: Meaning.RETRY,
-    508: Meaning.HOLD,
-    509: Meaning.RETRY,
-    511: Meaning.HOLD,
-    520: Meaning.RETRY,  # Cloudflare, up to 530
-    521: Meaning.RETRY,
-    522: Meaning.RETRY,
-    523: Meaning.RETRY,
-    524: Meaning.RETRY,
-    525: Meaning.RETRY,
-    526: Meaning.RETRY,
-    527: Meaning.RETRY,
-    529: Meaning.RETRY,
-    530: Meaning.RETRY,
-    561: Meaning.HOLD,
-    598: Meaning.RETRY,
-    599: Meaning.RETRY,
+    status: meaning
+    for meanings in (_HTTP_STATUSES, _OF_PRODUCTS)
+    for meaning, statuses in meanings.items()
+    for status in statuses
 }
 HTTP_CLASSES: Mapping[int, Meaning] = {
     1: Meaning.HOLD,

@@ -117,7 +117,7 @@ class GrpcSender:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._method = EXPORT[signal]
-        self._access = Access(settings, clock)
+        self._access = Access(settings, clock, signal)
         self.endpoint = self._access.target.url
         """`http(s)://host:port`."""
         self.renewed = self._access.renewed

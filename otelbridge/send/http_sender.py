@@ -24,6 +24,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util.connection import is_connection_dropped
 
+from otelbridge.event import Signal
 from otelbridge.net.address import resolve_by_system
 from otelbridge.net.deadline import DeadlineExceededError, run_with_deadline
 from otelbridge.net.proxy import Proxy, connect_through
@@ -331,8 +332,15 @@ class HttpSender:
         SendSettingsError: a setting cannot work.
     """
 
-    def __init__(self, settings: SendSettings, *, version: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._access = Access(settings, clock)
+    def __init__(
+        self,
+        settings: SendSettings,
+        *,
+        version: str,
+        signal: Signal = Signal.LOGS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._access = Access(settings, clock, signal)
         self._target = self._access.target
         self.endpoint = self._target.url
         """The URL without its query."""

@@ -264,11 +264,6 @@ class BacklogLimiter:
         with self._lock:
             self._restrained = False
 
-    def records_per_second(self) -> float | None:
-        """The limit for old records; None when there is none."""
-        with self._lock:
-            return self._rate() if self._active and self._restrained else None
-
     def max_records(self, wanted: int) -> int:
         """The most records to ask the queue for."""
         with self._lock:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 from otelbridge.event import Signal
-from otelbridge.queue.model import Hold, Outcome
+from otelbridge.queue.model import Outcome
 from otelbridge.send.settings import SendSettings, for_traces
 
 
@@ -46,30 +45,6 @@ class Sender(Protocol):
         ...
 
 
-NO_SUCH_SERVICE = frozenset({"UNIMPLEMENTED", "404", "405", "501"})
-TRACES_CURE = "set send.traces_endpoint to an endpoint that takes OTLP traces, or mapping.process_traces to false"
-
-
-class TracesSender:
-    """Wraps a sender of spans: adds the cure for an endpoint that takes records only."""
-
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-        self.endpoint, self.renewed, self.close = sender.endpoint, sender.renewed, sender.close
-
-    @property
-    def certificate_expires_unix_seconds(self) -> int | None:
-        """As the other sender's."""
-        return self._sender.certificate_expires_unix_seconds
-
-    def send(self, request: bytes, *, records: int) -> Outcome:
-        """As the other sender does."""
-        outcome = self._sender.send(request, records=records)
-        if isinstance(outcome, Hold) and outcome.code in NO_SUCH_SERVICE:
-            return replace(outcome, cure=TRACES_CURE)
-        return outcome
-
-
 def open_traces_sender(settings: SendSettings, *, version: str) -> Sender:
     """A sender for spans.
 
@@ -80,7 +55,7 @@ def open_traces_sender(settings: SendSettings, *, version: str) -> Sender:
     Raises:
         SendSettingsError: as `open_sender`, or the settings do not tell where spans go.
     """
-    return TracesSender(open_sender(for_traces(settings), version=version, signal=Signal.TRACES))
+    return open_sender(for_traces(settings), version=version, signal=Signal.TRACES)
 
 
 STDOUT = 1
@@ -106,7 +81,7 @@ def open_sender(settings: SendSettings, *, version: str, signal: Signal = Signal
         case "http/protobuf":
             from otelbridge.send.http_sender import HttpSender  # noqa: PLC0415
 
-            return HttpSender(settings, version=version)
+            return HttpSender(settings, version=version, signal=signal)
         case "console":
             from otelbridge.send.console_sender import ConsoleSender  # noqa: PLC0415
 

@@ -47,10 +47,10 @@ def test_one_piece_of_news_wakes_one_of_those_that_wait() -> None:
     for _ in range(3):
         threads.append(threading.Thread(target=hall.signal.wait, args=(30,)))
         threads[-1].start()
-        eventually(lambda: hall.signal.waiters == len(threads))
+        eventually(lambda: len(hall.signal.waiters) == len(threads))
     hall.bring(1)
     threads.pop().join(5)  # the one that came last
-    assert hall.signal.waiters == 2
+    assert len(hall.signal.waiters) == 2
     hall.free = 0
     send_home(hall, threads)
 
@@ -66,11 +66,11 @@ def test_whoever_leaves_work_behind_wakes_the_next() -> None:
     threads = [threading.Thread(target=ask_once) for _ in range(3)]
     for thread in threads:
         thread.start()
-    eventually(lambda: hall.signal.waiters == 3)
+    eventually(lambda: len(hall.signal.waiters) == 3)
     hall.bring(2)  # wakes one, who takes one piece and leaves the other
     eventually(lambda: len(done) == 2, why="each asks once only, so another one has been woken")
     assert done == [True, True]
-    assert hall.signal.waiters == 1, "nothing is left for the third"
+    assert len(hall.signal.waiters) == 1, "nothing is left for the third"
     send_home(hall, threads)
 
 
@@ -79,10 +79,10 @@ def test_whoever_takes_the_last_piece_wakes_nobody() -> None:
     threads = [threading.Thread(target=hall.signal.wait, args=(30,)) for _ in range(2)]
     for thread in threads:
         thread.start()
-    eventually(lambda: hall.signal.waiters == 2)
+    eventually(lambda: len(hall.signal.waiters) == 2)
     hall.free = 1
     assert hall.ask()
-    assert hall.signal.waiters == 2
+    assert len(hall.signal.waiters) == 2
     send_home(hall, threads)
 
 
@@ -114,13 +114,13 @@ def test_one_of_those_that_wait_sets_its_alarm_and_more_news_wakes_nobody() -> N
     for _ in range(2):
         threads.append(threading.Thread(target=hall.signal.wait, args=(60,)))
         threads[-1].start()
-        eventually(lambda: hall.signal.waiters == len(threads))
+        eventually(lambda: len(hall.signal.waiters) == len(threads))
     hall.bring(1)
-    eventually(lambda: hall.signal.waiters == 2 and hall.signal.alarm == hall.due_at)
+    eventually(lambda: len(hall.signal.waiters) == 2 and hall.signal.alarm == hall.due_at)
     for _ in range(100):
         with hall.lock:
             hall.signal.notify()
-            assert hall.signal.waiters == 2
+            assert len(hall.signal.waiters) == 2
     hall.due_at = 0.0  # enough for a request has come
     hall.bring(1)
     eventually(lambda: sum(thread.is_alive() for thread in threads) == 1)

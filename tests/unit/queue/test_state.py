@@ -10,7 +10,7 @@ import pytest
 from otelbridge.event import NANOSECONDS, Stream
 from otelbridge.queue.checkpoint import QueueClock
 from otelbridge.queue.disk import Folder
-from otelbridge.queue.memory import CACHE_BYTES, ReadCache
+from otelbridge.queue.memory import CACHE_BYTES, MemoryStore
 from otelbridge.queue.model import Batch, Change, Span
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import row_id, span_of
@@ -39,17 +39,16 @@ def test_a_batch_has_the_queues_time_however_the_clock_was_set(tmp_path: Path, s
 
 
 def test_copies_of_what_was_written_are_kept_up_to_their_bound_in_both_forms() -> None:
-    cache, first, second, third = ReadCache(), *(row_id(Stream.LOGS, number) for number in (1, 2, 3))
+    cache, first, second, third = MemoryStore(), *(row_id(Stream.LOGS, number) for number in (1, 2, 3))
     cache.follow(Change(inserts={first: batch_of(CACHE_BYTES - 100, plain=40), second: batch_of(40, plain=21)}))
-    assert list(cache.batches()) == [first], "one byte too many"
+    assert list(cache.all()) == [first], "one byte too many"
     cache.follow(Change(inserts={second: batch_of(40, plain=20)}))
-    assert list(cache.batches()) == [first, second]
+    assert list(cache.all()) == [first, second]
     span = span_of(Stream.LOGS)
-    assert [row.id for row in cache.rows(span, 9, held_batches=2) or ()] == [first, second]
-    assert [row.id for row in cache.rows(span, 1, held_batches=2) or ()] == [first]
-    assert cache.rows(span, 9, held_batches=3) is None, "one of them is on disk only"
-    assert cache.rows(span, 9, held_batches=0) is None
+    assert cache.count(Stream.LOGS) == 2
+    assert [row.id for row in cache.measures(span, 9)] == [first, second]
+    assert [row.id for row in cache.measures(span, 1)] == [first]
     cache.follow(Change(deletes=[Span(first, first)], inserts={third: batch_of(1)}))
-    assert list(cache.batches()) == [second, third]
-    cache.forget(span)
-    assert cache.batches() == {}
+    assert list(cache.all()) == [second, third]
+    cache.remove(span)
+    assert cache.all() == {}

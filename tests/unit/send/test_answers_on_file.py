@@ -92,7 +92,7 @@ def backlog(factor: float) -> Iterator[str]:
             (limiter.end, limiter.begin)[step - 60]()
         if step == 140:
             limiter.lift()
-        yield told(limiter.records_per_second(), limiter.max_records(8192), limiter.wait_seconds())
+        yield told(limiter.max_records(8192), limiter.wait_seconds())
 
 
 @pytest.mark.parametrize("factor", [0, 2, 4])
