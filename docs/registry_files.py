@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from docs.declared import ATTRIBUTES, PROCESS_SPAN_KEYS, SPAN_EVENTS, SPANS, Declared, Type
-from otelbridge.cli.doctor.endpoint import TEST_EVENT
+from otelbridge.cli.examination import TEST_EVENT
 from otelbridge.mapping.severity import MESSAGE_EVENT, OPERATION_NAMES, OTHER_OPERATION, THROTTLED_EVENT
 from otelbridge.mapping.synthetic import FLOOD_EVENT, GAP_EVENT
 from otelbridge.mapping.wire import SCHEMA_URL

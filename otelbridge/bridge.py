@@ -33,10 +33,9 @@ from otelbridge.send.workers import Workers, linger_limits
 from otelbridge.settings.load import Loaded, changes, merged
 from otelbridge.settings.show import shown
 from otelbridge.settings.tree import Settings
-from otelbridge.status.answers import QueueGrowth
+from otelbridge.status.answers import ProbeResult, QueueGrowth, livez, readyz, startupz
 from otelbridge.status.components import Components, bind_metrics, heard_of
 from otelbridge.status.document import Life, events_after, sections
-from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
 from otelbridge.status.server import StatusServer
 from otelbridge.telemetry.coverage import NOTE as COVERAGE_NOTE
 from otelbridge.telemetry.coverage import Coverage

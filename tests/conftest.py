@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from otelbridge.event import Stream
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.wire import SCOPE_NAME
+from otelbridge.simulator.endpoint import Inbox
 from otelbridge.simulator.endpoint_answers import Request
-from otelbridge.simulator.endpoint_inbox import Inbox
 from otelbridge.telemetry.exporters import ReloadingMetricExporter, ReloadingSpanExporter
 from otelbridge.telemetry.telemetry import Telemetry
 from tests.contract import (

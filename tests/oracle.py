@@ -26,8 +26,8 @@ from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.queue.checkpoint import Account, read_page
 from otelbridge.queue.packing import unpacked
+from otelbridge.simulator.endpoint import ReceivedLog, attributes
 from otelbridge.simulator.endpoint_answers import OK, Answer, Answers, Ok, Request
-from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
 from otelbridge.simulator.events import sequences_in, stamp_sequence, stamp_time
 from otelbridge.simulator.generator import generate
 from otelbridge.simulator.upstream import Relay

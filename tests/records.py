@@ -8,7 +8,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otelbridge.event import RecordGap, Stream
 from otelbridge.queue.model import Batch
-from otelbridge.simulator.endpoint_inbox import ReceivedLog
+from otelbridge.simulator.endpoint import ReceivedLog
 from otelbridge.telemetry.events import GapEnded, Tell
 
 

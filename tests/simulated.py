@@ -19,8 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from otelbridge.event import Stream
-from otelbridge.simulator.serve import SimulateOptions, serve
-from otelbridge.simulator.sources import PublishPace
+from otelbridge.simulator.serve import PublishPace, SimulateOptions, serve
 
 END_SECONDS = 10.0
 

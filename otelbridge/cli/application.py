@@ -63,7 +63,7 @@ COMMANDS = {
     "run": "otelbridge.cli.run",
     "demo": "otelbridge.cli.demo",
     "explain": "otelbridge.cli.explain",
-    "doctor": "otelbridge.cli.doctor.command",
+    "doctor": "otelbridge.cli.doctor",
     "tail": "otelbridge.cli.tail",
     "ledger": "otelbridge.cli.ledger",
     "coverage": "otelbridge.cli.coverage",

@@ -22,10 +22,9 @@ from otelbridge.event import NANOSECONDS, UPSTREAM_STREAMS, Stream
 from otelbridge.queue.checkpoint import Account
 from otelbridge.settings.environment import colours_wanted, environment
 from otelbridge.settings.load import Loaded, load
-from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_inbox import attributes
+from otelbridge.simulator.endpoint import OtlpEndpoint, attributes
 from otelbridge.simulator.events import stamp_time
-from otelbridge.simulator.sources import GENERATED, EventSource, PublishPace, SourcedEvent, publish_at_pace
+from otelbridge.simulator.serve import GENERATED, EventSource, PublishPace, SourcedEvent, publish_at_pace
 from otelbridge.simulator.upstream import Relay
 from otelbridge.status.document import LedgerDocument
 from otelbridge.telemetry.events import (

@@ -19,13 +19,11 @@ from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.net.address import DEFAULT_PORT, HIGHEST_PORT
 from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT
 from otelbridge.setting import did_you_mean
-from otelbridge.simulator.endpoint import MIB, OtlpEndpoint
+from otelbridge.simulator.endpoint import MIB, OtlpEndpoint, attributes, logs_in, plain
 from otelbridge.simulator.endpoint_answers import ZOO, Request, answers_of, zoo_table
-from otelbridge.simulator.endpoint_inbox import attributes, logs_in, plain
 from otelbridge.simulator.faults import FaultError, faults_table, parse_fault
 from otelbridge.simulator.listening import ServerTls
-from otelbridge.simulator.serve import SimulateOptions, Summary, serve
-from otelbridge.simulator.sources import PublishPace, SourceError
+from otelbridge.simulator.serve import PublishPace, SimulateOptions, SourceError, Summary, serve
 from otelbridge.simulator.upstream import NODE, RELAY
 
 EXAMPLES = (

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from otelbridge.status.probes import ProbeResult
+from otelbridge.status.answers import ProbeResult
 from otelbridge.telemetry.escape import Json, escape, escape_json
 
 T = TypeVar("T")

@@ -13,9 +13,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from benchmarks.child import Child
 from benchmarks.corpus import Corpus, corpus_file
 from benchmarks.programs import BUILD, NATIVE
-from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.endpoint import OtlpEndpoint, attributes
 from otelbridge.simulator.endpoint_answers import Answer, Hang, Request
-from otelbridge.simulator.endpoint_inbox import attributes
 from tests.peers.bridge import FRESH, running_bridge
 from tests.peers.faulty_disk import FaultyDisk, Operation
 from tests.peers.metronome import Metronome

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from otelbridge.simulator.endpoint_inbox import ReceivedLog
+from otelbridge.simulator.endpoint import ReceivedLog
 from otelbridge.simulator.tcp_proxy import TcpProxy
 from otelbridge.simulator.upstream import NODE, Relay
 from tests.oracle import Publisher, missing_without_a_gap

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from otelbridge.event import Stream
-from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.endpoint import OtlpEndpoint, attributes, logs_in
 from otelbridge.simulator.endpoint_answers import Request
-from otelbridge.simulator.endpoint_inbox import attributes, logs_in
 from otelbridge.simulator.events import stamp_sequence, stamp_time
 from otelbridge.simulator.generator import flood
 from otelbridge.simulator.upstream import Relay

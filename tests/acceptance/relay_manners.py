@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from otelbridge.event import Stream
-from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_inbox import attributes
+from otelbridge.simulator.endpoint import OtlpEndpoint, attributes
 from otelbridge.simulator.events import stamp_sequence, stamp_time
 from otelbridge.simulator.faults import act_of, parse_fault
 from otelbridge.simulator.generator import generate

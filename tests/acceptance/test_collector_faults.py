@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otelbridge.simulator.endpoint_inbox import ReceivedLog
+from otelbridge.simulator.endpoint import ReceivedLog
 from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, duplicates_share_their_uid, numbers_of
 from tests.peers.bridge import Json, running_bridge

@@ -14,8 +14,7 @@ from otelbridge.event import Stream
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
+from otelbridge.simulator.endpoint import OtlpEndpoint, ReceivedLog, attributes
 from otelbridge.simulator.upstream import Relay
 from tests.oracle import Publisher, uid_of
 from tests.peers.bridge import BridgeProcess, running_bridge

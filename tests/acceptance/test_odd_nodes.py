@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from otelbridge.event import Stream
-from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_inbox import attributes
+from otelbridge.simulator.endpoint import OtlpEndpoint, attributes
 from otelbridge.simulator.events import stamp_time
 from otelbridge.simulator.generator import generate
 from otelbridge.simulator.upstream import Relay

@@ -14,9 +14,8 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2 as pb
-from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.endpoint import OtlpEndpoint, attributes
 from otelbridge.simulator.endpoint_answers import OK, Answer, Http, Request, Status
-from otelbridge.simulator.endpoint_inbox import attributes
 from otelbridge.simulator.upstream import Relay
 from tests.acceptance.test_reload import change, log_of
 from tests.contract import process_span_breaches

@@ -15,8 +15,7 @@ from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.settings.load import changes, load, merged
 from otelbridge.settings.tree import leaves
-from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_inbox import attributes
+from otelbridge.simulator.endpoint import OtlpEndpoint, attributes
 from otelbridge.simulator.upstream import Relay
 from tests.peers.bridge import BridgeProcess, running_bridge
 from tests.waiting import eventually

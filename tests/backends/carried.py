@@ -14,8 +14,7 @@ from pathlib import Path
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otelbridge.event import Stream
-from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes
+from otelbridge.simulator.endpoint import OtlpEndpoint, ReceivedLog, attributes
 from otelbridge.simulator.events import event_from_json
 from otelbridge.simulator.upstream import Relay
 from tests.backends.hard_events import hard_events

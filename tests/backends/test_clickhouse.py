@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from otelbridge.simulator.endpoint_inbox import ReceivedLog, plain
+from otelbridge.simulator.endpoint import ReceivedLog, plain
 from tests.backends.carried import Records, as_text, as_texts, carry
 from tests.peers.clickhouse import ClickHouse, start_clickhouse
 from tests.peers.collector import start_pipeline

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_inbox import ReceivedLog, attributes, plain
+from otelbridge.simulator.endpoint import OtlpEndpoint, ReceivedLog, attributes, plain
 from tests.backends.carried import Records, carry
 from tests.peers.opensearch import OpenSearch, start_opensearch
 

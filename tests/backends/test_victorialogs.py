@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from otelbridge.simulator.endpoint_inbox import ReceivedLog, plain
+from otelbridge.simulator.endpoint import ReceivedLog, plain
 from tests.backends.carried import Records, as_text, as_texts, carry
 from tests.peers.bridge import Json
 from tests.peers.collector import start_pipeline

@@ -10,8 +10,7 @@ import pytest
 import yaml
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelbridge.simulator.endpoint import OtlpEndpoint
-from otelbridge.simulator.endpoint_inbox import attributes
+from otelbridge.simulator.endpoint import OtlpEndpoint, attributes
 from tests.deploy.rendering import ROOT
 from tests.integration.peers.export import export_grpc
 from tests.peers.collector import start_pipeline, validate

@@ -26,7 +26,7 @@ from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.packing import joined, packed, unpacked
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.simulator.endpoint_inbox import attributes
+from otelbridge.simulator.endpoint import attributes
 from otelbridge.telemetry.events import Event, EventDamaged, GapEnded
 from tests.buffers import OpenBuffer
 from tests.records import gaps_told_by

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelbridge.simulator.endpoint_inbox import ReceivedLog
+from otelbridge.simulator.endpoint import ReceivedLog
 from tests.peers.kube_api import start_kube_api
 from tests.peers.presence import ROOT, required
 from tests.peers.process import PeerProcess, answers_ok, free_ports

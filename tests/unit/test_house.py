@@ -194,7 +194,7 @@ UNSUPERVISED = {
     "net/deadline.py": "one call, whose caller gets what it raises",
     "feed/channel.py": "does nothing: whether there is one more to be had",
     "telemetry/exporters.py": "one export at the end, quietly",
-    "cli/doctor/kubearmor.py": "a command's: listens for some seconds",
+    "cli/examination.py": "a command's: listens for some seconds",
     "cli/tail.py": "a command's: it ends with its readers",
     "cli/demo.py": "a command's",
     "simulator/endpoint.py": "the simulator's",

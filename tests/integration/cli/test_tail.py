@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from otelbridge.cli import examination
 from otelbridge.cli import tail as tail_command
-from otelbridge.cli.doctor import kubearmor
 from otelbridge.event import UPSTREAM_STREAMS, Stream
 from otelbridge.feed.channel import WatchCall, release
 from otelbridge.pb import kubearmor_pb2 as pb
@@ -115,7 +115,7 @@ def test_what_grpc_holds_of_each_call_is_freed(relay: Relay, monkeypatch: pytest
         release(call)
         released.append(call)
 
-    for module in (tail_command, kubearmor):
+    for module in (tail_command, examination):
         monkeypatch.setattr(module, "release", release_and_note)
     tail(relay, "--limit", "1")
     assert len(released) == 1

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from otelbridge.cli.doctor.kubearmor import examine_kubearmor
-from otelbridge.cli.doctor.report import Mark
+from otelbridge.cli.examination import Mark, examine_kubearmor
 from otelbridge.event import NANOSECONDS, UPSTREAM_STREAMS, GapCause
 from otelbridge.feed import monitor
 from otelbridge.feed.model import StreamState, SubscriptionState

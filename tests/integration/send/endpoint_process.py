@@ -10,9 +10,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from otelbridge.simulator.endpoint import OtlpEndpoint
+from otelbridge.simulator.endpoint import OtlpEndpoint, logs_in
 from otelbridge.simulator.endpoint_answers import Answers
-from otelbridge.simulator.endpoint_inbox import logs_in
 
 STOP_SECONDS = 30
 

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelbridge.cli.doctor.endpoint import examine_endpoint
-from otelbridge.cli.doctor.report import Mark
+from otelbridge.cli.examination import Mark, examine_endpoint
 from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.model import Batch
 from otelbridge.send.settings import SendSettings

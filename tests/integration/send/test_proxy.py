@@ -17,8 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExportR
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from otelbridge.cli.doctor.endpoint import examine_endpoint
-from otelbridge.cli.doctor.report import Mark
+from otelbridge.cli.examination import Mark, examine_endpoint
 from otelbridge.event import Stream
 from otelbridge.net.proxy import ProxySettings
 from otelbridge.queue.model import Accepted, Hold, Refused, RetryLater, TooLarge

@@ -15,8 +15,7 @@ from otelbridge.event import Stream
 from otelbridge.pb import kubearmor_pb2
 from otelbridge.simulator.events import sequences_in
 from otelbridge.simulator.faults import parse_fault
-from otelbridge.simulator.serve import SimulateOptions, Summary, serve
-from otelbridge.simulator.sources import GENERATED, PublishPace, SourceError
+from otelbridge.simulator.serve import GENERATED, PublishPace, SimulateOptions, SourceError, Summary, serve
 from tests.integration.simulator.watching import Watch, channel_to, health_check
 from tests.waiting import eventually
 

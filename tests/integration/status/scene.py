@@ -18,8 +18,7 @@ from otelbridge.queue.model import Depth
 from otelbridge.send.circuit_breaker import BreakerState, EndpointState, SendCounts
 from otelbridge.send.workers import SendStatus
 from otelbridge.status import document as d
-from otelbridge.status.answers import answers
-from otelbridge.status.probes import livez, readyz, startupz
+from otelbridge.status.answers import answers, livez, readyz, startupz
 from otelbridge.status.server import StatusServer
 from otelbridge.status.settings import StatusSettings
 from otelbridge.telemetry import events as e

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from otelbridge.setting import section_from
+from otelbridge.status.answers import Check, ProbeResult
 from otelbridge.status.app import HEADERS
-from otelbridge.status.probes import Check, ProbeResult
 from otelbridge.status.server import (
     CLIENT_SECONDS,
     CROWD,

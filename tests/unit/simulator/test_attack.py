@@ -12,7 +12,7 @@ from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.simulator.events import stamp_time
-from otelbridge.simulator.sources import ATTACK, EventSource
+from otelbridge.simulator.serve import ATTACK, EventSource
 from tests.processes import STARTED, tree_of
 
 STREAMS = (Stream.ALERTS, Stream.LOGS)

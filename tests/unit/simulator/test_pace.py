@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from otelbridge.simulator.sources import PublishPace, publish_at_pace
+from otelbridge.simulator.serve import PublishPace, publish_at_pace
 
 
 class Clock:

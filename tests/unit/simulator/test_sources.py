@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, Stream, kind_of
-from otelbridge.simulator.sources import GENERATED, SAMPLES, EventSource, SourceError
+from otelbridge.simulator.serve import GENERATED, SAMPLES, EventSource, SourceError
 
 
 @pytest.fixture

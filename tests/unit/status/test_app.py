@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from otelbridge.status.answers import Check, ProbeResult
 from otelbridge.status.app import Events, Shared, StatusApp
-from otelbridge.status.probes import Check, ProbeResult
 
 YES = ProbeResult(checks=(Check(name="thread encoder", ok=True, why="turned 0.1 s ago"),))
 NO = ProbeResult(checks=(Check(name="a", ok=True, why="fine"), Check(name="relay\x1b[2J", ok=False, why="blind\nok")))

@@ -7,7 +7,7 @@ import pytest
 
 from otelbridge.event import Stream
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
-from otelbridge.status.probes import ProbeResult, livez, readyz, startupz
+from otelbridge.status.answers import ProbeResult, livez, readyz, startupz
 from otelbridge.telemetry.supervisor import Pulse
 
 SECOND = 1_000_000_000

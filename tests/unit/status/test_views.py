@@ -13,10 +13,9 @@ import pytest
 from otelbridge.event import Gap, GapCause, Stream
 from otelbridge.feed.model import StreamState, StreamStatus, SubscriptionState, SubscriptionStatus
 from otelbridge.queue.model import Depth
-from otelbridge.status.answers import missed, seeing
+from otelbridge.status.answers import missed, readyz, seeing
 from otelbridge.status.components import OBSERVED, Components
 from otelbridge.status.document import shown
-from otelbridge.status.probes import readyz
 
 SECOND = 1_000_000_000
 BLIND_SECONDS = 12

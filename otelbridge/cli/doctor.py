@@ -23,9 +23,17 @@ from otelbridge.cli.application import (
     QueueDirectoryOption,
     SetOption,
 )
-from otelbridge.cli.doctor.endpoint import examine_endpoint
-from otelbridge.cli.doctor.kubearmor import examine_kubearmor
-from otelbridge.cli.doctor.report import EXIT_CODES, Examination, Finding, Mark, Step, StepError, exit_code
+from otelbridge.cli.examination import (
+    EXIT_CODES,
+    Examination,
+    Finding,
+    Mark,
+    Step,
+    StepError,
+    examine_endpoint,
+    examine_kubearmor,
+    exit_code,
+)
 from otelbridge.cli.loading import load_given
 from otelbridge.cli.output import Output, print_json, size_in_words
 from otelbridge.net.address import parse_address, resolve_by_system

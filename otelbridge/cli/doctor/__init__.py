@@ -1,1 +1,0 @@
-"""`otelbridge doctor`: its steps, one file each."""
