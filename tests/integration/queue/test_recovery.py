@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.event import Stream
+from otelbridge.queue.dequeue import IDLE_ROUNDS
 from otelbridge.queue.model import Accepted, Refused, RetryLater
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.recovery import carve
@@ -193,6 +194,46 @@ def test_damage_while_running_is_salvaged_and_what_is_leased_comes_along(tmp_pat
     assert len(told.of(QueueSalvaged)) == 1
     queue.settle(lease, LATER)
     assert drain(queue) == list(range(410))
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_what_is_leased_and_only_in_part_in_the_old_file_is_handed_out_once(tmp_path: Path) -> None:
+    told, disk = Told(), Disk()
+    queue = DurableQueue.open(
+        QueueSettings(directory=tmp_path), tell=told, record_gap=gaps_told_by(told), connect=disk.connect
+    )
+    for n in range(4):
+        put(queue, Stream.LOGS, range(10 * n, 10 * n + 10))
+    lease = take(queue, max_records=20)
+    with closing(sqlite3.connect(tmp_path / "queue.db")) as base, base:
+        base.execute("DELETE FROM batches WHERE id = ?", (lease.batch_ids[0],))
+    failures = iter([disk_error(sqlite3.SQLITE_CORRUPT, "database disk image is malformed")])
+    disk.fails = lambda sql: next(failures, None) if sql.startswith("INSERT") else None
+    put(queue, Stream.LOGS, range(40, 50))
+    assert len(told.of(QueueSalvaged)) == 1
+    assert drain(queue) == list(range(20, 50))
+    queue.settle(lease, LATER)
+    assert drain(queue) == list(range(20))
+    assert_balanced(queue)
+    queue.close()
+
+
+def test_a_disk_that_reads_each_new_file_wrong_too_is_given_up_for_now(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    for n in range(4):
+        put(queue, Stream.LOGS, range(10 * n, 10 * n + 10))
+    queue.close()
+    disk, told = Disk(), Told()
+    queue = DurableQueue.open(
+        QueueSettings(directory=tmp_path), tell=told, record_gap=gaps_told_by(told), connect=disk.connect
+    )
+    error = disk_error(sqlite3.SQLITE_CORRUPT, "database disk image is malformed")
+    disk.fails = lambda sql: error if "checksum, request FROM batches" in sql else None
+    assert queue.take(max_bytes=1 << 20, max_records=100) is None
+    assert len(told.of(QueueSalvaged)) == IDLE_ROUNDS
+    disk.fails = lambda _: None
+    assert drain(queue) == list(range(40))
     assert_balanced(queue)
     queue.close()
 

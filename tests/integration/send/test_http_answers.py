@@ -173,6 +173,12 @@ def test_a_yes_is_understood_each_time_whole_and_in_pieces(name: str, split: int
     assert server.bodies == {f"r{n}": 1 for n in range(100)}
 
 
+@pytest.mark.parametrize(("beyond", "outcome"), [(0, Accepted), (1, Hold)])
+def test_an_answer_of_four_mebibytes_is_read_whole_and_a_longer_one_is_none(beyond: int, outcome: type) -> None:
+    with talking(sized(JSON, JSON_PARTIAL.ljust(MAX_ANSWER_BYTES + beyond))) as (_, sender):
+        assert isinstance(sender.send(request_of("a"), records=1), outcome)
+
+
 @pytest.mark.parametrize("split", [0, 7])
 @pytest.mark.parametrize("name", NO)
 def test_what_is_no_otlp_answer_is_held_and_the_cure_named(name: str, split: int) -> None:

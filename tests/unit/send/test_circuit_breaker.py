@@ -227,17 +227,21 @@ def test_a_success_between_them_begins_the_burst_anew() -> None:
         breaker.accepted(permit(breaker))
 
 
-def test_unavailable_is_chance_only_where_it_has_come_to_nothing_again_and_again() -> None:
+@pytest.mark.parametrize(("accepted_since", "free"), [(0, 7), (16, 3), (2 * 16, 1), (3 * 16, 0)])
+def test_unavailable_is_chance_only_where_it_has_come_to_nothing_again_and_again_of_late(
+    accepted_since: int, free: int
+) -> None:
     clock = Clock()
     breaker = breaker_with(clock)
     for _ in range(2):
         assert breaker.failed(permit(breaker), BUSY) == 1
         clock.now += 1
         breaker.accepted(permit(breaker))
-    free = 0
-    while breaker.failed(permit(breaker), BUSY) is None:
-        free += 1
-    assert free == 7
+    for _ in range(accepted_since):
+        breaker.accepted(permit(breaker))
+    for _ in range(free):
+        assert breaker.failed(permit(breaker), BUSY) is None
+    assert breaker.failed(permit(breaker), BUSY) == 1
 
 
 def share_of_capacity(failures: float, *, seed: int) -> float:
@@ -273,18 +277,6 @@ def test_outages_far_apart_are_no_chance() -> None:
         assert breaker.failed(permit(breaker), BUSY) == 1
         clock.now += 60
         breaker.accepted(permit(breaker))
-
-
-def test_chance_is_forgotten_where_requests_are_accepted_at_once() -> None:
-    clock = Clock()
-    breaker = breaker_with(clock)
-    for _ in range(2):
-        breaker.failed(permit(breaker), BUSY)
-        clock.now += 1
-        breaker.accepted(permit(breaker))
-    for _ in range(3 * 16):
-        breaker.accepted(permit(breaker))
-    assert breaker.failed(permit(breaker), BUSY) == 1
 
 
 @pytest.mark.parametrize("code", ["429", "RESOURCE_EXHAUSTED", "504", "timeout"])
