@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from otelbridge import clamp
+
 DEFAULT_PORT = 32767
 """Where KubeArmor and its relay listen."""
 HIGHEST_PORT = 65535
@@ -73,9 +75,9 @@ def parse_address(text: str) -> Address:
         raise AddressError(NO_NAME, CORRECT_NAME)
     if port_text is None:
         return Address(host=host, port=DEFAULT_PORT)
-    if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text) <= HIGHEST_PORT):
+    if not 1 <= (port := clamp.whole_number(port_text, most=HIGHEST_PORT)) <= HIGHEST_PORT:
         raise AddressError(f"has the port {port_text!r}", f"Give a number from 1 to {HIGHEST_PORT}.")
-    return Address(host=host, port=int(port_text))
+    return Address(host=host, port=port)
 
 
 def _split(value: str) -> tuple[str, str | None]:

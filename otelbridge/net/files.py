@@ -23,11 +23,11 @@ MOST_SECONDS = 5.0
 """For a pipe that somebody is writing to; one without a writer is empty."""
 
 
-def read_bounded(path: Path) -> bytes:
+def read_bounded(path: Path, *, most: int = MOST_BYTES) -> bytes:
     """The content of a small file, or of a pipe.
 
     Raises:
-        OSError: it cannot be read, is larger than `MOST_BYTES`, or a pipe that brings nothing; or no file can have
+        OSError: it cannot be read, is larger than `most` bytes, or a pipe that brings nothing; or no file can have
             such a name.
     """
     try:
@@ -38,8 +38,8 @@ def read_bounded(path: Path) -> bytes:
     try:
         while chunk := _piece(descriptor, deadline):
             content += chunk
-            if len(content) > MOST_BYTES:
-                raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES} bytes", str(path))
+            if len(content) > most:
+                raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(path))
         return content
     finally:
         os.close(descriptor)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import quote, unquote, urlsplit
 
-from otelbridge.net.address import can_be_looked_up
+from otelbridge import clamp
+from otelbridge.net.address import HIGHEST_PORT, can_be_looked_up
 from otelbridge.setting import section, setting
 
 DEFAULT_PROXY_PORT = 80
@@ -123,8 +124,9 @@ def _spares(pattern: str, host: str, port: int) -> bool:
     except ValueError:
         pass  # a name
     name, colon, wanted = pattern.rpartition(":")
-    if colon and wanted.isdigit() and (":" not in name or name.endswith("]")):
-        return int(wanted) == port and _spares(name, host, port)
+    number = clamp.whole_number(wanted, most=HIGHEST_PORT)
+    if colon and number >= 0 and (":" not in name or name.endswith("]")):
+        return number == port and _spares(name, host, port)
     domain = pattern.removeprefix("*").removeprefix(".")
     if domain and (host == domain or (address is None and host.endswith(f".{domain}"))):
         return True

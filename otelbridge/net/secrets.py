@@ -16,7 +16,7 @@ _PLACE = re.compile(r"(_file|_seconds|_bytes)$|^(allow|lend)_")
 _CREDENTIAL_NAME = re.compile(r"auth|token|secret|key|passw|credential|cookie|session")
 _USER = re.compile(r"^[^:@/]+:[^@]+@")
 _WORD = re.compile(r"\S+")
-_QUERY = re.compile(r"(?<=[?&;])([^=&;#\s]*=)[^&;#\s]+")
+_QUERY = re.compile(r"(?<=[?&;])([^?=&;#\s]*=)[^&;#\s]+")
 _QUERY_OF_URL = re.compile(r"(?<=[?&;#])([^=&;#\s]*=)?[^&;#\s]+")
 
 

@@ -241,20 +241,20 @@ def read_page(page: bytes | None) -> Checkpoint | None:
     text = _unsealed(page or b"")
     try:
         return None if text is None else _checkpoint(json.loads(text))
-    except (KeyError, TypeError, ValueError):  # whole, but of a later version: an older one was installed again
-        return None
+    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return None  # whole, but of a later version: an older one was installed again
 
 
 def _checkpoint(tree: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(
-        revision=tree["revision"],
-        next_sequence=tree["next_sequence"],
-        ledger=Ledger(Posting(Stream(s), Account(a), reason, n) for s, a, reason, n in tree["ledger"]),
-        floor={Stream(stream): first for stream, first in tree["floor"].items()},
-        empty_at={Stream(stream): at for stream, at in tree["empty_at"].items()},
-        written=Reading(*tree["written"]),
-        offset_nano=tree["offset"],
-        boot=tree["boot"],
+        revision=int(tree["revision"]),
+        next_sequence=int(tree["next_sequence"]),
+        ledger=Ledger(Posting(Stream(s), Account(a), str(reason), int(n)) for s, a, reason, n in tree["ledger"]),
+        floor={Stream(stream): int(first) for stream, first in tree["floor"].items()},
+        empty_at={Stream(stream): int(at) for stream, at in tree["empty_at"].items()},
+        written=Reading(*map(int, tree["written"])),
+        offset_nano=int(tree["offset"]),
+        boot=str(tree["boot"]),
         unsynced=bool(tree["unsynced"]),
     )
 
@@ -276,7 +276,7 @@ def read_note(note: str | None) -> dict[tuple[str, Stream], int]:
     """Reads what `note_of` wrote; empty when there is no note, or it is damaged."""
     try:
         return {(str(upstream), Stream(stream)): int(until) for upstream, stream, until in json.loads(note or "[]")}
-    except (ValueError, TypeError):
+    except (ArithmeticError, RecursionError, TypeError, ValueError):
         return {}
 
 
@@ -340,7 +340,10 @@ def _unsealed(sealed: bytes) -> str | None:
     seal, content = sealed[:SEAL_BYTES], sealed[SEAL_BYTES:]
     if not content or zlib.crc32(content).to_bytes(SEAL_BYTES, "big") != seal:
         return None
-    return content.decode()
+    try:
+        return content.decode()
+    except UnicodeDecodeError:  # a seal proves nothing: that of four bytes of ones is four bytes of ones
+        return None
 
 
 def _framed(content: bytes) -> bytes:

@@ -49,8 +49,9 @@ what will be sent at once is not packed before; what comes from the disk packed 
 PLAIN_BYTES = 256 * 1024
 """Smaller parts stay in memory as they were, too, until they are sent: compressing a whole request takes 1.6 µs a
 record, unpacking its parts first would take as much again. A larger batch alone is nearly as small as joined."""
-MAX_REQUEST_BYTES = 128 * 1024 * 1024
-"""More than any request; so that a damaged length, or one made up, cannot fill the memory."""
+MAX_REQUEST_BYTES = 80 * 1024 * 1024
+"""More than any request, of which at most 64 MiB are joined, and any record; so that a damaged length, or one made up,
+cannot fill the memory."""
 GZIP_HEADER = bytes.fromhex("1f8b08000000000004ff")  # deflate, no name, no time, fastest, unknown system (RFC 1952)
 GZIP_TRAILER = struct.Struct("<II")
 FINAL_BLOCK = b"\x03\x00"  # empty

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from otelbridge.event import STREAM_BY_RANK, Stream
 from otelbridge.queue.disk import DATABASE_ENDINGS, WAL_LIMIT_BYTES
 from otelbridge.queue.model import Batch, Change, DeadLetter, Retained, Row, Span
-from otelbridge.queue.packing import is_packed, request_bytes
+from otelbridge.queue.packing import MAX_REQUEST_BYTES, is_packed, request_bytes
 from otelbridge.queue.settings import QueueSettings
 
 RANK_BITS = 60
@@ -78,6 +78,8 @@ SCHEMA_VERSION = 3
 """Before 3 the flight recorder held nothing but requests."""
 PAGE_BYTES = 8192
 """Measured (docs/decisions/queue.md): 4 KiB wastes half of the space at 2 KB a batch, 16 KiB costs CPU."""
+LONGEST_ROW_BYTES = MAX_REQUEST_BYTES + PAGE_BYTES
+"""SQLite's own bound is 1 GB, four times the memory that a container has."""
 CACHE_KIB = 4096  # the part of the file that stays in memory, whatever the backlog
 CHECKPOINT_PAGES = 512  # 4 MiB of write-ahead log, then its pages move into the file; a stall of milliseconds
 OWNER_ONLY = 0o600  # events hold command lines, so secrets; SQLite gives the log beside the file the same mode
@@ -121,8 +123,12 @@ class QueueCursor(sqlite3.Cursor):
 class QueueConnection(sqlite3.Connection):
     """A connection that raises sqlite3.DataError where the module's own raises UnicodeDecodeError or MemoryError.
 
-    The latter comes of a damaged row, whose columns may seem to be of any length.
+    The latter comes of a damaged row, whose columns may seem to be of any length: they are read up to a bound.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_ROW_BYTES)
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """As in sqlite3."""
@@ -141,7 +147,7 @@ class QueueConnection(sqlite3.Connection):
 
 def _damage(error: UnicodeDecodeError | MemoryError) -> sqlite3.DataError:
     if isinstance(error, MemoryError):
-        return sqlite3.DataError("a row asks for more memory than there is")
+        return sqlite3.DataError("a row that asks for more memory than any of ours")
     return sqlite3.DataError(bytes(error.object).decode(errors="backslashreplace"))
 
 

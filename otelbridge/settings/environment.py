@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from otelbridge import clamp
 from otelbridge.net.proxy import parse_proxy
 from otelbridge.net.secrets import hidden
 from otelbridge.setting import did_you_mean
@@ -104,8 +105,6 @@ LEAST_PLAUSIBLE_TIMEOUT_MILLISECONDS = 100
 
 
 MOST_OF_A_COUNT = 2**31 - 1
-MOST_DIGITS = 11
-"""More than any count has, and few enough to be read at no cost."""
 
 
 class _Note(Exception):  # noqa: N818  # not an error: the way in which a reader says 'taken, but'
@@ -164,10 +163,10 @@ def _number(value: str) -> float:
 
 def _whole_number(least: int) -> Callable[[str], int]:
     def read(value: str) -> int:
-        text = value.strip()
-        if not (text.isascii() and text.isdigit()) or not least <= int(text[:MOST_DIGITS]) <= MOST_OF_A_COUNT:
+        number = clamp.whole_number(value.strip(), most=MOST_OF_A_COUNT)
+        if not least <= number <= MOST_OF_A_COUNT:
             raise ValueError(f"is not a whole number from {least} to {MOST_OF_A_COUNT}")
-        return int(text)
+        return number
 
     return read
 

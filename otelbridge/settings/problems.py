@@ -125,7 +125,7 @@ def _quantity_cure(name: str, value: Any) -> str:
 def _shown(path: str, value: Any) -> str:
     if value is None:
         return ""
-    segments = re.sub(r"\[[^]]*]", "", path).split(".")
+    segments = re.sub(r"\[[^][]*]", "", path).split(".")
     if any(is_secret(segment) for segment in segments):
         return str(hidden("headers", value) if isinstance(value, Mapping) else HIDDEN)
     return shortened(str(hidden(segments[-1], value)))

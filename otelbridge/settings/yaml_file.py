@@ -15,6 +15,8 @@ from otelbridge.net.secrets import hidden
 from otelbridge.settings.problems import Given, Layer, Problem
 from otelbridge.settings.tree import from_text, leaves, section_at
 
+MOST_BYTES = 256 * 1024
+"""Parsed, it takes up to 400 times its size; thousands of rules fit in."""
 _REFERENCE = re.compile(r"(\$?)\$\{env:([^}:]*)(?::-([^}]*))?\}")
 
 
@@ -33,7 +35,8 @@ def substituted(value: Any, environment: Mapping[str, str], missing: Callable[[s
         return default or ""
 
     if isinstance(value, str):
-        return _REFERENCE.sub(replacement, value)
+        end = value.rfind("}") + 1  # behind it is none, and looking for its end from each beginning takes too long
+        return _REFERENCE.sub(replacement, value[:end]) + value[end:]
     if isinstance(value, dict):
         return {
             key: substituted(item, environment, missing, f"{path}.{key}" if path else key)
@@ -135,7 +138,7 @@ def read(path: Path) -> YamlFile:
         YamlFileError: it is not there, not readable, too large, not UTF-8, not YAML, or not a mapping.
     """
     try:
-        return _parse(read_bounded(path).decode("utf-8-sig"))
+        return _parse(read_bounded(path, most=MOST_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise YamlFileError(f"it cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:

@@ -40,6 +40,7 @@ def test_every_way_of_writing_an_address_is_understood(text: str, shown: str, ta
         ("kubearmor:0", "a number from 1 to 65535"),
         ("kubearmor:65536", "a number from 1 to 65535"),
         ("kubearmor:\u0663", "a number from 1 to 65535"),
+        ("kubearmor:" + "9" * 5_000, "a number from 1 to 65535"),
         ("[fd00::1", "not an IPv6 address in brackets"),
         ("[kubearmor]:1", "not an IPv6 address in brackets"),
         ("[fd00::1]1", "not an IPv6 address in brackets"),

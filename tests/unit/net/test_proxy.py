@@ -47,6 +47,8 @@ PROXY = "http://user:p%40ss@proxy:3128"
         ("[", "collector.example", 4317, False),
         ("*[", "collector.example", 4317, False),
         (":", "collector.example", 4317, False),
+        ("collector.example:\u00b2", "collector.example", 4317, False),
+        ("collector.example:" + "9" * 5_000, "collector.example", 4317, False),
     ],
 )
 def test_no_proxy_is_read_in_every_form(pattern: str, host: str, port: int, *, straight: bool) -> None:

@@ -49,6 +49,16 @@ def test_a_checkpoint_survives_its_page() -> None:
     assert read == written
 
 
+@pytest.mark.parametrize("text", [b"\xff" * 4, b"[" * 100_000, b'{"revision":1e999}', b"[]", b'{"revision":[]}'])
+def test_a_whole_seal_on_what_is_no_checkpoint_is_no_checkpoint(text: bytes) -> None:
+    assert read_page(zlib.crc32(text).to_bytes(4, "big") + text) is None
+
+
+@pytest.mark.parametrize("note", ["[" * 100_000, '[["a","logs",1e999]]', "[1]", "{}x", '[["a","logs",[]]]'])
+def test_a_note_that_is_none_says_nothing(note: str) -> None:
+    assert read_note(note) == {}
+
+
 def test_a_page_with_any_byte_changed_is_not_believed() -> None:
     page = checkpoint().page()
     for place in range(len(page)):

@@ -17,6 +17,7 @@ from otelbridge.queue.store import (
     CRC_BITS,
     FILE_EXTRA_BYTES,
     FILE_SLACK,
+    LONGEST_ROW_BYTES,
     checksum,
     connect,
     max_file_bytes,
@@ -157,3 +158,18 @@ def test_the_files_bound_is_by_all_that_may_be_in_it(tmp_path: Path, retain_seco
         retain_max_bytes=40 * mib,
     )
     assert max_file_bytes(settings) == int(held * mib * FILE_SLACK) + FILE_EXTRA_BYTES
+
+
+def test_a_row_longer_than_any_of_ours_is_damage_and_fills_no_memory(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "queue.db", max_file_bytes=1 << 30)
+    store.close()
+    other = sqlite3.connect(tmp_path / "queue.db")
+    other.execute(
+        "INSERT INTO batches VALUES (?, 1, 1, 1, zeroblob(?))", (row_id(Stream.ALERTS, 1), LONGEST_ROW_BYTES + 1)
+    )
+    other.commit()
+    other.close()
+    store = open_store(tmp_path / "queue.db", max_file_bytes=1 << 30)
+    with pytest.raises(sqlite3.DataError, match="too big"):
+        list(store.batches(span_of(Stream.ALERTS)))
+    store.close()

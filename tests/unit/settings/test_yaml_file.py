@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from otelbridge.net.files import MOST_BYTES
 from otelbridge.settings.load import load
 from otelbridge.settings.problems import SettingsError
-from otelbridge.settings.yaml_file import YamlFileError, read
+from otelbridge.settings.yaml_file import MOST_BYTES, YamlFileError, read
 from tests.unit.settings.loading import loaded
 
 
