@@ -60,6 +60,8 @@ COVERAGE_NOTE_SECONDS = 60.0
 """How often what coverage has learnt is written down: a kill forgets so much of it."""
 ROUND_SECONDS = 1.0
 """How often the queue is told what is being watched: the gap of a restart is exact to this."""
+LONGEST_ROUND_SECONDS = 60.0
+"""After a longer one the process was stopped meanwhile: it has watched nothing."""
 
 
 class Housekeeper:
@@ -69,7 +71,7 @@ class Housekeeper:
         self._components = components
         self._tell = tell
         self._stop = threading.Event()
-        self._coverage_noted = time.monotonic()
+        self._coverage_noted = self._coverage_observed = time.monotonic()
         self._thread = SupervisedThread("housekeeper", self._turn, tell=tell)
         self.pulse = self._thread.pulse
 
@@ -117,7 +119,10 @@ class Housekeeper:
     def _observe_coverage(self, coverage: Coverage) -> None:
         subscriptions = self._components.feed.subscriptions()
         blind = any(one.blind_since_unix_nano is not None and not one.covered_by for one in subscriptions)
-        coverage.observe(time.time(), heard_of(self._components), blind=blind)
+        before, self._coverage_observed = self._coverage_observed, time.monotonic()
+        passed = self._coverage_observed - before
+        blind = blind or passed > LONGEST_ROUND_SECONDS
+        coverage.observe(time.time(), heard_of(self._components), blind=blind, passed=passed)
         if time.monotonic() - self._coverage_noted >= COVERAGE_NOTE_SECONDS:
             self._note_coverage(coverage)
 

@@ -17,6 +17,7 @@ from otelbridge.event import NANOSECONDS
 from otelbridge.status.document import CoverageDocument
 from otelbridge.status.settings import DEFAULT_STATUS_PORT
 from otelbridge.telemetry.coverage import CoverageAnswer, SubjectKind, policies_in
+from otelbridge.telemetry.escape import escape
 
 EXAMPLES = (
     "otelbridge coverage --url http://127.0.0.1:32799",
@@ -58,7 +59,7 @@ def coverage(
         ]
         print_table(("kind", "name", "answer", "last heard of", "usual interval"), rows)
         for name in never:
-            print(f"policy {name} has never fired, as far as this bridge knows")
+            print(f"policy {escape(name)} has never fired, as far as this bridge knows")
     if any(one["answer"] == CoverageAnswer.SILENT for one in found):
         raise typer.Exit(Exit.FAILED)
 
@@ -84,13 +85,21 @@ def _is_coverage(found: Any) -> TypeGuard[list[CoverageDocument]]:
 
 
 def _policies(source: str) -> list[str]:
+    name = "standard input" if source == "-" else source
     try:
         with nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as file:
-            return policies_in(json.loads(file.read(MAX_POLICIES_BYTES)))
+            content = file.read(MAX_POLICIES_BYTES + 1)
+        if len(content) > MAX_POLICIES_BYTES:
+            fail(f"{name} is larger than {MAX_POLICIES_BYTES >> 20} MiB.", Exit.FAILED)
+        if not content.strip():
+            fail(f"{name} is empty: did kubectl print an error?", Exit.FAILED)
+        return policies_in(json.loads(content))
     except OSError as error:
-        fail(f"{source} cannot be read: {error.strerror or error}", Exit.UNREACHABLE)
-    except (ValueError, RecursionError) as error:
-        fail(f"{source} is no list of policies: {error}", Exit.FAILED)
+        fail(f"{name} cannot be read: {error.strerror or error}", Exit.UNREACHABLE)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        fail(f"{name} is not JSON, as `kubectl get ksp,csp,hsp -A -o json` prints it: {error}", Exit.FAILED)
+    except ValueError as error:
+        fail(f"{name} cannot be used: {error}", Exit.FAILED)
 
 
 def _last(one: CoverageDocument) -> str:

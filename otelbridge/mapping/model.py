@@ -123,6 +123,7 @@ class MappingCounts:
         "_alert_series",
         "alerts",
         "alerts_by_policy",
+        "beyond",
         "keeps_last",
         "last",
         "nodes",
@@ -150,6 +151,8 @@ class MappingCounts:
         """By kind, then by workload. The part remembered for an alert's kind holds these counts and adds to them."""
         self.overflow: dict[AlertKind, int] = {}
         """Alerts beyond MAX_ALERT_SERIES, by kind without its policy."""
+        self.beyond: dict[tuple[str, str], int] = {}
+        """The same by namespace and policy, so many pairs at most; they are heard of all the same."""
         self._alert_series = 0
         self.last: tuple[str, Workload, AlertKind] = ("", ("", ""), ("", "", "", ""))
         """Node, workload and kind of the event that was mapped last."""
@@ -176,6 +179,9 @@ class MappingCounts:
         else:
             without_policy = (*kind[:3], "")
             self.overflow[without_policy] = self.overflow.get(without_policy, 0) + 1
+            where = (workload[0], kind[3])
+            if where in self.beyond or len(self.beyond) < MAX_ALERT_SERIES:
+                self.beyond[where] = self.beyond.get(where, 0) + 1
 
     def uncount_alert(self) -> None:
         """The alert that was mapped last is the copy of one that was counted."""

@@ -185,9 +185,12 @@ def heard_of(components: Components) -> dict[Subject, float]:
     """Of each node, namespace and policy, something that changes with every event of it."""
     nodes = components.feed.nodes_last_seen()
     found: Counter[Subject] = Counter({Subject(SubjectKind.NODE, node): seen for node, seen in nodes.items()})
-    for workload, (_, _, _, policy), alerts in components.mapper.tally.alert_counts():
-        if workload is not None and workload[0]:
-            found[Subject(SubjectKind.NAMESPACE, workload[0])] += alerts
+    tally = components.mapper.tally
+    apart = [(one.workload[0], one.kind[3], one.alerts) for one in tally.alert_counts() if one.workload is not None]
+    beyond = [(*where, alerts) for where, alerts in tally.beyond.copy().items()]
+    for namespace, policy, alerts in apart + beyond:
+        if namespace:
+            found[Subject(SubjectKind.NAMESPACE, namespace)] += alerts
         if policy:
             found[Subject(SubjectKind.POLICY, policy)] += alerts
     return dict(found)

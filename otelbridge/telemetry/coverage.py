@@ -1,7 +1,8 @@
 """Coverage: when each node, namespace and policy was heard of last, against its own usual interval.
 
-A silence is measured on a clock that stands still while the bridge is blind. What is usual is learnt from the longest
-silence of each of the last days: the median of them, which a single outage does not move, and which knows of nights.
+A silence is measured on a clock that stands still while the bridge is blind, and that nobody sets. What is usual is
+learnt from the longest silence of each of the last days: the median of them, which a single outage does not move, and
+which knows of nights. A subject's days begin when it was heard of first, so each of them is a whole one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ GRACE_SECONDS = 300.0
 """A silence is unusual beyond three usual intervals and five minutes."""
 LEARNING_SECONDS = DAY_SECONDS
 """What was heard first less long ago has no usual interval yet."""
+LEAST_HEARD_SECONDS = DAY_SECONDS / 2
+"""Nor has what was heard of within so little time: one incident tells nothing of intervals."""
+CLOCK_SET_SECONDS = 1.0
+"""Where the clock on the wall differs by more from the one that nobody sets, it was set."""
+GONE_SECONDS = 7 * DAY_SECONDS
+"""A node or namespace that was said to be silent for so long is gone, and forgotten."""
 MAX_SUBJECTS = 4096
 """Bounds memory to 8 MiB; beyond it what was silent longest is forgotten."""
 MAX_NAME = 256
@@ -59,13 +66,14 @@ class Subject(NamedTuple):
 
 @dataclass(slots=True)
 class SubjectHistory:
-    """What is known of one subject. Times are Unix seconds; `watched` ones leave out when the bridge was blind."""
+    """What is known of one subject. `watched` times are seconds that leave out when the bridge was blind."""
 
-    first: float
+    first_watched: float
     last: float
+    """Unix seconds."""
     last_watched: float
     day: int = 0
-    """The day that goes on, counted from the epoch."""
+    """The day of `last_watched`, counted from the first one."""
     longest: list[float] = field(default_factory=list)
     """The longest silence of each day, in seconds, oldest first; the last one is the day's that goes on."""
     heard: bool = False
@@ -73,20 +81,30 @@ class SubjectHistory:
 
     def note(self, now: float, watched: float) -> None:
         """It is heard of."""
-        silence, day = watched - self.last_watched, int(now // DAY_SECONDS)
+        silence, day = watched - self.last_watched, int((watched - self.first_watched) // DAY_SECONDS)
         if day != self.day or not self.longest:
-            self.day = day
-            self.longest = [*self.longest[1 - DAYS :], 0.0]
+            passed = [silence] * min(max(day - self.day, 1), DAYS)  # it was silent in all of them
+            self.day, self.longest = day, [*self.longest, *passed][-DAYS:]
         self.longest[-1] = max(self.longest[-1], silence)
         self.last, self.last_watched, self.heard = now, watched, True
 
-    def usual_seconds(self, now: float) -> float | None:
+    def usual_seconds(self, watched: float) -> float | None:
         """Its usual interval; None while it is being learnt."""
-        if now - self.first < LEARNING_SECONDS or not self.longest:
+        is_new = watched - self.first_watched < LEARNING_SECONDS
+        if is_new or self.last_watched - self.first_watched < LEAST_HEARD_SECONDS:
             return None
-        whole = self.longest[:-1] if len(self.longest) > 1 and self.day == int(now // DAY_SECONDS) else self.longest
-        ordered, middle = sorted(whole), len(whole) // 2
-        return ordered[middle] if len(whole) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+        # The day that goes on has not shown its longest silence yet; what it has shown may be longer than usual.
+        return max(_median(days) for days in (self.longest, self.longest[:-1]) if days)
+
+    def limit_seconds(self, watched: float) -> float:
+        """The longest silence that is usual."""
+        usual = self.usual_seconds(watched)
+        return math.inf if usual is None else UNUSUAL_FACTOR * usual + GRACE_SECONDS
+
+
+def _median(numbers: list[float]) -> float:
+    ordered, middle = sorted(numbers), len(numbers) // 2  # the library's costs 3 ms at the start
+    return ordered[middle] if len(numbers) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 class Report(NamedTuple):
@@ -117,32 +135,36 @@ class Coverage:
         self._observed = now
         self._read(note)
 
-    def observe(self, now: float, counts: Mapping[Subject, float], *, blind: bool) -> None:
+    def observe(self, now: float, counts: Mapping[Subject, float], *, blind: bool, passed: float | None = None) -> None:
         """Takes in what was heard of since the last call.
 
         Args:
             now: Unix seconds.
             counts: of each subject something that changes when it is heard of.
             blind: whether anything could not be watched meanwhile.
+            passed: seconds since the last call, of a clock that nobody sets; by default those of `now`, up to a day.
         """
         with self._lock:
-            passed, self._observed = now - self._observed, now
-            if not 0 <= passed < DAY_SECONDS:  # the clock was set: a node without one of its own begins in 1970
-                for habit in self._subjects.values():
-                    habit.first += passed
-            elif not blind:
+            by_wall, self._observed = now - self._observed, now
+            if passed is None:
+                passed = by_wall if 0 <= by_wall < DAY_SECONDS else 0.0
+            if abs(by_wall - passed) > CLOCK_SET_SECONDS:  # a node without a clock of its own begins in 1970
+                for history in self._subjects.values():
+                    history.last += by_wall - passed if history.heard else 0.0
+            if not blind:
                 self._watched += passed
             for subject, count in counts.items():
                 if count != self._counts.get(subject):
                     self._heard(subject._replace(name=subject.name[:MAX_NAME]), now)
             self._counts = dict(counts)
+            self._forget()
 
     def reports(self, now: float) -> list[Report]:
         """The answer about each subject, by kind and name."""
         with self._lock:
             return [
-                Report(subject, self._answer(habit, now), habit.last, habit.usual_seconds(now))
-                for subject, habit in sorted(self._subjects.items())
+                Report(subject, self._answer(history, now), history.last, history.usual_seconds(self._watched))
+                for subject, history in sorted(self._subjects.items())
             ]
 
     def note(self) -> str:
@@ -152,40 +174,51 @@ class Coverage:
                 {
                     "watched": self._watched,
                     "subjects": [
-                        [*subject, habit.first, habit.last, habit.last_watched, habit.day, habit.longest]
-                        for subject, habit in self._subjects.items()
+                        # As if it had been watched all the time since it was heard of first.
+                        [*subject, one.last - one.last_watched + one.first_watched, one.last, one.last_watched,
+                         one.day, one.longest]
+                        for subject, one in self._subjects.items()
                     ],
                 },
                 separators=(",", ":"),
-            )
+            )  # fmt: skip
 
     def _heard(self, subject: Subject, now: float) -> None:
-        habit = self._subjects.get(subject)
-        if habit is None:
+        history = self._subjects.get(subject)
+        if history is None:
             if len(self._subjects) >= MAX_SUBJECTS:
                 self._subjects.popitem(last=False)
-            habit = self._subjects[subject] = SubjectHistory(now, now, self._watched)
-        habit.note(now, self._watched)
+            history = self._subjects[subject] = SubjectHistory(self._watched, now, self._watched)
+        history.note(now, self._watched)
         self._subjects.move_to_end(subject)
 
-    def _answer(self, habit: SubjectHistory, now: float) -> CoverageAnswer:
-        usual = habit.usual_seconds(now)
-        if usual is not None:
-            limit = UNUSUAL_FACTOR * usual + GRACE_SECONDS
-            if self._watched - habit.last_watched > limit:
-                return CoverageAnswer.SILENT
-            if now - habit.last > limit:
-                return CoverageAnswer.UNKNOWN
-        return CoverageAnswer.USUAL if habit.heard else CoverageAnswer.NEVER
+    def _forget(self) -> None:
+        """Lets go of the one that was silent longest, where it is gone."""
+        for subject, history in self._subjects.items():
+            silence = self._watched - history.last_watched
+            if silence <= GONE_SECONDS:
+                return
+            if subject.kind is not SubjectKind.POLICY and silence > history.limit_seconds(self._watched) + GONE_SECONDS:
+                del self._subjects[subject]
+                return
+
+    def _answer(self, history: SubjectHistory, now: float) -> CoverageAnswer:
+        limit = history.limit_seconds(self._watched)
+        if self._watched - history.last_watched > limit:
+            return CoverageAnswer.SILENT
+        if now - history.last > limit:
+            return CoverageAnswer.UNKNOWN
+        return CoverageAnswer.USUAL if history.heard else CoverageAnswer.NEVER
 
     def _read(self, note: str) -> None:
         try:
             tree = json.loads(note or "{}")
             for kind, name, first, last, watched, day, longest in tree.get("subjects", ())[-MAX_SUBJECTS:]:
-                habit = SubjectHistory(
-                    _number(first), _number(last), _number(watched), int(day), [_number(one) for one in longest]
+                last_unix, last_watched = _number(last), _number(watched)
+                first_watched = last_watched - max(0.0, last_unix - _number(first))
+                self._subjects[Subject(SubjectKind(kind), str(name))] = SubjectHistory(
+                    first_watched, last_unix, last_watched, int(day), [_number(one) for one in longest][-DAYS:]
                 )
-                self._subjects[Subject(SubjectKind(kind), str(name))] = habit
             self._watched = _number(tree.get("watched", 0.0))
         except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
             self._subjects.clear()  # it begins anew
@@ -199,19 +232,37 @@ def _number(said: Any) -> float:
 
 
 def policies_in(document: Any) -> list[str]:
-    """The names of KubeArmor's policies in what `kubectl get ... -o json` prints.
+    """The names of KubeArmor's policies in what `kubectl get ... -o json` prints; other objects are passed over.
 
     Raises:
-        ValueError: it is no list of objects with names.
+        ValueError: it is no list of objects with names, or none of them is a policy.
     """
-    items = document.get("items", [document]) if isinstance(document, dict) else None
-    names = [_name_of(item) for item in items] if isinstance(items, list) else [None]
+    is_list = isinstance(document, dict) and "items" in document
+    items = (document["items"] or []) if is_list else [document]
+    if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
+        raise ValueError(NO_LIST)
+    of_list = str(document.get("kind") or "").removesuffix("List") if is_list else ""
+    kinds = [str(item.get("kind") or of_list or ANY_POLICY) for item in items]
+    names = [_name_of(item) for item, kind in zip(items, kinds, strict=True) if _is_policy(kind)]
     if None in names:
-        raise ValueError("it is no list of objects with names: `kubectl get ksp,csp,hsp -A -o json` prints one")
+        raise ValueError(NO_LIST)
+    if items and not names:
+        found = ", ".join(sorted(set(kinds))[:5])
+        raise ValueError(f"there is no policy of KubeArmor's among its objects ({found}): {COMMAND} prints them")
     return [name for name in names if name is not None]
 
 
-def _name_of(item: Any) -> str | None:
-    metadata = item.get("metadata") if isinstance(item, dict) else None
+COMMAND = "`kubectl get ksp,csp,hsp -A -o json`"
+NO_LIST = f"it is no list of objects with names: {COMMAND} prints one"
+ANY_POLICY = "KubeArmorPolicy"
+
+
+def _is_policy(kind: str) -> bool:
+    """KubeArmorPolicy, and those of clusters, hosts and networks."""
+    return kind.startswith("KubeArmor") and kind.endswith("Policy")
+
+
+def _name_of(item: dict[str, Any]) -> str | None:
+    metadata = item.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    return name if isinstance(name, str) else None
+    return name if isinstance(name, str) and name else None

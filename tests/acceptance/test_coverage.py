@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from otelbridge.cli.coverage import MAX_POLICIES_BYTES
 from otelbridge.event import Stream
+from otelbridge.mapping.model import MAX_ALERT_SERIES
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.queue.queue import DurableQueue
 from otelbridge.queue.settings import QueueSettings
@@ -40,8 +42,8 @@ def answers(bridge: BridgeProcess) -> dict[str, str]:
     return found
 
 
-def publish(relay: Relay) -> None:
-    alert = pb.Alert(HostName="node-1", NamespaceName="shop", PodName="web-1", PolicyName="block-curl")
+def publish(relay: Relay, pod: str = "web-1", namespace: str = "shop", policy: str = "block-curl") -> None:
+    alert = pb.Alert(HostName="node-1", NamespaceName=namespace, PodName=pod, PolicyName=policy)
     stamp_time(alert, time.time_ns())
     relay.publish(Stream.ALERTS, alert)
 
@@ -64,6 +66,19 @@ def test_it_tells_who_was_heard_of_which_policies_never_fired_and_who_was_not_he
         assert answers(bridge) == dict.fromkeys(heard, "never")
         said = ask(bridge, "--output", "json")
         assert {one["answer"] for one in said.json()["subjects"]} == {"never"}
+
+
+def test_of_more_workloads_than_are_counted_apart_each_policy_is_heard_of(
+    relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path
+) -> None:
+    """Their alerts were counted without the policy's name: it was said to be silent while it fired."""
+    with running_bridge(tmp_path, **settings(relay, endpoint)) as bridge:
+        bridge.wait_until_watching()
+        for number in range(MAX_ALERT_SERIES + 10):
+            eventually(lambda: relay.room(Stream.ALERTS) > 100, why="the bridge reads")
+            publish(relay, f"web-{number}")
+        publish(relay, "late-1", "late", "rare")
+        eventually(lambda: {"late", "rare"} <= set(answers(bridge)), why="the last alert is noticed")
 
 
 def test_a_namespace_that_is_silent_for_longer_than_usual_is_told_and_the_command_exits_with_one(
@@ -93,11 +108,19 @@ def test_what_cannot_be_asked_or_read_ends_in_a_sentence(relay: Relay, endpoint:
         said = ask(bridge)
         assert (said.code, "telemetry.coverage" in said.talk) == (1, True)
     with running_bridge(tmp_path, **settings(relay, endpoint)) as bridge:
-        for content, code in (("no JSON", 1), ("[]", 1), ('{"items": [{}]}', 1)):
+        for content, why in (
+            ("no JSON", "not JSON"), ("[]", "no list"), ('{"items": [{}]}', "no list"), ("", "is empty"),
+            ("\n", "is empty"), ("[" * 100_000, "not JSON"), ('{"items": [{"metadata": {"name": 3}}]}', "no list"),
+            ('{"kind": "List", "items": [{"kind": "Pod", "metadata": {"name": "web-1"}}]}', "(Pod)"),
+            ("a" * (MAX_POLICIES_BYTES + 1), "larger than 64 MiB"),
+        ):  # fmt: skip
             said = ask(bridge, "--policies", "-", stdin=content)
-            assert (
-                said.code,
-                "kubectl get" in said.talk or "JSON" in said.talk or "list" in said.talk,
-            ) == (code, True)
+            assert (said.code, why in said.talk) == (1, True), said.talk
+            assert said.talk.startswith("standard input ")
+        odd = {"items": [{"kind": "KubeArmorPolicy", "metadata": {"name": "red\x1b[31m\u202e"}}]}
+        said = ask(bridge, "--policies", "-", stdin=json.dumps(odd))
+        assert said.code == 0
+        assert "\x1b" not in said.data
+        assert "\u202e" not in said.data
         assert ask(bridge, "--policies", str(tmp_path / "none")).code == 3
     assert ask(bridge).code == 3
