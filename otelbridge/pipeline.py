@@ -616,7 +616,7 @@ class Pipeline:
             request=held,
             plain=plain_copy(request, held),
             records=len(records),
-            oldest_received_unix_nano=min(max(oldest_received_unix_nano, 0), clamp.MAX_UNIX_NANO),
+            oldest_received_unix_nano=clamp.unix_nano(oldest_received_unix_nano),
         )
 
     # --- gaps ---

@@ -1,6 +1,6 @@
 """One channel to an upstream, open: its Watch calls with the threads that read them, and its health checks.
 
-A failed unary call never ends a stream that hangs, so the verdict `DEAD` means that the channel has to be closed by us.
+A failed unary call never ends a stream that hangs, so a channel whose upstream is dead has to be closed by us.
 """
 
 from __future__ import annotations
@@ -64,27 +64,15 @@ REFUSALS = frozenset(
 """Statuses that a live peer answers with when it will not have the question."""
 
 
-class HealthStatus(StrEnum):
-    """What a health check's outcome means for the connection."""
-
-    ALIVE = "alive"
-    SUSPECT = "suspect"
-    DEAD = "dead"
-
-
-def judge(misses: int, *, silent: bool, heard: bool) -> HealthStatus:
-    """One failed health check makes a connection suspect, two make it dead; after a silence one is enough.
+def is_dead(misses: int, *, silent: bool, heard: bool) -> bool:
+    """Whether a connection is dead by its health checks: after two that failed; after a silence one is enough.
 
     Args:
-        misses: health checks in a row that failed.
+        misses: health checks in a row that failed, at least one.
         silent: there was no answer at all: one that fails a question may be well at the next.
         heard: events came meanwhile. They are what the connection is for, so it lives, whatever is not answered.
     """
-    if not misses:
-        return HealthStatus.ALIVE
-    if not heard and (misses >= DEADLY_MISSES or silent):
-        return HealthStatus.DEAD
-    return HealthStatus.SUSPECT
+    return not heard and (silent or misses >= DEADLY_MISSES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

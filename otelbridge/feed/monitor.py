@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from otelbridge.event import NANOSECONDS, GapCause, Stream
-from otelbridge.feed.connection import DEADLY_MISSES, Answer, Connection, HealthStatus, judge
+from otelbridge.feed.connection import DEADLY_MISSES, Answer, Connection, is_dead
 from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS, NODES_RETURN_SECONDS
 from otelbridge.feed.model import ConnectionLostError, Record, StreamEnd, StreamState, failed_step
 from otelbridge.feed.overload import SLOTS
@@ -347,7 +347,7 @@ class Monitor:
         self._misses += 1
         self._tell(HeartbeatMissed(upstream=self._upstream, misses=self._misses, why=answer.why))
         suspect(answer.why)
-        if judge(self._misses, silent=answer.silent, heard=heard) is HealthStatus.DEAD:
+        if is_dead(self._misses, silent=answer.silent, heard=heard):
             raise self._given_up(answer)
         # The next answer decides, so it is asked for at once; what fails needs a moment to get well.
         pause, interval = 0.0 if answer.silent else FAILED_PAUSE_SECONDS, self._settings.heartbeat.interval_seconds

@@ -20,14 +20,13 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from otelbridge.event import STREAMS, UPSTREAM_STREAMS, Stream
-from otelbridge.mapping.wire import MAX_VARINT_BYTES, Value, clip
+from otelbridge.mapping.wire import Value, clip
 from otelbridge.pb import kubearmor_pb2 as pb
+from otelbridge.protobuf import DELIMITED, END_GROUP, FIXED32, FIXED64, GROUP, VARINT, fields, read_varint
 
 MAX_FIELDS = 10_000
 """Fields that are looked at, groups' own included: 5 ms. KubeArmor's events have some 50."""
-VARINT, _FIXED64, DELIMITED, _GROUP, _END, _FIXED32 = range(6)
-_FIXED = {_FIXED64: Struct("<Q"), _FIXED32: Struct("<I")}
-_MORE, _SEVEN_BITS = 0x80, 0x7F
+_FIXED = {FIXED64: Struct("<Q"), FIXED32: Struct("<I")}
 BROKEN_OFF = "it ends in the middle of a field"
 
 
@@ -49,59 +48,34 @@ def unknown_fields(body: bytes, known: Mapping[int, int]) -> list[str]:
         TooManyFieldsError: it is not worth the work.
     """
     found: list[str] = []
-    at, end, looked_at = 0, len(body), 0
     depth = group_start = 0
-    while at < end:
-        looked_at += 1
-        if looked_at > MAX_FIELDS:
-            raise TooManyFieldsError(f"it has more than {MAX_FIELDS} fields")
-        before = at
-        tag, at = _varint(body, at)
-        number, wire_type = tag >> 3, tag & 7
-        if wire_type == _GROUP:
-            group_start = at if not depth else group_start
-            depth += 1
-        elif wire_type == _END:
-            depth -= 1
-            if not depth:
-                found.append(f"{number}=0x{body[group_start:before].hex()}")
-        else:
-            value, start, at = _content(body, at, wire_type)
-            if at > end:
-                raise DecodeError(BROKEN_OFF)
-            if not depth and known.get(number) != wire_type:
-                found.append(f"{number}={_shown(wire_type, value, body[start:at])}")
+    try:
+        for looked_at, (number, wire_type, start, content, end) in enumerate(fields(body)):
+            if looked_at == MAX_FIELDS:
+                raise TooManyFieldsError(f"it has more than {MAX_FIELDS} fields")
+            if wire_type == GROUP:
+                group_start = group_start if depth else content
+                depth += 1
+            elif wire_type == END_GROUP:
+                depth -= 1
+                if not depth:
+                    found.append(f"{number}=0x{body[group_start:start].hex()}")
+            elif not depth and known.get(number) != wire_type:
+                found.append(f"{number}={_shown(wire_type, body[content:end])}")
+    except ValueError as error:
+        raise DecodeError(BROKEN_OFF) from error
     return found
 
 
-def _content(body: bytes, at: int, wire_type: int) -> tuple[int, int, int]:
-    """The number that it begins with, and where its content starts and ends."""
-    if wire_type in _FIXED:
-        return 0, at, at + _FIXED[wire_type].size
-    value, start = _varint(body, at)
-    return value, start, start + (value if wire_type == DELIMITED else 0)
-
-
-def _shown(wire_type: int, value: int, content: bytes) -> str:
+def _shown(wire_type: int, content: bytes) -> str:
     if wire_type == VARINT:
-        return str(value)
+        return str(read_varint(content, 0)[0])
     if wire_type in _FIXED:
         return str(_FIXED[wire_type].unpack(content)[0])
     try:
         return content.decode()
     except UnicodeDecodeError:
         return f"0x{content.hex()}"
-
-
-def _varint(body: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    for byte in body[at : at + MAX_VARINT_BYTES]:
-        at += 1
-        value |= (byte & _SEVEN_BITS) << shift
-        if byte < _MORE:
-            return value, at
-        shift += 7
-    raise DecodeError(BROKEN_OFF)
 
 
 _STRING, _BYTES = FieldDescriptor.TYPE_STRING, descriptor_pb2.FieldDescriptorProto.TYPE_BYTES

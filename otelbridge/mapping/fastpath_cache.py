@@ -33,7 +33,8 @@ from otelbridge.mapping.record_plan import (
 )
 from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.mapping.synthetic import sample_of
-from otelbridge.mapping.wire import RECORD_ATTRIBUTE, Record, attributes, delimited
+from otelbridge.mapping.wire import RECORD_ATTRIBUTE, Record, attributes
+from otelbridge.protobuf import delimited
 
 try:
     from otelbridge.mapping import fastpath

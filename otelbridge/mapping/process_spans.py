@@ -25,12 +25,11 @@ from otelbridge.mapping.wire import (
     attributes,
     attributes_encoder,
     clip,
-    delimited,
     head,
     one_line,
     text_heads,
-    varint,
 )
+from otelbridge.protobuf import delimited, varint
 
 try:
     from otelbridge.mapping import fastpath_wire

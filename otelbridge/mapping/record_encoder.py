@@ -59,14 +59,13 @@ from otelbridge.mapping.wire import (
     attributes,
     body_heads,
     clip,
-    delimited,
     head,
     int_heads,
     one_line,
     tail,
     times,
-    varint,
 )
+from otelbridge.protobuf import delimited, varint
 
 OTHERS, OTHERS_BYTES = 2048, 4 << 20
 NUMBERS = 512  # of one key: parents and users come back

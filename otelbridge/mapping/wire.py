@@ -13,6 +13,7 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from otelbridge import clamp
 from otelbridge.event import Stream
+from otelbridge.protobuf import MAX_VARINT_BYTES, TWO_DIGITS, TWO_DIGITS_END, delimited, varint
 
 try:
     from otelbridge.mapping import fastpath_wire
@@ -40,29 +41,10 @@ MAX_DEPTH = (
     4  # of nested arrays and maps; what is deeper is written as text: parsers downstream have limits of their own
 )
 _DOUBLE = Struct("<d").pack
-MAX_VARINT_BYTES = 10  # of an int64
 MAX_UTF8_BYTES = 4  # of a character
 UINT64 = (1 << 64) - 1
-# The lengths of nearly all that there is, encoded once: an event has ten or so.
-TWO_DIGITS_END = 1 << 11
-TWO_DIGITS = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(TWO_DIGITS_END))  # noqa: PLR2004
-DIGIT_AND_MORE = tuple(bytes((n | 0x80,)) for n in range(0x80))
 KEPT_SIZES = 512  # of one key
 KEPT_TEXTS, SHORT_TEXT_CHARS = 2048, 120  # namespaces, images and labels come back with each pod
-
-
-def varint(number: int) -> bytes:
-    """A non-negative integer in base 128, low digits first."""
-    digits = b""
-    while number >= TWO_DIGITS_END:
-        digits += DIGIT_AND_MORE[number & 0x7F]
-        number >>= 7
-    return digits + TWO_DIGITS[number] if digits else TWO_DIGITS[number]
-
-
-def delimited(tag: bytes, content: bytes) -> bytes:
-    """A length-delimited field: text, bytes or a nested message."""
-    return tag + varint(len(content)) + content
 
 
 def any_value(value: Value, depth: int = MAX_DEPTH) -> bytes:  # noqa: PLR0911  # one return per type

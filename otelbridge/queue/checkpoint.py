@@ -128,7 +128,7 @@ class QueueClock:
         self._unix_nano = unix_nano
         self._elapsed_nano = elapsed_nano
         unix, elapsed = self.last = self._read()
-        self.offset_nano = unix - min(max(unix, 0), LATEST_UNIX_NANO)
+        self.offset_nano = unix - clamp.count(unix, most=LATEST_UNIX_NANO)
         """What the machine's clock has been set forward by since; and what keeps an absurd clock in range."""
         self._step = (elapsed, 0)
         """When the clock was last set, and by how much."""
@@ -179,7 +179,7 @@ class QueueClock:
     def unix_nano_of(self, queue_time: int) -> int:
         """A time of the queue by the machine's clock as it is set now, to be shown."""
         self.now()
-        return min(max(queue_time + self.offset_nano, 0), clamp.MAX_UNIX_NANO)
+        return clamp.unix_nano(queue_time + self.offset_nano)
 
 
 CHECKPOINT_FILE = "queue.checkpoint"

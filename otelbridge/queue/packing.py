@@ -20,6 +20,8 @@ from functools import lru_cache
 from itertools import groupby
 from types import ModuleType
 
+from otelbridge.protobuf import read_varint, varint
+
 try:
     from isal import isal_zlib
 except ImportError:
@@ -57,10 +59,6 @@ GZIP_TRAILER = struct.Struct("<II")
 FINAL_BLOCK = b"\x03\x00"  # empty
 RESOURCE = b"\x0a"
 """The tag of ExportLogsServiceRequest.resource_logs and of ResourceLogs.resource: number 1, length-delimited."""
-LOW_BITS, MORE = 0x7F, 0x80
-"""Of a byte of a varint."""
-MAX_SHIFT = 63
-"""Of the last byte of a varint of 64 bits."""
 
 
 def joined_crc(first: int, second: int, second_bytes: int) -> int:
@@ -211,34 +209,6 @@ def _sort_in(request: bytes, groups: dict[bytes, list[bytes]]) -> None:
             raise ValueError("another layout")
         groups.setdefault(request[start:rest], []).append(request[rest:stop])
         at = stop
-
-
-def read_varint(message: bytes, at: int) -> tuple[int, int]:
-    """The number in base 128 at a place, and where what follows it begins.
-
-    Raises:
-        IndexError, ValueError: there is none: the message ends before, or it is longer than any.
-    """
-    byte = message[at]
-    number, shift = byte & LOW_BITS, 7
-    while byte & MORE:
-        if shift > MAX_SHIFT:
-            raise ValueError(f"no number before byte {at}")
-        at += 1
-        byte = message[at]
-        number |= (byte & LOW_BITS) << shift
-        shift += 7
-    return number, at + 1
-
-
-def varint(number: int) -> bytes:
-    """A non-negative number in base 128, as protobuf has it."""
-    encoded = bytearray()
-    while number > LOW_BITS:
-        encoded.append(number & LOW_BITS | MORE)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def joined(parts: Sequence[bytes]) -> bytes:

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from otelbridge.queue.packing import read_varint, varint
+from otelbridge.protobuf import DELIMITED, END_GROUP, GROUP, delimited, fields
 
 RESOURCE_LOGS = 1
 SCOPE_LOGS = 2
 LOG_RECORDS = 2
 """Field numbers: ExportLogsServiceRequest.resource_logs, ResourceLogs.scope_logs, ScopeLogs.log_records."""
-VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
-FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 
 Group = tuple[int, ...]
 """Records that are sent together, by their numbers in the request."""
@@ -108,7 +106,9 @@ def _scope(body: bytes) -> _Scope:
 def _split_off(message: bytes, number: int) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """A message without field `number`, and that field's occurrences: each whole, and its value alone."""
     rest, found = [], []
-    for field_number, start, value, end in _fields(message):
+    for field_number, wire_type, start, value, end in fields(message):
+        if wire_type in {GROUP, END_GROUP}:
+            raise ValueError(f"a group at byte {start}")
         if field_number == number:
             found.append((message[start:end], message[value:end]))
         else:
@@ -116,32 +116,8 @@ def _split_off(message: bytes, number: int) -> tuple[bytes, list[tuple[bytes, by
     return b"".join(rest), found
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Number, start, start of the value, and end of each field; only length-delimited ones have values worth having."""
-    position = 0
-    while position < len(message):
-        start = position
-        try:
-            tag, value = read_varint(message, position)
-            length, after = read_varint(message, value) if tag & 7 in {VARINT, LENGTH_DELIMITED} else (0, value)
-        except IndexError:
-            raise ValueError(f"the field at byte {start} is cut off") from None
-        number, wire_type = tag >> 3, tag & 7
-        if wire_type == LENGTH_DELIMITED:
-            value, position = after, after + length
-        elif wire_type == VARINT:
-            position = after
-        elif wire_type in FIXED_BYTES:
-            position = value + FIXED_BYTES[wire_type]
-        else:
-            raise ValueError(f"wire type {wire_type} at byte {start}")
-        if position > len(message):
-            raise ValueError(f"the field at byte {start} is cut off")
-        yield number, start, value, position
-
-
 def _field(number: int, value: bytes) -> bytes:
-    return bytes([number << 3 | LENGTH_DELIMITED]) + varint(len(value)) + value
+    return delimited(bytes([number << 3 | DELIMITED]), value)
 
 
 HALF_PASS = math.log(2)

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.feed.connection import HealthStatus, Heartbeat, StreamReader, judge
+from otelbridge.feed.connection import Heartbeat, StreamReader, is_dead
 from otelbridge.feed.model import StreamEnd
 from otelbridge.feed.read_pause import WAITED_NANOS, ConnectionPause
 from otelbridge.net.address import Address
@@ -83,23 +83,21 @@ def test_an_event_that_is_read_while_another_reader_pauses_waits_for_no_pause() 
 
 
 @pytest.mark.parametrize(
-    ("misses", "silent", "heard", "health"),
+    ("misses", "silent", "heard", "dead"),
     [
-        (0, True, False, HealthStatus.ALIVE),
-        (0, False, False, HealthStatus.ALIVE),
-        (1, False, False, HealthStatus.SUSPECT),
-        (1, True, False, HealthStatus.DEAD),
-        (2, False, False, HealthStatus.DEAD),
-        (2, True, False, HealthStatus.DEAD),
-        (1, True, True, HealthStatus.SUSPECT),
-        (9, False, True, HealthStatus.SUSPECT),
-        (9, True, True, HealthStatus.SUSPECT),
+        (1, False, False, False),
+        (1, True, False, True),
+        (2, False, False, True),
+        (2, True, False, True),
+        (1, True, True, False),
+        (9, False, True, False),
+        (9, True, True, False),
     ],
 )
 def test_one_miss_is_deadly_only_when_nothing_came_at_all_and_none_is_where_events_come(
-    misses: int, silent: bool, heard: bool, health: HealthStatus
+    misses: int, silent: bool, heard: bool, dead: bool
 ) -> None:
-    assert judge(misses, silent=silent, heard=heard) is health
+    assert is_dead(misses, silent=silent, heard=heard) == dead
 
 
 def test_bridges_do_not_ask_in_step() -> None:

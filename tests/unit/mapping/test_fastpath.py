@@ -20,9 +20,10 @@ from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.process_spans import Told
 from otelbridge.mapping.recent_events import RecentEvents
 from otelbridge.mapping.settings import MappingSettings
-from otelbridge.mapping.wire import assembler, varint
+from otelbridge.mapping.wire import assembler
 from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.pipeline import EventEncoder
+from otelbridge.protobuf import varint
 from otelbridge.simulator.events import stamp_time
 from otelbridge.simulator.generator import generate
 from tests.peers.presence import REQUIRED

@@ -28,9 +28,9 @@ from otelbridge.mapping.wire import (
     clip,
     key_value,
     text_heads,
-    varint,
 )
 from otelbridge.pb import kubearmor_pb2 as pb
+from otelbridge.protobuf import varint
 from tests.unit.mapping.samples import RECEIVED, log, mapped, plain, records_of, sample_events, see
 
 ANY_TEXT = st.text(max_size=400)

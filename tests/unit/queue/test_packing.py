@@ -242,21 +242,6 @@ def test_what_is_laid_out_otherwise_is_joined_and_never_changed(requests: list[b
     assert sorted(merged(requests)) == sorted(b"".join(requests))
 
 
-@pytest.mark.parametrize(
-    ("message", "number", "end"),
-    [(b"\x00", 0, 1), (b"\x7f", 127, 1), (b"\x80\x01", 128, 2), (b"\xff" * 9 + b"\x01", 2**64 - 1, 10)],
-)
-def test_a_number_is_read_and_what_follows_it_begins_behind(message: bytes, number: int, end: int) -> None:
-    assert packing.read_varint(b"x" + message + b"x", 1) == (number, end + 1)
-    assert packing.varint(number) == message
-
-
-@pytest.mark.parametrize("message", [b"", b"\x80", b"\xff" * 9, b"\xff" * 10 + b"\x01"])
-def test_what_is_no_number_is_none(message: bytes) -> None:
-    with pytest.raises((IndexError, ValueError)):
-        packing.read_varint(message, 0)
-
-
 def test_a_request_without_a_resource_is_joined_as_it_is() -> None:
     request = ExportLogsServiceRequest()
     request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=1)
