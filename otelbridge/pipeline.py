@@ -314,17 +314,15 @@ MAX_HEARD = 10_000
 """Turns whose nodes are remembered until somebody asks; one is asked every second."""
 
 
+@dataclass(slots=True)
 class OpenBatch:
     """Records of one stream that will become one batch."""
 
-    __slots__ = ("bytes", "latest_received_unix_nano", "oldest_received_unix_nano", "records", "stream")
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.records: list[Record] = []
-        self.bytes = 0
-        self.oldest_received_unix_nano = 0
-        self.latest_received_unix_nano = 0
+    stream: Stream
+    records: list[Record] = field(default_factory=list)
+    bytes: int = 0
+    oldest_received_unix_nano: int = 0
+    latest_received_unix_nano: int = 0
 
     def add(self, record: Record, received_unix_nano: int) -> None:
         """Adds one record; the first one gives the batch its age."""
@@ -388,8 +386,6 @@ class Turn:
     """The events of floods: for the flight recorder, not for the endpoint."""
     staged: Staged | None = None
     """The windows of floods, as they will stand; None where there is no flood."""
-    notes: dict[str, str] = field(default_factory=dict)
-    """The same, written down for the next life."""
 
 
 class Pipeline:
@@ -475,7 +471,8 @@ class Pipeline:
             return True
         if turn.batches or turn.postings:
             postings = [Posting(*key, records) for key, records in turn.postings.items()]
-            self._queue.put(turn.batches, postings, aside=turn.aside, notes=turn.notes, turn=turn.key)
+            notes = turn.staged.notes if turn.staged is not None else {}
+            self._queue.put(turn.batches, postings, aside=turn.aside, notes=notes, turn=turn.key)
         done = draining and not self._events and not turn.left_gaps
         self._made = None
         self._finish(turn)
@@ -663,7 +660,6 @@ class Pipeline:
                 )
             )
         turn.staged = floods.stage(close_all=close_all)
-        turn.notes = turn.staged.notes
 
     def _encode_own(self, gaps: Sequence[Gap], turn: Turn) -> None:
         """Makes the bridge's own records, of gaps and of floods."""

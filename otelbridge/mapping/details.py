@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from otelbridge.mapping.record_plan import COMMAND, FILE, OTHER, PARSED, RAW_DATA, RAW_RESOURCE
+from otelbridge.mapping.fields import COMMAND, FILE, OTHER, PARSED, RAW_DATA, RAW_RESOURCE
 from otelbridge.mapping.wire import Attribute
 
 MAX_PORT = 65_535

@@ -2,7 +2,7 @@
 """The fast path: an event's bytes in, its record out; or None, where anything about the event is unusual.
 
 Compiled, and optional. It joins a usual event's record from parts that `record_encoder.py` worked out before (they come
-through `fastpath_cache.py`) and from what is new in it, as `record_plan.py` says. It walks the event's bytes once, finds
+through `fastpath_cache.py`) and from what is new in it, as `fields.py` says. It walks the event's bytes once, finds
 the parts by the bytes of their fields, and writes the record. Whatever is unusual (an unknown field, a text that is not
 printable ASCII, a value too long, EventData that says something new) it hands back for `record_encoder.py` to map. So
 what an event becomes is said in one place, in Python, and this file is tested to agree with it.

@@ -16,12 +16,9 @@ from google.protobuf.message import Message
 from otelbridge.event import RawEvent, Stream, kind_of
 from otelbridge.mapping.decode import KINDS, Event, decode
 from otelbridge.mapping.details import NETWORK, REMOTE_HOST, TEMPLATES, Template, find
-from otelbridge.mapping.fields import ALSO_IN, FIELDS, Group
-from otelbridge.mapping.model import Known, Memo
-from otelbridge.mapping.parts import NO_SESSION, TEXTS, TEXTS_BYTES, WORKLOADS, WORKLOADS_BYTES, new_digest
-from otelbridge.mapping.process_spans import ProcessSpans
-from otelbridge.mapping.record_encoder import OTHERS, OTHERS_BYTES, RecordEncoder
-from otelbridge.mapping.record_plan import (
+from otelbridge.mapping.fields import (
+    ALSO_IN,
+    FIELDS,
     IDENTITY_NUMBERS,
     IDENTITY_TEXTS,
     NUMBER_KEYS,
@@ -30,7 +27,12 @@ from otelbridge.mapping.record_plan import (
     PARSED,
     RESOURCE_KEYS,
     SOURCE_KEY,
+    Group,
 )
+from otelbridge.mapping.model import Known, Memo
+from otelbridge.mapping.parts import NO_SESSION, TEXTS, TEXTS_BYTES, WORKLOADS, WORKLOADS_BYTES, new_digest
+from otelbridge.mapping.process_spans import ProcessSpans
+from otelbridge.mapping.record_encoder import OTHERS, OTHERS_BYTES, RecordEncoder
 from otelbridge.mapping.severity import THROTTLING_OPERATION
 from otelbridge.mapping.synthetic import sample_of
 from otelbridge.mapping.wire import RECORD_ATTRIBUTE, Record, attributes

@@ -1,4 +1,4 @@
-"""The table of the mapping: every field of KubeArmor's messages, and the attributes that it becomes.
+"""The mapping as data: the attributes that each field of KubeArmor's messages becomes, and the plan of a record.
 
 To map a new field is to add a line to `FIELDS`; a new key is declared in `docs/declared.py`. Keys come from here, values
 from events.
@@ -6,10 +6,14 @@ from events.
 A field belongs to a group. Fields of one group repeat together from event to event, so their encoded attributes are
 worked out once and remembered. A field with an `as_is` kind needs no code: it is written under its first key. The others
 are parsed by their group's module; their keys are listed for the documentation and for `explain`.
+
+The plan says what an alert's or a log's record is made of, in which order, and what identifies the event. Both encoders
+read it: `record_encoder.py`, the reference, and `fastpath.pyx`, the compiled one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
@@ -125,3 +129,44 @@ def as_is(fields: tuple[Field, ...], group: Group) -> tuple[tuple[str, str], ...
     return tuple(
         (field.keys[0], field.name) for field in fields if field.group is group and field.kind is FieldKind.AS_IS
     )
+
+
+ORDER = (
+    "times", "head", "workload", "rule", "process", "detail", "resource", "source", "numbers", "session", "body",
+    "rest", "uid",
+)  # fmt: skip
+"""The parts of an encoded LogRecord, in their order. `session` and `rest` are those of unusual events only; the id is
+the last, so that whoever wants it need not search for it."""
+
+NUMBER_KEYS: Mapping[str, str] = {
+    "HostPID": "process.pid",
+    "HostPPID": "process.parent_pid",
+    "PID": "process.vpid",
+    "PPID": "kubearmor.process.parent_vpid",
+    "UID": "process.real_user.id",
+}
+"""Field to attribute. 0 means unknown, but for the UID of a process whose HostPID is known: that is root."""
+
+IDENTITY_NUMBERS = ("Timestamp", *NUMBER_KEYS)
+IDENTITY_TEXTS = ("UpdatedTime", "Source", "Resource", "Data", "ExecEvent.ExecID")
+"""What `log.record.uid` is a digest of: the stream, a digest of each group's fields, the event's own numbers and texts,
+and then whatever is unusual about it. Always the event as it was received, whatever the settings are."""
+
+
+COMMAND, FILE, PARSED, OTHER = "command", "file", "parsed", "other"
+"""The role that an event's Resource plays: the command line that was executed (Source is then the parent); a file; a
+text that says something only together with Data: a peer, a direction, a capability; or anything else."""
+
+RAW_RESOURCE, RAW_DATA = "kubearmor.resource", "kubearmor.data"
+RESOURCE_KEYS: Mapping[str, tuple[tuple[str, bool], ...]] = {
+    COMMAND: (("process.command_line", False), (RAW_RESOURCE, False)),
+    FILE: (("file.path", False), (RAW_RESOURCE, False), ("file.name", True)),
+    OTHER: ((RAW_RESOURCE, False),),
+    PARSED: (),
+}
+"""By role, the attributes that hold the Resource, and whether they hold only what stands behind its last slash, if
+anything. Those of a parsed one are worked out together with Data."""
+
+SOURCE_KEY, PARENT_KEY = "process.command_line", "kubearmor.source"
+"""Source is the process's own command line; where a command was executed, its parent, which is only kept where
+ParentProcessName does not say the same."""

@@ -333,7 +333,7 @@ class DetailPart:
 
     attributes: bytes
     role: str
-    """One of `record_plan.py`'s."""
+    """One of `fields.py`'s."""
     pairs: dict[str, str]
     """What Data holds."""
     known: Known

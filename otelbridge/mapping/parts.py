@@ -23,7 +23,7 @@ from otelbridge.mapping.details import (
     facts,
     without_remote_host,
 )
-from otelbridge.mapping.fields import ALSO_IN, FIELDS, Field, Group, as_is
+from otelbridge.mapping.fields import ALSO_IN, FIELDS, RAW_DATA, RAW_RESOURCE, Field, Group, as_is
 from otelbridge.mapping.model import (
     AlertKind,
     DetailPart,
@@ -37,7 +37,6 @@ from otelbridge.mapping.model import (
     Values,
     WorkloadPart,
 )
-from otelbridge.mapping.record_plan import RAW_DATA, RAW_RESOURCE
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.mapping.severity import (
     OPERATION_NAMES,

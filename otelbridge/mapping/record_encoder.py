@@ -1,6 +1,6 @@
 """Encodes an alert or a log as a LogRecord, joined from what is remembered of its groups and what is new in it.
 
-This is the reference: `fastpath.pyx` does the same for usual events, compiled, from the same plan (`record_plan.py`).
+This is the reference: `fastpath.pyx` does the same for usual events, compiled, from the same plan (`fields.py`).
 Three quarters of the attributes come encoded from memory (`parts.py` works them out); only numbers, command lines,
 paths, time and id are encoded anew.
 """
@@ -24,7 +24,20 @@ from otelbridge.mapping.details import (
     event_data_attributes,
     find,
 )
-from otelbridge.mapping.fields import FIELDS, Group
+from otelbridge.mapping.fields import (
+    COMMAND,
+    FIELDS,
+    IDENTITY_NUMBERS,
+    IDENTITY_TEXTS,
+    NUMBER_KEYS,
+    ORDER,
+    PARENT_KEY,
+    PARSED,
+    RAW_RESOURCE,
+    RESOURCE_KEYS,
+    SOURCE_KEY,
+    Group,
+)
 from otelbridge.mapping.model import (
     SECOND,
     Instant,
@@ -35,18 +48,6 @@ from otelbridge.mapping.model import (
     WorkloadPart,
 )
 from otelbridge.mapping.parts import NO_SESSION, UID_BYTES, Key, Parts, low_half, shape, uid
-from otelbridge.mapping.record_plan import (
-    COMMAND,
-    IDENTITY_NUMBERS,
-    IDENTITY_TEXTS,
-    NUMBER_KEYS,
-    ORDER,
-    PARENT_KEY,
-    PARSED,
-    RAW_RESOURCE,
-    RESOURCE_KEYS,
-    SOURCE_KEY,
-)
 from otelbridge.mapping.wire import (
     BODY,
     MAX_RARE_BYTES,

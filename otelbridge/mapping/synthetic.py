@@ -21,7 +21,7 @@ from otelbridge.mapping.severity import (
     severity_table,
 )
 from otelbridge.mapping.wire import RESOURCE_ATTRIBUTE, Attribute, Record, Value, attributes, clip, log_record, one_line
-from otelbridge.mapping.workload import workload_attributes
+from otelbridge.mapping.workload import WorkloadAttributes, workload_attributes
 from otelbridge.pb import kubearmor_pb2 as pb
 
 GAP_EVENT = "otelbridge.gap"
@@ -49,11 +49,10 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
     start, end = iso(started), iso(ended)
     values = Values(HostName=gap.node, NamespaceName=gap.namespace, PodName=gap.pod, ContainerName=gap.container)
     where = workload_attributes(values, settings)
-    cut: list[str] = []
-    identity = [str(value) for value in (
+    event_uid = _uid(
         gap.stream_name, gap.upstream, gap.cause, gap.started_unix_nano, gap.ended_unix_nano, gap.lost_records,
         gap.node, gap.namespace, gap.pod, gap.container,
-    )]  # fmt: skip
+    )  # fmt: skip
     pairs: list[Attribute] = [
         ("kubearmor.stream", gap.stream_name if gap.stream else ""),
         ("event.name", GAP_EVENT if settings.event_name_attribute else ""),
@@ -69,20 +68,12 @@ def gap_record(gap: Gap, settings: MappingSettings, observed_unix_nano: int) -> 
         *([("otelbridge.gap.attempts", gap.attempts)] if gap.attempts else []),
         *_count("otelbridge.gap.lost_records", gap.lost_records),
         *_count("otelbridge.gap.estimated_records", gap.estimated_records),
-        ("log.record.uid", uid(digest_of([(value, "") for value in identity])).decode()),
+        ("log.record.uid", event_uid.decode()),
     ]
-    encoded = log_record(
-        unix_nano=started,
-        observed_unix_nano=observed_unix_nano,
-        severity_number=severity_table(settings.severity)[Situation.GAP][0],
-        event_name=GAP_EVENT,
-        body=clip(one_line(_sentence(gap, seconds, start)), settings.max_body_bytes),
-        pairs=pairs,
-        limit_bytes=settings.max_value_bytes,
-        cut=cut,
+    number = severity_table(settings.severity)[Situation.GAP][0]
+    return _own_record(
+        GAP_EVENT, number, _sentence(gap, seconds, start), pairs, where, settings, started, observed_unix_nano
     )
-    resource = _resource(settings, [*where.service, *where.node, *where.pod, *where.container])
-    return Record(Stream.GAPS, resource, encoded, started)
 
 
 def sample_of(message: Event) -> bytes:
@@ -105,8 +96,6 @@ def flood_record(flood: Flood, settings: MappingSettings, observed_unix_nano: in
     where = workload_attributes(workload, settings)
     is_alert = flood.stream is Stream.ALERTS
     ruling = rule_on_alert(values, mitre=settings.mitre_techniques) if is_alert else rule_on_log(values)
-    cut: list[str] = []
-    identity = (flood.kind, str(started), str(ended), str(flood.events))
     pairs: list[Attribute] = [
         ("kubearmor.stream", str(flood.stream)),
         ("event.name", FLOOD_EVENT if settings.event_name_attribute else ""),
@@ -119,7 +108,7 @@ def flood_record(flood: Flood, settings: MappingSettings, observed_unix_nano: in
         ("otelbridge.flood.process_examples", list(flood.process_examples)),
         ("otelbridge.flood.resources", flood.resources),
         ("otelbridge.flood.resource_examples", list(flood.resource_examples)),
-        ("log.record.uid", uid(digest_of([(value, "") for value in identity])).decode()),
+        ("log.record.uid", _uid(flood.kind, started, ended, flood.events).decode()),
     ]
     seconds = (ended - started) / NANOSECONDS
     body = (
@@ -127,18 +116,33 @@ def flood_record(flood: Flood, settings: MappingSettings, observed_unix_nano: in
         f"{flood.processes} executables ({', '.join(flood.process_examples)}), "
         f"{flood.resources} resources ({', '.join(flood.resource_examples)})."
     )
+    number = severity_table(settings.severity)[ruling.situation][ruling.level]
+    return _own_record(FLOOD_EVENT, number, body, pairs, where, settings, started, observed_unix_nano)
+
+
+def _own_record(  # noqa: PLR0917  # what its callers have at hand
+    event_name: str,
+    severity_number: int,
+    body: str,
+    pairs: list[Attribute],
+    where: WorkloadAttributes,
+    settings: MappingSettings,
+    unix_nano: int,
+    observed_unix_nano: int,
+) -> Record:
+    """A record that tells of events instead of being one."""
     encoded = log_record(
-        unix_nano=started,
+        unix_nano=unix_nano,
         observed_unix_nano=observed_unix_nano,
-        severity_number=severity_table(settings.severity)[ruling.situation][ruling.level],
-        event_name=FLOOD_EVENT,
+        severity_number=severity_number,
+        event_name=event_name,
         body=clip(one_line(body), settings.max_body_bytes),
         pairs=pairs,
         limit_bytes=settings.max_value_bytes,
-        cut=cut,
+        cut=[],
     )
     resource = _resource(settings, [*where.service, *where.node, *where.pod, *where.container])
-    return Record(Stream.GAPS, resource, encoded, started)
+    return Record(Stream.GAPS, resource, encoded, unix_nano)
 
 
 def raw_record(
@@ -166,6 +170,11 @@ def raw_record(
     )
     where = workload_attributes(Values(), settings)
     return Record(stream, _resource(settings, [*where.service, *where.node]), encoded, 0), truncated
+
+
+def _uid(*identity: object) -> bytes:
+    """`log.record.uid` of what is told apart by these values."""
+    return uid(digest_of([(str(value), "") for value in identity]))
 
 
 def raw_uid(stream: Stream, body: bytes) -> bytes:
@@ -278,11 +287,10 @@ class MessageEncoder:
 
     def uid(self, message: Any, marks: str = "") -> bytes:
         """`log.record.uid` of a message as it is now."""
-        identity = [
+        return _uid(
             "messages", self._place(message).digest, message.Timestamp, message.UpdatedTime, message.Type,
             message.Level, message.Message, marks,
-        ]  # fmt: skip
-        return uid(digest_of([(str(value), "") for value in identity]))
+        )  # fmt: skip
 
     def _place(self, message: Any) -> WorkloadPart:
         key = self._fetch(message)

@@ -137,9 +137,9 @@ class QueueFile:
     def salvage(self, floor: Floor) -> None:
         """Makes a new file of what can be read of the broken one."""
         self.close()
-        salvaged = salvage(self.path, self._make_store, floor)
+        set_aside, records = salvage(self.path, self._make_store, floor)
         self.uncounted = True
-        self._tell(QueueSalvaged(path=str(self.path), set_aside=str(salvaged.set_aside), kept_records=salvaged.records))
+        self._tell(QueueSalvaged(path=str(self.path), set_aside=str(set_aside), kept_records=records))
 
     def close(self) -> None:
         """Closes the file."""

@@ -7,7 +7,7 @@ import sqlite3
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -177,16 +177,10 @@ def _integer(data: bytes, at: int, kind: int) -> tuple[int, int]:
     return int.from_bytes(data[at : at + width], "big", signed=True), at + width
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Salvaged:
-    """What a salvage came to."""
-
-    set_aside: Path
-    records: int
-
-
-def salvage(path: Path, make_store: Callable[[Path], Store], floor: Mapping[Stream, int]) -> Salvaged:
+def salvage(path: Path, make_store: Callable[[Path], Store], floor: Mapping[Stream, int]) -> tuple[Path, int]:
     """Copies what is whole into a new file, then swaps the files. Nobody may have the file open.
+
+    Returns where the old file is now, and how many records were copied.
 
     Args:
         path: the damaged file.
@@ -213,8 +207,7 @@ def salvage(path: Path, make_store: Callable[[Path], Store], floor: Mapping[Stre
             remove(new_path)
         raise
     new.close()
-    aside = put_in_place(path)
-    return Salvaged(set_aside=aside, records=records)
+    return put_in_place(path), records
 
 
 def rebuild(path: Path, store: Store) -> bool:

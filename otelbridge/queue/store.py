@@ -435,26 +435,22 @@ def read_store(path: Path) -> Store:
     """Opens the file to look at it only: nothing is written, no lock is left, whether its bridge runs or not."""
     # A log beside the file must be read too; without one, nobody writes, and SQLite need not make files to share locks.
     immutable = "" if Path(f"{path}-wal").exists() else "&immutable=1"
-    connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode=ro{immutable}",
-        uri=True,
-        timeout=READ_WAIT_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-        factory=QueueConnection,
-    )
-    return Store(connection, synchronous="normal")
+    return Store(_reading(path, f"ro{immutable}", READ_WAIT_SECONDS), synchronous="normal")
 
 
 def read_alone(path: Path) -> Store:
     """Opens the file of which we are the only user, to read it where nothing can be written, not even shared memory."""
-    connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode=rw",
+    connection = _reading(path, "rw", 0)
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # the log's index is then kept in this process's memory
+    return Store(connection, synchronous="normal")
+
+
+def _reading(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
         uri=True,
-        timeout=0,
+        timeout=wait_seconds,
         isolation_level=None,
         check_same_thread=False,
         factory=QueueConnection,
     )
-    connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # the log's index is then kept in this process's memory
-    return Store(connection, synchronous="normal")

@@ -9,8 +9,8 @@ import pytest
 from otelbridge.event import Stream
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.details import detail, event_data_of
+from otelbridge.mapping.fields import COMMAND, FILE, OTHER, PARSED
 from otelbridge.mapping.mapper import Mapper
-from otelbridge.mapping.record_plan import COMMAND, FILE, OTHER, PARSED
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.pb import kubearmor_pb2 as pb
 from tests.unit.mapping.samples import RECEIVED, Seen, alert, log, sample, see, seen
