@@ -234,11 +234,7 @@ class Bridge:
     """All components, from KubeArmor to the endpoint."""
 
     def __init__(self, loaded: Loaded, *, observer: Callable[[Event], None] | None = None) -> None:
-        """Opens every component, but dials nobody yet.
-
-        Args:
-            loaded: the checked settings.
-            observer: sees every event too, from any thread; the demo shows them.
+        """Opens every component, but dials nobody yet; `observer` sees every event too, from any thread.
 
         Raises:
             ValueError: settings that only opening a component can check (a certificate, a URL).

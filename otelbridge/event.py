@@ -191,12 +191,7 @@ class EventKind(NamedTuple):
 
 
 def kind_of(stream: Stream, message: Any) -> EventKind:
-    """The kind of an event.
-
-    Args:
-        stream: alerts or logs.
-        message: its Alert or Log.
-    """
+    """The kind of an Alert or a Log."""
     owner, pod, host, namespace, operation, result = _PARTS(message)
     policy = message.PolicyName if stream is Stream.ALERTS else ""
     texts = (policy, namespace, owner or pod or host, operation, outcome_of(result))

@@ -341,12 +341,7 @@ class OpenBatch:
 
 
 class GapSink:
-    """Takes the gaps that components find: they are told at once, and the pipeline makes records of them.
-
-    Args:
-        tell: hears of each.
-        wake: ends the pipeline's wait for events.
-    """
+    """Takes the gaps that components find, tells them at once, and wakes the pipeline, which makes records of them."""
 
     def __init__(self, tell: Tell, wake: Callable[[], None]) -> None:
         self._tell, self._wake = tell, wake

@@ -439,12 +439,7 @@ class Connection:
         return self.going_away_since is not None and time.monotonic() - self.going_away_since >= GOING_SECONDS
 
     def ask(self, *, probe: bool = False, timeout_seconds: float | None = None) -> None:
-        """Sends a health check; its answer comes as a message.
-
-        Args:
-            probe: ahead of time.
-            timeout_seconds: for the answer, where it is another than usual.
-        """
+        """Sends a health check, or a probe, which is one ahead of time; its answer comes as a message."""
         self.look_for_goaway()
         call = self.heartbeat.ask(self._channel, self._mailbox.put, probe=probe, timeout_seconds=timeout_seconds)
         if probe:
@@ -515,11 +510,7 @@ class Connection:
             self._one_looks.release()
 
     def overloads(self, *, over: bool = False) -> Iterator[Overload]:
-        """Those that were found since the last call.
-
-        Args:
-            over: also what may go on: the connection does not.
-        """
+        """Those found since the last call; where the connection is `over`, also one that may go on."""
         if over:
             with self._one_looks:
                 self._overloads.extend(self._overload.end())

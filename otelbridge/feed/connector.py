@@ -104,12 +104,7 @@ class Renewal:
         return self.allowed(now) and self.changed(now)
 
     def changed(self, now: float, *, awaited: bool = False) -> bool:
-        """Whether the files differ from those that were last used or refused, and have settled.
-
-        Args:
-            now: the time.
-            awaited: somebody waits for it.
-        """
+        """Whether the files have settled and differ from those last used or refused; looks more often if `awaited`."""
         check_at = self._checked_at + AWAITED_CHECK_SECONDS if awaited else self._check_at
         if not self._watched or now < check_at:
             return False
@@ -144,11 +139,7 @@ PATIENCE_GROWTH = 3.0
 
 
 class Patience:
-    """How long an attempt waits for each answer: longer after each silence, and for twice what the last one took.
-
-    Args:
-        least_seconds: for an upstream of which nothing else is known.
-    """
+    """How long an attempt waits for each answer: longer after each silence, and for twice what the last one took."""
 
     def __init__(self, least_seconds: float) -> None:
         self._least = self.seconds = least_seconds

@@ -26,18 +26,7 @@ STOP_SECONDS = 5.0
 
 
 class Feed:
-    """All subscriptions. `start`, `stop_reading` and `close` are for one thread, the rest for any.
-
-    Args:
-        settings: what to subscribe to, and how.
-        buffer: where the events go.
-        tell: is given what happens.
-        record_gap: where gaps go.
-        version: shown to KubeArmor as the user agent's.
-        random: for jitter, nonces and the initial spread.
-        resolve: who is asked for the addresses behind a name.
-        max_nodes: so many nodes are told apart, behind all upstreams.
-    """
+    """All subscriptions. `start`, `stop_reading` and `close` are for one thread, the rest for any."""
 
     def __init__(
         self,

@@ -109,12 +109,7 @@ class StallDetector:
             self._silence = (before, last_event)
 
     def wants_probe(self, now: int, *asked: int) -> bool:
-        """Whether there was no sign of life for a while, and no health check was sent lately to tell why.
-
-        Args:
-            now: the time.
-            asked: when the last health checks were sent.
-        """
+        """Whether there was no sign of life for a while, and no health check was sent lately to tell why."""
         return now - _latest(now, *asked, self._last_event) >= PROBE_SECONDS * NANOSECONDS
 
     def answered(self, asked: int, now: int) -> Stall | None:
@@ -392,10 +387,9 @@ class Monitor:
             self._record_stall(stall, self._events_when_probed if answer.probe else self._events_when_asked)
 
     def look_for_overload(self, *, over: bool = False) -> None:
-        """Puts on record where the bridge was too slow. A stream that brought less than its slots hold had room.
+        """Records where the bridge was too slow; `over`: the connection is about to be closed.
 
-        Args:
-            over: the connection is about to be closed.
+        A stream that brought fewer events than its slots hold had room.
         """
         self.connection.look_for_overload()
         for overload in self.connection.overloads(over=over):

@@ -108,12 +108,7 @@ class Joining:
 
 
 class Habit:
-    """The silences of one node: what is usual, and which absence is worth a record. Unix time in nanoseconds.
-
-    Args:
-        unix_nano: when it was heard first.
-        floor_seconds: a silence that is shorter is never unusual.
-    """
+    """The silences of one node: what is usual, and which absence is worth a record. Unix time in nanoseconds."""
 
     def __init__(self, unix_nano: int, *, floor_seconds: float) -> None:
         self.last_unix_nano = unix_nano
@@ -281,12 +276,7 @@ class NodeRoster:
         """By upstream and first label: the names with a dot that begin with it."""
 
     def heard(self, upstream: str, seen: Mapping[str, int]) -> None:
-        """Nodes sent events through this upstream.
-
-        Args:
-            upstream: which.
-            seen: by node, the Unix time in nanoseconds at which its last event was received.
-        """
+        """Nodes sent events through this upstream, the last of each at that Unix time in nanoseconds."""
         with self._lock:
             for node, unix_nano in seen.items():
                 if node:

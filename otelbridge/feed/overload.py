@@ -119,12 +119,7 @@ class _Stall:
 
 
 class OverloadDetector:
-    """One per connection, for one thread at a time. Sans clock and sockets: a look is given what it needs.
-
-    Args:
-        window_bytes: HTTP/2's, of a stream.
-        tls: whether the connection speaks it.
-    """
+    """One per connection, for one thread at a time. It reads no clock and no socket: a look is given what it needs."""
 
     def __init__(self, window_bytes: int, *, tls: bool) -> None:
         self._overhead_share = TLS_OVERHEAD_SHARE if tls else OVERHEAD_SHARE

@@ -47,12 +47,8 @@ class LookLimit:
 class PortWatch:
     """Watches the port of one upstream during one outage. Times are monotonic.
 
-    Args:
-        now: when the outage began.
-        limit: of the bridge.
-        random: for the jitter.
-        answers: looks.
-        shut: the outage began with the end of the server's process, as far as can be told, so that the port was shut.
+    It counts as `shut` from the beginning if, as far as can be told, the outage began with the end of the server's
+    process.
     """
 
     def __init__(self, now: float, *, limit: LookLimit, random: Random, answers: Answers, shut: bool = False) -> None:
@@ -81,13 +77,7 @@ class PortWatch:
 
 
 def port_answers(ip: str, port: int, *, speaks_first: bool) -> bool:
-    """One look. Blocks for a second at most.
-
-    Args:
-        ip: where.
-        port: which.
-        speaks_first: wait for HTTP/2's first bytes, too; not where TLS has to be spoken before.
-    """
+    """Looks at a port once, for a second at most; waits for HTTP/2's first bytes too, unless TLS comes before them."""
     try:
         with socket.create_connection((ip, port), ANSWER_SECONDS) as connection:
             if not speaks_first:

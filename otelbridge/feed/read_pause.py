@@ -69,13 +69,7 @@ class ReadPause:
         self._last_rate = 0.0
 
     def seconds(self, now_unix_nano: int, events: int, *, flooded: bool = False) -> float:
-        """Asked by a reader that has read everything; 0 for reading on.
-
-        Args:
-            now_unix_nano: the time.
-            events: how many it has read since it began.
-            flooded: nearly all of them are only counted.
-        """
+        """How long a reader that has read everything pauses, or 0; `flooded`: most events are only counted."""
         elapsed, read = now_unix_nano - self._since_unix_nano, events - self._events_then
         if not 0 <= elapsed < WINDOW_NANOS:
             self._last_rate = max(0.0, read * WINDOW_NANOS / elapsed)
@@ -122,11 +116,7 @@ class ConnectionPause:
             return True
 
     def left_seconds(self, rate: float) -> float:
-        """How long a pause that is under way goes on; 0 where there is none, or events come in turns anyway.
-
-        Args:
-            rate: events per second of the reader that asks.
-        """
+        """How long a pause goes on; 0 where there is none, or where events come in turns anyway at these rates."""
         until = self._paused_until
         if not until or rate + self._paused_rate > PROMPT_EVENTS_PER_SECOND:
             return 0.0

@@ -63,11 +63,7 @@ Sight = tuple[_Node, int, int, int, bool]
 class Roads:
     """Lets the first copy of each event pass. Used by the encoder's thread; any may read `losses`, `shed`, `waiting`.
 
-    Args:
-        upstreams: the roads, as events name them.
-        window_seconds: so late a road may be.
-        blind: says which streams of which roads are not watched now.
-        now: monotonic seconds.
+    Times are monotonic seconds.
     """
 
     def __init__(
@@ -113,8 +109,7 @@ class Roads:
     def begin(self, now: float) -> None:
         """A turn begins, perhaps for the second time: what it saw before, if anything, was not seen.
 
-        Args:
-            now: monotonic seconds at which the turn's first event was received; it does not go back.
+        The time is that at which the turn's first event was received; it does not go back.
         """
         now = self._now = max(now, self._now)
         for node, place, key, before, was_new in reversed(self._sights):
@@ -131,12 +126,7 @@ class Roads:
             self._settle(shed=True)
 
     def note(self, gaps: Iterable[Gap], unix_nano: int) -> None:
-        """Takes in which roads were blind until just now.
-
-        Args:
-            gaps: those that have ended.
-            unix_nano: the time now.
-        """
+        """Takes in which roads were blind until just now, by the gaps that have ended."""
         for gap in gaps:
             if gap.stream is not None and gap.cause in BLINDING:
                 nanoseconds = max(unix_nano, gap.ended_unix_nano) - gap.started_unix_nano
@@ -149,14 +139,7 @@ class Roads:
     # --- events ---
 
     def is_new(self, upstream: str, stream: Stream, node_name: str, uid: bytes) -> bool:
-        """Takes in an event; False where it is the copy of one that has passed already.
-
-        Args:
-            upstream: the road that has brought it.
-            stream: of the event.
-            node_name: that it is from; empty where it does not tell.
-            uid: its id.
-        """
+        """Takes in an event; False where it is the copy of one that has passed already."""
         node = self._nodes.get((stream, node_name)) or self._node(stream, node_name)
         road = self._places[upstream]
         if node.carried_since[road] is None:

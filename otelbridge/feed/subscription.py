@@ -133,8 +133,7 @@ class Subscription:
     def stop(self, *, gone: bool = False) -> None:
         """Asks for the end: streams are cancelled, what they brought is in the buffer. Does not wait.
 
-        Args:
-            gone: the upstream is no more, so that what is blind now will not be watched again.
+        Of an upstream that is `gone`, what is blind now will not be watched again.
         """
         self._gone = gone
         self._stopping.set()

@@ -48,13 +48,7 @@ class Floods:
     """
 
     def __init__(self, settings: FloodSettings, notes: Mapping[str, str] | None = None, *, now: float = 0.0) -> None:
-        """Begins with the windows that an earlier life left.
-
-        Args:
-            settings: rate and burst.
-            notes: what `stage` wrote, by key.
-            now: monotonic seconds.
-        """
+        """Begins with the windows that an earlier life left in notes. Times are monotonic seconds."""
         self.now = now
         """Monotonic seconds at the turn's begin."""
         self.windows: dict[EventKind, FloodWindow] = {}
@@ -165,16 +159,7 @@ class Floods:
     def count(
         self, flow: FloodWindow, event: RawEvent, unix_nano: int, *, process: str, resource: str, uid: bytes
     ) -> None:
-        """Counts an event that does not pass; its window is open.
-
-        Args:
-            flow: of its kind.
-            event: as it is to be kept.
-            unix_nano: when it happened, or was received.
-            process: the executable.
-            resource: KubeArmor's Resource.
-            uid: its id, where it was changed since it was received.
-        """
+        """Counts an event that does not pass; `uid` is its id, where it was changed since it was received."""
         if not flow.events:
             self.touched.append(flow)
         flow.events += 1
@@ -187,11 +172,7 @@ class Floods:
             flow.kept.append(event)
 
     def stage(self, *, close_all: bool = False) -> Staged:
-        """What stands once this turn is counted in; nothing is changed before `commit`.
-
-        Args:
-            close_all: at the end of a life.
-        """
+        """What stands once this turn is counted in, or at the end of a life; nothing is changed before `commit`."""
         due, note_due = self.now - WINDOW_SECONDS, max(0.0, self.now - SKETCH_SECONDS)
         closed: list[FloodWindow] = []
         written: list[FloodWindow] = []

@@ -110,13 +110,9 @@ class Redaction(NamedTuple):
 def find_secrets(
     message: Any, fields: Sequence[str], kinds: Sequence[Redactor], counts: Counter[str]
 ) -> Redaction | None:
-    """Finds secrets in the message, and leaves it as it is; None where there is none.
+    """Finds secrets in some fields of the message, and counts them by kind; None where there is none.
 
-    Args:
-        message: an Alert, a Log or a Message.
-        fields: those of its text fields, and EventData, that any of the kinds looks into.
-        kinds: what to look for.
-        counts: per kind, raised by what was found.
+    The message stays as it is.
     """
     found = Redaction([], [], 0)
     for field in fields:

@@ -54,12 +54,7 @@ _RULE_TEXTS: Mapping[str, tuple[str, bool]] = {
 
 
 def workload_conditions(rule: RuleSettings, fields: frozenset[str]) -> Holds:
-    """Whether the rule holds as far as namespace, pod, container and labels go.
-
-    Args:
-        rule: its settings; the stream is not looked at.
-        fields: the fields that the message type has. One that it lacks reads as empty.
-    """
+    """Whether the rule holds as far as namespace, pod, container and labels go; missing fields read as empty."""
     checks = _text_checks(rule, _WORKLOAD_TEXTS, fields)
     if rule.label:
         checks.append(_text_check("Labels", _label_check(rule.label), fields))
@@ -193,12 +188,7 @@ class Gate:
         """Secrets blacked out so far, by kind."""
 
     def judge(self, stream: Stream, message: Message) -> Verdict:
-        """The first rule that matches decides; what is kept is redacted in place.
-
-        Args:
-            stream: where the message came from.
-            message: its Alert, Log or Message.
-        """
+        """The first rule that matches decides; what is kept is redacted in place."""
         verdict = self.decide(stream, message)
         found = self.secrets(stream, message) if verdict.keep else None
         if found is None:

@@ -33,12 +33,7 @@ def without_remote_host(resource: str) -> str:
 
 
 def network_attributes(data: Mapping[str, str], resource: str) -> Iterator[Attribute]:
-    """Attributes of a Network event.
-
-    Args:
-        data: the pairs of its Data.
-        resource: its Resource, as it came.
-    """
+    """Attributes of a Network event, by the pairs of its Data and its Resource as it came."""
     remote = _REMOTE_HOST.search(resource) if REMOTE_HOST in resource else None
     if remote:
         yield "kubearmor.network.peer.kind", remote[1]

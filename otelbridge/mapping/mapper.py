@@ -33,15 +33,7 @@ class Mapper:
         tally: MappingCounts | None = None,
         processes: ProcessSpans | None = None,
     ) -> None:
-        """Makes a mapper.
-
-        Args:
-            settings: the shape of the records.
-            version: of the bridge, for the scope.
-            instance: of the bridge, for the scope; empty says nothing.
-            tally: goes on with the counts of the mapper before, after a reload.
-            processes: goes on with its processes.
-        """
+        """Makes a mapper; after a reload it goes on with the counts and processes of the one before."""
         self._settings = settings
         self.assemble = assembler(version, instance=instance, native=settings.native)
         """Records in, an encoded ExportLogsServiceRequest out."""
@@ -60,12 +52,9 @@ class Mapper:
         }
 
     def compiled(self, screens: Mapping[Stream, Screen] | None = None) -> dict[Stream, Compiled]:
-        """The fast path of each stream that has one.
+        """The fast path of each stream that has one, with the rules that screen it.
 
         Empty where it was not compiled, or the settings ask for something that it cannot do.
-
-        Args:
-            screens: the rules of a stream, where it has some.
         """
         made: dict[Stream, Compiled] = {}
         for encoder in self._of_operations:
@@ -76,14 +65,7 @@ class Mapper:
         return made
 
     def map(self, stream: Stream, decoded: Decoded, received_unix_nano: int, event_uid: bytes = b"") -> Record:
-        """One event as a record.
-
-        Args:
-            stream: where it came from.
-            decoded: what `decode` made of it.
-            received_unix_nano: when the bridge received it.
-            event_uid: what `uid` said, where the message was changed since it was decoded.
-        """
+        """One event as a record; `event_uid` is what `uid` said, where the message was changed since it was decoded."""
         message, how, _, unknown, sanitized, _ = decoded
         if how == "strict" and not unknown and not sanitized:
             return self._encoders[stream].map(message, received_unix_nano, [], event_uid=event_uid)

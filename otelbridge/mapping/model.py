@@ -233,12 +233,7 @@ class Instant:
         self.second_unix = self.second_unix_nano = 0
 
     def unix_nano(self, updated: str, timestamp: int) -> int:
-        """The time of the event, or 0 where neither field tells it.
-
-        Args:
-            updated: UpdatedTime, with its microseconds.
-            timestamp: Timestamp, in seconds: the same instant, and the fallback.
-        """
+        """The time of the event, by UpdatedTime, else by Timestamp, in seconds; 0 where neither tells it."""
         second, micros = updated[:20], updated[20:26]
         if updated[26:] == "Z" and micros.isdecimal() and (second == self.second or self._parse(second)):
             return self.second_unix_nano + int(micros) * MICROSECOND

@@ -87,12 +87,7 @@ Told = tuple[Place, Program, Act, int, int, int, int, str, str, str]
 
 
 class ProcessSpans:
-    """The process tree between events and records. Not thread-safe: it belongs to the encoder's thread.
-
-    Args:
-        settings: of the mapping.
-        tree: goes on with this one.
-    """
+    """The process tree between events and records. Not thread-safe: it belongs to the encoder's thread."""
 
     def __init__(self, settings: MappingSettings, tree: ProcessTree | None = None) -> None:
         self.tree = tree or ProcessTree(0, self._span)
@@ -159,12 +154,9 @@ class ProcessSpans:
     # --- events in, records and spans out ---
 
     def with_ids(self, told: Told, record: Record, now: float) -> Record:
-        """Takes in an event, and gives its record the ids of its process' span; as it is where it names no process.
+        """Takes in what an event tells, and gives its record its process' span; as it is where it names no process.
 
-        Args:
-            told: what the event tells, as it passed the gate.
-            record: what became of it; it ends with the event's id.
-            now: of any clock that does not go back, in seconds.
+        The record ends with the event's id. The time is of any clock that does not go back, in seconds.
         """
         place, program, act, pid, parent_pid, vpid, parent_vpid, source, resource, data = told
         if pid <= 0:

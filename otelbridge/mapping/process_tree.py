@@ -234,9 +234,7 @@ def _hashed(before: int, number: int) -> int:
 class ProcessTree:
     """The processes of all traces. Not thread-safe: it belongs to the encoder's thread.
 
-    Args:
-        quiet_seconds: a process that nothing has spoken of for so long becomes a span.
-        finish: makes the span of a process.
+    A process of which no event has spoken for `quiet_seconds` becomes a span.
     """
 
     def __init__(self, quiet_seconds: float, finish: Callable[[Process], Any]) -> None:
@@ -272,10 +270,7 @@ class ProcessTree:
     def note(self, seen: Sighting, now: float, resource: bytes) -> Process:
         """Takes in what an event says; returns the process that it is about, whose span is open.
 
-        Args:
-            seen: what it says.
-            now: of any clock that does not go back, in seconds.
-            resource: the encoded Resource of the event's record.
+        The time is of any clock that does not go back, in seconds.
         """
         trace = self._trace(seen)
         trace.resource = resource
@@ -293,13 +288,7 @@ class ProcessTree:
         return process
 
     def add_event(self, process: Process, encoded: bytes, command_line: str) -> None:
-        """Adds an event to an open process; the same one again, or one too many, changes nothing.
-
-        Args:
-            process: from `note`.
-            encoded: the event.
-            command_line: what the process was started with, as far as is known by now.
-        """
+        """Adds an event to an open process; the same one again, or one too many, changes nothing."""
         events = process.events
         if events is None:
             process.events = [encoded]

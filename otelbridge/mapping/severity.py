@@ -101,14 +101,7 @@ def severity_table(overrides: Mapping[str, Mapping[str, int]]) -> dict[Situation
 
 
 def alert_situation(*, policy: str, operation: str, action: str, outcome: str) -> Situation:
-    """What an alert is about.
-
-    Args:
-        policy: the policy's name, or `DefaultPosture`.
-        operation: KubeArmor's Operation.
-        action: what KubeArmor meant to do; empty on the presets of old builds.
-        outcome: what came of it: `allowed`, `denied`, `failed`, or empty where nothing tells.
-    """
+    """What an alert is about. The outcome is `allowed`, `denied`, `failed`, or empty where nothing tells."""
     if operation == THROTTLING_OPERATION:
         return Situation.THROTTLED
     blocking = action in _BLOCKING_ACTIONS
@@ -121,12 +114,9 @@ def alert_situation(*, policy: str, operation: str, action: str, outcome: str) -
 
 
 def log_situation(*, kind: str, operation: str, outcome: str) -> Situation:
-    """What a log is about. Up to KubeArmor 1.7.3 the firewall's default posture speaks on this stream too.
+    """What a log is about, by KubeArmor's Type and Operation and what came of it.
 
-    Args:
-        kind: KubeArmor's Type.
-        operation: KubeArmor's Operation.
-        outcome: what came of it.
+    Up to KubeArmor 1.7.3 the firewall's default posture speaks on this stream too.
     """
     if kind == NETWORK_POLICY_TYPE:
         return Situation.POSTURE_AUDITED if outcome == "allowed" else Situation.POSTURE_BLOCKED

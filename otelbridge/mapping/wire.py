@@ -286,12 +286,9 @@ class Record(NamedTuple):
 
 
 def assembler(version: str, *, instance: str = "", native: bool = True) -> Callable[[list[Record]], bytes]:
-    """What makes one encoded ExportLogsServiceRequest of some records.
+    """What makes one encoded ExportLogsServiceRequest of some records; the bytes are the same, compiled or not.
 
-    Args:
-        version: of the scope.
-        instance: of the bridge; the scope's attribute `otelbridge.instance`.
-        native: compiled, if it is; the bytes are the same.
+    The scope has the bridge's version, and its instance as the attribute `otelbridge.instance`.
     """
     scope = delimited(b"\x0a", SCOPE_NAME.encode()) + delimited(b"\x12", version.encode())
     scope += attributes(
@@ -303,14 +300,9 @@ def assembler(version: str, *, instance: str = "", native: bool = True) -> Calla
 
 
 def assemble(records: list[Record], scope: bytes, schema: bytes) -> bytes:
-    """One request: a ResourceLogs per resource, with one scope each.
+    """One request: a ResourceLogs per resource, with one scope each; `scope` and `schema` are encoded fields.
 
     In the order of the resources, so that those of a namespace are neighbours, which saves a fifth once compressed.
-
-    Args:
-        records: what it holds.
-        scope: the encoded field ScopeLogs.scope.
-        schema: the encoded field schema_url.
     """
     groups: dict[bytes, list[bytes]] = {}
     digits = TWO_DIGITS

@@ -212,14 +212,7 @@ def _owner(values: Values, namespace: str, pod: str) -> list[Attribute]:
 def _service(
     values: Values, labels: Mapping[str, str], settings: MappingSettings, inside: tuple[str, str, str]
 ) -> list[Attribute]:
-    """service.name, service.namespace and service.instance.id.
-
-    Args:
-        values: the event's own.
-        labels: of its pod.
-        settings: they may name one service for all.
-        inside: namespace, pod and container, empty for a node's own event.
-    """
+    """service.name, service.namespace and service.instance.id; nothing is `inside` for a node's own event."""
     namespace, pod, container = inside
     level = settings.resource_granularity
     if settings.service_name != WORKLOAD:

@@ -42,10 +42,7 @@ QUICK_TRIES = 3
 class Backoff:
     """The steps of two exponential backoffs: a fast one for what passes by itself, a slow one for what needs a cure.
 
-    Args:
-        fast: first and longest step, in seconds, of what passes by itself.
-        slow: the same for what somebody has to cure.
-        random: for the jitter.
+    Each is given by its first and its longest step, in seconds.
     """
 
     def __init__(self, *, fast: tuple[float, float], slow: tuple[float, float], random: Random) -> None:

@@ -89,12 +89,7 @@ class Validity(NamedTuple):
 
 
 class WatchedFiles:
-    """A few small files that are read together. Thread-safe.
-
-    Args:
-        paths: read in this order.
-        clock: monotonic seconds.
-    """
+    """A few small files that are read together, in this order. Thread-safe."""
 
     def __init__(self, *paths: Path, clock: Callable[[], float]) -> None:
         self._paths, self._clock = paths, clock

@@ -68,10 +68,6 @@ class TlsFiles:
 def read_tls_files(settings: TlsFileSettings, section: str) -> TlsFiles:
     """Reads and checks the files: PEM, and that the key is the certificate's. Dates are the caller's business.
 
-    Args:
-        settings: names the files.
-        section: what the settings are called in messages, such as `feed.tls`.
-
     Raises:
         TlsFileError: a file cannot be read, or what is in it cannot be used.
     """

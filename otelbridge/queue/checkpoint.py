@@ -140,11 +140,6 @@ class QueueClock:
         """Goes on from an earlier life's last reading: nothing gets older than the time that is known to have passed.
 
         Of a machine that was started anew no time is known: it may have been off for days, or its clock was wrong.
-
-        Args:
-            last: its last reading.
-            offset_nano: its offset.
-            boot: the machine's run under which it was taken.
         """
         self.offset_nano = offset_nano
         unix, elapsed = self.last = self._read()

@@ -304,11 +304,7 @@ MAX_BYTES = 64
 
 
 def stable_instance_id(directory: Path) -> str:
-    """The id kept in the queue's folder, made where there is none; one for this life only where none can be kept.
-
-    Args:
-        directory: the queue's folder; made where it is missing.
-    """
+    """The id kept in the queue's folder, made where there is none; one for this life only where none can be kept."""
     new = str(uuid.uuid4())
     path = directory / INSTANCE_FILE
     try:

@@ -62,13 +62,7 @@ RESOURCE = b"\x0a"
 
 
 def joined_crc(first: int, second: int, second_bytes: int) -> int:
-    """The CRC-32 of two pieces joined.
-
-    Args:
-        first: `zlib.crc32` of the first piece.
-        second: `zlib.crc32` of the second one.
-        second_bytes: the length of the second one.
-    """
+    """The CRC-32 of two pieces joined, from that of each and the length of the second."""
     for place, digit in enumerate(second_bytes.to_bytes(LENGTH_BYTES, "little")):
         if digit:
             first = _multiplied(first, _power(digit << 8 * place))

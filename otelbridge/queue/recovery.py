@@ -357,14 +357,7 @@ WINDOW_NANOS = 1_000_000_000  # between two syncs, with the time that a sync tak
 
 
 def corruption_gap(stream: Stream, times: tuple[int, int], lost_records: int | None, detail: str) -> Gap:
-    """The record of what the disk has lost, of which upstream is not known.
-
-    Args:
-        stream: whose records they were.
-        times: between which (Unix nanoseconds) they were received.
-        lost_records: how many, where that is known.
-        detail: one sentence for a human.
-    """
+    """The record of what the disk has lost of a stream, received between two Unix times; the upstream is unknown."""
     return Gap(
         stream=stream,
         upstream="",

@@ -34,11 +34,6 @@ TRACES_CURE = "set send.traces_endpoint to an endpoint that takes OTLP traces, o
 class Access:
     """What a sender needs to reach its endpoint.
 
-    Args:
-        settings: where to, and with what.
-        clock: monotonic seconds, for how often files are read.
-        signal: what is sent.
-
     Raises:
         SendSettingsError: a file cannot be read, a header is malformed, or credentials would go over plaintext.
     """

@@ -24,13 +24,7 @@ IDLE_TRIES = 4
 
 
 class Apart:
-    """Leases that failed or were refused, while it is not known whether their records are to blame.
-
-    Args:
-        settings: the backoff while nothing else is sent, and how large a full request is.
-        clock: monotonic seconds.
-        random: uniform from 0 to 1.
-    """
+    """Leases that failed or were refused, while it is not known whether their records are to blame."""
 
     def __init__(self, settings: SendSettings, *, clock: Callable[[], float], random: Random) -> None:
         self._settings, self._clock, self._random = settings, clock, random
@@ -68,13 +62,7 @@ class Apart:
         return self._clock() < self._rest_until
 
     def refused_with_delay(self, lease: Lease, delay_seconds: float, *, waited: bool) -> None:
-        """Keeps a suspect that was told to wait: it is tried once more when it has; then others are, for longer.
-
-        Args:
-            lease: the suspect.
-            delay_seconds: that the endpoint asks for.
-            waited: nothing was sent for as long as it had asked for, before this try.
-        """
+        """Keeps a suspect that was told to wait: it is tried once more when it has; then others are, for longer."""
         self.suspects.append(lease)
         self.due.clear()
         self.first = not waited

@@ -49,9 +49,6 @@ class Contents:
     On the wire format, as a record that does not decode (an endpoint refused it, after all) must be split off as well.
     All other fields of the three messages are repeated in each part.
 
-    Args:
-        request: encoded.
-
     Raises:
         ValueError: it is not an encoded request.
     """
@@ -177,8 +174,7 @@ class Search:
     def next_group(self, *, proven: bool) -> Group | None:
         """What to send now; None when that depends on answers under way, or all are judged.
 
-        Args:
-            proven: whether refusals are no chance.
+        `proven`: refusals are no chance.
         """
         if proven:
             self.bad += self._doubtful

@@ -83,14 +83,7 @@ class BreakerState:
 
 
 class CircuitBreaker:
-    """Lets requests through, delays them, or holds them, by how the endpoint has answered. Thread-safe.
-
-    Args:
-        settings: the backoffs.
-        clock: monotonic seconds.
-        wall_clock_nano: the time of day, for people.
-        random: uniform from 0 to 1.
-    """
+    """Lets requests through, delays them, or holds them, by how the endpoint has answered. Thread-safe."""
 
     def __init__(
         self,
@@ -130,9 +123,7 @@ class CircuitBreaker:
     def ask(self, *, within_seconds: float, unsuspected: bool = False) -> Permit | None:
         """A permit, as soon as there is one; None when there is none in time, or nothing is to be sent any more.
 
-        Args:
-            within_seconds: the longest wait.
-            unsuspected: there is something to send that is not under suspicion.
+        `unsuspected`: there is something to send that is not under suspicion.
         """
         deadline = self._clock() + within_seconds
         with self._changed:

@@ -335,12 +335,7 @@ def of_http(status: int, headers: Mapping[str, str], body: bytes | None, *, now:
 
 
 def of_broken_connection(error: Exception, target: Target) -> Outcome:
-    """The outcome of an HTTP exchange that ended without an answer.
-
-    Args:
-        error: OSError, or an HTTPException of http.client, or an HTTPError of urllib3.
-        target: where the connection went.
-    """
+    """The outcome of an HTTP exchange with a target that ended without an answer."""
     if isinstance(error, TimeoutError):
         return RetryLater(code="timeout", why=_short(str(error)) or "no answer in time")
     import ssl  # noqa: PLC0415 - with OpenSSL, which HTTP has brought by then
@@ -366,11 +361,7 @@ def of_broken_connection(error: Exception, target: Target) -> Outcome:
 
 
 def of_response(response: bytes | None) -> Outcome:
-    """The outcome of a gRPC success: an encoded ExportLogsServiceResponse, which may tell of a partial one.
-
-    Args:
-        response: None where there was a status only.
-    """
+    """The outcome of a gRPC success by its ExportLogsServiceResponse, if any: it may tell of a partial success."""
     answer = None if response is None else _protobuf_answer(response, newer=True)
     return _accepted(answer) if answer is not None else Hold(code="OK", why=NO_ANSWER_OF_OURS, cure=NOT_OTLP)
 

@@ -48,11 +48,6 @@ def header_fault(name: str, value: str) -> HeaderFault | None:
 class Credentials:
     """Headers in force now. Its repr, its errors and what it hides show no values.
 
-    Args:
-        settings: where headers come from.
-        target: where they go; decides whether credentials may.
-        clock: monotonic seconds, for how often files are read.
-
     Raises:
         SendSettingsError: a file cannot be read, a header is malformed, or credentials would go over plaintext.
     """
@@ -78,11 +73,7 @@ class Credentials:
         """The headers, where no file can change them."""
 
     def headers(self, *, doubted: bool = False) -> Mapping[str, str] | Hold:
-        """The headers to send now, or why nothing may be sent.
-
-        Args:
-            doubted: the endpoint just refused them: read the files again now.
-        """
+        """The headers to send now, read from the files again where they are doubted; or why nothing may be sent."""
         try:
             self._headers, self._faulty = self._read(doubted=doubted), False
         except SendSettingsError as error:

@@ -84,8 +84,7 @@ class Export:
     def _take(self, *, probing: bool) -> list[Lease]:
         """With the lock held: what to send next, suspects whose turn it is or the next lease of the queue.
 
-        Args:
-            probing: one lease only, and rather the next one of the queue: it tells more about the endpoint.
+        Of a probe, one lease, and rather the queue's next one: it tells more about the endpoint.
         """
         most, without = 1 if probing else self._unaccepted.parallel, self._context.queue.left_out
         if self._apart.suspects:

@@ -155,13 +155,7 @@ class _FinalResponse(HTTPResponse):
 
 
 class HttpConnection(HTTPConnection):
-    """One kept connection to the endpoint. Connects when it first sends.
-
-    Args:
-        target: where to.
-        tls: the context, for a target with TLS.
-        server_name: expected in the certificate; the target's host where empty.
-    """
+    """One kept connection to the endpoint. Connects when it first sends."""
 
     response_class = _FinalResponse
 

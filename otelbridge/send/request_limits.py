@@ -205,14 +205,7 @@ SLICE_SECONDS = 0.25
 
 
 class BacklogLimiter:
-    """Sends old records no faster than some times the live rate, after an outage. Thread-safe.
-
-    Args:
-        factor: how many times as fast as new records arrive; 0 sets no limit.
-        held: records in the queue now, leased ones included.
-        clock: monotonic seconds.
-        wall_clock_nano: the time of day.
-    """
+    """After an outage sends old records at most `factor` times as fast as new ones arrive; 0 is no limit."""
 
     def __init__(
         self,

@@ -23,13 +23,9 @@ class Sender(Protocol):
         ...
 
     def send(self, request: bytes, *, records: int) -> Outcome:
-        """Sends an encoded request and waits for the answer, at most until its deadline.
+        """Sends an encoded request, packed or not, and waits for the answer, at most until its deadline.
 
         Never raises for what can happen to a connection or an endpoint: that is an outcome.
-
-        Args:
-            request: packed, or as it is.
-            records: how many it holds.
 
         Raises:
             DamagedRequest: it is not what was packed.
@@ -48,10 +44,6 @@ class Sender(Protocol):
 def open_traces_sender(settings: SendSettings, *, version: str) -> Sender:
     """A sender for spans.
 
-    Args:
-        settings: of the records' sender.
-        version: the bridge's own, for the User-Agent.
-
     Raises:
         SendSettingsError: as `open_sender`, or the settings do not tell where spans go.
     """
@@ -63,11 +55,6 @@ STDOUT = 1
 
 def open_sender(settings: SendSettings, *, version: str, signal: Signal = Signal.LOGS) -> Sender:
     """A sender for the protocol of the settings; it connects when it first sends.
-
-    Args:
-        settings: where to, and how.
-        version: the bridge's own, for the User-Agent.
-        signal: what the requests are of.
 
     Raises:
         SendSettingsError: a URL, file or header that cannot work. Names the setting, its value and the cure.

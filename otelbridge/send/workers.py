@@ -51,18 +51,9 @@ def linger_limits(settings: SendSettings) -> LingerLimits:
 
 
 class Workers:
-    """`concurrency` threads on one queue and one sender; started, drained and closed once each.
+    """`concurrency` threads on one queue and one sender, which `close` closes; started, drained and closed once each.
 
-    Args:
-        queue: where leases come from.
-        sender: what carries them; closed by `close`, to break what is under way.
-        settings: limits, backoffs, number of workers.
-        tell: hears what happens.
-        clock: monotonic seconds.
-        wall_clock_nano: the time of day in nanoseconds, to know a record's age.
-        random: uniform from 0 to 1, for the backoffs.
-        counts: goes on with those of the workers before, after a reload.
-        name: what the threads' names begin with.
+    After a reload they go on with the counts of the workers before.
     """
 
     def __init__(
