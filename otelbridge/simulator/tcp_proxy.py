@@ -1,24 +1,22 @@
 """A TCP proxy that can delay, limit, hold, swallow, reset or refuse, at any moment.
 
 A `Pipe` is one direction of a connection, without socket and clock. `ProxiedConnection` moves bytes through two of
-them, `TcpLoop` is the thread that waits for all sockets, `TcpProxy` what a test or a fault calls.
+them. `TcpProxy` is what a test or a fault calls; its thread waits for all sockets.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import selectors
 import socket
 import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self, TypeVar
+from typing import Self
 
 BUFFER_BYTES = 256 * 1024
 """What a line holds at most; beyond it the sender's kernel has to wait."""
@@ -249,148 +247,8 @@ class ProxiedConnection:
                 sink.shutdown(socket.SHUT_WR)
 
 
-T = TypeVar("T")
-
 BACKLOG = 512
 WAKE = b"\0"
-ORDER_SECONDS = 10.0
-"""An order that takes longer went to a loop that has ended."""
-
-
-class TcpLoop:
-    """Runs from its construction to `stop`. All but `order` and `stop` belongs to its thread: go through `order`.
-
-    Args:
-        target: Where the connections go.
-        host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
-    """
-
-    def __init__(self, target: Address, host: str, port: int) -> None:
-        self.target = target
-        self.conditions = dict.fromkeys(Direction, Conditions())
-        self.connections: dict[int, ProxiedConnection] = {}
-        self.accepted = 0
-        self.passed_bytes = dict.fromkeys(Direction, 0)
-        """By connections that have gone; so is `swallowed_bytes`."""
-        self.swallowed_bytes = dict.fromkeys(Direction, 0)
-        self._selector = selectors.DefaultSelector()
-        self._watched: dict[socket.socket, int] = {}
-        self._listener: socket.socket | None = None
-        try:
-            self.port = self.listen(host, port)
-        except OSError:
-            self._selector.close()
-            raise
-        self._orders: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
-        self._wake_in, self._wake_out = socket.socketpair()
-        self._wake_out.settimeout(0)
-        self._selector.register(self._wake_out, selectors.EVENT_READ)
-        self._running = True
-        self._thread = threading.Thread(target=self._run, name="simulator-tcp-proxy")
-        self._thread.start()
-
-    def order(self, do: Callable[[], T]) -> T:
-        """Runs a function on the loop's thread, and returns its result."""
-        done: Future[T] = Future()
-        self._orders.put((do, done))
-        self._wake_in.send(WAKE)
-        return done.result(ORDER_SECONDS)
-
-    def stop(self) -> None:
-        """Closes every connection and the listener, and ends the thread."""
-        self.order(self._stop)
-        self._thread.join()
-        for each in (self._wake_in, self._wake_out, self._selector):
-            each.close()
-
-    def listen(self, host: str, port: int) -> int:
-        """Takes new connections from now on; returns the port."""
-        if self._listener is None:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-            self._listener.settimeout(0)
-            self._selector.register(self._listener, selectors.EVENT_READ)
-        return int(self._listener.getsockname()[1])
-
-    def unlisten(self) -> None:
-        """Has the kernel refuse new connections from now on."""
-        if self._listener is not None:
-            self._selector.unregister(self._listener)
-            self._listener.close()
-            self._listener = None
-
-    def _stop(self) -> None:
-        self._running = False
-        self.unlisten()
-        for connection in self.connections.values():
-            connection.close()
-
-    def _run(self) -> None:
-        while self._running:
-            touched = {key.data for key, _ in self._selector.select(self._timeout())}
-            self._accept()
-            now = time.monotonic()
-            ordered = self._obey()
-            for number, connection in list(self.connections.items()):
-                due = connection.wake_at()
-                if ordered or number in touched or (due is not None and due <= now):
-                    self._serve(number, connection, now)
-
-    def _timeout(self) -> float | None:
-        times = [at for connection in self.connections.values() if (at := connection.wake_at()) is not None]
-        # A due byte whose receiver is not ready is waited for by the selector, not by the clock.
-        now = time.monotonic()
-        return min((at - now for at in times if at > now), default=None)
-
-    def _accept(self) -> None:
-        while self._listener is not None:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:  # nobody waits any more, or the one who did has gone
-                return
-            number = self.accepted
-            self.accepted += 1
-            connection = self.connections[number] = ProxiedConnection(client, self.target, self.conditions)
-            self._watch(number, connection, time.monotonic())
-
-    def _obey(self) -> bool:
-        """One order a round: what it closes is let go by the selector before another can open."""
-        try:
-            self._wake_out.recv(len(WAKE))
-        except BlockingIOError:
-            return False
-        do, done = self._orders.get()
-        try:
-            done.set_result(do())
-        except OSError as error:
-            done.set_exception(error)
-        return True
-
-    def _serve(self, number: int, connection: ProxiedConnection, now: float) -> None:
-        if not connection.closed:
-            connection.move(now)
-        self._watch(number, connection, now)
-        if connection.closed:
-            del self.connections[number]
-            for direction, pipe in connection.pipes.items():
-                self.passed_bytes[direction] += pipe.passed_bytes
-                self.swallowed_bytes[direction] += pipe.swallowed_bytes
-
-    def _watch(self, number: int, connection: ProxiedConnection, now: float) -> None:
-        wanted = connection.interests(now)
-        for each in (connection.client, connection.server):
-            events, before = wanted.get(each, 0), self._watched.pop(each, 0)
-            if events:
-                self._watched[each] = events
-            if events and not before:
-                self._selector.register(each, events, number)
-            elif before and not events:
-                self._selector.unregister(each)
-            elif events != before:
-                self._selector.modify(each, events, number)
-
-
 BOTH = tuple(Direction)
 
 
@@ -418,9 +276,11 @@ class TcpProxy:
 
     def __init__(self, target: str, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._target = _address(target)
-        self._host = host
-        self._port = port
-        self._running: TcpLoop | None = None
+        self._host, self._port = host, port
+        self._lock = threading.RLock()
+        """Held by whoever moves bytes or changes anything, but not while the thread waits for sockets."""
+        self._thread: threading.Thread | None = None
+        self._listener: socket.socket | None = None
 
     def start(self) -> Self:
         """Listens.
@@ -428,17 +288,41 @@ class TcpProxy:
         Raises:
             OSError: The port is taken.
         """
-        if self._running is not None:
+        if self._thread is not None:
             raise RuntimeError("this proxy is running already")
-        self._running = TcpLoop(self._target, self._host, self._port)
-        self._port = self._running.port
+        self._conditions = dict.fromkeys(Direction, Conditions())
+        self._connections: dict[int, ProxiedConnection] = {}
+        self._accepted = 0
+        self._passed_bytes = dict.fromkeys(Direction, 0)
+        """By connections that have gone; so is `_swallowed_bytes`."""
+        self._swallowed_bytes = dict.fromkeys(Direction, 0)
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[socket.socket, int] = {}
+        try:
+            self._listen()
+        except OSError:
+            self._selector.close()
+            raise
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_out.settimeout(0)
+        self._selector.register(self._wake_out, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, name="simulator-tcp-proxy")
+        self._thread.start()
         return self
 
     def stop(self) -> None:
         """Closes every connection and the listener."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.stop()
+        thread = self._thread
+        if thread is None:
+            return
+        with self._changing():
+            self._thread = None
+            self._unlisten()
+            for connection in self._connections.values():
+                connection.close()
+        thread.join()
+        for each in (self._wake_in, self._wake_out, self._selector):
+            each.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -453,15 +337,11 @@ class TcpProxy:
 
     def shape(self, conditions: Conditions, *, directions: Iterable[Direction] = BOTH) -> None:
         """Sets what the line is like, for open connections and those to come."""
-        loop, chosen = self._loop, tuple(directions)
-
-        def apply() -> None:
-            for direction in chosen:
-                loop.conditions[direction] = conditions
-                for each in loop.connections.values():
+        with self._changing():
+            for direction in directions:
+                self._conditions[direction] = conditions
+                for each in self._connections.values():
                     each.pipes[direction].conditions = conditions
-
-        loop.order(apply)
 
     def hold(self) -> None:
         """Freezes both directions: to each side the other looks stopped. `open` goes on without a loss."""
@@ -477,29 +357,21 @@ class TcpProxy:
 
     def cut(self) -> int:
         """Ends open connections with RST on both sides; returns how many."""
-        loop = self._loop
-
-        def apply() -> int:
-            for each in loop.connections.values():
+        with self._changing():
+            for each in self._connections.values():
                 each.reset()
-            return len(loop.connections)
-
-        return loop.order(apply)
+            return len(self._connections)
 
     def half_close(self, direction: Direction) -> None:
         """Ends one direction of open connections as if its sender had finished; the other direction goes on."""
-        loop = self._loop
-
-        def apply() -> None:
-            for each in loop.connections.values():
+        with self._changing():
+            for each in self._connections.values():
                 each.pipes[direction].end()
-
-        loop.order(apply)
 
     def refuse(self) -> None:
         """Refuses new connections, as a machine does on which nobody listens; open ones go on."""
-        loop = self._loop
-        loop.order(loop.unlisten)
+        with self._changing():
+            self._unlisten()
 
     def accept(self) -> None:
         """Ends `refuse`, on the same port.
@@ -507,34 +379,107 @@ class TcpProxy:
         Raises:
             OSError: Somebody else has taken the port meanwhile.
         """
-        loop, host, port = self._loop, self._host, self._port
-        loop.order(lambda: loop.listen(host, port))
+        with self._changing():
+            self._listen()
 
     def counts(self) -> ProxyCounts:
         """Counts since the start."""
-        loop = self._loop
-
-        def count() -> ProxyCounts:
-            pipes = [connection.pipes for connection in loop.connections.values()]
+        with self._changing():
+            pipes = [connection.pipes for connection in self._connections.values()]
             return ProxyCounts(
-                accepted=loop.accepted,
+                accepted=self._accepted,
                 open=len(pipes),
-                passed_bytes={to: loop.passed_bytes[to] + sum(each[to].passed_bytes for each in pipes) for to in BOTH},
+                passed_bytes={to: self._passed_bytes[to] + sum(each[to].passed_bytes for each in pipes) for to in BOTH},
                 swallowed_bytes={
-                    to: loop.swallowed_bytes[to] + sum(each[to].swallowed_bytes for each in pipes) for to in BOTH
+                    to: self._swallowed_bytes[to] + sum(each[to].swallowed_bytes for each in pipes) for to in BOTH
                 },
                 held_up=any(
                     pipe.waiting_bytes or pipe.conditions.flow is Flow.HOLD for each in pipes for pipe in each.values()
                 ),
             )
 
-        return loop.order(count)
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """A time in which nothing moves; what was changed in it has taken effect at its end."""
+        with self._lock:
+            if self._thread is None:
+                raise RuntimeError("this proxy is not running")
+            yield
+            self._serve(self._connections)
+            self._wake_in.send(WAKE)
 
-    @property
-    def _loop(self) -> TcpLoop:
-        if self._running is None:
-            raise RuntimeError("this proxy is not running")
-        return self._running
+    def _listen(self) -> None:
+        """Takes new connections from now on."""
+        if self._listener is None:
+            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+            self._listener = socket.create_server((self._host, self._port), family=family, backlog=BACKLOG)
+            self._listener.settimeout(0)
+            self._selector.register(self._listener, selectors.EVENT_READ)
+            self._port = int(self._listener.getsockname()[1])
+
+    def _unlisten(self) -> None:
+        """Has the kernel refuse new connections from now on."""
+        if self._listener is not None:
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def _run(self) -> None:
+        while True:
+            touched = {key.data for key, _ in self._selector.select(self._timeout())}
+            with self._lock:
+                if self._thread is None:
+                    return
+                with contextlib.suppress(BlockingIOError):
+                    self._wake_out.recv(READ_BYTES)
+                self._accept()
+                now = time.monotonic()
+                due = (n for n, each in self._connections.items() if (at := each.wake_at()) is not None and at <= now)
+                self._serve(touched.union(due))
+
+    def _timeout(self) -> float | None:
+        with self._lock:
+            times = [at for each in self._connections.values() if (at := each.wake_at()) is not None]
+        # A due byte whose receiver is not ready is waited for by the selector, not by the clock.
+        now = time.monotonic()
+        return min((at - now for at in times if at > now), default=None)
+
+    def _accept(self) -> None:
+        while self._listener is not None:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:  # nobody waits any more, or the one who did has gone
+                return
+            connection = self._connections[self._accepted] = ProxiedConnection(client, self._target, self._conditions)
+            self._watch(self._accepted, connection, time.monotonic())
+            self._accepted += 1
+
+    def _serve(self, numbers: Iterable[int]) -> None:
+        """Moves what can be moved on these connections; those that have ended are counted, and forgotten."""
+        now = time.monotonic()
+        for number in self._connections.keys() & numbers:
+            connection = self._connections[number]
+            if not connection.closed:
+                connection.move(now)
+            self._watch(number, connection, now)
+            if connection.closed:
+                del self._connections[number]
+                for direction, pipe in connection.pipes.items():
+                    self._passed_bytes[direction] += pipe.passed_bytes
+                    self._swallowed_bytes[direction] += pipe.swallowed_bytes
+
+    def _watch(self, number: int, connection: ProxiedConnection, now: float) -> None:
+        wanted = connection.interests(now)
+        for each in (connection.client, connection.server):
+            events, before = wanted.get(each, 0), self._watched.pop(each, 0)
+            if events:
+                self._watched[each] = events
+            if events and not before:
+                self._selector.register(each, events, number)
+            elif before and not events:
+                self._selector.unregister(each)
+            elif events != before:
+                self._selector.modify(each, events, number)
 
 
 def _address(target: str) -> Address:
