@@ -149,7 +149,7 @@ def _telemetry_signal(
 
     def derive(key: str, value: Any, why: str) -> None:
         path = f"{section}.{key}"
-        if path not in given and value != getattr(chosen, key):
+        if (path not in given or given[path].value == "") and value != getattr(chosen, key):
             found[path] = Given(path=path, value=value, origin=f"derived from {why}")
 
     own_protocol = f"{section}.protocol" in given or send.protocol == "console"

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TextIO, TypeVar
@@ -154,73 +153,6 @@ class ReloadingMetricExporter(MetricExporter):
 
 NO_PROXIES = ProxySettings()
 SCHEME_PORTS = {"http": 80, "https": 443}
-DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
-DEFAULT_HTTP_ENDPOINT = "http://localhost:4318"
-
-
-def addressed(signal: SignalSettings, path: str) -> SignalSettings:
-    """The settings with OTLP's own default endpoint where there is none; the loader has put the events' server there.
-
-    Args:
-        signal: what the operator said about the signal.
-        path: `/v1/traces` or `/v1/metrics`, for HTTP.
-    """
-    default = DEFAULT_GRPC_ENDPOINT if signal.protocol == "grpc" else DEFAULT_HTTP_ENDPOINT + path
-    return signal if signal.endpoint else replace(signal, endpoint=default)
-
-
-def span_exporter(
-    signal: SignalSettings,
-    *,
-    place: str,
-    console: TextIO,
-    headers: Headers = no_headers,
-    proxies: ProxySettings = NO_PROXIES,
-) -> ReloadingSpanExporter | None:
-    """The exporter of spans, None for `none`.
-
-    Args:
-        signal: what the operator said about the signal.
-        place: where, for errors.
-        console: where the console's exporter writes.
-        headers: further headers, asked before each export.
-        proxies: as the events' own sender goes by them.
-
-    Raises:
-        ValueError: a certificate or key cannot be read; the message names `place` and the file.
-    """
-    printer = ConsoleSpanExporter(out=console, formatter=lambda span: span.to_json(indent=None) + "\n")
-    reloading = _reloading(signal, "trace", printer, place=place, headers=headers, proxies=proxies)
-    return ReloadingSpanExporter(reloading) if reloading else None
-
-
-def metric_exporter(
-    signal: SignalSettings,
-    *,
-    place: str,
-    console: TextIO,
-    headers: Headers = no_headers,
-    proxies: ProxySettings = NO_PROXIES,
-) -> ReloadingMetricExporter | None:
-    """The exporter of metrics, None for `none`; arguments and errors are those of `span_exporter`."""
-    printer = ConsoleMetricExporter(out=console, formatter=lambda data: data.to_json(indent=None) + "\n")
-    reloading = _reloading(signal, "metric", printer, place=place, headers=headers, proxies=proxies)
-    return ReloadingMetricExporter(reloading) if reloading else None
-
-
-def _reloading(
-    signal: SignalSettings, kind: str, printer: Any, *, place: str, headers: Headers, proxies: ProxySettings
-) -> Reloading[Any] | None:
-    if signal.exporter == "none":
-        return None
-    if signal.exporter == "console":
-        return Reloading(lambda _: printer, headers=no_headers, files=())
-    protocol, arguments = ("grpc", _grpc) if signal.protocol == "grpc" else ("http", _http)
-    # Imported only where it is used: it takes memory.
-    module = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{kind}_exporter")
-    make = module.OTLPSpanExporter if kind == "trace" else module.OTLPMetricExporter
-    files = (signal.ca_file, signal.cert_file, signal.key_file)
-    return Reloading(lambda lent: make(**arguments(signal, place, lent, proxies)), headers=headers, files=files)
 
 
 def _proxy(signal: SignalSettings, proxies: ProxySettings) -> Proxy | None:
@@ -308,26 +240,49 @@ def open_exporters(
     """Opens them.
 
     Args:
-        settings: what the operator said.
+        settings: what the operator said; the loader has put the events' server where no endpoint was given.
         console: where the `console` exporters write.
-        lent: further headers, for `traces` and `metrics`.
+        lent: further headers, for `traces` and `metrics`, asked before each export.
         proxies: as the events' own sender goes by them.
 
     Raises:
-        ValueError: a certificate or key cannot be read.
+        ValueError: a certificate or key cannot be read; names the setting and the file.
     """
     if settings.disabled:
         return Exporters(settings, None, None)
-
-    def more(signal: str) -> dict[str, Any]:
-        lending = lent.get(signal, no_headers)
-        return {"place": f"telemetry.{signal}", "console": console, "headers": lending, "proxies": proxies}
-
-    return Exporters(
-        settings,
-        span_exporter(addressed(settings.traces, "/v1/traces"), **more("traces")),
-        metric_exporter(addressed(settings.metrics, "/v1/metrics"), **more("metrics")),
+    spans = _reloading(
+        settings.traces,
+        "traces",
+        ConsoleSpanExporter(out=console, formatter=lambda span: span.to_json(indent=None) + "\n"),
+        headers=lent.get("traces", no_headers),
+        proxies=proxies,
     )
+    metrics = _reloading(
+        settings.metrics,
+        "metrics",
+        ConsoleMetricExporter(out=console, formatter=lambda data: data.to_json(indent=None) + "\n"),
+        headers=lent.get("metrics", no_headers),
+        proxies=proxies,
+    )
+    return Exporters(
+        settings, ReloadingSpanExporter(spans) if spans else None, ReloadingMetricExporter(metrics) if metrics else None
+    )
+
+
+def _reloading(
+    signal: SignalSettings, name: str, printer: Any, *, headers: Headers, proxies: ProxySettings
+) -> Reloading[Any] | None:
+    if signal.exporter == "none":
+        return None
+    if signal.exporter == "console":
+        return Reloading(lambda _: printer, headers=no_headers, files=())
+    protocol, arguments = ("grpc", _grpc) if signal.protocol == "grpc" else ("http", _http)
+    kind, place = name.removesuffix("s"), f"telemetry.{name}"
+    # Imported only where it is used: it takes memory.
+    module = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{kind}_exporter")
+    make = module.OTLPSpanExporter if kind == "trace" else module.OTLPMetricExporter
+    files = (signal.ca_file, signal.cert_file, signal.key_file)
+    return Reloading(lambda lent: make(**arguments(signal, place, lent, proxies)), headers=headers, files=files)
 
 
 class MetricsPush:

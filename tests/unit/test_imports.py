@@ -48,12 +48,12 @@ except SystemExit as end:
     assert end.code == 2, end
 from otelbridge.send.sender import open_sender
 from otelbridge.send.settings import SendSettings
-from otelbridge.telemetry.exporters import metric_exporter, span_exporter
-from otelbridge.telemetry.settings import SignalSettings
+from otelbridge.telemetry.exporters import open_exporters
+from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 
 open_sender(SendSettings(), version="1")
 signal = SignalSettings(endpoint="http://127.0.0.1:1")
-span_exporter(signal, place="", console=sys.stderr), metric_exporter(signal, place="", console=sys.stderr)
+open_exporters(TelemetrySettings(traces=signal, metrics=signal), console=sys.stderr, lent={})
 files = [name for name, module in sys.modules.items() if getattr(module, "__file__", None)]
 print(json.dumps([sorted(sys.modules), files]))
 """

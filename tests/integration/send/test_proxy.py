@@ -26,8 +26,8 @@ from otelbridge.send.settings import SendSettings
 from otelbridge.setting import section_from
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
-from otelbridge.telemetry.exporters import metric_exporter, span_exporter
-from otelbridge.telemetry.settings import SignalSettings
+from otelbridge.telemetry.exporters import open_exporters
+from otelbridge.telemetry.settings import TelemetrySettings
 from tests.integration.feed.running import running, settings_for
 from tests.peers.connect_proxy import ConnectProxy, connect_proxy
 from tests.unit.cli.invoking import invoke
@@ -195,21 +195,19 @@ def exported(protocol: str, address: str, url: str) -> None:
     """A span and a metric, by the bridge's own exporters."""
     proxies = section_from(ProxySettings, {"http": url})
     settings = {
-        signal: section_from(
-            SignalSettings,
-            {"protocol": protocol, "endpoint": address.replace("/v1/logs", f"/v1/{signal}"), "timeout_seconds": 5},
-        )
+        signal: {"protocol": protocol, "endpoint": address.replace("/v1/logs", f"/v1/{signal}"), "timeout_seconds": 5}
         for signal in ("traces", "metrics")
     }
+    _, spans, metrics = open_exporters(
+        section_from(TelemetrySettings, settings), console=sys.stderr, lent={}, proxies=proxies
+    )
     span = TracerProvider(shutdown_on_exit=False).get_tracer("tests").start_span("a span")
     span.end()
-    spans = span_exporter(settings["traces"], place="traces", console=sys.stderr, proxies=proxies)
     assert spans is not None
     assert spans.export([cast("ReadableSpan", span)]) is SpanExportResult.SUCCESS
     spans.shutdown()
     reader = InMemoryMetricReader()
     MeterProvider([reader], shutdown_on_exit=False).get_meter("tests").create_counter("a.counter").add(1)
-    metrics = metric_exporter(settings["metrics"], place="metrics", console=sys.stderr, proxies=proxies)
     data = reader.get_metrics_data()
     assert metrics is not None
     assert data is not None

@@ -45,6 +45,13 @@ def test_what_is_given_for_a_signal_is_not_replaced(tmp_path: Path) -> None:
     assert found.settings.telemetry.traces.compression == "none"
 
 
+def test_an_empty_endpoint_of_a_signal_means_the_events_server_as_one_that_is_left_out(tmp_path: Path) -> None:
+    text = "send: {endpoint: 'https://c:4317'}\ntelemetry: {traces: {endpoint: ''}}"
+    found = loaded(text, folder=tmp_path)
+    assert found.settings.telemetry.traces.endpoint == "https://c:4317"
+    assert found.origin("telemetry.traces.endpoint") == "derived from send.endpoint"
+
+
 def test_another_protocol_for_a_signal_means_its_own_default_endpoint(tmp_path: Path) -> None:
     found = loaded("telemetry: {traces: {protocol: http/protobuf}}", folder=tmp_path).settings.telemetry
     assert found.traces.endpoint == "http://localhost:4318/v1/traces"

@@ -7,46 +7,29 @@ import pytest
 import trustme
 
 from otelbridge.setting import section_from
-from otelbridge.telemetry.exporters import ReloadingSpanExporter, addressed, metric_exporter, span_exporter
-from otelbridge.telemetry.settings import SignalSettings
-
-
-def test_a_signal_goes_where_it_was_told() -> None:
-    signal = SignalSettings(endpoint="http://elsewhere:4317")
-
-    assert addressed(signal, "/v1/traces") == signal
-
-
-@pytest.mark.parametrize(
-    ("protocol", "endpoint"), [("grpc", "http://localhost:4317"), ("http/protobuf", "http://localhost:4318/v1/metrics")]
-)
-def test_without_any_endpoint_the_standard_one_holds(protocol: str, endpoint: str) -> None:
-    signal = section_from(SignalSettings, {"protocol": protocol})
-
-    assert addressed(signal, "/v1/metrics").endpoint == endpoint
+from otelbridge.telemetry.exporters import ReloadingSpanExporter, open_exporters
+from otelbridge.telemetry.settings import SignalSettings, TelemetrySettings
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-@pytest.mark.parametrize("make", [span_exporter, metric_exporter])
+@pytest.mark.parametrize("signal", ["traces", "metrics"])
 def test_a_certificate_that_cannot_be_read_names_its_setting_and_its_file(
-    protocol: str,
-    make: object,
-    tmp_path: Path,
+    protocol: str, signal: str, tmp_path: Path
 ) -> None:
     missing = str(tmp_path / "missing.pem")
-    signal = section_from(
-        SignalSettings, {"protocol": protocol, "endpoint": "https://collector:4317", "ca_file": missing}
-    )
+    given = {"protocol": protocol, "endpoint": "https://collector:4317", "ca_file": missing}
+    settings = section_from(TelemetrySettings, {signal: given})
 
-    with pytest.raises(ValueError, match=r"telemetry\.traces\.ca_file: cannot read .*missing\.pem: No such file"):
-        make(signal, place="telemetry.traces", console=io.StringIO())  # type: ignore[operator]
+    with pytest.raises(ValueError, match=rf"telemetry\.{signal}\.ca_file: cannot read .*missing\.pem: No such file"):
+        open_exporters(settings, console=io.StringIO(), lent={})
 
 
 def test_none_exports_nothing() -> None:
     off = SignalSettings(exporter="none")
 
-    assert span_exporter(off, place="x", console=io.StringIO()) is None
-    assert metric_exporter(off, place="x", console=io.StringIO()) is None
+    opened = open_exporters(TelemetrySettings(traces=off, metrics=off), console=io.StringIO(), lent={})
+
+    assert (opened.spans, opened.metrics) == (None, None)
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
@@ -58,7 +41,7 @@ def test_an_exporter_is_made_anew_when_its_files_change_and_kept_while_they_cann
     signal = section_from(
         SignalSettings, {"protocol": protocol, "endpoint": "https://collector:4317", "ca_file": str(ca)}
     )
-    exporter = span_exporter(signal, place="telemetry.traces", console=io.StringIO())
+    exporter = open_exporters(TelemetrySettings(traces=signal), console=io.StringIO(), lent={}).spans
     assert isinstance(exporter, ReloadingSpanExporter)
     reloading = exporter.reloading
     first = reloading.current()
