@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from otelbridge.cli.application import (
+    Commands,
     ConfigOption,
     EndpointOption,
     KubeArmorOption,
@@ -99,7 +99,7 @@ def init(
 
 
 HELP = "The settings: what is in force, what is wrong, what there is."
-COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...] = (
+COMMANDS: Commands = (
     ("show", show, ("otelbridge config show --changed", "otelbridge config show --config bridge.yaml --output json")),
     ("check", check, ("otelbridge config check --config bridge.yaml", "otelbridge config check --output json")),
     ("schema", print_schema, ("otelbridge config schema", "otelbridge config schema > otelbridge.schema.json")),

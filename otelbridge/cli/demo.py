@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -104,7 +104,7 @@ class Stage:
     def __exit__(self, *_error: object) -> None:
         self.drain()
         self.relay.stop()
-        self.endpoint.close()
+        self.endpoint.stop()
 
     def publish(self, seconds: float, until: threading.Event) -> None:
         """Publishes events for so many seconds."""
@@ -270,20 +270,8 @@ LINE_SECONDS = 1.0
 """Between two lines of figures, where nothing can be drawn."""
 
 
-class DemoScreen(Protocol):
-    """Shows the demo. `announce` may be called from any thread."""
-
-    def announce(self, text: str) -> None:
-        """Something happens."""
-        ...
-
-    def follow(self, figures: Callable[[], Figures], over: threading.Event) -> None:
-        """Shows figures until `over` is set."""
-        ...
-
-
 class PlainScreen:
-    """Lines on stderr."""
+    """Lines on stderr. `announce` may be called from any thread, also of the other screen."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -345,6 +333,9 @@ class DrawnScreen:
             Text(f"{now.arrived} records\n{'up' if now.endpoint_up else 'away'}", style=endpoint),
         )
         return Group(road, *(Text(line, style="bold" if "Act " in line else "dim") for line in self._lines))
+
+
+DemoScreen = PlainScreen | DrawnScreen
 
 
 def screen(*, colours: bool) -> DemoScreen:

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -416,22 +416,18 @@ def _test_record(settings: SendSettings, examination: Examination) -> None:
             Step.CREDENTIALS, Mark.FAILED, seconds=0.0, finding=str(error), cure="Correct the setting or the file."
         )
         return
-    began = time.monotonic()
-    try:
-        outcome = sender.send(_request(), records=1)
-    finally:
-        sender.close()
-    seconds = time.monotonic() - began
-    for step, judge, took in (
-        (Step.ENDPOINT_ANSWERS, _answers, seconds),
-        (Step.CREDENTIALS, _knows_us, 0.0),
-        (Step.TEST_RECORD, _takes_it, 0.0),
-    ):
-        try:
-            examination.add(step, Mark.OK, seconds=took, finding=judge(outcome))
-        except StepError as error:
-            examination.add(step, Mark.FAILED, seconds=took, finding=error.finding, cure=error.cure)
-            return
+    outcome: Outcome | None = None
+    with closing(sender):
+        for step, judge in (
+            (Step.ENDPOINT_ANSWERS, _answers),
+            (Step.CREDENTIALS, _knows_us),
+            (Step.TEST_RECORD, _takes_it),
+        ):
+            with examination.step(step) as taken:
+                outcome = outcome or sender.send(_request(), records=1)
+                taken.finding = judge(outcome)
+            if examination.broken_off():
+                return
 
 
 def _said(code: str, why: str) -> str:

@@ -6,19 +6,19 @@ import itertools
 import platform
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from otelbridge import __version__
-from otelbridge.cli.application import ConfigOption, OutputOption, QueueDirectoryOption, SetOption
+from otelbridge.cli.application import Commands, ConfigOption, OutputOption, QueueDirectoryOption, SetOption
 from otelbridge.cli.loading import load_or_exit
 from otelbridge.cli.output import (
     Exit,
@@ -380,7 +380,7 @@ def _owner(pid: int | None) -> str:
 
 _AT = "--queue-directory /var/lib/otelbridge"
 HELP = "What is held on disk, and what the endpoint refused."
-COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...] = (
+COMMANDS: Commands = (
     ("list", list_batches, ("otelbridge queue list", f"otelbridge queue list {_AT} --limit 10 --output json")),
     ("show", show, ("otelbridge queue show 4611686018427387905", "otelbridge queue show 12 --dead-letter")),
     ("verify", verify, ("otelbridge queue verify", f"otelbridge queue verify {_AT} --output json")),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from otelbridge.cli.application import OutputOption
+from otelbridge.cli.application import Commands, OutputOption
 from otelbridge.cli.output import Exit, Output, fail, print_json, print_json_line, print_table, say
 from otelbridge.cli.process import stop_on_signals
 from otelbridge.event import UPSTREAM_STREAMS, Stream
@@ -232,4 +231,4 @@ def _print_records(request: Request) -> None:
     sys.stdout.flush()
 
 
-COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...] = (("endpoint", endpoint, ENDPOINT_EXAMPLES),)
+COMMANDS: Commands = (("endpoint", endpoint, ENDPOINT_EXAMPLES),)

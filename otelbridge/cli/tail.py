@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import grpc
 import typer
@@ -294,18 +294,6 @@ class TailOutput(StrEnum):
     JSON = "json"
 
 
-class _TailReader(Protocol):
-    """Puts events on the queue, in a thread of its own."""
-
-    @property
-    def never_connected(self) -> bool: ...
-
-    @property
-    def thread(self) -> threading.Thread: ...
-
-    def close(self) -> None: ...
-
-
 Pattern = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Shell pattern. May be repeated.")]
 
 
@@ -399,7 +387,7 @@ def _filter(settings: Settings, conditions: dict[str, Any]) -> Gate:
 
 def _readers(
     settings: Settings, from_bridge: str | None, events: Events, stop: threading.Event
-) -> Sequence[_TailReader]:
+) -> Sequence[UpstreamReader | BridgeReader]:
     """One per stream of each KubeArmor, or one for the bridge; wrong settings end the command."""
     wanted = [stream for stream in UPSTREAM_STREAMS if stream in settings.feed.streams]
     try:

@@ -1,11 +1,11 @@
-"""Checks across settings, each a function from the tree to its complaints."""
+"""Checks of settings beyond their types, each a function from the tree to its complaints."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from otelbridge.net.tls_files import read_tls_files
 from otelbridge.send.credentials import header_fault
 from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, parse_target
 from otelbridge.settings.problems import Given, Problem
-from otelbridge.settings.tree import Settings, leaves, value_at
+from otelbridge.settings.tree import SIGNAL_PATHS, Settings, leaves, value_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,7 @@ _TLS_SECTIONS = ("feed.tls", "send", "telemetry.traces", "telemetry.metrics")
 _OTHER_FILES = ("send.headers_file", "send.token_file")
 
 
-def pair_complaints(settings: Settings) -> Iterator[Complaint]:
-    """Settings that do not go together; no file is touched."""
+def _tls(settings: Settings) -> Iterator[Complaint]:
     for section in _TLS_SECTIONS:
         tls = value_at(settings, section)
         for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
@@ -68,8 +67,9 @@ def pair_complaints(settings: Settings) -> Iterator[Complaint]:
                 wrong="is given, but feed.tls.enabled is false: the connection would be plaintext",
                 cure="Set feed.tls.enabled to true, or leave this out.",
             )
-    if settings.feed.roads:
-        yield from _roads(settings.feed.endpoints, settings.feed.resolve)
+
+
+def _floods(settings: Settings) -> Iterator[Complaint]:
     if settings.gate.flood.rate_per_second and not settings.queue.retain_seconds:
         yield Complaint(
             paths=("gate.flood.rate_per_second", "queue.retain_seconds"),
@@ -79,15 +79,18 @@ def pair_complaints(settings: Settings) -> Iterator[Complaint]:
         )
 
 
-def _roads(endpoints: Sequence[str], resolve: str) -> Iterator[Complaint]:
-    if resolve == "all":
+def _roads(settings: Settings) -> Iterator[Complaint]:
+    feed = settings.feed
+    if not feed.roads:
+        return
+    if feed.resolve == "all":
         yield Complaint(
             paths=("feed.roads", "feed.resolve"),
             value=True,
             wrong="is given, but feed.resolve is all: the addresses behind one name are different nodes",
             cure="Name each road in feed.endpoints and leave feed.resolve out, or leave feed.roads out.",
         )
-    roads = len(set(endpoints))
+    roads = len(set(feed.endpoints))
     if not LEAST_ROADS <= roads <= MOST_ROADS:
         yield Complaint(
             paths=("feed.roads", "feed.endpoints"),
@@ -220,7 +223,7 @@ _LADDERS = (
 
 
 def complaints(settings: Settings) -> Iterator[Complaint]:
-    """Everything that the checks find."""
+    """What is wrong with settings, or with several together; no file is touched."""
     for check in CHECKS:
         yield from check(settings)
 
@@ -242,11 +245,8 @@ def _addresses(settings: Settings) -> Iterator[Complaint]:
             )
 
 
-_PATHS = {"send": "/v1/logs", "telemetry.traces": "/v1/traces", "telemetry.metrics": "/v1/metrics"}
-"""Where OTLP over HTTP takes what each section sends. A lenient server takes records for spans, and forgets them."""
-
-
 def _endpoints(settings: Settings) -> Iterator[Complaint]:
+    """Addresses that are none, or another signal's: a lenient server takes records for spans, and forgets them."""
     targets = [("send", settings.send.protocol, settings.send.endpoint)]
     targets += [
         (f"telemetry.{name}", signal.protocol, signal.endpoint)
@@ -261,10 +261,14 @@ def _endpoints(settings: Settings) -> Iterator[Complaint]:
         except AddressError as error:
             yield Complaint(paths=paths, value=endpoint, wrong=error.wrong, cure=error.cure)
             continue
-        other = next((other for other in _PATHS.values() if path.endswith(other) and other != _PATHS[section]), "")
+        other = next(
+            (other for other in SIGNAL_PATHS.values() if path.endswith(other) and other != SIGNAL_PATHS[section]), ""
+        )
         if other:
             wrong = f"ends with {other}, where something else is taken than is sent"
-            yield Complaint(paths=paths, value=endpoint, wrong=wrong, cure=f"Write {_PATHS[section]} in its place.")
+            yield Complaint(
+                paths=paths, value=endpoint, wrong=wrong, cure=f"Write {SIGNAL_PATHS[section]} in its place."
+            )
 
 
 def _backoffs(settings: Settings) -> Iterator[Complaint]:
@@ -375,4 +379,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Complaint]], ...] = (
     _credentials_in_plaintext,
     _headers,
     _rules,
+    _tls,
+    _roads,
+    _floods,
 )

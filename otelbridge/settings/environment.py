@@ -17,7 +17,7 @@ from otelbridge.net.proxy import parse_proxy
 from otelbridge.net.secrets import hidden
 from otelbridge.setting import did_you_mean
 from otelbridge.settings.problems import Given, Layer, Problem
-from otelbridge.settings.tree import ENVIRONMENT_PREFIX, leaves, pairs
+from otelbridge.settings.tree import ENVIRONMENT_PREFIX, SIGNAL_PATHS, leaves, pairs
 
 CONFIG_VARIABLE = "OTELBRIDGE_CONFIG"
 """Names the settings file, where no flag does."""
@@ -123,10 +123,6 @@ class StandardVariable:
     """For a base endpoint: what OTLP/HTTP appends to it, per path."""
 
 
-def _text(value: str) -> str:
-    return value
-
-
 def _headers(value: str) -> dict[str, str]:
     """W3C-baggage style: `a=1,b=2`, percent-encoded, as the exporter specification has it."""
     return {unquote(key).lower(): unquote(text) for key, text in pairs(value).items()}
@@ -142,8 +138,7 @@ def _boolean(value: str) -> bool:
 
 
 def _milliseconds(value: str) -> float:
-    milliseconds = _number(value)
-    return milliseconds / 1000
+    return _number(value) / 1000
 
 
 def _timeout(value: str) -> float:
@@ -231,19 +226,19 @@ def _logs_exporter(value: str) -> str:
 
 
 _SIGNALS = (
-    ("LOGS", "send", "/v1/logs", "the events"),
-    ("TRACES", "telemetry.traces", "/v1/traces", "the bridge's own spans"),
-    ("METRICS", "telemetry.metrics", "/v1/metrics", "the bridge's own metrics"),
+    ("LOGS", "send", "the events"),
+    ("TRACES", "telemetry.traces", "the bridge's own spans"),
+    ("METRICS", "telemetry.metrics", "the bridge's own metrics"),
 )
 
 # The last word of OTEL_EXPORTER_OTLP_*, the key that it sets in each signal's section, how it is read, what it means.
 _EXPORTER_ROWS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
-    ("ENDPOINT", "endpoint", _text, "URL; for HTTP, `/v1/logs` and so on are appended, but not to a signal's own form."),
+    ("ENDPOINT", "endpoint", str, "URL; for HTTP, `/v1/logs` and so on are appended, but not to a signal's own form."),
     ("PROTOCOL", "protocol", _protocol, "`grpc` or `http/protobuf`."),
     ("INSECURE", "insecure", _boolean, "gRPC without TLS; a scheme in the endpoint wins."),
-    ("CERTIFICATE", "ca_file", _text, "CA bundle that the endpoint is checked against."),
-    ("CLIENT_KEY", "key_file", _text, "Key of the client certificate."),
-    ("CLIENT_CERTIFICATE", "cert_file", _text, "Client certificate, for mutual TLS."),
+    ("CERTIFICATE", "ca_file", str, "CA bundle that the endpoint is checked against."),
+    ("CLIENT_KEY", "key_file", str, "Key of the client certificate."),
+    ("CLIENT_CERTIFICATE", "cert_file", str, "Client certificate, for mutual TLS."),
     ("HEADERS", "headers", _headers, "`key=value,...`, percent-encoded."),
     ("COMPRESSION", "compression", _compression, "`gzip` or `none`."),
     ("TIMEOUT", "timeout_seconds", _timeout, f"Milliseconds; a value below {LEAST_PLAUSIBLE_TIMEOUT_MILLISECONDS} is read as seconds."),
@@ -253,22 +248,12 @@ _EXPORTER_ROWS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
 def _exporter_variables() -> list[StandardVariable]:
     found = []
     for word, key, read, meaning in _EXPORTER_ROWS:
-        is_base = word == "ENDPOINT"
-        found.append(
-            StandardVariable(
-                name=f"OTEL_EXPORTER_OTLP_{word}",
-                paths=tuple(f"{section}.{key}" for _, section, _, _ in _SIGNALS),
-                read=read,
-                meaning=meaning,
-                base_of=tuple(path for _, _, path, _ in _SIGNALS) if is_base else (),
-            )
-        )
-        found.extend(
-            StandardVariable(
-                f"OTEL_EXPORTER_OTLP_{signal}_{word}", (f"{section}.{key}",), read, f"The same, for {whose} only."
-            )
-            for signal, section, _, whose in _SIGNALS
-        )
+        general, base_of = f"OTEL_EXPORTER_OTLP_{word}", tuple(SIGNAL_PATHS.values()) if word == "ENDPOINT" else ()
+        paths = tuple(f"{section}.{key}" for _, section, _ in _SIGNALS)
+        found.append(StandardVariable(general, paths, read, meaning, base_of))
+        for signal, section, whose in _SIGNALS:
+            name = f"OTEL_EXPORTER_OTLP_{signal}_{word}"
+            found.append(StandardVariable(name, (f"{section}.{key}",), read, f"The same, for {whose} only."))
     return found
 
 
@@ -314,7 +299,7 @@ STANDARD_VARIABLES: tuple[StandardVariable, ...] = (
     StandardVariable("OTEL_TRACES_EXPORTER", ("telemetry.traces.exporter",), _signal_exporter, "`otlp`, `console` or `none`, for the bridge's own spans."),
     StandardVariable("OTEL_METRICS_EXPORTER", ("telemetry.metrics.exporter",), _metrics_exporter, "`otlp`, `console`, `none`, or `prometheus` (`none`: /metrics is there anyway)."),
     StandardVariable("OTEL_RESOURCE_ATTRIBUTES", ("telemetry.resource_attributes",), _attributes, "Added to the bridge's own resource."),
-    StandardVariable("OTEL_SERVICE_NAME", ("telemetry.service_name",), _text, "`service.name` of the bridge's own telemetry."),
+    StandardVariable("OTEL_SERVICE_NAME", ("telemetry.service_name",), str, "`service.name` of the bridge's own telemetry."),
     StandardVariable("OTEL_SDK_DISABLED", ("telemetry.disabled",), _boolean, "`true`: no spans and metrics of the bridge's own. Events are not affected."),
     StandardVariable("OTEL_METRIC_EXPORT_INTERVAL", ("telemetry.metrics_interval_seconds",), _milliseconds, "Milliseconds between exports of the bridge's own metrics."),
     StandardVariable("OTEL_BLRP_SCHEDULE_DELAY", ("send.linger_seconds",), _milliseconds, "Milliseconds that records wait for others to share a request with."),

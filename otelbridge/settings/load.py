@@ -9,20 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from otelbridge.net.address import AddressError, parse_address
 from otelbridge.send.settings import DEFAULT_ENDPOINTS, LOGS_PATH, SendSettings
 from otelbridge.setting import SettingFault, checked, did_you_mean, settings_of, unknown
-from otelbridge.settings.checks import (
-    Complaint,
-    complaints,
-    date_notes,
-    file_complaints,
-    hints,
-    pair_complaints,
-)
+from otelbridge.settings.checks import complaints, date_notes, file_complaints, hints
 from otelbridge.settings.environment import otel_environment, own_environment
 from otelbridge.settings.problems import (
     DEFAULT_ORIGIN,
@@ -32,7 +26,7 @@ from otelbridge.settings.problems import (
     SettingsError,
     problem_of,
 )
-from otelbridge.settings.tree import Leaf, Settings, built, leaves, section_at, value_at
+from otelbridge.settings.tree import SIGNAL_PATHS, Leaf, Settings, built, leaves, section_at, value_at
 from otelbridge.settings.yaml_file import from_file
 
 FLAGS = {
@@ -91,9 +85,6 @@ def _add(layer: Layer, known: Mapping[str, Leaf], path: str, text: str, origin: 
         layer.take_text(leaf, text, origin)
 
 
-SIGNALS = {"traces": "/v1/traces", "metrics": "/v1/metrics"}
-
-
 def derived(settings: Settings, given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]]:
     """Further values that follow from those given, and notes about those that could not."""
     found: dict[str, Given] = {}
@@ -101,7 +92,7 @@ def derived(settings: Settings, given: Mapping[str, Given]) -> tuple[dict[str, G
     _full_addresses(settings, given, found)
     _send_endpoint(settings, given, found)
     endpoint = found["send.endpoint"].value if "send.endpoint" in found else settings.send.endpoint
-    for signal in SIGNALS:
+    for signal in ("traces", "metrics"):
         _telemetry_signal(settings, given, found, notes, signal=signal, events_endpoint=endpoint)
     return found, notes
 
@@ -143,14 +134,15 @@ def _telemetry_signal(
     events_endpoint: str,
 ) -> None:
     section = f"telemetry.{signal}"
+    path = SIGNAL_PATHS[section]
     send, chosen = settings.send, value_at(settings, section)
     if chosen.exporter != "otlp" or settings.telemetry.disabled:
         return
 
     def derive(key: str, value: Any, why: str) -> None:
-        path = f"{section}.{key}"
-        if (path not in given or given[path].value == "") and value != getattr(chosen, key):
-            found[path] = Given(path=path, value=value, origin=f"derived from {why}")
+        setting = f"{section}.{key}"
+        if (setting not in given or given[setting].value == "") and value != getattr(chosen, key):
+            found[setting] = Given(path=setting, value=value, origin=f"derived from {why}")
 
     own_protocol = f"{section}.protocol" in given or send.protocol == "console"
     protocol = chosen.protocol if own_protocol else send.protocol
@@ -160,8 +152,8 @@ def _telemetry_signal(
     elif send.protocol == "console" and f"{section}.exporter" not in given:
         derive("exporter", "none", "send.protocol")
     elif protocol != send.protocol:
-        derive("endpoint", _default_endpoint(protocol, SIGNALS[signal]), f"{section}.protocol")
-    elif not (endpoint := _sibling(events_endpoint, protocol, SIGNALS[signal])):
+        derive("endpoint", _default_endpoint(protocol, path), f"{section}.protocol")
+    elif not (endpoint := _sibling(events_endpoint, protocol, path)):
         derive("exporter", "none", "send.endpoint")
         notes.append(
             f"The bridge's own {signal} go nowhere by OTLP: send.endpoint does not end with {LOGS_PATH}, so their "
@@ -291,17 +283,13 @@ def _cross_checked(
     settings: Settings, given: dict[str, Given], excused: set[str], *, check_files: bool
 ) -> Iterator[Problem]:
     """What the checks across settings find, unless a setting concerned is excused."""
-    checks: list[Iterator[Complaint]] = [complaints(settings), pair_complaints(settings)]
-    if check_files:
-        checks.append(file_complaints(settings))
     seen: set[tuple[str, str]] = set()
-    for check in checks:
-        for complaint in check:
-            problem = complaint.as_problem(given)
-            same = (problem.origin, problem.wrong)  # one variable feeds three sections: it is reported once
-            if excused.isdisjoint(complaint.paths) and (problem.origin == DEFAULT_ORIGIN or same not in seen):
-                seen.add(same)
-                yield problem
+    for complaint in chain(complaints(settings), file_complaints(settings) if check_files else ()):
+        problem = complaint.as_problem(given)
+        same = (problem.origin, problem.wrong)  # one variable feeds three sections: it is reported once
+        if excused.isdisjoint(complaint.paths) and (problem.origin == DEFAULT_ORIGIN or same not in seen):
+            seen.add(same)
+            yield problem
 
 
 AT_ONCE = ("gate", "mapping", "send", "telemetry")

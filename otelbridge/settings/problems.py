@@ -86,21 +86,12 @@ class Layer:
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _BYTES = {
-    "": 1,
-    "b": 1,
-    "k": 1000,
-    "kb": 1000,
-    "ki": 1024,
-    "kib": 1024,
-    "m": 1000**2,
-    "mb": 1000**2,
-    "mi": 1024**2,
-    "mib": 1024**2,
-    "g": 1000**3,
-    "gb": 1000**3,
-    "gi": 1024**3,
-    "gib": 1024**3,
+    f"{prefix}{unit}": size
+    for power, letter in enumerate(("", "k", "m", "g"))
+    for prefix, size in ((letter, 1000**power), (f"{letter}i" if letter else "", 1024**power))
+    for unit in ("", "b")
 }
+"""`mb`, `mib`, `m` and `mi`; the case does not matter."""
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*")
 
 

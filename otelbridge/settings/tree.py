@@ -15,13 +15,15 @@ from otelbridge.feed.settings import FeedSettings
 from otelbridge.gate.settings import GateSettings
 from otelbridge.mapping.settings import MappingSettings
 from otelbridge.queue.settings import QueueSettings
-from otelbridge.send.settings import SendSettings
+from otelbridge.send.settings import LOGS_PATH, TRACES_PATH, SendSettings
 from otelbridge.setting import Setting, is_section, section, setting, settings_of, without_none
 from otelbridge.status.settings import StatusSettings
 from otelbridge.telemetry.settings import TelemetrySettings
 
 ENVIRONMENT_PREFIX = "OTELBRIDGE_"
 ENVIRONMENT_SEPARATOR = "__"
+SIGNAL_PATHS = {"send": LOGS_PATH, "telemetry.traces": TRACES_PATH, "telemetry.metrics": "/v1/metrics"}
+"""Where OTLP over HTTP takes what each section sends."""
 
 
 @section

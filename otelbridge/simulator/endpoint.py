@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -19,9 +19,10 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelbridge.simulator.endpoint_answers import Answer, Answers, Request, Status, in_turn, sized
-from otelbridge.simulator.endpoint_servers import OtlpHttpServer, start_grpc
+from otelbridge.simulator.endpoint_servers import OtlpHttpServer, Script, start_grpc
 from otelbridge.simulator.listening import ServerTls
 
+T = TypeVar("T")
 MIB = 1024 * 1024
 POLL_SECONDS = 0.05
 """How soon the HTTP listener notices that it shall stop."""
@@ -132,28 +133,21 @@ class Inbox:
 
     def spans(self) -> list[ReceivedSpan]:
         """All kept spans."""
-        return [
-            ReceivedSpan(resource, scope, span)
-            for request in self.requests("traces")
-            for resource, scope, spans in _scopes("traces", request.body)
-            for span in spans
-        ]
+        return [span for request in self.requests("traces") for span in _received(ReceivedSpan, "traces", request.body)]
 
     def metrics(self) -> list[ReceivedMetric]:
         """All kept metrics, one entry per export of each."""
-        return [
-            ReceivedMetric(resource, scope, metric)
-            for request in self.requests("metrics")
-            for resource, scope, metrics in _scopes("metrics", request.body)
-            for metric in metrics
-        ]
+        requests = self.requests("metrics")
+        return [metric for request in requests for metric in _received(ReceivedMetric, "metrics", request.body)]
 
 
 def logs_in(body: bytes) -> list[ReceivedLog]:
     """The records of an encoded request for logs."""
-    return [
-        ReceivedLog(resource, scope, record) for resource, scope, records in _scopes("logs", body) for record in records
-    ]
+    return _received(ReceivedLog, "logs", body)
+
+
+def _received(kind: Callable[[Resource, InstrumentationScope, Any], T], signal: str, body: bytes) -> list[T]:
+    return [kind(resource, scope, item) for resource, scope, items in _scopes(signal, body) for item in items]
 
 
 _REQUESTS: Mapping[str, tuple[Any, str, str, str]] = {
@@ -253,12 +247,11 @@ class OtlpEndpoint:
         """Listens (again, on the same ports)."""
         self._stopping.clear()
         self._running.set()
+        script = Script(self._judge, self._take, self._stopping.wait)
         if self._grpc_port is not None:
             self._grpc, self._grpc_port = start_grpc(
                 address=f"{self._host}:{self._grpc_port}",
-                judge=self._judge,
-                take=self._take,
-                wait=self._stopping.wait,
+                script=script,
                 tls=self._tls,
                 max_request_bytes=self._max_request_bytes,
                 workers=self._workers,
@@ -266,9 +259,7 @@ class OtlpEndpoint:
         if self._http_port is not None:
             self._http = OtlpHttpServer(
                 (self._host, self._http_port),
-                judge=self._judge,
-                take=self._take,
-                wait=self._stopping.wait,
+                script=script,
                 tls=self._tls,
                 max_request_bytes=self._max_request_bytes,
             )
@@ -279,7 +270,10 @@ class OtlpEndpoint:
             self._http_thread.start()
 
     def stop(self) -> None:
-        """Stops listening and breaks what is under way: connections are refused until `start()`."""
+        """Stops listening and breaks what is under way: connections are refused until `start()`.
+
+        What was taken can still be read.
+        """
         self._stopping.set()
         self._running.set()
         if self._grpc is not None:
@@ -300,15 +294,11 @@ class OtlpEndpoint:
         """Answers again, those that waited first."""
         self._running.set()
 
-    def close(self) -> None:
-        """Stops for good; what was taken can still be read."""
-        self.stop()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.close()
+        self.stop()
 
     def counts(self) -> InboxCounts:
         """How much was taken so far; also in fast mode."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -32,11 +32,15 @@ SERVICES: Mapping[str, str] = {
     "opentelemetry.proto.collector.metrics.v1.MetricsService": "metrics",
 }
 
-Judge = Callable[[Request], Answer]
-Take = Callable[[Request, int], None]
-"""Called with a request that was taken and the number of its records that were not."""
-Wait = Callable[[float], bool]
-"""Waits for so many seconds, or until the endpoint stops: then it returns True."""
+
+class Script(NamedTuple):
+    """What a server asks about each request."""
+
+    judge: Callable[[Request], Answer]
+    take: Callable[[Request, int], None]
+    """Called with a request that was taken and the number of its records that were not."""
+    wait: Callable[[float], bool]
+    """Waits for so many seconds, or until the endpoint stops: then it returns True."""
 
 
 _RESPONSES: Mapping[str, tuple[Any, str]] = {
@@ -57,20 +61,13 @@ def partial_success(signal: str, rejected: int, message: str) -> bytes:
 
 
 def start_grpc(
-    *,
-    address: str,
-    judge: Judge,
-    take: Take,
-    wait: Wait,
-    tls: ServerTls | None,
-    max_request_bytes: int,
-    workers: int,
+    *, address: str, script: Script, tls: ServerTls | None, max_request_bytes: int, workers: int
 ) -> tuple[grpc.Server, int]:
     """Starts a server on `host:port` (port 0 takes a free one) and returns it with the port."""
 
     def export(body: bytes, context: grpc.ServicerContext, *, signal: str) -> bytes:
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-        return _answered(Request(signal, body, metadata, "grpc"), context, judge=judge, take=take, wait=wait)
+        return _answered(Request(signal, body, metadata, "grpc"), context, script)
 
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="simulator-otlp-grpc")
     options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", max_request_bytes)]
@@ -83,12 +80,12 @@ def start_grpc(
     return listen(partial(grpc.server, pool, handlers, options=options), address, tls, again=True)
 
 
-def _answered(request: Request, context: grpc.ServicerContext, *, judge: Judge, take: Take, wait: Wait) -> bytes:
-    match judge(request):
+def _answered(request: Request, context: grpc.ServicerContext, script: Script) -> bytes:
+    match script.judge(request):
         case answer_kinds.Ok() | answer_kinds.Raw():
-            return _taken(request, context, take)
+            return _taken(request, context, script)
         case answer_kinds.Partial(rejected=rejected, message=message, refusal=refusal):
-            take(request, rejected)
+            script.take(request, rejected)
             if refusal:
                 _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, refusal)
             return partial_success(request.signal, rejected, message)
@@ -99,20 +96,20 @@ def _answered(request: Request, context: grpc.ServicerContext, *, judge: Judge, 
         case answer_kinds.Http(status=http_status, body=body):
             _refuse(context, GRPC_OF_HTTP.get(http_status, grpc.StatusCode.UNKNOWN), body.decode(errors="replace"))
         case answer_kinds.Hang(seconds=seconds):
-            if wait(seconds) or not context.is_active():
+            if script.wait(seconds) or not context.is_active():
                 _refuse(context, grpc.StatusCode.UNAVAILABLE, "the endpoint stopped")
-            return _taken(request, context, take)
+            return _taken(request, context, script)
         case answer_kinds.Reset():
             context.cancel()
         case answer_kinds.LoseAnswer():
-            take(request, 0)
+            script.take(request, 0)
             context.cancel()
     return b""
 
 
-def _taken(request: Request, context: grpc.ServicerContext, take: Take) -> bytes:
+def _taken(request: Request, context: grpc.ServicerContext, script: Script) -> bytes:
     try:
-        take(request, 0)
+        script.take(request, 0)
     except DecodeError as error:
         _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"not an OTLP request: {error}")
     return b""
@@ -138,17 +135,10 @@ class OtlpHttpServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(
-        self,
-        address: tuple[str, int],
-        *,
-        judge: Judge,
-        take: Take,
-        wait: Wait,
-        tls: ServerTls | None,
-        max_request_bytes: int,
+        self, address: tuple[str, int], *, script: Script, tls: ServerTls | None, max_request_bytes: int
     ) -> None:
         super().__init__(address, _Handler)
-        self.judge, self.take, self.wait = judge, take, wait
+        self.script = script
         self.max_request_bytes = max_request_bytes
         self._tls = tls.for_http() if tls else None
         self._lock = threading.Lock()
@@ -209,16 +199,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._judged(Request(signal, body, metadata, "http"))
 
     def _judged(self, request: Request) -> None:
-        match self.server.judge(request):
+        match self.server.script.judge(request):
             case answer_kinds.Ok():
                 self._taken(request)
             case answer_kinds.Raw(answer=answer, taken=taken, rejected=rejected):
                 if taken:
-                    self.server.take(request, rejected)
+                    self.server.script.take(request, rejected)
                 self.wfile.write(answer)
                 self.close_connection = True
             case answer_kinds.Partial(rejected=rejected, refusal=refusal) if refusal:
-                self.server.take(request, rejected)
+                self.server.script.take(request, rejected)
                 self._answer(400, refusal.encode(), {"Content-Type": "text/plain"})
             case answer_kinds.Partial(rejected=rejected, message=message):
                 self._taken(request, rejected=rejected, answer=partial_success(request.signal, rejected, message))
@@ -230,19 +220,19 @@ class _Handler(BaseHTTPRequestHandler):
             case answer_kinds.Http(status=http_status, headers=headers, body=body):
                 self._answer(http_status, body, headers)
             case answer_kinds.Hang(seconds=seconds):
-                if self.server.wait(seconds):
+                if self.server.script.wait(seconds):
                     self._reset()
                 else:
                     self._taken(request)
             case answer_kinds.Reset():
                 self._reset()
             case answer_kinds.LoseAnswer():
-                self.server.take(request, 0)
+                self.server.script.take(request, 0)
                 self._reset()
 
     def _taken(self, request: Request, *, rejected: int = 0, answer: bytes = b"") -> None:
         try:
-            self.server.take(request, rejected)
+            self.server.script.take(request, rejected)
         except DecodeError as error:
             self._answer(400, f"not an OTLP request: {error}".encode())
             return

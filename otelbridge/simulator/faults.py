@@ -339,15 +339,7 @@ def _rate(text: str, fault: str) -> float:
 
 
 def act_of(fault: Fault, relay: Relay, proxy: TcpProxy | None, nodes: Nodes | None = None) -> Callable[[], Undo]:
-    """What makes the fault happen.
-
-    Raises:
-        ValueError: A fault in front of the server, and no proxy; or behind it, and no nodes.
-    """
-    if fault.needs_proxy and proxy is None:
-        raise ValueError(f"{fault.kind} happens in front of the server: it needs the proxy")
-    if fault.needs_nodes and nodes is None:
-        raise ValueError(f"{fault.kind} happens behind the server: it needs nodes")
+    """What makes the fault happen. One that needs the proxy, or nodes, must be given them."""
     return partial(SHAPES[fault.kind].act, Scene(fault, relay, proxy, nodes))
 
 

@@ -28,7 +28,7 @@ from otelbridge.simulator.generator import attack, flood, generate
 from otelbridge.simulator.listening import ServerTls
 from otelbridge.simulator.nodes import Nodes
 from otelbridge.simulator.tcp_proxy import ProxyCounts, TcpProxy
-from otelbridge.simulator.upstream import RELAY, Encodable, FanoutCounts, Profile, Relay
+from otelbridge.simulator.upstream import RELAY, FanoutCounts, Profile, Relay
 
 T = TypeVar("T")
 
@@ -265,7 +265,7 @@ class SimulatedRoads:
         self._shares = tuple(shares)
         self._chance = random.Random(seed)  # noqa: S311 - no secret
 
-    def publish(self, stream: Stream, message: Encodable) -> None:
+    def publish(self, stream: Stream, message: KubeArmorMessage) -> None:
         """Gives an event to each road that does not drop it."""
         for place, (relay, share) in enumerate(zip(self.relays, self._shares, strict=True)):
             if share and self._chance.random() < share:

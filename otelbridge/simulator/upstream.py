@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import grpc
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from otelbridge.event import LOG_SERVICE, STREAMS, UPSTREAM_STREAMS, Stream
@@ -358,14 +359,6 @@ MAX_SERVING_THREADS = 1_024
 """One is taken by each open stream; they are started when needed."""
 
 
-class Encodable(Protocol):
-    """A protobuf message."""
-
-    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
-        """The encoded message."""
-        ...
-
-
 class Relay:
     """A relay, or a node, of KubeArmor.
 
@@ -446,7 +439,7 @@ class Relay:
         """`host:port`, known from the first start on."""
         return str(Address(host=self._host, port=self._port))
 
-    def publish(self, stream: Stream, event: bytes | Encodable) -> None:
+    def publish(self, stream: Stream, event: bytes | Message) -> None:
         """Sends an event to all who are subscribed at this instant; bytes need not be a message, or parse at all."""
         body = event if isinstance(event, bytes) else event.SerializeToString()
         self._fanouts[stream].publish(body)

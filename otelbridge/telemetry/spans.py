@@ -128,30 +128,15 @@ class Spans:
         connection = self._connections.get(event.connection_id)
         if connection and connection.context:
             started = connection.opened.pop(event.stream.value, now)
-            self._watched(
-                connection,
-                event.stream.value,
-                times=(started, now),
-                events=event.events,
-                status_code=event.status_code,
-                detail=event.detail,
-                planned=False,
-            )
+            self._watched(connection, event.stream.value, event, times=(started, now), events=event.events)
 
     def _ended(self, event: e.ConnectionEnded, _now: int) -> None:
         connection = self._connections.pop(event.connection_id, None)
         if connection is None or connection.context is None:
             return
         for stream, started in connection.opened.items():
-            self._watched(
-                connection,
-                stream,
-                times=(started, max(started, event.ended_unix_nano)),
-                events=event.events.get(stream, 0),
-                status_code=event.status_code,
-                detail=event.detail,
-                planned=event.planned,
-            )
+            times = started, max(started, event.ended_unix_nano)
+            self._watched(connection, stream, event, times=times, events=event.events.get(stream, 0))
         span = self._tracer.start_span(
             n.CONNECTION,
             context=_under(connection),
@@ -176,31 +161,31 @@ class Spans:
         self,
         connection: _Connection,
         stream: str,
+        end: e.StreamLost | e.ConnectionEnded,
         *,
         times: tuple[int, int],
         events: int,
-        status_code: str,
-        detail: str,
-        planned: bool,
     ) -> None:
+        """Writes the span of a stream, which ended by itself or with its connection."""
         method = n.WATCH.get(stream)
         if method is None:
             return
+        planned = isinstance(end, e.ConnectionEnded) and end.planned
         span = self._tracer.start_span(
             method,
             context=_under(connection),
             kind=SpanKind.CLIENT,
             attributes={
                 **n.server(connection.upstream),
-                **_rpc(method, status_code),
+                **_rpc(method, end.status_code),
                 n.STREAM: stream,
                 n.EVENTS: events,
-                **({} if planned else {n.ERROR_TYPE: status_code}),
+                **({} if planned else {n.ERROR_TYPE: end.status_code}),
             },
             start_time=times[0],
         )
         if not planned:
-            span.set_status(Status(StatusCode.ERROR, detail))
+            span.set_status(Status(StatusCode.ERROR, end.detail))
         span.end(times[1])
 
 

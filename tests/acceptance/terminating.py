@@ -82,7 +82,7 @@ class Stage:
 
     def close(self) -> None:
         self.bridge.process.kill()
-        self.endpoint.close()
+        self.endpoint.stop()
         self.relay.stop()
 
 
