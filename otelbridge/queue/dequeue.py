@@ -20,7 +20,7 @@ from otelbridge.event import STREAMS, Signal, Stream
 from otelbridge.queue.checkpoint import Account, Posting
 from otelbridge.queue.dead_letters import DeadLetters
 from otelbridge.queue.memory import OpenLease, measure
-from otelbridge.queue.model import Accepted, Batch, Change, Lease, Refused, Row, Span, TooLarge
+from otelbridge.queue.model import Accepted, Batch, Change, Lease, LeaseError, Refused, Row, Span, TooLarge
 from otelbridge.queue.packing import request_bytes
 from otelbridge.queue.state import QueueState
 from otelbridge.queue.store import PIECE_BITS, piece_ids, row_id, sequence_of, span_of
@@ -315,14 +315,13 @@ class Dequeue:
         """Deletes the batches, and keeps them in the flight recorder where the operator wants it."""
         open_lease = self._state.leases.end(lease)
         rejected = min(outcome.rejected, lease.records)
-        ledger = self._state.checkpoint.ledger
-        ledger.post(Posting(lease.stream, Account.DELIVERED, "", lease.records - rejected))
+        postings = [Posting(lease.stream, Account.DELIVERED, "", lease.records - rejected)]
         if rejected:
-            ledger.post(Posting(lease.stream, Account.REJECTED, "partial_success", rejected))
+            postings.append(Posting(lease.stream, Account.REJECTED, "partial_success", rejected))
         change = Change()
         if self._dead_letters.retains:
             self._dead_letters.retain(open_lease, change)
-        self._discharge(open_lease, change)
+        self._discharge(open_lease, change, postings)
 
     def give_back(self, lease: Lease) -> None:
         """Frees the batches again, in their old place."""
@@ -334,19 +333,18 @@ class Dequeue:
     def refuse(self, lease: Lease, outcome: Refused | TooLarge) -> None:
         """Moves the batches to the dead letters."""
         open_lease = self._state.leases.end(lease)
-        self._state.checkpoint.ledger.post(Posting(lease.stream, Account.REJECTED, outcome.code, lease.records))
         change = Change()
         self._dead_letters.add(open_lease, outcome, change)
-        self._discharge(open_lease, change)
+        self._discharge(open_lease, change, [Posting(lease.stream, Account.REJECTED, outcome.code, lease.records)])
 
     def replace(self, lease: Lease, pieces: Sequence[Batch], *, keep: bool) -> list[Lease]:
         """Puts smaller batches in the place of a lease's, with the same records; leases each of them where kept.
 
         Raises:
-            ValueError: the pieces hold other than the lease's records, or records of another stream.
+            LeaseError: the pieces hold other than the lease's records, or records of another stream.
         """
         if sum(piece.records for piece in pieces) != lease.records or any(p.stream != lease.stream for p in pieces):
-            raise ValueError(f"the pieces must hold the lease's {lease.records} records of {lease.stream}")
+            raise LeaseError(f"the pieces must hold the lease's {lease.records} records of {lease.stream}")
         state = self._state
         numbers = piece_ids(self._free_ids_after(state.leases.find(lease)), len(pieces))
         open_lease = state.leases.end(lease)
@@ -380,7 +378,7 @@ class Dequeue:
         following = self._state.rows(free, 1)
         return Span(free.first, following[0].id - 1) if following else free
 
-    def _discharge(self, open_lease: OpenLease, change: Change) -> None:
+    def _discharge(self, open_lease: OpenLease, change: Change, postings: Sequence[Posting] = ()) -> None:
         """Ends a lease for good: deletes its rows with the change; until that is written, they are not leased."""
         state, stream = self._state, open_lease.lease.stream
         state.counts.remove(stream, open_lease.rows)
@@ -392,4 +390,5 @@ class Dequeue:
         state.leases.release(stream, open_lease.span)
         if open_lease.on_disk and not change.inserts:  # pieces may lie anywhere beyond the lease's last row
             state.settled_up_to(stream, open_lease.since, open_lease.rows[-1].id)
+        state.checkpoint.ledger.post_all(postings)  # last: a fault before leaves the records held, not twice delivered
         state.write(change)

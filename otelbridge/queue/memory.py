@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from otelbridge.event import Stream
-from otelbridge.queue.model import Batch, Change, Lease, Row, Span
+from otelbridge.queue.model import Batch, Change, Lease, LeaseError, Row, Span
 from otelbridge.queue.packing import request_bytes
 from otelbridge.queue.store import span_of, stream_of
 
@@ -191,15 +191,15 @@ class Leases:
         """The entry of a lease that is out.
 
         Raises:
-            ValueError: the lease is not out: settled already, or not ours.
+            LeaseError: the lease is not out: settled already, or not ours.
         """
         open_lease = self._open.get(lease.batch_ids[0])
         if open_lease is None or open_lease.lease is not lease:
-            raise ValueError(f"lease on batch {lease.batch_ids[0]} is not out: each is settled exactly once")
+            raise LeaseError(f"lease on batch {lease.batch_ids[0]} is not out: each is settled exactly once")
         return open_lease
 
     def end(self, lease: Lease) -> OpenLease:
-        """Ends a lease; its rows stay blocked until `release`. Raises ValueError as `find` does."""
+        """Ends a lease; its rows stay blocked until `release`. Raises LeaseError as `find` does."""
         open_lease = self.find(lease)
         del self._open[lease.batch_ids[0]]
         return open_lease
@@ -211,6 +211,11 @@ class Leases:
     def release(self, stream: Stream, span: Span) -> None:
         """Lets the rows left in the span of a lease be leased again."""
         self._leased[stream].remove(span)
+
+    def block_again(self) -> None:
+        """Blocks the spans of all open leases, and no other one: a fault may have come between the two."""
+        for stream, spans in self._leased.items():
+            spans[:] = sorted(out.span for out in self._open.values() if out.lease.stream is stream)
 
     def open(self) -> list[OpenLease]:
         """All open leases."""

@@ -120,6 +120,10 @@ class Lease:
     """How often its oldest batch has been refused or sent back before."""
 
 
+class LeaseError(ValueError):
+    """What was asked of a lease cannot be done; nothing has changed."""
+
+
 class Span(NamedTuple):
     """The ids from `first` to `last`, both included."""
 

@@ -26,6 +26,7 @@ from otelbridge.queue.model import (
     DeadLetter,
     Depth,
     Lease,
+    LeaseError,
     Outcome,
     QueueUnusable,
     Refused,
@@ -51,10 +52,12 @@ STOP_SECONDS = 10  # a disk that hangs must not hang the end of the program
 
 
 class _Changing:
-    """The queue's lock; what happened meanwhile is told after it is let go."""
+    """The queue's lock; what happened meanwhile is told after it is let go, and what a fault left undone is mended."""
 
     def __init__(self, lock: threading.Lock, tell: Tell, record_gap: RecordGap) -> None:
         self._lock, self._tell, self._record_gap = lock, tell, record_gap
+        self.mend: Callable[[], object] = int
+        """What is done after a fault, with the lock held."""
         self.events: list[Event] = []
         self.gaps: list[Gap] = []
         self.shed: dict[tuple[Stream, str], int] = {}
@@ -62,7 +65,14 @@ class _Changing:
     def __enter__(self) -> None:
         self._lock.acquire()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None and not issubclass(kind, LeaseError):
+                self.mend()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         happened = (self.events[:], self.gaps[:], dict(self.shed)) if self.events or self.gaps or self.shed else None
         if happened is None:
             self._lock.release()
@@ -153,6 +163,7 @@ class DurableQueue:
             queue._folder.release()
             raise
         state = queue._state
+        queue._changing.mend = state.mend
         queue.upkeep = Upkeep(queue.tend, queue.glance, tell, revision=lambda: state.checkpoint.revision)
         state.on_write = queue.upkeep.note_write
         return queue
@@ -210,12 +221,14 @@ class DurableQueue:
             except BaseException:
                 state.take_back(change)
                 raise
-            self._last_turn = turn
-            if aside:
-                self._dead_letters.keep(aside, change)
-            for batch in without_room:
-                self._overflow.drop(batch)
-            state.write(change)
+            try:
+                if aside:
+                    self._dead_letters.keep(aside, change)
+                for batch in without_room:
+                    self._overflow.drop(batch)
+            finally:
+                state.write(change)
+                self._last_turn = turn
             self._notify()
 
     def _admit(self, batches: Sequence[Batch], change: Change) -> list[Batch]:
@@ -283,11 +296,17 @@ class DurableQueue:
         for work_signal in self._work_signals.values():
             work_signal.notify()
 
+    def leases(self, signal: Signal = Signal.LOGS) -> list[Lease]:
+        """All leases of a signal that are out."""
+        with self._lock:
+            leases = [out.lease for out in self._state.leases.open()]
+            return [lease for lease in leases if STREAMS[lease.stream].signal is signal]
+
     def settle(self, lease: Lease, outcome: Outcome) -> None:
         """Ends a lease: accepted batches are gone and counted, all others are given back.
 
         Raises:
-            ValueError: the lease is not out.
+            LeaseError: the lease is not out.
         """
         with self._changing:
             if isinstance(outcome, Accepted):
@@ -300,7 +319,7 @@ class DurableQueue:
         """Ends a lease on records that the endpoint will never take: they are set aside as a dead letter.
 
         Raises:
-            ValueError: the lease is not out.
+            LeaseError: the lease is not out.
         """
         with self._changing:
             self._dequeue.refuse(lease, outcome)
@@ -312,7 +331,7 @@ class DurableQueue:
         empty.
 
         Raises:
-            ValueError: the lease is not out, or the batches do not hold as many records of the same stream.
+            LeaseError: the lease is not out, or the batches do not hold as many records of the same stream.
         """
         with self._changing:
             leases = self._dequeue.replace(lease, batches, keep=keep)
@@ -434,7 +453,7 @@ class DurableQueue:
                 return False
             if state.file.look_at_folder():
                 return True  # it is told before the work on it begins
-            more = state.file.error is not None and state.recover()
+            more = (state.file.error is not None or state.file.uncounted) and state.recover()
             change = Change()
             more = self._overflow.expire(change, EXPIRE_AT_ONCE) or more
             if change:
@@ -495,6 +514,7 @@ class QueueOfSignal:
         self.has_work = partial(queue.has_work, signal)
         self.wait_for_work = partial(queue.wait_for_work, signal=signal)
         self.take = partial(queue.take, signal=signal)
+        self.leases = partial(queue.leases, signal)
 
     @property
     def left_out(self) -> Collection[Stream]:

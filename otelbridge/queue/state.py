@@ -172,24 +172,23 @@ class QueueState:
 
     def write(self, change: Change) -> bool:
         """Writes a change with the checkpoint; False when it has to wait in memory for the disk."""
-        if self._note_due:
-            change.notes[WATCHING] = note_of(self.watched)
-            self._note_due = False
         self.checkpoint.revision += 1
-        self.on_write()
-        if self.file.error is not None:
-            self._wait(change)
-            return False
         try:
-            self._apply(change)
+            self.on_write()
+            if self.file.error is None:
+                self._apply(change)
+                return True
         except BaseException as error:  # noqa: BLE001 - whatever it is: nobody else has the change
             self._wait(change)
             self.memory.doubts.update(change.inserts)
             return self.handle(error)
-        return True
+        self._wait(change)
+        return False
 
     def _apply(self, change: Change) -> None:
         assert self.file.store is not None
+        if self._note_due:
+            change.notes[WATCHING] = note_of(self.watched)
         checkpoint, now = self.checkpoint, self.clock.now()
         checkpoint.written, checkpoint.offset_nano, checkpoint.boot = (
             self.clock.last,
@@ -201,6 +200,7 @@ class QueueState:
                 checkpoint.empty_at[stream] = now
         page = checkpoint.page()
         self.file.store.apply(change, page)
+        self._note_due = False
         self.checkpoint_file.write(page)
         self.read_cache.follow(change)
 
@@ -250,6 +250,14 @@ class QueueState:
             self.checkpoint.floor[stream] = last + 1
 
     # --- errors ---
+
+    def mend(self) -> None:
+        """After a fault of ours, perhaps in the midst of a change: goes on from the ledger and from what is there."""
+        self.leases.block_again()
+        self.read_cache = MemoryStore()
+        self.file.uncounted = True
+        if self.file.error is None and self.file.store is not None:
+            self.flush()
 
     def handle(self, error: BaseException) -> bool:
         """Deals with an error of the disk, or of ours; True when all is on disk now, in a new file."""
@@ -339,7 +347,7 @@ class QueueState:
         self._count(found)
 
     def _count(self, found: Mapping[Stream, Sums]) -> None:
-        owed = dict(self.counts.records)
+        owed = self.checkpoint.ledger.residue({})
         for stream in Stream:
             self.counts.put(stream, *found[stream])
             for row in self.memory.measures(span_of(stream)):

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from otelbridge.event import STREAM_BY_RANK, Stream
 from otelbridge.queue.disk import DATABASE_ENDINGS, WAL_LIMIT_BYTES
-from otelbridge.queue.model import Batch, Change, DeadLetter, Retained, Row, Span
+from otelbridge.queue.model import Batch, Change, DeadLetter, LeaseError, Retained, Row, Span
 from otelbridge.queue.packing import MAX_REQUEST_BYTES, is_packed, request_bytes
 from otelbridge.queue.settings import QueueSettings
 
@@ -60,11 +60,11 @@ def piece_ids(free: Span, pieces: int) -> list[int]:
     """Ids for the pieces of a batch, in order, evenly spread so that a piece can be cut again.
 
     Raises:
-        ValueError: the span is too small; cutting has gone further than a million pieces of one batch.
+        LeaseError: the span is too small; cutting has gone further than a million pieces of one batch.
     """
     step = (free.last - free.first + 1) // pieces
     if not step:
-        raise ValueError(f"{pieces} pieces do not fit into {free}")
+        raise LeaseError(f"{pieces} pieces do not fit into {free}")
     return [free.first + step * n for n in range(pieces)]
 
 

@@ -10,16 +10,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from queue import SimpleQueue
 from threading import RLock
 from typing import NamedTuple
 
+from otelbridge.event import Stream
 from otelbridge.queue.model import Accepted, Hold, Lease, Outcome, Refused, RetryLater, TooLarge
 from otelbridge.queue.packing import DamagedRequest, joined, unpacked
 from otelbridge.send.circuit_breaker import Permit
@@ -56,6 +56,8 @@ class Export:
         self._unaccepted = Unaccepted(context)
         self._size, self._apart = self._unaccepted.size, self._unaccepted.apart
         self._suspects, self._sources = self._unaccepted.suspects, self._unaccepted.sources
+        self._rounds: list[Round] = []
+        """Under way: with what is kept apart they have every lease that is out."""
         self._pool: ThreadPoolExecutor | None = None
 
     # --- taking ---
@@ -121,16 +123,10 @@ class Export:
             self._unaccepted.single_batches -= 1
             return context.queue.take(max_bytes=1, max_records=1)
         lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records)
-        if lease is None:
-            return None
-        try:
-            if self._is_cut(lease):
-                lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records)
-            if lease is not None:
-                context.backlog.charge(lease.records, lease.oldest_received_unix_nano)
-        except BaseException as fault:
-            self._give_back_after_fault([lease] if lease is not None else [], fault)
-            raise
+        if lease is not None and self._is_cut(lease):
+            lease = context.queue.take(max_bytes=limits.max_bytes, max_records=records)
+        if lease is not None:
+            context.backlog.charge(lease.records, lease.oldest_received_unix_nano)
         return lease
 
     def _is_cut(self, lease: Lease) -> bool:
@@ -147,25 +143,23 @@ class Export:
 
         Returns the seconds to wait before the next request.
         """
+        round_, streams = Round(permit), set[Stream]()
+        sent: SimpleQueue[_Sent] = SimpleQueue()
         try:
             with self._lock:  # also around the streams: no other worker may take of one in between
                 leases = self._take(probing=permit.probe)
+                round_.pending.extend(leases)
+                self._rounds.append(round_)
                 # Where records are to arrive in order, one request of a stream is under way.
-                streams = {lease.stream for lease in leases} if self._context.settings.ordered else set()
-                if streams:
+                if self._context.settings.ordered:
+                    streams = {lease.stream for lease in leases}
                     self._context.queue.leave_out(streams)
-        except BaseException:
-            self._context.breaker.unused(permit)
-            raise
-        if not leases:  # another worker was quicker
-            self._context.breaker.unused(permit)
-            return 0.0
-        suspected = leases[0].batch_ids[0] in self._suspects.trials
-        round_ = Round(permit, suspected=suspected, pending=deque(leases))
-        if len(leases) > 1:
-            round_.parallel = self._unaccepted.parallel
-        sent: SimpleQueue[_Sent] = SimpleQueue()
-        try:
+            if not leases:  # another worker was quicker
+                self._context.breaker.unused(permit)
+                return 0.0
+            round_.suspected = leases[0].batch_ids[0] in self._suspects.trials
+            if len(leases) > 1:
+                round_.parallel = self._unaccepted.parallel
             if self._sources.tallies:
                 with self._lock:
                     self._unaccepted.set_suspected_apart(round_)
@@ -174,16 +168,19 @@ class Export:
                 if not round_.in_flight:
                     break
                 beat()
-                self._answered(sent.get(), round_)
+                answer = sent.get()
+                round_.unheard -= 1
+                self._answered(answer, round_)
             with self._lock:
                 self._end(round_)
-        except BaseException as fault:
-            while round_.in_flight:
-                round_.in_flight.remove(sent.get().job)
-            self._give_back_after_fault(round_.leases(), fault)
+        except BaseException:
+            for _ in range(round_.unheard):
+                sent.get()
             self._context.breaker.unused(permit)
             raise
         finally:
+            with self._lock:
+                self._rounds = [other for other in self._rounds if other is not round_]
             if streams:
                 self._context.queue.let_in(streams)
         return round_.pause_seconds
@@ -198,32 +195,29 @@ class Export:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _give_back_after_fault(self, leases: list[Lease], fault: BaseException) -> None:
-        outcome = RetryLater(code="INTERNAL", why=f"a fault of the bridge: {fault!r}")
+    def give_back_lost(self) -> None:
+        """After a fault, wherever it was: gives back every lease that is out and that nobody has any more."""
         with self._lock:
-            self._apart.forget(leases)
-            for lease in leases:
-                with contextlib.suppress(ValueError):  # it was settled before the fault
-                    self._unaccepted.give_back(lease, outcome)
+            out = {id(lease): lease for lease in self._context.queue.leases()}
+            self._apart.forget([lease for lease in self._apart.leases if id(lease) not in out])
+            held = [*self._apart.leases, *(lease for round_ in self._rounds for lease in round_.leases())]
+            for key in out.keys() - set(map(id, held)):
+                self._unaccepted.give_back(out[key], RetryLater(code="INTERNAL", why="a fault of the bridge"))
 
     def _start(self, round_: Round, sent: SimpleQueue[_Sent]) -> None:
         """Sends what there is: one request on this thread, or several small ones on others, together a full one."""
         with self._lock:
             jobs = list(self._jobs(round_))
         if len(jobs) == len(round_.in_flight) == 1:
-            self._send(jobs[0], sent)
+            sent.put(self._send(jobs[0]))
+            round_.unheard += 1
             return
         if jobs and self._pool is None:
             self._pool = ThreadPoolExecutor(2 * PARALLEL, thread_name_prefix="send-apart")
-        for number, job in enumerate(jobs):
+        for job in jobs:
             assert self._pool is not None
-            try:
-                self._pool.submit(self._send, job, sent)
-            except RuntimeError:  # no thread can be started: nobody waits for these
-                for unsent in jobs[number:]:
-                    round_.in_flight.remove(unsent)
-                    round_.pending.extend([unsent.lease] if unsent.part is None else [])
-                raise
+            self._pool.submit(self._send, job).add_done_callback(partial(_hand_over, job, sent))
+            round_.unheard += 1
 
     def _jobs(self, round_: Round) -> Iterator[Job]:
         """The requests that may be sent now."""
@@ -253,7 +247,7 @@ class Export:
                 self._unaccepted.conclude(part, round_)
         return None
 
-    def _send(self, job: Job, sent: SimpleQueue[_Sent]) -> None:
+    def _send(self, job: Job) -> _Sent:
         context = self._context
         began = context.clock()
         outcome: Outcome | BaseException
@@ -265,19 +259,17 @@ class Export:
             outcome = Refused(code=DAMAGED, why=str(damage))
         except BaseException as fault:  # noqa: BLE001  # raised again by the worker that waits for it
             outcome = fault
-        sent.put(_Sent(job, outcome, context.clock() - began))
+        return _Sent(job, outcome, context.clock() - began)
 
     # --- judging, with the lock held ---
 
     def _answered(self, sent: _Sent, round_: Round) -> None:
         """Applies an answer to its records and to the round."""
         job, outcome, seconds = sent
-        round_.in_flight.remove(job)
-        if isinstance(outcome, BaseException):
-            if job.part is None:
-                round_.pending.append(job.lease)
-            raise outcome
         with self._lock:
+            round_.in_flight.remove(job)
+            if isinstance(outcome, BaseException):
+                raise outcome
             self._context.counts.requests += 1
             match outcome:
                 case Accepted():
@@ -374,6 +366,11 @@ class Export:
         delay = context.breaker.failed(permit, failure, suspected=suspected, smaller=round_.smaller)
         if delay is not None:  # else another request under way met the same, and told; or it may be chance
             self._unaccepted.tell_failure(failure, round_.failed, delay)
+
+
+def _hand_over(job: Job, sent: SimpleQueue[_Sent], done: Future[_Sent]) -> None:
+    fault = done.exception()
+    sent.put(done.result() if fault is None else _Sent(job, fault, 0.0))
 
 
 def _weight(failure: RetryLater | Hold) -> float:

@@ -95,13 +95,15 @@ class Round:
     """What one permit's requests came to so far."""
 
     permit: Permit
-    suspected: bool
+    suspected: bool = False
     """What it began with had failed before."""
     parallel: int = 1
     """Requests in flight at once; more while bad records are looked for."""
     pending: deque[Lease] = field(default_factory=deque)
     parts: list[Part] = field(default_factory=list)
     in_flight: list[Job] = field(default_factory=list)
+    unheard: int = 0
+    """Requests whose answers nobody has taken yet."""
     accepted: int = 0
     refusals: float = 0
     """Requests refused, of any size, since one was accepted; less where that was to be expected."""

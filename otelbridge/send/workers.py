@@ -96,7 +96,14 @@ class Workers:
         self._stopping = threading.Event()
         pulses = [Pulse(f"{name}-{number}") for number in range(1, settings.concurrency + 1)]
         self._threads = [
-            SupervisedThread(pulse.name, partial(self._turn, pulse.beat), tell=tell, pulse=pulse, daemon=False)
+            SupervisedThread(
+                pulse.name,
+                partial(self._turn, pulse.beat),
+                tell=tell,
+                give_back=self._export.give_back_lost,
+                pulse=pulse,
+                daemon=False,
+            )
             for pulse in pulses
         ]
 
@@ -125,6 +132,7 @@ class Workers:
         self._breaker.stop()
         self._join(math.inf)
         self._sender.close()
+        self._export.give_back_all()
         return self._counts
 
     def close(self) -> None:

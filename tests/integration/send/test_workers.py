@@ -38,6 +38,7 @@ from otelbridge.simulator.endpoint_answers import (
     in_turn,
 )
 from otelbridge.telemetry.events import BatchRefused, DeliveryDelayed, DeliveryHeld
+from tests.faults import FaultAtCall
 from tests.integration.send.conftest import Road
 from tests.records import batch_of, bodies_of
 from tests.waiting import eventually
@@ -390,6 +391,32 @@ def test_a_fault_beside_a_request_reaches_the_worker_that_waits_for_it(
     eventually(lambda: road.held() == 0, within_seconds=20)
     assert raised
     assert set(bodies_of(endpoint.log_records())) == {"welcome", *names(50), *names(50, "s")}
+
+
+LETS_GO = ("_Changing.", "QueueState.mend", "QueueState.write", "Pulse.", "SupervisedThread.", "Export.give_back_lost")
+"""What lets locks go, and what comes after a fault: a fault there is one too many."""
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_fault_anywhere_while_bad_records_are_looked_for_leaves_no_record_behind(
+    road: Road, endpoint: OtlpEndpoint, seed: int
+) -> None:
+    endpoint.answers = poison("poison", INVALID)
+    fault = FaultAtCall(folder="send", spared=LETS_GO)
+    threading.setprofile(fault.look)
+    try:
+        road.start(endpoint)
+        road.put(batch_of("welcome"))
+        eventually(lambda: road.held() == 0)
+        fault.left = random.Random(seed).randrange(500)
+        road.put(batch_of(*names(50), "poison", *names(50, "s")))
+        eventually(lambda: road.held() == 0, within_seconds=20, why=str(fault.raised))
+    finally:
+        threading.setprofile(None)
+    assert fault.raised
+    assert set(bodies_of(endpoint.log_records())) == {"welcome", *names(50), *names(50, "s")}
+    assert road.total(Account.REJECTED) == 1
+    assert not road.queue.leases()
 
 
 def test_an_endpoint_that_refuses_everything_is_slowed_down(road: Road, endpoint: OtlpEndpoint) -> None:
