@@ -101,14 +101,7 @@ class Housekeeper:
         return True
 
     def _note_what_is_watched(self) -> None:
-        now = time.time_ns()
-        watched = {
-            (subscription.upstream, name): now
-            for subscription in self._components.feed.subscriptions()
-            for name, stream in subscription.streams.items()
-            if stream.blind_since_unix_nano is None
-        }
-        if watched:
+        if watched := self._components.feed.watched_until():
             self._components.queue.checkpoint_watching(watched)
 
     def _look_at_nodes(self) -> None:

@@ -161,7 +161,8 @@ class BufferWriter:
     """One reader's way into the buffer. Every counter has one writer, so each is exact without a lock."""
 
     __slots__ = (
-        "_buffer", "_credit_bytes", "_held_in_vain", "_waiting", "bytes", "dropped", "dropped_bytes", "events",
+        "_buffer", "_credit_bytes", "_held_in_vain", "_waiting", "behind_since_unix_nano", "bytes", "dropped",
+        "dropped_bytes", "events",
         "first_drop_unix_nano", "last_drop_unix_nano", "last_event_unix_nano", "oversized", "reported", "stream",
         "upstream",
     )  # fmt: skip
@@ -182,6 +183,8 @@ class BufferWriter:
         self.first_drop_unix_nano = 0
         self.last_drop_unix_nano = 0
         self.last_event_unix_nano = 0
+        self.behind_since_unix_nano = 0
+        """When an event was held, if its reader has not waited for one since: what came meanwhile may be unread."""
         self.oversized = 0
         """Events too large to be taken, which the ledger has not heard of: 1 at most, because it ends the stream."""
 
@@ -223,6 +226,7 @@ class BufferWriter:
         """Waits for room; False where there was none in time."""
         self.dropped_bytes += size  # it is in nobody's way while it waits
         buffer, until = self._buffer, time.monotonic() + HOLD_SECONDS
+        self.behind_since_unix_nano = self.behind_since_unix_nano or self.last_event_unix_nano
         with buffer.room_made:
             buffer.holding += 1
             fits = True
@@ -322,6 +326,8 @@ class Buffer:
         """So many readers do."""
         self.turns = 0
         """So many turns are."""
+        self._turn_from_unix_nano = 0
+        """When the first event of the present turn was received."""
         self.sleeping = False
         """The encoder waits for a first event. A plain flag: setting an Event for every event would cost 1 us each."""
         self.flooded = False
@@ -405,6 +411,7 @@ class Buffer:
             taken_bytes = self._put_surplus_back(events)
         self._taken_bytes += taken_bytes
         if events:
+            self._turn_from_unix_nano = events[0][2]
             self._schedule.took(len(events), time.monotonic())
         return events
 
@@ -493,6 +500,12 @@ class Buffer:
     def waiting_events(self) -> int:
         """Events that wait for the encoder."""
         return len(self._waiting)
+
+    def settled_until(self, unix_nano: int) -> int:
+        """Up to when all that was received is on disk; the given time, where nothing waits."""
+        with suppress(IndexError):  # the encoder has just taken the last one
+            unix_nano = min(unix_nano, self._waiting[0][2])
+        return min(unix_nano, self._turn_from_unix_nano) if self._done_bytes != self._taken_bytes else unix_nano
 
     @property
     def received_bytes(self) -> int:

@@ -27,6 +27,7 @@ from otelbridge.feed.overload import LOOK_BYTES, Overload, OverloadDetector, arr
 from otelbridge.feed.read_pause import WAITED_NANOS, WAKE_NANOS, ConnectionPause, ReadPause, inodes_connected_to
 from otelbridge.feed.status_codes import NO_ROOM, gap_cause, has_no_room
 from otelbridge.feed.stream import StreamWatch
+from otelbridge.feed.unread import ELAPSED_CLOCK
 from otelbridge.net.address import Address
 from otelbridge.telemetry.events import Tell
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
@@ -236,6 +237,7 @@ class StreamReader:
         *,
         read_pause_seconds: float = 0.0,
         look: Callable[[], object] = int,
+        read_until: Callable[[], int] = time.time_ns,
     ) -> None:
         self.writer = writer
         self.asked_to_end = False
@@ -243,12 +245,13 @@ class StreamReader:
         self._call = call
         self._ended = ended
         self._started = time.monotonic()
-        self._over = False
+        self.is_over = False
         self._in_hand: RawEvent | None = None
         self._connection_pause = pause
         self._read_pause_seconds = read_pause_seconds
         self._look = look
         """Called each time that `LOOK_BYTES` were read."""
+        self._read_until = read_until
         self._pauses_end = threading.Lock()
         self._pauses_end.acquire()
         name = f"read {writer.stream} {writer.upstream}"
@@ -269,6 +272,7 @@ class StreamReader:
     def _pause(self, pause: ReadPause, now_unix_nano: int) -> bool:
         """Hands over and pauses; False where it should read on."""
         writer, connection = self.writer, self._connection_pause
+        writer.behind_since_unix_nano = 0
         seconds = pause.seconds(now_unix_nano, writer.events, flooded=writer.flooded)
         if not seconds or not connection.begin(writer.stream, pause.rate, seconds):
             if left := connection.left_seconds(pause.rate):  # nobody else hands over what was just read
@@ -287,7 +291,7 @@ class StreamReader:
         return self._thread.join(timeout_seconds)
 
     def _turn(self) -> bool:
-        if self._over:
+        if self.is_over:
             return False
         try:
             code, details = self._read_to_the_end()
@@ -305,7 +309,7 @@ class StreamReader:
             self._end(grpc.StatusCode.UNKNOWN, f"the reader failed: {self.pulse.fault}")
 
     def _end(self, code: grpc.StatusCode, details: str) -> None:
-        self._over = True
+        self.is_over = True
         end = StreamEnd(
             stream=self.writer.stream,
             code=code,
@@ -313,6 +317,7 @@ class StreamReader:
             events=self.writer.events,
             lived_seconds=time.monotonic() - self._started,
             ended_unix_nano=time.time_ns(),
+            read_until_unix_nano=self._read_until(),
         )
         if end.oversized:
             self.writer.lose_oversized()
@@ -399,6 +404,8 @@ class Connection:
         self._probe: grpc.Future | None = None
         self._past_events: dict[Stream, int] = {}
         self._past_bytes = 0
+        self._behind: dict[Stream, int] = {}
+        """Streams that ended while their reader was behind, and since when it was."""
         self._overload = OverloadDetector(buffer.budget.window_bytes, tls=tls)
         self._overloads: deque[Overload] = deque()
         self._one_looks = threading.Lock()  # the others need not wait for it
@@ -417,7 +424,9 @@ class Connection:
             self._pause,
             read_pause_seconds=self._read_pause_seconds,
             look=self.look_for_overload,
+            read_until=self.read_until,
         )
+        self._behind.pop(stream, None)
         self._readers[stream] = reader
         watch.attach(writer)
         watch.open()
@@ -479,6 +488,11 @@ class Connection:
         return stream in self._readers
 
     @property
+    def is_read(self) -> bool:
+        """Whether a reader still reads."""
+        return any(not reader.is_over for reader in self._readers.values())
+
+    @property
     def open_streams(self) -> int:
         """Watch calls that have not ended, as far as messages have been read."""
         return len(self._readers)
@@ -503,19 +517,34 @@ class Connection:
             return
         try:
             read_bytes = self._past_bytes + sum(reader.writer.bytes for reader in list(self._readers.values()))
-            arrived = arrived_at(self._pause.sockets())
-            found = self._overload.look(time.time_ns(), time.process_time_ns(), arrived, read_bytes, self.events)
-            self._overloads.extend(found)
+            events, now = self.events, time.clock_gettime_ns(ELAPSED_CLOCK)
+            if not (sockets := self._pause.sockets()):  # it is closed, or they cannot be found on this system
+                return
+            arrived = arrived_at(sockets)
+            self._overloads.extend(self._overload.look(now, time.process_time_ns(), arrived, read_bytes, events))
         finally:
             self._one_looks.release()
 
+    def read_until(self) -> int:
+        """The Unix time in nanoseconds up to which all that had come has been read; now, where nothing waits unread.
+
+        gRPC drops what waits when the stream ends, whoever ends it, but for an end with a status. From any thread.
+        """
+        self.look_for_overload()
+        now, until = time.clock_gettime_ns(ELAPSED_CLOCK), self._overload.unread.read_until
+        behind = [reader.writer.behind_since_unix_nano for reader in list(self._readers.values())]
+        behind += self._behind.values()
+        return min([time.time_ns() - (now - until if until else 0), *filter(None, behind)])
+
     def overloads(self, *, over: bool = False) -> Iterator[Overload]:
-        """Those found since the last call; where the connection is `over`, also one that may go on."""
+        """Those found since the last call, in Unix time; where the connection is `over`, also one that may go on."""
         if over:
             with self._one_looks:
                 self._overloads.extend(self._overload.end())
+        to_unix = time.time_ns() - time.clock_gettime_ns(ELAPSED_CLOCK)
         while self._overloads:
-            yield self._overloads.popleft()
+            found = self._overloads.popleft()
+            yield found._replace(started=found.started + to_unix, ended=found.ended + to_unix)
 
     def close(self) -> None:
         """Closes the channel, which ends the calls at once, and waits for the readers.
@@ -538,5 +567,8 @@ class Connection:
         reader.join(JOIN_SECONDS)
         self._past_events[stream] = self._past_events.get(stream, 0) + reader.writer.events
         self._past_bytes += reader.writer.bytes
+        self._overload.unread.dropped()
+        if since := reader.writer.behind_since_unix_nano:
+            self._behind[stream] = since
         self._buffer.close_writer(reader.writer)
         self.watches[stream].detach(reader.writer)

@@ -115,6 +115,17 @@ class Feed:
             pulses = [pulse for subscription in self._subscriptions.values() for pulse in subscription.pulses()]
         return pulses + [follower.pulse for follower in self._followers]
 
+    def watched_until(self) -> dict[tuple[str, Stream], int]:
+        """Up to when each stream that is watched now has been seen, and all of it is on disk: see `start`."""
+        settled = self._buffer.settled_until(time.time_ns())
+        with self._lock:
+            subscriptions = list(self._subscriptions.values())
+        return {
+            (one.upstream, stream): min(until, settled)
+            for one in subscriptions
+            for stream, until in one.watched_until().items()
+        }
+
     def blind(self) -> set[tuple[str, Stream]]:
         """The upstreams and streams that are not watched now."""
         with self._lock:

@@ -203,6 +203,8 @@ class StreamEnd:
     events: int
     lived_seconds: float
     ended_unix_nano: int
+    read_until_unix_nano: int
+    """Up to when all that had come was read: what waited then is lost."""
 
     @property
     def oversized(self) -> bool:

@@ -26,6 +26,7 @@ from otelbridge.feed.overload import SLOTS
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.status_codes import ErrorClass, gentlest
 from otelbridge.feed.stream import StreamWatch, is_healthy
+from otelbridge.feed.unread import ELAPSED_CLOCK
 from otelbridge.telemetry.events import (
     HealthChecksUseless,
     HeartbeatAnswered,
@@ -48,10 +49,6 @@ NODES_DROP_SECONDS = 6.0
 PROBE_SECONDS = 3.0
 """After so long without a sign of life a health check is sent ahead of time: a stall of 5 s holds it up for one.
 However long the silence is: what ends it may be what the upstream stands still over."""
-
-
-ELAPSED_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""It goes on while the machine is suspended, and nobody sets it."""
 
 
 class Stall(NamedTuple):
@@ -135,6 +132,7 @@ def _latest(now: int, *moments: int) -> int:
     return max((moment for moment in moments if moment <= now), default=0)
 
 
+UNREAD = "The bridge had not read all that had come when it closed the connection."
 TOO_SLOW = "The bridge read more slowly than events came; what its upstream cannot send, and has no room for, it drops."
 
 FAILED_PAUSE_SECONDS = 2.0
@@ -240,6 +238,7 @@ class Monitor:
 
     def open_streams(self) -> None:
         """Starts a Watch call per stream."""
+        self.connection.look_for_overload()  # so that it is known what had come before any event
         for stream in self.connection.watches:
             self.connection.open_stream(stream)
 
@@ -294,16 +293,38 @@ class Monitor:
         return min(timers)
 
     def hand_over(self, new: Monitor) -> None:
-        """Another connection takes over: streams that ended here before it was confirmed become gaps."""
+        """Another connection takes over: streams that ended here before it was confirmed become gaps.
+
+        So does what came before that, and is not read.
+        """
         taken_over = new.connection.last_answer_unix_nano
+        read_until = dict.fromkeys(self.connection.watches, self.connection.read_until())
         while (message := self.connection.next_message(0)) is not None:
-            if not isinstance(message, StreamEnd) or message.ended_unix_nano >= taken_over:
+            if not isinstance(message, StreamEnd):
+                continue
+            read_until[message.stream] = message.read_until_unix_nano
+            if message.ended_unix_nano >= taken_over:
                 continue
             watch = self.connection.watches[message.stream]
             watch.weigh(message)
-            since = watch.seen_until(self.connection.last_answer_unix_nano, message.ended_unix_nano)
+            last_answer = self.connection.last_answer_unix_nano
+            since = watch.seen_until(last_answer, message.ended_unix_nano, message.read_until_unix_nano)
             watch.gaps.lose(since, GapCause.DISCONNECT, watch.error)
             watch.gaps.watch_again(taken_over)
+        self.record_unread(read_until, taken_over)
+
+    def record_unread(self, read_until: Mapping[Stream, int], ended: int) -> None:
+        """Puts on record what is unread for good, and came before `ended`; times are Unix nanoseconds.
+
+        Args:
+            read_until: up to when all that had come was read, by stream.
+            ended: what came later is nobody's, or comes otherwise.
+        """
+        for stream, until in read_until.items():
+            started = until - IN_FLIGHT_NANOS
+            if started < ended:
+                gaps = self.connection.watches[stream].gaps
+                self._record(gaps.suspect(GapCause.OVERFLOW, started, ended, 0, UNREAD))
 
     # --- health ---
 

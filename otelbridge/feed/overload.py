@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from otelbridge.event import Stream
+from otelbridge.feed.unread import Unread
 
 LOOK_BYTES = 64 * 1024
 """A reader looks once it has read so much: 10 us in 70 events."""
@@ -45,13 +46,6 @@ EDGE_NANOS = 500_000_000
 """Looks are some tenths of a second apart while the bridge is stopped again and again: so much more is told of."""
 RATE_NANOS = 250_000_000
 """The shortest stretch of which a rate is taken."""
-DRIFT_NANOS = 1_000_000_000
-"""The least that waited in so long was no event, where it is no more than overhead."""
-OVERHEAD_BYTES = 4096
-"""Of pings, in such a stretch."""
-OVERHEAD_SHARE = 0.002
-TLS_OVERHEAD_SHARE = 0.035
-"""Of what came, at most: a reader that is slower by less than that is not told from it."""
 
 TCP_INFO_BYTES = 256
 BYTES_RECEIVED = struct.Struct("@128xQ")
@@ -83,7 +77,7 @@ def arrived_at(sockets: Iterable[socket.socket]) -> Arrived:
 
 
 class Overload(NamedTuple):
-    """A stretch in which the upstream can have dropped events. Unix time in nanoseconds."""
+    """A stretch in which the upstream can have dropped events. `ELAPSED_CLOCK`'s nanoseconds."""
 
     started: int
     ended: int
@@ -92,7 +86,7 @@ class Overload(NamedTuple):
 
 
 class _Look(NamedTuple):
-    unix_nano: int
+    at: int
     cpu_nano: int
     arrived: int
     room: int
@@ -122,13 +116,9 @@ class OverloadDetector:
     """One per connection, for one thread at a time. It reads no clock and no socket: a look is given what it needs."""
 
     def __init__(self, window_bytes: int, *, tls: bool) -> None:
-        self._overhead_share = TLS_OVERHEAD_SHARE if tls else OVERHEAD_SHARE
+        self.unread = Unread(tls=tls)
         self._full_bytes = window_bytes * FULL_SHARE
         self._last: _Look | None = None
-        self._never_read = 0
-        """Bytes that came and are no events'."""
-        self._least_unread = (0, 0, 0)
-        """When it was begun to look for it, what had come by then, and how much it is."""
         self._rate = 0.0
         """Bytes a nanosecond, of the last second in which the window was not used up."""
         self._rate_from = (_NOTHING, _NOTHING)
@@ -140,12 +130,12 @@ class OverloadDetector:
         self._slots_bytes = 0.0
 
     def look(
-        self, unix_nano: int, cpu_nano: int, arrived: Arrived, read_bytes: int, events: Mapping[Stream, int]
+        self, at: int, cpu_nano: int, arrived: Arrived, read_bytes: int, events: Mapping[Stream, int]
     ) -> list[Overload]:
         """Takes in how it stands; returns overloads that are over, or go on for long.
 
         Args:
-            unix_nano: the time.
+            at: the time by `ELAPSED_CLOCK`, in nanoseconds; not later than `arrived` was asked for.
             cpu_nano: the processor time that the bridge has had.
             arrived: what the kernel says.
             read_bytes: of the events read on this connection.
@@ -154,15 +144,14 @@ class OverloadDetector:
         number = sum(events.values())
         read = read_bytes + number * FRAME_BYTES
         self._slots_bytes = SLOTS * read / max(number, 1)
-        unread = self._unread(unix_nano, arrived.total_bytes, arrived.total_bytes - read)
+        unread = self.unread.look(at, arrived.total_bytes, read)
         before = self._last
-        now = self._last = _Look(unix_nano, cpu_nano, arrived.total_bytes, arrived.room_bytes, unread, events)
-        if before is None or unix_nano < before.unix_nano:  # the clock was set
+        now = self._last = _Look(at, cpu_nano, arrived.total_bytes, arrived.room_bytes, unread, events)
+        if before is None:
             self._rate_from, self._span_from, self._not_full, self._peak_from = (now, now), now, now, now
-            self._window_stall = self._socket_stall = None
             return []
         self._look_at_socket(before, now)
-        if unix_nano - self._span_from.unix_nano >= SPAN_NANOS:
+        if at - self._span_from.at >= SPAN_NANOS:
             self._look_at_window(self._span_from, now)
             self._span_from = now
         return self._due(now)
@@ -184,20 +173,9 @@ class OverloadDetector:
                 told.append(_told(stall))
         return told
 
-    def _unread(self, now: int, arrived: int, more: int) -> int:
-        since, arrived_then, least = self._least_unread
-        if not 0 <= now - since < DRIFT_NANOS:
-            overhead = OVERHEAD_BYTES + self._overhead_share * (arrived - arrived_then)
-            if self._never_read < least <= self._never_read + overhead:
-                self._never_read = least
-            since, arrived_then, least = now, arrived, more
-        self._least_unread = since, arrived_then, min(least, more)
-        self._never_read = min(self._never_read, more) if self._last else more
-        return more - self._never_read
-
     def _look_at_socket(self, before: _Look, now: _Look) -> None:
         """After a pause of the bridge's, whether as much has come as the kernel takes, and slots hold."""
-        came, elapsed = now.arrived - before.arrived, now.unix_nano - before.unix_nano
+        came, elapsed = now.arrived - before.arrived, now.at - before.at
         off_nanos = elapsed - (now.cpu_nano - before.cpu_nano)
         if off_nanos >= OFF_NANOS and came >= self._slots_bytes and 0 < before.room * USED_UP_SHARE <= came:
             stall = self._socket_stall = self._socket_stall or _Stall(before, now)
@@ -209,7 +187,7 @@ class OverloadDetector:
 
         After a pause of the bridge's, whether less came than used to, by what slots hold: the window was used up in it.
         """
-        came, elapsed = now.arrived - before.arrived, now.unix_nano - before.unix_nano
+        came, elapsed = now.arrived - before.arrived, now.at - before.at
         full = max(before.unread, now.unread) >= self._full_bytes
         if not full:
             self._not_full = now
@@ -232,7 +210,7 @@ class OverloadDetector:
     def _look_at_peaks(self, now: _Look) -> None:
         """A reader that is a little too slow has its upstream stand still for moments only, but as much waits."""
         self._peak = max(self._peak, now.unread)
-        came, elapsed = now.arrived - self._peak_from.arrived, now.unix_nano - self._peak_from.unix_nano
+        came, elapsed = now.arrived - self._peak_from.arrived, now.at - self._peak_from.at
         if elapsed < PEAK_NANOS:
             return
         before, peak = self._peak_before, self._peak
@@ -245,9 +223,9 @@ class OverloadDetector:
 
     def _note_rate(self, now: _Look) -> None:
         older, newer = self._rate_from
-        if (elapsed := now.unix_nano - older.unix_nano) >= RATE_NANOS:
+        if (elapsed := now.at - older.at) >= RATE_NANOS:
             self._rate = (now.arrived - older.arrived) / elapsed
-        if now.unix_nano - newer.unix_nano >= 2 * RATE_NANOS:
+        if now.at - newer.at >= 2 * RATE_NANOS:
             self._rate_from = newer, now
 
     def _fills(self, stall: _Stall, times: float) -> bool:
@@ -258,9 +236,9 @@ class OverloadDetector:
 def _is_due(stall: _Stall, now: _Look | None) -> bool:
     if now is None:
         return True
-    settled = now.unix_nano - stall.until.unix_nano >= SETTLE_NANOS
-    return settled or now.unix_nano - stall.began.unix_nano >= GOES_ON_NANOS
+    settled = now.at - stall.until.at >= SETTLE_NANOS
+    return settled or now.at - stall.began.at >= GOES_ON_NANOS
 
 
 def _told(stall: _Stall) -> Overload:
-    return Overload(stall.began.unix_nano - EDGE_NANOS, stall.until.unix_nano + EDGE_NANOS, stall.began.events)
+    return Overload(stall.began.at - EDGE_NANOS, stall.until.at + EDGE_NANOS, stall.began.events)

@@ -206,20 +206,25 @@ class StreamWatch:
         self.retry_at = time.monotonic() + self.backoff.delay_after(
             slow=loss.slow, healthy=loss.healthy, quick=loss.quick
         )
-        self.gaps.lose(self.seen_until(last_answer_unix_nano, end.ended_unix_nano), loss.cause, self.error)
+        seen = self.seen_until(last_answer_unix_nano, end.ended_unix_nano, end.read_until_unix_nano)
+        self.gaps.lose(seen, loss.cause, self.error)
         return loss
 
-    def seen_until(self, alive_unix_nano: int, noticed_unix_nano: int) -> int:
+    def seen_until(self, alive_unix_nano: int, noticed_unix_nano: int, read_until_unix_nano: int) -> int:
         """Up to when nothing of it can have been missed: the last event or sign of life, less what was under way.
+
+        What waited unread then is lost with the stream, and came before that.
 
         Args:
             alive_unix_nano: the connection's last sign of life, an answer or an event of any stream; 0 for none.
             noticed_unix_nano: when the loss was noticed: counts where there never was a sign of life.
+            read_until_unix_nano: up to when all that had come was read.
         """
         alive = max(self.last_event_unix_nano, alive_unix_nano)
         if not alive:
             return noticed_unix_nano
-        return min(noticed_unix_nano, max(alive - IN_FLIGHT_NANOS, self._watched_from_unix_nano))
+        seen = min(alive, read_until_unix_nano) - IN_FLIGHT_NANOS
+        return min(noticed_unix_nano, max(seen, self._watched_from_unix_nano))
 
     def as_loss(self, end: StreamEnd, verdict: Classification) -> ConnectionLostError:
         """What an end means for the next try."""

@@ -62,6 +62,11 @@ OVERLAP_SECONDS = 1.0
 """A renewed connection and the old one read side by side for so long, so that what is still under way on the old one
 arrives. Events of that second come twice: at least once is the promise."""
 
+READ_ON_SECONDS = 5.0
+"""And for so long at most until what had come by then is read. The new connection's health is not looked at meanwhile;
+readers take more than the window holds in that time, unless the bridge has hardly a processor."""
+READ_ON_PAUSE_SECONDS = 0.05
+
 
 class Subscription:
     """The subscription to one upstream. `start`, `stop` and `join` are for its owner, the rest for any thread."""
@@ -167,7 +172,7 @@ class Subscription:
         if self._monitor is not None:
             self._end(self._monitor, fault)
         else:
-            self._lose(fault, 0, time.time_ns())
+            self._lose(fault, 0, now := time.time_ns(), now)
         if SubscriptionState.WAITING in SUBSCRIPTION_MOVES[self._machine.state]:
             self._move(SubscriptionState.WAITING, str(fault))
 
@@ -179,7 +184,7 @@ class Subscription:
         try:
             self._monitor = monitor = self._connector.attempt()
         except ConnectionLostError as loss:
-            self._lose(loss, 0, time.time_ns())
+            self._lose(loss, 0, now := time.time_ns(), now)
             raise
         if self._stopping.is_set():
             return
@@ -231,7 +236,7 @@ class Subscription:
     def _end(self, monitor: Monitor, loss: ConnectionLostError) -> None:
         """A watched connection is over: what was seen last is worked out before anything is closed."""
         connection, noticed = monitor.connection, time.time_ns()
-        answered = connection.last_answer_unix_nano
+        answered, read_until = connection.last_answer_unix_nano, connection.read_until()
         self._connector.heed(loss.details)
         self._close(monitor, loss.code.name, loss.details, planned=False)
         self._lost_unix_nano = noticed
@@ -239,10 +244,18 @@ class Subscription:
         alive = max(answered, connection.last_event_unix_nano)
         self._tell(LossDetected(upstream=self.upstream, seconds=max(0, noticed - alive) / NANOSECONDS))
         lived = time.monotonic() - connection.started
-        self._lose(loss, alive, noticed, shut=not self._fell_silent and not loss.slow and lived >= STEADY_SECONDS)
+        self._lose(
+            loss, alive, noticed, read_until, shut=not self._fell_silent and not loss.slow and lived >= STEADY_SECONDS
+        )
 
     def _lose(
-        self, loss: ConnectionLostError, alive_unix_nano: int, noticed_unix_nano: int, *, shut: bool = False
+        self,
+        loss: ConnectionLostError,
+        alive_unix_nano: int,
+        noticed_unix_nano: int,
+        read_until_unix_nano: int,
+        *,
+        shut: bool = False,
     ) -> None:
         self._last_error, self._error_class = str(loss), loss.error_class.value
         if self._port_watch is None:
@@ -254,7 +267,7 @@ class Subscription:
                 shut=shut,
             )
         for watch in self._watches.values():
-            since = watch.seen_until(alive_unix_nano, noticed_unix_nano)
+            since = watch.seen_until(alive_unix_nano, noticed_unix_nano, read_until_unix_nano)
             watch.lose_with_connection(since, loss.cause, str(loss))
 
     def _close(self, monitor: Monitor, status_code: str, detail: str, *, planned: bool) -> None:
@@ -283,6 +296,9 @@ class Subscription:
         for watch in self._watches.values():
             self._record(watch.gaps.end(time.time_ns()) if self._gone else watch.gaps.prove())
         if self._monitor is not None:
+            if self._gone:
+                until = self._monitor.connection.read_until()
+                self._monitor.record_unread(dict.fromkeys(self._watches, until), time.time_ns())
             self._close(self._monitor, "OK", "asked to stop", planned=True)
         stopped = time.time_ns()
         for watch in self._watches.values():
@@ -308,7 +324,7 @@ class Subscription:
         try:
             if not self._stopping.is_set():
                 self._stopping.wait(OVERLAP_SECONDS)
-            self.pulse.beat()
+            self._read_on(old)
             old.hand_over(new)
             why = "the server said GOAWAY" if is_going_away else "renewed with new certificates"
             self._close(old, "OK", why, planned=True)
@@ -316,6 +332,15 @@ class Subscription:
             new.connection.close()  # `_recover` closes the old one
             raise
         return new
+
+    def _read_on(self, monitor: Monitor) -> None:
+        """Waits until what has come by now is read, while it is."""
+        came, deadline = time.time_ns(), time.monotonic() + READ_ON_SECONDS
+        self.pulse.beat()
+        while monitor.connection.is_read and monitor.connection.read_until() < came and time.monotonic() < deadline:
+            if self._stopping.wait(READ_ON_PAUSE_SECONDS):
+                return
+            self.pulse.beat()
 
     # --- waiting ---
 
@@ -372,6 +397,12 @@ class Subscription:
         """Its own, and its readers'."""
         monitor = self._monitor
         return [self.pulse, *(monitor.connection.pulses() if monitor else [])]
+
+    def watched_until(self) -> dict[Stream, int]:
+        """Up to which Unix time in nanoseconds what had come is read, of each stream that is watched now."""
+        monitor = self._monitor
+        now = monitor.connection.read_until() if monitor else time.time_ns()
+        return {stream: now for stream, watch in self._watches.items() if watch.gaps.since_unix_nano is None}
 
     def status(self, *, nodes_seen: int = 0, silent_nodes: tuple[str, ...] = ()) -> SubscriptionStatus:
         """How it stands right now; what is known of the nodes behind it, the feed puts in."""

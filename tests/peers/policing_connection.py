@@ -75,6 +75,8 @@ class Policing:
     """An event on every open stream; headers go out with the first."""
     event: bytes = b""
     """Empty: the event's number, which is the same on each connection; see `due`."""
+    number_bytes: int = 0
+    """A number has so many digits at least."""
     silent_seconds: float = 0
     """At the beginning of each connection, which is taken, and not read."""
     on_watch: Callable[[h2.connection.H2Connection, int], bool] = lambda *_: False
@@ -252,7 +254,7 @@ class PolicingConnection:
             self._http.ping(b"keepaliv")
             self._ping_sent_at = now
         for number in range(self._sent + 1, due(self._policing, time.time_ns()) + 1):
-            self._send_event(self._policing.event or b"%d" % number)
+            self._send_event(self._policing.event or (b"%d" % number).zfill(self._policing.number_bytes))
             self._sent = number
         if self._goodbye is not None:
             (code, grace_seconds), self._goodbye = self._goodbye, None

@@ -147,16 +147,6 @@ def test_nothing_is_suspected_where_nothing_was_dropped(happens: Callable[[Line]
     assert not line.told
 
 
-def test_a_clock_that_is_set_back_or_forward_does_no_harm() -> None:
-    line = Line()
-    line.go(1, per_second=30_000)
-    for step in (-3600, 7200, -3600):
-        line.now += step * SECOND
-        line.go(1, per_second=30_000)
-    line.go(3, per_second=1_000)
-    assert not line.told
-
-
 MIB = 1 << 20
 
 

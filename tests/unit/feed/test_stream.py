@@ -63,27 +63,35 @@ def test_events_of_an_earlier_call_do_not_prove_a_later_one() -> None:
 
 def end(code: grpc.StatusCode, details: str = "", *, events: int = 1, ended: int = 60 * SECOND) -> StreamEnd:
     return StreamEnd(
-        stream=Stream.ALERTS, code=code, details=details, events=events, lived_seconds=60, ended_unix_nano=ended
+        stream=Stream.ALERTS,
+        code=code,
+        details=details,
+        events=events,
+        lived_seconds=60,
+        ended_unix_nano=ended,
+        read_until_unix_nano=ended,
     )
 
 
 @pytest.mark.parametrize(
-    ("event", "answer", "start"),
-    [(50, 0, 50), (50, 55, 55), (50, 40, 50), (0, 55, 55)],
-    ids=["the event", "the later answer", "the later event", "the answer of a quiet stream"],
+    ("event", "answer", "read", "start"),
+    [(50, 0, 60, 50), (50, 55, 60, 55), (50, 40, 60, 50), (0, 55, 60, 55), (50, 55, 45, 45)],
+    ids=["the event", "the later answer", "the later event", "the answer of a quiet stream", "what is unread"],
 )
-def test_a_gap_starts_at_the_last_sign_of_life_less_what_was_under_way(event: int, answer: int, start: int) -> None:
+def test_a_gap_starts_at_the_last_sign_of_life_less_what_was_under_way(
+    event: int, answer: int, read: int, start: int
+) -> None:
     stream, writer = watch()
     if event:
         writer.offer(RawEvent(Stream.ALERTS, b"x", event * SECOND, "relay:1"))
-    assert stream.seen_until(answer * SECOND, 60 * SECOND) == start * SECOND - IN_FLIGHT_NANOS
+    assert stream.seen_until(answer * SECOND, 60 * SECOND, read * SECOND) == start * SECOND - IN_FLIGHT_NANOS
 
 
 def test_without_a_sign_of_life_a_gap_starts_at_noticing_and_never_before_the_last_one_ended() -> None:
     stream, _ = watch()
-    assert stream.seen_until(0, 60 * SECOND) == 60 * SECOND
+    assert stream.seen_until(0, 60 * SECOND, 60 * SECOND) == 60 * SECOND
     stream.answered(asked=time.monotonic(), unix_nano=50 * SECOND)
-    assert stream.seen_until(50 * SECOND, 60 * SECOND) == 50 * SECOND
+    assert stream.seen_until(50 * SECOND, 60 * SECOND, 60 * SECOND) == 50 * SECOND
 
 
 def test_an_event_that_is_too_large_is_one_lost_record_of_the_gap() -> None:
