@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 from otelbridge import clamp
 from otelbridge.event import NANOSECONDS, UPSTREAM_STREAMS, Gap, GapCause, RawEvent, Stream, kind_of
 from otelbridge.feed.buffer import BUFFER_FULL, OVERSIZED, Buffer, DroppedEvents
-from otelbridge.gate.flood import NOTE, Floods, Staged
-from otelbridge.gate.originals import pack_originals
+from otelbridge.gate.flood import NOTE, Floods, Staged, pack_originals
 from otelbridge.gate.rules import Gate
 from otelbridge.mapping.decode import Decoded, decode
 from otelbridge.mapping.fastpath_cache import sift
@@ -100,7 +99,7 @@ class EventEncoder:
         self._processes = mapper.processes
         self._is_plain = not self._floods.on and self._processes is None and latest is None and roads is None
         self.rests = self._processes is None and roads is None
-        """Whether nothing becomes due but by an event, beside the windows of floods."""
+        """Whether, beside the windows of floods, only events make work: no spans and no roads become due by time."""
         self.sifts = self._floods.on and bool(self._compiled) and roads is None
         """Whether events are sifted before they are mapped; roads tell copies by their ids, so after it."""
         self._open: RawEvent | None = None
@@ -151,7 +150,7 @@ class EventEncoder:
                 return None
 
     def _looked_at(self, event: RawEvent, record: Record, received_unix_nano: int) -> Record | None:
-        """What options make of a record of the fast path."""
+        """Applies roads, floods, recent events and process traces to a record of the fast path."""
         stream, body, _, _ = event
         if self._roads is not None:
             if self._is_double(event, record.encoded[-UID_BYTES:]):
@@ -198,7 +197,7 @@ class EventEncoder:
     def _with_options(
         self, event: RawEvent, message: Any, record: Record, received_unix_nano: int, event_uid: bytes
     ) -> Record | None:
-        """What options make of a record of the reference."""
+        """Applies floods, recent events and process traces to a record of the reference encoder."""
         stream, body, _, _ = event
         is_message = stream is Stream.MESSAGES
         judged = is_message or not self._floods.on or (self.sifts and event is not self._open)
@@ -210,7 +209,7 @@ class EventEncoder:
         return self._processes.with_ids(self._processes.read(stream, message), record, self._floods.now)
 
     def _note(self, event: RawEvent, received_unix_nano: int, passed: bytes, record: Record) -> None:
-        """Shows the event to whoever looks at the latest ones."""
+        """Keeps the event for the status page and `tail`, where that is asked for."""
         if self._latest is not None:
             self._latest.note(event.stream, received_unix_nano, passed, record.encoded)
 
@@ -245,7 +244,7 @@ class EventEncoder:
         return True
 
     def _as_bytes(self, event: RawEvent, received_unix_nano: int, raw: Decoded) -> Record | None:
-        """The event as evidence that nothing could read: no rule can, either."""
+        """A record of the bytes of an event that could not be decoded; no rule can look into it."""
         stream, _, _, upstream = event
         event_uid = self._mapper.uid(stream, raw)
         try:
@@ -291,9 +290,9 @@ BATCH_TARGET_BYTES = 768 * 1024
 LAG_SAMPLES = 16
 """So many events of a batch are measured."""
 IDLE_SECONDS = 1.0
-"""Longest wait for an event after others: what was dropped among them is on record then."""
+"""Longest wait while events come; what was dropped is on record by then."""
 REST_SECONDS = 5.0
-"""Longest wait after none, where nothing has a time of its own, as spans and the windows of floods do."""
+"""Longest wait once no events come, unless spans or the windows of floods become due by time."""
 DRAIN_JOIN_SECONDS = 30.0
 """A full buffer (100,000 events) is encoded in a third of this on a slow core."""
 
@@ -303,13 +302,13 @@ SEARCHED_RAW_BYTES = MAX_RAW_BYTES + (64 << 10)
 FAULT_REASON = "bridge_fault"
 """Not even the event's bytes could be made into a record."""
 COUNTED_SECONDS = 0.1
-"""For so long events that were only counted wait for a transaction, which costs as much as hundreds of them."""
+"""Events that were only counted wait for their transaction this long: it costs as much as hundreds of them."""
 COUNTED_EVENTS = 1024
 """So many may wait, each of 8 KiB at most."""
 MOST_PASSED = 0.1
-"""Where no more of a turn with a flood passes, readers pause at rates at which they would otherwise read on."""
+"""In a flood of which no larger share passes, readers pause even at rates at which they would otherwise read on."""
 SPANS_EVERY_SECONDS = 1.0
-"""Not each turn: a batch costs as much as some hundred spans."""
+"""Spans are made this often, not at each turn: a batch costs as much as some hundred spans."""
 MAX_HEARD = 10_000
 """Turns whose nodes are remembered until somebody asks; one is asked every second."""
 
@@ -569,7 +568,7 @@ class Pipeline:
         turn.gaps += turn.findings.throttled
 
     def _runs(self, events: Sequence[RawEvent]) -> Iterator[Iterable[RawEvent]]:
-        """The events in pieces that came through one upstream, without those of floods as far as they are usual.
+        """The events in pieces of one upstream each, without the usual events of floods, which are counted here.
 
         After YIELD_EVENTS there is a moment in which readers can read.
         """
@@ -601,14 +600,14 @@ class Pipeline:
                 self._close(alone, turn)
 
     def _packed(self, stream: Stream, records: list[Record], oldest_received_unix_nano: int) -> Batch:
-        request = self._mapper.assemble(records)
+        oldest, request = oldest_received_unix_nano, self._mapper.assemble(records)
         held = packed(request, least_bytes=self._queue.least_packed_bytes)
         return Batch(
             stream=stream,
             request=held,
             plain=plain_copy(request, held),
             records=len(records),
-            oldest_received_unix_nano=clamp.unix_nano(oldest_received_unix_nano),
+            oldest_received_unix_nano=oldest if 0 <= oldest <= clamp.MAX_UNIX_NANO else clamp.unix_nano(oldest),
         )
 
     # --- gaps ---

@@ -33,7 +33,7 @@ from otelbridge.cli.output import (
     size_in_words,
 )
 from otelbridge.event import NANOSECONDS, STREAMS, Stream, kind_of
-from otelbridge.gate.originals import UnknownLayout, are_originals, read_originals
+from otelbridge.gate.flood import UnknownLayout, are_originals, read_originals
 from otelbridge.mapping.decode import decode
 from otelbridge.mapping.mapper import Mapper, Record
 from otelbridge.mapping.settings import MappingSettings

@@ -28,6 +28,11 @@ class AddressError(ValueError):
         super().__init__(f"{wrong}. {cure}")
 
 
+def authority(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """Where one relay or node listens."""
@@ -37,7 +42,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
     @property
     def is_ip(self) -> bool:

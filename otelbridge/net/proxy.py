@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from urllib.parse import quote, unquote, urlsplit
 
 from otelbridge import clamp
-from otelbridge.net.address import HIGHEST_PORT, can_be_looked_up
+from otelbridge.net.address import HIGHEST_PORT, authority, can_be_looked_up
 from otelbridge.setting import section, setting
 
 DEFAULT_PROXY_PORT = 80
@@ -47,7 +47,7 @@ class Proxy:
     """`user:password`, percent-encoded as in the URL."""
 
     def __str__(self) -> str:
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        return f"http://{authority(self.host, self.port)}"
 
     @property
     def url(self) -> str:
@@ -148,15 +148,15 @@ def connect_through(proxy: Proxy, host: str, port: int, dial: Callable[[str, int
     """
     connected = dial(proxy.host, proxy.port)
     try:
-        _ask_to_connect(proxy, connected, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        _ask_to_connect(proxy, connected, authority(host, port))
     except BaseException:
         connected.close()
         raise
     return connected
 
 
-def _ask_to_connect(proxy: Proxy, connected: socket.socket, authority: str) -> None:
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+def _ask_to_connect(proxy: Proxy, connected: socket.socket, there: str) -> None:
+    lines = [f"CONNECT {there} HTTP/1.1", f"Host: {there}"]
     if proxy.authorization:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
     timeout = connected.gettimeout()
@@ -172,8 +172,8 @@ def _ask_to_connect(proxy: Proxy, connected: socket.socket, authority: str) -> N
         more = connected.recv(1)  # not a byte beyond the headers: what follows is the other end's
         answer += more
         if not more or len(answer) > MOST_ANSWER_BYTES:
-            raise ProxyRefusedError(f"the proxy {proxy} breaks off instead of connecting to {authority}")
+            raise ProxyRefusedError(f"the proxy {proxy} breaks off instead of connecting to {there}")
     status = answer.partition(b"\r\n")[0].decode("latin-1")
     if not status.partition(" ")[2].startswith("2"):
-        raise ProxyRefusedError(f"the proxy {proxy} does not connect to {authority}: {status}")
+        raise ProxyRefusedError(f"the proxy {proxy} does not connect to {there}: {status}")
     connected.settimeout(timeout)

@@ -174,7 +174,8 @@ class QueueClock:
     def unix_nano_of(self, queue_time: int) -> int:
         """A time of the queue by the machine's clock as it is set now, to be shown."""
         self.now()
-        return clamp.unix_nano(queue_time + self.offset_nano)
+        shown = queue_time + self.offset_nano
+        return shown if 0 <= shown <= clamp.MAX_UNIX_NANO else clamp.unix_nano(shown)
 
 
 CHECKPOINT_FILE = "queue.checkpoint"

@@ -166,7 +166,7 @@ class Retained(NamedTuple):
     delivered_unix_nano: int
     """Or when it was put aside."""
     request: bytes
-    """Or a block of originals (gate/originals.py), packed like a request."""
+    """Or a block of originals (gate/flood.py), packed like a request."""
 
 
 @dataclass(slots=True, kw_only=True)

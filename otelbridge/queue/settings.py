@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from otelbridge import clamp
 from otelbridge.setting import section, setting
 
 MIB = 1024 * 1024
 YEAR_SECONDS = 365 * 24 * 3600
-LONGEST_SECONDS = 100.0 * YEAR_SECONDS
 
 
 def nanos(seconds: float) -> int:
-    """A setting in nanoseconds; a century stands for all that is longer."""
-    return int(clamp.seconds(seconds, most=LONGEST_SECONDS) * 1e9)
+    """A setting in nanoseconds."""
+    return int(seconds * 1e9)
 
 
 @section

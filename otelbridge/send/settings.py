@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from otelbridge.net.address import CORRECT_NAME, NO_NAME, AddressError, can_be_looked_up, check_server_name
+from otelbridge.net.address import CORRECT_NAME, NO_NAME, AddressError, authority, can_be_looked_up, check_server_name
 from otelbridge.net.proxy import ProxySettings
 from otelbridge.setting import section, setting
 
@@ -135,7 +135,7 @@ class Target:
     @property
     def authority(self) -> str:
         """`host:port`, IPv6 in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
     @property
     def url(self) -> str:
@@ -216,8 +216,7 @@ def parse_target(text: str, protocol: str, *, insecure: bool | None) -> Target:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return Target(host=host, port=port or SCHEME_PORTS[scheme], path=path, tls=tls)
     if port is None:
-        shown = f"[{host}]" if ":" in host else host
-        said = f"{scheme}{separator}{shown}:{OTLP_GRPC_PORT}" if separator else f"{shown}:{OTLP_GRPC_PORT}"
+        said = (f"{scheme}{separator}" if separator else "") + authority(host, OTLP_GRPC_PORT)
         raise AddressError("has no port", f"OTLP over gRPC usually listens on {OTLP_GRPC_PORT}: write {said}.")
     if parts.path not in ("", "/"):
         raise AddressError(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbridge.event import RawEvent, Stream
-from otelbridge.gate.originals import (
+from otelbridge.gate.flood import (
     HEAD,
     MARK,
     UID_BYTES,
