@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
 from otelbridge.event import NANOSECONDS, GapCause, Stream
@@ -109,12 +110,13 @@ class StallDetector:
         """Whether there was no sign of life for a while, and no health check was sent lately to tell why."""
         return now - _latest(now, *asked, self._last_event) >= PROBE_SECONDS * NANOSECONDS
 
-    def answered(self, asked: int, now: int) -> Stall | None:
+    def answered(self, asked: int, now: int, *, seen: int = 0) -> Stall | None:
         """A health check was answered; the stall that this ends, if it is one.
 
         Args:
             asked: when the first one that was not answered before was sent.
             now: when the answer came.
+            seen: when it was looked at: what came in between is known already.
         """
         before, self._last_answer = self._last_answer, now
         usual, took = min(self._took, default=0), now - asked
@@ -122,8 +124,8 @@ class StallDetector:
         if (took - usual) / NANOSECONDS < LATE_SECONDS:
             return None
         silent_from, resumed = self._silence
-        if not asked <= resumed <= now:  # no silence has ended since: it goes on, or there was none
-            silent_from = self._last_event
+        if not asked <= resumed <= max(now, seen):  # no silence has ended since: it goes on, or there was none
+            silent_from = now if now < self._last_event <= seen else self._last_event
         started = _latest(now, before, silent_from) or asked
         return stall_until(started, now) if (now - started) / NANOSECONDS >= STALL_SECONDS else None
 
@@ -402,10 +404,14 @@ class Monitor:
     def _note_answer(self, answer: Answer) -> None:
         """Takes in how late an answer came."""
         self._detector.look(self.connection.last_event_unix_nano)
-        asked = self._probed_unix_nano if answer.probe else self._asked_unix_nano
-        stall = self._detector.answered(asked, answer.unix_nano)
+        check = self._asked_unix_nano, self._events_when_asked
+        probe = self._probed_unix_nano, self._events_when_probed
+        asked, events = probe if answer.probe else check
+        if self._is_asking:  # the other one has waited as well, and may have been sent before
+            asked, events = min((asked, events), check if answer.probe else probe, key=itemgetter(0))
+        stall = self._detector.answered(asked, answer.unix_nano, seen=time.time_ns())
         if stall is not None:
-            self._record_stall(stall, self._events_when_probed if answer.probe else self._events_when_asked)
+            self._record_stall(stall, events)
 
     def look_for_overload(self, *, over: bool = False) -> None:
         """Records where the bridge was too slow; `over`: the connection is about to be closed.

@@ -118,7 +118,7 @@ MESSAGES: Mapping[type, tuple[Message, ...]] = {
     e.UpstreamsChanged: (Message(_INFO, "The addresses behind a name have changed.", ("name",), per_window=_CHANGE),),
     e.UpstreamsUnknown: (Message(_WARNING, "A name does not resolve; the current subscriptions are kept.", ("name",)),),
     e.GapEnded: (Message(_WARNING, "Events could not be received for a while.", ("stream", "upstream", "cause")),),
-    e.NodeFellSilent: (Message(_WARNING, "A node has stopped sending events while others continue.", ("node",)),),
+    e.NodeFellSilent: (Message(_WARNING, "A node that used to send events is silent.", ("node",)),),
     e.EventsOverflowed: (
         Message(_ERROR, "Events arrived faster than they could be written to disk, and were dropped.", ("stream",)),
     ),

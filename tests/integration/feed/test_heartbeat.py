@@ -195,3 +195,18 @@ def test_a_stall_is_recorded_though_nothing_was_ever_heard_before(relay: Relay) 
             assert gap.started_unix_nano <= held
             assert opened <= gap.ended_unix_nano
         assert run.status.connection_id == first
+
+
+def test_a_stall_is_recorded_though_the_check_that_was_sent_at_its_end_is_answered_first(relay: Relay) -> None:
+    usual = {"interval_seconds": 5, "timeout_seconds": 5}
+    with running(settings_for(relay.endpoint, heartbeat=usual)) as run:
+        began = time.time_ns()
+        run.until_watching()
+        relay.manners = Manners(health=HealthAnswer.HANG)
+        asked = len(relay.calls)
+        eventually(lambda: len(relay.calls) > asked, why="the silence is asked about")
+        relay.manners = Manners()
+        eventually(lambda: len(run.suspected()) == 3, why="one record a stream")
+        assert {gap.cause for gap in run.suspected()} == {GapCause.STALL}
+        assert run.suspected()[0].started_unix_nano - began < NANOSECONDS
+        assert run.of(ConnectionEnded) == []

@@ -53,6 +53,21 @@ def test_a_late_answer_while_events_flow_is_no_stall() -> None:
     assert detector.answered(nanos(31), nanos(35)) is None
 
 
+def test_a_late_answer_is_no_stall_where_the_next_event_was_seen_before_it() -> None:
+    detector = flowing(30.0)
+    assert detector.answered(nanos(20), nanos(20.01)) is None
+    for step in range(31, 36):
+        detector.look(nanos(step + 0.002))  # the last of them came after the answer, and was seen before it
+    assert detector.answered(nanos(34), nanos(35), seen=nanos(35.003)) is None
+
+
+def test_a_stall_begins_at_its_last_event_though_the_next_one_was_seen_before_the_answer() -> None:
+    detector = flowing(30.0)
+    assert detector.answered(nanos(20), nanos(20.01)) is None
+    detector.look(nanos(38.001))
+    assert detector.answered(nanos(33), nanos(38), seen=nanos(38.002)) == stall_until(nanos(30), nanos(38))
+
+
 def test_a_short_stall_loses_nothing_and_is_none() -> None:
     detector = flowing(30.0)
     assert detector.answered(nanos(32), nanos(34)) is None
