@@ -147,11 +147,7 @@ def examine_route(
 ) -> None:
     """Runs the preflight to a server, and adds a finding for each of its steps.
 
-    Args:
-        route: the way to it.
-        examination: what is found is added to it.
-        steps: the step of doctor's that each of the route's is.
-        silent: steps of the route that are said only if they fail.
+    `steps` says which of doctor's steps each of the route's is; those in `silent` are reported only if they fail.
     """
     found = preflight(route, timeout_seconds=STEP_SECONDS)
     host, proxy, through = route.host, route.proxy, f" through the proxy {route.proxy}" if route.proxy else ""

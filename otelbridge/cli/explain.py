@@ -76,14 +76,9 @@ class Story:
 
 
 def tell(place: str, stream: Stream, message: Event, verdict: Verdict, to_document: ToDocument) -> Story:
-    """Makes the story of an event.
+    """Makes the story of an event that was read at `file:line`, and redacted where the gate does that.
 
-    Args:
-        place: where it was read, `file:line`.
-        stream: which message it is.
-        message: the event, redacted where the gate does that.
-        verdict: the gate's.
-        to_document: the mapping, tried out on the message and on copies that lack a field.
+    `to_document` maps the message, and copies of it that lack a field.
     """
     placed = _placed(to_document(message)) if verdict.keep else {}
     table = {field.name: field for field in (MESSAGE_FIELDS if stream is Stream.MESSAGES else FIELDS)}

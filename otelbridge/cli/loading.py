@@ -21,12 +21,7 @@ def load_or_exit(
 ) -> Loaded:
     """Loads the settings and prints notes on stderr; prints every problem and exits with 2 when there are any.
 
-    Args:
-        config: the settings file, if any.
-        sets: values of `--set`.
-        check_files: also look at the files that the settings name.
-        quiet: do not print the notes.
-        flags: further flags by their names with underscores (`queue_directory`), None where not given.
+    `flags` are those beside --config and --set, by names with underscores (`queue_directory`); None where not given.
     """
     try:
         loaded = load_given(config, sets, check_files=check_files, **flags)

@@ -101,12 +101,10 @@ REPLAY_BYTES = 768 * 1024
 
 
 def as_requests(retained: Iterable[Retained], settings: MappingSettings, kind: str | None = None) -> Iterator[Retained]:
-    """What the flight recorder kept, with requests in place of the events of floods.
+    """What the flight recorder kept, with requests in place of the events of floods, which are mapped now.
 
-    Args:
-        retained: some; events that were laid out by another version are left out, and told.
-        settings: for events of floods, which are mapped now.
-        kind: a shell pattern: only events of floods, and of these kinds.
+    With `kind`, a shell pattern, only events of floods, and of these kinds. Events in the layout of another version are
+    left out, and reported.
     """
     mapper = Mapper(settings, version=__version__, instance=platform.node())
     records: dict[Stream, list[Record]] = {}

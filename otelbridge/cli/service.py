@@ -62,15 +62,7 @@ IDLE_SECONDS = 60.0
 
 
 class SettingsReloader:
-    """Reads the settings again, on SIGHUP or when the file changes; what cannot be used changes nothing.
-
-    Args:
-        read: reads them, or raises `SettingsError`.
-        bridge: takes them over.
-        asked: set by SIGHUP.
-        file: the settings file, if there is one.
-        watched: whether a change of it is enough.
-    """
+    """Reads the settings again when `asked` is set, or when a watched file changes; what cannot be used changes nothing."""
 
     def __init__(
         self, read: Callable[[], Loaded], bridge: Bridge, *, asked: threading.Event, file: Path | None, watched: bool

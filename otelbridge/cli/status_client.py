@@ -27,11 +27,7 @@ class NoStatusError(Exception):
 
 
 def document_address(url: str, path: str) -> str:
-    """The address of a document of the status server.
-
-    Args:
-        url: as an operator writes it, with or without `/status` at its end.
-        path: of the document, such as `/events`.
+    """The address of a document such as `/events`, from a status server's URL with or without `/status` at its end.
 
     Raises:
         ValueError: the URL is none of a status server.
@@ -47,12 +43,7 @@ def document_address(url: str, path: str) -> str:
 
 
 def status_or_exit(url: str, *, hint: str = "") -> dict[str, Any]:
-    """The status document of a running bridge; ends the command where there is none.
-
-    Args:
-        url: as `document_address` takes it.
-        hint: a sentence for who reaches nobody.
-    """
+    """The status document of a running bridge; ends the command where there is none, with the hint if nobody answers."""
     try:
         return ask(document_address(url, STATUS_PATH))
     except NoStatusError as error:

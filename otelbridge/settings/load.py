@@ -44,11 +44,7 @@ SET_FLAG = "--set"
 
 
 def from_flags(flags: Mapping[str, str | Sequence[str]]) -> Layer:
-    """What the command line says.
-
-    Args:
-        flags: the flag as it is written (one of FLAGS, or `--set`) to its value, or to a list of values.
-    """
+    """What the command line says: each of FLAGS, and `--set`, with its value or a list of values."""
     layer = Layer()
     known = {leaf.path: leaf for leaf in leaves()}
     for flag, value in flags.items():
@@ -208,12 +204,8 @@ def load(
 ) -> Loaded:
     """Loads, merges and checks the settings.
 
-    Args:
-        file: a YAML file, or none.
-        environment: the process's variables.
-        flags: as `from_flags` takes them.
-        check_files: also look at the files that the settings name (certificates, tokens); commands that connect to
-            nothing leave that out.
+    Without `check_files`, for commands that connect to nothing, the files that the settings name (certificates, tokens)
+    are not looked at.
 
     Raises:
         SettingsError: with every problem found.

@@ -67,11 +67,7 @@ class InboxCounts:
 
 
 class Inbox:
-    """Thread-safe: servers put requests in, tests wait for records and read them.
-
-    Args:
-        keep: False only counts, so that memory and CPU stay small however much arrives.
-    """
+    """Keeps what was taken, or with `keep` False only counts it. Thread-safe: servers put in, tests wait and read."""
 
     def __init__(self, *, keep: bool = True) -> None:
         self._keep = keep

@@ -264,9 +264,7 @@ class FoundEvent(NamedTuple):
 def read_events(lines: Iterable[bytes], name: str) -> Iterator[FoundEvent | NotAnEvent]:
     """Finds the events in a text, each as soon as its last line was read, so that it can follow a pipe.
 
-    Args:
-        lines: of any JSON, with their line ends; see the module.
-        name: what the lines come from, for `place`.
+    The lines have their line ends; `name` says what they come from, for `place`.
     """
     for number, value in _whole_logs(_values(_whole_lines(lines))):
         place = f"{name}:{number}"

@@ -355,11 +355,9 @@ class Planned(NamedTuple):
 
 
 class FaultSchedule:
-    """Runs from its construction to `stop`.
+    """Makes faults happen at their times, counted from its construction, until `stop`.
 
-    Args:
-        acts: What is to happen; times count from now.
-        tell: Is given the name of each fault when it happens, and when it ends.
+    `tell` is given the name of each fault when it happens, and when it ends.
     """
 
     def __init__(self, acts: Iterable[tuple[Fault, Callable[[], Undo]]], tell: Callable[[str], None]) -> None:

@@ -45,11 +45,8 @@ def listen(
 ) -> tuple[grpc.Server, int]:
     """Starts a server on `host:port` (port 0 takes a free one) and returns it with the port.
 
-    Args:
-        make: a new server, with `grpc.so_reuseport` 0: a second one on the port must fail, not take half the clients.
-        address: where to.
-        tls: None for plaintext.
-        again: whether it had the port before, so that it is waited for.
+    The server that `make` gives must have `grpc.so_reuseport` 0: a second one on the port has to fail, not take half of
+    the clients. With `again` the port was ours before, and is waited for.
 
     Raises:
         OSError: the port is taken, or a certificate file cannot be read; in words, which gRPC does not have.

@@ -80,12 +80,7 @@ class _Link:
 
 
 class Nodes:
-    """Nodes by name, in front of one relay. All methods may be called from any thread.
-
-    Args:
-        relay: gets what the nodes send.
-        names: of the nodes.
-    """
+    """Nodes by name, whose events go to one relay. All methods may be called from any thread."""
 
     def __init__(self, relay: Relay, names: Sequence[str]) -> None:
         self.names = tuple(names)

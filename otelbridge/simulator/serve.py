@@ -52,13 +52,10 @@ class SourcedEvent(NamedTuple):
 
 
 class EventSource:
-    """Events by name; what was wrong with a file is told by the attributes.
+    """Events of some streams, by name; what was wrong with a file is told by the attributes.
 
-    Args:
-        name: `samples`, `generated`, `attack`, `flood`, `flood:KINDS`, or the path of a file of events (see `events`).
-        streams: Only events of these.
-        loop: Begin again at the end. What is generated has no end.
-        seed: Of what is generated.
+    The name is `samples`, `generated`, `attack`, `flood`, `flood:KINDS`, or the path of a file of events (see `events`).
+    With `loop` they begin again at the end; what is generated has no end.
     """
 
     def __init__(self, name: str, *, streams: tuple[Stream, ...], loop: bool = False, seed: int = 1) -> None:
@@ -160,14 +157,7 @@ def publish_at_pace(
     """Publishes until the events, the count, the duration or `until` end it; returns how many went out.
 
     The rate holds on average: an event that was late is made up for, so a slow publisher catches up in a run of events.
-
-    Args:
-        events: Taken one by one, just before they are published.
-        publish: Called for each, in this thread.
-        pace: How fast, and how much.
-        until: Stops it from another thread, also in the middle of a pause.
-        now: The clock, in seconds.
-        wait: Sleeps for some seconds, or until `until` is set.
+    An event is taken just before it is published, in this thread. `until` may be set by another, also during a pause.
     """
     started = now()
     end = None if pace.duration_seconds is None else started + pace.duration_seconds
@@ -251,13 +241,7 @@ class Summary:
 
 
 class SimulatedRoads:
-    """Relays that publish the same events, less what each is to drop.
-
-    Args:
-        relays: the roads.
-        shares: what part of the events each drops.
-        seed: of the chance.
-    """
+    """Relays that publish the same events, less the share that each is to drop, by the chance of a seed."""
 
     def __init__(self, relays: Sequence[Relay], shares: Sequence[float], seed: int) -> None:
         self.relays = tuple(relays)
@@ -285,13 +269,9 @@ def serve(
     ready: Callable[[str], None] = lambda _endpoint: None,
     tell: Callable[[str], None] = lambda _fault: None,
 ) -> Summary:
-    """Serves until everything is published and sent, or `until` is set.
+    """Serves until everything is published and sent, or `until` is set by another thread or a signal's handler.
 
-    Args:
-        options: What to simulate.
-        until: Stops it from another thread, or from a signal's handler.
-        ready: Is given `host:port` of each road, when clients may come.
-        tell: Is given the name of each fault when it happens.
+    `ready` is given `host:port` of each road when clients may come, `tell` the name of each fault when it happens.
 
     Raises:
         OSError: The port is taken, or a file cannot be read.

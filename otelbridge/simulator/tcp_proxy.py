@@ -134,13 +134,7 @@ class Direction(StrEnum):
 
 
 class ProxiedConnection:
-    """One proxied connection; used by the proxy's own thread only.
-
-    Args:
-        client: The accepted socket.
-        target: Where to connect to; bytes wait until that is done.
-        conditions: The line's state at its start.
-    """
+    """One proxied connection, from an accepted socket to `target`; bytes wait until it has connected there."""
 
     def __init__(self, client: socket.socket, target: Address, conditions: Mapping[Direction, Conditions]) -> None:
         family, address = target
@@ -266,12 +260,10 @@ class ProxyCounts:
 
 
 class TcpProxy:
-    """A network between a client and a server; what a method does has taken effect when it returns, from any thread.
+    """A network between a client and the server at `target` (`host:port`).
 
-    Args:
-        target: `host:port` of the server.
-        host: Address to listen on.
-        port: Port to listen on; 0 takes a free one at the first start, and later starts take the same.
+    What a method does has taken effect when it returns, from any thread. Port 0 takes a free one at the first start;
+    later starts take the same.
     """
 
     def __init__(self, target: str, *, host: str = "127.0.0.1", port: int = 0) -> None:

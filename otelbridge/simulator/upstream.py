@@ -362,14 +362,8 @@ MAX_SERVING_THREADS = 1_024
 class Relay:
     """A relay, or a node, of KubeArmor.
 
-    All methods may be called from any thread; `start`, `stop` and `kill` by one at a time.
-
-    Args:
-        host: Address to listen on.
-        port: Port to listen on; 0 takes a free one at the first start, and later starts take the same.
-        profile: `RELAY` or `NODE`: queue lengths and server pings.
-        manners: What it answers; may be replaced at any time by setting the attribute.
-        tls: Certificate files for TLS and mutual TLS.
+    All methods may be called from any thread; `start`, `stop` and `kill` by one at a time. Port 0 takes a free one at the
+    first start; later starts take the same. `manners` may be replaced at any time.
     """
 
     def __init__(

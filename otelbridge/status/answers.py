@@ -72,15 +72,7 @@ def readyz(
     grace_seconds: float,
     clock: Callable[[], int] = time.time_ns,
 ) -> ProbeResult:
-    """Ready: each stream is watched, or on the fast backoff within the grace time, and the queue has room.
-
-    Args:
-        subscriptions: what the feed says of each upstream.
-        held_bytes: what the queue holds.
-        max_bytes: what it may hold.
-        grace_seconds: how long a stream may be blind while it is being reconnected.
-        clock: Unix nanoseconds.
-    """
+    """Ready: each stream is watched, or blind for no longer than the grace time, and the queue has room."""
     now = clock()
     watched = [_subscription(subscription, grace_seconds, now) for subscription in subscriptions]
     if not watched:
@@ -185,19 +177,7 @@ def answers(
     residue: Mapping[Stream, int],
     started_unix_nano: int,
 ) -> list[AnswerDocument]:
-    """The three answers, worst first.
-
-    Args:
-        subscriptions: what the feed says of each upstream.
-        endpoint: where records go.
-        breaker: what it has answered.
-        depth: what the queue holds.
-        full_in_seconds: when the queue is full at the present rate, if it grows.
-        gaps: the latest ones, oldest first.
-        postings: the ledger's sums.
-        residue: what the ledger misses, by stream.
-        started_unix_nano: when this bridge started.
-    """
+    """The three answers, worst first; gaps come oldest first, `full_in_seconds` is None while the queue does not grow."""
     found = [
         seeing(subscriptions),
         arriving(endpoint, breaker, depth, full_in_seconds),

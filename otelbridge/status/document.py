@@ -130,13 +130,7 @@ def delivery_document(status: SendStatus) -> Document:
 def ledger_document(
     postings: Iterable[Posting], *, held: Mapping[Stream, int], residue: Mapping[Stream, int]
 ) -> LedgerDocument:
-    """The ledger, stream by stream.
-
-    Args:
-        postings: the sums, from `Ledger.postings`.
-        held: records in the bridge's hands.
-        residue: from `Ledger.residue`.
-    """
+    """The ledger, stream by stream: its sums, records in the bridge's hands, and what is missing."""
     streams: dict[str, Any] = {}
     for stream in Stream:
         accounts: Document = {account.value: {} if account in BY_REASON else 0 for account in Account}
@@ -165,10 +159,7 @@ class Life:
 def sections(components: Components, *, settings: Callable[[], Json], life: Life) -> Mapping[str, Section]:
     """Name of a section to the function that makes it, from what the components say at the moment it is asked.
 
-    Args:
-        components: the bridge's.
-        settings: gives those in force, as the operator wrote them, secrets hidden.
-        life: which one it is.
+    `settings` gives those in force, as the operator wrote them, secrets hidden.
     """
     c = components
     made: dict[str, Section] = {

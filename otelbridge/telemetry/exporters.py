@@ -49,13 +49,7 @@ def no_headers() -> Mapping[str, str]:
 
 
 class Reloading(Generic[T]):
-    """The exporter to use now.
-
-    Args:
-        make: makes one with these headers, reading the files.
-        headers: the headers to make it with.
-        files: what it is made of beside them.
-    """
+    """The exporter to use now: made with the headers of the moment, and again when they or the files have changed."""
 
     def __init__(
         self, make: Callable[[Mapping[str, str]], T], *, headers: Headers, files: Sequence[Path | None]
@@ -237,13 +231,9 @@ class Exporters(NamedTuple):
 def open_exporters(
     settings: TelemetrySettings, *, console: TextIO, lent: Mapping[str, Headers], proxies: ProxySettings = NO_PROXIES
 ) -> Exporters:
-    """Opens them.
+    """Opens the exporters that settings ask for, with headers lent to `traces` and `metrics`.
 
-    Args:
-        settings: what the operator said; the loader has put the events' server where no endpoint was given.
-        console: where the `console` exporters write.
-        lent: further headers, for `traces` and `metrics`, asked before each export.
-        proxies: as the events' own sender goes by them.
+    The loader has put the events' server where no endpoint was given.
 
     Raises:
         ValueError: a certificate or key cannot be read; names the setting and the file.

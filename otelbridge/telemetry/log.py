@@ -387,9 +387,7 @@ class Limit(Generic[T]):
     def due(self, *, now_seconds: float, all_windows: bool = False) -> list[tuple[T, int]]:
         """The latest item of each window that is over, with how many it stands for; a quiet window is forgotten.
 
-        Args:
-            now_seconds: the time.
-            all_windows: what is held back of windows that are not over is given too; those without any go on.
+        With `all_windows`, what is held back of windows that are not over too; those without any go on.
         """
         given: list[tuple[T, int]] = []
         for reason, window in list(self._windows.items()):
@@ -460,9 +458,7 @@ def _ending(message: str) -> str:
 class Libraries:
     """Makes events of what libraries log, until `close`, which puts back the handlers that were there before.
 
-    Args:
-        tell: hears what libraries say.
-        secrets: headers' values, which an endpoint may echo: asked for each time.
+    `secrets` gives values of headers, which an endpoint may echo; it is asked each time.
     """
 
     def __init__(self, tell: Tell, *, secrets: Callable[[], Iterable[str]]) -> None:

@@ -30,11 +30,7 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """A bounded queue of events: any thread puts, one takes.
-
-    Args:
-        max_items: beyond it an item is not taken.
-    """
+    """A bounded queue of events: any thread puts, one takes."""
 
     def __init__(self, max_items: int) -> None:
         self.max_items = max_items
@@ -59,9 +55,7 @@ class Mailbox(Generic[T]):
     def take(self, timeout_seconds: float, *, resting: bool = False) -> Iterator[T]:
         """What is there, in the order in which it came, as soon as an item is urgent or time is up.
 
-        Args:
-            timeout_seconds: the longest wait.
-            resting: any item ends the wait.
+        While `resting`, any item ends the wait.
         """
         self._resting = resting  # before the items are looked at: who puts one looks at this afterwards
         try:
@@ -137,13 +131,7 @@ _Item = tuple[int, Event] | threading.Event | None
 class Telemetry:
     """What the bridge says about itself; its thread runs from construction to `close`.
 
-    Args:
-        settings: what the operator said.
-        version: `service.version`.
-        instance_id: `service.instance.id`.
-        stderr: where log lines go.
-        lent: headers of the events' endpoint, for `traces` and `metrics` where they go there too.
-        proxies: those of the events' sender.
+    Headers of the events' endpoint are lent to `traces` and `metrics` where those go there too.
 
     Raises:
         ValueError: a certificate or key cannot be read; names the setting and the file.
@@ -207,12 +195,7 @@ class Telemetry:
         return open_exporters(settings, console=self._stderr, lent=lent, proxies=proxies)
 
     def change(self, settings: TelemetrySettings, exporters: Exporters | None) -> None:
-        """Goes by other settings from now on; the resource stays as it is.
-
-        Args:
-            settings: what the operator says now.
-            exporters: made of them; None where the present ones stay.
-        """
+        """Goes by other settings from now on; the resource stays as it is, and without `exporters` the present ones."""
         self._apply(settings)
         if exporters is not None:
             self._exporters = exporters
@@ -225,11 +208,7 @@ class Telemetry:
             self._dropped += 1
 
     def observe(self, instrument: Instrument, reading: Reading) -> None:
-        """Binds an observable instrument to plain counters of another component.
-
-        Args:
-            instrument: what shows it.
-            reading: gives value and attributes of each series, at every collection, from any thread.
+        """Binds an observable instrument to a reading: value and attributes of each series, asked from any thread.
 
         Raises:
             ValueError: the instrument is not observable, or bound already.
