@@ -31,7 +31,7 @@ def show(
     kubearmor: KubeArmorOption = None,
     endpoint: EndpointOption = None,
     protocol: ProtocolOption = None,
-    only_changed: Annotated[bool, typer.Option("--changed", help="Leave out what stands at its default.")] = False,
+    only_changed: Annotated[bool, typer.Option("--changed", help="Leave out settings at their defaults.")] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Print every setting, its value and where that came from. Secrets are not shown."""
@@ -55,7 +55,7 @@ def check(
 ) -> None:
     """Check the settings and the files that they name.
 
-    Every problem is listed with its cure. Nothing is dialled.
+    Every problem is listed with its cure. Nothing is connected to.
     """
     try:
         loaded = load_given(config, sets, kubearmor=kubearmor, endpoint=endpoint, protocol=protocol)

@@ -1,4 +1,4 @@
-"""`otelbridge coverage`: is silence good news? Shows when each node, namespace and policy was heard of last."""
+"""`otelbridge coverage`: when each node, namespace and policy was last heard of, and whether that silence is usual."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def coverage(
     ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Say whether silence is good news.
+    """Find nodes, namespaces and policies that are unusually silent.
 
-    Compares the silence of each node, namespace and policy with its own usual interval. Exits with 1 where one is
-    silent for longer.
+    Compares how long each of them has been silent with its own usual interval. Exits with 1 if one has been silent for
+    longer.
     """
     found = of_running_bridge(url)
     existing = _policies(policies) if policies else []

@@ -59,7 +59,7 @@ def replay(
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Until when; now where not given.")] = None,
     kind: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="Only what floods' records stand for: a shell pattern for their kind."),
+        typer.Option(metavar="PATTERN", help="Only events of floods, of kinds that fit this shell pattern."),
     ] = None,
     to: Annotated[str | None, typer.Option(metavar="URL", help="Endpoint; send.endpoint where not given.")] = None,
     protocol: Annotated[str | None, typer.Option(help="grpc, http/protobuf or console.")] = None,
@@ -69,8 +69,8 @@ def replay(
 ) -> None:
     """Send delivered batches again.
 
-    Those that were retained (queue.retain_seconds), to this or another endpoint; events of floods, which were counted
-    only, too: they are mapped now, by these settings. Records keep their log.record.uid.
+    Sends retained batches (queue.retain_seconds) to this or another endpoint. Events of floods, which were only counted
+    before, are sent too, mapped by the current settings. Records keep their log.record.uid.
     """
     loaded = load_or_exit(config, sets, quiet=True, queue_directory=queue_directory, endpoint=to, protocol=protocol)
     try:

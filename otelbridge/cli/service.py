@@ -62,7 +62,7 @@ IDLE_SECONDS = 60.0
 
 
 class SettingsReloader:
-    """Reads the settings again when `asked` is set, or when a watched file changes; what cannot be used changes nothing."""
+    """Reads the settings again when `asked` is set, or a watched file changes; what cannot be used changes nothing."""
 
     def __init__(
         self, read: Callable[[], Loaded], bridge: Bridge, *, asked: threading.Event, file: Path | None, watched: bool

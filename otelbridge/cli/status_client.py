@@ -43,7 +43,7 @@ def document_address(url: str, path: str) -> str:
 
 
 def status_or_exit(url: str, *, hint: str = "") -> dict[str, Any]:
-    """The status document of a running bridge; ends the command where there is none, with the hint if nobody answers."""
+    """The status document of a running bridge; ends the command without one, with the hint if nobody answers."""
     try:
         return ask(document_address(url, STATUS_PATH))
     except NoStatusError as error:

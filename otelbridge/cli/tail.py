@@ -60,7 +60,7 @@ def put(events: Events, stream: Stream, body: bytes, stop: threading.Event) -> N
 
 
 class UpstreamReader:
-    """A thread that reads one stream of one KubeArmor, over a channel of its own, and connects again when it ends."""
+    """A thread that reads one stream of one KubeArmor over its own channel, and reconnects when the stream ends."""
 
     def __init__(
         self,
@@ -302,7 +302,10 @@ def tail(
     kubearmor: KubeArmorOption = None,
     from_bridge: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Ask a running bridge at its status address instead (status.show_events)."),
+        typer.Option(
+            metavar="URL",
+            help="A running bridge's status address, to show its events (status.show_events).",
+        ),
     ] = None,
     streams: Annotated[str, typer.Option(help="Which of the streams to show.")] = "alerts,logs,messages",
     namespace: Pattern = None,
@@ -311,14 +314,17 @@ def tail(
     policy: Pattern = None,
     operation: Annotated[list[str] | None, typer.Option(help="Process, File, Network, ... Repeatable.")] = None,
     action: Annotated[list[str] | None, typer.Option(help="Block, Audit, ... Repeatable.")] = None,
-    min_severity: Annotated[int | None, typer.Option(min=1, max=10, help="From this policy severity on.")] = None,
+    min_severity: Annotated[int | None, typer.Option(min=1, max=10, help="Lowest policy severity to show.")] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=PATTERN", help="Pod label. Repeatable.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many events.")] = None,
     output: Annotated[TailOutput, typer.Option("--output", "-o", help="text, line or json.")] = TailOutput.TEXT,
     config: ConfigOption = None,
     sets: SetOption = None,
 ) -> None:
-    """Show KubeArmor's events as they happen. Redactions of the settings apply; their rules do not, the filters do."""
+    """Show KubeArmor's events as they arrive.
+
+    The settings' redactions apply. Their rules do not: filter with the options below.
+    """
     loaded = load_or_exit(config, sets, quiet=True, kubearmor=kubearmor, streams=streams)
     _must_be_able_to_match("--action", action)
     _must_be_able_to_match("--operation", operation)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import re
+import sched
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import grpc
 
@@ -343,17 +341,6 @@ def act_of(fault: Fault, relay: Relay, proxy: TcpProxy | None, nodes: Nodes | No
     return partial(SHAPES[fault.kind].act, Scene(fault, relay, proxy, nodes))
 
 
-class Planned(NamedTuple):
-    """An entry of the schedule; the numbers come first because they order it."""
-
-    at_seconds: float
-    order: int
-    name: str
-    do: Callable[[], object]
-    fault: Fault | None
-    """None for the end of a fault."""
-
-
 class FaultSchedule:
     """Makes faults happen at their times, counted from its construction, until `stop`.
 
@@ -364,13 +351,12 @@ class FaultSchedule:
         self.failure: OSError | None = None
         """Why the schedule ended early: the server did not get its port back."""
         self._tell = tell
-        self._order = itertools.count()
-        self._waiting: list[Planned] = []
         self._stopped = threading.Event()
+        self._scheduler = sched.scheduler(time.monotonic, self._wait)
         started = time.monotonic()
         for fault, act in acts:
-            self._plan(started + fault.at_seconds, fault.kind, act, fault)
-        self._thread = threading.Thread(target=self._run, name="simulator-faults")
+            self._plan(started + fault.at_seconds, fault, act)
+        self._thread = threading.Thread(target=self._scheduler.run, name="simulator-faults")
         self._thread.start()
 
     def stop(self) -> None:
@@ -378,25 +364,30 @@ class FaultSchedule:
         self._stopped.set()
         self._thread.join()
 
-    def _plan(self, at: float, name: str, do: Callable[[], object], fault: Fault | None) -> None:
-        heapq.heappush(self._waiting, Planned(at, next(self._order), name, do, fault))
+    def _wait(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            self._cancel()
 
-    def _run(self) -> None:
-        while self._waiting:
-            planned = heapq.heappop(self._waiting)
-            if self._stopped.wait(max(0.0, planned.at_seconds - time.monotonic())):
-                return
-            self._tell(planned.name)
-            try:
-                undo = planned.do()
-            except OSError as failure:
-                self.failure = failure
-                return
-            if planned.fault is not None:
-                self._follow_up(planned, planned.fault, undo)
+    def _cancel(self) -> None:
+        for planned in self._scheduler.queue:
+            self._scheduler.cancel(planned)
 
-    def _follow_up(self, planned: Planned, fault: Fault, undo: object) -> None:
+    def _plan(self, at: float, fault: Fault, act: Callable[[], Undo]) -> None:
+        self._scheduler.enterabs(at, 0, self._happen, (at, fault, act))
+
+    def _happen(self, at: float, fault: Fault, act: Callable[[], Undo]) -> None:
+        undo = self._do(fault.kind, act)
         if callable(undo) and fault.ends_after_seconds is not None:
-            self._plan(planned.at_seconds + fault.ends_after_seconds, f"{fault.kind} ended", undo, None)
-        if fault.every_seconds is not None:
-            self._plan(planned.at_seconds + fault.every_seconds, planned.name, planned.do, fault)
+            ended = f"{fault.kind} ended", undo
+            self._scheduler.enterabs(at + fault.ends_after_seconds, 0, self._do, ended)
+        if fault.every_seconds is not None and self.failure is None:
+            self._plan(at + fault.every_seconds, fault, act)
+
+    def _do(self, name: str, act: Callable[[], object]) -> object:
+        self._tell(name)
+        try:
+            return act()
+        except OSError as failure:
+            self.failure = failure
+            self._cancel()
+            return None

@@ -54,8 +54,8 @@ class SourcedEvent(NamedTuple):
 class EventSource:
     """Events of some streams, by name; what was wrong with a file is told by the attributes.
 
-    The name is `samples`, `generated`, `attack`, `flood`, `flood:KINDS`, or the path of a file of events (see `events`).
-    With `loop` they begin again at the end; what is generated has no end.
+    The name is `samples`, `generated`, `attack`, `flood`, `flood:KINDS`, or the path of a file (see `events`). With
+    `loop` they begin again at the end; what is generated has no end.
     """
 
     def __init__(self, name: str, *, streams: tuple[Stream, ...], loop: bool = False, seed: int = 1) -> None:

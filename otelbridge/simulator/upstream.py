@@ -362,8 +362,8 @@ MAX_SERVING_THREADS = 1_024
 class Relay:
     """A relay, or a node, of KubeArmor.
 
-    All methods may be called from any thread; `start`, `stop` and `kill` by one at a time. Port 0 takes a free one at the
-    first start; later starts take the same. `manners` may be replaced at any time.
+    All methods may be called from any thread; `start`, `stop` and `kill` by one at a time. Port 0 takes a free one at
+    the first start; later starts take the same. `manners` may be replaced at any time.
     """
 
     def __init__(

@@ -177,7 +177,7 @@ def answers(
     residue: Mapping[Stream, int],
     started_unix_nano: int,
 ) -> list[AnswerDocument]:
-    """The three answers, worst first; gaps come oldest first, `full_in_seconds` is None while the queue does not grow."""
+    """The three answers, worst first; gaps come oldest first, and `full_in_seconds` is None unless the queue grows."""
     found = [
         seeing(subscriptions),
         arriving(endpoint, breaker, depth, full_in_seconds),

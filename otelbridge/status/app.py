@@ -223,7 +223,7 @@ _WRONG_HOST: Answer = (
     "421 Misdirected Request",
     TEXT,
     (
-        b"This name is not answered here, against DNS rebinding. "
+        b"This host name is refused, to prevent DNS rebinding. "
         b"Use an address or localhost, or add the name to status.allowed_hosts.\n"
     ),
 )
