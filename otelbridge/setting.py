@@ -1,7 +1,8 @@
 """How a setting is declared, and how a value is checked against its declaration: all faults are found, not the first.
 
-A section is a frozen dataclass whose fields are made by `setting`. Values come from YAML, JSON or Python; text from a
-variable, a flag or a quoted YAML value is read as a number or a switch where one belongs.
+Of a list with many, the first ten are. A section is a frozen dataclass whose fields are made by `setting`. Values come
+from YAML, JSON or Python; text from a variable, a flag or a quoted YAML value is read as a number or a switch where one
+belongs.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class SettingLimits(NamedTuple):
     le: float | None = None
     min_length: int = 0
     """Of a text or a list."""
+    max_length: int | None = None
+    """Of a list; none of its items is looked at where there are more."""
     check: Callable[[Any], None] | None = None
     """Raises ValueError, `what is wrong; the cure`."""
 
@@ -117,7 +120,10 @@ class SettingFault(NamedTuple):
 
 def checked(given: Setting, value: Any, faults: list[SettingFault], at: str = "") -> Any:
     """The value in the setting's type. What is wrong with it is added to `faults`; then the result means nothing."""
-    before = len(faults)
+    before, most = len(faults), given.limits.max_length
+    if most is not None and isinstance(value, list | tuple) and len(value) > most:
+        faults.append(SettingFault(at, f"has {len(value)} items", f"Write {most} at most."))
+        return None
     found = _typed(given.type, value, faults, at)
     if len(faults) == before and found is not None:
         said = _beyond(given.limits, found)
@@ -147,6 +153,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]}?" if close else ""
 
 
+MOST_FAULTS = 10
+"""Of one list: behind them its items are not looked at."""
 CLOSE_ENOUGH = 0.7
 """Of 1: a slip of the pen is above it, another word below."""
 
@@ -173,7 +181,11 @@ def _typed(kind: Any, value: Any, faults: list[SettingFault], at: str) -> Any:
         return _section(kind, value, faults, at)
     shape = get_origin(kind)
     if shape is tuple and isinstance(value, list | tuple):
-        return tuple(_typed(get_args(kind)[0], one, faults, f"{at}[{i}]") for i, one in enumerate(value))
+        found, most = [], len(faults) + MOST_FAULTS
+        for i, one in enumerate(value):
+            if len(faults) < most:
+                found.append(_typed(get_args(kind)[0], one, faults, f"{at}[{i}]"))
+        return tuple(found)
     if shape is dict and isinstance(value, Mapping):
         return {key: _typed(get_args(kind)[1], one, faults, f"{at}.{key}") for key, one in value.items()}
     return _scalar(kind, value, faults, at)
@@ -212,7 +224,7 @@ def _section(model: type[Any], value: Any, faults: list[SettingFault], at: str) 
 
 def _beyond(limits: SettingLimits, value: Any) -> tuple[str, str] | None:
     """What is wrong with a value of the right type, and the cure."""
-    ge, le, least, check = limits
+    ge, le, least, _, check = limits
     if ge is not None and not value >= ge:  # NaN is not
         return f"must be at least {ge}", f"Write {ge} or more."
     if le is not None and not value <= le:

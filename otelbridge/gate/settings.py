@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Literal
 
 from otelbridge.event import UpstreamStream
@@ -40,20 +41,29 @@ class RuleSettings:
     )
 
 
+MAX_REDACTIONS = 64
+"""Each is looked for in each text."""
+MAX_PATTERN_CHARS = 4096
+
+
 def _regular_expression(pattern: str) -> None:
-    try:
-        compiled = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}; Python's syntax is meant") from error
-    if compiled.match("") and "secret" not in compiled.groupindex:
-        raise ValueError(f"{pattern!r} matches the empty text, so it would black out nothing; make it match a secret")
     from otelbridge.gate.proportion import takes_time_in_proportion  # noqa: PLC0415 - for these patterns only
 
-    if not takes_time_in_proportion(compiled):
+    if len(pattern) > MAX_PATTERN_CHARS:
+        raise ValueError(f"is longer than {MAX_PATTERN_CHARS} characters; make several of it")
+    try:
+        with warnings.catch_warnings(action="error"):
+            in_proportion = takes_time_in_proportion(pattern)
+            compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, Warning) as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}; Python's syntax is meant") from error
+    if not in_proportion:
         raise ValueError(
             f"{pattern!r} can take time out of proportion to the text, so that one command line would hold up all else; "
             r"bound what repeats and do not nest it, such as `\w{1,64}=` for `\w+=`"
         )
+    if compiled.match("") and "secret" not in compiled.groupindex:
+        raise ValueError(f"{pattern!r} matches the empty text, so it would black out nothing; make it match a secret")
 
 
 def _redactable(fields: tuple[str, ...]) -> None:
@@ -98,7 +108,9 @@ class GateSettings:
     rules: tuple[RuleSettings, ...] = setting(
         default=(), description="The first rule that matches decides; an event that no rule matches is kept."
     )
-    redact: tuple[RedactSettings, ...] = setting(default=(), description="Secrets to redact.")
+    redact: tuple[RedactSettings, ...] = setting(
+        default=(), max_length=MAX_REDACTIONS, description=f"Secrets to redact, at most {MAX_REDACTIONS} kinds."
+    )
     redact_common_secrets: bool = setting(
         default=False,
         description="Redact what looks like a password, token or key in a command line, by built-in patterns.",

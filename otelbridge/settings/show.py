@@ -57,6 +57,7 @@ def _property(one: Setting, definitions: dict[str, Any]) -> dict[str, Any]:
     about = {"description": one.description} | ({} if one.default is MISSING else {"default": plain(one.default)})
     least = "minLength" if kind is str else "minItems"
     limits = {"minimum": one.limits.ge, "maximum": one.limits.le, least: one.limits.min_length or None}
+    limits["maxItems"] = one.limits.max_length
     choices = [shape | {name: limit for name, limit in limits.items() if limit is not None}]
     choices += [{"type": "null"}] * optional
     choices += [_REFERENCE] * (shape["type"] != "string" or "enum" in shape)

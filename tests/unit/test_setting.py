@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
-from otelbridge.setting import Setting, SettingFault, checked, section, section_from, setting
+from otelbridge.gate.settings import GateSettings
+from otelbridge.setting import MOST_FAULTS, Setting, SettingFault, checked, section, section_from, setting
 from otelbridge.settings.load import load
 
 WORD = Literal["keep", "drop"]
@@ -111,3 +112,9 @@ def test_a_section_is_made_of_plain_values_and_of_sections() -> None:
     assert found == Room(shelves=(Shelf(name="a", books=0), Shelf(name="b", books=2)), first=Shelf(name="first"))
     with pytest.raises(AttributeError):
         found.use = "drop"  # type: ignore[misc]  # which is what is tried
+
+
+def test_of_a_long_list_the_first_faults_are_found() -> None:
+    with pytest.raises(ValueError, match="must be") as refused:
+        section_from(GateSettings, {"rules": [{"name": "x", "action": "burn"}] * 10_000})
+    assert len(str(refused.value).splitlines()) == MOST_FAULTS
