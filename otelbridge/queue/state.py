@@ -152,7 +152,7 @@ class QueueState:
             self.counts.put(stream, 0, owed, 0)
 
     def _forget_settled(self) -> None:
-        """The copy is ahead of the file: batches settled since then came back to life with the old file."""
+        """The checkpoint is ahead of the file: batches settled since then came back to life with the old file."""
         for stream, floor in self.checkpoint.floor.items():
             self.leases.block(stream, Span(span_of(stream).first, floor - 1))
 
@@ -277,6 +277,8 @@ class QueueState:
         store = self.file.open(self.checkpoint.floor)
         if self._unread is not None:
             self._join_earlier(store, self._unread)
+        if self.file.uncounted:
+            self._forget_settled()
         self._adapt_to(store)
 
     def recover(self) -> bool:

@@ -210,6 +210,29 @@ def test_emptied_files_cost_what_memory_does_not_have_and_that_is_told(tmp_path:
     queue.close()
 
 
+def test_an_older_copy_in_the_files_place_brings_nothing_back_that_was_delivered_since(tmp_path: Path) -> None:
+    folder, told = tmp_path / "queue", Told()
+    queue = open_queue(folder, told)
+    put(queue, Stream.LOGS, range(100))
+    older = {name: (folder / name).read_bytes() for name in ("queue.db", "queue.db-wal")}
+    assert len(drain(queue)) == 100
+    for n in range(120):
+        put(queue, Stream.LOGS, range(100 * n + 100, 100 * n + 200))  # 6 MB: more than memory keeps of it
+    for name, content in older.items():
+        (folder / name).write_bytes(content)
+    eventually(
+        lambda: any(told.of(kind) for kind in (QueueDegraded, QueueSalvaged)), within_seconds=SAY_SECONDS, why="noticed"
+    )
+    eventually(lambda: not queue.depth().degraded, why="a new file")
+    got = drain(queue)
+    lost = set(range(100, 12_100)) - set(got)
+    assert lost
+    assert not set(range(100)) & set(got)
+    assert sum(told_gap.gap.lost_records or 0 for told_gap in told.of(GapEnded)) == len(lost)
+    assert_balanced(queue)
+    queue.close()
+
+
 def test_what_was_just_written_survives_an_emptied_file(tmp_path: Path) -> None:
     told = Told()
     queue = open_queue(tmp_path, told)
