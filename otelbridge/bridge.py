@@ -230,9 +230,7 @@ class Bridge:
         """Opens every component, but dials nobody yet; `observer` sees every event too, from any thread.
 
         Raises:
-            ValueError: settings that only opening a component can check (a certificate, a URL).
-            QueueInUse: another bridge has the queue.
-            QueueUnusable: the queue's folder cannot be written.
+            ValueError, QueueInUse, QueueUnusable: as `open_components`.
         """
         self._settings = settings = loaded.settings
         self._shown = cast("Json", shown(loaded))
@@ -263,7 +261,7 @@ class Bridge:
         bind_metrics(self.components)
         self._housekeeper = Housekeeper(self.components, self.tell)
         self.pulses: list[Pulse] = []
-        """Of threads beside the bridge's own."""
+        """Of threads that the bridge does not own; /livez looks at them, too."""
         self.status: StatusServer | None = None
         if settings.status.enabled:
             self.status = StatusServer(

@@ -16,7 +16,7 @@ from otelbridge.event import ConnectStep, Stream
 from otelbridge.feed.buffer import Buffer
 from otelbridge.feed.channel import open_channel, proxy_of, route_to
 from otelbridge.feed.connection import Connection, Heartbeat
-from otelbridge.feed.model import ConnectionLostError, IllegalMoveError, Record, failed_step, misconfigured
+from otelbridge.feed.model import ConnectionLostError, Record, failed_step, misconfigured
 from otelbridge.feed.monitor import Monitor
 from otelbridge.feed.port_watch import port_answers
 from otelbridge.feed.settings import FeedSettings, FeedTlsSettings
@@ -263,8 +263,6 @@ class Connector:
             loss = self._consult(lost, steps)
             if self._proxy is not None and str(self._proxy) not in loss.details:
                 loss = replace(loss, details=f"{loss.details} (through the proxy {self._proxy})")
-        except IllegalMoveError:
-            raise
         # No thread to be had, no file descriptor, no memory left: an attempt that failed, and is told as one.
         except (OSError, RuntimeError, MemoryError) as error:
             loss = failed_step("attempt", grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")

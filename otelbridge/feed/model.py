@@ -76,7 +76,7 @@ STREAM_MOVES: Mapping[StreamState, frozenset[StreamState]] = {
 State = TypeVar("State", bound=StrEnum)
 
 
-class IllegalMoveError(RuntimeError):
+class IllegalMoveError(Exception):
     """A move that the table does not have: a fault in this program, never in its surroundings."""
 
 

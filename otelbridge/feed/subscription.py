@@ -22,7 +22,6 @@ from otelbridge.feed.connector import Connector
 from otelbridge.feed.model import (
     SUBSCRIPTION_MOVES,
     ConnectionLostError,
-    IllegalMoveError,
     Machine,
     Record,
     StateChange,
@@ -196,8 +195,6 @@ class Subscription:
                     self._monitor = monitor = self._renew(monitor)
         except ConnectionLostError as loss:
             self._end(monitor, loss)
-            raise
-        except IllegalMoveError:
             raise
         # No thread to be had for a reader, no memory: the connection is given up, not the subscription.
         except (OSError, RuntimeError, MemoryError) as error:

@@ -26,7 +26,7 @@ NOTE = "flood:"
 COUNTS = "counts"
 WINDOW_SECONDS = 60.0
 SKETCH_SECONDS = 5.0
-"""So often at most what was met is written down, again and again while it changes; the counts are with each turn."""
+"""Sketches of what was met are written down at most this often, while they change; counts with each turn."""
 MAX_KINDS = 4096
 """Kinds whose rate is remembered from turn to turn, 2 MiB; a kind that was forgotten begins with a full burst again."""
 MAX_WINDOWS = 512
@@ -34,12 +34,12 @@ MAX_WINDOWS = 512
 
 
 class Staged(NamedTuple):
-    """What stands once the turn is in the queue."""
+    """What holds once the turn is in the queue."""
 
     closed: list[FloodWindow]
     """Those whose window becomes a record."""
     written: list[FloodWindow]
-    """Those that are written down, not their counts only."""
+    """Windows that are written down whole, not their counts only."""
     notes: dict[str, str]
     """To be written down; an empty one is deleted."""
 
@@ -47,7 +47,7 @@ class Staged(NamedTuple):
 class Floods:
     """Which events pass, and the windows of those that do not. Used by one thread.
 
-    What one turn counts stands apart; `stage` says what would be then, `commit` makes it so: a turn that fails in
+    What one turn counts is kept apart: `stage` says what it would change, `commit` changes it. So a turn that fails in
     between is repeated, and counts once.
     """
 
@@ -62,7 +62,7 @@ class Floods:
         self._changed: dict[Stream, list[tuple[RawEvent, bytes]]] = {Stream.ALERTS: [], Stream.LOGS: []}
         """Events that this turn has counted, but that were changed since they were received; each with its id."""
         self.generation = 0
-        """Another one once flows were forgotten."""
+        """Raised whenever flows are forgotten."""
         self._flows: dict[EventKind, FloodWindow] = {}
         self._numbered = 0
         written = dict(notes or {})
@@ -128,7 +128,7 @@ class Floods:
         return flow
 
     def meet(self, stream: Stream, where: str, what: str) -> FloodWindow:
-        """The same for the fast path, which remembers it, for as long as the generation is the same."""
+        """What is known of a kind, for the fast path, which keeps it while the generation is the same."""
         namespace, _, workload = where.partition("\0")
         policy, operation, outcome = what.split("\0")
         return self.flow(EventKind(stream, policy, namespace, workload, operation, outcome))
@@ -176,7 +176,7 @@ class Floods:
             flow.kept.append(event)
 
     def stage(self, *, close_all: bool = False) -> Staged:
-        """What stands once this turn is counted in, or at the end of a life; nothing is changed before `commit`."""
+        """What will hold once this turn counts, with every window closed at the end of a life; `commit` applies it."""
         due, note_due = self.now - WINDOW_SECONDS, max(0.0, self.now - SKETCH_SECONDS)
         closed: list[FloodWindow] = []
         written: list[FloodWindow] = []
@@ -198,7 +198,7 @@ class Floods:
         return Staged(closed, written, notes)
 
     def commit(self, staged: Staged) -> None:
-        """Makes it so: what was closed is gone, the others stand as staged."""
+        """Applies what was staged: closed windows are gone, the others have counted the turn."""
         for flow in self.touched:
             flow.total += flow.events
             flow.events = 0

@@ -179,7 +179,7 @@ class Gate:
         self._streams = {stream: self._compile(stream, settings) for stream in UPSTREAM_STREAMS}
         self.flood = settings.flood
         self.open = not settings.rules and not self._redactors
-        """No rule and no redaction: whoever asks may skip it."""
+        """No rule and no redaction: callers may skip the gate."""
         self.redacts = bool(self._redactors)
         """Whether the texts of events have to be looked at."""
         self.screens = {stream: rules for stream, rules in self._streams.items() if rules.rules}

@@ -45,7 +45,7 @@ def unknown_fields(body: bytes, known: Mapping[int, int]) -> list[str]:
 
     Raises:
         DecodeError: it ends in the middle of a field.
-        TooManyFieldsError: it is not worth the work.
+        TooManyFieldsError: it has more fields than are looked at.
     """
     found: list[str] = []
     depth = group_start = 0

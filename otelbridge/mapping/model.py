@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from otelbridge import clamp
+from otelbridge.event import NANOSECONDS
 
 Held: TypeAlias = "str | int | tuple[str, ...]"
 
@@ -215,7 +216,6 @@ class MappingCounts:
         return node
 
 
-SECOND = 1_000_000_000
 MICROSECOND = 1_000
 _NANOSECOND_DIGITS = 9
 _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
@@ -242,7 +242,7 @@ class Instant:
     def odd(self, updated: str, timestamp: int, unix_nano: int) -> list[tuple[str, str | int]]:
         """What the two fields say beyond the time that was made of them, as attributes."""
         pairs: list[tuple[str, str | int]] = []
-        if timestamp and timestamp != unix_nano // SECOND:
+        if timestamp and timestamp != unix_nano // NANOSECONDS:
             pairs.append(("kubearmor.timestamp", timestamp))
         if updated and not self._otherwise(updated, 0):
             pairs.append(("kubearmor.updated_time", updated))
@@ -252,7 +252,7 @@ class Instant:
         whole = _whole_seconds(second[:19] + "+00:00") if second[19] == "." else None
         if whole is None:
             return False
-        self.second, self.second_unix, self.second_unix_nano = second, whole, whole * SECOND
+        self.second, self.second_unix, self.second_unix_nano = second, whole, whole * NANOSECONDS
         return True
 
     def _otherwise(self, updated: str, timestamp: int) -> int:
@@ -260,8 +260,8 @@ class Instant:
         found = _RFC_3339.fullmatch(updated)
         whole = _whole_seconds(found[1] + (found[3] or "+00:00")) if found else None
         if found and whole is not None:
-            return whole * SECOND + int((found[2] or "")[:_NANOSECOND_DIGITS].ljust(_NANOSECOND_DIGITS, "0"))
-        nano = timestamp * SECOND
+            return whole * NANOSECONDS + int((found[2] or "")[:_NANOSECOND_DIGITS].ljust(_NANOSECOND_DIGITS, "0"))
+        nano = timestamp * NANOSECONDS
         return nano if 0 < nano <= clamp.MAX_UNIX_NANO else 0
 
 
@@ -271,7 +271,7 @@ def _whole_seconds(text: str) -> int | None:
     except ValueError:
         return None
     seconds = (moment - _EPOCH).days * 86_400 + (moment - _EPOCH).seconds
-    return seconds if 0 <= seconds < clamp.MAX_UNIX_NANO // SECOND else None
+    return seconds if 0 <= seconds < clamp.MAX_UNIX_NANO // NANOSECONDS else None
 
 
 Known: TypeAlias = dict[str, str]

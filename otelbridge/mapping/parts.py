@@ -181,7 +181,7 @@ OTHER = "other"
 class Parts:
     """Works out the parts of events, and remembers those that are the same in all streams.
 
-    A part with a value that had to be cut is not worth keeping.
+    A part is not kept where one of its values had to be cut: the record has to say so.
     """
 
     def __init__(self, settings: MappingSettings, tally: MappingCounts) -> None:

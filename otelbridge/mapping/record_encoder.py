@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
-from otelbridge.event import MAX_PARSED_CHARS, Stream
+from otelbridge.event import MAX_PARSED_CHARS, NANOSECONDS, Stream
 from otelbridge.mapping.decode import as_json, as_map
 from otelbridge.mapping.details import (
     NETWORK,
@@ -39,7 +39,6 @@ from otelbridge.mapping.fields import (
     Group,
 )
 from otelbridge.mapping.model import (
-    SECOND,
     Instant,
     Known,
     Memo,
@@ -165,7 +164,7 @@ class RecordEncoder:
         timestamp = numbers[0]
         updated, source, resource, data, exec_id, event_data = texts
         unix_nano = self.instant.unix_nano(updated, timestamp)
-        if not 0 < unix_nano - timestamp * SECOND < SECOND:
+        if not 0 < unix_nano - timestamp * NANOSECONDS < NANOSECONDS:
             rare += self.instant.odd(updated, timestamp, unix_nano)
         # Without the raw texts EventData is the only place left for what is not parsed, so all of it is kept.
         told = entries if self._settings.keep_raw or not event_data else sorted(event_data.items())

@@ -71,9 +71,7 @@ def read_tls_files(settings: TlsFileSettings, section: str) -> TlsFiles:
     Raises:
         TlsFileError: a file cannot be read, or what is in it cannot be used.
     """
-    return checked(
-        settings, section, *(_read(settings, section, name) for name in ("ca_file", "cert_file", "key_file"))
-    )
+    return checked(settings, section, *(_read(settings, section, name) for name in FILE_NAMES))
 
 
 def read_usable(settings: TlsFileSettings, section: str) -> TlsFiles:

@@ -240,7 +240,7 @@ def _opened(held: bytes) -> bytes:
     try:
         return unpacked(held)
     except DamagedRequest:
-        return held  # whoever unpacks the whole will see it too
+        return held  # the endpoint, or whoever unpacks the whole request, finds the damage
 
 
 def _packed(request: bytes, level: int) -> bytes:

@@ -18,7 +18,7 @@ MAX_APART = 64
 IDLE_STEPS_BELOW = 4
 """Suspects that nothing else is sent beside are tried at a sixteenth of the first backoff, then ever more rarely."""
 OTHERS_TIMES = 4
-"""A suspect was refused with a delay: so many times as long are others sent without it, as each try delays them too."""
+"""Others are sent without a suspect for so many times the delay that it was told: each of its tries delays them."""
 IDLE_TRIES = 4
 """At each of these steps: where 85 % of all answers are failures by chance, eleven in a row are nothing unusual."""
 
