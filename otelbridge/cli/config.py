@@ -20,8 +20,8 @@ from otelbridge.cli.application import (
 )
 from otelbridge.cli.loading import load_given, load_or_exit, tell_problems
 from otelbridge.cli.output import Exit, Output, fail, print_json, print_table, say
-from otelbridge.settings.problems import SettingsError
 from otelbridge.settings.show import changed, schema, shown, starter
+from otelbridge.settings.tree import SettingsError
 
 
 def show(

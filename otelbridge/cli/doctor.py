@@ -40,8 +40,7 @@ from otelbridge.net.address import parse_address, resolve_by_system
 from otelbridge.queue.disk import owner_of
 from otelbridge.settings.environment import colours_wanted, environment
 from otelbridge.settings.load import Loaded
-from otelbridge.settings.problems import SettingsError
-from otelbridge.settings.tree import Settings
+from otelbridge.settings.tree import Settings, SettingsError
 from otelbridge.telemetry.escape import escape
 
 EXAMPLES = (

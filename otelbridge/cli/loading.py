@@ -8,7 +8,7 @@ from pathlib import Path
 from otelbridge.cli.output import Exit, say
 from otelbridge.settings.environment import config_file, environment
 from otelbridge.settings.load import SET_FLAG, Loaded, load
-from otelbridge.settings.problems import SettingsError
+from otelbridge.settings.tree import SettingsError
 
 
 def load_or_exit(

@@ -18,7 +18,7 @@ from otelbridge.cli.process import let_reads_sleep, spare_what_stays, stop_on_si
 from otelbridge.net.files import read_bounded
 from otelbridge.queue.model import QueueInUse, QueueUnusable
 from otelbridge.settings.load import Loaded
-from otelbridge.settings.problems import SettingsError
+from otelbridge.settings.tree import SettingsError
 from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 LAST_WORDS = "Stopped without draining; what is on disk will be delivered after the next start."

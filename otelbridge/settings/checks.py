@@ -18,8 +18,7 @@ from otelbridge.net.secrets import carries_credentials, hidden
 from otelbridge.net.tls_files import read_tls_files
 from otelbridge.send.credentials import header_fault
 from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, parse_target
-from otelbridge.settings.problems import Given, Problem
-from otelbridge.settings.tree import SIGNAL_PATHS, Settings, leaves, value_at
+from otelbridge.settings.tree import SIGNAL_PATHS, Given, Problem, Settings, leaves, value_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

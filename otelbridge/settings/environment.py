@@ -16,8 +16,7 @@ from otelbridge import clamp
 from otelbridge.net.proxy import parse_proxy
 from otelbridge.net.secrets import hidden
 from otelbridge.setting import did_you_mean
-from otelbridge.settings.problems import Given, Layer, Problem
-from otelbridge.settings.tree import ENVIRONMENT_PREFIX, SIGNAL_PATHS, leaves, pairs
+from otelbridge.settings.tree import ENVIRONMENT_PREFIX, SIGNAL_PATHS, Given, Layer, Problem, leaves, pairs
 
 CONFIG_VARIABLE = "OTELBRIDGE_CONFIG"
 """Names the settings file, where no flag does."""

@@ -18,15 +18,21 @@ from otelbridge.send.settings import DEFAULT_ENDPOINTS, LOGS_PATH, SendSettings
 from otelbridge.setting import SettingFault, checked, did_you_mean, settings_of, unknown
 from otelbridge.settings.checks import complaints, date_notes, file_complaints, hints
 from otelbridge.settings.environment import otel_environment, own_environment
-from otelbridge.settings.problems import (
+from otelbridge.settings.tree import (
     DEFAULT_ORIGIN,
+    SIGNAL_PATHS,
     Given,
     Layer,
+    Leaf,
     Problem,
+    Settings,
     SettingsError,
+    built,
+    leaves,
     problem_of,
+    section_at,
+    value_at,
 )
-from otelbridge.settings.tree import SIGNAL_PATHS, Leaf, Settings, built, leaves, section_at, value_at
 from otelbridge.settings.yaml_file import from_file
 
 FLAGS = {

@@ -12,8 +12,7 @@ from typing import Any, Literal, TypedDict, get_args, get_origin
 from otelbridge.net.secrets import hidden
 from otelbridge.setting import MISSING, Setting, is_section, settings_of, without_none
 from otelbridge.settings.load import Loaded
-from otelbridge.settings.problems import DEFAULT_ORIGIN
-from otelbridge.settings.tree import Settings, leaves, value_at
+from otelbridge.settings.tree import DEFAULT_ORIGIN, Settings, leaves, value_at
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = {"type": "string", "pattern": r"\$\{env:[^}]+\}", "description": "A variable's value."}

@@ -12,8 +12,7 @@ import yaml
 
 from otelbridge.net.files import read_bounded
 from otelbridge.net.secrets import hidden
-from otelbridge.settings.problems import Given, Layer, Problem
-from otelbridge.settings.tree import from_text, leaves, section_at
+from otelbridge.settings.tree import Given, Layer, Problem, from_text, leaves, section_at
 
 MOST_BYTES = 256 * 1024
 """Parsed, it takes up to 400 times its size; thousands of rules fit in."""

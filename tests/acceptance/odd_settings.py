@@ -17,8 +17,7 @@ from otelbridge.pb import kubearmor_pb2 as pb
 from otelbridge.setting import Setting, is_section, without_none
 from otelbridge.settings.environment import SDK_VARIABLES, STANDARD_VARIABLES
 from otelbridge.settings.load import load
-from otelbridge.settings.problems import SettingsError
-from otelbridge.settings.tree import leaves
+from otelbridge.settings.tree import SettingsError, leaves
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.peers.bridge import running_bridge

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.settings.load import load
-from otelbridge.settings.problems import SettingsError
-from otelbridge.settings.tree import Leaf, leaves
+from otelbridge.settings.tree import Leaf, SettingsError, leaves
 from otelbridge.simulator.endpoint import OtlpEndpoint
 from otelbridge.simulator.upstream import Relay
 from tests.acceptance.odd_settings import odd_lives

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from otelbridge.settings.environment import SDK_VARIABLES, STANDARD_VARIABLES
 from otelbridge.settings.load import Loaded, load
-from otelbridge.settings.problems import SettingsError
 from otelbridge.settings.show import shown
-from otelbridge.settings.tree import leaves
+from otelbridge.settings.tree import SettingsError, leaves
 
 MODULES = ("net.address", *(f"settings.{name}" for name in ("load", "environment", "yaml_file", "tree", "checks")))
 MAX_PROBLEM_CHARS = 20_000

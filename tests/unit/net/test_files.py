@@ -9,7 +9,7 @@ import pytest
 from otelbridge.net import files
 from otelbridge.net.files import MOST_BYTES, read_bounded
 from otelbridge.settings.load import load
-from otelbridge.settings.problems import SettingsError
+from otelbridge.settings.tree import SettingsError
 
 FILE_SETTINGS = (
     "send.token_file",

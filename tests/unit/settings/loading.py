@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.settings.load import Loaded, load
-from otelbridge.settings.problems import Problem, SettingsError
+from otelbridge.settings.tree import Problem, SettingsError
 
 
 def loaded(

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.settings.load import load
-from otelbridge.settings.problems import SettingsError
-from otelbridge.settings.tree import Settings
+from otelbridge.settings.tree import Settings, SettingsError
 from tests.unit.settings.loading import loaded, problems
 
 FAULTY_FILE = """\

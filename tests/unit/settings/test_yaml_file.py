@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from otelbridge.settings.load import load
-from otelbridge.settings.problems import SettingsError
+from otelbridge.settings.tree import SettingsError
 from otelbridge.settings.yaml_file import MOST_BYTES, YamlFileError, read
 from tests.unit.settings.loading import loaded
 
