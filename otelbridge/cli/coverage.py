@@ -69,7 +69,7 @@ def of_running_bridge(url: str) -> list[CoverageDocument]:
     document = status_or_exit(url)
     found = document.get("coverage")
     if found is None and "ledger" in document:
-        fail("The bridge does not learn it: set telemetry.coverage to true, and start it again.", Exit.FAILED)
+        fail("Coverage is off: set telemetry.coverage to true, and restart the bridge.", Exit.FAILED)
     if not _is_coverage(found):
         fail(f"{url} answers, but not with a bridge's status.", Exit.UNREACHABLE)
     return found

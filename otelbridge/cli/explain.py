@@ -205,8 +205,8 @@ def explain(
 ) -> None:
     """Show where each field of an event goes, and why.
 
-    Alerts, logs and messages are told apart by their fields. The gate and mapping settings apply. Exits with 1 when a
-    part of it is not an event; the others are explained all the same.
+    Alerts, logs and messages are told apart by their fields. The gate and mapping settings apply. Exits with 1 if part
+    of the input is not an event; the rest is explained all the same.
     """
     loaded = load_or_exit(config, sets, check_files=False, quiet=True)
     explain_event = _explainer(loaded.settings, output)

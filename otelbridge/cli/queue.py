@@ -337,7 +337,7 @@ def export(
             if is_whole(held.request):
                 print(to_line(held.request, STREAMS[held.stream].signal))
             else:
-                say("One that is damaged is left out.")
+                say("A damaged one was left out.")
 
 
 def _batches(found: Inspection, part: QueuePart, settings: MappingSettings) -> Iterator[Batch | DeadLetter | Retained]:

@@ -13,7 +13,7 @@ DEFAULT_STATUS_PORT = 32799
 class StatusSettings:
     """Probes, metrics and the status page."""
 
-    enabled: bool = setting(default=True, description="Serve probes, metrics and status at all.")
+    enabled: bool = setting(default=True, description="Serve probes, metrics and the status page.")
     host: str = setting(
         default="127.0.0.1",
         check=check_listening_host,

@@ -30,7 +30,7 @@ class SignalSettings:
     key_file: Path | None = setting(default=None, description="Key of the client certificate (PEM).")
     lend_credentials: bool = setting(
         default=False,
-        description="Send `send.token_file` and `send.headers_file` here too. Set by itself where the endpoint follows from `send.endpoint`.",
+        description="Send `send.token_file` and `send.headers_file` here too. Set automatically where the endpoint is derived from `send.endpoint`.",
     )
     compression: Literal["gzip", "none"] = setting(default="gzip", description="Compression of requests.")
     timeout_seconds: float = setting(default=10, ge=0.1, le=3600, description="Deadline of one request.")
@@ -61,7 +61,9 @@ class TelemetrySettings:
         default="info", description="Lowest level of the bridge's own log lines. `OTEL_LOG_LEVEL`."
     )
     log_format: Literal["text", "json"] = setting(default="text", description="Format of the log lines on stderr.")
-    max_nodes: int = setting(default=1000, ge=0, le=1_000_000, description="Most nodes with series of their own.")
+    max_nodes: int = setting(
+        default=1000, ge=0, le=1_000_000, description="Most nodes with metric series of their own."
+    )
     coverage: bool = setting(
         default=False,
         description="Learn the usual interval of each node, namespace and policy, for `otelbridge coverage`. Needs a restart.",
