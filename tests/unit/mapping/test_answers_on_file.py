@@ -1,4 +1,7 @@
-"""The mapping answers the same events as ever; see `tests/on_file.py`, and the golden documents for what it says."""
+"""What the mapping makes of samples, odd bytes and processes, on file: see `tests/on_file.py`.
+
+Checksums tell that an encoding has changed; test_golden.py has whole documents that show how.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import NamedTuple
 from zlib import crc32
 
 import pytest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelbridge.event import Flood, Stream
 from otelbridge.mapping.decode import decode
@@ -16,7 +21,7 @@ from otelbridge.mapping.mapper import Mapper
 from otelbridge.mapping.model import AlertCount, Instant, MappingCounts, Memo
 from otelbridge.mapping.recent_events import MAX_BYTES, RecentEvents
 from otelbridge.mapping.settings import MappingSettings
-from tests.on_file import assert_on_file, told
+from tests.on_file import Row, assert_on_file
 from tests.processes import STARTED
 from tests.unit.mapping.samples import RECEIVED, STREAMS, sample_events
 from tests.unit.mapping.test_process_tree import Traced, event, executed
@@ -30,102 +35,168 @@ SHAPES = (
 )
 
 
-def samples() -> Iterator[str]:
+def samples() -> Iterator[Row]:
     mappers = [Mapper(shape, version="1.2.3") for shape in SHAPES]
     for name, message in sample_events():
         stream, body = STREAMS[type(message)], message.SerializeToString(deterministic=True)
         requests = [mapper.assemble([mapper.map(stream, decode(stream, body), RECEIVED)]) for mapper in mappers]
-        yield told(name, *(f"{crc32(request):08x}" for request in requests))
-    for mapper in mappers:
-        yield told(crc32(repr(mapper.tally.alert_counts()).encode()), mapper.tally.truncated, mapper.tally.nodes)
+        yield name, *(f"{crc32(request):08x}" for request in requests)
+    tallies = [mapper.tally for mapper in mappers]
+    yield "alert counts", *(f"{crc32(repr(tally.alert_counts()).encode()):08x}" for tally in tallies)
+    yield "truncated", *(tally.truncated for tally in tallies)
+    yield "nodes", *(len(tally.nodes) for tally in tallies)
 
 
 def test_what_becomes_of_each_sample() -> None:
-    assert_on_file(GOLDEN / "samples.txt", samples())
+    assert_on_file(
+        GOLDEN / "samples.txt",
+        "Checksums of the requests made of each sample, by settings.",
+        "sample, default, JSON body by node, no kubernetes by pod, labels and short values",
+        samples(),
+    )
 
 
-def odd_bytes() -> Iterator[str]:
-    """Samples with fields that nobody knows, zero bytes, what is no UTF-8, and broken off."""
+UNKNOWN = {
+    "varint": b"\xa0\x3f\x96\x01", "fixed64": b"\xa1\x3f12345678", "fixed32": b"\xa5\x3f1234",
+    "text": b"\xa2\x3f\x02hi", "bytes": b"\xa2\x3f\x02\xff\x00", "group": b"\xa3\x3f\x08\x01\xa4\x3f",
+    "known number": b"\x08hi", "endless tag": b"\xff" * 10 + b"\x01", "cut tag": b"\xa0",
+}  # fmt: skip
+"""Fields of number 1012, which no message has, and what is none."""
+
+
+def odd_bytes() -> Iterator[Row]:
     dice, mapper = Random(1), Mapper(MappingSettings(native=False), version="1")
-    unknown = (
-        b"\xa0\x3f\x96\x01", b"\xa1\x3f12345678", b"\xa5\x3f1234", b"\xa2\x3f\x02hi", b"\xa2\x3f\x02\xff\x00",
-        b"\xa3\x3f\x08\x01\xa4\x3f", b"\x08hi", b"\xff" * 10 + b"\x01", b"\xa0",
-    )  # fmt: skip
     for name, message in sample_events():
         stream, body = STREAMS[type(message)], message.SerializeToString(deterministic=True)
-        for some in (dice.sample(unknown, 1), dice.sample(unknown[:6], 3)):
+        for some in (dice.sample(list(UNKNOWN), 1), dice.sample(list(UNKNOWN)[:6], 3)):
             at = dice.randrange(max(1, len(body)))
-            changed = body + b"".join(some) if dice.random() < 0.6 else body[:at] + some[0] + body[at + 1 :]
+            if dice.random() < 0.6:
+                how, changed = " and ".join(some), body + b"".join(UNKNOWN[one] for one in some)
+            else:
+                value = UNKNOWN[some[0]][0]
+                how, changed = f"byte {at} is {value:#x}", body[:at] + bytes([value]) + body[at + 1 :]
             found = decode(stream, changed)
             record = mapper.map(stream, found, RECEIVED)
-            yield told(name, found.how, bool(found.why), found.unknown, found.sanitized,
-                       f"{crc32(record.encoded):08x} {crc32(mapper.uid(stream, found)):08x}")  # fmt: skip
+            yield (name, how, found.how, bool(found.why), " ".join(found.unknown), found.sanitized,
+                   f"{crc32(record.encoded):08x}", f"{crc32(mapper.uid(stream, found)):08x}")  # fmt: skip
     tally = mapper.tally
-    yield told(tally.raw, tally.sanitized, tally.unknown_fields, tally.truncated)
+    yield "counted", "", f"{tally.raw} raw", "", tally.unknown_fields, tally.sanitized, f"{tally.truncated} cut", ""
 
 
 def test_what_becomes_of_odd_bytes() -> None:
-    assert_on_file(GOLDEN / "odd-bytes.txt", odd_bytes())
+    assert_on_file(
+        GOLDEN / "odd-bytes.txt",
+        "Samples with fields that nobody knows behind them, or with a changed byte; the last two are checksums.",
+        "sample, change, decoded, says why, unknown fields, sanitized, record, id",
+        odd_bytes(),
+    )
 
 
-def floods() -> Iterator[str]:
+def floods() -> Iterator[Row]:
     sample = dict(sample_events())["alerts.json:16"].SerializeToString(deterministic=True)
-    for shape in SHAPES:
-        mapper = Mapper(shape, version="1")
-        for resources, examples in ((0, ()), (7, ("/a", "/b")), (300, ("x" * 300,))):
-            flood = Flood(
-                stream=Stream.ALERTS, kind="alerts/p/ns/w/Process/denied", sample=sample, events=resources + 12,
-                started_unix_nano=STARTED, ended_unix_nano=STARTED + 61_000_000_000, processes=1,
-                process_examples=("/bin/sh",), resources=resources, resource_examples=examples,
-            )  # fmt: skip
-            yield f"{crc32(mapper.flood(flood, observed_unix_nano=RECEIVED).encoded):08x}"
+    mappers = [Mapper(shape, version="1") for shape in SHAPES]
+    for resources, examples in ((0, ()), (7, ("/a", "/b")), (300, ("x" * 300,))):
+        flood = Flood(
+            stream=Stream.ALERTS, kind="alerts/p/ns/w/Process/denied", sample=sample, events=resources + 12,
+            started_unix_nano=STARTED, ended_unix_nano=STARTED + 61_000_000_000, processes=1,
+            process_examples=("/bin/sh",), resources=resources, resource_examples=examples,
+        )  # fmt: skip
+        encoded = [mapper.flood(flood, observed_unix_nano=RECEIVED).encoded for mapper in mappers]
+        yield resources, *(f"{crc32(one):08x}" for one in encoded)
 
 
 def test_what_becomes_of_floods() -> None:
-    assert_on_file(GOLDEN / "floods.txt", floods())
+    assert_on_file(
+        GOLDEN / "floods.txt",
+        "Checksums of a flood's record, by settings.",
+        "resources, default, JSON body by node, no kubernetes by pod, labels and short values",
+        floods(),
+    )
 
 
-def processes(seed: int) -> Iterator[str]:
+class Names(dict[bytes, str]):
+    """`p1`, `p2` ... for spans, `t1`, `t2` ... for traces, in the order in which they are met."""
+
+    def of(self, one: LogRecord | Span) -> str:
+        for kind, key in (("p", one.span_id), ("t", one.trace_id)):
+            self.setdefault(key, f"{kind}{sum(name[0] == kind for name in self.values()) + 1}")
+        return f"{self[one.span_id]} in {self[one.trace_id]}"
+
+
+def processes(seed: int, number: int) -> Iterator[Row]:
     """Events in any order, with pids that are used again, sessions, and pauses in which processes fall quiet."""
-    dice, traced, at = Random(seed), Traced(), 0.0
-    for _ in range(400):
+    dice, traced, at, names = Random(seed), Traced(), 0.0, Names()
+    for _ in range(number):
         at += dice.choice(
             (0.001, 0.3, 2.0, 30.0 if dice.random() < 0.1 else 1.0, 4_000.0 if dice.random() < 0.01 else 0.1)
         )
         pid, parent_pid, name = dice.randrange(1, 9), dice.randrange(9), dice.choice("abc")
         ids = dice.choice(("0", "", str(pid << 32 | 7), str(1 << 32 | 7), str(2 << 32 | 7)))
-        made = dice.choice((event, executed, executed))(
-            pid, parent_pid, name, max(0.0, at - dice.choice((0.0, 0.0, 0.5, 5.0))), parent=dice.choice(("sh", "abc")),
+        make = dice.choice((event, executed, executed))
+        when = max(0.0, at - dice.choice((0.0, 0.0, 0.5, 5.0)))
+        made = make(
+            pid, parent_pid, name, when, parent=dice.choice(("sh", "abc")),
             container=dice.choice(("", "c", "c")), exec_id=ids, PID=dice.choice((0, pid, pid + 1, pid + 2)),
             PPID=dice.choice((0, parent_pid, parent_pid + 1)), task=dice.choice("abc"),
             Result=dice.choice(("Passed", "Passed", "Permission denied")), Resource=f"/bin/{name} {dice.randrange(5)}",
         )  # fmt: skip
-        record = traced.note(*made)
-        yield record.trace_id[-2:].hex() + record.span_id[-3:].hex()
-    for span in traced.spans():
-        said = crc32(repr(sorted(pair.SerializeToString() for pair in span.attributes)).encode())
-        when = [(one - STARTED) / 1e9 for one in (span.start_time_unix_nano, span.end_time_unix_nano)]
-        names = span.trace_id[-2:].hex(), span.span_id[-3:].hex(), span.parent_span_id[-3:].hex()
-        events = len(span.events), span.dropped_events_count
-        yield told(span.name, *names, *when, *events, span.status.code, f"{said:08x}")
+        record, log = traced.note(*made), made[1]
+        session = f"{int(ids or 0) >> 32}" if int(ids or 0) else ""
+        what = f"{'exec' if make is executed else 'event'}{' denied' if log.Result != 'Passed' else ''}"
+        yield (f"{when:.3f}", what, f"{pid} of {parent_pid}", f"{log.PID} of {log.PPID}", name, log.ParentProcessName,
+               log.ExecEvent.ExecutableName, log.ContainerID, session, log.Resource,
+               names.of(record))  # fmt: skip
+    spans = sorted(traced.spans(), key=lambda span: span.start_time_unix_nano)
+    for span in spans:
+        names.of(span)
+    for span in spans:
+        from_, until = ((one - STARTED) / 1e9 for one in (span.start_time_unix_nano, span.end_time_unix_nano))
+        said = {
+            pair.key: pair.value.string_value or str(pair.value.int_value or pair.value.bool_value)
+            for pair in span.attributes
+        }
+        pids = [
+            " of ".join(filter(None, (said.pop(one, "") for one in pair)))
+            for pair in (("process.pid", "process.parent_pid"), ("process.vpid", "kubearmor.process.parent_vpid"))
+        ]
+        command = said.pop("process.command_line", "")
+        said = {key: value for key, value in said.items() if not key.startswith("process.executable.")}
+        parent = f" under {names.get(span.parent_span_id, '?')}" if span.parent_span_id else ""
+        dropped = f", {span.dropped_events_count} more" if span.dropped_events_count else ""
+        others = " ".join(
+            f"{key.removeprefix('otelbridge.').removeprefix('process.')}={said[key]}" for key in sorted(said)
+        )
+        yield (f"{from_:.3f}", f"to {until:.3f}", *pids, span.name, f"events {len(span.events)}{dropped}", "", "",
+               "failed" if span.status.code else "", command,
+               f"{names.of(span)}{parent}: {others}")  # fmt: skip
     tree = traced.processes.tree
-    yield told(tree.spans, tree.orphans, tree.early, tree.remembered(), len(tree))
+    counts = (
+        f"{tree.spans} spans, {tree.orphans} orphans, {tree.early} early, {tree.remembered()} kept, {len(tree)} open"
+    )
+    yield "end", counts, *[""] * 9
+
+
+PROCESSES = "second, what, pid, in container, name, parent, task, container, session, resource, span and trace"
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_becomes_of_processes(seed: int) -> None:
-    assert_on_file(GOLDEN / f"processes-{seed}.txt", processes(seed))
+    assert_on_file(
+        GOLDEN / f"processes-{seed}.txt", "Events of processes, then the spans.", PROCESSES, processes(seed, 70)
+    )
 
 
 def test_what_becomes_of_processes_where_there_is_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, limit in {"MAX_OPEN": 6, "MAX_SENT": 5, "MAX_TRACES": 4, "MAX_EVENTS": 3, "MAX_ANCESTORS": 2}.items():
         monkeypatch.setattr(f"otelbridge.mapping.process_tree.{name}", limit)
-    assert_on_file(GOLDEN / "processes-little-room.txt", processes(4))
+    title = "Events of processes where six are kept, then the spans."
+    assert_on_file(GOLDEN / "processes-little-room.txt", title, PROCESSES, processes(4, 110))
 
 
 def test_what_becomes_of_processes_with_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("otelbridge.mapping.process_tree.MAX_TEXT_BYTES", 6_000)
-    assert_on_file(GOLDEN / "processes-long-texts.txt", processes(5))
+    monkeypatch.setattr("otelbridge.mapping.process_tree.MAX_TEXT_BYTES", 2_000)
+    title = "Events of processes where 2,000 bytes of texts are kept, then the spans."
+    assert_on_file(GOLDEN / "processes-long-texts.txt", title, PROCESSES, processes(5, 110))
 
 
 class Answer(NamedTuple):
@@ -135,24 +206,30 @@ class Answer(NamedTuple):
     weight: int
 
 
-def memo() -> Iterator[str]:
-    dice, made = Random(1), list[int]()
+def memo(entries: int, size: int, questions: int) -> Iterator[Row]:
+    dice, made = Random(entries), list[int]()
 
     def make(key: int) -> Answer:
         made.append(key)
         return Answer(str(key), 0 if key == 3 else 10 + key % 7)
 
-    for entries, size in ((16, 10_000), (1_000, 200), (8, 90)):
-        kept = Memo[int, Answer](make, max_entries=entries, max_bytes=size)
-        for _ in range(150):
-            key = dice.choice((dice.randrange(6), dice.randrange(30), dice.randrange(1_000)))
-            made.clear()
-            recalled = kept.recall(key)
-            yield told(key, recalled is not None, (recalled or kept.learn(key)).text, len(made), len(kept))
+    kept = Memo[int, Answer](make, max_entries=entries, max_bytes=size)
+    for _ in range(questions):
+        key = dice.choice((dice.randrange(6), dice.randrange(30), dice.randrange(1_000)))
+        made.clear()
+        recalled = kept.recall(key)
+        answer = recalled or kept.learn(key)
+        yield key, answer.weight, "recalled" if recalled else "made" if made else "from the old", len(kept)
 
 
-def test_what_is_remembered() -> None:
-    assert_on_file(GOLDEN / "memo.txt", memo())
+@pytest.mark.parametrize(("entries", "size", "questions"), [(16, 10_000, 50), (1_000, 200, 50), (8, 90, 50)])
+def test_what_is_remembered(entries: int, size: int, questions: int) -> None:
+    assert_on_file(
+        GOLDEN / f"memo-{entries}.txt",
+        f"A memo of {entries} entries and {size} bytes a generation; what weighs nothing is not kept.",
+        "key, weight, answer, kept",
+        memo(entries, size, questions),
+    )
 
 
 TIMES = (
@@ -164,16 +241,22 @@ TIMES = (
 )  # fmt: skip
 
 
-def instants() -> Iterator[str]:
+def instants() -> Iterator[Row]:
     instant = Instant()
     for text in TIMES:
-        for timestamp in (0, 1_785_000_000, 1_785_000_001, -1, 2**62):
+        for timestamp in (0, 1_785_000_001) if text else (0, 1_785_000_001, -1, 2**62):
             found = instant.unix_nano(text, timestamp)
-            yield told(repr(text), timestamp, found, instant.odd(text, timestamp, found), instant.second)
+            also = ", ".join(f"{key}={value}" for key, value in instant.odd(text, timestamp, found))
+            yield text, timestamp, found, also, instant.second
 
 
 def test_which_times_are_read() -> None:
-    assert_on_file(GOLDEN / "instants.txt", instants())
+    assert_on_file(
+        GOLDEN / "instants.txt",
+        "What time an event tells; of what does not fit, attributes are made.",
+        "UpdatedTime, Timestamp, nanoseconds, attributes, second of the cache",
+        instants(),
+    )
 
 
 def test_alerts_are_counted_and_uncounted_within_and_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -325,6 +325,13 @@ def test_what_is_accepted_at_a_second_try_was_refused_by_chance() -> None:
     assert not refusals.proven
 
 
+def test_a_part_of_a_suspect_has_to_fail_itself_before_others_count_against_it() -> None:
+    suspects = Suspects()
+    suspects.accuse(1)
+    suspects.passed(2)
+    assert suspects.alternations(1) == 0
+
+
 def test_nobody_is_convicted_where_nothing_is_accepted() -> None:
     refusals = Refusals()
     for _ in range(64):
