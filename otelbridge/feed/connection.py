@@ -364,7 +364,7 @@ GOING_SECONDS = 0.5
 """Calls that have not ended so long after a GOAWAY may live on until a proxy's time-out."""
 
 JOIN_SECONDS = 5.0
-"""A cancelled read ends within milliseconds (measured); this is the point at which we stop believing it will."""
+"""A cancelled read ends within milliseconds (measured); after this long it is not waited for any more."""
 
 
 class Connection:
@@ -408,7 +408,7 @@ class Connection:
         """Streams that ended while their reader was behind, and since when it was."""
         self._overload = OverloadDetector(buffer.budget.window_bytes, tls=tls)
         self._overloads: deque[Overload] = deque()
-        self._one_looks = threading.Lock()  # the others need not wait for it
+        self._one_looks = threading.Lock()  # one thread looks at a time; others do without
 
     def open_stream(self, stream: Stream) -> None:
         """Starts a Watch call and its reader."""

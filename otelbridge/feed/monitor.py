@@ -375,7 +375,7 @@ class Monitor:
         self._ask_at = now + min(pause, interval)
 
     def _do_without(self, answer: Answer) -> None:
-        """Nothing can be asked: keepalive pings and events have to do. The answer is none, and no sign of life."""
+        """Health checks cannot be made: keepalive pings and events have to do. This answer is no sign of life."""
         self._misses = 0
         self._say_unchecked(answer.why)
         self._hear(answer)
@@ -501,7 +501,7 @@ class Monitor:
         return self._asked_events is not None or self._probing
 
     def _to_reopen(self) -> list[StreamWatch]:
-        """Those without room come last: they would take it from the others."""
+        """Streams to open again; those that the server has no room for come last, as they would take that of others."""
         waiting = [watch for watch in self.connection.watches.values() if _waits(watch.machine.state)]
         return [watch for watch in waiting if not watch.has_no_room] or waiting
 
@@ -509,7 +509,7 @@ class Monitor:
         due = [watch for watch in self._to_reopen() if now >= watch.retry_at]
         if due and self._probing:
             self.connection.take_probe_back()
-        if self._is_asking:  # where there is little room, the question has it
+        if self._is_asking:  # where the server allows few calls, the health check goes first
             return
         for watch in due:
             self.connection.open_stream(watch.stream)

@@ -28,7 +28,7 @@ FULL_SHARE = 0.7
 USED_UP_SHARE = 0.9
 """Of what the socket takes."""
 OFF_NANOS = 100_000_000
-"""Whoever comes back after so long may find that the socket was full."""
+"""After this long without a processor the bridge may find that the socket was full."""
 SOCKETS_TAKE = 6
 """So many times what slots hold came in a pause before any was dropped: on loopback, sockets took 3,000 events."""
 STANDSTILL_SHARE = 0.1

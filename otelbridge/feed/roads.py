@@ -1,7 +1,8 @@
 """Roads: matches the copies of one event that come by several upstreams, and meters what each of them loses.
 
-As many of equal events pass as the road with the most has brought; what comes first passes at once. Of each id only
-the difference between the roads is kept, a byte for each, until the window is over: what a road lacks then is its loss.
+Of equal events as many pass as the road that brought most of them has brought; the first copy passes at once. Of each
+id only the difference between the roads is kept, a byte for each, until the window is over: what a road lacks then is
+its loss.
 """
 
 from __future__ import annotations

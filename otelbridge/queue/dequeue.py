@@ -202,7 +202,7 @@ class Dequeue:
         self._dead_letters = dead_letters
         self.linger = Linger(linger)
         self.left_out: set[Stream] = set()
-        """Streams of which nothing is due for now."""
+        """Streams from which nothing is leased for now."""
         self._arrivals: deque[tuple[int, int]] = deque()
         """Moments, and the first sequence that arrived from then on."""
 

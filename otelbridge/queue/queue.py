@@ -268,11 +268,11 @@ class DurableQueue:
 
     @property
     def left_out(self) -> Collection[Stream]:
-        """Streams of which nothing is free to be taken for now."""
+        """Streams from which nothing is leased for now."""
         return self._dequeue.left_out
 
     def leave_out(self, streams: Collection[Stream]) -> None:
-        """Nothing of these is free to be taken, whatever comes, until they are let in."""
+        """Leases nothing from these streams until `let_in`."""
         with self._lock:
             self._dequeue.left_out.update(streams)
 
@@ -518,7 +518,7 @@ class QueueOfSignal:
 
     @property
     def left_out(self) -> Collection[Stream]:
-        """Streams of which nothing is free to be taken for now."""
+        """Streams from which nothing is leased for now."""
         return self._queue.left_out
 
     def held(self) -> Mapping[Stream, int]:

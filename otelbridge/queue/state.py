@@ -64,7 +64,7 @@ class QueueState:
         """Called at each change, with the queue's lock held."""
         self._note_due = False
         self._unread: list[Posting] | None = None
-        """What the ledger said at a start at which the file could not be read, until it is; None once it was."""
+        """The ledger's postings at a start at which the file could not be read; None once it has been."""
         self._lost_until: int | None = None
         """When the file that is being counted anew was written last; None for a file of this life."""
 

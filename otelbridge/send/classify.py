@@ -41,25 +41,18 @@ class Meaning(StrEnum):
     REFUSED = "set aside"
 
 
-GRPC_MEANINGS: Mapping[grpc.StatusCode, Meaning] = {
-    grpc.StatusCode.OK: Meaning.ACCEPTED,
-    grpc.StatusCode.CANCELLED: Meaning.RETRY,
-    grpc.StatusCode.DEADLINE_EXCEEDED: Meaning.RETRY,
-    grpc.StatusCode.ABORTED: Meaning.RETRY,
-    grpc.StatusCode.OUT_OF_RANGE: Meaning.RETRY,
-    grpc.StatusCode.UNAVAILABLE: Meaning.RETRY,
-    grpc.StatusCode.DATA_LOSS: Meaning.RETRY,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Meaning.RETRY,
-    grpc.StatusCode.UNAUTHENTICATED: Meaning.HOLD,
-    grpc.StatusCode.PERMISSION_DENIED: Meaning.HOLD,
-    grpc.StatusCode.UNIMPLEMENTED: Meaning.HOLD,
-    grpc.StatusCode.NOT_FOUND: Meaning.HOLD,
-    grpc.StatusCode.INVALID_ARGUMENT: Meaning.REFUSED,
+_GRPC_STATUSES = {
+    Meaning.ACCEPTED: ("OK",),
+    Meaning.RETRY: (
+        "CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED",
+    ),
+    Meaning.HOLD: ("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"),
+    Meaning.REFUSED: ("INVALID_ARGUMENT",),
     # The Collector answers INTERNAL to what an exporter behind it calls permanent: a bad record, or its own bad token.
-    grpc.StatusCode.INTERNAL: Meaning.SUSPECT,
-    grpc.StatusCode.UNKNOWN: Meaning.SUSPECT,
-    grpc.StatusCode.FAILED_PRECONDITION: Meaning.SUSPECT,
-    grpc.StatusCode.ALREADY_EXISTS: Meaning.SUSPECT,
+    Meaning.SUSPECT: ("INTERNAL", "UNKNOWN", "FAILED_PRECONDITION", "ALREADY_EXISTS"),
+}  # fmt: skip
+GRPC_MEANINGS: Mapping[grpc.StatusCode, Meaning] = {
+    grpc.StatusCode[name]: meaning for meaning, names in _GRPC_STATUSES.items() for name in names
 }
 
 _HTTP_STATUSES = {

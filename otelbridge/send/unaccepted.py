@@ -144,7 +144,7 @@ class Unaccepted:
         self.accepted_once = False
         self.free_refusals = FREE_REFUSALS
         self.said_of_spans: tuple[str, str] | None = None
-        """Why spans are held, as it was told: an endpoint for records only would be a complaint without end."""
+        """Why spans are held, as it was told last: of an endpoint that takes records only it is told once."""
         self.single_batches = 0
         """So many of the next leases are of one batch each: one of them is damaged."""
 
