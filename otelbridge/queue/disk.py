@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from otelbridge.queue.checkpoint import CHECKPOINT_FILE
 from otelbridge.queue.model import QueueInUse, QueueUnusable
 
 PRIMARY_CODE = 0xFF
@@ -24,6 +25,7 @@ PROBE_BYTES = 8192
 RESERVE_BYTES = 8 * 1024 * 1024  # what a log can hold: the checkpoint's 4 MiB, and a large transaction on top
 LEAST_FREE_BYTES = 2 * RESERVE_BYTES  # on a disk that is nearly full, the space serves better as space
 LOCK_FILE = "queue.lock"
+MADE_AGAIN = (CHECKPOINT_FILE, LOCK_FILE)  # where they are gone: all that they have is in memory too
 CURE = "Give the bridge's user a writable folder there, or another one with queue.directory."
 NOT_A_LINK = "Remove the link: the queue follows none inside its folder."
 NO_FOLDER_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP})  # NFS, say: the file must do
@@ -231,6 +233,9 @@ class Folder:
 
     def change(self) -> FolderChange | None:
         """What happened to our files since `watch`; None if nothing."""
+        if (checkpoint := self.path / CHECKPOINT_FILE) not in self._seen:  # it is made by the first write
+            with contextlib.suppress(OSError):
+                self._seen[checkpoint] = checkpoint.stat()
         for path, seen in self._seen.items():
             try:
                 now = os.stat(path)  # noqa: PTH116  # twice a second, for ever: half of Path's cost
@@ -241,7 +246,7 @@ class Folder:
             if now is not None and now.st_ctime_ns == seen.st_ctime_ns and os.path.samestat(now, seen):
                 continue  # neither its content nor its owner or mode has changed
             if now is None or (done := _done_to(path, seen, now)):
-                kind = DiskError.TROUBLE if path.name == LOCK_FILE else DiskError.GONE
+                kind = DiskError.TROUBLE if path.name in MADE_AGAIN else DiskError.GONE
                 return FolderChange(kind, f"{path} {'is gone' if now is None else done}")
             if not os.access(path, os.R_OK | os.W_OK):
                 return FolderChange(DiskError.TROUBLE, f"{path} can't be read and written any more")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from otelbridge import clamp
 from otelbridge.setting import section, setting
 
 MIB = 1024 * 1024
@@ -12,8 +13,8 @@ YEAR_SECONDS = 365 * 24 * 3600
 
 
 def nanos(seconds: float) -> int:
-    """A setting in nanoseconds."""
-    return int(seconds * 1e9)
+    """A setting in nanoseconds; a century stands for all that is longer."""
+    return int(clamp.seconds(seconds, most=100 * YEAR_SECONDS) * 1e9)
 
 
 @section

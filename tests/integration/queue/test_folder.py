@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from otelbridge.event import UPSTREAM_STREAMS, GapCause, Stream
+from otelbridge.queue.checkpoint import Account
 from otelbridge.queue.disk import owner_of
 from otelbridge.queue.model import Accepted, QueueInUse, QueueUnusable, RetryLater
 from otelbridge.telemetry.events import GapEnded, QueueDegraded, QueueFolderExposed, QueueRecovered, QueueSalvaged
@@ -260,6 +261,29 @@ def test_a_deleted_file_lets_no_second_bridge_start(tmp_path: Path, name: str) -
         open_queue(tmp_path)
     queue.close()
     assert owner_of(tmp_path) is None
+
+
+def test_a_checkpoint_that_is_replaced_by_an_older_one_is_written_again(tmp_path: Path) -> None:
+    folder, told = tmp_path / "queue", Told()
+    queue = open_queue(folder, told)
+    put(queue, Stream.LOGS, range(10))
+    shutil.copy(folder / "queue.checkpoint", folder / "older")
+    put(queue, Stream.LOGS, range(10, 20))
+    (folder / "older").replace(folder / "queue.checkpoint")
+    eventually(lambda: told.of(QueueRecovered), why="it is noticed")
+    put(queue, Stream.LOGS, range(20, 30))
+    queue.checkpoint_watching({("relay:1", Stream.LOGS): 7})
+    copy = tmp_path / "killed"
+    shutil.copytree(folder, copy)
+    queue.close()
+    for file in copy.glob("queue.db*"):
+        file.unlink()
+    told = Told()
+    queue = open_queue(copy, told)
+    assert [told_gap.gap.lost_records for told_gap in told.of(GapEnded)] == [30]
+    assert queue.ledger().total(Stream.LOGS, Account.RECEIVED) == 30
+    assert_balanced(queue)
+    queue.close()
 
 
 def test_a_bridge_whose_folder_another_one_has_taken_keeps_away_from_its_files(tmp_path: Path) -> None:
