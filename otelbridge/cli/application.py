@@ -59,20 +59,20 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Text for p
 Commands = tuple[tuple[str, Callable[..., Any], tuple[str, str]], ...]
 """Name, function, and the two examples that its help ends with."""
 
-COMMANDS = {
-    "run": "otelbridge.cli.run",
-    "demo": "otelbridge.cli.demo",
-    "explain": "otelbridge.cli.explain",
-    "doctor": "otelbridge.cli.doctor",
-    "tail": "otelbridge.cli.tail",
-    "ledger": "otelbridge.cli.ledger",
-    "coverage": "otelbridge.cli.coverage",
-    "version": "otelbridge.cli.version",
-    "config": "otelbridge.cli.config",
-    "queue": "otelbridge.cli.queue",
-    "simulate": "otelbridge.cli.simulate",
-}
-"""Command to module; a module is imported only when its command, or help on all of them, is asked for.
+COMMANDS = (
+    "run",
+    "demo",
+    "explain",
+    "doctor",
+    "tail",
+    "ledger",
+    "coverage",
+    "version",
+    "config",
+    "queue",
+    "simulate",
+)
+"""Each is a module of this folder, imported only when its command, or help on all of them, is asked for.
 
 A module has `EXAMPLES` and a function of the command's name; or `HELP` and `COMMANDS`, for a group; or both.
 """
@@ -80,13 +80,13 @@ A module has `EXAMPLES` and a function of the command's name; or `HELP` and `COM
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-def application(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
+def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
     """The command line, of some commands or of all."""
     app = _typer("Brings KubeArmor's security events to OpenTelemetry, with nothing lost on the way.")
     app.callback()(_top)
     for name in names:
         with no_collection():
-            module = import_module(COMMANDS[name])
+            module = import_module(f"otelbridge.cli.{name}")
         if not hasattr(module, "COMMANDS"):
             _add(app, ((name, getattr(module, name), module.EXAMPLES),))
             continue
@@ -137,4 +137,4 @@ def _top(
 
 def asked_for(arguments: Sequence[str]) -> Sequence[str]:
     """The command that the command line begins with; all of them where it begins with none, for help and hints."""
-    return arguments[:1] if arguments and arguments[0] in COMMANDS else tuple(COMMANDS)
+    return arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS

@@ -105,10 +105,9 @@ class FanoutCounts:
 class Subscriber:
     """One client of one stream. Its queue is written by the fan-out and read by the thread that serves the call."""
 
-    __slots__ = ("accepted", "peer", "queue", "sent")
+    __slots__ = ("accepted", "queue", "sent")
 
-    def __init__(self, peer: str) -> None:
-        self.peer = peer
+    def __init__(self) -> None:
         self.queue: queue.SimpleQueue[bytes | Ending | None] = queue.SimpleQueue()
         self.accepted = 0
         self.sent = 0
@@ -285,7 +284,7 @@ class LogService:
                 return
             if request.Filter not in FILTERS.get(stream, (request.Filter,)):
                 return
-            subscriber = Subscriber(context.peer())
+            subscriber = Subscriber()
             fanout.join(subscriber)
             if not context.add_callback(lambda: fanout.leave(subscriber)):
                 fanout.leave(subscriber)

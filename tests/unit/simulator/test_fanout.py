@@ -9,7 +9,7 @@ from otelbridge.simulator.upstream import Ending, Fanout, Subscriber
 
 
 def test_each_subscriber_gets_each_event() -> None:
-    fanout, one, two = Fanout(Stream.LOGS, 10), Subscriber("a"), Subscriber("b")
+    fanout, one, two = Fanout(Stream.LOGS, 10), Subscriber(), Subscriber()
     fanout.join(one)
     fanout.join(two)
 
@@ -19,7 +19,7 @@ def test_each_subscriber_gets_each_event() -> None:
 
 
 def test_a_full_queue_drops_silently_and_is_counted() -> None:
-    fanout, slow = Fanout(Stream.LOGS, 3), Subscriber("a")
+    fanout, slow = Fanout(Stream.LOGS, 3), Subscriber()
     fanout.join(slow)
 
     for _ in range(5):
@@ -39,7 +39,7 @@ def test_what_nobody_hears_is_counted() -> None:
 
 
 def test_what_waits_when_a_subscriber_leaves_is_discarded_once() -> None:
-    fanout, gone = Fanout(Stream.LOGS, 3), Subscriber("a")
+    fanout, gone = Fanout(Stream.LOGS, 3), Subscriber()
     fanout.join(gone)
     fanout.publish(b"x")
     fanout.publish(b"x")
@@ -53,7 +53,7 @@ def test_what_waits_when_a_subscriber_leaves_is_discarded_once() -> None:
 
 
 def test_the_end_waits_behind_the_events() -> None:
-    fanout, subscriber = Fanout(Stream.LOGS, 3), Subscriber("a")
+    fanout, subscriber = Fanout(Stream.LOGS, 3), Subscriber()
     fanout.join(subscriber)
     fanout.publish(b"x")
 
