@@ -1,5 +1,7 @@
 """Reads the faults of a simulated KubeArmor (`end:OK@10s`, `restart-every:60s`), and makes them happen on schedule."""
 
+# ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
 import re
@@ -233,46 +235,28 @@ class Shape:
         return f"{name}{first}{'[:DURATION]' if self.lasts else ''}"
 
 
+# fmt: off
 SHAPES: Mapping[str, Shape] = {
     "end": Shape(_end, "ends the open streams with that status", words=STATUS_NAMES),
-    "refuse": Shape(
-        _refuse, "ends each stream that is opened, before its headers, with that status", words=STATUS_NAMES, lasts=True
-    ),
-    "health": Shape(
-        _health, "HealthCheck fails with that status, or is `hang` or `wrong_nonce`", words=HEALTH_WORDS, lasts=True
-    ),
+    "refuse": Shape(_refuse, "ends each stream that is opened, before its headers, with that status", words=STATUS_NAMES, lasts=True),
+    "health": Shape(_health, "HealthCheck fails with that status, or is `hang` or `wrong_nonce`", words=HEALTH_WORDS, lasts=True),
     "hang": Shape(_hang, "the server answers nothing, but its HTTP/2 pings still are", lasts=True),
     "freeze": Shape(_freeze, "the server looks stopped: nothing is read or written", lasts=True, network=True),
     "swallow": Shape(_swallow, "a black hole: bytes vanish in both directions", lasts=True, network=True),
     "slow": Shape(_slow, "the line carries only so many bytes a second", rate=True, lasts=True, network=True),
     "cut": Shape(_cut, "every connection is reset", network=True),
-    "restart": Shape(
-        _restart, "the server is killed and comes back, after the duration if one is given", comes_back=True, lasts=True
-    ),
+    "restart": Shape(_restart, "the server is killed and comes back, after the duration if one is given", comes_back=True, lasts=True),
     "goaway": Shape(_goaway, "the server says GOAWAY, ends after the duration, and comes back", lasts=True),
-    "term": Shape(
-        _term,
-        "SIGTERM of a relay: 1 s of silence, then the connections end without a status",
-        comes_back=True,
-        lasts=True,
-        network=True,
-    ),
-    "kill": Shape(
-        _kill, "SIGKILL: the connections end at once without a status", comes_back=True, lasts=True, network=True
-    ),
-    "shutdown": Shape(
-        _shutdown,
-        "KubeArmor's own: streams end with OK, new ones too for 1 s, then it is away",
-        comes_back=True,
-        lasts=True,
-        network=True,
-    ),
+    "term": Shape(_term, "SIGTERM of a relay: 1 s of silence, then the connections end without a status", comes_back=True, lasts=True, network=True),
+    "kill": Shape(_kill, "SIGKILL: the connections end at once without a status", comes_back=True, lasts=True, network=True),
+    "shutdown": Shape(_shutdown, "KubeArmor's own: streams end with OK, new ones too for 1 s, then it is away", comes_back=True, lasts=True, network=True),
     "stall": Shape(_stall, "a relay stands still; its nodes drop it after 6 s", lasts=True, network=True, nodes=True),
     "bad-event": Shape(_bad_event, "one bad event: all streams of its node are away for 5 s", nodes=True),
     "node-kill": Shape(_node_kill, "one node is gone; the relay tries it every 5 s", lasts=True, nodes=True),
     "node-freeze": Shape(_node_freeze, "one node stands still, and nobody notices", lasts=True, nodes=True),
     "no-nodes": Shape(_no_nodes, "the relay knows no node, and says nothing of it", lasts=True, nodes=True),
 }
+# fmt: on
 
 
 def parse_fault(text: str) -> Fault:

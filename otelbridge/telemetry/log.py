@@ -1,5 +1,7 @@
 """Log lines: the sentence of each event, how repeated lines are limited, who writes them, and what libraries say."""
 
+# ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
 import json
@@ -71,133 +73,65 @@ _CURABLE = frozenset({"permanent", "configuration"})
 _TIMES = ("started_unix_nano", "ended_unix_nano")
 _UNIX_NANO = "_unix_nano"
 
-# The first row whose condition holds is told.
+# Of several rows, the first whose condition holds is used.
+# fmt: off
 MESSAGES: Mapping[type, tuple[Message, ...]] = {
     e.StateChanged: (Message(_DEBUG, "The subscription changed its state.", ("upstream", "after")),),
     e.ConnectionAttempted: (
-        Message(
-            _INFO,
-            "The upstream is being watched.",
-            ("upstream",),
-            ("steps", *_TIMES, "status_code", "error", "error_class"),
-            lambda attempt: attempt.status_code == "OK",
-            _CHANGE,
-        ),
-        Message(
-            _ERROR,
-            "The upstream refuses the subscription until an operator changes something.",
-            ("upstream", "status_code"),
-            ("steps", *_TIMES),
-            lambda attempt: attempt.error_class in _CURABLE,
-        ),
+        Message(_INFO, "The upstream is being watched.", ("upstream",), ("steps", *_TIMES, "status_code", "error", "error_class"), lambda attempt: attempt.status_code == "OK", _CHANGE),
+        Message(_ERROR, "The upstream refuses the subscription until an operator changes something.", ("upstream", "status_code"), ("steps", *_TIMES), lambda attempt: attempt.error_class in _CURABLE),
         Message(_WARNING, "The upstream could not be reached.", ("upstream", "status_code"), ("steps", *_TIMES)),
     ),
     e.StreamOpened: (Message(_DEBUG, "A stream opened.", ("upstream", "stream")),),
     e.StreamLost: (Message(_WARNING, "A stream was lost.", ("upstream", "stream", "status_code")),),
-    e.ConnectionEnded: (
-        Message(_INFO, "A connection ended.", ("upstream", "status_code"), (*_TIMES, "planned"), per_window=_CHANGE),
-    ),
+    e.ConnectionEnded: (Message(_INFO, "A connection ended.", ("upstream", "status_code"), (*_TIMES, "planned"), per_window=_CHANGE),),
     e.RetryScheduled: (Message(_DEBUG, "The next attempt is scheduled.", ("upstream", "error_class")),),
     e.LossDetected: (Message(_DEBUG, "A lost connection was detected.", ("upstream",)),),
     e.UpstreamRecovered: (Message(_INFO, "The upstream is back.", ("upstream",), per_window=_CHANGE),),
     e.HeartbeatAnswered: (Message(_DEBUG, "A health check was answered.", ("upstream",)),),
     e.HeartbeatMissed: (Message(_WARNING, "A health check was not answered.", ("upstream",)),),
-    e.HealthChecksUseless: (
-        Message(
-            _WARNING, "Health checks say nothing of the connection: keepalive and events have to do.", ("upstream",)
-        ),
-    ),
-    e.KeepaliveStretched: (
-        Message(_WARNING, "The upstream answered too_many_pings: keepalive pings are sent less often.", ("upstream",)),
-    ),
-    e.CertificatesRefused: (
-        Message(
-            _ERROR, "Changed certificate files cannot be used; the current connection is kept.", ("upstream", "why")
-        ),
-    ),
+    e.HealthChecksUseless: (Message(_WARNING, "Health checks are of no use on this connection: keepalive pings and events are relied on.", ("upstream",)),),
+    e.KeepaliveStretched: (Message(_WARNING, "The upstream answered too_many_pings: keepalive pings are sent less often.", ("upstream",)),),
+    e.CertificatesRefused: (Message(_ERROR, "Changed certificate files cannot be used; the current connection is kept.", ("upstream", "why")),),
     e.UpstreamsChanged: (Message(_INFO, "The addresses behind a name have changed.", ("name",), per_window=_CHANGE),),
     e.UpstreamsUnknown: (Message(_WARNING, "A name does not resolve; the current subscriptions are kept.", ("name",)),),
     e.GapEnded: (Message(_WARNING, "Events could not be received for a while.", ("stream", "upstream", "cause")),),
     e.NodeFellSilent: (Message(_WARNING, "A node that used to send events is silent.", ("node",)),),
-    e.EventsOverflowed: (
-        Message(_ERROR, "Events arrived faster than they could be written to disk, and were dropped.", ("stream",)),
-    ),
+    e.EventsOverflowed: (Message(_ERROR, "Events arrived faster than they could be written to disk, and were dropped.", ("stream",)),),
     e.EventDamaged: (Message(_WARNING, "Events did not parse.", ("stream", "upstream", "how")),),
     e.EventsEncoded: (Message(_DEBUG, "Events became records.", ("stream",)),),
     e.QueueOpened: (Message(_INFO, "The queue is open.", ("path",), per_window=_CHANGE),),
-    e.QueueFolderExposed: (
-        Message(_WARNING, "Others may write to the queue's folder: set its mode to 0700.", ("path",)),
-    ),
+    e.QueueFolderExposed: (Message(_WARNING, "Others may write to the queue's folder: set its mode to 0700.", ("path",)),),
     e.RecordsShed: (Message(_ERROR, "The queue dropped records.", ("stream", "reason")),),
     e.FloodSummarised: (Message(_INFO, "Events of one kind were counted instead of sent.", ("kind",)),),
-    e.QueueDegraded: (
-        Message(_ERROR, "The disk does not accept writes: records wait in memory.", ("path",), per_window=_CHANGE),
-    ),
+    e.QueueDegraded: (Message(_ERROR, "The disk does not accept writes: records wait in memory.", ("path",), per_window=_CHANGE),),
     e.QueueRecovered: (Message(_INFO, "The disk accepts writes again.", ("path",), per_window=_CHANGE),),
     e.QueueSalvaged: (Message(_ERROR, "The queue file was damaged; what could be read was kept.", ("path",)),),
     e.BatchAccepted: (
-        Message(
-            _WARNING,
-            "The endpoint rejected some records of a request.",
-            ("endpoint", "stream"),
-            when=lambda batch: batch.rejected > 0,
-        ),
+        Message(_WARNING, "The endpoint rejected some records of a request.", ("endpoint", "stream"), when=lambda batch: batch.rejected > 0),
         Message(_DEBUG, "The endpoint accepted a request.", ("endpoint", "stream")),
     ),
-    e.DeliveryDelayed: (
-        Message(_WARNING, "The endpoint does not accept records at the moment.", ("endpoint", "code")),
-    ),
+    e.DeliveryDelayed: (Message(_WARNING, "The endpoint does not accept records at the moment.", ("endpoint", "code")),),
     e.DeliveryHeld: (
-        Message(
-            _ERROR,
-            "The endpoint refuses records until an operator changes something.",
-            ("endpoint", "code"),
-            when=lambda held: held.stream is not Stream.SPANS,
-        ),
-        Message(
-            _ERROR,
-            "The endpoint refuses spans until an operator changes something; records are delivered.",
-            ("endpoint", "code"),
-            when=lambda held: held.stream is Stream.SPANS,
-        ),
+        Message(_ERROR, "The endpoint refuses spans until an operator changes something; records are delivered.", ("endpoint", "code"), when=lambda held: held.stream is Stream.SPANS),
+        Message(_ERROR, "The endpoint refuses records until an operator changes something.", ("endpoint", "code")),
     ),
     e.DeliveryResumed: (Message(_INFO, "The endpoint accepts records again.", ("endpoint",), per_window=_CHANGE),),
     e.BatchSplit: (Message(_INFO, "A request is split in two and sent again.", ("endpoint", "stream")),),
-    e.BatchRefused: (
-        Message(
-            _ERROR, "The endpoint refused records for good; they are dead letters.", ("endpoint", "stream", "code")
-        ),
-    ),
+    e.BatchRefused: (Message(_ERROR, "The endpoint refused records for good; they are dead letters.", ("endpoint", "stream", "code")),),
     e.BridgeStarted: (Message(_INFO, "The bridge is running.", per_window=_CHANGE),),
     e.SettingsReloaded: (Message(_INFO, "The settings were reloaded.", per_window=_CHANGE),),
-    e.SettingsRefused: (
-        Message(_ERROR, "The settings were reloaded and cannot be used; nothing has changed.", per_window=_CHANGE),
-    ),
-    e.ThreadFailed: (
-        Message(
-            _ERROR,
-            "An unexpected error in a thread of the bridge; the thread continues.",
-            ("thread", "error", "traceback"),
-        ),
-    ),
+    e.SettingsRefused: (Message(_ERROR, "The settings were reloaded and cannot be used; nothing has changed.", per_window=_CHANGE),),
+    e.ThreadFailed: (Message(_ERROR, "An unexpected error in a thread of the bridge; the thread continues.", ("thread", "error", "traceback")),),
     e.LedgerUnbalanced: (Message(_ERROR, "The ledger does not balance: this is a bug in the bridge."),),
-    e.DrainStarted: (
-        Message(
-            _INFO, "The bridge is shutting down: until the deadline it delivers what it holds.", per_window=_CHANGE
-        ),
-    ),
+    e.DrainStarted: (Message(_INFO, "The bridge is shutting down: until the deadline it delivers what it holds.", per_window=_CHANGE),),
     e.BridgeStopped: (Message(_INFO, "The bridge has stopped.", per_window=_CHANGE),),
     e.LibrarySpoke: (
-        Message(
-            _ERROR,
-            "A library reported an error.",
-            ("library", "template"),
-            ("template", "level"),
-            lambda spoken: spoken.level == "error",
-        ),
+        Message(_ERROR, "A library reported an error.", ("library", "template"), ("template", "level"), lambda spoken: spoken.level == "error"),
         Message(_WARNING, "A library logged a warning.", ("library", "template"), ("template", "level")),
     ),
 }
+# fmt: on
 
 
 def event_name(kind: type) -> str:
