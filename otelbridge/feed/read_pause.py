@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Collection, Hashable
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from otelbridge.net.address import Address
@@ -43,8 +44,6 @@ BACKLOG_BYTES = 4 * 1024
 """So much in the socket means that gRPC's threads come late, not that everything was read."""
 OPEN_FILES = Path("/proc/self/fd")
 INT_BYTES = 4
-MAPPED_IPV4 = "::ffff:"
-"""In front of an IPv4 address, where it is reached over a socket for both versions, as gRPC's are."""
 
 
 BRIEF_SECONDS = 0.025
@@ -197,4 +196,10 @@ def _is_connected_to(one: socket.socket, peer: Address) -> bool:
         host, port = one.getpeername()[:2]
     except OSError:  # it is not connected
         return False
-    return bool(port == peer.port and (not peer.is_ip or host.removeprefix(MAPPED_IPV4) == peer.host))
+    return bool(port == peer.port and (not peer.is_ip or _number(host) == _number(peer.host)))
+
+
+def _number(host: str) -> IPv4Address | IPv6Address:
+    """An address without its interface; of IPv4, where it is reached over a socket for both versions, as gRPC's are."""
+    address = ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address

@@ -10,6 +10,7 @@ import pytest
 from h2.errors import ErrorCodes
 
 from otelbridge.event import NANOSECONDS, UPSTREAM_STREAMS, RawEvent
+from otelbridge.feed import feed
 from otelbridge.feed.buffer import BufferWriter
 from otelbridge.telemetry.events import ConnectionEnded
 from tests.integration.feed.running import Running, running, settings_for
@@ -133,3 +134,21 @@ def test_a_stream_was_seen_up_to_what_waits_for_the_encoder() -> None:
         oldest = time.time_ns()
         eventually(lambda: run.buffer.waiting_events > LAG_EVENTS)
         assert max(run.feed.watched_until().values()) <= oldest
+
+
+def test_what_was_not_read_of_an_upstream_that_is_no_more_lies_in_a_gap(
+    slowness: Slowness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "RESOLVE_PAUSE_SECONDS", 0.2)
+    addresses = ["127.0.0.1"]
+    with PolicingRelay(POLICING) as relay:
+        settings = settings_for(f"relay:{relay.endpoint.rpartition(':')[2]}", resolve="all", heartbeat=QUICK)
+        with running(settings, resolve=lambda *_: tuple(addresses)) as run:
+            eventually(run.feed.subscriptions)
+            first = lagging(run, slowness)
+            last = number_now() - 1
+            addresses[:] = ["127.0.0.2"]
+            eventually(lambda: [one.upstream for one in run.feed.subscriptions()] != [relay.endpoint])
+            slowness.end()
+            eventually(lambda: len(run.suspected()) >= len(UPSTREAM_STREAMS))
+            assert silently_missed(run, first, last) == {}

@@ -113,6 +113,19 @@ def claim_compression(http: Http, watches: Watches) -> None:
     http.send_data(watches[ALERTS].stream, b"\1" + framed(b"not compressed")[1:])
 
 
+def cut_off_a_length(http: Http, watches: Watches) -> None:
+    http.send_data(watches[ALERTS].stream, b"\0\0\0", end_stream=True)
+
+
+def claim_a_length(http: Http, watches: Watches) -> None:
+    http.send_data(watches[ALERTS].stream, b"\0\xff\xff\xff\xff")
+
+
+def say_headers_again(http: Http, watches: Watches) -> None:
+    header = http.encoder.encode([(b"grpc-status", OK)])
+    raw(http, hyperframe.frame.HeadersFrame(watches[ALERTS].stream, data=header, flags=["END_HEADERS"]))
+
+
 def say_a_header_of(kilobytes: int) -> Deed:
     def deed(http: Http, watches: Watches) -> None:
         trailers = [(b"grpc-status", b"14"), *((b"x-%d" % one, b"x" * 1000) for one in range(kilobytes))]
@@ -194,6 +207,9 @@ ROWS: dict[str, Row] = {
     "ends without a status": Row(end_without_status, ONE),
     "breaks off within an event": Row(break_an_event, ONE),
     "claims a compression": Row(claim_compression),
+    "cuts a length off": Row(cut_off_a_length, ONE),
+    "claims a length of 4 GiB": Row(claim_a_length, ONE),
+    "says headers in the middle": Row(say_headers_again, ALL, 1),
     "pads, which gRPC does not know": Row(pad, ONE),
     "a trailer of 5 KiB": Row(say_a_header_of(5), ONE),
     "a trailer of 40 KiB": Row(say_a_header_of(40), ONE),

@@ -187,7 +187,8 @@ class TestConnectionPause:
 
 
 @pytest.mark.parametrize(
-    ("host", "number"), [(LOOPBACK, 1), ("relay.example", 1), ("192.0.2.1", 0), ("2001:db8::1", 0)]
+    ("host", "number"),
+    [(LOOPBACK, 1), ("::ffff:7f00:1", 1), ("relay.example", 1), ("192.0.2.1", 0), ("2001:db8::1", 0)],
 )
 def test_sockets_are_found_by_the_port_and_the_address_of_their_peer(
     ends: tuple[socket.socket, socket.socket], host: str, number: int
