@@ -234,6 +234,7 @@ def test_an_event_without_an_exec_id_belongs_to_its_process_session() -> None:
         (executed(10, 5, "ls", 3), False),  # forked from sh: the task's name before the exec says so
         (executed(10, 6, "ls", 3), False),  # of another parent
         (executed(10, 5, "cat", 0.001), True),  # the same exec, seen twice
+        (executed(10, 5, "cat", 3), False),  # the same program again, forked from sh
         (event(10, 1, "cat", 3, parent="systemd"), True),  # its parent has ended
         (event(10, 6, "ls", 3), False),
         (executed(10, 5, "ls", 60, task="cat"), False),  # after so long
@@ -252,6 +253,12 @@ def test_a_pid_in_the_container_tells_processes_apart() -> None:
     late = event(10, 5, "cat", 0.4, PID=3, container="c")
     ids = [record.span_id for record in traced.note_all([first, second, late])]
     assert ids[0] == ids[2] != ids[1]
+
+
+def test_a_pid_in_the_container_that_is_used_again_is_another_process() -> None:
+    traced = Traced()
+    made = [executed(10, 5, "cat", 3 * n, PID=vpid, container="c") for n, vpid in enumerate((67, 68, 69, 67))]
+    assert len({record.span_id for record in traced.note_all(made)}) == len(made)
 
 
 @pytest.mark.parametrize("seed", range(4))
