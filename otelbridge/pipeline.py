@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
@@ -670,12 +670,21 @@ class Pipeline:
         for gap in gaps:
             now = time.time_ns()  # a throttled container's gap ends in the future: it is observed now all the same
             try:
-                batch.add(self._mapper.gap(gap, observed_unix_nano=now), now)
+                batch.add(self._record_of_gap(gap, now), now)
             except BaseException as fault:  # noqa: BLE001 - as for a single event
                 turn.findings.drop(Stream.GAPS, gap.upstream, fault)
         turn.postings[Stream.GAPS, Account.RECEIVED, ""] += len(gaps) + len(floods)
         if batch.records:
             self._close(batch, turn)
+
+    def _record_of_gap(self, gap: Gap, now: int) -> Record:
+        """Without its details where there is a fault with them, or was one by chance: a loss must not go unsaid."""
+        try:
+            return self._mapper.gap(gap, observed_unix_nano=now)
+        except BaseException as fault:  # noqa: BLE001 - as for a single event
+            why = f"A fault of the bridge: {fault!r}"
+            plain = replace(gap, node="", namespace="", pod="", container="", detail=why)
+            return self._mapper.gap(plain, observed_unix_nano=now)
 
     # --- spans ---
 

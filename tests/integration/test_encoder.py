@@ -269,6 +269,29 @@ def test_a_gap_of_which_no_record_can_be_made_is_counted_and_harms_no_other(
     assert walk.account(Stream.GAPS, Account.DROPPED) == 1
 
 
+def test_a_gap_that_meets_a_fault_once_is_said_all_the_same(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, met = Mapper.gap, list[Gap]()
+
+    def fail_once(mapper: Mapper, gap: Gap, *, observed_unix_nano: int) -> Record:
+        met.append(gap)
+        if len(met) == 1:
+            raise MemoryError
+        return whole(mapper, gap, observed_unix_nano=observed_unix_nano)
+
+    monkeypatch.setattr(Mapper, "gap", fail_once)
+    gap = Gap(
+        stream=Stream.LOGS,
+        upstream="relay:1",
+        cause=GapCause.DISCONNECT,
+        started_unix_nano=1,
+        ended_unix_nano=2,
+        pod="p",
+    )
+    (record,) = walk.carry(gaps=(gap,))
+    assert record.event_name == "otelbridge.gap"
+    assert [tried.pod for tried in met] == ["p", ""]
+
+
 def test_an_overflow_of_the_buffer_is_counted_and_becomes_a_gap(walk: Walk) -> None:
     over = 250
     records = walk.carry(*[log(HostName="n1")] * (EVENTS_OF_THE_SMALLEST_BUFFER + over))
