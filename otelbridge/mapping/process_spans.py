@@ -193,9 +193,8 @@ class ProcessSpans:
     def _span(self, process: Process) -> Record:
         """The span of a process, or of a trace's root."""
         trace, parent, command_line = process.trace, process.parent, process.command_line
-        above, named, said = 0, b"", []
-        if parent is not None:
-            above = process.own_id if process.continues else parent.own_id
+        named, said = b"", []
+        above = process.own_id if process.continues else parent.own_id if parent is not None else 0
         if process.pid:
             cut: list[str] = []
             named = self._named.get(process.executable) or self._name_it(process.executable, cut)

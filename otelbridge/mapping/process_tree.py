@@ -17,6 +17,8 @@ LONGEST_SECONDS = 60.0
 MAX_OPEN = 10_000
 MAX_SENT = 10_000
 """Processes whose span was sent, and that are remembered as parents of others."""
+MAX_FORGOTTEN = 4 * MAX_SENT
+"""Of those that are not, their ids are: no span may have the id of another."""
 MAX_TEXT_BYTES = 8 * 1024 * 1024
 """Of the texts and events of processes that are not sent yet."""
 PROCESS_BYTES = 512
@@ -34,6 +36,8 @@ FNV_PRIME = 0x100_0000_01B3
 UINT64 = (1 << 64) - 1
 HOUR_NANOS = 3600 * SECOND
 LOW_HALF = 0xFFFF_FFFF
+FIRST_BIT = 1
+"""Of 64; a literal would be one of 32 where it is compiled."""
 
 
 class TraceKind(StrEnum):
@@ -106,9 +110,10 @@ class Process:
     """One process of one trace. Belongs to its tree; others read it."""
 
     __slots__ = (
-        "after", "before", "command_line", "continues", "denied", "dropped_events", "earlier", "end", "events",
-        "executable", "executed", "image", "is_open", "opened", "own_id", "parent", "parent_pid", "pid",
-        "recency", "scope", "several", "size", "span_id", "start", "start_known", "taken", "touched", "trace", "vpid",
+        "after", "before", "born", "came_back", "command_line", "continues", "denied", "dropped_events", "earlier",
+        "end", "events", "executable", "executed", "image", "is_open", "opened", "own_id", "parent", "parent_pid",
+        "pid", "recency", "scope", "several", "size", "span_id", "start", "start_known", "taken", "touched", "trace",
+        "vpid",
     )  # fmt: skip
 
     def begin(self, trace: Trace, pid: int, vpid: int, birth: int) -> None:
@@ -122,6 +127,8 @@ class Process:
         self.parent: Process | None = None
         self.earlier: Process | None = None
         """The process that had the pid before."""
+        self.born = birth
+        """The latest time that is part of the id of one who had its pid."""
         self.taken = 0
         """Bits of the pids in the container that others had who had its pid: a new one of them needs another id."""
         self.scope: Scope | None = None
@@ -131,6 +138,8 @@ class Process:
         """The hash of its executable's path, and when it was last executed, as far as is known."""
         self.continues = False
         """Its span goes on with one that was sent before."""
+        self.came_back = False
+        """It was forgotten meanwhile, and so were its ancestors."""
         self.recency: Recency | None = None
         """Where it stands, between two others."""
         self.before: Process | None = None
@@ -248,6 +257,10 @@ class ProcessTree:
         """Whoever has the pid in a trace, by its id, open or sent, as long as there are some: for one that is found
         again."""
         self._open, self._sent = Recency(), Recency()
+        self._forgotten: dict[int, int] = {}
+        """The ids of the first and the last span of each process that is known no more by its pid."""
+        self._forgotten_before: dict[int, int] = {}
+        """The same of those that were forgotten before."""
         self._due: list[Any] = []
         self._open_bytes = 0
         self.spans = self.orphans = self.early = 0
@@ -350,6 +363,8 @@ class ProcessTree:
         """A process that is spoken of for the first time: what `_learn` does of any, in fewer steps."""
         program, parent_pid, unix_nano = seen.program, seen.parent_pid, seen.unix_nano
         process = self._begin(trace, seen.pid, seen.vpid, birth, unix_nano, now)
+        if not process.is_open:
+            self._resume(process, unix_nano, now)
         process.executable, process.image = program.executable, program.image
         self._grow(process, len(program.executable))
         if seen.is_exec:
@@ -376,8 +391,15 @@ class ProcessTree:
         if not trace.known:  # another of the same id may be known meanwhile, where there are too many
             trace.known = self._known.setdefault(trace.id, trace.known)
         trace.known[pid] = process
-        self._open.append(process)
-        self._open_bytes += PROCESS_BYTES
+        last_id = 0
+        if self._forgotten:
+            last_id = self._forgotten.pop(process.own_id, 0) or self._forgotten_before.pop(process.own_id, 0)
+        if last_id:  # its span was sent: it goes on, if it is spoken of itself
+            process.span_id, process.is_open, process.continues, process.came_back = last_id, False, True, True
+            self._sent.append(process)
+        else:
+            self._open.append(process)
+            self._open_bytes += PROCESS_BYTES
         return process
 
     def _resume(self, process: Process, unix_nano: int, now: float) -> None:
@@ -385,7 +407,7 @@ class ProcessTree:
         if process.recency is not None:
             self._sent.remove(process)
         process.continues = True
-        process.open(_hashed(process.own_id, unix_nano), unix_nano, now)
+        process.open(_hashed(process.span_id, unix_nano), unix_nano, now)
         self._open.append(process)
         self._open_bytes += PROCESS_BYTES
 
@@ -397,9 +419,10 @@ class ProcessTree:
             return earlier
         birth = _birth(process, seen.vpid if seen.vpid != seen.pid else 0, seen.unix_nano)
         other = self._add(process.trace, seen, birth, now)
-        other.taken = process.taken | 1 << (process.vpid & 63)
+        _follow(other, process)
         if is_late:
-            process.taken |= 1 << (other.vpid & 63)
+            process.taken |= FIRST_BIT << (other.vpid & 63)
+            process.born = other.born
             process.trace.known[process.pid] = process
             if process.scope is not None:
                 self._sessions[process.scope] = process
@@ -407,6 +430,7 @@ class ProcessTree:
         else:
             process.earlier = None  # one is remembered
             other.earlier = process
+        self._keep_id(other if is_late else process)
         return other
 
     def _learn(self, process: Process, seen: Sighting, now: float) -> None:
@@ -463,19 +487,22 @@ class ProcessTree:
         executable, image = seen.program.parent_executable, seen.program.parent_image
         if vpid == parent_pid:
             vpid = 0
-        birth, taken = 0, 0
+        birth, before = 0, None
         if parent is not None and parent.earlier is not None and vpid and parent.earlier.vpid == vpid != parent.vpid:
             parent = parent.earlier
         if parent is not None:
             other_image = parent.image and image and image != parent.image and not parent.is_open
             if vpid != parent.vpid if vpid and parent.vpid else other_image:
                 birth = _birth(parent, vpid, unix_nano)
-                taken, parent = parent.taken | 1 << (parent.vpid & 63), None  # its pid was used again
+                before, parent = parent, None  # its pid was used again
         if parent is not None and process.parent is not None and _descends(parent, process):
             return self._root(trace, unix_nano, now)
         if parent is None:
             parent = self._begin(trace, parent_pid, vpid, birth, unix_nano, now)
-            parent.parent, parent.taken = self._root(trace, unix_nano, now), taken
+            parent.parent = self._root(trace, unix_nano, now)
+            if before is not None:
+                _follow(parent, before)
+                self._keep_id(before)
         if parent.is_open:
             if not parent.executable:
                 self._grow(parent, len(executable))
@@ -518,10 +545,13 @@ class ProcessTree:
         process.executable = process.command_line = ""
         if process.trace.known.get(process.pid) is process:
             self._sent.append(process)
+        else:
+            self._keep_id(process)
 
     def _forget(self, process: Process) -> None:
-        """Of what is forgotten nothing is kept, not even by its children."""
+        """Of what is forgotten nothing is kept but its ids, not even by its children."""
         self._sent.remove(process)
+        self._keep_id(process)
         trace = process.trace
         if trace.known.get(process.pid) is process:
             del trace.known[process.pid]
@@ -530,6 +560,11 @@ class ProcessTree:
         process.parent = process.earlier = None
         if process.scope is not None and self._sessions.get(process.scope) is process:
             del self._sessions[process.scope]
+
+    def _keep_id(self, process: Process) -> None:
+        if len(self._forgotten) >= MAX_FORGOTTEN // 2:
+            self._forgotten_before, self._forgotten = self._forgotten, {}
+        self._forgotten[process.own_id] = process.span_id
 
 
 def _is_another(process: Process, seen: Sighting) -> bool:
@@ -561,7 +596,13 @@ def _birth(before: Process, vpid: int, unix_nano: int) -> int:
     Without a time all lives of the bridge agree on it.
     """
     is_new = vpid and before.vpid and vpid != before.vpid and not before.taken >> (vpid & 63) & 1
-    return 0 if is_new else unix_nano
+    return 0 if is_new else max(unix_nano, before.born + 1)
+
+
+def _follow(process: Process, before: Process) -> None:
+    """A process has the pid that another had before."""
+    process.taken = before.taken | FIRST_BIT << (before.vpid & 63)
+    process.born = max(process.born, before.born)
 
 
 def _task_name(executable: str) -> str:
@@ -569,9 +610,11 @@ def _task_name(executable: str) -> str:
 
 
 def _descends(process: Process | None, ancestor: Process) -> bool:
-    """Whether a process is another one, or comes from it; yes, too, if it is too far to look."""
+    """Whether a process is another one, or comes from it; yes, too, if it is too far to look, or was forgotten."""
     for _ in range(MAX_ANCESTORS):
-        if process is None or process is ancestor:
-            return process is not None
+        if process is None or process is ancestor or process.came_back:
+            return True
+        if process.pid == 0:
+            return False
         process = process.parent
     return True

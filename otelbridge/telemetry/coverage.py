@@ -103,7 +103,7 @@ class SubjectHistory:
 
 
 def _median(numbers: list[float]) -> float:
-    ordered, middle = sorted(numbers), len(numbers) // 2  # the library's costs 3 ms at the start
+    ordered, middle = sorted(numbers), len(numbers) // 2  # the library's brings decimals and fractions with it
     return ordered[middle] if len(numbers) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 

@@ -288,6 +288,45 @@ def test_a_late_event_goes_on_a_span_of_its_own_below_its_process() -> None:
     assert spans[1].parent_span_id == spans[0].span_id
 
 
+def test_spans_that_go_on_at_the_same_moment_have_their_own_ids() -> None:
+    traced = Traced()
+    traced.note(*executed(10, 5, "cat", 0))
+    for _ in range(3):
+        traced.note(*event(99, 98, "other", traced.now - STARTED / SECOND + 100))
+        traced.note(*event(10, 5, "cat", 3))
+    assert len({span.span_id for span in traced.named("cat")}) == 4
+
+
+def test_processes_that_had_one_pid_at_the_same_moment_have_their_own_ids() -> None:
+    traced = Traced()
+    events = [executed(10, parent, name, 1, task=name) for parent, name in ((5, "a"), (6, "b"), (7, "c"), (8, "d"))]
+    assert len({record.span_id for record in traced.note_all(events)}) == 4
+
+
+def test_a_pid_in_the_container_that_was_used_before_needs_an_id_of_its_own() -> None:
+    """Those above 31 were remembered as others where it is compiled."""
+    traced = Traced()
+    vpids = (33, 34, 33, 40, 34)
+    events = [executed(10, 5, "cat", 10 * at, PID=vpid, container="c") for at, vpid in enumerate(vpids)]
+    assert len({record.span_id for record in traced.note_all(events)}) == 5
+
+
+def test_a_process_that_was_forgotten_goes_on_below_its_first_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_tree, "MAX_SENT", 0)
+    traced = Traced()
+    first = traced.note(*executed(10, 5, "sh", 0, container="c"))
+    traced.note(*event(99, 98, "other", 30, container="c"))
+    later = traced.note(*event(10, 7, "sh", 31, container="c"))  # it has lost its parent meanwhile
+    traced.note(*event(99, 98, "other", 61, container="c"))
+    again = traced.note(*event(10, 7, "sh", 31, container="c"))
+    child = traced.note(*executed(11, 10, "ls", 62, container="c"))
+    spans = {span.span_id: span for span in traced.spans()}
+    assert spans[later.span_id].parent_span_id == spans[again.span_id].parent_span_id == first.span_id
+    assert spans[child.span_id].parent_span_id == first.span_id
+    assert len([span for span in spans.values() if "otelbridge.trace.root" in said_by(span)]) == 1
+    assert len(spans) == len(traced.done)
+
+
 def test_a_child_of_a_process_whose_span_was_sent_hangs_below_it() -> None:
     traced = Traced()
     traced.note_all([executed(10, 5, "sh", 0), executed(11, 10, "curl", 40)])
@@ -363,8 +402,13 @@ def test_processes_that_claim_to_be_each_others_parents_make_no_circle() -> None
             assert steps < len(spans)
 
 
+@pytest.mark.parametrize("limits", [{}, {"MAX_OPEN": 3, "MAX_SENT": 4, "MAX_TRACES": 2}])
 @pytest.mark.parametrize("seed", [1, 2, 3, 7])
-def test_whatever_order_reuse_and_clocks_come_to_no_span_is_its_own_ancestor(seed: int) -> None:
+def test_whatever_order_reuse_and_clocks_come_to_no_span_is_its_own_ancestor(
+    seed: int, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, limit in limits.items():  # what was forgotten comes back
+        monkeypatch.setattr(process_tree, name, limit)
     chance = random.Random(seed)
     traced = Traced()
     for _ in range(1000):
@@ -372,7 +416,7 @@ def test_whatever_order_reuse_and_clocks_come_to_no_span_is_its_own_ancestor(see
         ids = chance.choice(["0", "", str(chance.randrange(3) << 32 | 7), str(2**64)])
         made = chance.choice([event, executed])(
             pid, parent_pid, name, chance.uniform(0, 200), container=chance.choice(["", "c"]), exec_id=ids,
-            PID=chance.randrange(5), PPID=chance.randrange(5),
+            PID=chance.choice([0, 1, 2, 35, 40]), PPID=chance.choice([0, 1, 2, 35, 40]),
         )  # fmt: skip
         traced.note(*made)
     spans = traced.spans()
