@@ -94,7 +94,7 @@ fuzz: $(DEV) ## coverage-guided fuzzing of events, settings, answers and queue f
 	$(PIP) install --require-hashes -r locks/fuzz.txt
 	set -e; for target in $(or $(TARGETS),event settings answers queue); do \
 		mkdir -p build/fuzz/$$target; \
-		$(BIN)/python -m tests.fuzz.campaign $$target -max_total_time=$(or $(SECONDS),30) -timeout=10 -rss_limit_mb=1024 -artifact_prefix=build/fuzz/$$target- build/fuzz/$$target tests/fuzz/corpus/$$target; \
+		$(BIN)/python -m tests.fuzz.campaign $$target -max_total_time=$(or $(SECONDS),30) -timeout=60 -rss_limit_mb=1024 -artifact_prefix=build/fuzz/$$target- build/fuzz/$$target tests/fuzz/corpus/$$target; \
 	done
 
 sanitized: $(DEV) ## the compiled encoder's tests under the address and undefined-behaviour sanitizers

@@ -182,6 +182,7 @@ CHECKPOINT_FILE = "queue.checkpoint"
 SEAL_BYTES = 4
 PAGE_SLOT_BYTES = 64 * 1024  # hundreds of rules' names in the ledger
 MOST_BYTES = 4 * 1024 * 1024  # ever read of it
+LAST_SEQUENCE = 2**40 - 1  # ids have no room for more
 FILE_BYTES = 128 * 1024  # reserved at once, so that a full disk does not keep it from being overwritten
 
 
@@ -242,17 +243,33 @@ def read_page(page: bytes | None) -> Checkpoint | None:
 
 
 def _checkpoint(tree: Mapping[str, Any]) -> Checkpoint:
-    return Checkpoint(
-        revision=int(tree["revision"]),
-        next_sequence=int(tree["next_sequence"]),
-        ledger=Ledger(Posting(Stream(s), Account(a), str(reason), int(n)) for s, a, reason, n in tree["ledger"]),
-        floor={Stream(stream): int(first) for stream, first in tree["floor"].items()},
-        empty_at={Stream(stream): int(at) for stream, at in tree["empty_at"].items()},
-        written=Reading(*map(int, tree["written"])),
-        offset_nano=int(tree["offset"]),
+    found = Checkpoint(
+        revision=_count(tree["revision"]),
+        next_sequence=_count(tree["next_sequence"], most=LAST_SEQUENCE),
+        ledger=Ledger(
+            Posting(Stream(s), Account(a), str(reason), _count(abs(n)) and n) for s, a, reason, n in tree["ledger"]
+        ),
+        floor={Stream(stream): _count(first) for stream, first in tree["floor"].items()},
+        empty_at={Stream(stream): _count(at) for stream, at in tree["empty_at"].items()},
+        written=Reading(*map(_clock, tree["written"])),
+        offset_nano=_clock(tree["offset"]),
         boot=str(tree["boot"]),
         unsynced=bool(tree["unsynced"]),
     )
+    _count(found.written.unix_nano - found.offset_nano)  # the queue's time
+    return found
+
+
+def _clock(number: Any) -> int:
+    """The same of a machine's clock, which may be set to any date, before 1970 too."""
+    return _count(abs(number), most=10 * clamp.MAX_UNIX_NANO) and int(number)
+
+
+def _count(number: Any, *, most: int = clamp.MAX_UNIX_NANO) -> int:
+    """The number; ValueError where it is none that we write, which SQLite may not take."""
+    if not isinstance(number, int) or not 0 <= number <= most:
+        raise ValueError(f"{number!r} is no number of ours")
+    return number
 
 
 WATCHING = "watching"
@@ -271,7 +288,7 @@ def note_of(watched: Watched) -> str:
 def read_note(note: str | None) -> dict[tuple[str, Stream], int]:
     """Reads what `note_of` wrote; empty when there is no note, or it is damaged."""
     try:
-        return {(str(upstream), Stream(stream)): int(until) for upstream, stream, until in json.loads(note or "[]")}
+        return {(str(upstream), Stream(stream)): _count(until) for upstream, stream, until in json.loads(note or "[]")}
     except (ArithmeticError, RecursionError, TypeError, ValueError):
         return {}
 

@@ -163,6 +163,11 @@ def _integers(row: tuple[object, ...]) -> Sums:
     raise sqlite3.DataError(f"a row that nobody wrote: {row}")
 
 
+def _holds(row: tuple[object, ...], *kinds: type) -> bool:
+    """Whether the row holds what we write there; a damaged one is passed over."""
+    return len(row) == len(kinds) and all(map(isinstance, row, kinds))
+
+
 def _measured(row: tuple[int, object, object, object, object]) -> Row:
     row_id, records, size, oldest, seal = row
     records, size, oldest = _integers((records, size, oldest))
@@ -314,13 +319,14 @@ class Store:
     def dead_letters(self) -> Iterator[DeadLetter]:
         """The dead letters, oldest first."""
         for row in self._connection.execute("SELECT * FROM dead_letters ORDER BY id"):
-            dead_letter = DeadLetter(*row)
-            if dead_letter.stream in STREAM_NAMES:
-                yield dead_letter._replace(stream=Stream(dead_letter.stream))
+            if _holds(row, int, str, int, int, int, str, str, bytes) and row[1] in STREAM_NAMES:
+                yield DeadLetter(*row)._replace(stream=Stream(row[1]))
 
     def dead_letter_sizes(self) -> list[tuple[int, int]]:
         """Number and bytes of each dead letter, oldest first."""
-        return self._connection.execute("SELECT id, length(request) FROM dead_letters ORDER BY id").fetchall()
+        return self._connection.execute(
+            "SELECT id, coalesce(length(request), 0) FROM dead_letters ORDER BY id"
+        ).fetchall()
 
     def retained(self, since_unix_nano: int, until_unix_nano: int) -> Iterator[Retained]:
         """Delivered batches that were received in a stretch of time, in the order of delivery."""
@@ -328,9 +334,8 @@ class Store:
             "SELECT stream, records, oldest, delivered, request FROM retained WHERE oldest BETWEEN ? AND ? ORDER BY id",
             (since_unix_nano, until_unix_nano),
         ):
-            kept = Retained(*row)
-            if kept.stream in STREAM_NAMES:
-                yield kept._replace(stream=Stream(kept.stream))
+            if _holds(row, str, int, int, int, bytes) and row[0] in STREAM_NAMES:
+                yield Retained(*row)._replace(stream=Stream(row[0]))
 
     def quick_check(self) -> str:
         """What SQLite finds wrong with the file's structure; empty when nothing."""
@@ -351,9 +356,9 @@ class Store:
         freed = 0
         last = None
         for number, delivered, size in self._connection.execute(
-            "SELECT id, delivered, length(request) FROM retained ORDER BY id LIMIT ?", (most,)
+            "SELECT id, delivered, coalesce(length(request), 0) FROM retained ORDER BY id LIMIT ?", (most,)
         ):
-            if delivered >= delivered_before_unix_nano and freed >= free_bytes:
+            if _holds((delivered,), int) and delivered >= delivered_before_unix_nano and freed >= free_bytes:
                 break
             freed += size
             last = number
@@ -425,10 +430,22 @@ def open_store(
                 f"schema version {version}, not {SCHEMA_VERSION}"
             )
         execute(f"PRAGMA max_page_count={max_file_bytes // PAGE_BYTES}")
+        _check_tables(connection)
     except BaseException:
         connection.close()
         raise
     return Store(connection, synchronous=synchronous)
+
+
+def _check_tables(connection: sqlite3.Connection) -> None:
+    """Refuses a file in which something acts: a view may have rows without end, a trigger undo what is written.
+
+    Raises:
+        sqlite3.Error: there is one, or the file can't be read.
+    """
+    others = connection.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone()[0]
+    if others:
+        raise sqlite3.DataError(f"{others} views or triggers, which are none of ours")
 
 
 def read_store(path: Path) -> Store:
@@ -440,13 +457,12 @@ def read_store(path: Path) -> Store:
 
 def read_alone(path: Path) -> Store:
     """Opens the file of which we are the only user, to read it where nothing can be written, not even shared memory."""
-    connection = _reading(path, "rw", 0)
-    connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # the log's index is then kept in this process's memory
-    return Store(connection, synchronous="normal")
+    # The log's index is then kept in this process's memory.
+    return Store(_reading(path, "rw", 0, "PRAGMA locking_mode=EXCLUSIVE"), synchronous="normal")
 
 
-def _reading(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
-    return sqlite3.connect(
+def _reading(path: Path, mode: str, wait_seconds: float, first: str = "") -> sqlite3.Connection:
+    connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
         timeout=wait_seconds,
@@ -454,3 +470,10 @@ def _reading(path: Path, mode: str, wait_seconds: float) -> sqlite3.Connection:
         check_same_thread=False,
         factory=QueueConnection,
     )
+    try:
+        connection.execute(first)
+        _check_tables(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

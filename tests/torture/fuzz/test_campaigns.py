@@ -15,7 +15,7 @@ from tests.torture_report import record
 
 pytestmark = pytest.mark.torture
 SECONDS = 600
-INPUT_SECONDS, MEMORY_MIB = 10, 1024
+INPUT_SECONDS, MEMORY_MIB = 60, 1024
 CORPUS = Path(__file__).parents[2] / "fuzz" / "corpus"
 
 

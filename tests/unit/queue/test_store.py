@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbridge.event import Stream
-from otelbridge.queue.model import Batch, Change, Span
+from otelbridge.queue.model import Batch, Change, DeadLetter, Retained, Span
 from otelbridge.queue.packing import packed
 from otelbridge.queue.settings import QueueSettings
 from otelbridge.queue.store import (
@@ -23,6 +24,8 @@ from otelbridge.queue.store import (
     max_file_bytes,
     open_store,
     piece_ids,
+    read_alone,
+    read_store,
     row_id,
     sequence_of,
     span_of,
@@ -172,4 +175,55 @@ def test_a_row_longer_than_any_of_ours_is_damage_and_fills_no_memory(tmp_path: P
     store = open_store(tmp_path / "queue.db", max_file_bytes=1 << 30)
     with pytest.raises(sqlite3.DataError, match="too big"):
         list(store.batches(span_of(Stream.ALERTS)))
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE TRIGGER t AFTER INSERT ON batches BEGIN DELETE FROM batches; END",
+    ],
+)
+def test_a_file_in_which_something_acts_is_damage(tmp_path: Path, foreign: str) -> None:
+    path = tmp_path / "queue.db"
+    open_store(path, max_file_bytes=1 << 30).close()
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute(foreign)
+    for opened in (lambda path: open_store(path, max_file_bytes=1 << 30), read_store, read_alone):
+        with pytest.raises(sqlite3.DataError, match="1 views or triggers"):
+            opened(path)
+
+
+@pytest.mark.parametrize("value", ["NULL", "'a'", "1.5"])
+@pytest.mark.parametrize(
+    "place", ["dead_letters.refused", "dead_letters.request", "retained.delivered", "retained.request"]
+)
+def test_a_row_that_nobody_wrote_is_passed_over_and_forgotten_in_time(tmp_path: Path, place: str, value: str) -> None:
+    table, column = place.split(".")
+    path = tmp_path / "queue.db"
+    store = open_store(path, max_file_bytes=1 << 30)
+    kept = Retained(stream=Stream.LOGS, request=b"r", records=1, oldest_received_unix_nano=1, delivered_unix_nano=2)
+    letter = DeadLetter(
+        id=1,
+        stream=Stream.LOGS,
+        request=b"r",
+        records=1,
+        oldest_received_unix_nano=1,
+        refused_unix_nano=2,
+        code="",
+        why="",
+    )
+    store.apply(Change(retained=[kept], dead_letters=[letter]), b"")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.executescript("PRAGMA writable_schema=ON; UPDATE sqlite_schema SET sql=replace(sql, ' NOT NULL', '')")
+    store.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(f"UPDATE {table} SET {column} = {value}")
+    store = open_store(path, max_file_bytes=1 << 30)
+    assert len(list(store.dead_letters())) == (table != "dead_letters")
+    assert len(list(store.retained(0, 9))) == (table != "retained")
+    assert all(isinstance(size, int) for _, size in store.dead_letter_sizes())
+    store.trim_retained(delivered_before_unix_nano=9, free_bytes=0, most=9)
+    assert not list(store.retained(0, 9))
     store.close()
