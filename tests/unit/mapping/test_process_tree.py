@@ -261,6 +261,15 @@ def test_a_pid_in_the_container_that_is_used_again_is_another_process() -> None:
     assert len({record.span_id for record in traced.note_all(made)}) == len(made)
 
 
+def test_whoever_had_a_pid_before_is_not_in_the_id_of_a_process_that_the_container_tells_apart() -> None:
+    lives = [
+        [executed(10, 5, "cat", 3 * n, PID=vpid, container="c") for n, vpid in enumerate(vpids)]
+        for vpids in ((69, 67, 68), (69, 68))
+    ]
+    last = [Traced().note_all(made)[-1].span_id for made in lives]
+    assert last[0] == last[1]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_new_life_gives_processes_that_the_container_tells_apart_the_ids_that_they_had(seed: int) -> None:
     events = session(seed, depth=6, low_half=seed).events()
