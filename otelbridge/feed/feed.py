@@ -16,6 +16,7 @@ from otelbridge.feed.nodes import NodeRoster
 from otelbridge.feed.port_watch import LookLimit
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.feed.subscription import Subscription
+from otelbridge.feed.unread import ELAPSED_CLOCK
 from otelbridge.net.address import Address, Resolve, parse_address, resolve_by_system
 from otelbridge.net.deadline import run_with_deadline
 from otelbridge.telemetry.events import NodeFellSilent, Tell, UpstreamsChanged, UpstreamsUnknown
@@ -23,6 +24,14 @@ from otelbridge.telemetry.supervisor import Pulse, SupervisedThread
 
 STOP_SECONDS = 5.0
 """Cancelled reads end within milliseconds, and DNS is not waited for: this is for a machine that crawls."""
+
+
+CLOCK_SET_NANOS = 500_000_000
+"""Less is a clock that is corrected."""
+
+
+def _clock_offset() -> int:
+    return time.time_ns() - time.clock_gettime_ns(ELAPSED_CLOCK)
 
 
 class Feed:
@@ -48,6 +57,7 @@ class Feed:
         self._random = random or random_module.Random()  # noqa: S311 jitter, no secret
         self._resolve = resolve
         self._nodes = NodeRoster(max_nodes)
+        self._clock_offset = _clock_offset()
         self._look_limit = LookLimit()
         self._watched_until: Mapping[tuple[str, Stream], int] = {}
         self._lock = threading.Lock()  # between those who add, remove and list; never held while waiting
@@ -137,15 +147,24 @@ class Feed:
 
     def heard(self, upstream: str, nodes: Mapping[str, int]) -> None:
         """Nodes sent events through an upstream: by name, the Unix time in nanoseconds of the last one's receipt."""
-        self._nodes.heard(upstream, nodes)
+        now = self._follow_the_clock()
+        self._nodes.heard(upstream, {node: min(unix_nano, now) for node, unix_nano in nodes.items()})
 
     def look_at_nodes(self) -> None:
         """To be called every second: tells which nodes have fallen silent, and records their absences."""
-        now = time.time_ns()
+        now = self._follow_the_clock()
         for silent in self._nodes.fallen_silent(now):
             self._tell(NodeFellSilent(node=silent.node, last_event_unix_nano=silent.last_event_unix_nano))
         for gap in self._nodes.to_record(now):
             self._record(gap)
+
+    def _follow_the_clock(self) -> int:
+        """The time; where the clock was set, what is remembered of nodes is set with it."""
+        offset = _clock_offset()
+        if abs(offset - self._clock_offset) >= CLOCK_SET_NANOS:
+            self._nodes.shift(offset - self._clock_offset)
+            self._clock_offset = offset
+        return time.time_ns()
 
     def limit_nodes(self, max_nodes: int) -> None:
         """So many nodes are told apart from now on; those heard first are forgotten."""

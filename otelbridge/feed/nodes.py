@@ -72,6 +72,10 @@ class Absence(NamedTuple):
         return (self.ended - self.started) / NANOSECONDS
 
 
+def _shifted(absence: Absence, nanoseconds: int) -> Absence:
+    return absence._replace(started=absence.started + nanoseconds, ended=absence.ended + nanoseconds)
+
+
 class Joining:
     """Decides which absences of one node have records of their own, and joins the others."""
 
@@ -81,6 +85,11 @@ class Joining:
         self._joined: Absence | None = None
         self._due = 0
         self._pause = JOINED_SECONDS
+
+    def shift(self, nanoseconds: int) -> None:
+        """The clock was set by so much."""
+        self._spent_at, self._due = self._spent_at + nanoseconds, self._due + nanoseconds
+        self._joined = self._joined and _shifted(self._joined, nanoseconds)
 
     def add(self, absence: Absence) -> Absence | None:
         """Takes an absence, and returns what is to be put on record now."""
@@ -131,6 +140,14 @@ class Habit:
         """It came soon after another one: perhaps it is the habit that has changed."""
         self._away_since = unix_nano
         """When the first of these began."""
+
+    def shift(self, nanoseconds: int) -> None:
+        """The clock was set by so much: silences are as long as before."""
+        self.last_unix_nano += nanoseconds
+        self._excused_from, self._excused_until = self._excused_from + nanoseconds, self._excused_until + nanoseconds
+        self._run_from, self._sounded = self._run_from + nanoseconds, self._sounded + nanoseconds
+        self._away_since += nanoseconds
+        self._absence = self._absence and _shifted(self._absence, nanoseconds)
 
     def heard(self, unix_nano: int) -> None:
         """It was heard at this time."""
@@ -281,6 +298,13 @@ class NodeRoster:
             for node, unix_nano in seen.items():
                 if node:
                     self._heard(upstream, node, unix_nano)
+
+    def shift(self, nanoseconds: int) -> None:
+        """The clock was set by so much."""
+        with self._lock:
+            for node in self._nodes.values():
+                node.habit.shift(nanoseconds)
+                node.joining.shift(nanoseconds)
 
     def excuse(self, gap: Gap) -> None:
         """The upstream could not be watched for a while, which is on record: its nodes were not silent then."""

@@ -4,7 +4,10 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from otelbridge.event import NANOSECONDS, Gap, GapCause
+from otelbridge.feed import feed as feeds
 from otelbridge.feed.feed import ABSENCES, Feed, Membership
 from otelbridge.feed.settings import FeedSettings
 from otelbridge.net.address import Address
@@ -69,3 +72,20 @@ def test_the_silences_of_an_upstreams_nodes_are_on_record_when_it_is_taken_away(
     feed._remove(address)
     assert [(gap.cause, gap.node) for gap in gaps] == [(GapCause.NODE_SILENT, "node")]
     assert feed.nodes_last_seen() == {}
+
+
+def test_what_nodes_were_last_heard_is_set_with_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed(
+        FeedSettings(),
+        buffer=OpenBuffer(1_000, 1_000_000),
+        tell=lambda _: None,
+        record_gap=lambda _: None,
+        version="9.9",
+    )
+    heard, hour, offset = time.time_ns(), 3600 * NANOSECONDS, feeds._clock_offset()
+    feed.heard("relay:1", {"node": heard})
+    monkeypatch.setattr(feeds, "_clock_offset", lambda: offset - hour)
+    feed.look_at_nodes()
+    assert abs(feed.nodes_last_seen()["node"] - (heard - hour)) < NANOSECONDS
+    feed.heard("relay:1", {"node": heard + hour})
+    assert feed.nodes_last_seen()["node"] <= time.time_ns(), "what came before it was set is no later than now"

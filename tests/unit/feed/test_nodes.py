@@ -378,3 +378,17 @@ def test_next_to_a_gap_twice_the_third_longest_silence_of_late_is_unusual(pauses
     habit.excuse(round(last * NANOSECONDS), round((last + 10) * NANOSECONDS))
     assert not habit.unusual(round((last + 11.8) * NANOSECONDS))
     assert habit.unusual(round((last + 12.2) * NANOSECONDS)), "two longer pauses are no habit"
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_a_clock_that_is_set_makes_no_absence_and_hides_none(step: int) -> None:
+    roster, began, set_by, gaps = NodeRoster(), 1_700_000_000, 0, []
+    for second in range(400):
+        if second == 200:
+            set_by = step
+            roster.shift(step * NANOSECONDS)
+        now = (began + second + set_by) * NANOSECONDS
+        if not 300 <= second < 315:
+            roster.heard("relay", {"node": now})
+        gaps += roster.to_record(now)
+    assert [(gap.ended_unix_nano - gap.started_unix_nano) // NANOSECONDS for gap in gaps] == [16]
