@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 PRODUCT = "otelbridge"
 
-UNTOLD = {"protobuf": "BSD-3-Clause", "waitress": "ZPL-2.1"}
+UNTOLD = {"google-re2": "BSD-3-Clause", "protobuf": "BSD-3-Clause", "waitress": "ZPL-2.1"}
 """Of packages whose metadata names none, or none by its SPDX name; from the licence files in them."""
 
 SPDX = frozenset({"MIT", "Apache-2.0", "BSD-3-Clause", "BSD-2-Clause", "MPL-2.0", "ISC"})
@@ -64,6 +64,7 @@ def licences_table() -> str:
 WITHOUT_BILL = {
     "cffi": ("libffi", "MIT", b"ffi_call"),
     "charset-normalizer": ("nothing of others: its own code, compiled", "MIT", b"charset_normalizer"),
+    "google-re2": ("RE2, abseil, pybind11", "BSD-3-Clause, Apache-2.0", b"pybind11"),
     "grpcio": (
         "BoringSSL, c-ares, abseil, re2, zlib, upb; root certificates (`roots.pem`)",
         "Apache-2.0, BSD-3-Clause, MIT, Zlib; MPL-2.0",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from otelbridge.event import MAX_PARSED_CHARS
-from otelbridge.gate.settings import COMMAND_FIELDS, GateSettings
+from otelbridge.gate.settings import COMMAND_FIELDS, GateSettings, compiled
 
 # A name that says that a secret follows. `pwd` alone is the working directory.
 _NAME = (
@@ -78,13 +78,14 @@ class Redactor(NamedTuple):
     name: str
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
+    """Or RE2's, which has the same methods."""
     needs: re.Pattern[str] | None
     fields: frozenset[str]
 
 
 def redactors(settings: GateSettings) -> tuple[Redactor, ...]:
     """The operator's own redactions, then the built-in ones where they are wanted."""
-    own = [Redactor(kind.name, (), re.compile(kind.pattern), None, frozenset(kind.fields)) for kind in settings.redact]
+    own = [Redactor(kind.name, (), compiled(kind.pattern), None, frozenset(kind.fields)) for kind in settings.redact]
     built_in = SECRET_PATTERNS if settings.redact_common_secrets else ()
     return (*own, *(_built_in(kind) for kind in built_in))
 
@@ -149,11 +150,11 @@ def blacken(text: str, kinds: Sequence[Redactor], counts: Counter[str]) -> tuple
 
 def _apply(kind: Redactor, text: str) -> tuple[str, int]:
     hits = 0
-    grouped = SECRET_GROUP in kind.pattern.groupindex
+    group = kind.pattern.groupindex.get(SECRET_GROUP, 0)
 
     def bar(match: re.Match[str]) -> str:
         nonlocal hits
-        start, end = match.span(SECRET_GROUP) if grouped else match.span()
+        start, end = match.span(group)
         if start < 0 or start == end or text[start:end] == MARK:
             return match[0]
         hits += 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import warnings
-from typing import Literal
+from typing import Any, Literal
 
 from otelbridge.event import UpstreamStream
 from otelbridge.setting import section, setting
@@ -44,25 +42,38 @@ class RuleSettings:
 MAX_REDACTIONS = 64
 """Each is looked for in each text."""
 MAX_PATTERN_CHARS = 4096
+MAX_PATTERN_MEMORY_BYTES = 2 * 1024 * 1024
+"""Of one pattern, compiled, with what RE2 keeps of the texts it has seen."""
+
+
+def compiled(pattern: str) -> Any:
+    """A pattern of the operator's, by RE2: it takes time in proportion to the text, whatever both are. Like `re.Pattern`.
+
+    Raises:
+        ValueError: RE2 does not take it.
+    """
+    import re2  # noqa: PLC0415 - for these patterns only
+
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = MAX_PATTERN_MEMORY_BYTES
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        why = error.args[0].decode(errors="backslashreplace")
+    except UnicodeEncodeError:
+        why = "a part of it is no character"
+    raise ValueError(
+        f"{pattern!r} is not a regular expression: {why}; RE2's syntax is meant, as in the Collector and in Go: it has "
+        "no look-around and no back reference, name what is to be blacked out as (?P<secret>...)"
+    )
 
 
 def _regular_expression(pattern: str) -> None:
-    from otelbridge.gate.proportion import takes_time_in_proportion  # noqa: PLC0415 - for these patterns only
-
     if len(pattern) > MAX_PATTERN_CHARS:
         raise ValueError(f"is longer than {MAX_PATTERN_CHARS} characters; make several of it")
-    try:
-        with warnings.catch_warnings(action="error"):
-            in_proportion = takes_time_in_proportion(pattern)
-            compiled = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError, Warning) as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}; Python's syntax is meant") from error
-    if not in_proportion:
-        raise ValueError(
-            f"{pattern!r} can take time out of proportion to the text, so that one command line would hold up all else; "
-            r"bound what repeats and do not nest it, such as `\w{1,64}=` for `\w+=`"
-        )
-    if compiled.match("") and "secret" not in compiled.groupindex:
+    regular_expression = compiled(pattern)
+    if regular_expression.match("") and "secret" not in regular_expression.groupindex:
         raise ValueError(f"{pattern!r} matches the empty text, so it would black out nothing; make it match a secret")
 
 
@@ -80,7 +91,7 @@ class RedactSettings:
     pattern: str = setting(
         min_length=1,
         check=_regular_expression,
-        description="A regular expression; where it has a group named `secret`, only that is redacted.",
+        description="A regular expression in RE2's syntax; where it has a group named `secret`, only that is redacted.",
     )
     fields: tuple[str, ...] = setting(
         default=COMMAND_FIELDS, min_length=1, check=_redactable, description="KubeArmor fields to look into."

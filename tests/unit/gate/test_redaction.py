@@ -14,6 +14,7 @@ from otelbridge.gate.redact import MARK, SECRET_PATTERNS, blacken, redactors
 from otelbridge.gate.rules import Gate
 from otelbridge.gate.settings import GateSettings, RedactSettings, RuleSettings
 from otelbridge.pb import kubearmor_pb2 as pb
+from otelbridge.setting import section_from
 
 BUILT_IN = redactors(GateSettings(redact_common_secrets=True))
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -148,6 +149,47 @@ def test_an_operators_own_pattern_with_and_without_a_group() -> None:
     event = pb.Log(Source="x badge-7 badge-8 pin 1234")
     assert gate.judge(Stream.LOGS, event).redactions == 2
     assert event.Source == f"x {MARK} {MARK} pin 1234"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "unit"),
+    [
+        (r"(a+)+$", "a"), (r"(a|aa)+$", "a"), (r"(x+x+)+y", "x"), (r"(\w+\s?)*=x", "a "), (r"\S+@\S+", "a"),
+        (r"[\w.+-]+@[\w-]+\.[\w.-]+", "a."), (r".*.*=x", "="), (r"key=\s*\s*x", "key= "), (r"\w{1,200}=", "a"),
+        (r"[\pL\pN]{1,64}=", "ü"), ("a?" * 30 + "a" * 30, "a"), (r"^(([a-z])+.)+[A-Z]$", "a"), (r"(.*?,){11}P", ","),
+    ],
+)  # fmt: skip
+def test_no_text_keeps_a_pattern_of_the_operators_busy(pattern: str, unit: str) -> None:
+    own = redactors(section_from(GateSettings, {"redact": [{"name": "own", "pattern": pattern}]}))
+    blacken("warm", own, Counter())
+    started = time.thread_time()
+    blacken(unit * (65_536 // len(unit)) + "\x01", own, Counter())
+    assert time.thread_time() - started < 1, "with Python's engine minutes, years with some"
+
+
+def test_addresses_are_blacked_out_among_letters_of_more_than_a_byte() -> None:
+    own = redactors(GateSettings(redact=(RedactSettings(name="mail", pattern=r"[\w.+-]+@[\w-]+\.[\w.-]+"),)))
+    assert blacken("Grüße 🦭 an jo@example.org, é: a@b.c", own, Counter())[0] == f"Grüße 🦭 an {MARK}, é: {MARK}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("(", r"missing \)"), ("(?<=key=)x", r"invalid perl operator: \(\?<.*name what is to be blacked out"),
+        (r"(a)\1", "invalid escape sequence"), ("a{99999}", "invalid repet"), ("\ud800", "is no character"),
+        (r"(?:\pL{1,50}){1,20}=", "too large"),
+        ("(((((((a{9}){9}){9}){9}){9}){9}){9})+", "invalid repet"), ("a*", "matches the empty text"),
+        ("x" * 4_097, "longer than 4096"),
+    ],
+)  # fmt: skip
+def test_a_pattern_that_cannot_work_is_refused_with_its_cure(pattern: str, why: str) -> None:
+    with pytest.raises(ValueError, match=rf"pattern: .*(?:{why})"):
+        section_from(RedactSettings, {"name": "x", "pattern": pattern})
+
+
+def test_there_may_be_so_many_patterns() -> None:
+    with pytest.raises(ValueError, match=r"redact: has 65 items. Write 64 at most"):
+        section_from(GateSettings, {"redact": [{"name": "x", "pattern": "a"}] * 65})
 
 
 def test_redacting_twice_changes_and_counts_nothing() -> None:
