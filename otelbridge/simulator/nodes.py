@@ -32,7 +32,8 @@ PING_SECONDS = 6.0
 FIND_SECONDS = 0.5
 """What a relay that was started needs to list its nodes and subscribe to them."""
 RETURN_SECONDS = 5.0
-"""The relay's pause before it goes back to a node that it has lost, or cannot reach."""
+"""The relay's pause before it goes back to a node that it has lost, or cannot reach. That of 2026 goes back at
+once to one that answers on its probe port."""
 
 
 class ChainCounts(NamedTuple):
