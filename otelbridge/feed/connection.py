@@ -22,6 +22,7 @@ from grpc._cython import cygrpc
 from otelbridge.event import GapCause, RawEvent, Stream
 from otelbridge.feed.buffer import Buffer, BufferWriter
 from otelbridge.feed.channel import WatchCall, is_idle, release, start_health_check, start_nonce_check, start_watch
+from otelbridge.feed.gap_tracker import IN_FLIGHT_NANOS
 from otelbridge.feed.model import StreamEnd
 from otelbridge.feed.overload import LOOK_BYTES, Overload, OverloadDetector, arrived_at
 from otelbridge.feed.read_pause import WAITED_NANOS, WAKE_NANOS, ConnectionPause, ReadPause, inodes_connected_to
@@ -524,6 +525,16 @@ class Connection:
             self._overloads.extend(self._overload.look(now, time.process_time_ns(), arrived, read_bytes, events))
         finally:
             self._one_looks.release()
+
+    def seen_until(self, now: int, *, checked: bool) -> int:
+        """Up to when its upstream cannot have stood still: the last event or answer, less what was under way.
+
+        Args:
+            now: the Unix time in nanoseconds, which counts where nothing was heard, or health checks say nothing.
+            checked: whether they do.
+        """
+        alive = max(self.last_answer_unix_nano, self.last_event_unix_nano)
+        return min(now, alive - IN_FLIGHT_NANOS) if alive and checked else now
 
     def read_until(self) -> int:
         """The Unix time in nanoseconds up to which all that had come has been read; now, where nothing waits unread.

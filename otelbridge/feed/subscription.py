@@ -396,9 +396,11 @@ class Subscription:
         return [self.pulse, *(monitor.connection.pulses() if monitor else [])]
 
     def watched_until(self) -> dict[Stream, int]:
-        """Up to which Unix time in nanoseconds what had come is read, of each stream that is watched now."""
-        monitor = self._monitor
-        now = monitor.connection.read_until() if monitor else time.time_ns()
+        """Up to which Unix time in nanoseconds nothing was missed and all is read, of each stream watched now."""
+        monitor, now = self._monitor, time.time_ns()
+        if monitor:
+            connection, checked = monitor.connection, not monitor.unchecked
+            now = min(connection.read_until(), connection.seen_until(now, checked=checked))
         return {stream: now for stream, watch in self._watches.items() if watch.gaps.since_unix_nano is None}
 
     def status(self, *, nodes_seen: int = 0, silent_nodes: tuple[str, ...] = ()) -> SubscriptionStatus:

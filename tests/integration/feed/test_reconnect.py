@@ -324,6 +324,15 @@ def test_what_an_earlier_life_last_watched_starts_the_first_gap(relay: Relay) ->
         assert (gap.stream, gap.cause, gap.started_unix_nano) == (Stream.ALERTS, GapCause.RESTART, last)
 
 
+def test_a_stream_was_seen_up_to_the_last_sign_of_life_where_the_bridge_ends_before_a_stall_does(relay: Relay) -> None:
+    with running(settings_for(relay.endpoint)) as run:
+        eventually(run.feed.watched_until, why="it is watched")
+        relay.freeze()
+        frozen = time.time_ns()
+        eventually(lambda: time.time_ns() - frozen > NANOSECONDS, why="it stands still for a while")
+        assert frozen - 5 * NANOSECONDS < max(run.feed.watched_until().values()) <= frozen
+
+
 def test_a_stream_that_is_not_asked_for_is_not_subscribed_to(relay: Relay) -> None:
     with running(settings_for(relay.endpoint, streams=["alerts"])) as run:
         run.until_watching()
