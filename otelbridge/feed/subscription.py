@@ -93,7 +93,7 @@ class Subscription:
         self._machine = Machine(SubscriptionState.IDLE, SUBSCRIPTION_MOVES)
         self._timeline: deque[StateChange] = deque(maxlen=TIMELINE_LENGTH)
         self._fell_silent = False
-        """The last connection that was watched did."""
+        """The last connection that was watched did, or an attempt since got no answer."""
         self._lost_unix_nano: int | None = None
         """When the loss of a connection was noticed; None before that, and once the upstream is watched again."""
         self._watches: dict[Stream, StreamWatch] = {
@@ -183,6 +183,7 @@ class Subscription:
         try:
             self._monitor = monitor = self._connector.attempt()
         except ConnectionLostError as loss:
+            self._fell_silent = self._fell_silent or loss.code is grpc.StatusCode.DEADLINE_EXCEEDED
             self._lose(loss, 0, now := time.time_ns(), now)
             raise
         if self._stopping.is_set():

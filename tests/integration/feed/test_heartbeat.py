@@ -50,6 +50,17 @@ def test_an_upstream_that_hangs_is_noticed_and_the_channel_closed_by_us(relay: R
         assert seen - IN_FLIGHT_NANOS <= gap.started_unix_nano <= frozen + NANOSECONDS // 2
 
 
+def test_a_life_that_begins_while_the_relay_stands_still_knows_that_its_nodes_may_be_away(relay: Relay) -> None:
+    relay.freeze()
+    last = {(relay.endpoint, stream): time.time_ns() - 3 * NANOSECONDS for stream in Stream}
+    with running(settings_for(relay.endpoint, heartbeat=QUICK), watched_until=last) as run:
+        run.until_lost()
+        relay.thaw()
+        run.until_watching()
+        eventually(run.suspected)
+        assert {gap.cause for gap in run.suspected()} == {GapCause.STALL}
+
+
 def test_a_relay_that_sends_events_but_answers_no_health_check_is_suspected_before_it_is_given_up(
     relay: Relay,
 ) -> None:
