@@ -4,9 +4,9 @@ A relay says nothing of its links to the nodes: when one is gone its streams sta
 is that a node which used to speak no longer does. Nothing says whether a silence means that nothing happened or that
 nobody was heard. So the silence that goes on is compared with the longest ones of the present run of events: what
 is 4.5 times the third of them is unusual. What was unusual is never learnt, so the thirtieth outage is noticed as well
-as the first. What lasted for minutes ends the run: the evening has come, and the next run has to prove itself longer
-before another such silence is believed; a short one after which it goes on as before is an outage even then.
-Times are passed in.
+as the first. What lasted for minutes, or is followed by a slower pace, ends the run: the evening has come, and the next
+run has to prove itself longer before another such silence is believed; a short one after which it goes on as before is
+an outage even then. Times are passed in.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ QUIET_SECONDS = 120.0
 RESUMED_SOUNDS = 10
 """After an outage it goes on as before: an unusual silence after fewer sounds is tentative: the habit may have
 changed."""
+SLOWER = 2.0
+"""It has changed where these take so many times as long as the run's: the evening has come."""
 DENSER = 10.0
 """Silences of which each is so many times shorter than the third longest: the morning has come, a new run begins."""
-SETTLED_ABSENCE_SECONDS = 10.0
-"""A tentative absence is none of these any more when the node has been heard for so long."""
 EXCUSE_SECONDS = 2.0
 """An absence waits for so long whether the upstream's own gap explains it."""
 OWN_RECORDS = 12
@@ -128,9 +128,13 @@ class Habit:
         self._run_from = unix_nano
         self._sounds = 0
         self._sounds_since = RESUMED_SOUNDS
+        self._seconds_since = 0.0
+        """How long these took."""
         self._sounded = unix_nano
         self._longest = [0.0] * LONGEST
         """Silences of the run, falling; each has faded with the sounds since."""
+        self._seconds = 0.0
+        """All silences of the run, faded likewise."""
         self._dense = 0
         """Sounds in a row that came much faster than the run's."""
         self._needed = RUN_SECONDS
@@ -163,6 +167,7 @@ class Habit:
             self._sounds += 1
             self._sounds_since += 1
             self._longest = [seconds * FADING for seconds in self._longest]
+            self._seconds *= FADING
             self._dense = self._dense + 1 if silence * DENSER < self._longest[-1] else 0
         if not unusual:
             if self._is_settled and silence > self._limit:
@@ -170,10 +175,13 @@ class Habit:
                 self._absence = None if self._is_tentative else self._absence
             else:
                 self._longest = sorted([*self._longest, silence], reverse=True)[:LONGEST]
+                self._seconds, self._seconds_since = self._seconds + silence, self._seconds_since + silence
+                if self._sounds_since == RESUMED_SOUNDS and self._sounded == unix_nano and self._is_slower:
+                    self._end_run(run)
             if self._dense >= SETTLED_SOUNDS:
                 self._begin_run(unix_nano)
             return
-        resumed, self._sounds_since = self._sounds_since >= RESUMED_SOUNDS, 0
+        resumed, self._sounds_since, self._seconds_since = self._sounds_since >= RESUMED_SOUNDS, 0, 0.0
         if resumed:
             self._away_since = began
         if self._absence is not None:
@@ -181,9 +189,7 @@ class Habit:
         else:
             self._absence, self._is_tentative = Absence(began, unix_nano), not (resumed and proven)
         if unix_nano - self._away_since >= QUIET_SECONDS * NANOSECONDS:
-            self._needed = min(max(self._needed, 2 * run), LONGEST_RUN_SECONDS)
-            self._begin_run(unix_nano)
-            self._absence = None if self._is_tentative else self._absence
+            self._end_run(run)
 
     def absence(self, now_unix_nano: int) -> Absence | None:
         """The absence that has ended before this time and is worth a record, once."""
@@ -191,9 +197,7 @@ class Habit:
         if absence is None or now_unix_nano - absence.ended < EXCUSE_SECONDS * NANOSECONDS:
             return None
         if self._is_tentative and self._sounds_since < RESUMED_SOUNDS:
-            is_long_ago = now_unix_nano - absence.ended >= SETTLED_ABSENCE_SECONDS * NANOSECONDS
-            if not is_long_ago or self._is_long(now_unix_nano):
-                return None
+            return None
         self._absence = None
         return absence
 
@@ -249,8 +253,21 @@ class Habit:
         """The limit for a silence that began in the upstream's own gap: the relay may not have found the node yet."""
         return max(NEAR_MIN_SECONDS, NEAR_FACTOR * self._longest[-1])
 
+    @property
+    def _is_slower(self) -> bool:
+        """Whether what came after the absence took longer than before."""
+        of_a_sound: float = self._seconds * (1 - FADING) / (1 - FADING**self._sounds)
+        return self._seconds_since > SLOWER * RESUMED_SOUNDS * of_a_sound
+
+    def _end_run(self, seconds: float) -> None:
+        """The habit has changed."""
+        self._needed = min(max(self._needed, 2 * seconds), LONGEST_RUN_SECONDS)
+        self._begin_run(self.last_unix_nano)
+        self._absence = None if self._is_tentative else self._absence
+
     def _begin_run(self, unix_nano: int) -> None:
-        self._run_from, self._sounds, self._dense, self._longest = unix_nano, 0, 0, [0.0] * LONGEST
+        self._run_from, self._sounds, self._dense = unix_nano, 0, 0
+        self._longest, self._seconds = [0.0] * LONGEST, 0.0
 
 
 SILENT_MIN_SECONDS = 4.5

@@ -218,6 +218,35 @@ def test_quiet_nights_bring_no_more_than_one_false_suspicion_a_day(night: str) -
     assert len(found) <= DAYS, found
 
 
+EVENING = 2.0 * HOUR
+SLOPES = {"at once": 1.0, "in ten minutes": 10 * MINUTE, "in an hour": HOUR}
+
+
+def evenings(random: Random, *, day: float, night: float, slope: float, number: int) -> Iterator[float]:
+    """Twenty minutes of work and then rest, again and again; between them the rate changes by one factor a second."""
+    at = 0.0
+    while at < number * EVENING:
+        into = at % EVENING
+        since_work = min(into - 20 * MINUTE, EVENING - into)
+        at += random.expovariate(day * (night / day) ** min(1.0, max(0.0, since_work) / slope))
+        yield at
+
+
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize(("day", "night"), [(5.0, 0.5), (5.0, 0.1), (5.0, 0.02), (1.0, 0.1), (1.0, 0.02)])
+def test_an_evening_is_no_more_than_one_false_suspicion(day: float, night: float, slope: str) -> None:
+    number = 4
+    for seed in range(2):
+        gaps = records(evenings(Random(seed), day=day, night=night, slope=SLOPES[slope], number=number))
+        assert len(gaps) <= number, f"seed {seed}"
+
+
+@pytest.mark.parametrize(("pause", "known"), [(1.1, 2), (1.5, 1)])
+def test_ten_sounds_at_less_than_half_the_pace_end_the_run(pause: float, known: int) -> None:
+    sounds = [*every(0.6, 0, 60), *every(pause, 90, 90 + 11 * pause), *every(0.6, 130, 150)]
+    assert len(records(sounds)) == known, "the outage, and the silence after the ten where they are a habit's"
+
+
 def test_after_the_night_an_outage_is_noticed_again_within_the_hour() -> None:
     habit, random = new(), Random(7)
     listen(habit, poisson(random, NIGHTS["an event every ten minutes"], until=DAY + 8.5 * HOUR))
