@@ -80,7 +80,7 @@ def parse_proxy(text: str) -> Proxy:
         host, port = parts.hostname, parts.port
     except ValueError:  # its text may hold a password
         host, port = None, None
-    if not host or port == 0 or not can_be_looked_up(host):
+    if not host or " " in host or port == 0 or not can_be_looked_up(host):
         raise ValueError("is no address of a proxy; write http://host:port, what is special in a password as %40")
     return Proxy(host=host, port=port or DEFAULT_PROXY_PORT, user=parts.netloc.rpartition("@")[0])
 

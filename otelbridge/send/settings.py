@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from otelbridge.net.address import CORRECT_NAME, NO_NAME, AddressError, authority, can_be_looked_up, check_server_name
+from otelbridge.net.address import (
+    CORRECT_NAME,
+    HIGHEST_PORT,
+    NO_NAME,
+    AddressError,
+    authority,
+    can_be_looked_up,
+    check_server_name,
+)
 from otelbridge.net.proxy import ProxySettings
 from otelbridge.setting import section, setting
 
@@ -211,9 +219,13 @@ def parse_target(text: str, protocol: str, *, insecure: bool | None) -> Target:
         raise AddressError(NO_NAME, CORRECT_NAME)
     if "@" in parts.netloc:
         raise AddressError("carries a user or password", "Use send.token_file or send.headers_file for credentials.")
+    if port == 0:
+        raise AddressError("has the port 0", f"Give a number from 1 to {HIGHEST_PORT}.")
     tls = scheme == "https" if separator else not insecure
     if protocol != "grpc":
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if not path.isascii() or not path.isprintable():
+            raise AddressError("has other characters than a URL behind its host", "Write them as %XX, as UTF-8.")
         return Target(host=host, port=port or SCHEME_PORTS[scheme], path=path, tls=tls)
     if port is None:
         said = (f"{scheme}{separator}" if separator else "") + authority(host, OTLP_GRPC_PORT)

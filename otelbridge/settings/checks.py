@@ -17,7 +17,7 @@ from otelbridge.net.proxy import parse_proxy
 from otelbridge.net.secrets import carries_credentials, hidden
 from otelbridge.net.tls_files import read_tls_files
 from otelbridge.send.credentials import header_fault
-from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, parse_target
+from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, SendSettingsError, for_traces, parse_target
 from otelbridge.settings.tree import SIGNAL_PATHS, Given, Problem, Settings, leaves, value_at
 
 
@@ -69,12 +69,24 @@ def _tls(settings: Settings) -> Iterator[Complaint]:
 
 
 def _floods(settings: Settings) -> Iterator[Complaint]:
-    if settings.gate.flood.rate_per_second and not settings.queue.retain_seconds:
+    for path, usual in (("queue.retain_seconds", "86400 for a day"), ("queue.retain_max_bytes", "67108864")):
+        if settings.gate.flood.rate_per_second and not value_at(settings, path):
+            yield Complaint(
+                paths=("gate.flood.rate_per_second", path),
+                value=settings.gate.flood.rate_per_second,
+                wrong=f"is given, but {path} is 0: nothing would keep the events that are only counted",
+                cure=f"Set {path} too, to {usual}, or leave this out.",
+            )
+
+
+def _messages(settings: Settings) -> Iterator[Complaint]:
+    most, bound = settings.feed.max_message_bytes, settings.bridge.under_way_max_bytes
+    if most > bound:
         yield Complaint(
-            paths=("gate.flood.rate_per_second", "queue.retain_seconds"),
-            value=settings.gate.flood.rate_per_second,
-            wrong="is given, but queue.retain_seconds is 0: nothing would keep the events that are only counted",
-            cure="Set queue.retain_seconds too, to 86400 for a day, or leave this out.",
+            paths=("feed.max_message_bytes", "bridge.under_way_max_bytes"),
+            value=most,
+            wrong=f"is above bridge.under_way_max_bytes ({bound}): beside such an event all others are dropped",
+            cure="Lower it, or raise bridge.under_way_max_bytes, and with it what memory the bridge may have.",
         )
 
 
@@ -246,28 +258,39 @@ def _addresses(settings: Settings) -> Iterator[Complaint]:
 
 def _endpoints(settings: Settings) -> Iterator[Complaint]:
     """Addresses that are none, or another signal's: a lenient server takes records for spans, and forgets them."""
-    targets = [("send", settings.send.protocol, settings.send.endpoint)]
-    targets += [
-        (f"telemetry.{name}", signal.protocol, signal.endpoint)
-        for name, signal in (("traces", settings.telemetry.traces), ("metrics", settings.telemetry.metrics))
-    ]
-    for section, protocol, endpoint in targets:
+    send, telemetry = settings.send, settings.telemetry
+    targets = (
+        ("send.endpoint", send.protocol, send.endpoint, "send"),
+        ("send.traces_endpoint", send.protocol, send.traces_endpoint, "telemetry.traces"),
+        ("telemetry.traces.endpoint", telemetry.traces.protocol, telemetry.traces.endpoint, "telemetry.traces"),
+        ("telemetry.metrics.endpoint", telemetry.metrics.protocol, telemetry.metrics.endpoint, "telemetry.metrics"),
+    )
+    for setting, protocol, endpoint, signal in targets:
         if protocol == "console" or not endpoint:
             continue
-        paths = (f"{section}.endpoint", f"{section}.protocol")
+        paths = (setting, f"{setting.rpartition('.')[0]}.protocol")
         try:
             path = parse_target(endpoint, protocol, insecure=None).path.partition("?")[0].rstrip("/")
         except AddressError as error:
             yield Complaint(paths=paths, value=endpoint, wrong=error.wrong, cure=error.cure)
             continue
         other = next(
-            (other for other in SIGNAL_PATHS.values() if path.endswith(other) and other != SIGNAL_PATHS[section]), ""
+            (other for other in SIGNAL_PATHS.values() if path.endswith(other) and other != SIGNAL_PATHS[signal]), ""
         )
         if other:
             wrong = f"ends with {other}, where something else is taken than is sent"
             yield Complaint(
-                paths=paths, value=endpoint, wrong=wrong, cure=f"Write {SIGNAL_PATHS[section]} in its place."
+                paths=paths, value=endpoint, wrong=wrong, cure=f"Write {SIGNAL_PATHS[signal]} in its place."
             )
+
+
+def _spans(settings: Settings) -> Iterator[Complaint]:
+    if settings.mapping.process_traces:
+        try:
+            for_traces(settings.send)
+        except SendSettingsError as error:
+            wrong, _, cure = str(error).partition(". ")
+            yield Complaint(paths=("send.traces_endpoint", "send.endpoint"), wrong=f"is needed: {wrong}", cure=cure)
 
 
 def _backoffs(settings: Settings) -> Iterator[Complaint]:
@@ -285,22 +308,22 @@ def _credentials_in_plaintext(settings: Settings) -> Iterator[Complaint]:
     send = settings.send
     if send.protocol == "console" or send.allow_plaintext_credentials:
         return
-    try:
-        target = parse_target(send.endpoint, send.protocol, insecure=send.insecure)
-    except AddressError:
-        return  # reported by another check
-    if target.loopback or target.tls:
-        return
     sources = [f"header {name}" for name in send.headers if carries_credentials(name)]
     if send.token_file:
         sources.append("send.token_file")
-    if sources:
-        yield Complaint(
-            paths=("send.endpoint", "send.insecure", "send.headers", "send.token_file"),
-            value=send.endpoint,
-            wrong=f"is not encrypted, and credentials would travel there ({', '.join(sources)})",
-            cure="Use https://, or set send.allow_plaintext_credentials to true if the way there is safe.",
-        )
+    spans = {"send.traces_endpoint": send.traces_endpoint} if settings.mapping.process_traces else {}
+    for path, endpoint in {"send.endpoint": send.endpoint, **spans}.items():
+        try:
+            target = parse_target(endpoint, send.protocol, insecure=send.insecure)
+        except AddressError:
+            continue  # empty, or reported by another check
+        if sources and not target.loopback and not target.tls:
+            yield Complaint(
+                paths=(path, "send.insecure", "send.headers", "send.token_file"),
+                value=endpoint,
+                wrong=f"is not encrypted, and credentials would travel there ({', '.join(sources)})",
+                cure="Use https://, or set send.allow_plaintext_credentials to true if the way there is safe.",
+            )
 
 
 def _headers(settings: Settings) -> Iterator[Complaint]:
@@ -381,4 +404,6 @@ CHECKS: tuple[Callable[[Settings], Iterator[Complaint]], ...] = (
     _tls,
     _roads,
     _floods,
+    _messages,
+    _spans,
 )

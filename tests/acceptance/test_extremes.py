@@ -58,6 +58,8 @@ def test_a_bridge_delivers_at_the_ends_of_every_range(
 
     if section == "gate":
         settings["queue"] = {"retain_seconds": 60}  # a flood's events have to be kept
+    if section == "feed":
+        settings["bridge"] = {"under_way_max_bytes": RANGES["feed.max_message_bytes"][1]}  # one has to fit
     with running_bridge(tmp_path, **settings) as bridge:
         bridge.wait_until_watching()
         relay.publish(Stream.ALERTS, pb.Alert(PodName="a", Timestamp=1_700_000_000))

@@ -23,6 +23,21 @@ NO_NAMES = [
     )),
 ]  # fmt: skip
 """What a resolver or TLS would raise for at each attempt."""
+OTHER_CHARACTERS = "has other characters than a URL"
+LEAKING_SPANS = "send: {headers: {authorization: hunter2}, endpoint: 'https://c:1', traces_endpoint: 'http://c:1'}"
+ENDPOINTS = [
+    ("send: {endpoint: 'http://c:0/v1/logs', protocol: http/protobuf}", "send.endpoint", "has the port 0"),
+    ("send: {endpoint: 'http://c/ä', protocol: http/protobuf}", "send.endpoint", OTHER_CHARACTERS),
+    ("send: {endpoint: 'http://c/in?a=ä', protocol: http/protobuf}", "send.endpoint", OTHER_CHARACTERS),
+    ('send: {endpoint: "http://c/\\e[31m", protocol: http/protobuf}', "send.endpoint", OTHER_CHARACTERS),
+    ("send: {endpoint: 'c:0'}", "send.endpoint", "has the port 0"),
+    ("send: {proxy: {http: 'http://a b:1'}}", "send.proxy.http", "is no address of a proxy"),
+    ("send: {traces_endpoint: 'tcp://c:1'}", "send.traces_endpoint", "has the scheme tcp"),
+    ("send: {traces_endpoint: 'https://u:hunter2@c:1'}", "send.traces_endpoint", "carries a user or password"),
+    ("send: {protocol: http/protobuf, traces_endpoint: 'http://c/v1/logs'}", "send.traces_endpoint", "something else"),
+    (f"mapping: {{process_traces: true}}\n{LEAKING_SPANS}", "send.traces_endpoint", "is not encrypted"),
+]
+"""What a sender would raise for, or send elsewhere than is written."""
 
 
 @pytest.mark.parametrize(
@@ -55,6 +70,12 @@ NO_NAMES = [
         ("send: {endpoint: 'http://c/otlp/v1/traces', protocol: http/protobuf}", "send.endpoint", "something else"),
         ("send: {endpoint: 'http://c/v1/metrics/?a=b', protocol: http/protobuf}", "send.endpoint", "something else"),
         ("send: {endpoint: 'http://c:1', headers: {authorization: hunter2}}", "send.endpoint", "is not encrypted"),
+        *ENDPOINTS,
+        ("{mapping: {process_traces: true}, send: {protocol: http/protobuf, endpoint: 'http://c/in'}}",
+         "send.traces_endpoint", "is needed"),
+        ("feed: {max_message_bytes: 167772161}", "feed.max_message_bytes", "is above bridge.under_way_max_bytes"),
+        ("{gate: {flood: {rate_per_second: 1}}, queue: {retain_seconds: 9, retain_max_bytes: 0}}",
+         "gate.flood.rate_per_second", "queue.retain_max_bytes is 0"),
         ("send: {headers: {'a b': c}}", "send.headers", "'a b' is not a header's name"),
         ('send: {headers: {x: "a\\n"}}', "send.headers", "the value of 'x' holds a line break"),
         ("send: {headers: {content-type: c}}", "send.headers", "which the protocol sets itself"),
