@@ -31,8 +31,8 @@ CONNECTIONS = Row(
                 Query(quantile_ever("otelbridge.source.detection.time", share=0.95), "noticed, 95 %"),
                 Query(quantile_ever("otelbridge.source.recovery.time", share=0.95), "back, 95 %"),
             ),
-            meaning="From the last sign of life to noticing the loss (21 s at most), and from there to watching again; since the bridges started.",
-            otherwise="noticing late: is `feed.keepalive` set longer? Coming back late: see the attempts.",
+            meaning="Time from the last sign of life to noticing the loss (21 s at most), and from there to watching again, since the bridges started.",
+            otherwise="if losses are noticed late: was `feed.keepalive` made longer? If coming back takes long: see the attempts.",
         ),
         Panel(
             title="Lifetimes of connections",
@@ -45,8 +45,8 @@ CONNECTIONS = Row(
                     "{{rpc_response_status_code}}",
                 ),
             ),
-            meaning="The median of those that have ended since the bridges started; days are normal.",
-            otherwise="a fixed life of some minutes points to a proxy or firewall that ends idle connections.",
+            meaning="The median over connections that have ended since the bridges started; days are normal.",
+            otherwise="if all end after the same few minutes, a proxy or firewall ends idle connections.",
         ),
         Panel(
             title="Health checks",
@@ -67,8 +67,8 @@ CONNECTIONS = Row(
             unit="none",
             no_value="none",
             queries=(Query(worst(SHOWN, recent("otelbridge.source.heartbeat.misses", *SERVER)), UPSTREAM),),
-            meaning="One is a suspicion, the next one ends the connection.",
-            otherwise="KubeArmor hangs while its HTTP/2 goes on: restart it.",
+            meaning="After one the connection is suspect; the next one ends it.",
+            otherwise="KubeArmor hangs although its HTTP/2 connection is alive: restart it.",
         ),
         Panel(
             title="Time since the last event",
@@ -80,8 +80,8 @@ CONNECTIONS = Row(
                     f"{{{{kubearmor_stream}}}} {UPSTREAM}",
                 ),
             ),
-            meaning="Of each stream that ever had one. Alerts may be rare; logs are not.",
-            otherwise="a quiet stream that is watched is a quiet cluster, or visibility was switched off in KubeArmor.",
+            meaning="Of each stream that has had an event. Alerts may be rare; logs are not.",
+            otherwise="if the stream is watched, the cluster is quiet, or visibility was switched off in KubeArmor.",
         ),
         Panel(
             title="From an event's own time to its receipt",
@@ -104,7 +104,7 @@ CONNECTIONS = Row(
                     )
                 ),
             ),
-            meaning="Time since the last event of each node that was ever heard.",
+            meaning="Time since the last event of each node that has sent one.",
             otherwise="as under OtelbridgeNodeSilent.",
         ),
         Panel(

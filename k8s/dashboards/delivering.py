@@ -39,7 +39,7 @@ DELIVERING = Row(
                     f"{BRIDGE} {UPSTREAM}",
                 ),
             ),
-            meaning="Delivering is normal; delayed means later, held means that an operator has to change something.",
+            meaning="Delivering is normal. Delayed: the bridge tries again later. Held: an operator has to change something.",
             otherwise="as under OtelbridgeDeliveryHeld.",
         ),
         Panel(
@@ -74,7 +74,7 @@ DELIVERING = Row(
                 Query(quantile("otelbridge.delivery.duration", share=0.95), "95 %"),
             ),
             meaning="A few milliseconds to a Collector nearby.",
-            otherwise="near `send.timeout_seconds` requests are repeated though they were taken: give the Collector more room.",
+            otherwise="near `send.timeout_seconds`, requests that were accepted are sent again: give the Collector more resources.",
         ),
         Panel(
             title="From receipt to acceptance by the endpoint",
@@ -84,7 +84,7 @@ DELIVERING = Row(
                 Query(quantile("otelbridge.delivery.event.lag", n.STREAM, share=0.5), "{{kubearmor_stream}}, half"),
                 Query(quantile("otelbridge.delivery.event.lag", n.STREAM, share=0.99), "{{kubearmor_stream}}, 99 %"),
             ),
-            meaning="So late are events in the back-end, by the bridge's doing. Under a second is normal.",
+            meaning="How much later events arrive because of the bridge and the endpoint. Under a second is normal.",
             otherwise="the endpoint is slow or away, or a backlog is being delivered: as under OtelbridgeAlertsLate.",
         ),
         Panel(
@@ -96,7 +96,7 @@ DELIVERING = Row(
                     worst(SHOWN, f"{by('instance', function='max')} ({series('otelbridge.delivery.delay')})"), BRIDGE
                 ),
             ),
-            meaning="By the endpoint's last answer; 0 while records are taken.",
+            meaning="The delay in the endpoint's last answer; 0 while it accepts records.",
             otherwise="the Collector's memory limiter or the back-end's rate limit is at work.",
         ),
         Panel(
@@ -105,7 +105,7 @@ DELIVERING = Row(
             unit="Bps",
             queries=(Query(rate("otelbridge.delivery.io"), "before compression"),),
             meaning="Of accepted requests, before compression.",
-            otherwise="a jump without more events: someone runs commands with very long arguments.",
+            otherwise="if it jumps without more events: commands with very long arguments are being run.",
         ),
         Panel(
             title="Records refused",
@@ -114,7 +114,7 @@ DELIVERING = Row(
             stacked=True,
             no_value="none",
             queries=(Query(recent("otelbridge.delivery.rejected", n.STREAM), "{{kubearmor_stream}}"),),
-            meaning="In partial successes, or for good. None is normal.",
+            meaning="Refused in a partial success, or for good. 0 is normal.",
             otherwise="as under OtelbridgeRecordsRefused.",
         ),
     ),

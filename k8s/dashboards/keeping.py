@@ -27,7 +27,7 @@ KEEPING = Row(
             queries=(
                 Query(worst(SHOWN, f"{series('otelbridge.queue.usage')} / {series('otelbridge.queue.limit')}"), BRIDGE),
             ),
-            meaning="The share of `queue.max_bytes` in use, of the fullest bridges. A few per cent are normal.",
+            meaning="The share of `queue.max_bytes` in use, of the bridges that use most. A few per cent are normal.",
             otherwise="as under OtelbridgeQueueFilling.",
         ),
         Panel(
@@ -36,7 +36,7 @@ KEEPING = Row(
             unit="none",
             stacked=True,
             queries=(Query(f"{by(n.STREAM)} ({series('otelbridge.queue.size')})", "{{kubearmor_stream}}"),),
-            meaning="On disk, over all bridges. Near 0 is normal.",
+            meaning="Records in the queues of all bridges. Near 0 is normal.",
             otherwise="they wait for the endpoint.",
         ),
         Panel(
@@ -45,7 +45,7 @@ KEEPING = Row(
             unit="s",
             thresholds=((900, "orange"),),
             queries=(Query(worst(SHOWN, series("otelbridge.queue.oldest.age")), BRIDGE),),
-            meaning="How late events arrive, at worst. Under a second is normal.",
+            meaning="The longest time that a record has waited. Under a second is normal.",
             otherwise="as under OtelbridgeDeliveryLate; beyond `queue.max_age_seconds` they are dropped.",
         ),
         Panel(
@@ -62,8 +62,8 @@ KEEPING = Row(
                     f"bytes, {BRIDGE}",
                 ),
             ),
-            meaning="The share in use of the events that may wait for the encoder, and of the bytes that may be under way.",
-            otherwise="the encoder does not keep up: more CPU, or rules in `gate` for what nobody reads.",
+            meaning="How full the buffer before the encoder is (`feed.buffer_max_events`), and the memory for what is under way (`bridge.under_way_max_bytes`).",
+            otherwise="the encoder does not keep up: give it more CPU, or drop by rules in `gate` what nobody reads.",
         ),
         Panel(
             title="Disks that do not take writes",
@@ -79,7 +79,7 @@ KEEPING = Row(
             kind="timeseries",
             unit="none",
             queries=(Query(f"sum({series('otelbridge.queue.dead_letters')})", "kept"),),
-            meaning="Requests that the endpoint refused for good, kept for a look.",
+            meaning="Requests that the endpoint refused for good, kept for inspection.",
             otherwise="`otelbridge queue dead-letters` lists them, `queue resend` puts them back once the cause is gone.",
         ),
         Panel(
@@ -88,7 +88,7 @@ KEEPING = Row(
             unit="none",
             width=16,
             queries=(Query(f"{by(n.STREAM, n.ACCOUNT, n.REASON)} ({series('otelbridge.ledger.records')})"),),
-            meaning="What stands on each account: received = delivered + rejected + dropped + filtered + summarised + doubled + held.",
+            meaning="Records on each account: received = delivered + rejected + dropped + filtered + summarised + doubled + held.",
             otherwise="see the next panel.",
         ),
         Panel(
@@ -97,7 +97,7 @@ KEEPING = Row(
             unit="none",
             signed=True,
             queries=(Query(f"{by(n.STREAM)} ({series('otelbridge.ledger.residue')})", "{{kubearmor_stream}}"),),
-            meaning="Received minus everything accounted for. 0 is normal.",
+            meaning="Received minus all other accounts. 0 is normal.",
             otherwise="as under OtelbridgeLedgerUnbalanced.",
         ),
         Panel(

@@ -41,7 +41,7 @@ GLANCE = Row(
             no_value="0",
             queries=(Query(alerts()),),
             meaning="In this range, of the chosen namespaces. Each is a record with `kubearmor.stream` `alerts`.",
-            otherwise="none for long: does a policy match at all? `otelbridge tail` shows what flows.",
+            otherwise="if there are none for long: does a policy match at all? `otelbridge tail` shows what KubeArmor sends.",
         ),
         Panel(
             title="Denied",
@@ -51,7 +51,7 @@ GLANCE = Row(
             height=5,
             no_value="0",
             queries=(Query(alerts(kubearmor_outcome='="denied"')),),
-            meaning="What KubeArmor stopped.",
+            meaning="Alerts about operations that KubeArmor blocked.",
             otherwise="a policy that is too tight, or an attack: the records have process, command line and policy.",
         ),
         Panel(
@@ -63,8 +63,8 @@ GLANCE = Row(
             no_value="0",
             thresholds=((1, "red"),),
             queries=(Query(alerts(kubearmor_outcome='="allowed"', kubearmor_action=MEANT_TO_BLOCK)),),
-            meaning="What should have been stopped and was not. 0 is normal.",
-            otherwise="the node has no enforcer (`karmor probe` names it), or the policy came too late for a process that ran already.",
+            meaning="Operations that should have been blocked and were not. 0 is normal.",
+            otherwise="the node has no enforcer (`karmor probe` names it), or the process was running before the policy came.",
         ),
         Panel(
             title="Alerts that KubeArmor withheld",
@@ -75,7 +75,7 @@ GLANCE = Row(
             no_value="0",
             thresholds=((1, "orange"),),
             queries=(Query(grown("otelbridge.throttle.activations", **IN_NAMESPACE)),),
-            meaning="How often it stopped reporting a container, because it raised more alerts than its limit. 0 is normal.",
+            meaning="How often KubeArmor stopped reporting a container that raised more alerts than its limit. 0 is normal.",
             otherwise="as under OtelbridgeThrottledByKubeArmor.",
         ),
         Panel(
@@ -90,8 +90,8 @@ GLANCE = Row(
                     f"count(time() - {by(n.NODE, function='max')} ({series('otelbridge.source.node.last_seen')}) < {HOUR_SECONDS})"
                 ),
             ),
-            meaning="Of those that run KubeArmor.",
-            otherwise="fewer than there are: the other dashboard lists those that have been silent longest.",
+            meaning="Nodes that sent at least one event.",
+            otherwise="if fewer than run KubeArmor: the other dashboard lists those that have been silent longest.",
         ),
         Panel(
             title="Seconds that nobody could see",
@@ -102,8 +102,8 @@ GLANCE = Row(
             no_value="0 s",
             thresholds=((1, "orange"),),
             queries=(Query(f"max({grown('otelbridge.source.gap.time', n.STREAM)})"),),
-            meaning="In this range: an alert of that time would be missing here.",
-            otherwise="the other dashboard has their causes.",
+            meaning="The length of the gaps in this range: alerts of that time are missing here.",
+            otherwise="the other dashboard shows their causes.",
         ),
     ),
 )
@@ -119,8 +119,8 @@ KINDS = Row(
             stacked=True,
             no_value="none",
             queries=(Query(alert_rate(n.NAMESPACE), "{{k8s_namespace_name}}"),),
-            meaning="Without a name those of the nodes themselves.",
-            otherwise="a namespace that stands out: filter the log store by it.",
+            meaning="Alerts without a namespace are the nodes' own.",
+            otherwise="if a namespace stands out: filter the log store by it.",
         ),
         Panel(
             title="Alerts per second, by outcome",
@@ -130,8 +130,8 @@ KINDS = Row(
             stacked=True,
             no_value="none",
             queries=(Query(alert_rate(OUTCOME), "{{kubearmor_outcome}}"),),
-            meaning="What really came of it: allowed, denied, or failed for a reason of its own.",
-            otherwise="denied grows: as above.",
+            meaning="What happened to the operation: allowed, denied, or failed for another reason.",
+            otherwise='if denied ones increase: as under "Denied" above.',
         ),
         Panel(
             title="Alerts per second, by operation",
@@ -152,8 +152,8 @@ KINDS = Row(
             stacked=True,
             no_value="none",
             queries=(Query(alert_rate(ACTION), "{{kubearmor_action}}"),),
-            meaning="What KubeArmor meant to do. Whether it did stands in the outcome.",
-            otherwise="`Audit (Block)` is a policy that cannot be enforced on its node.",
+            meaning="What the policy asks for. Whether it happened is the outcome.",
+            otherwise="`Audit (Block)`: the policy says Block and cannot be enforced on that node.",
         ),
         Panel(
             title="Kinds of alerts",
@@ -163,8 +163,8 @@ KINDS = Row(
             height=10,
             no_value="none",
             queries=(Query(worst(LISTED, alerts(n.NAMESPACE, n.WORKLOAD, OPERATION, ACTION, OUTCOME))),),
-            meaning="The most frequent in this range, by the pods' controller; without a workload, the node's own. What is beyond the 2,000 series of a bridge has `otel_metric_overflow` and no workload.",
-            otherwise="rows of a workload that should be quiet.",
+            meaning="The most frequent in this range, by the pods' controller; rows without a workload are the node's own. Beyond the 2,000 series of a bridge they have `otel_metric_overflow` and no workload.",
+            otherwise="look at workloads that should raise no alerts.",
         ),
         Panel(
             title="Policies that matched",
@@ -198,8 +198,8 @@ FLOW = Row(
             unit="none",
             no_value="no rule has dropped any",
             queries=(Query(f"{by(n.STREAM, n.REASON)} ({series('otelbridge.ledger.records', **FILTERED)})"),),
-            meaning="Events that a rule of `gate.rules` dropped, since the queue was made; the reason is the rule's name.",
-            otherwise="a rule that drops more than it should: `otelbridge explain FILE` says which rule decides.",
+            meaning="Events dropped by a rule of `gate.rules` since the queue was created; the reason is the rule's name.",
+            otherwise="if a rule drops more than it should: `otelbridge explain FILE` says which rule decides.",
         ),
         Panel(
             title="Counted instead of sent",
@@ -207,7 +207,7 @@ FLOW = Row(
             unit="none",
             no_value="no flood, or no `gate.flood`",
             queries=(Query(f"{by(n.STREAM)} ({series('otelbridge.ledger.records', **SUMMARISED)})"),),
-            meaning="Events of floods, since the queue was made: each kind's are one record `otelbridge.flood` a minute.",
+            meaning="Events of floods since the queue was created. Of each kind one record `otelbridge.flood` a minute is sent.",
             otherwise="the records name the kinds; `otelbridge queue replay --kind PATTERN` sends the originals.",
         ),
         Panel(
@@ -216,8 +216,8 @@ FLOW = Row(
             unit="none",
             no_value="no `mapping.process_traces`",
             queries=(Query(f"{by(n.ACCOUNT, n.REASON)} ({series('otelbridge.ledger.records', **SPANS)})"),),
-            meaning="Spans made since the queue was made, and what became of them.",
-            otherwise="dropped ones: the trace service is away, or takes none; the log says which.",
+            meaning="Spans made since the queue was created, and what happened to them.",
+            otherwise="if spans are dropped: the trace service is away, or accepts none; the log says which.",
         ),
         Panel(
             title="Processes that are no spans yet",
@@ -225,8 +225,8 @@ FLOW = Row(
             unit="none",
             no_value="no `mapping.process_traces`",
             queries=(Query(f"sum ({series('otelbridge.traces.processes')})", "processes"),),
-            meaning="Spoken of within `mapping.process_quiet_seconds`; 10,000 of a bridge at most.",
-            otherwise="at 10,000 spans are sent early, and processes go on in further spans.",
+            meaning="Processes mentioned by an event within `mapping.process_quiet_seconds`; at most 10,000 a bridge.",
+            otherwise="at 10,000, spans are sent early, and their processes continue in further spans.",
         ),
         Panel(
             title="Withheld, by namespace",
@@ -243,7 +243,7 @@ FLOW = Row(
 KUBEARMOR_DASHBOARD = Dashboard(
     uid="otelbridge-kubearmor",
     title="What is KubeArmor seeing?",
-    description="Alerts by what they are about, without a log store, and the times that nobody could see.",
+    description="Alerts by workload, outcome, operation and action, without a log store, and the time in which events could not be seen.",
     variables=(
         DATASOURCE_VARIABLE,
         variable("instance", "Bridge", "label_values(otelbridge_queue_limit_bytes, instance)"),

@@ -24,7 +24,7 @@ PROCESS = Row(
             kind="timeseries",
             unit="percentunit",
             queries=(Query(worst(SHOWN, rate("process.cpu.time", "instance")), BRIDGE),),
-            meaning="Of one core; idle is under 1 %.",
+            meaning="CPU of the bridges that use most, as a share of one core; idle is under 1 %.",
             otherwise="compare with the events per second and the figures in benchmarks/README.md.",
         ),
         Panel(
@@ -32,8 +32,8 @@ PROCESS = Row(
             kind="timeseries",
             unit="bytes",
             queries=(Query(worst(SHOWN, series("process.memory.usage")), BRIDGE),),
-            meaning="Resident; under 100 MiB is normal, whatever the backlog.",
-            otherwise="near the limit of the pod it is killed: what is on disk survives, the seconds of the restart are blind.",
+            meaning="Resident memory; under 100 MiB is normal, whatever the backlog; a flood takes more.",
+            otherwise="at the limit of the pod the bridge is killed: what is on disk survives, events during the restart are not seen.",
         ),
         Panel(
             title="Threads and open files",
@@ -43,8 +43,8 @@ PROCESS = Row(
                 Query(f"max({series('process.thread.count')})", "most threads"),
                 Query(f"max({series('process.unix.file_descriptor.count')})", "most open files"),
             ),
-            meaning="Of the bridge that has most. Steady is normal.",
-            otherwise="growth over days is a leak: please report it.",
+            meaning="Of the bridge that has most. A steady number is normal.",
+            otherwise="if it grows over days, that is a leak: please report it.",
         ),
         Panel(
             title="Faults of the bridge",
@@ -55,7 +55,7 @@ PROCESS = Row(
             queries=(
                 Query(recent("otelbridge.thread.restarts", n.THREAD, n.ERROR_TYPE), "{{thread_name}} {{error_type}}"),
             ),
-            meaning="A thread met what nobody expected, gave back what it had in hand and went on. None is normal.",
+            meaning="Unexpected errors in threads; the thread put its work back and went on. 0 is normal.",
             otherwise="please report it, with the traceback from the log. Three in a row fail /livez.",
         ),
         Panel(
@@ -67,8 +67,8 @@ PROCESS = Row(
                 Query(recent("otelbridge.event.sanitized", n.SANITIZE_REASON), "{{otelbridge_sanitize_reason}}"),
                 Query(recent("otelbridge.event.redacted"), "redacted"),
             ),
-            meaning="Text that was not UTF-8, was cut, or held a secret. The record says so too.",
-            otherwise="many cut: `mapping.max_value_bytes`.",
+            meaning="Events in which text was not UTF-8, was cut, or was redacted. The record says so too.",
+            otherwise="if many are cut: raise `mapping.max_value_bytes`.",
         ),
         Panel(
             title="Events that did not parse",
@@ -82,16 +82,16 @@ PROCESS = Row(
                     "{{kubearmor_stream}} {{error_type}}",
                 ),
             ),
-            meaning="They travel on all the same: read leniently, or as bytes.",
-            otherwise="a KubeArmor much newer than the bridge, or someone feeds it bytes that are none.",
+            meaning="They are delivered all the same: decoded leniently, or as bytes.",
+            otherwise="KubeArmor is much newer than the bridge, or something else sends to it.",
         ),
         Panel(
             title="Own events dropped",
             kind="timeseries",
             unit="none",
             queries=(Query(recent("otelbridge.telemetry.dropped"), "dropped"),),
-            meaning="Log lines and counts of the bridge about itself that came too fast. 0 is normal; events are never among them.",
-            otherwise="something flaps in a tight loop: look at the other panels.",
+            meaning="Log lines and counts about the bridge itself that came too fast. 0 is normal; KubeArmor's events are never among them.",
+            otherwise="something fails again and again: look at the other panels.",
         ),
     ),
 )

@@ -39,8 +39,8 @@ WATCHING = Row(
                     f"{BRIDGE} {UPSTREAM}",
                 ),
             ),
-            meaning="What each subscription is doing; watching is normal, a moment of connecting after a loss too.",
-            otherwise="red (holding) needs an operator: the status page and `otelbridge doctor` name the cause.",
+            meaning="The state of each subscription. Watching is normal, and connecting for a moment after a loss.",
+            otherwise="holding (red) needs an operator: the status page and `otelbridge doctor` name the cause.",
         ),
         Panel(
             title="Events received per second",
@@ -49,14 +49,14 @@ WATCHING = Row(
             stacked=True,
             queries=(Query(rate("otelbridge.source.events", n.STREAM), "{{kubearmor_stream}}"),),
             meaning="By stream, over all bridges.",
-            otherwise="nothing at all on a busy cluster: are the streams open, is visibility set in KubeArmor, did a policy match?",
+            otherwise="if a busy cluster shows none: are the streams open, is visibility set in KubeArmor, does a policy match?",
         ),
         Panel(
             title="Streams that are open",
             kind="timeseries",
             unit="none",
             queries=(Query(f"{by(n.STREAM)} ({series('otelbridge.source.stream.active')})", "{{kubearmor_stream}}"),),
-            meaning="As many of each stream as there are bridges, or upstreams of the one at the relay.",
+            meaning="Of each stream as many as there are bridges, or as the bridge at the relay has upstreams.",
             otherwise="a KubeArmor without one of the streams refuses it: leave it out of `feed.streams`.",
         ),
         Panel(
@@ -70,7 +70,7 @@ WATCHING = Row(
                     f"{BRIDGE} {UPSTREAM} silent",
                 ),
             ),
-            meaning="How many nodes were heard, and how many of them are silent against their habit.",
+            meaning="How many nodes have sent events, and how many of them have been silent for longer than usual.",
             otherwise="as under OtelbridgeNodeSilent.",
         ),
         Panel(
@@ -84,7 +84,7 @@ WATCHING = Row(
                     "{{otelbridge_coverage_kind}} {{otelbridge_coverage_answer}}",
                 ),
             ),
-            meaning="Nodes, namespaces and policies by the answer, each against its own usual interval.",
+            meaning="Nodes, namespaces and policies by the answer of `otelbridge coverage`: each compared with its own usual interval.",
             otherwise="as under OtelbridgeSilentLongerThanUsual.",
         ),
         Panel(
@@ -97,7 +97,7 @@ WATCHING = Row(
                 Query(recent("otelbridge.source.missed", *SERVER), f"{UPSTREAM} missed"),
                 Query(recent("otelbridge.source.unknown", *SERVER), f"{UPSTREAM} unknown"),
             ),
-            meaning="Of the events that another road has brought (compared), those that this one has lost (missed); unknown around its gaps.",
+            meaning="Of the events that another road delivered (compared), those that this road did not (missed). Around a gap of this road they are unknown.",
             otherwise="as under OtelbridgeRoadLoses.",
         ),
         Panel(
@@ -109,8 +109,8 @@ WATCHING = Row(
                     f"{by('instance', *SERVER)} ({series('otelbridge.source.unheard.time')})", f"{BRIDGE} {UPSTREAM}"
                 ),
             ),
-            meaning="How long a connection has been watched without any event from any node; 0 since the first one.",
-            otherwise="a quiet cluster, or a relay that has no node behind it: `otelbridge doctor` looks.",
+            meaning="How long a connection has been watched without an event from any node; 0 once there was one.",
+            otherwise="the cluster is quiet, or the relay has no node: `otelbridge doctor` checks.",
         ),
         Panel(
             title="Streams that ended",
@@ -124,7 +124,7 @@ WATCHING = Row(
                     "{{kubearmor_stream}} {{rpc_response_status_code}}",
                 ),
             ),
-            meaning="Without our asking, by gRPC status. A few at a restart of KubeArmor are normal.",
+            meaning="Streams that the bridge did not end itself, by gRPC status. A few at a restart of KubeArmor are normal.",
             otherwise="as under OtelbridgeSubscriptionFlapping.",
         ),
         Panel(
@@ -138,8 +138,8 @@ WATCHING = Row(
                     "{{error_type}} {{otelbridge_error_class}}",
                 ),
             ),
-            meaning="By what came of them; without a status the ones that succeeded.",
-            otherwise="`configuration` and `permanent` need an operator; `transient` cures itself.",
+            meaning="By outcome; successful ones have no status.",
+            otherwise="`configuration` and `permanent` need an operator; `transient` passes by itself.",
         ),
         Panel(
             title="Time not seen, by cause",
@@ -153,8 +153,8 @@ WATCHING = Row(
                     "{{otelbridge_gap_cause}}",
                 ),
             ),
-            meaning="Blind stretches when they end, streams added up.",
-            otherwise="`throttled` is KubeArmor's own limit, `overflow` a bridge short of CPU, `restart` ours; the others are the way to KubeArmor.",
+            meaning="Gaps, counted when they end, over all streams.",
+            otherwise="`throttled` is KubeArmor's own limit, `overflow` a bridge short of CPU, `restart` a restart of the bridge; the others lie between bridge and KubeArmor.",
         ),
         Panel(
             title="Blind stretches",
@@ -162,7 +162,7 @@ WATCHING = Row(
             unit="none",
             no_value="none",
             queries=(Query(grown("otelbridge.source.gaps", n.STREAM, n.GAP_CAUSE)),),
-            meaning="How many there were in this range, by stream and cause.",
+            meaning="The number of gaps in this range, by stream and cause.",
             otherwise="each is a record `otelbridge.gap` with start, end and detail.",
         ),
     ),
