@@ -25,6 +25,7 @@ PROBE_BYTES = 8192
 RESERVE_BYTES = 8 * 1024 * 1024  # what a log can hold: the checkpoint's 4 MiB, and a large transaction on top
 LEAST_FREE_BYTES = 2 * RESERVE_BYTES  # on a disk that is nearly full, the space serves better as space
 LOCK_FILE = "queue.lock"
+QUEUE_FILE = "queue.db"
 MADE_AGAIN = (CHECKPOINT_FILE, LOCK_FILE)  # where they are gone: all that they have is in memory too
 CURE = "Give the bridge's user a writable folder there, or another one with queue.directory."
 NOT_A_LINK = "Remove the link: the queue follows none inside its folder."
@@ -163,6 +164,7 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self._folder is None:
                 self.trace_unix_nano = max(map(_changed_unix_nano, self.path.glob("queue.*")), default=0)
+                self._refuse_second_names()
             self._folder = self._locked(self._folder, self.path, os.O_RDONLY | os.O_DIRECTORY)
             self._lock = self._lock_file()
         except BlockingIOError as error:
@@ -173,6 +175,14 @@ class Folder:
         with contextlib.suppress(OSError):  # a full disk: the lock holds all the same, only its owner can't be named
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _refuse_second_names(self) -> None:
+        """What is ours by one name may be any file of our user's by another, where others can put it there."""
+        names = (LOCK_FILE, CHECKPOINT_FILE, *(f"{QUEUE_FILE}{ending}" for ending in DATABASE_ENDINGS))
+        for path in map(self.path.joinpath, names if self.writable_by_others else ()):
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISREG((found := path.lstat()).st_mode) and found.st_nlink > 1:
+                    raise QueueUnusable(self.path, f"{path.name} is a link", NOT_A_LINK)
 
     def _lock_file(self) -> int:
         lock = self.path / LOCK_FILE
@@ -322,6 +332,8 @@ def stable_instance_id(directory: Path) -> str:
         try:
             return str(uuid.UUID(kept.decode("ascii").strip()))
         except ValueError:  # empty, cut off by a crash, or somebody else's
+            if os.fstat(descriptor).st_nlink > 1:  # under another name
+                return new
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{new}\n".encode(), 0)
             return new

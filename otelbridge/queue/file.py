@@ -13,6 +13,7 @@ from otelbridge.event import Stream
 from otelbridge.queue.disk import (
     DATABASE_ENDINGS,
     FORBIDDEN,
+    QUEUE_FILE,
     DiskError,
     Folder,
     Reserve,
@@ -28,7 +29,6 @@ from otelbridge.queue.store import (
     LOG_HEADER_BYTES,
     LOG_SALTS,
     PAGE_BYTES,
-    QUEUE_FILE,
     Store,
     read_alone,
     read_store,

@@ -16,10 +16,10 @@ from otelbridge import clamp
 from otelbridge.event import STREAM_BY_RANK, Stream
 from otelbridge.queue.checkpoint import Checkpoint, Ledger, read_page
 from otelbridge.queue.dead_letters import MAX_NUMBER
-from otelbridge.queue.disk import owner_of, sentence
+from otelbridge.queue.disk import QUEUE_FILE, owner_of, sentence
 from otelbridge.queue.model import Batch, DeadLetter, QueueUnusable, Retained, Row, Span
 from otelbridge.queue.packing import is_whole
-from otelbridge.queue.store import QUEUE_FILE, Store, read_store, sequence_of, span_of
+from otelbridge.queue.store import Store, read_store, sequence_of, span_of
 
 ROWS_AT_ONCE = 1024
 

@@ -71,7 +71,6 @@ def piece_ids(free: Span, pieces: int) -> list[int]:
 STREAM_NAMES = frozenset(Stream)
 """Rows of another stream are a later version's, and are passed over."""
 Synchronous = Literal["normal", "full"]
-QUEUE_FILE = "queue.db"
 Connect = Callable[[Path], sqlite3.Connection]
 APPLICATION_ID = 0x6F74656C  # "otel": `file queue.db` and salvage tell it by that
 SCHEMA_VERSION = 3

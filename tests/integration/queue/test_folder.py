@@ -324,6 +324,29 @@ def test_links_inside_the_folder_are_not_followed(tmp_path: Path) -> None:
     assert target.read_text() == "precious"
 
 
+@pytest.mark.parametrize("name", ["queue.lock", "queue.db", "queue.db-wal", "queue.db-shm", "queue.checkpoint"])
+def test_a_second_name_of_a_file_is_refused_where_others_could_have_given_it(tmp_path: Path, name: str) -> None:
+    target, folder = tmp_path / "target", tmp_path / "queue"
+    target.write_text("precious")
+    folder.mkdir()
+    folder.chmod(0o777)
+    (folder / name).hardlink_to(target)
+    with pytest.raises(QueueUnusable, match=f"{name} is a link"):
+        open_queue(folder)
+    assert target.read_text() == "precious"
+
+
+def test_a_backup_by_links_stops_nobody(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path / "queue")
+    put(queue, Stream.LOGS, [1])
+    queue.close()
+    for file in (tmp_path / "queue").glob("queue.*"):
+        (tmp_path / file.name).hardlink_to(file)
+    queue = open_queue(tmp_path / "queue")
+    assert drain(queue) == [1]
+    queue.close()
+
+
 @pytest.mark.parametrize("name", ["queue.db", "queue.db-wal", "queue.db-shm"])
 def test_a_pipe_in_the_place_of_a_file_is_refused_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)

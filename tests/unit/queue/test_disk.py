@@ -53,6 +53,9 @@ def test_a_link_is_not_followed_and_a_folder_that_cannot_be_made_is_no_reason_to
     target.write_text("precious", encoding="ascii")
     (tmp_path / INSTANCE_FILE).symlink_to(target)
     uuid.UUID(stable_instance_id(tmp_path))
+    (tmp_path / INSTANCE_FILE).unlink()
+    (tmp_path / INSTANCE_FILE).hardlink_to(target)
+    uuid.UUID(stable_instance_id(tmp_path))
     assert target.read_text(encoding="ascii") == "precious"
     uuid.UUID(stable_instance_id(target / "below a file"))
 
