@@ -96,16 +96,24 @@ class Credentials:
         return without_values(text, self._headers.values())
 
     def _read(self, *, doubted: bool) -> Mapping[str, str]:
-        headers = dict(self._fixed)
+        found: dict[str, Mapping[str, str]] = {"send.headers": self._fixed}
         if self._headers_file is not None:
             (content,) = self._headers_file.contents(doubted=doubted)
-            headers |= parse_headers(content, place=f"send.headers_file ({self._headers_path})")
+            place = f"send.headers_file ({self._headers_path})"
+            found[place] = parse_headers(content, place=place)
         if self._token_file is not None:
             (content,) = self._token_file.contents(doubted=doubted)
-            headers["authorization"] = f"Bearer {_token(content, self._token_path)}"
-        for name, value in headers.items():
-            if fault := header_fault(name, value):
-                raise SendSettingsError(f"send.headers: {fault.wrong}. {fault.cure}")
+            place = f"send.token_file ({self._token_path})"
+            found[place] = {"authorization": f"Bearer {_token(content, place)}"}
+        headers: dict[str, str] = {}
+        for place, some in found.items():
+            headers |= some
+            for name, value in some.items():
+                if fault := header_fault(name, value):
+                    raise SendSettingsError(
+                        f"{place} does not work: {fault.wrong}; {fault.cure[:1].lower()}{fault.cure[1:-1]}"
+                    )
+        for name in headers:
             if carries_credentials(name) and not self._may_be_sent:
                 raise SendSettingsError(
                     f"the header {name!r} would be sent unencrypted to {self._url}; "
@@ -131,8 +139,7 @@ def parse_headers(content: bytes, *, place: str) -> dict[str, str]:
     return headers
 
 
-def _token(content: bytes, path: Path | None) -> str:
-    place = f"send.token_file ({path})"
+def _token(content: bytes, place: str) -> str:
     token = _text(content, place).strip().removeprefix("Bearer ").strip()
     if not token or any(c.isspace() for c in token):
         raise SendSettingsError(f"{place} holds no token; it must hold one word and nothing else")
@@ -141,7 +148,7 @@ def _token(content: bytes, path: Path | None) -> str:
 
 def _text(content: bytes, place: str) -> str:
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")  # some editors begin with a mark
     except UnicodeDecodeError:
         raise SendSettingsError(f"{place} is not text; write it as UTF-8") from None
 

@@ -6,7 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,16 @@ from otelbridge.net.files import TlsFileError, read_bounded
 from otelbridge.net.proxy import parse_proxy
 from otelbridge.net.secrets import carries_credentials, hidden
 from otelbridge.net.tls_files import read_tls_files
-from otelbridge.send.credentials import header_fault
-from otelbridge.send.settings import OTLP_GRPC_PORT, OTLP_HTTP_PORT, SendSettingsError, for_traces, parse_target
+from otelbridge.send.credentials import Credentials, header_fault
+from otelbridge.send.settings import (
+    OTLP_GRPC_PORT,
+    OTLP_HTTP_PORT,
+    SendSettings,
+    SendSettingsError,
+    for_traces,
+    parse_target,
+    send_target,
+)
 from otelbridge.settings.tree import SIGNAL_PATHS, Given, Problem, Settings, leaves, value_at
 
 
@@ -116,9 +124,8 @@ def file_complaints(settings: Settings) -> Iterator[Complaint]:
     for section in _TLS_SECTIONS:
         yield from _tls_files(section, value_at(settings, section))
     for path in _OTHER_FILES:
-        file = value_at(settings, path)
-        if file:
-            yield from _readable(path, Path(file))
+        if file := value_at(settings, path):
+            yield from _readable(path, file) or _sendable(path, file, settings.send)
     directory = settings.queue.directory
     try:
         wrong = "" if stat.S_ISDIR(directory.stat().st_mode) else "is not a folder"
@@ -162,20 +169,34 @@ def date_notes(settings: Settings) -> Iterator[str]:
                 yield f"{place}: {fault}. Renew the file; the bridge reads it again by itself."
 
 
-def _readable(path: str, file: Path) -> Iterator[Complaint]:
+def _readable(path: str, file: Path) -> list[Complaint]:
     """At most one complaint: the file cannot be opened, or is empty."""
     try:
         empty = not read_bounded(file)
     except OSError as error:
-        yield Complaint(
-            paths=(path,),
-            value=file,
-            wrong=f"cannot be read: {error.strerror}",
-            cure="Correct the path, or mount the file and make it readable for this user.",
-        )
-        return
-    if empty:
-        yield Complaint(paths=(path,), value=file, wrong="is empty", cure="Fill it, or name another.")
+        wrong = f"cannot be read: {error.strerror}"
+        cure = "Correct the path, or mount the file and make it readable for this user."
+        return [Complaint(paths=(path,), value=file, wrong=wrong, cure=cure)]
+    return [Complaint(paths=(path,), value=file, wrong="is empty", cure="Fill it, or name another.")] if empty else []
+
+
+def _sendable(path: str, file: Path, send: SendSettings) -> list[Complaint]:
+    """At most one complaint: the sender would refuse what the file holds."""
+    if send.protocol == "console":
+        return []
+    try:
+        target = send_target(send)
+    except SendSettingsError:
+        return []  # said by another check
+    one: dict[str, Any] = {"headers": {}, "headers_file": None, "token_file": None, path.removeprefix("send."): file}
+    # A token in plaintext is said by another check, which need not read it.
+    plaintext = send.allow_plaintext_credentials or path == "send.token_file"
+    try:
+        Credentials(replace(send, **one, allow_plaintext_credentials=plaintext), target)
+    except SendSettingsError as error:
+        wrong, _, cure = str(error).removeprefix(f"{path} ({file}) ").partition("; ")
+        return [Complaint(paths=(path,), value=file, wrong=wrong, cure=f"{cure[:1].upper()}{cure[1:]}.")]
+    return []
 
 
 def _costs(settings: Settings) -> Iterator[str]:

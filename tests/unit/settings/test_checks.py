@@ -124,6 +124,42 @@ def test_a_file_that_is_not_there_or_empty_is_named(tmp_path: Path, key: str) ->
         assert wrong in problems(flags={"--set": sets})[key].wrong
 
 
+@pytest.mark.parametrize(
+    ("key", "content", "wrong"),
+    [
+        ("send.token_file", b"hunter2 hunter2", "holds no token"),
+        ("send.token_file", b"hunter2\x1b[31m", "does not work: the value of 'authorization'"),
+        ("send.token_file", b"hunter2\xff", "is not text"),
+        ("send.headers_file", b"x-a=1\nhunter2", "line 2 is not name=value"),
+        ("send.headers_file", b"x-a=hunter2%0a", "does not work: the value of 'x-a'"),
+        ("send.headers_file", b"te=hunter2", "which the protocol sets itself"),
+    ],
+)
+def test_a_file_that_the_sender_would_refuse_is_named(tmp_path: Path, key: str, content: bytes, wrong: str) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    problem = problems(flags={"--set": [f"{key}={file}", "send.endpoint=https://c:4317"]})[key]
+    assert wrong in problem.wrong
+    assert problem.cure.endswith(".")
+    assert len(problem.cure) > 1
+    assert "hunter2" not in str(problem)
+
+
+def test_credentials_of_a_file_are_not_sent_in_plaintext(tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("authorization=hunter2")
+    sets = [f"send.headers_file={file}", "send.endpoint=http://c:4317"]
+    assert "would be sent unencrypted" in problems(flags={"--set": sets})["send.headers_file"].wrong
+    assert loaded(flags={"--set": [*sets, "send.allow_plaintext_credentials=true"]}).settings.send.headers_file == file
+
+
+def test_a_mark_at_the_begin_of_a_token_is_no_part_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(b"\xef\xbb\xbftoken\r\n")
+    sets = [f"send.token_file={file}", "send.endpoint=https://c:4317"]
+    assert loaded(flags={"--set": sets}).settings.send.token_file == file
+
+
 def test_files_are_left_alone_where_nothing_is_dialled() -> None:
     found = load(environment={}, flags={"--set": ["send.ca_file=/nowhere"]}, check_files=False)
     assert found.settings.send.ca_file == Path("/nowhere")
