@@ -11,14 +11,20 @@ Facts = dict[str, Any]
 
 RATES = (10, 100, 1_000, 10_000)
 HOUR_SECONDS = 3600
+BY_RATE = {
+    "core_percent": "% of a core",
+    "resident_mib": "resident MiB",
+    "records_per_request": "records per request",
+}
 
 
 def tables(found: Facts) -> str:
     """What was measured of these; the machine stands in the benchmark's own page."""
     parts = []
-    if "rate" in found:
-        rows = [(row["rate"], row["percent_of_a_core"], row["records_per_request"]) for row in found["rate"]["rows"]]
-        parts.append(table(("events/s", "% of a core", "records per request"), rows))
+    if "yardstick" in found:
+        loaded = [row for row in found["yardstick"]["rows"] if row["rate"]]
+        rows = [(f"{row['rate']:,}", *(row["ours"][figure]["median"] for figure in BY_RATE)) for row in loaded]
+        parts.append(table(("events/s", *BY_RATE.values()), rows))
     if {"idle", "held"} <= found.keys():
         held = found["held"]["intake"][-1]
         peak = found["held"]["peak_mib_while_holding"]
