@@ -69,7 +69,7 @@ class SettingsReloader:
     ) -> None:
         self._read, self._bridge, self._asked, self._file = read, bridge, asked, file
         self._look_seconds = LOOK_SECONDS if file and watched else None
-        self._used = self._content()
+        self._used = self._in_force = self._content()
         pulse = Pulse("reload", may_block=True)
         self._thread = SupervisedThread("reload", self._turn, tell=bridge.tell, give_back=asked.set, pulse=pulse)
         bridge.pulses.append(pulse)
@@ -107,7 +107,12 @@ class SettingsReloader:
 
     def _read_again(self) -> None:
         try:
-            self._bridge.reload(self._read())
+            loaded = self._read()
+            if self._in_force.strip() and not self._used.strip():  # as a full disk leaves it: nobody lifts all rules so
+                self._bridge.refuse_reload([f"{self._file} is empty. Write the settings anew, or a comment for none."])
+                return
+            self._bridge.reload(loaded)
+            self._in_force = self._used
         except SettingsError as error:
             self._bridge.refuse_reload([str(problem) for problem in error.problems])
         except ValueError as error:

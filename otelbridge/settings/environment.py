@@ -41,7 +41,7 @@ def set_up_libraries() -> None:
     """
     os.environ.pop("OTEL_PYTHON_CONTEXT", None)
     for name, text in list(os.environ.items()):
-        if name.startswith("OTEL_") and not text:  # not set, says the specification; the SDK says: no number
+        if name.startswith("OTEL_") and not text.strip():  # not set, says the specification; the SDK says: no number
             del os.environ[name]
     for variable, value in GRPC_VARIABLES.items():
         os.environ.setdefault(variable, value)

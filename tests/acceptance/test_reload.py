@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,24 @@ def test_a_changed_file_is_noticed_where_that_is_asked_for(
         eventually(lambda: "The settings were reloaded." in log_of(tmp_path), within_seconds=20)
         published(relay, bridge, 1)
         assert bridge.balance("alerts")["delivered"] == 0
+
+
+def test_a_file_that_was_emptied_lifts_no_rule(relay: Relay, endpoint: OtlpEndpoint, tmp_path: Path) -> None:
+    feed = {"endpoints": [relay.endpoint], "streams": ["alerts"]}
+    with running_bridge(tmp_path, feed=feed, send={"endpoint": endpoint.grpc_endpoint}, gate=DROP_KUBE) as bridge:
+        bridge.wait_until_watching()
+        (tmp_path / "bridge.yaml").write_bytes(b"\n")
+        for times in (1, 2):
+            bridge.process.send(signal.SIGHUP)
+            eventually(partial(refused, tmp_path, times))
+        published(relay, bridge, 1)
+        bridge.wait_until_delivered()
+        assert bridge.balance("alerts")["delivered"] == 0
+
+
+def refused(folder: Path, times: int) -> bool:
+    """Whether the log has said so often that the file is empty."""
+    return told(folder, "bridge.yaml is empty") >= times
 
 
 def told(folder: Path, words: str) -> int:

@@ -145,8 +145,9 @@ def test_what_the_sdk_can_use_is_left_to_it() -> None:
     loaded(environment={"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "*, otel"})
 
 
-def test_an_empty_variable_is_not_set_for_the_sdk_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = {row.name: "" for row in SDK_VARIABLES} | {"OTEL_BSP_MAX_QUEUE_SIZE": "700", "OTHER": ""}
+@pytest.mark.parametrize("blank", ["", " ", "\t \n"])
+def test_an_empty_variable_is_not_set_for_the_sdk_either(blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {row.name: blank for row in SDK_VARIABLES} | {"OTEL_BSP_MAX_QUEUE_SIZE": "700", "OTHER": ""}
     monkeypatch.setattr(os, "environ", variables)
     set_up_libraries()
     assert {name for name in variables if name not in GRPC_VARIABLES} == {"OTEL_BSP_MAX_QUEUE_SIZE", "OTHER"}
