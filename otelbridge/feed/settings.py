@@ -57,16 +57,18 @@ class HeartbeatSettings:
 class RetrySettings:
     """The backoff of delays between connection attempts: equal jitter, doubling."""
 
-    initial_seconds: float = setting(default=1, ge=0.01, le=3600, description="First step of the backoff.")
-    max_seconds: float = setting(default=30, ge=0.01, le=3600, description="Last step of the backoff.")
+    initial_seconds: float = setting(
+        default=1, ge=0.01, le=3600, description="First delay of the backoff between attempts to connect."
+    )
+    max_seconds: float = setting(default=30, ge=0.01, le=3600, description="Longest delay of this backoff.")
     healthy_after_seconds: float = setting(
         default=30, ge=0, le=86400, description="A stream that was open for this long resets the backoff."
     )
     operator_initial_seconds: float = setting(
-        default=30, ge=0.01, le=86400, description="First step where an operator has to change something."
+        default=30, ge=0.01, le=86400, description="First delay after an error that only an operator can cure."
     )
     operator_max_seconds: float = setting(
-        default=300, ge=0.01, le=86400, description="Last step where an operator has to change something."
+        default=300, ge=0.01, le=86400, description="Longest delay after such an error."
     )
     initial_spread_seconds: float = setting(
         default=0,
@@ -87,11 +89,11 @@ class FeedSettings:
     )
     resolve: Literal["first", "all"] = setting(
         default="first",
-        description="`all` opens one subscription per address behind a name (a headless service), and follows the name as it changes.",
+        description="`first` opens one subscription per name; `all` opens one per address behind it (a headless service), and follows the name as it changes.",
     )
     roads: bool = setting(
         default=False,
-        description="The endpoints carry the same events (two relays; a relay and nodes): each event is delivered once, and those that an endpoint does not bring are counted as its loss.",
+        description="The endpoints carry the same events (two relays; a relay and nodes): each event is delivered once, and events that one endpoint does not send are counted as its loss.",
     )
     roads_window_seconds: float = setting(
         default=60, ge=1, le=600, description="How far one endpoint may lag behind another, with `feed.roads`."

@@ -31,7 +31,7 @@ class MappingSettings:
     )
     resource_granularity: Literal["container", "pod", "node"] = setting(
         default="container",
-        description="How much of the workload is on the resource; the rest is on the record.",
+        description="How much of the workload is on the resource: `container`, `pod` (without the container), or `node` only; the rest is on the record.",
     )
     resource_attributes: dict[str, str] = setting(
         default_factory=dict, description="Added to every resource, such as `deployment.environment.name`."
@@ -42,10 +42,13 @@ class MappingSettings:
         description="`service.name` of the records: `workload` takes each workload's own, and `kubearmor` for a node's "
         "own events; any other text is used for all.",
     )
-    kubernetes: bool = setting(default=True, description="HostName is also the Kubernetes node's name.")
+    kubernetes: bool = setting(
+        default=True,
+        description="KubeArmor's HostName is the name of a Kubernetes node, and becomes `k8s.node.name` too.",
+    )
     body: Literal["text", "json", "map"] = setting(
         default="text",
-        description="One line for people, the event as JSON text, or the event as a map (as KubeArmor's otel-adapter sends it).",
+        description="`text`: one readable line; `json`: the event as JSON text; `map`: the event as a map, as KubeArmor's otel-adapter sends it.",
     )
     keep_original: bool = setting(
         default=False,
@@ -59,7 +62,7 @@ class MappingSettings:
         description="Pod labels as `k8s.pod.label.<key>` on the resource, dots in the key as `_`, beside `kubearmor.labels`. Each key is a field: Loki takes 128 a record, an OpenSearch index 1,000, by default.",
     )
     label_keys: tuple[str, ...] = setting(
-        default=(), description="With parse_labels: only these keys; empty means all."
+        default=(), description="With `mapping.parse_labels`: only these keys; empty means all."
     )
     max_value_bytes: int = setting(
         default=8192,

@@ -32,14 +32,15 @@ class QueueSettings:
     )
     overflow: Literal["drop_oldest", "drop_newest", "logs_first"] = setting(
         default="logs_first",
-        description="What is dropped when the queue is full: the oldest, the newest, or logs (oldest first) before messages before alerts.",
+        description="What is dropped when the queue is full: `drop_oldest`, `drop_newest`, or `logs_first` (logs before messages before alerts, each oldest first).",
     )
     synchronous: Literal["normal", "full"] = setting(
         default="normal",
-        description="`full` loses no record in a power cut, at the cost of one disk sync per batch.",
+        description="`normal` may lose the last second in a power cut; `full` loses no record, at the cost of one disk sync per batch.",
     )
     order: Literal["in_order", "fresh_first"] = setting(
-        default="in_order", description="After an outage: oldest first, or new records before the backlog."
+        default="in_order",
+        description="After an outage: `in_order` sends the oldest first, `fresh_first` new records before the backlog.",
     )
     memory_max_bytes: int = setting(
         default=32 * MIB,

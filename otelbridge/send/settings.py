@@ -28,7 +28,7 @@ class SendSettings:
     """Where the records go, and how. The `OTEL_EXPORTER_OTLP_*` variables (and their `_LOGS_` forms) set these too."""
 
     protocol: Literal["grpc", "http/protobuf", "console"] = setting(
-        default="grpc", description="OTLP over gRPC, OTLP over HTTP, or OTLP JSON lines on stdout."
+        default="grpc", description="`grpc` or `http/protobuf` for OTLP; `console` writes OTLP JSON lines to stdout."
     )
     endpoint: str = setting(
         default="",
@@ -39,7 +39,7 @@ class SendSettings:
         description="URL that the spans of `mapping.process_traces` go to; empty means `send.endpoint`, with /v1/traces in place of /v1/logs for HTTP. Headers, token and certificates are the same.",
     )
     insecure: bool | None = setting(
-        default=None, description="gRPC without TLS, where the endpoint has no scheme to say so."
+        default=None, description="gRPC without TLS, if the endpoint has no scheme (`http://` or `https://`)."
     )
     headers: dict[str, str] = setting(
         default_factory=dict, description="Sent with each request. Values are secrets: never shown.", repr=False

@@ -18,12 +18,12 @@ class SignalSettings:
         default="otlp", description="`otlp`, `console` or `none`. `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`."
     )
     protocol: Literal["grpc", "http/protobuf"] = setting(default="grpc", description="OTLP over gRPC or HTTP.")
-    endpoint: str = setting(default="", description="URL; empty means the same server as the events go to.")
+    endpoint: str = setting(default="", description="URL; empty means the server that the events go to.")
     headers: dict[str, str] = setting(
         default_factory=dict, description="Sent with each request. Values are secrets: never shown.", repr=False
     )
     insecure: bool | None = setting(
-        default=None, description="gRPC without TLS, where the endpoint has no scheme to say so."
+        default=None, description="gRPC without TLS, if the endpoint has no scheme (`http://` or `https://`)."
     )
     ca_file: Path | None = setting(default=None, description="CA bundle (PEM).")
     cert_file: Path | None = setting(default=None, description="Client certificate (PEM).")
