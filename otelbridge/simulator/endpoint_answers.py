@@ -274,18 +274,18 @@ def _slow_by_size(request: Request) -> Answer:
 
 
 ZOO: Mapping[str, Behaviour] = {
-    "ok": Behaviour("takes everything", _always(OK)),
+    "ok": Behaviour("accepts everything", _always(OK)),
     # A yes that is none.
     "page": Behaviour(
-        "200 with a web page, as a wrong path meets; over gRPC a method that is not there",
+        "200 with a web page, as at a wrong path; over gRPC an unknown method",
         _no_yes("unknown service LogsService", _sized(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n", PAGE)),
     ),
     "blank": Behaviour(
-        "200 with a body of white space; over gRPC a method that is not there",
+        "200 with a body of white space; over gRPC an unknown method",
         _no_yes("unknown service LogsService", _sized(PROTOBUF_HEAD, b"\r\n")),
     ),
     "cut-gzip": Behaviour(
-        "200 with a compressed body that breaks off; over gRPC an encoding that is not known",
+        "200 with a truncated compressed body; over gRPC an unknown encoding",
         _no_yes(
             "Error parsing 'grpc-encoding' metadata",
             _sized(GZIP_HEAD, gzip.compress(JSON_PARTIAL)[:-9]),
@@ -297,7 +297,7 @@ ZOO: Mapping[str, Behaviour] = {
         _no_yes("unknown method Export", _sized(JSON_HEAD, b'{"error":"no such index"}')),
     ),
     "grpc-status": Behaviour(
-        "200 with the status of gRPC in its head, as a server of gRPC may answer to HTTP; over gRPC the same status",
+        "200 with a gRPC status in its headers, as a gRPC server may answer to HTTP; over gRPC the same status",
         _no_yes(
             "unknown method Export",
             _sized(b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 12\r\n", b""),
@@ -316,7 +316,7 @@ ZOO: Mapping[str, Behaviour] = {
         ),
     ),
     "json-partial": Behaviour(
-        "rejects one record of each request, said in JSON",
+        "a partial success in JSON that rejects one record of each request",
         _by_protocol(
             over_grpc=Partial(rejected=1, message="one was bad"),
             over_http=Raw(answer=_sized(JSON_HEAD, JSON_PARTIAL), rejected=1),
@@ -331,7 +331,7 @@ ZOO: Mapping[str, Behaviour] = {
     ),
     # A no that is about us.
     "wants-https": Behaviour(
-        "400 to plain HTTP, as a port for HTTPS answers; over gRPC the words of a server of HTTP/1",
+        "400 to plain HTTP, as an HTTPS port answers; over gRPC the error for an HTTP/1 server",
         _by_protocol(
             over_grpc=Status(code=grpc.StatusCode.UNAVAILABLE, details="Trying to connect an http1.x server"),
             over_http=Http(status=400, body=b"The plain HTTP request was sent to HTTPS port"),
@@ -339,18 +339,18 @@ ZOO: Mapping[str, Behaviour] = {
     ),
     "no-gzip": Behaviour("cannot read compressed requests", lambda: _if_compressed),
     "refuses-all": Behaviour(
-        "takes nothing at all, and says that the records are bad",
+        "refuses everything as bad records",
         _always(Status(code=grpc.StatusCode.INVALID_ARGUMENT, details="invalid tenant")),
     ),
     "redirects": Behaviour(
-        "302 to a login page; over gRPC what C-core makes of it",
+        "302 to a login page; over gRPC C-core's error for that",
         _by_protocol(
             over_grpc=Status(code=grpc.StatusCode.UNKNOWN, details="Received http2 header with status: 302"),
             over_http=Http(status=302, headers={"Location": "https://user:secret@login.example/?next=logs"}),
         ),
     ),
     "head-too-large": Behaviour(
-        "400, as nginx answers a head that is too large for it; over gRPC what C-core says of it",
+        "400, as nginx answers headers that are too large; over gRPC C-core's error for that",
         _by_protocol(
             over_grpc=Status(
                 code=grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -362,11 +362,11 @@ ZOO: Mapping[str, Behaviour] = {
     "unauthorized": Behaviour("401, UNAUTHENTICATED", _always(Status(code=grpc.StatusCode.UNAUTHENTICATED))),
     # A size that can never pass.
     "too-large-tonic": Behaviour(
-        "too large above 64 KiB, in the words of Rust's tonic",
+        "too large above 64 KiB, with the message of Rust's tonic",
         _if_large(Status(code=grpc.StatusCode.OUT_OF_RANGE, details="Error, decoded message length too large")),
     ),
     "too-large-java": Behaviour(
-        "too large above 64 KiB, in the words of Java",
+        "too large above 64 KiB, with the message of Java",
         _if_large(
             Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="gRPC message exceeds maximum size 65536: 70000")
         ),
