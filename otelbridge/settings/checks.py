@@ -14,7 +14,7 @@ from typing import Any
 from otelbridge.net.address import AddressError, parse_address
 from otelbridge.net.files import TlsFileError, read_bounded
 from otelbridge.net.proxy import parse_proxy
-from otelbridge.net.secrets import carries_credentials, hidden
+from otelbridge.net.secrets import carries_credentials, hidden, without_credentials
 from otelbridge.net.tls_files import read_tls_files
 from otelbridge.send.credentials import Credentials, header_fault
 from otelbridge.send.settings import (
@@ -45,7 +45,8 @@ class Complaint:
         """In the form that all problems are reported in, with the origin of the first setting that was given."""
         origin = next((given[path].origin for path in self.paths if path in given), "default")
         value = "" if self.value is None else str(hidden(self.paths[0], self.value))
-        return Problem(path=self.paths[0] + self.at, value=value, wrong=self.wrong, cure=self.cure, origin=origin)
+        wrong = without_credentials(self.wrong)  # it may quote a piece of the value
+        return Problem(path=self.paths[0] + self.at, value=value, wrong=wrong, cure=self.cure, origin=origin)
 
 
 LEAST_ROADS, MOST_ROADS = 2, 8

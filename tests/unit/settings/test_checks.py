@@ -46,6 +46,7 @@ ENDPOINTS = [
         ("feed: {endpoints: ['a:1', 'a:1']}", "feed.endpoints", "is there twice"),
         ("feed: {endpoints: ['a:x']}", "feed.endpoints[0]", "has the port 'x'"),
         ("feed: {endpoints: ['a:70000']}", "feed.endpoints[0]", "has the port '70000'"),
+        ("feed: {endpoints: ['a:1?token=hunter2']}", "feed.endpoints[0]", "has the port '1?token=(secret)"),
         ("feed: {endpoints: [':1']}", "feed.endpoints[0]", "names no host"),
         ("feed: {endpoints: ['[x]:1']}", "feed.endpoints[0]", "is not an IPv6 address"),
         ("feed: {endpoints: ['a b']}", "feed.endpoints[0]", "holds characters that no host name has"),
