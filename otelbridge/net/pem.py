@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -10,6 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from otelbridge.net.files import SettingFile, TlsFileError, Validity
 
+_CERTIFICATE = re.compile(rb"^-----BEGIN (?:X509 )?CERTIFICATE-----\s*$", re.MULTILINE)
+_KEY = re.compile(rb"^-----BEGIN [A-Z ]*PRIVATE KEY-----\s*$", re.MULTILINE)
+"""How they begin for OpenSSL and gRPC; cryptography takes them after a byte order mark and spaces, and in one line."""
+CURE = "name a PEM file, in which each -----BEGIN begins a line"
 PUBLIC_KEY_FORM = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -30,12 +36,12 @@ def certificates_in(pem: bytes, place: SettingFile) -> list[x509.Certificate]:
     Raises:
         TlsFileError: there is none, or one that is cut short.
     """
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        raise TlsFileError(
-            place, "holds no certificate in PEM form, or one that is cut short", "name a PEM file"
-        ) from None
+    found = []
+    with suppress(ValueError):
+        found = x509.load_pem_x509_certificates(pem)
+    if not found or len(found) != len(_CERTIFICATE.findall(pem)):
+        raise TlsFileError(place, "holds no certificate in PEM form, or one that is cut short", CURE)
+    return found
 
 
 def ca_orders(bundle: bytes) -> Iterator[bytes]:
@@ -62,11 +68,11 @@ def check_pair(cert_pem: bytes, cert_place: SettingFile, key_pem: bytes, place: 
     """
     leaf = certificates_in(cert_pem, cert_place)[0]
     try:
-        key = load_pem_private_key(key_pem, password=None)
+        key = load_pem_private_key(key_pem if _KEY.search(key_pem) else b"", password=None)
     except TypeError:
         raise TlsFileError(place, "the key is encrypted", "give it without a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise TlsFileError(place, "holds no private key in PEM form, or one cut short", "name a PEM file") from None
+        raise TlsFileError(place, "holds no private key in PEM form, or one cut short", CURE) from None
     if key.public_key().public_bytes(*PUBLIC_KEY_FORM) != leaf.public_key().public_bytes(*PUBLIC_KEY_FORM):
         raise TlsFileError(
             place,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -67,10 +68,39 @@ def test_a_file_that_is_cut_short_or_not_pem_is_named(tls: FeedTlsSettings, name
     assert tls.ca_file
     path = tls.ca_file.parent / name
     whole = path.read_bytes()
-    for content in (b"", b"not pem", whole[: len(whole) // 2]):
+    half = whole[: len(whole) // 2]
+    behind = [whole + half] if name != "tls.key" else []  # the first key is read, and no more
+    for content in (b"", b"not pem", half, *behind):
         path.write_bytes(content)
         with pytest.raises(TlsFileError, match=name.replace(".", r"\.")):
             read_tls_files(tls, "feed.tls")
+
+
+@pytest.mark.parametrize("name", ["ca.crt", "tls.crt", "tls.key"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda pem: b"\xef\xbb\xbf" + pem,
+        lambda pem: b"  " + pem.replace(b"\n", b"\n  "),
+        lambda pem: pem.replace(b"\n", b"\r"),
+        lambda pem: pem.replace(b"\n", b""),
+    ],
+    ids=["byte order mark", "indented", "bare carriage returns", "one line"],
+)
+def test_what_openssl_does_not_read_is_no_pem(tls: FeedTlsSettings, name: str, spoil: Callable[[bytes], bytes]) -> None:
+    assert tls.ca_file
+    path = tls.ca_file.parent / name
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(TlsFileError, match=name.replace(".", r"\.")):
+        read_tls_files(tls, "feed.tls")
+
+
+@pytest.mark.parametrize("name", ["ca.crt", "tls.crt", "tls.key"])
+def test_words_around_it_and_the_line_ends_of_windows_are_taken(tls: FeedTlsSettings, name: str) -> None:
+    assert tls.ca_file
+    path = tls.ca_file.parent / name
+    path.write_bytes(b"# ours\r\n" + path.read_bytes().replace(b"\n", b"\r\n") + b"# end\r\n")
+    assert read_tls_files(tls, "feed.tls").validities
 
 
 def test_a_key_of_another_certificate_is_named(tls: FeedTlsSettings, authority: trustme.CA) -> None:
