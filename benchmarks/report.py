@@ -107,10 +107,12 @@ def _collector(facts: Facts) -> tuple[str, bool]:
 
 
 def _sustained(facts: Facts) -> tuple[str, bool]:
-    best = max(facts["bar"].items(), key=lambda row: (row[1]["clean"], -row[1]["lost"]))
-    row = best[1]
-    shown = f"{best[0]}: {round(row['per_second'])}/s, {row['lost']} lost, residue {row['ledger_residue']}"
-    return shown, row["clean"] and not row["ledger_residue"] and row["per_second"] > 29_500
+    shown = [
+        f"{name}: {round(row['per_second'])}/s, {row['lost']} lost, residue {row['ledger_residue']}"
+        for name, row in facts["bar"].items()
+    ]
+    met = [row["clean"] and not row["ledger_residue"] and row["per_second"] > 29_500 for row in facts["bar"].values()]
+    return "; ".join(shown), any(met)
 
 
 def _latency(facts: Facts) -> tuple[str, bool]:
@@ -216,7 +218,7 @@ BARS: tuple[tuple[str, str, str, Read], ...] = (
     ("cost", "events per CPU second against the SDK bridge", ">= 5 times", _ratio),
     ("cost", "CPU per event, alerts, queue on, gRPC with gzip", "<= 33 µs where the SDK bridge takes 170", _cost),
     ("cost", "CPU per event against the genuine Collector's relay of the same records", "no more", _collector),
-    ("sustained", "30,000 events/s for 60 s", "0 lost, residue 0", _sustained),
+    ("sustained", "30,000 events/s for 60 s, over gRPC or HTTP", "0 lost, residue 0", _sustained),
     ("latency", "latency at 1,000 events/s without linger, on disk first", "p50 <= 10 ms, p99 <= 50 ms", _latency),
     ("burst", "burst at 100,000 events/s without a drop", ">= 50,000 events", _burst),
     ("held", "resident memory with 1,000,000 events held", "< 100 MiB", _memory),
