@@ -56,6 +56,7 @@ def test_every_odd_event_becomes_a_record_and_the_stream_goes_on(
         send={"endpoint": endpoint.grpc_endpoint},
     ) as bridge:
         bridge.wait_until_watching()
+        relay.wait_for_subscribers(streams=(Stream.ALERTS, Stream.LOGS))
         for event in ODD_EVENTS.values():
             relay.publish(Stream.ALERTS, event)
             relay.publish(Stream.LOGS, event)
