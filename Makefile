@@ -20,7 +20,7 @@ demo: $(RUN) ## the whole road on this machine: simulator -> bridge -> OTLP endp
 
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(DEV) ## the everyday suite, under five minutes
-	$(BIN)/python -m pytest -n 6 --maxschedchunk 4 -m "not torture and not collector and not jaeger and not image and not prometheus and not cluster and not systemd and not wheel and not backends" $(ARGS)
+	$(BIN)/python -m pytest -n 8 --maxschedchunk 4 -m "not torture and not collector and not jaeger and not image and not prometheus and not cluster and not systemd and not wheel and not backends" $(ARGS)
 
 lint: $(DEV) ## style, types and the import contracts
 	$(BIN)/ruff format --check .

@@ -49,6 +49,7 @@ def test_a_clock_that_is_set_loses_nothing(
     try:
         bridge.process.start()
         bridge.wait_until_watching()
+        relay.wait_for_subscribers(streams=publisher.streams)
         for step in steps:
             endpoint.stop()
             publisher.publish(100)
@@ -60,6 +61,7 @@ def test_a_clock_that_is_set_loses_nothing(
             relay.start()
             endpoint.start()
             bridge.wait_until_watching()
+            relay.wait_for_subscribers(streams=publisher.streams)
             publisher.publish(100)
             endpoint.wait_for_records(len(publisher.published), within=20)
             bridge.wait_until_delivered()
